@@ -1,0 +1,137 @@
+"""Bodies of the admin API as types, and the OpenAPI description generated from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from shared.models import BalancerStrategy, EraChoice, HealthCheckResult, Isolation, ServerEntry, ToolEntry
+
+
+class Registration(Struct, rename="camel", forbid_unknown_fields=True):
+    """What ``POST /admin/v1/servers`` takes; ``connection`` as in a configuration file."""
+
+    id: str
+    connection: dict[str, Any]
+    name: str | None = None
+    transport: str | None = None
+    weight: int = 1
+    metadata: dict[str, Any] = {}
+    isolation: Isolation = Isolation.AUTO
+    era: EraChoice = EraChoice.AUTO
+    balancer: BalancerStrategy | None = None
+
+
+class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """What ``PATCH /admin/v1/servers/{id}`` takes: the fields to change."""
+
+    connection: dict[str, Any] | None = None
+    weight: int | None = None
+    metadata: dict[str, Any] | None = None
+    isolation: Isolation | None = None
+    era: EraChoice | None = None
+    balancer: BalancerStrategy | None = None
+
+
+class ListedTool(Struct, rename="camel"):
+    """A tool as clients see it."""
+
+    name: str
+    group: str
+    upstream_name: str
+    replicas: list[str]
+    description: str | None = None
+    input_schema: dict[str, Any] = {}
+
+
+class Candidate(Struct, rename="camel"):
+    """A replica in an explanation."""
+
+    id: str
+    status: str
+    available: bool
+    reason: str | None
+    in_flight: int
+    in_flight_elsewhere: int
+    weight: int
+    workers: list[str]
+    isolation: str
+
+
+class Explanation(Struct, rename="camel"):
+    """Where a call would go, and why."""
+
+    tool: str
+    group: str
+    upstream_name: str
+    balancer: str
+    candidates: list[Candidate]
+    choice: str | None
+    because: str
+
+
+class ErrorBody(Struct, rename="camel"):
+    """Every error of the admin API."""
+
+    error: str
+    code: str
+
+
+_PATHS: list[tuple[str, str, str, Any, Any]] = [
+    ("/admin/v1/servers", "get", "All upstreams", None, list[ServerEntry]),
+    ("/admin/v1/servers", "post", "Register an upstream", Registration, ServerEntry),
+    ("/admin/v1/servers/{id}", "get", "One upstream", None, ServerEntry),
+    ("/admin/v1/servers/{id}", "patch", "Change an upstream", Change, ServerEntry),
+    ("/admin/v1/servers/{id}", "delete", "Remove an upstream", None, None),
+    ("/admin/v1/servers/{id}/logs", "get", "Last stderr lines of a stdio upstream", None, list[str]),
+    ("/admin/v1/tools", "get", "Tools as clients see them", None, list[ListedTool]),
+    ("/admin/v1/health", "get", "Last health check of each upstream", None, list[HealthCheckResult]),
+    ("/admin/v1/workers", "get", "Live workers", None, list[dict[str, str]]),
+    ("/admin/v1/frontends", "get", "Live front ends", None, list[dict[str, str]]),
+    ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
+    ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
+    ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),
+]
+
+
+def openapi(version: str) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    types = [kind for _, _, _, *pair in _PATHS for kind in pair if kind is not None] + [ErrorBody, ToolEntry]
+    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
+    by_type = dict(zip(map(repr, types), schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for path, method, summary, takes, gives in _PATHS:
+        operation: dict[str, Any] = {
+            "summary": summary,
+            "operationId": method + "".join(part.strip("{}").capitalize() for part in path.split("/")[3:]),
+            "responses": {
+                "default": {
+                    "description": "Something was wrong",
+                    "content": {"application/json": {"schema": by_type[repr(ErrorBody)]}},
+                }
+            },
+        }
+        good: dict[str, Any] = {"description": "Done"}
+        if gives is not None:
+            good["content"] = {"application/json": {"schema": by_type[repr(gives)]}}
+        operation["responses"]["204" if gives is None else "201" if method == "post" else "200"] = good
+        if takes is not None:
+            operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
+        parameters = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
+        if path.endswith("explain"):
+            parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
+        if parameters:
+            operation["parameters"] = parameters
+        paths.setdefault(path, {})[method] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "MCP gateway admin API", "version": version},
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{"token": []}, {}],
+    }

@@ -1,0 +1,255 @@
+"""``Gateway``: the whole gateway from Python.
+
+Seconds here, milliseconds in configuration files. ``register`` and ``unregister`` check at once and return a handle that
+may be awaited; it raises what Redis refused. ``list`` reads this process' own copy of the registry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gateway.configured import ConfigFollower, reconcile
+from gateway.lifecycle import Supervisor
+from shared.config import load
+from shared.errors import EntryExists, EntryNotFound, GatewayError
+from shared.models import BalancerStrategy, Connection, ServerEntry, ServerStatus, UpstreamSpec, make_spec
+from shared.registry.changes import ChangeFollower
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+from shared.settings import Settings, build
+from shared.tasks import cancel, spawn
+
+_SETTLING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
+
+
+class Handle:
+    """A registration (or removal) under way. Awaiting it is optional; it raises what the registry refused."""
+
+    def __init__(self) -> None:
+        self._done = False
+        self._error: GatewayError | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+
+    def settle(self, error: GatewayError | None = None) -> None:
+        """The registry has answered."""
+        self._done, self._error = True, error
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self._done:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            yield from waiter
+        if self._error is not None:
+            raise self._error
+
+
+class Gateway:
+    """One gateway: its own Redis, workers and front ends, or (``redis_url=``) part of a fleet."""
+
+    def __init__(
+        self,
+        name: str = "mcp-gateway",
+        port: int = 4000,
+        host: str = "127.0.0.1",
+        health_check_interval: float = 15.0,
+        balancer: BalancerStrategy | str = BalancerStrategy.ROUND_ROBIN,
+        request_timeout: float = 30.0,
+        redis_url: str | None = None,
+        workers: int = 1,
+        frontends: int = 1,
+        config: str | Path | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self._config_path = Path(config) if config is not None else None
+        self._config = load(self._config_path) if self._config_path is not None else None
+        self._settings = settings or build(
+            file_values=self._config.settings if self._config else None,
+            overrides={
+                "name": name,
+                "port": port,
+                "host": host,
+                "health_check_interval_s": health_check_interval,
+                "balancer": BalancerStrategy(balancer),
+                "request_timeout_s": request_timeout,
+                "redis_url": redis_url,
+                "workers": workers,
+                "frontends": frontends,
+            },
+        )
+        self._supervisor = Supervisor(self._settings)
+        self._pending: list[tuple[UpstreamSpec | str, Handle]] = []
+        self._records: dict[str, UpstreamRecord] = {}
+        self._declared: set[str] = {spec.id for spec in self._config.upstreams} if self._config else set()
+        self._changed = asyncio.Event()
+        self._store: RegistryStore | None = None
+        self._follower: ChangeFollower | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self.config_follower: ConfigFollower | None = None
+
+    # ---- the registry
+
+    def register(
+        self,
+        id: str,
+        connection: Mapping[str, Any] | Connection,
+        name: str | None = None,
+        transport: str | None = None,
+        **options: Any,
+    ) -> Handle:
+        """Register an upstream. Raises ``ConfigError`` or ``EntryExists`` at once for what can be told here.
+
+        ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``.
+        """
+        spec = make_spec(
+            id, connection, name=name, transport=transport, separator=self._settings.routing.separator, **options
+        )
+        if id in self._declared or id in self._records:
+            raise EntryExists(f"upstream {id!r} is registered already; unregister it first or choose another id")
+        self._declared.add(id)
+        return self._queue(spec)
+
+    def unregister(self, id: str) -> Handle:
+        """Remove an upstream. Raises ``EntryNotFound`` at once when it was never registered."""
+        if id not in self._declared and id not in self._records:
+            raise EntryNotFound(f"no upstream {id!r} is registered")
+        self._declared.discard(id)
+        self._records.pop(id, None)
+        return self._queue(id)
+
+    def _queue(self, change: UpstreamSpec | str) -> Handle:
+        handle = Handle()
+        self._pending.append((change, handle))
+        if self._store is not None:
+            self._tasks.append(spawn(self._apply(), "registry-change"))
+        return handle
+
+    async def _apply(self) -> None:
+        """Carry out what is pending, in order."""
+        assert self._store is not None
+        pending, self._pending = self._pending, []
+        for change, handle in pending:
+            try:
+                if isinstance(change, str):
+                    await self._store.unregister(change)
+                else:
+                    await self._store.register(change)
+                handle.settle()
+            except GatewayError as error:
+                if not isinstance(change, str):
+                    self._declared.discard(change.id)
+                handle.settle(error)
+
+    def list(self) -> Sequence[ServerEntry]:
+        """Every registered upstream, as it is now."""
+        entries = [record.entry() for record in sorted(self._records.values(), key=lambda one: one.sequence)]
+        shown = {entry.id for entry in entries}
+        for change, _ in self._pending:
+            if not isinstance(change, str) and change.id not in shown:
+                entries.append(UpstreamRecord(change, 0).entry())
+        return entries
+
+    def get(self, id: str) -> ServerEntry | None:
+        """One upstream."""
+        return next((entry for entry in self.list() if entry.id == id), None)
+
+    # ---- life
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once started."""
+        return self._supervisor.url
+
+    @property
+    def endpoint(self) -> str:
+        """The MCP endpoint to give to clients."""
+        return self.url + "/mcp"
+
+    @property
+    def redis_url(self) -> str:
+        """The Redis in use, once started."""
+        return self._supervisor.settings.registry.redis_url
+
+    async def start(self, wait_connected_s: float = 10.0) -> None:
+        """Start; returns when requests are served and what was registered has connected or failed (bounded)."""
+        await self._supervisor.start()
+        self._store = RegistryStore(self._supervisor.settings.registry)
+        self._follower = ChangeFollower(self._store, self)
+        self._tasks.append(spawn(self._follower.run(), "follow-changes"))
+        if self._config is not None and self._config_path is not None:
+            await reconcile(self._store, self._config.upstreams)
+            self.config_follower = ConfigFollower(self._config_path, self._store)
+            self._tasks.append(spawn(self.config_follower.run(), "configuration"))
+        await self._apply()
+        await self._settle(wait_connected_s)
+
+    async def _settle(self, wait_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while asyncio.get_running_loop().time() < deadline:
+            self._changed.clear()
+            known = [self._records.get(id) for id in self._declared]
+            if all(record is not None and record.status not in _SETTLING for record in known):
+                return
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._changed.wait()
+            except asyncio.TimeoutError:
+                return
+
+    async def wait_change(self, timeout_s: float) -> None:
+        """Until the registry changes, or ``timeout_s``."""
+        self._changed.clear()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._changed.wait()
+        except asyncio.TimeoutError:
+            pass
+
+    async def stop(self) -> None:
+        """Drain and stop everything that ``start`` started."""
+        await cancel(*self._tasks)
+        self._tasks = []
+        if self._follower is not None:
+            await self._follower.close()
+        if self._store is not None:
+            await self._store.close()
+            self._store = None
+        await self._supervisor.stop()
+
+    async def __aenter__(self) -> Gateway:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # ---- shared.registry.changes.Follower
+
+    def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        """The registry's follower: everything."""
+        self._records = dict(records)
+        self._changed.set()
+
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+        """The registry's follower: what changed."""
+        for id, record in records.items():
+            if record is None:
+                self._records.pop(id, None)
+                self._declared.discard(id)
+            else:
+                self._records[id] = record
+        self._changed.set()
+
+    def on_member(self, kind: str, id: str) -> None:
+        """The registry's follower: of no interest here."""
+
+    def on_session_ended(self, sid: str, sequence: int) -> None:
+        """The registry's follower: of no interest here."""
+
+    def on_connection(self, available: bool) -> None:
+        """The registry's follower: the copy stays while Redis is away."""

@@ -1,0 +1,39 @@
+"""The command group and how errors look: one line that says what to do. Exit codes: 0 ok, 1 failed, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from gateway import __version__
+from shared.errors import ConfigError, GatewayError
+
+
+class _Group(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            for path, text in error.problems:
+                click.echo(f"error: {path + ': ' if path else ''}{text}", err=True)
+            sys.exit(2)
+        except GatewayError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gateway")
+def cli() -> None:
+    """One endpoint in front of many MCP servers."""
+
+
+def main() -> None:
+    """Entry point of the ``gateway`` script."""
+    from gateway.cli import look, up
+
+    up.add_to(cli)
+    look.add_to(cli)
+    cli()

@@ -1,0 +1,43 @@
+"""Tables for people (colour on a terminal), JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {"connected": "green", "error": "red", "connecting": "yellow", "registered": "yellow", "stopped": "dim", "yes": "green", "no": "red"}
+
+
+def as_json(value: Any) -> None:
+    """For programs."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """For people. Nothing is cut when the output is no terminal."""
+    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    shown = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False)
+    for column in columns:
+        shown.add_column(column, overflow="fold")
+    for row in rows:
+        shown.add_row(*(Text(str(cell if cell is not None else ""), style=_COLOURS.get(str(cell), "")) for cell in row))
+    console.print(shown)
+
+
+def ago(unix_s: float | str | None) -> str:
+    """``12s`` or ``3m`` since then."""
+    seconds = time.time() - float(unix_s or 0)
+    if not unix_s or seconds > 10 * 365 * 86400:
+        return ""
+    for limit, unit, divisor in ((120, "s", 1), (7200, "m", 60), (172800, "h", 3600)):
+        if seconds < limit:
+            return f"{int(seconds / divisor)}{unit}"
+    return f"{int(seconds / 86400)}d"

@@ -1,0 +1,185 @@
+"""Commands that start things: ``up``, ``serve``, ``worker``; and ``check``, which starts nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.cli import state
+from shared import logs
+from shared.config import load
+from shared.errors import ConfigError
+from shared.models import ServerStatus
+from shared.settings import build
+from shared.tasks import cancel, spawn
+
+
+def add_to(cli: click.Group) -> None:
+    """Add the commands."""
+    for command in (up, serve, worker, check):
+        cli.add_command(command)
+
+
+def _settings(config: str | None, **flags: Any) -> tuple[Any, Any]:
+    loaded = load(config) if config else None
+    return loaded, build(loaded.settings if loaded else None, os.environ, flags)
+
+
+_CONFIG = click.option("--config", "-c", type=click.Path(dir_okay=False), help="configuration file (JSON, YAML or TOML)")
+_HOST = click.option("--host", help="address to listen on [127.0.0.1]")
+_PORT = click.option("--port", "-p", type=click.IntRange(0, 65535), help="port; 0 picks a free one [4000]")
+_FRONTENDS = click.option("--frontends", type=click.IntRange(1, 256), help="front-end processes [1]")
+_REDIS = click.option("--redis-url", help="redis://, rediss:// or unix://; none: a Redis of our own")
+
+
+@click.command()
+@_CONFIG
+@_HOST
+@_PORT
+@_FRONTENDS
+@click.option("--workers", type=click.IntRange(1, 256), help="worker processes [1]")
+@_REDIS
+def up(config: str | None, **flags: Any) -> None:
+    """Run the whole gateway on this machine: Redis, workers, front ends. Ctrl-C drains."""
+    _, settings = _settings(config, **flags)
+    logs.configure("gateway", settings.service.log_level)
+    sys.exit(asyncio.run(_run_up(config, settings)))
+
+
+async def _run_up(config: str | None, settings: Any) -> int:
+    from gateway.api import Gateway
+
+    gateway = Gateway(config=config, settings=settings)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload, gateway)
+    starting = spawn(gateway.start(wait_connected_s=0.0), "start")
+    stopped = spawn(stop.wait(), "stop")
+    await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        await cancel(starting)
+        await gateway.stop()
+        return 0
+    await starting
+    port = int(gateway.url.rpartition(":")[2])
+    state.write(port, gateway.redis_url, settings.registry.key_prefix)
+    try:
+        _greet(gateway)
+        await asyncio.wait({stopped, spawn(_narrate(gateway), "narrate")}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        state.remove(port)
+        click.echo("draining; press Ctrl-C again to see nothing change faster")
+        await gateway.stop()
+    click.echo("stopped")
+    return 0
+
+
+def _reload(gateway: Any) -> None:
+    if gateway.config_follower is not None:
+        gateway.config_follower.reload_now.set()
+
+
+def _greet(gateway: Any) -> None:
+    click.echo(f"MCP endpoint   {gateway.endpoint}")
+    click.echo(f"HTTP+SSE       {gateway.url}/sse")
+    click.echo(f"Admin API      {gateway.url}/admin/v1/servers   (status: gateway status --url {gateway.url})")
+    click.echo(f"Metrics        {gateway.url}/metrics")
+    click.echo(f"Redis          redis-cli -s {gateway.redis_url.removeprefix('unix://')}" if gateway.redis_url.startswith("unix://") else "Redis          as configured")
+    click.echo("")
+    click.echo("Add it to a client:")
+    click.echo(f'  {{"mcpServers": {{"gateway": {{"type": "http", "url": "{gateway.endpoint}"}}}}}}')
+    click.echo(f"  claude mcp add --transport http gateway {gateway.endpoint}")
+    click.echo("")
+
+
+async def _narrate(gateway: Any) -> None:
+    """Say how each upstream fares, as it changes."""
+    last: dict[str, tuple[str, int]] = {}
+    while True:
+        for entry in gateway.list():
+            now = (entry.status.value, len(entry.tools))
+            if last.get(entry.id) == now:
+                continue
+            last[entry.id] = now
+            if entry.status is ServerStatus.CONNECTED:
+                eras = "+".join(entry.eras)
+                click.echo(f"  {entry.id} ({entry.name}, {entry.transport}): connected, {len(entry.tools)} tools, {eras}")
+            elif entry.status is ServerStatus.ERROR:
+                click.echo(f"  {entry.id} ({entry.name}, {entry.transport}): error: {entry.error}")
+        for gone in set(last) - {entry.id for entry in gateway.list()}:
+            del last[gone]
+            click.echo(f"  {gone}: removed")
+        await gateway.wait_change(60.0)
+
+
+@click.command()
+@_CONFIG
+@_HOST
+@_PORT
+@_FRONTENDS
+@_REDIS
+def serve(config: str | None, **flags: Any) -> None:
+    """Run one front-end service (for containers and the Procfile); workers run elsewhere."""
+    loaded, settings = _settings(config, **flags)
+    if not settings.registry.redis_url:
+        raise ConfigError("serve needs a Redis that workers share: --redis-url or GATEWAY_REDIS_URL")
+    logs.configure("serve", settings.service.log_level)
+    sys.exit(asyncio.run(_run_serve(config, loaded, settings)))
+
+
+async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
+    from gateway.configured import ConfigFollower, reconcile
+    from gateway.lifecycle import Supervisor
+
+    supervisor = Supervisor(settings, with_workers=False)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, stop.set)
+    await supervisor.start()
+    follower = None
+    try:
+        click.echo(f"MCP endpoint   {supervisor.url}/mcp")
+        if config and loaded and supervisor.store is not None:
+            await reconcile(supervisor.store, loaded.upstreams)
+            config_follower = ConfigFollower(Path(config), supervisor.store)
+            loop.add_signal_handler(signal.SIGHUP, config_follower.reload_now.set)
+            follower = spawn(config_follower.run(), "configuration")
+        await stop.wait()
+    finally:
+        await cancel(follower)
+        await supervisor.stop()
+    return 0
+
+
+@click.command()
+@_REDIS
+@click.option("--rpc-bind", help="host:port for front ends of other machines; none: Unix socket only")
+def worker(redis_url: str | None, rpc_bind: str | None) -> None:
+    """Run one worker (for containers and the Procfile)."""
+    from shared.settings import to_environment
+
+    settings = build(None, os.environ, {"redis_url": redis_url, "rpc_bind": rpc_bind})
+    if not settings.registry.redis_url:
+        raise ConfigError("worker needs the fleet's Redis: --redis-url or GATEWAY_REDIS_URL")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    environment.update(to_environment(settings))
+    # The command line stays on its side of the import rules: the worker is its own program.
+    os.execve(sys.executable, [sys.executable, "-m", "worker"], environment)
+
+
+@click.command()
+@click.argument("file", type=click.Path(dir_okay=False))
+def check(file: str) -> None:
+    """Validate a configuration FILE without starting anything; every problem with its path."""
+    config = load(file)
+    settings = build(config.settings, os.environ)
+    click.echo(f"{file} is fine: {len(config.upstreams)} upstreams in {len({u.name for u in config.upstreams})} groups, port {settings.service.port}")
+    for spec in config.upstreams:
+        click.echo(f"  {spec.id} ({spec.name}, {spec.transport})")

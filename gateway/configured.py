@@ -1,0 +1,78 @@
+"""Keeping the registry in step with a configuration file, while it runs.
+
+What came from the file is marked ``source: file``; entries that leave the file are unregistered, what others registered
+is left alone. A bad file is reported and the old configuration stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from watchfiles import awatch
+
+from shared.config import load
+from shared.errors import ConfigError, EntryNotFound, RegistryUnavailable
+from shared.models import UpstreamSpec
+from shared.registry.store import RegistryStore
+
+_log = logging.getLogger(__name__)
+
+
+async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> tuple[int, int]:
+    """Make the registry's file entries exactly ``upstreams``: (written, removed). Raises ``RegistryUnavailable``."""
+    present = await store.load_all()
+    written = removed = 0
+    for spec in upstreams:
+        record = present.get(spec.id)
+        if record is None or record.spec != spec:
+            await store.register(spec, mode="replace")
+            written += 1
+    wanted = {spec.id for spec in upstreams}
+    for id, record in present.items():
+        if record.spec.source == "file" and id not in wanted:
+            try:
+                await store.unregister(id)
+                removed += 1
+            except EntryNotFound:
+                pass
+    return written, removed
+
+
+class ConfigFollower:
+    """Reloads on change and when ``reload_now`` is set (SIGHUP)."""
+
+    def __init__(self, path: Path, store: RegistryStore) -> None:
+        self._path = path.resolve()
+        self._store = store
+        self.reload_now = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        changes = asyncio.ensure_future(self._watch())
+        try:
+            while True:
+                await self.reload_now.wait()
+                self.reload_now.clear()
+                await self.reload()
+        finally:
+            changes.cancel()
+
+    async def _watch(self) -> None:
+        async for batch in awatch(self._path.parent, step=50, debounce=200, recursive=False):
+            if any(Path(changed).resolve() == self._path for _, changed in batch):
+                self.reload_now.set()
+
+    async def reload(self) -> None:
+        """Read the file again and apply it."""
+        try:
+            config = load(self._path)
+            written, removed = await reconcile(self._store, config.upstreams)
+        except ConfigError as error:
+            _log.error("%s was not applied, the old configuration stays: %s", self._path.name, error)
+        except RegistryUnavailable as error:
+            _log.error("%s was not applied: %s", self._path.name, error)
+        else:
+            _log.info("%s applied: %d written, %d removed", self._path.name, written, removed)

@@ -1,0 +1,108 @@
+"""HTTP+SSE: ``GET /sse`` opens the stream that carries everything down, ``POST /messages`` carries messages up.
+
+The transport is not the version: it negotiates any legacy version. A POST that lands on another front end is answered
+through the one that holds the GET. Losing the GET ends the session.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from aiohttp import web
+
+from gateway.doors.negotiate import read_body
+from gateway.doors.requests import Caller, Requests
+from gateway.doors.responses import EventStream, accepted, error_body, problem
+from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.doors.streamable_http import LegacyDoor, read_initialize
+from gateway.doors.streams import Streams
+from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
+from shared.mcp import jsonrpc
+from shared.mcp.jsonrpc import Message
+from shared.mcp.methods import INITIALIZE, TOOLS_CHANGED
+from shared.mcp.versions import LATEST_LEGACY, Era
+
+_CHANGED = jsonrpc.notification(TOOLS_CHANGED)
+
+
+class SseDoor:
+    """See the module."""
+
+    def __init__(
+        self,
+        legacy: LegacyDoor,
+        requests: Requests,
+        sessions: SessionTable,
+        streams: Streams,
+        frontend: str,
+        max_body_bytes: int,
+    ) -> None:
+        self._legacy = legacy
+        self._requests = requests
+        self._sessions = sessions
+        self._streams = streams
+        self._frontend = frontend
+        self._max_body = max_body_bytes
+
+    async def get(self, request: web.BaseRequest, scope: str | None) -> web.StreamResponse:
+        """Open a session and its stream; its first event names where messages go."""
+        refused = self._legacy.refusal(request)
+        if refused is not None:
+            return refused
+        session = await self._sessions.open(LATEST_LEGACY, "", scope or "", b"{}", b"", self._frontend)
+        try:
+            stream = self._streams.attach(session.sid, _CHANGED)
+        except NotDelivered as error:
+            return problem(error, status=503)
+        try:
+            events = EventStream()
+            await events.open(request)
+            prefix = f"/servers/{quote(scope, safe='')}" if scope else ""
+            await events.send(f"{prefix}/messages?session_id={session.sid}".encode(), name="endpoint")
+            await stream.write_to(events)
+            return await events.end()
+        finally:
+            self._streams.detach(stream)
+            for in_flight in list(session.calls.values()):
+                in_flight.cancel("the client closed its stream")
+            try:
+                await self._sessions.end(session.sid)
+            except RegistryUnavailable:
+                self._sessions.forget(session.sid)
+
+    async def post(self, request: web.Request, scope: str | None) -> web.StreamResponse:
+        """One message; 202 now, its answer on the stream."""
+        refused = self._legacy.refusal(request)
+        if refused is not None:
+            return refused
+        session = await self._sessions.find(request.query.get("session_id", ""))
+        if session is None or session.scope != (scope or ""):
+            return problem(Refused("session_unknown", "unknown or ended session; open /sse again"))
+        try:
+            body = await read_body(request, self._max_body)
+            batch = body.lstrip()[:1] == b"["
+            messages = jsonrpc.decode_batch(body) if batch else [jsonrpc.decode(body)]
+        except CallError as error:
+            return problem(error)
+        for message in messages:
+            await self._handle(session, message, scope)
+        return accepted()
+
+    async def _handle(self, session: ClientSession, message: Message, scope: str | None) -> None:
+        id = bytes(message.id)
+        if not message.is_request:
+            await self._legacy.notice(session, message)
+        elif message.method == INITIALIZE:
+            try:
+                facts = read_initialize(message)
+            except Refused as error:
+                await self._streams.deliver(session, error_body(error, id))
+                return
+            session.version, session.capabilities = facts.version, facts.capabilities
+            session.client_info = facts.client_info
+            await self._sessions.save(session)
+            result = self._requests.initialize(facts.version, scope)
+            await self._streams.deliver(session, jsonrpc.response(id, result))
+        else:
+            caller = Caller(Era.LEGACY, session.version, scope, session, session.principal)
+            self._legacy.run(message, caller, session)

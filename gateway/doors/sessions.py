@@ -1,0 +1,251 @@
+"""Client sessions of the handshake era: sealed ids that any front end can serve, ended everywhere at once.
+
+A session id describes itself (``shared.secrets``), so a front end that has never seen it needs one cached Redis read for
+the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import Any
+
+from gateway.fleet.worker_client import InFlight
+from shared.errors import RegistryUnavailable
+from shared.registry.client import translated
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+from shared.secrets import FleetKey, SessionClaims, digest
+from shared.settings import SessionSettings
+
+_log = logging.getLogger(__name__)
+_CACHED = 100_000
+_ENDED = 100_000
+_TOUCH_S = 30.0
+
+
+class ClientSession:
+    """What a front end knows of one client session. ``scope`` is the group of ``/servers/{name}``, or empty."""
+
+    __slots__ = (
+        "calls",
+        "capabilities",
+        "client_info",
+        "holder",
+        "pins",
+        "principal",
+        "scope",
+        "sid",
+        "touched_at",
+        "version",
+    )
+
+    def __init__(self, sid: str, version: str, principal: str, scope: str) -> None:
+        self.sid = sid
+        self.version = version
+        self.principal = principal
+        self.scope = scope
+        self.capabilities = b"{}"
+        self.client_info = b""
+        self.holder = ""
+        self.pins: dict[str, str] = {}
+        self.calls: dict[bytes, InFlight] = {}
+        self.touched_at = 0.0
+
+
+class SessionTable:
+    """See the module."""
+
+    def __init__(
+        self, store: RegistryStore, frontends: Members, frontend: str, key: FleetKey, settings: SessionSettings
+    ) -> None:
+        self._store = store
+        self._frontends = frontends
+        self._frontend = frontend
+        self._key = key
+        self._settings = settings
+        self._ttl_ms = int(settings.session_ttl_s * 1000)
+        self._loop = asyncio.get_running_loop()
+        self.known: dict[str, ClientSession] = {}
+        self._ended: dict[str, None] = {}
+        self._touched: dict[str, None] = {}
+
+    # ---- opening and finding
+
+    async def open(
+        self, version: str, principal: str, scope: str, capabilities: bytes, client_info: bytes, holder: str = ""
+    ) -> ClientSession:
+        """Mint a session and make it known. Without Redis it works all the same, by its seal."""
+        claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), scope, os.urandom(8))
+        session = ClientSession(self._key.seal_session(claims), version, principal, scope)
+        session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
+        self._remember(session)
+        await self.save(session)
+        return session
+
+    async def save(self, session: ClientSession) -> None:
+        """Write a session's facts."""
+        facts = {
+            "version": session.version,
+            "principal": session.principal,
+            "scope": session.scope,
+            "capabilities": session.capabilities,
+            "client_info": session.client_info,
+            "holder": session.holder,
+            "created_at": str(int(time.time())),
+        }
+        key = self._store.keys.session(session.sid)
+        try:
+            async with translated():
+                pipe = self._store.redis.pipeline(transaction=True)
+                pipe.hset(key, mapping=facts)
+                pipe.pexpire(key, self._ttl_ms)
+                await pipe.execute()
+        except RegistryUnavailable:
+            _log.warning("a session opened while Redis is away is known by its seal alone")
+
+    def _remember(self, session: ClientSession) -> None:
+        if len(self.known) >= _CACHED:
+            self.known.pop(next(iter(self.known)))
+        session.touched_at = self._loop.time()
+        self.known[session.sid] = session
+
+    def cached(self, sid: str) -> ClientSession | None:
+        """The session, if this front end knows it; notes that it is in use."""
+        session = self.known.get(sid)
+        if session is not None:
+            now = self._loop.time()
+            if now - session.touched_at > _TOUCH_S:
+                session.touched_at = now
+                self._touched[sid] = None
+        return session
+
+    async def find(self, sid: str) -> ClientSession | None:
+        """The session; ``None`` when it is unknown, ended, expired or not ours (the client gets 404)."""
+        session = self.cached(sid)
+        if session is not None or sid in self._ended:
+            return session
+        claims = self._key.open_session(sid)
+        if claims is None or time.time() - claims.created < -60:
+            return None
+        session = ClientSession(sid, claims.version, claims.principal, claims.scope)
+        try:
+            async with translated():
+                facts: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.session(sid))
+        except RegistryUnavailable:
+            return session if time.time() - claims.created < self._settings.session_ttl_s else None
+        if not facts or sid in self._ended:
+            return None
+        self._apply(session, facts)
+        self._remember(session)
+        self._touched[sid] = None
+        return session
+
+    def _apply(self, session: ClientSession, facts: dict[bytes, bytes]) -> None:
+        session.version = facts.get(b"version", session.version.encode()).decode()
+        session.capabilities = facts.get(b"capabilities", b"{}")
+        session.client_info = facts.get(b"client_info", b"")
+        session.holder = facts.get(b"holder", b"").decode()
+        for field, value in facts.items():
+            if field.startswith(b"pin:"):
+                session.pins[field[4:].decode()] = value.decode()
+
+    # ---- binding to replicas
+
+    async def pin(self, session: ClientSession, group: str, replica: str, instead_of: str | None) -> str:
+        """Bind the session to a replica of a group; the binding that all front ends share."""
+        key, field = self._store.keys.session(session.sid), f"pin:{group}"
+        try:
+            async with translated():
+                if instead_of is None:
+                    await self._store.redis.hsetnx(key, field, replica)
+                else:
+                    current = await self._store.redis.hget(key, field)
+                    if current is None or current.decode() == instead_of:
+                        await self._store.redis.hset(key, field, replica)
+                replica = (await self._store.redis.hget(key, field)).decode()
+                await self._store.redis.pexpire(key, self._ttl_ms)
+        except RegistryUnavailable:
+            pass  # every front end decides alone until Redis is back
+        session.pins[group] = replica
+        return replica
+
+    # ---- ending
+
+    async def end(self, sid: str) -> None:
+        """End a session everywhere; returns when every live front end knows. Raises ``RegistryUnavailable``."""
+        sequence = int(await self._store.run_script("END_SESSION", sid))
+        self.forget(sid)
+        deadline = self._loop.time() + 2.0
+        while self._loop.time() < deadline:
+            alive = await self._frontends.alive()
+            behind = [
+                id for id, facts in alive.items() if id != self._frontend and int(facts.get("seen", "0")) < sequence
+            ]
+            if not behind:
+                return
+            await asyncio.sleep(0.005)
+        _log.warning("a session ended, but not every front end confirmed it in 2 s")
+
+    def forget(self, sid: str) -> ClientSession | None:
+        """The session is over (we were told, or ended it ourselves)."""
+        if len(self._ended) >= _ENDED:
+            self._ended.pop(next(iter(self._ended)))
+        self._ended[sid] = None
+        self._touched.pop(sid, None)
+        return self.known.pop(sid, None)
+
+    async def flush(self) -> None:
+        """Extend the sessions that were used, batched. Raises ``RegistryUnavailable``."""
+        touched, self._touched = list(self._touched), {}
+        if not touched:
+            return
+        async with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for sid in touched:
+                pipe.pexpire(self._store.keys.session(sid), self._ttl_ms)
+            alive = await pipe.execute()
+        for sid, there in zip(touched, alive, strict=True):
+            session = self.known.get(sid)
+            if not there and session is not None:
+                await self.save(session)  # Redis was emptied; the session is alive in us
+
+    def trim(self) -> None:
+        """Drop sessions that were not used here for their whole life time."""
+        limit = self._loop.time() - self._settings.session_ttl_s
+        for sid in [sid for sid, session in self.known.items() if session.touched_at < limit]:
+            del self.known[sid]
+
+    async def listing(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Live sessions, for the admin API (the id is shortened: whoever holds it whole is the client)."""
+        found: list[dict[str, Any]] = []
+        prefix = self._store.keys.session("")
+        async with translated():
+            async for key in self._store.redis.scan_iter(match=prefix + "*", count=500):
+                facts = await self._store.redis.hgetall(key)
+                sid = key.decode().removeprefix(prefix)
+                found.append(
+                    {
+                        "id": digest(sid.encode()).hex(),
+                        "version": facts.get(b"version", b"").decode(),
+                        "principal": facts.get(b"principal", b"").decode(),
+                        "scope": facts.get(b"scope", b"").decode(),
+                        "createdAt": int(facts.get(b"created_at", b"0")),
+                    }
+                )
+                if len(found) >= limit:
+                    break
+        return found
+
+    async def revoke(self, short: str) -> bool:
+        """End the session whose listing id is ``short``."""
+        prefix = self._store.keys.session("")
+        async with translated():
+            async for key in self._store.redis.scan_iter(match=prefix + "*", count=500):
+                sid = key.decode().removeprefix(prefix)
+                if digest(sid.encode()).hex() == short:
+                    await self.end(sid)
+                    return True
+        return False

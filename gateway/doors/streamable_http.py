@@ -1,0 +1,245 @@
+"""The legacy door: 2025-03-26 to 2025-11-25 over Streamable HTTP (and 2024-11-05 clients that post here).
+
+``initialize`` mints a session; any front end serves it; an unknown or ended session is 404, never 400. A request without
+a session is served statelessly where that can work. JSON-RPC errors are HTTP 200: a 404 would drop the client's session.
+A connection that drops does not cancel: only ``notifications/cancelled``, DELETE, expiry or the timeout do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import web
+from msgspec import Struct
+
+from gateway.doors.calls import relay, show
+from gateway.doors.guard import Guard
+from gateway.doors.requests import Caller, Ready, Requests, Started
+from gateway.doors.responses import accepted, answer, error_body, problem
+from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.doors.streams import Streams
+from gateway.fleet.dispatch import Abandoned
+from gateway.fleet.worker_client import Answered
+from shared.errors import CallError, Refused, RegistryUnavailable
+from shared.mcp import jsonrpc
+from shared.mcp.jsonrpc import Message, Params
+from shared.mcp.methods import CANCELLED, INITIALIZE
+from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LEGACY_VERSIONS, Era, negotiate_legacy
+from shared.tasks import spawn
+
+SESSION_HEADER = "Mcp-Session-Id"
+_MAX_CLIENT_FACTS = 64 * 1024
+
+
+class Initialize(Struct, frozen=True):
+    """What ``initialize`` says of a client; capabilities and info are JSON."""
+
+    version: str
+    capabilities: bytes
+    client_info: bytes
+
+
+def read_initialize(message: Message) -> Initialize:
+    """Raises ``Refused`` (-32602) when the request is not one."""
+    parts = jsonrpc.members(message.params)
+    requested = jsonrpc.text(parts.get("protocolVersion", jsonrpc.ABSENT), "protocolVersion")
+    capabilities = bytes(parts.get("capabilities", b"{}"))
+    info = bytes(parts.get("clientInfo", b""))
+    if capabilities[:1] != b"{" or len(capabilities) + len(info) > _MAX_CLIENT_FACTS:
+        raise Refused("invalid_params", f"params.capabilities must be an object of at most {_MAX_CLIENT_FACTS} bytes")
+    return Initialize(negotiate_legacy(requested), capabilities, info)
+
+
+class LegacyDoor:
+    """See the module."""
+
+    def __init__(self, guard: Guard, requests: Requests, sessions: SessionTable, streams: Streams) -> None:
+        self._guard = guard
+        self._requests = requests
+        self._sessions = sessions
+        self._streams = streams
+        streams.on_hint = self._hint
+
+    # ---- POST
+
+    async def post(
+        self, request: web.BaseRequest, message: Message, params: Params, scope: str | None
+    ) -> web.StreamResponse:
+        """One legacy message."""
+        id = bytes(message.id)
+        try:
+            if message.method == INITIALIZE and id:
+                return await self._initialize(message, scope)
+            session = await self._session(request, scope)
+            if not message.method or not id:
+                await self.notice(session, message)
+                return accepted()
+            reply = await self._requests.serve(message, params, self._caller(request, session, scope))
+        except Abandoned:
+            raise  # the call runs on: the client may come back for its answer
+        except CallError as error:
+            return problem(error, id or b"null", 404 if error.code == "session_unknown" else 200)
+        if type(reply) is Ready:
+            return answer(reply.body)
+        assert isinstance(reply, Started)
+        try:
+            return await show(request, self._requests, reply)
+        except (asyncio.CancelledError, ConnectionError):
+            self._requests.release(reply.id, reply.in_flight)
+            raise
+
+    async def _initialize(self, message: Message, scope: str | None) -> web.StreamResponse:
+        facts = read_initialize(message)
+        session = await self._sessions.open(facts.version, "", scope or "", facts.capabilities, facts.client_info)
+        result = self._requests.initialize(facts.version, scope)
+        return answer(jsonrpc.response(bytes(message.id), result), 200, {SESSION_HEADER: session.sid})
+
+    async def _session(self, request: web.BaseRequest, scope: str | None) -> ClientSession | None:
+        sid = request.headers.get(SESSION_HEADER)
+        if sid is None:
+            return None
+        session = self._sessions.cached(sid) or await self._sessions.find(sid)
+        if session is None or session.scope != (scope or ""):
+            raise Refused("session_unknown", "unknown or ended session; send initialize again")
+        return session
+
+    def _caller(self, request: web.BaseRequest, session: ClientSession | None, scope: str | None) -> Caller:
+        if session is not None:
+            return Caller(Era.LEGACY, session.version, scope, session, session.principal)
+        return Caller(Era.LEGACY, request.headers.get("MCP-Protocol-Version") or DEFAULT_WITHOUT_HEADER, scope)
+
+    async def notice(self, session: ClientSession | None, message: Message) -> None:
+        """A notification or a response from the client: accepted; a cancel is carried out."""
+        if message.method != CANCELLED or session is None:
+            return
+        parts = jsonrpc.members(message.params)
+        id = bytes(parts.get("requestId", b""))
+        if not self._cancel(session.sid, id):
+            await self._streams.tell_everyone("cancel", session.sid, id.decode("utf-8", "replace"))
+
+    def _cancel(self, sid: str, id: bytes) -> bool:
+        session = self._sessions.known.get(sid)
+        in_flight = session.calls.get(id) if session is not None else None
+        if in_flight is None:
+            return False
+        in_flight.cancel("cancelled by the client")
+        return True
+
+    def _hint(self, kind: str, sid: str, id: str) -> None:
+        if kind == "cancel":
+            self._cancel(sid, id.encode())
+
+    # ---- batches (2025-03-26 only)
+
+    async def batch(self, request: web.BaseRequest, messages: list[Message], scope: str | None) -> web.StreamResponse:
+        """A JSON-RPC batch: answered with an array of the responses."""
+        try:
+            session = await self._session(request, scope)
+            version = session.version if session else request.headers.get("MCP-Protocol-Version", DEFAULT_WITHOUT_HEADER)
+            if version not in ("2024-11-05", "2025-03-26"):
+                raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
+            if any(message.method == INITIALIZE for message in messages):
+                raise Refused("invalid_request", "initialize must not be part of a batch")
+        except CallError as error:
+            return problem(error, status=error.wire.http)
+        caller = self._caller(request, session, scope)
+        wanted = [message for message in messages if message.is_request]
+        for message in messages:
+            if not message.is_request:
+                await self.notice(session, message)
+        if not wanted:
+            return accepted()
+        bodies = await asyncio.gather(*(self.whole(message, caller) for message in wanted))
+        return answer(b"[" + b",".join(bodies) + b"]")
+
+    async def whole(self, message: Message, caller: Caller, send: Any = None) -> bytes:
+        """One request's response, all of it; interim messages go to ``send``, where there is somewhere to send."""
+        id = bytes(message.id)
+        try:
+            reply = await self._requests.serve(message, jsonrpc.decode_params(message), caller)
+        except CallError as error:
+            return error_body(error, id)
+        if isinstance(reply, Ready):
+            return reply.body
+        last = b""
+
+        async def keep(body: bytes) -> None:
+            nonlocal last
+            if last and send is not None:
+                await send(last)
+            last = body
+
+        async def quiet() -> None:
+            """Batches and HTTP+SSE keep their connection alive by other means."""
+
+        async def large(answered: Answered) -> None:
+            nonlocal last
+            assert answered.stream is not None
+            if last and send is not None:
+                await send(last)
+            parts = []
+            while chunk := await answered.stream.next():
+                parts.append(chunk)
+            write = jsonrpc.error_response if answered.is_error else jsonrpc.response
+            last = write(id, b"".join(parts))
+
+        await relay(self._requests, reply, keep, quiet, large)
+        return last
+
+    # ---- GET, DELETE, OPTIONS
+
+    def refusal(self, request: web.BaseRequest) -> web.StreamResponse | None:
+        """403 for a foreign Host or Origin."""
+        text = self._guard.refusal(request.headers.get("Host"), request.headers.get("Origin"))
+        return problem(Refused("forbidden", text)) if text is not None else None
+
+    async def get(self, request: web.BaseRequest, scope: str | None) -> web.StreamResponse:
+        """Open the session's standing stream."""
+        refused = self.refusal(request)
+        if refused is not None:
+            return refused
+        if "text/event-stream" not in request.headers.get("Accept", ""):
+            return problem(Refused("invalid_request", "GET opens an event stream: send Accept: text/event-stream"), status=406)
+        if request.headers.get("MCP-Protocol-Version", DEFAULT_WITHOUT_HEADER) not in LEGACY_VERSIONS:
+            return _not_allowed("this protocol version has no GET stream; use subscriptions/listen")
+        try:
+            session = await self._session(request, scope)
+        except CallError as error:
+            return problem(error)
+        if session is None:
+            return _not_allowed("a GET stream belongs to a session: send initialize first")
+        return await self._streams.standing_get(request, session)
+
+    async def delete(self, request: web.BaseRequest, scope: str | None) -> web.StreamResponse:
+        """End the session; answers when every live front end knows."""
+        refused = self.refusal(request)
+        if refused is not None:
+            return refused
+        try:
+            session = await self._session(request, scope)
+            if session is None:
+                return _not_allowed("DELETE ends a session: send its Mcp-Session-Id")
+            for in_flight in list(session.calls.values()):
+                in_flight.cancel("the client ended its session")
+            await self._sessions.end(session.sid)
+        except CallError as error:
+            return problem(error)
+        except RegistryUnavailable as error:
+            return problem(error, status=503)
+        return answer(b"{}", 200)
+
+    def run(self, message: Message, caller: Caller, session: ClientSession) -> None:
+        """Serve a request whose answer goes down the session's standing stream (HTTP+SSE)."""
+
+        async def work() -> None:
+            async def send(body: bytes) -> None:
+                await self._streams.deliver(session, body)
+
+            await send(await self.whole(message, caller, send))
+
+        spawn(work(), "sse-request")
+
+
+def _not_allowed(text: str) -> web.StreamResponse:
+    return problem(Refused("invalid_request", text), status=405)

@@ -1,0 +1,282 @@
+"""Standing streams: a session's GET stream, an HTTP+SSE connection, a modern ``subscriptions/listen``.
+
+One queue a stream, bounded: a client that does not read loses the oldest messages, never other clients' time. Messages
+for a stream that another front end holds go through the session's outbox in Redis; a wake-up on a pub/sub channel tells
+the holder. Broadcasts never wait for a writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+import orjson
+from aiohttp import web
+from msgspec import Raw
+from redis.exceptions import RedisError
+
+from gateway.doors.responses import EventStream, problem
+from gateway.doors.sessions import ClientSession
+from shared.errors import NotDelivered, Refused, RegistryUnavailable
+from shared.mcp import jsonrpc
+from shared.mcp.jsonrpc import Message
+from shared.mcp.methods import (
+    ACKNOWLEDGED,
+    SUBSCRIPTION_META,
+    TOOLS_CHANGED,
+)
+from shared.registry.client import translated
+from shared.registry.store import RegistryStore
+from shared.settings import SessionSettings
+
+_log = logging.getLogger(__name__)
+_TOOLS_CHANGED = jsonrpc.notification(TOOLS_CHANGED)
+
+
+class StandingStream:
+    """One open stream; ``changes`` says whether it wants ``tools/list_changed``, and in which words."""
+
+    def __init__(self, sid: str, limit: int, changes: bytes | None) -> None:
+        self.sid = sid
+        self.changes = changes
+        self.closing = False
+        self.position = "0-0"
+        self._limit = limit
+        self._queue: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def push(self, message: bytes) -> None:
+        """Queue a message; the oldest makes room."""
+        if len(self._queue) >= self._limit:
+            self._queue.popleft()
+        self._queue.append(message)
+        self._wake()
+
+    def announce(self) -> None:
+        """Queue ``list_changed`` once, however often it is announced before the client reads."""
+        if self.changes is not None and self.changes not in self._queue:
+            self.push(self.changes)
+
+    def close(self) -> None:
+        """End the stream after what is queued."""
+        self.closing = True
+        self._wake()
+
+    def nudge(self) -> None:
+        """Let the writer show a sign of life."""
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def write_to(self, stream: EventStream) -> None:
+        """Write until the stream is closed from our side."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._queue:
+                await stream.send(self._queue.popleft())
+            if self.closing:
+                return
+            self._waiter = loop.create_future()
+            await self._waiter
+            if not self._queue and not self.closing:
+                await stream.comment()
+
+
+class Streams:
+    """All standing streams of this front end."""
+
+    def __init__(self, store: RegistryStore, frontend: str, settings: SessionSettings) -> None:
+        self._store = store
+        self._frontend = frontend
+        self._settings = settings
+        self._by_session: dict[str, StandingStream] = {}
+        self._open: set[StandingStream] = set()
+        self.draining = False
+        self.on_hint: Any = lambda kind, sid, id: None
+
+    # ---- opening
+
+    def attach(self, sid: str, changes: bytes | None) -> StandingStream:
+        """A new stream. One a session, the newest wins. Raises ``NotDelivered`` at the limit."""
+        if len(self._open) >= self._settings.max_streams or self.draining:
+            raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
+        stream = StandingStream(sid, self._settings.stream_buffer, changes)
+        if sid:
+            older = self._by_session.get(sid)
+            if older is not None:
+                older.close()
+            self._by_session[sid] = stream
+        self._open.add(stream)
+        return stream
+
+    def detach(self, stream: StandingStream) -> None:
+        """It is gone."""
+        self._open.discard(stream)
+        if self._by_session.get(stream.sid) is stream:
+            del self._by_session[stream.sid]
+
+    async def standing_get(self, request: web.BaseRequest, session: ClientSession) -> web.StreamResponse:
+        """The GET stream of a Streamable HTTP session."""
+        try:
+            stream = self.attach(session.sid, _TOOLS_CHANGED)
+        except NotDelivered as error:
+            return problem(error, status=503)
+        try:
+            await self._take_over(session)
+            events = EventStream({"Mcp-Session-Id": session.sid})
+            await events.open(request)
+            await self.collect(session.sid)
+            await stream.write_to(events)
+            return await events.end()
+        finally:
+            self.detach(stream)
+
+    async def _take_over(self, session: ClientSession) -> None:
+        """Another front end may hold an older stream of this session: the newest wins there too."""
+        key = self._store.keys.session(session.sid)
+        try:
+            async with translated():
+                before = await self._store.redis.hget(key, "holder")
+                await self._store.redis.hset(key, "holder", self._frontend)
+                if before and before.decode() != self._frontend:
+                    await self._store.redis.publish(self._store.keys.wake(before.decode()), f"close {session.sid}")
+        except RegistryUnavailable:
+            pass
+        session.holder = self._frontend
+
+    async def listen(self, request: web.BaseRequest, message: Message, scope: str | None) -> web.StreamResponse:
+        """``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result."""
+        wanted = _filter(message)
+        tag = {SUBSCRIPTION_META: Raw(bytes(message.id))}
+        honoured = {"toolsListChanged": True} if wanted.get("toolsListChanged") is True else {}
+        changes = jsonrpc.notification(TOOLS_CHANGED, jsonrpc.assemble({"_meta": tag})) if honoured else None
+        stream = self.attach("", changes)
+        try:
+            events = EventStream()
+            await events.open(request)
+            acknowledged = jsonrpc.assemble({"_meta": tag, "notifications": honoured})
+            await events.send(jsonrpc.notification(ACKNOWLEDGED, acknowledged))
+            await stream.write_to(events)
+            result = jsonrpc.assemble({"resultType": "complete", "_meta": tag})
+            await events.send(jsonrpc.response(bytes(message.id), result))
+            return await events.end()
+        finally:
+            self.detach(stream)
+
+    # ---- what happens
+
+    def announce_tools(self) -> None:
+        """The merged list of tools changed."""
+        for stream in self._open:
+            stream.announce()
+
+    def end_session(self, sid: str) -> None:
+        """The session is over: so is its stream."""
+        stream = self._by_session.get(sid)
+        if stream is not None:
+            stream.close()
+
+    async def deliver(self, session: ClientSession, message: bytes) -> None:
+        """Send a message on a session's standing stream, wherever it is held."""
+        stream = self._by_session.get(session.sid)
+        if stream is not None:
+            stream.push(message)
+            return
+        if not session.holder:
+            return
+        try:
+            async with translated():
+                pipe = self._store.redis.pipeline(transaction=True)
+                key = self._store.keys.outbox(session.sid)
+                pipe.xadd(key, {"message": message}, maxlen=self._settings.stream_buffer, approximate=True)
+                pipe.pexpire(key, 60_000)
+                pipe.publish(self._store.keys.wake(session.holder), f"outbox {session.sid}")
+                await pipe.execute()
+        except RegistryUnavailable:
+            _log.warning("a message for a stream on another front end was lost: Redis does not answer")
+
+    async def collect(self, sid: str) -> None:
+        """Take what other front ends left for a stream that is held here."""
+        stream = self._by_session.get(sid)
+        if stream is None:
+            return
+        try:
+            async with translated():
+                rows = await self._store.redis.xrange(self._store.keys.outbox(sid), f"({stream.position}")
+        except RegistryUnavailable:
+            return
+        for position, fields in rows:
+            stream.position = position.decode()
+            stream.push(fields[b"message"])
+
+    async def follow_wakeups(self) -> None:
+        """Listen on our channels until cancelled; after a reconnect, look into every outbox."""
+        everyone = self._store.keys.wake("all")
+        while True:
+            pubsub = self._store.redis.pubsub()
+            try:
+                await pubsub.subscribe(self._store.keys.wake(self._frontend), everyone)
+                for sid in list(self._by_session):
+                    await self.collect(sid)
+                while True:
+                    item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                    if item is not None:
+                        await self._woken(item["data"].decode())
+            except (RedisError, OSError):
+                await asyncio.sleep(0.5)
+            finally:
+                await pubsub.aclose()
+
+    async def _woken(self, text: str) -> None:
+        kind, _, rest = text.partition(" ")
+        sid, _, id = rest.partition(" ")
+        if kind == "outbox":
+            await self.collect(sid)
+        elif kind == "close":
+            self.end_session(sid)
+        else:
+            self.on_hint(kind, sid, id)
+
+    async def tell_everyone(self, kind: str, sid: str, id: str) -> None:
+        """A hint for whichever front end it concerns."""
+        try:
+            async with translated():
+                await self._store.redis.publish(self._store.keys.wake("all"), f"{kind} {sid} {id}")
+        except RegistryUnavailable:
+            pass
+
+    async def keep_alive(self) -> None:
+        """A comment on every silent stream, now and then; until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.stream_keepalive_s)
+            for stream in list(self._open):
+                stream.nudge()
+
+    async def drain(self, wait_s: float) -> None:
+        """End every stream as its era asks, bounded."""
+        self.draining = True
+        for stream in list(self._open):
+            stream.close()
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while self._open and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+
+    @property
+    def count(self) -> int:
+        """Open streams."""
+        return len(self._open)
+
+
+def _filter(message: Message) -> dict[str, Any]:
+    raw = jsonrpc.members(message.params).get("notifications")
+    try:
+        wanted = orjson.loads(bytes(raw)) if raw is not None else None
+    except orjson.JSONDecodeError:
+        wanted = None
+    if not isinstance(wanted, dict):
+        raise Refused("invalid_params", "subscriptions/listen needs params.notifications, an object")
+    return wanted

@@ -1,0 +1,199 @@
+"""A call from choosing a replica to its first event, with the retries that certainty of delivery allows.
+
+The path of a call makes no Redis round trip: catalogue, health and links are in memory. Only the first call of a client
+session to a group with sessions of its own asks Redis for the replica that the session is bound to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.fleet.pool import WorkerPool
+from gateway.fleet.stats import Stats
+from gateway.fleet.watcher import Watcher
+from gateway.fleet.worker_client import Event, Failure, InFlight
+from gateway.routing import router
+from gateway.routing.catalog import Replica, Route
+from gateway.routing.retry import ATTEMPTS, may_repeat
+from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.isolation import SessionUse, session_use
+from shared.rpc import messages as rpc
+
+SUSPECT_S = 1.0
+"""A replica that refused one of our calls is left out for this long, unless the registry says otherwise first."""
+WAKE_S = 3.0
+"""How long a call waits for a replica that is starting or changing hands."""
+
+
+class Outgoing(Struct, gc=False):
+    """What a door wants sent. ``params`` is JSON in the upstream's own names, ``id`` the client's request id."""
+
+    method: str
+    params: bytes
+    era: int
+    route: Route
+    id: bytes = b""
+    name: str = ""
+    session: ClientSession | None = None
+    principal: str = ""
+    token: bytes = b""
+    headers: dict[str, str] | None = None
+
+
+class Dispatcher:
+    """See the module."""
+
+    def __init__(
+        self, watcher: Watcher, pool: WorkerPool, sessions: SessionTable, stats: Stats, max_in_flight: int
+    ) -> None:
+        self._watcher = watcher
+        self._pool = pool
+        self._sessions = sessions
+        self._stats = stats
+        self._max_in_flight = max_in_flight
+        self._loop = asyncio.get_running_loop()
+        self.under_way: dict[InFlight, None] = {}
+
+    def now(self) -> float:
+        """Loop time, by which replicas are judged available."""
+        return self._loop.time()
+
+    async def send(self, call: Outgoing) -> tuple[InFlight, Event]:
+        """Send ``call``; its first event. Raises ``CallError`` when it failed for good."""
+        if len(self.under_way) >= self._max_in_flight:
+            raise NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
+        tried: set[str] = set()
+        last: CallError | None = None
+        wait_until = 0.0
+        attempt = 0
+        while attempt < ATTEMPTS:
+            replica = await self._choose(call, tried)
+            client = self._pool.link_for(replica, call.session.sid if call.session else "") if replica else None
+            if replica is None or client is None:
+                if replica is not None:
+                    tried.add(replica.id)
+                    if router.choose(call.route, tried, self._loop.time()) is not None:
+                        continue
+                now = self._loop.time()
+                wait_until = wait_until or now + WAKE_S
+                if now >= wait_until or not (replica is not None or router.might_come(call.route)):
+                    raise router.unavailable(call.route, last)
+                await self._watcher.wait_change(wait_until - now)
+                tried.clear()
+                call = self._renewed(call)
+                continue
+            attempt += 1
+            if attempt > 1:
+                self._stats.retries += 1
+            in_flight = client.call(replica, self._head(call, replica), call.params, self._facts(call))
+            self.under_way[in_flight] = None
+            if call.session is not None:
+                in_flight.register(call.session.calls, call.id)
+            try:
+                event = await in_flight.next()
+            except asyncio.CancelledError:
+                self.release(in_flight)
+                raise Abandoned(in_flight) from None
+            if not isinstance(event, Failure):
+                return in_flight, event
+            self.release(in_flight)
+            last = self._judge(event, replica, tried)
+            if not may_repeat(event.delivered, event.code, call.method, call.route.tool.repeatable):
+                raise last
+            if event.code == "not_delivered" and len(call.route.replicas) == 1:
+                tried.clear()
+                await self._watcher.wait_change(0.2)  # it is changing hands
+                call = self._renewed(call)
+        assert last is not None
+        raise last
+
+    def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
+        tried.add(replica.id)
+        if event.code == "upstream_unavailable":
+            replica.suspect_until = self._loop.time() + SUSPECT_S
+        data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
+        kind = OutcomeUnknown if event.delivered else NotDelivered
+        return kind(event.code, f"upstream {replica.id!r}: {event.message}", data)
+
+    def _renewed(self, call: Outgoing) -> Outgoing:
+        """The same call on the route as it is now (the catalogue may have been rebuilt while we waited)."""
+        group = self._watcher.catalog.groups.get(call.route.group)
+        route = group.routes.get(call.route.tool.name) if group else None
+        if route is not None:
+            call.route = route
+        return call
+
+    async def _choose(self, call: Outgoing, tried: set[str]) -> Replica | None:
+        """The replica for this call; where isolation resolves to the client, the one its session is bound to."""
+        now = self._loop.time()
+        session = call.session
+        if session is None or not any(self._bound(one, call) for one in call.route.replicas):
+            return router.choose(call.route, tried, now)
+        group = call.route.group
+        pinned = session.pins.get(group)
+        if pinned is not None and pinned not in tried:
+            replica = self._watcher.catalog.replica(pinned)
+            if replica is not None and replica in call.route.replicas and replica.available(now):
+                return replica
+        choice = router.choose(call.route, tried, now)
+        if choice is None:
+            return None
+        id = await self._sessions.pin(session, group, choice.id, instead_of=pinned)
+        replica = self._watcher.catalog.replica(id)
+        if replica is None or id in tried or replica not in call.route.replicas or not replica.available(now):
+            await self._sessions.pin(session, group, choice.id, instead_of=id)
+            return choice
+        return replica
+
+    def _bound(self, replica: Replica, call: Outgoing) -> bool:
+        record = replica.record
+        use = session_use(
+            record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, call.era, True
+        )
+        return use is SessionUse.CLIENT
+
+    def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
+        return rpc.Call(
+            0,
+            replica.id,
+            call.method,
+            call.era,
+            call.session.sid if call.session is not None else "",
+            call.principal,
+            call.name,
+            call.token,
+            call.headers,
+        )
+
+    def _facts(self, call: Outgoing) -> rpc.OpenSession | None:
+        session = call.session
+        if session is None:
+            return None
+        return rpc.OpenSession(
+            session.sid, session.principal, session.version, session.capabilities, session.client_info
+        )
+
+    def release(self, in_flight: InFlight) -> None:
+        """The door has its last event."""
+        self.under_way.pop(in_flight, None)
+
+    def hush(self, older_than_s: float) -> None:
+        """Wake the doors of calls that have been silent for this long (called about once a second)."""
+        limit = self._loop.time() - older_than_s
+        for in_flight in self.under_way:
+            if in_flight.started_at > limit:
+                break  # they are in order of their start
+            in_flight.hush()
+
+
+class Abandoned(asyncio.CancelledError):
+    """The client went away before the first event; carries the call so that the door can cancel or keep it."""
+
+    def __init__(self, in_flight: InFlight) -> None:
+        super().__init__()
+        self.in_flight = in_flight
+
+

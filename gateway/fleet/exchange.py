@@ -1,0 +1,72 @@
+"""In-flight counts between front ends, for least-connections: one pipelined exchange per 100 ms, not per call.
+
+Absolute counts in a hash that expires, so a front end that dies takes its counts with it. Runs only while some group
+uses the strategy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.balancers import LeastConnections
+from gateway.fleet.watcher import Watcher
+from shared.errors import RegistryUnavailable
+from shared.registry.client import translated
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+
+_EXPIRES_MS = 3000
+_LOOK_EVERY = 10
+
+
+class InFlightExchange:
+    """See the module."""
+
+    def __init__(self, store: RegistryStore, members: Members, frontend: str, watcher: Watcher, every_s: float) -> None:
+        self._store = store
+        self._members = members
+        self._frontend = frontend
+        self._watcher = watcher
+        self._every_s = every_s
+        self._others: list[str] = []
+        self._told: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        rounds = 0
+        while True:
+            await asyncio.sleep(self._every_s)
+            groups = self._watcher.catalog.groups.values()
+            if not any(isinstance(group.balancer, LeastConnections) for group in groups):
+                continue
+            try:
+                if rounds % _LOOK_EVERY == 0:
+                    self._others = [id for id in await self._members.alive() if id != self._frontend]
+                rounds += 1
+                if self._others:
+                    await self._exchange()
+            except RegistryUnavailable:
+                self._others = []
+                for replica in self._watcher.catalog.replicas:
+                    replica.in_flight_elsewhere = 0
+
+    async def _exchange(self) -> None:
+        mine = {replica.id: replica.in_flight for replica in self._watcher.catalog.replicas if replica.in_flight}
+        key = self._store.keys.inflight(self._frontend)
+        async with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            if mine != self._told:
+                pipe.delete(key)
+                if mine:
+                    pipe.hset(key, mapping=mine)
+            pipe.pexpire(key, _EXPIRES_MS)
+            for other in self._others:
+                pipe.hgetall(self._store.keys.inflight(other))
+            rows = (await pipe.execute())[-len(self._others) :]
+        self._told = mine
+        totals: dict[str, int] = {}
+        for row in rows:
+            for id, count in row.items():
+                totals[id.decode()] = totals.get(id.decode(), 0) + int(count)
+        for replica in self._watcher.catalog.replicas:
+            replica.in_flight_elsewhere = totals.get(replica.id, 0)

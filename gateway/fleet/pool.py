@@ -1,0 +1,114 @@
+"""Links to all workers: opened as workers join, dropped as they leave; who of an upstream's owners gets a call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable
+
+from gateway.fleet.worker_client import WorkerClient
+from gateway.routing.catalog import Replica
+from shared.errors import RegistryUnavailable
+from shared.registry.members import Members
+from shared.rendezvous import rank
+from shared.rpc.connection import Link
+from shared.secrets import FleetKey
+from shared.settings import Settings
+from shared.tasks import spawn
+
+_log = logging.getLogger(__name__)
+
+
+class WorkerPool:
+    """See the module."""
+
+    def __init__(self, members: Members, frontend: str, key: FleetKey, settings: Settings) -> None:
+        self._members = members
+        self._frontend = frontend
+        self._key = key
+        self._settings = settings
+        self.clients: dict[str, WorkerClient] = {}
+        self._connecting: set[str] = set()
+        self._turn = 0
+        self._wake = asyncio.Event()
+        self.on_change: Callable[[], None] = lambda: None
+
+    def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
+        """A link to one of the replica's owners; always the same one for one client session."""
+        ready = [
+            client
+            for _, owner in replica.record.owners
+            if (client := self.clients.get(owner)) is not None and client.ready and not client.draining
+        ]
+        if len(ready) <= 1:
+            return ready[0] if ready else None
+        if sid:
+            best = rank(f"{sid}\0{replica.id}", [client.worker for client in ready])[0]
+            return next(client for client in ready if client.worker == best)
+        self._turn += 1
+        return ready[self._turn % len(ready)]
+
+    def look(self) -> None:
+        """Something changed among the workers."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Keep a link to every live worker."""
+        while True:
+            try:
+                for worker, facts in (await self._members.alive()).items():
+                    if worker not in self.clients and worker not in self._connecting:
+                        self._connecting.add(worker)
+                        spawn(self._connect(worker, facts), f"link {worker}")
+            except RegistryUnavailable:
+                pass
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(2.0):
+                    await self._wake.wait()
+            except asyncio.TimeoutError:
+                pass
+
+    async def _connect(self, worker: str, facts: dict[str, str]) -> None:
+        loop = asyncio.get_running_loop()
+        client = WorkerClient(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, self._closed)
+        limit = self._settings.calls.max_result_bytes
+        path = facts.get("address", "").removeprefix("unix:")
+        try:
+            async with asyncio.timeout(3.0):
+                if facts.get("host") == socket.gethostname() and os.path.exists(path):
+                    await loop.create_unix_connection(lambda: Link(client, limit), path)
+                elif facts.get("tcp"):
+                    host, _, port = facts["tcp"].rpartition(":")
+                    await loop.create_connection(lambda: Link(client, limit), host.strip("[]"), int(port))
+                else:
+                    _log.warning(
+                        "worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there", worker, facts.get("host")
+                    )
+                    return
+                await client.wait_ready()
+            self.clients[worker] = client
+            spawn(client.keep_checking(), f"ping {worker}")
+            self.on_change()
+        except (OSError, asyncio.TimeoutError) as error:
+            _log.debug("no link to worker %s: %s", worker, error)
+        finally:
+            self._connecting.discard(worker)
+
+    def _closed(self, client: WorkerClient) -> None:
+        if self.clients.get(client.worker) is client:
+            del self.clients[client.worker]
+            self.on_change()
+            self._wake.set()
+
+    def end_session(self, sid: str) -> None:
+        """Tell the workers that heard of it."""
+        for client in self.clients.values():
+            client.forget_session(sid)
+
+    def close(self) -> None:
+        """End all links."""
+        for client in list(self.clients.values()):
+            client.close()

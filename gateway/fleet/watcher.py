@@ -1,0 +1,115 @@
+"""The registry's copy in this front end: records, and the catalogue built from them.
+
+Follows the change log; a burst of changes costs one rebuild. Tells the streams when lists changed, the pool when
+workers come and go, the session table when sessions end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.routing.catalog import Catalog
+from shared.models import ServerStatus
+from shared.registry.changes import ChangeFollower
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+from shared.settings import Settings
+
+_log = logging.getLogger(__name__)
+_COALESCE_S = 0.01
+
+
+class Watcher:
+    """See the module. Callbacks are set by the composition root."""
+
+    def __init__(self, store: RegistryStore, settings: Settings) -> None:
+        self.settings = settings
+        self.records: dict[str, UpstreamRecord] = {}
+        self.catalog = Catalog(settings.routing)
+        self.follower = ChangeFollower(store, self)
+        self.on_lists_changed: Callable[[], None] = lambda: None
+        self.on_workers_changed: Callable[[], None] = lambda: None
+        self.on_session_gone: Callable[[str], None] = lambda sid: None
+        self._loop = asyncio.get_running_loop()
+        self._scheduled = False
+        self._announced = False
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def available(self) -> bool:
+        """Whether Redis answers."""
+        return self.follower.available
+
+    # ---- shared.registry.changes.Follower
+
+    def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        self.records = records
+        self._rebuild_soon()
+        self.on_workers_changed()
+
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+        for id, record in records.items():
+            if record is None:
+                self.records.pop(id, None)
+            else:
+                self.records[id] = record
+        if listed:
+            self._announced = True
+        self._rebuild_soon()
+
+    def on_member(self, kind: str, id: str) -> None:
+        if kind == "worker":
+            self.on_workers_changed()
+
+    def on_session_ended(self, sid: str, sequence: int) -> None:
+        self.on_session_gone(sid)
+
+    def on_connection(self, available: bool) -> None:
+        """Calls keep flowing from memory either way."""
+
+    # ---- rebuilding
+
+    def _rebuild_soon(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_later(_COALESCE_S, self._rebuild)
+
+    def _rebuild(self) -> None:
+        self._scheduled = False
+        changed = self.catalog.rebuild(self.records, time.time())
+        announced, self._announced = self._announced, False
+        self.wake()
+        if changed or announced:
+            self.on_lists_changed()
+
+    def wake(self) -> None:
+        """Whoever waits for a change looks again."""
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait_change(self, timeout_s: float) -> None:
+        """Until the next rebuild or link change, or ``timeout_s``."""
+        waiter = self._loop.create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await waiter
+        except asyncio.TimeoutError:
+            pass
+
+    async def expire_grace(self) -> None:
+        """Entries of upstreams that stay down leave the lists when their grace is over."""
+        while True:
+            await asyncio.sleep(1.0)
+            grace_s = self.settings.routing.catalog_grace_s
+            now = time.time()
+            if any(
+                record.status is not ServerStatus.CONNECTED and grace_s <= now - record.status_since < grace_s + 2
+                for record in self.records.values()
+            ):
+                self._rebuild_soon()

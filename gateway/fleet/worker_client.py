@@ -1,0 +1,252 @@
+"""One link to a worker, from the front end's side. Counterpart: ``worker.rpc_server``.
+
+``InFlight`` is one call on it: events arrive in order (interim messages, then one ``Answered`` or ``Failure``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from msgspec import Struct
+
+from gateway.routing.catalog import Replica
+from shared.rpc import messages as rpc
+from shared.rpc.connection import BodyStream, Link
+from shared.secrets import FleetKey
+
+_log = logging.getLogger(__name__)
+_MAX_INTERIM = 256
+"""Interim messages kept for a client that reads slowly; older ones are dropped first."""
+
+
+class Interim(Struct, gc=False):
+    """A JSON-RPC notification that belongs to the call."""
+
+    message: bytes
+
+
+class Answered(Struct, gc=False):
+    """The upstream's answer: JSON of ``result`` or ``error``; large ones come as a stream."""
+
+    is_error: bool
+    body: bytes
+    stream: BodyStream | None = None
+
+
+class Failure(Struct, gc=False):
+    """The call failed on the way; ``delivered`` False: certainly not sent."""
+
+    code: str
+    message: str
+    delivered: bool
+    data: dict[str, str]
+
+
+class Silent(Struct, gc=False):
+    """Nothing came for a while; the door may want to show a sign of life."""
+
+
+Event = Interim | Answered | Failure | Silent
+SILENT = Silent()
+
+
+class InFlight:
+    """One call under way. ``started_at`` is loop time."""
+
+    __slots__ = ("_events", "_waiter", "client", "done", "number", "registered", "replica", "started_at")
+
+    def __init__(self, client: WorkerClient, number: int, replica: Replica, started_at: float) -> None:
+        self.client = client
+        self.number = number
+        self.replica = replica
+        self.started_at = started_at
+        self.done = False
+        self.registered: tuple[dict[bytes, InFlight], bytes] | None = None
+        self._events: deque[Event] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def push(self, event: Event) -> None:
+        """An event arrived."""
+        events = self._events
+        if len(events) >= _MAX_INTERIM:
+            events.popleft()
+        events.append(event)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def finish(self, event: Event) -> None:
+        """The last event."""
+        if not self.done:
+            self.done = True
+            self.replica.in_flight -= 1
+            if self.registered is not None:
+                calls, id = self.registered
+                if calls.get(id) is self:
+                    del calls[id]
+            self.push(event)
+
+    def register(self, calls: dict[bytes, InFlight], id: bytes) -> None:
+        """Be found in ``calls`` under the client's own request id, until the call is over."""
+        calls[id] = self
+        self.registered = (calls, id)
+
+    async def next(self) -> Event:
+        """The next event."""
+        while not self._events:
+            self._waiter = self.client.loop.create_future()
+            await self._waiter
+        return self._events.popleft()
+
+    def hush(self) -> None:
+        """Wake the waiter without news, so that it can show a sign of life."""
+        if not self._events and self._waiter is not None and not self._waiter.done():
+            self._events.append(SILENT)
+            self._waiter.set_result(None)
+
+    def cancel(self, reason: str) -> None:
+        """The client gave up: tell the worker, forget the rest."""
+        self.client.cancel(self, reason)
+
+
+class WorkerClient:
+    """See the module. ``on_closed(self)`` is called once when the link is gone."""
+
+    def __init__(
+        self, worker: str, frontend: str, key: FleetKey, ping_s: float, on_closed: Callable[[WorkerClient], None]
+    ) -> None:
+        self.worker = worker
+        self.loop = asyncio.get_running_loop()
+        self.ready = False
+        self.draining = False
+        self.calls: dict[int, InFlight] = {}
+        self._frontend = frontend
+        self._key = key
+        self._ping_s = ping_s
+        self._on_closed = on_closed
+        self._link: Link | None = None
+        self._last_call = 0
+        self._announced: set[str] = set()
+        self._ping = 0
+        self._pong = 0
+        self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
+
+    # ---- calls
+
+    def call(
+        self,
+        replica: Replica,
+        head: rpc.Call,
+        params: bytes,
+        session: rpc.OpenSession | None,
+    ) -> InFlight:
+        """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
+        link = self._link
+        assert link is not None
+        if session is not None and session.session not in self._announced:
+            if len(self._announced) > 100_000:
+                self._announced.clear()
+            self._announced.add(session.session)
+            link.send(session)
+        self._last_call += 1
+        head.call = self._last_call
+        in_flight = InFlight(self, head.call, replica, self.loop.time())
+        self.calls[head.call] = in_flight
+        replica.in_flight += 1
+        link.send(head, params)
+        return in_flight
+
+    def cancel(self, in_flight: InFlight, reason: str) -> None:
+        """Stop a call."""
+        if self.calls.pop(in_flight.number, None) is not None or not in_flight.done:
+            in_flight.finish(Failure("cancelled", reason, False, {}))
+        if self._link is not None:
+            self._link.abandon(in_flight.number)
+            self._link.send(rpc.Cancel(in_flight.number, reason))
+
+    def forget_session(self, sid: str) -> None:
+        """A client session ended."""
+        if sid in self._announced and self._link is not None:
+            self._announced.discard(sid)
+            self._link.send(rpc.EndSession(sid))
+
+    # ---- shared.rpc.connection.Peer
+
+    def on_connected(self, link: Link) -> None:
+        self._link = link
+
+    def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
+        kind = type(head)
+        if kind is rpc.Answer:
+            in_flight = self.calls.pop(head.call, None)  # type: ignore[union-attr]
+            if in_flight is not None:
+                in_flight.finish(Answered(head.is_error, body))  # type: ignore[union-attr]
+        elif kind is rpc.Interim:
+            in_flight = self.calls.get(head.call)  # type: ignore[union-attr]
+            if in_flight is not None:
+                in_flight.push(Interim(body))
+        elif kind is rpc.Failed:
+            assert isinstance(head, rpc.Failed)
+            in_flight = self.calls.pop(head.call, None)
+            if in_flight is not None:
+                in_flight.finish(Failure(head.code, head.message, head.delivered, head.data or {}))
+        elif kind is rpc.Pong:
+            self._pong = head.number  # type: ignore[union-attr]
+        elif kind is rpc.Challenge:
+            assert isinstance(head, rpc.Challenge)
+            link.send(rpc.Hello(self._frontend, self._key.proof(head.nonce)))
+            self.ready = True
+            if not self._ready_waiter.done():
+                self._ready_waiter.set_result(None)
+        elif kind is rpc.GoAway:
+            assert isinstance(head, rpc.GoAway)
+            self.draining = True
+            for number in [number for number in self.calls if number > head.last_call]:
+                self.calls.pop(number).finish(Failure("not_delivered", "the worker is shutting down", False, {}))
+
+    def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
+        """Large answers go to the client as they come, so that a slow client stalls only itself."""
+        if not isinstance(head, rpc.Answer):
+            return False
+        in_flight = self.calls.pop(head.call, None)
+        if in_flight is None:
+            return False
+        in_flight.finish(Answered(head.is_error, b"", stream))
+        return True
+
+    def on_closed(self, link: Link, error: Exception | None) -> None:
+        self.ready = False
+        if not self._ready_waiter.done():
+            self._ready_waiter.set_exception(ConnectionError("the worker closed the link"))
+            self._ready_waiter.exception()
+        calls, self.calls = self.calls, {}
+        for in_flight in calls.values():
+            in_flight.finish(
+                Failure("outcome_unknown", "the worker that carried the call is gone; the call may have run", True, {})
+            )
+        self._on_closed(self)
+
+    # ---- life
+
+    async def wait_ready(self) -> None:
+        """Until the link may carry calls. Raises ``ConnectionError``."""
+        await self._ready_waiter
+
+    async def keep_checking(self) -> None:
+        """Ping; two unanswered pings end the link (the worker is stopped or its loop hangs)."""
+        while self._link is not None and not self._link.closed:
+            if self._ping - self._pong >= 2:
+                _log.warning("worker %s does not answer; dropping its link", self.worker)
+                self._link.abort()
+                return
+            self._ping += 1
+            self._link.send(rpc.Ping(self._ping))
+            await asyncio.sleep(self._ping_s)
+
+    def close(self) -> None:
+        """End the link."""
+        if self._link is not None:
+            self._link.close()

@@ -1,0 +1,34 @@
+"""Child processes of the supervisor: started apart from its terminal, and ended by the kernel if it is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def _die_with_parent() -> None:
+    """In the child: SIGTERM when the supervisor is gone, also by ``kill -9`` (prctl(2), Linux)."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+async def spawn_child(
+    command: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int] = (), **streams: Any
+) -> asyncio.subprocess.Process:
+    """Start a child in its own session: Ctrl-C reaches the supervisor alone, which drains the rest in order."""
+    return await asyncio.create_subprocess_exec(
+        *command,
+        env=dict(environment),
+        stdin=asyncio.subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,
+        pass_fds=tuple(pass_fds),
+        **streams,
+    )

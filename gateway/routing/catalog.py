@@ -1,0 +1,263 @@
+"""Groups, routes and ready list pages, built from registry records. Pure; rebuilt when records change.
+
+Parsing is kept per (upstream, digest) and pages are rendered when first asked for, so a change costs what changed and
+a ``tools/list`` costs a dictionary lookup.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.balancers import Balancer, make
+from gateway.routing.naming import assign
+from gateway.routing.tools import Tool, parse_tools, renamed
+from shared.errors import Refused
+from shared.mcp.versions import Era
+from shared.models import ServerStatus
+from shared.registry.records import UpstreamRecord
+from shared.settings import RoutingSettings
+
+
+class Replica:
+    """An upstream as member of its group. Lives as long as the upstream is registered: counts survive rebuilds."""
+
+    __slots__ = ("id", "in_flight", "in_flight_elsewhere", "record", "sequence", "suspect_until", "weight")
+
+    def __init__(self, record: UpstreamRecord) -> None:
+        self.in_flight = 0
+        self.in_flight_elsewhere = 0
+        self.suspect_until = 0.0
+        self.update(record)
+
+    def update(self, record: UpstreamRecord) -> None:
+        """Take a newer record."""
+        self.record = record
+        self.id = record.spec.id
+        self.sequence = record.sequence
+        self.weight = record.spec.weight
+
+    @property
+    def load(self) -> int:
+        """Calls in flight, ours exact, the others' as last told."""
+        return self.in_flight + self.in_flight_elsewhere
+
+    def available(self, now: float) -> bool:
+        """May be given a call: connected, owned, and not just found dead by one of our own calls."""
+        return self.record.status is ServerStatus.CONNECTED and bool(self.record.owners) and self.suspect_until <= now
+
+
+class Route(Struct, frozen=True):
+    """Where a listed name leads: the group, the tool's own name there, and the replicas that have it."""
+
+    group: str
+    tool: Tool
+    replicas: tuple[Replica, ...]
+    balancer: Balancer
+
+
+class Group:
+    """All upstreams of one name, in registration order."""
+
+    def __init__(self, name: str, balancer: Balancer) -> None:
+        self.name = name
+        self.balancer = balancer
+        self.replicas: list[Replica] = []
+        self.routes: dict[str, Route] = {}
+
+    @property
+    def sequence(self) -> int:
+        """The first replica's place."""
+        return self.replicas[0].sequence
+
+
+class _Entry(Struct, frozen=True):
+    key: tuple[int, int]
+    name: str
+    route: Route
+
+
+class Catalog:
+    """See the module. ``routes`` maps every listed name; ``groups`` are in registration order."""
+
+    def __init__(self, settings: RoutingSettings) -> None:
+        self._settings = settings
+        self._parsed: dict[str, tuple[str, list[Tool]]] = {}
+        self._replicas: dict[str, Replica] = {}
+        self._balancers: dict[str, tuple[Any, Balancer]] = {}
+        self.groups: dict[str, Group] = {}
+        self.routes: dict[str, Route] = {}
+        self._pages: dict[tuple[str | None, int], dict[str, bytes]] = {}
+        self._entries: dict[str | None, list[_Entry]] = {}
+        self._records: Mapping[str, UpstreamRecord] = {}
+        self.version = 0
+
+    def replica(self, id: str) -> Replica | None:
+        """The replica of this upstream."""
+        return self._replicas.get(id)
+
+    @property
+    def replicas(self) -> Iterable[Replica]:
+        """All of them."""
+        return self._replicas.values()
+
+    def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> bool:
+        """Take these records (by id). True when what clients see listed has changed. ``wall_s``: Unix time."""
+        before = self._fingerprint()
+        self._records = records
+        for id in [id for id in self._replicas if id not in records]:
+            del self._replicas[id]
+            self._parsed.pop(id, None)
+        groups: dict[str, Group] = {}
+        for record in sorted(records.values(), key=lambda one: one.sequence):
+            id = record.spec.id
+            replica = self._replicas.get(id)
+            if replica is None:
+                replica = self._replicas[id] = Replica(record)
+            else:
+                if record.status is ServerStatus.CONNECTED and record.status_since > replica.record.status_since:
+                    replica.suspect_until = 0.0
+                replica.update(record)
+            parsed = self._parsed.get(id)
+            if parsed is None or parsed[0] != record.catalog.digest:
+                self._parsed[id] = (record.catalog.digest, parse_tools(record.catalog.tools))
+            group = groups.get(record.spec.name)
+            if group is None:
+                group = groups[record.spec.name] = Group(record.spec.name, make(self._settings.balancer))
+            group.replicas.append(replica)
+        for group in groups.values():
+            self._finish(group)
+        for name in [name for name in self._balancers if name not in groups]:
+            del self._balancers[name]
+        self.groups = groups
+        named = assign(
+            ((group.name, group.routes) for group in groups.values()), self._settings.naming, self._settings.separator
+        )
+        self.routes = {listed: groups[group].routes[own] for listed, (group, own) in named.items()}
+        self._collect(wall_s)
+        self._pages.clear()
+        self.version += 1
+        return before != self._fingerprint()
+
+    def _finish(self, group: Group) -> None:
+        chosen = next(
+            (r.record.spec.balancer for r in group.replicas if r.record.spec.balancer is not None),
+            self._settings.balancer,
+        )
+        kept = self._balancers.get(group.name)
+        if kept is None or kept[0] is not chosen:
+            kept = self._balancers[group.name] = (chosen, make(chosen))
+        group.balancer = kept[1]
+        having: dict[str, tuple[Tool, list[Replica]]] = {}
+        for replica in group.replicas:
+            for tool in self._parsed[replica.id][1]:
+                first = having.get(tool.name)
+                if first is None:
+                    having[tool.name] = (tool, [replica])
+                elif first[1][-1] is not replica:
+                    first[1].append(replica)
+        group.routes = {
+            name: Route(group.name, tool, tuple(replicas), group.balancer) for name, (tool, replicas) in having.items()
+        }
+
+    def _collect(self, wall_s: float) -> None:
+        """The entries that are listed now: those of upstreams that are up, or were until a short while ago."""
+        self._entries = {None: []}
+        for listed, route in self.routes.items():
+            if self._listed(route, wall_s):
+                group = self.groups[route.group]
+                self._entries[None].append(_Entry((group.sequence, len(self._entries[None])), listed, route))
+        self._entries[None].sort(key=lambda entry: entry.key)
+        for name, group in self.groups.items():
+            visible = [(own, route) for own, route in group.routes.items() if self._listed(route, wall_s)]
+            self._entries[name] = [
+                _Entry((group.sequence, place), own, route) for place, (own, route) in enumerate(visible)
+            ]
+
+    def _listed(self, route: Route, wall_s: float) -> bool:
+        grace_s = self._settings.catalog_grace_s
+        return any(
+            replica.record.status is ServerStatus.CONNECTED
+            or (replica.record.catalog.digest and wall_s - replica.record.status_since < grace_s)
+            for replica in route.replicas
+        )
+
+    def _fingerprint(self) -> list[tuple[str, bytes]]:
+        return [(entry.name, entry.route.tool.modern) for entry in self._entries.get(None, [])]
+
+    # ---- lists
+
+    def tools_page(self, scope: str | None, era: int, cursor: str | None) -> bytes:
+        """The JSON of one ``tools/list`` result. Raises ``Refused`` (-32602) for a cursor that is not ours."""
+        pages = self._pages.setdefault((scope, era), {})
+        page = pages.get(cursor or "")
+        if page is None:
+            page = self._render(scope, era, cursor)
+            if len(pages) < 1024:
+                pages[cursor or ""] = page
+        return page
+
+    def _render(self, scope: str | None, era: int, cursor: str | None) -> bytes:
+        entries = self._entries.get(scope, [])
+        if cursor:
+            after = _read_cursor(cursor)
+            entries = [entry for entry in entries if entry.key > after]
+        documents: list[bytes] = []
+        more = False
+        last: _Entry | None = None
+        for entry in entries:
+            tool = entry.route.tool
+            raw = tool.modern if era == Era.MODERN else tool.legacy
+            if raw is None:
+                continue
+            if len(documents) >= self._settings.page_size:
+                more = True
+                break
+            documents.append(raw if entry.name == tool.name else renamed(raw, entry.name))
+            last = entry
+        head = b'{"resultType":"complete","tools":[' if era == Era.MODERN else b'{"tools":['
+        tail = [b"]"]
+        if more and last is not None:
+            tail.append(b',"nextCursor":"%b"' % _write_cursor(last.key))
+        if era == Era.MODERN:
+            tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(self._settings.list_ttl_s * 1000))
+        missing = self.missing_groups(scope)
+        if missing:
+            tail.append(b',"_meta":' + msgspec.json.encode({"gateway/unavailableGroups": missing}))
+        tail.append(b"}")
+        return head + b",".join(documents) + b"".join(tail)
+
+    def missing_groups(self, scope: str | None) -> dict[str, str]:
+        """Groups with no connected replica, and why."""
+        missing: dict[str, str] = {}
+        for name, group in self.groups.items():
+            if scope in (None, name) and not any(r.record.status is ServerStatus.CONNECTED for r in group.replicas):
+                record = group.replicas[0].record
+                missing[name] = record.error or record.status.value
+        return missing
+
+
+def _write_cursor(key: tuple[int, int]) -> bytes:
+    return base64.urlsafe_b64encode(b"%d.%d" % key).rstrip(b"=")
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        sequence, _, place = text.partition(".")
+        return int(sequence), int(place)
+    except (ValueError, binascii.Error) as error:
+        raise Refused("invalid_params", f"cursor {cursor[:64]!r} is not one of ours; list again without it") from error
+
+
+def rename_in_params(params: bytes, name: str) -> bytes:
+    """``params`` with ``name`` replaced by the upstream's own."""
+    return renamed(params, name) if params else params
+
+
+

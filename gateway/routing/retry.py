@@ -1,0 +1,21 @@
+"""What may be sent again after a failure. Pure.
+
+Not delivered: anything, elsewhere. Outcome unknown: only what does the same when it runs twice: reads, and tools that
+say so (``readOnlyHint``, ``idempotentHint``). A call is never silently run twice.
+"""
+
+from __future__ import annotations
+
+from shared.mcp.methods import REPEATABLE
+
+ATTEMPTS = 4
+"""Sendings of one call, at most."""
+
+
+def may_repeat(delivered: bool, code: str, method: str, tool_repeatable: bool) -> bool:
+    """Whether a failed call may be sent again."""
+    if not delivered:
+        return code not in ("cancelled",)
+    if code == "timeout":
+        return False  # its time is used up
+    return method in REPEATABLE or tool_repeatable

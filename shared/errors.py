@@ -1,0 +1,131 @@
+"""Every error of ours, where it sits in the tree, and how it looks on the wire.
+
+::
+
+    GatewayError
+    ├── ConfigError            a configuration or argument is wrong (exit code 2)
+    ├── RegistryError          the registry refused
+    │   ├── EntryExists        the id is taken
+    │   ├── EntryNotFound      no such id
+    │   └── RegistryUnavailable  Redis does not answer
+    ├── StartError             a process of the fleet could not start
+    └── CallError              one MCP call failed; carries what the client is told
+        ├── NotDelivered       it certainly did not reach the upstream: safe to send elsewhere
+        ├── OutcomeUnknown     it was sent and not answered: it may have run
+        └── Refused            the request itself is wrong or asks for what is not there
+
+A class exists because someone catches it or because it makes a different answer. Its ``code`` is the
+word used in logs, metrics and ``error.data.code``; ``WIRE`` says which JSON-RPC code and HTTP status
+it becomes. Codes of ours stay outside -32768..-32000, which JSON-RPC 2.0 section 5.1 reserves.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class Wire(NamedTuple):
+    """How one error code is answered: JSON-RPC ``code`` and HTTP ``status``."""
+
+    rpc: int
+    http: int
+
+
+WIRE: dict[str, Wire] = {
+    "parse_error": Wire(-32700, 400),
+    "invalid_request": Wire(-32600, 400),
+    "method_unknown": Wire(-32601, 404),
+    "invalid_params": Wire(-32602, 400),
+    "tool_unknown": Wire(-32602, 400),
+    "internal": Wire(-32603, 200),
+    "header_mismatch": Wire(-32020, 400),
+    "capability_missing": Wire(-32021, 400),
+    "version_unsupported": Wire(-32022, 400),
+    "upstream_unavailable": Wire(-31001, 200),
+    "not_delivered": Wire(-31002, 200),
+    "outcome_unknown": Wire(-31003, 200),
+    "timeout": Wire(-31004, 200),
+    "upstream_protocol": Wire(-31005, 200),
+    "overloaded": Wire(-31006, 200),
+    "cancelled": Wire(-31007, 200),
+    "session_unknown": Wire(-31008, 404),
+    "forbidden": Wire(-31009, 403),
+    "registry_unavailable": Wire(-31010, 503),
+    "too_large": Wire(-31011, 413),
+    "config": Wire(-31012, 400),
+    "entry_exists": Wire(-31013, 409),
+    "entry_unknown": Wire(-31014, 404),
+    "start_failed": Wire(-31015, 500),
+}
+"""Error code → (JSON-RPC code, HTTP status for a modern client or the admin API)."""
+
+
+class GatewayError(Exception):
+    """Root of the tree. ``str(error)`` is one line that says what is wrong and what to do."""
+
+    code = "internal"
+
+    @property
+    def wire(self) -> Wire:
+        """JSON-RPC code and HTTP status of this error."""
+        return WIRE[self.code]
+
+
+class ConfigError(GatewayError):
+    """A configuration file, flag or registration is wrong; ``problems`` are (path, message) pairs."""
+
+    code = "config"
+
+    def __init__(self, problems: list[tuple[str, str]] | str) -> None:
+        self.problems = [("", problems)] if isinstance(problems, str) else problems
+        super().__init__("; ".join(f"{path}: {text}" if path else text for path, text in self.problems))
+
+
+class RegistryError(GatewayError):
+    """The registry refused a change."""
+
+
+class EntryExists(RegistryError):
+    """An upstream with this id is registered already."""
+
+    code = "entry_exists"
+
+
+class EntryNotFound(RegistryError):
+    """No upstream with this id is registered."""
+
+    code = "entry_unknown"
+
+
+class RegistryUnavailable(RegistryError):
+    """Redis does not answer; nothing was changed."""
+
+    code = "registry_unavailable"
+
+
+class StartError(GatewayError):
+    """A process of the fleet could not start; the message carries its reason."""
+
+    code = "start_failed"
+
+
+class CallError(GatewayError):
+    """One MCP call failed. ``data`` goes to the client as ``error.data`` beside ``code``."""
+
+    def __init__(self, code: str, message: str, data: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.data = data or {}
+
+
+class NotDelivered(CallError):
+    """The call certainly did not reach the upstream; another replica may take it."""
+
+
+class OutcomeUnknown(CallError):
+    """The call was sent and not answered; it may have run, so only safe methods are repeated."""
+
+
+class Refused(CallError):
+    """The request is wrong, or asks for something that is not there."""

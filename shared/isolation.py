@@ -1,0 +1,48 @@
+"""Which upstream session a call uses. Pure; front end and worker must agree, so the rule is written once.
+
+A front end needs the answer because ``CLIENT`` binds a client session to one replica and one worker; the worker
+because it opens the sessions.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+from shared.mcp.versions import Era
+from shared.models import Isolation
+
+
+class SessionUse(enum.Enum):
+    """How a call meets the upstream."""
+
+    STATELESS = "stateless"
+    """No upstream session at all: modern HTTP, or legacy HTTP without session ids."""
+    SHARED = "shared"
+    """One upstream session for everybody."""
+    CLIENT = "client"
+    """An upstream session that belongs to the client's session."""
+    LEASE = "lease"
+    """A session borrowed for the call, among those of the same principal."""
+
+
+def era_for(client_era: int, eras: Sequence[str]) -> Era:
+    """The era in which a client is served: its own where the upstream speaks it."""
+    own = Era(client_era)
+    if own.word in eras or not eras:
+        return own
+    return Era.MODERN if own is Era.LEGACY else Era.LEGACY
+
+
+def session_use(
+    isolation: Isolation, transport: str, eras: Sequence[str], sessionful: bool, client_era: int, has_session: bool
+) -> SessionUse:
+    """``transport`` is the one in use (``stdio``, ``http``, ``sse``)."""
+    if transport == "stdio":
+        if isolation is not Isolation.CLIENT:
+            return SessionUse.SHARED
+    elif transport == "http" and (era_for(client_era, eras) is Era.MODERN or not sessionful):
+        return SessionUse.STATELESS
+    elif isolation is Isolation.SHARED:
+        return SessionUse.SHARED
+    return SessionUse.CLIENT if has_session else SessionUse.LEASE

@@ -1,0 +1,178 @@
+"""The JSON-RPC 2.0 envelope, decoded once; what it carries stays as the bytes that were sent.
+
+Nothing here parses arguments or results: ``params``, ``result`` and ``error`` are ``msgspec.Raw`` slices, so
+member order, unknown members, big integers and floats pass through unchanged. msgspec's ``Raw`` accepts
+invalid UTF-8, so bodies are checked first; deep nesting raises ``RecursionError``, which is caught here.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from shared.errors import Refused
+
+ABSENT = Raw()
+"""A member that was not there; falsy, unlike any JSON value."""
+
+_INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
+
+
+class Meta(Struct, gc=False):
+    """``params._meta``: the members a gateway looks at (specification 2026-07-28, basic, ``_meta``)."""
+
+    version: Raw = msgspec.field(name="io.modelcontextprotocol/protocolVersion", default=ABSENT)
+    capabilities: Raw = msgspec.field(name="io.modelcontextprotocol/clientCapabilities", default=ABSENT)
+    client_info: Raw = msgspec.field(name="io.modelcontextprotocol/clientInfo", default=ABSENT)
+    progress_token: Raw = msgspec.field(name="progressToken", default=ABSENT)
+
+
+class Params(Struct, gc=False):
+    """``params``: the members a gateway routes by."""
+
+    name: Raw = ABSENT
+    uri: Raw = ABSENT
+    cursor: Raw = ABSENT
+    meta: Meta | None = msgspec.field(name="_meta", default=None)
+
+
+class Message(Struct, gc=False):
+    """One JSON-RPC message. A request has ``method`` and ``id``, a notification only ``method``."""
+
+    jsonrpc: str = ""
+    id: Raw = ABSENT
+    method: str = ""
+    params: Raw = ABSENT
+    result: Raw = ABSENT
+    error: Raw = ABSENT
+
+    @property
+    def is_request(self) -> bool:
+        """It asks for an answer."""
+        return bool(self.method) and bool(self.id)
+
+
+_message = msgspec.json.Decoder(Message)
+_messages = msgspec.json.Decoder(list[Message])
+_params = msgspec.json.Decoder(Params)
+_object = msgspec.json.Decoder(dict[str, Raw])
+_encode = msgspec.json.Encoder().encode
+NO_PARAMS = Params()
+
+
+def check_text(body: bytes) -> None:
+    """Raise ``Refused`` (-32700) unless ``body`` is UTF-8 (RFC 8259 section 8.1)."""
+    if not body.isascii():
+        try:
+            body.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def decode(body: bytes) -> Message:
+    """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
+    check_text(body)
+    try:
+        message = _message.decode(body)
+    except msgspec.ValidationError as error:
+        raise Refused("invalid_request", f"not a JSON-RPC message: {error}") from error
+    except msgspec.DecodeError as error:
+        raise Refused("parse_error", f"the body is not JSON: {error}") from error
+    except RecursionError as error:
+        raise Refused("parse_error", "the body is nested too deeply") from error
+    if message.jsonrpc != "2.0":
+        raise Refused("invalid_request", "not a JSON-RPC message: member 'jsonrpc' must be \"2.0\"")
+    if not message.method and not message.result and not message.error:
+        raise Refused("invalid_request", "not a JSON-RPC message: it has none of 'method', 'result', 'error'")
+    if message.id:
+        check_id(message)
+    return message
+
+
+def check_id(message: Message) -> None:
+    """Raise ``Refused`` unless the id is a string or an integer (MCP: never null, never a fraction)."""
+    raw = bytes(message.id)
+    if raw[:1] != b'"' and not _INTEGER.match(raw) and not (raw == b"null" and message.error):
+        raise Refused("invalid_request", "member 'id' must be a string or an integer")
+
+
+def decode_batch(body: bytes) -> list[Message]:
+    """The messages of a JSON-RPC batch (MCP 2025-03-26 only). Raises ``Refused`` like ``decode``."""
+    check_text(body)
+    try:
+        items = msgspec.json.decode(body, type=list[Raw])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused("parse_error", f"the body is not JSON: {error}") from error
+    if not items:
+        raise Refused("invalid_request", "an empty batch")
+    return [decode(bytes(item)) for item in items]
+
+
+def decode_params(message: Message) -> Params:
+    """The routing members of ``message.params``. Raises ``Refused`` (-32602) when they are of a wrong type."""
+    if not message.params:
+        return NO_PARAMS
+    try:
+        return _params.decode(message.params)
+    except msgspec.ValidationError as error:
+        raise Refused("invalid_params", f"params: {error}") from error
+    except RecursionError as error:
+        raise Refused("parse_error", "params are nested too deeply") from error
+
+
+def text(raw: Raw, member: str) -> str:
+    """The string in ``raw``. Raises ``Refused`` (-32602) when it is missing or no string."""
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except msgspec.DecodeError as error:
+        raise Refused("invalid_params", f"params.{member} must be a string") from error
+
+
+def members(raw: Raw | bytes) -> dict[str, Raw]:
+    """An object's members in order, values untouched. Raises ``Refused`` (-32602) for anything else."""
+    if not raw:
+        return {}
+    try:
+        return _object.decode(raw)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused("invalid_params", f"expected an object: {error}") from error
+
+
+def assemble(parts: dict[str, Any]) -> bytes:
+    """The object with these members; ``Raw`` values are written as they are."""
+    return _encode(parts)
+
+
+def request(id: bytes, method: str, params: bytes | Raw) -> bytes:
+    """A request's bytes. ``id`` and ``params`` are JSON already; empty ``params`` are left out."""
+    if params:
+        return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id, _encode(method), bytes(params))
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id, _encode(method))
+
+
+def notification(method: str, params: bytes | Raw = b"") -> bytes:
+    """A notification's bytes."""
+    if params:
+        return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), bytes(params))
+    return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
+
+
+def response(id: bytes, result: bytes) -> bytes:
+    """A successful response's bytes."""
+    return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, result)
+
+
+def error_response(id: bytes, error: bytes) -> bytes:
+    """An error response's bytes; ``error`` is the JSON of the error object."""
+    return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id or b"null", error)
+
+
+def error_object(code: int, message: str, data: dict[str, Any] | None = None) -> bytes:
+    """The JSON of an error object."""
+    body: dict[str, Any] = {"code": code, "message": message}
+    if data:
+        body["data"] = data
+    return _encode(body)

@@ -1,0 +1,42 @@
+"""MCP method names, and the two questions a gateway asks about a method."""
+
+from __future__ import annotations
+
+INITIALIZE = "initialize"
+INITIALIZED = "notifications/initialized"
+PING = "ping"
+DISCOVER = "server/discover"
+LISTEN = "subscriptions/listen"
+ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
+TOOLS_LIST = "tools/list"
+TOOLS_CALL = "tools/call"
+CANCELLED = "notifications/cancelled"
+PROGRESS = "notifications/progress"
+TOOLS_CHANGED = "notifications/tools/list_changed"
+PROMPTS_CHANGED = "notifications/prompts/list_changed"
+RESOURCES_CHANGED = "notifications/resources/list_changed"
+
+SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId"
+SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
+VERSION_META = "io.modelcontextprotocol/protocolVersion"
+CAPABILITIES_META = "io.modelcontextprotocol/clientCapabilities"
+CLIENT_INFO_META = "io.modelcontextprotocol/clientInfo"
+LOG_LEVEL_META = "io.modelcontextprotocol/logLevel"
+
+REPEATABLE = frozenset(
+    {
+        "tools/list",
+        "resources/list",
+        "resources/templates/list",
+        "prompts/list",
+        "resources/read",
+        "prompts/get",
+        "completion/complete",
+        "ping",
+        "server/discover",
+    }
+)
+"""Reads: running one twice does nothing that running it once did not."""
+
+NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+"""Methods whose ``Mcp-Name`` header mirrors a member of ``params`` (2026-07-28, streamable-http)."""

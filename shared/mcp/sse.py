@@ -1,0 +1,110 @@
+"""Server-sent events: an incremental reader for untrusted bytes, and a writer.
+
+WHATWG HTML section 9.2. Lines end with CR, LF or CRLF; a reader is bounded: an event larger than its limit
+raises ``ValueError`` instead of growing.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class Event(Struct, gc=False):
+    """One dispatched event. ``id`` is ``None`` when the event set none; ``retry_ms`` likewise."""
+
+    name: str
+    data: bytes
+    id: str | None = None
+    retry_ms: int | None = None
+
+
+class Reader:
+    """Feed bytes as they arrive, take events as they complete. Linear in the bytes fed."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._tail: list[bytes] = []
+        self._tail_size = 0
+        self._skip_lf = False
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._id: str | None = None
+        self._retry: int | None = None
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[Event]:
+        """Events completed by ``chunk``. Raises ``ValueError`` when one exceeds the limit."""
+        if self._skip_lf and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
+        if not chunk:
+            return []
+        self._skip_lf = False
+        if b"\n" not in chunk and b"\r" not in chunk:
+            self._keep(chunk)
+            return []
+        if self._tail:
+            chunk = b"".join([*self._tail, chunk])
+            self._tail, self._tail_size = [], 0
+        self._skip_lf = chunk.endswith(b"\r")
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        *lines, rest = chunk.split(b"\n")
+        if rest:
+            self._keep(rest)
+        events: list[Event] = []
+        for line in lines:
+            event = self._line(line)
+            if event is not None:
+                events.append(event)
+        return events
+
+    def _keep(self, part: bytes) -> None:
+        self._tail.append(part)
+        self._tail_size += len(part)
+        if self._tail_size + self._size > self._limit:
+            raise ValueError(f"an event larger than {self._limit} bytes")
+
+    def _line(self, line: bytes) -> Event | None:
+        if self._first:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+            self._first = False
+        if not line:
+            return self._dispatch()
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"data":
+            self._data.append(value)
+            self._size += len(value) + 1
+            if self._size > self._limit:
+                raise ValueError(f"an event larger than {self._limit} bytes")
+        elif field == b"event":
+            self._name = value
+        elif field == b"id" and b"\0" not in value:
+            self._id = value.decode("utf-8", "replace")
+        elif field == b"retry" and value.isdigit() and len(value) < 10:
+            self._retry = int(value)
+        return None
+
+    def _dispatch(self) -> Event | None:
+        if not self._data and self._id is None and self._retry is None:
+            self._name = b""
+            return None
+        event = Event(
+            self._name.decode("utf-8", "replace") or "message", b"\n".join(self._data), self._id, self._retry
+        )
+        self._name, self._data, self._size, self._id, self._retry = b"", [], 0, None, None
+        return event
+
+
+def write(message: bytes, id: str | None = None, name: str = "message") -> bytes:
+    """The bytes of one event. ``message`` is one JSON document; line breaks between its members become spaces."""
+    if b"\n" in message or b"\r" in message:
+        message = message.replace(b"\r", b" ").replace(b"\n", b" ")
+    if id is None:
+        return b"event: %b\r\ndata: %b\r\n\r\n" % (name.encode(), message)
+    return b"id: %b\r\nevent: %b\r\ndata: %b\r\n\r\n" % (id.encode(), name.encode(), message)
+
+
+COMMENT = b":\r\n\r\n"
+"""A comment: keeps a silent stream alive, ignored by every reader."""

@@ -1,0 +1,38 @@
+"""Protocol versions and the two eras they belong to.
+
+*Legacy*: an ``initialize`` handshake, sessions, requests from the server. *Modern*: stateless, each request
+carries version and capabilities in ``_meta``. Versions are an enumerated set, never compared as strings.
+"""
+
+from __future__ import annotations
+
+import enum
+
+LEGACY_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+MODERN_VERSIONS = ("2026-07-28",)
+LATEST_LEGACY = LEGACY_VERSIONS[-1]
+LATEST_MODERN = MODERN_VERSIONS[-1]
+DEFAULT_WITHOUT_HEADER = "2025-03-26"
+"""What a legacy request without a version header speaks (2025-06-18, basic/transports)."""
+
+
+class Era(enum.IntEnum):
+    """Which of the two protocols."""
+
+    LEGACY = 0
+    MODERN = 1
+
+    @property
+    def word(self) -> str:
+        """As kept in Redis and shown to users."""
+        return "modern" if self else "legacy"
+
+
+def negotiate_legacy(requested: str) -> str:
+    """The version an ``initialize`` is answered with: the requested one if we speak it, else our latest."""
+    return requested if requested in LEGACY_VERSIONS else LATEST_LEGACY
+
+
+def at_least(version: str, minimum: str) -> bool:
+    """Whether a legacy ``version`` is ``minimum`` or newer; unknown versions are older than everything."""
+    return version in LEGACY_VERSIONS and LEGACY_VERSIONS.index(version) >= LEGACY_VERSIONS.index(minimum)

@@ -1,0 +1,129 @@
+"""Following the change log: every process keeps its own copy of the registry in memory.
+
+Entries carry (epoch, sequence). The next number applies; anything else (Redis was emptied, failed over, or we
+fell behind its bound) means: load everything again. While Redis is away the copy stays and serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from redis.exceptions import RedisError
+
+from shared.errors import RegistryUnavailable
+from shared.registry.client import connect
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+
+_log = logging.getLogger(__name__)
+_BLOCK_MS = 1000
+_MAX_ENTRIES = 512
+
+
+class Follower(Protocol):
+    """Who wants to know."""
+
+    def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        """Everything, at the start and after a gap."""
+
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+        """What changed; ``None`` is unregistered. ``listed``: ids whose upstream announced changed lists."""
+
+    def on_member(self, kind: str, id: str) -> None:
+        """A ``worker`` or ``frontend`` joined or left; or one worker hints another (``relist``, ``suspect``)."""
+
+    def on_session_ended(self, sid: str, sequence: int) -> None:
+        """A client session was deleted or revoked."""
+
+    def on_connection(self, available: bool) -> None:
+        """Redis went away, or is back (a snapshot follows)."""
+
+
+class ChangeFollower:
+    """Reads ``gw:changes`` and keeps ``follower`` informed. ``run`` goes on until cancelled."""
+
+    def __init__(self, store: RegistryStore, follower: Follower) -> None:
+        self._store = store
+        self._follower = follower
+        self._redis = connect(store.url, _BLOCK_MS / 1000 + 2.0)
+        self._epoch = b""
+        self.sequence = 0
+        self._position: bytes | str = "$"
+        self.available = False
+        self.ready = asyncio.Event()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._redis.aclose()
+
+    async def run(self) -> None:
+        """Follow until cancelled; reconnects for ever."""
+        wait_s = 0.05
+        while True:
+            try:
+                await self._reload()
+                wait_s = 0.05
+                while True:
+                    await self._read()
+            except (RegistryUnavailable, RedisError, OSError, asyncio.TimeoutError) as error:
+                if self.available:
+                    _log.warning("Redis does not answer (%s); serving from memory", error)
+                    self.available = False
+                    self._follower.on_connection(False)
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, 1.0)
+
+    async def _reload(self) -> None:
+        newest = await self._redis.xrevrange(self._store.keys.changes, count=1)
+        if newest:
+            self._position, fields = newest[0]
+            self._epoch, self.sequence = fields[b"epoch"], int(fields[b"seq"])
+        else:
+            self._position, self._epoch, self.sequence = "0-0", b"", 0
+        records = await self._store.load_all()
+        if not self.available:
+            self.available = True
+            self._follower.on_connection(True)
+        self._follower.on_snapshot(records)
+        self.ready.set()
+
+    async def _read(self) -> None:
+        answer = await self._redis.xread(
+            {self._store.keys.changes: self._position}, count=_MAX_ENTRIES, block=_BLOCK_MS
+        )
+        if not answer:
+            await self._check_epoch()
+            return
+        entries = answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0]
+        changed: dict[str, None] = {}
+        listed: set[str] = set()
+        others: list[tuple[str, str, int]] = []
+        for position, fields in entries:
+            epoch, sequence = fields[b"epoch"], int(fields[b"seq"])
+            if (self._epoch and epoch != self._epoch) or sequence != self.sequence + 1:
+                _log.info("the change log has a gap; loading the whole registry")
+                await self._reload()
+                return
+            self._position, self._epoch, self.sequence = position, epoch, sequence
+            kind, id = fields[b"kind"].decode(), fields[b"id"].decode()
+            if kind in ("server", "catalog", "list_changed"):
+                changed[id] = None
+                if kind == "list_changed":
+                    listed.add(id)
+            else:
+                others.append((kind, id, sequence))
+        if changed:
+            self._follower.on_upstreams(await self._store.load(changed), listed)
+        for kind, id, sequence in others:
+            if kind == "session":
+                self._follower.on_session_ended(id, sequence)
+            else:
+                self._follower.on_member(kind, id)
+
+    async def _check_epoch(self) -> None:
+        """Nothing came for a while: make sure that the log is still the one we follow."""
+        epoch = await self._redis.get(self._store.keys.epoch)
+        if (epoch or b"") != self._epoch:
+            await self._reload()

@@ -1,0 +1,66 @@
+"""Connections to Redis: standalone, TLS, Unix socket, Sentinel; its errors translated where they enter.
+
+URLs: ``redis://``, ``rediss://``, ``unix:///path``, and
+``redis+sentinel://host:port,host:port/master-name[/db]``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.asyncio as redis
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from shared.errors import ConfigError, RegistryUnavailable
+from shared.models import mask_url
+
+SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
+
+
+def connect(url: str, timeout_s: float) -> Any:
+    """A ``redis.asyncio.Redis`` for ``url``; it connects when first used. Raises ``ConfigError`` for a URL we cannot use.
+
+    Typed as ``Any``: redis-py types every reply as ``str | bytes | None``; ours are always bytes.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "retry": Retry(NoBackoff(), 1),
+        "health_check_interval": 0,
+    }
+    scheme = urlsplit(url).scheme
+    if scheme not in SCHEMES:
+        raise ConfigError(f"redis URL {mask_url(url)!r} must start with redis://, rediss://, unix:// or redis+sentinel://")
+    try:
+        if scheme == "redis+sentinel":
+            return _sentinel(url, options)
+        return redis.from_url(url, **options)
+    except ValueError as error:
+        raise ConfigError(f"redis URL {mask_url(url)!r}: {error}") from error
+
+
+def _sentinel(url: str, options: dict[str, Any]) -> Any:
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    name, _, db = parts.path.strip("/").partition("/")
+    if not name:
+        raise ValueError("name the master: redis+sentinel://host:26379/mymaster")
+    addresses = [(host.partition(":")[0], int(host.partition(":")[2] or 26379)) for host in hosts]
+    sentinel: Any = Sentinel(addresses, sentinel_kwargs={"socket_timeout": options["socket_timeout"]})  # type: ignore[no-untyped-call]
+    return sentinel.master_for(name, db=int(db or 0), password=parts.password, username=parts.username, **options)
+
+
+@asynccontextmanager
+async def translated() -> AsyncIterator[None]:
+    """Turn redis-py's and the network's errors into ``RegistryUnavailable``."""
+    try:
+        yield
+    except (RedisError, OSError, asyncio.TimeoutError) as error:
+        raise RegistryUnavailable(f"Redis does not answer ({error or type(error).__name__}); nothing was changed") from error

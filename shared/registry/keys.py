@@ -1,0 +1,64 @@
+"""Every Redis key of the gateway. Readable with ``redis-cli``: hashes with one field per fact, JSON for documents."""
+
+from __future__ import annotations
+
+
+class Keys:
+    """Key names under one prefix (``gw:`` by default)."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.servers = f"{prefix}servers"
+        """zset: upstream ids by registration sequence."""
+        self.changes = f"{prefix}changes"
+        """stream, bounded: ordered change log; entries carry epoch, seq, kind, id."""
+        self.epoch = f"{prefix}epoch"
+        """string: made anew when Redis was emptied."""
+        self.sequence = f"{prefix}seq"
+        """string: last change number of this epoch."""
+        self.workers = f"{prefix}workers"
+        """set: ids of workers that may be alive."""
+        self.frontends = f"{prefix}frontends"
+        """set: ids of front ends that may be alive."""
+        self.secret = f"{prefix}secret"
+        """string: the fleet's key, when none is configured."""
+
+    def server(self, id: str) -> str:
+        """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""
+        return f"{self.prefix}server:{id}"
+
+    def catalog(self, id: str) -> str:
+        """hash: what one upstream offers: tools (JSON), digest, listed_at."""
+        return f"{self.prefix}catalog:{id}"
+
+    def health(self, id: str) -> str:
+        """hash: healthy, latency_ms, error, checked_at, failures, successes."""
+        return f"{self.prefix}health:{id}"
+
+    def logs(self, id: str) -> str:
+        """list, bounded: last stderr lines of a stdio upstream, written while someone looks."""
+        return f"{self.prefix}logs:{id}"
+
+    def worker(self, id: str) -> str:
+        """hash with TTL: address, pid, host, started_at, version, load."""
+        return f"{self.prefix}worker:{id}"
+
+    def frontend(self, id: str) -> str:
+        """hash with TTL: pid, host, started_at, version, calls, in_flight, seen."""
+        return f"{self.prefix}frontend:{id}"
+
+    def inflight(self, frontend: str) -> str:
+        """hash, expires in 3 s: calls in flight by upstream, absolute."""
+        return f"{self.prefix}inflight:{frontend}"
+
+    def session(self, sid: str) -> str:
+        """hash with TTL: one client session."""
+        return f"{self.prefix}session:{sid}"
+
+    def outbox(self, sid: str) -> str:
+        """stream, bounded, with TTL: messages for a client's standing stream held by another front end."""
+        return f"{self.prefix}outbox:{sid}"
+
+    def wake(self, frontend: str) -> str:
+        """pub/sub channel: "look at the outbox of this session"."""
+        return f"{self.prefix}wake:{frontend}"

@@ -1,0 +1,156 @@
+"""What is read back from the registry: one upstream's record, and how it becomes a public ``ServerEntry``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Struct
+
+from shared.models import (
+    BalancerStrategy,
+    EraChoice,
+    HealthCheckResult,
+    HttpConnection,
+    Isolation,
+    ServerEntry,
+    ServerStatus,
+    StdioConnection,
+    ToolEntry,
+    UpstreamSpec,
+)
+
+Fields = dict[bytes, bytes]
+
+
+class Catalog(Struct, frozen=True):
+    """What one upstream offered when it was last listed. ``tools`` is a JSON array as bytes."""
+
+    digest: str = ""
+    tools: bytes = b"[]"
+    listed_at: float = 0.0
+
+
+class UpstreamRecord(Struct, frozen=True):
+    """One upstream as the registry knows it."""
+
+    spec: UpstreamSpec
+    sequence: int
+    revision: int = 0
+    status: ServerStatus = ServerStatus.REGISTERED
+    status_since: float = 0.0
+    error: str | None = None
+    eras: tuple[str, ...] = ()
+    sessionful: bool = False
+    protocol_version: str | None = None
+    transport_in_use: str = ""
+    url_in_use: str = ""
+    owners: tuple[tuple[int, str], ...] = ()
+    catalog: Catalog = Catalog()
+    health: HealthCheckResult | None = None
+
+    def owner(self, slot: int) -> str | None:
+        """The worker that holds ``slot``."""
+        return next((worker for at, worker in self.owners if at == slot), None)
+
+    def entry(self, with_tools: bool = True) -> ServerEntry:
+        """The public view: no secrets."""
+        spec = self.spec
+        tools: list[ToolEntry] = []
+        if with_tools:
+            for tool in orjson.loads(self.catalog.tools):
+                tools.append(
+                    ToolEntry(tool["name"], spec.id, tool.get("description"), tool.get("inputSchema") or {})
+                )
+        return ServerEntry(
+            id=spec.id,
+            name=spec.name,
+            transport=spec.transport,
+            status=self.status,
+            status_since=self.status_since,
+            error=self.error,
+            weight=spec.weight,
+            metadata=spec.metadata,
+            connection=spec.connection.public(),
+            isolation=spec.isolation,
+            balancer=spec.balancer,
+            eras=self.eras,
+            protocol_version=self.protocol_version,
+            owners=tuple(worker for _, worker in self.owners),
+            tools=tuple(tools),
+            last_health_check=self.health,
+        )
+
+
+def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
+    """A spec as alternating hash fields and values."""
+    return [
+        "name", spec.name,
+        "transport", spec.transport,
+        "connection", spec.connection_json(),
+        "weight", str(spec.weight),
+        "metadata", msgspec.json.encode(spec.metadata),
+        "isolation", spec.isolation.value,
+        "era", spec.era.value,
+        "balancer", spec.balancer.value if spec.balancer else "",
+        "source", spec.source,
+    ]  # fmt: skip
+
+
+def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health: Fields) -> UpstreamRecord | None:
+    """The record in these hashes, or ``None`` when the upstream is not registered (any more)."""
+    if b"connection" not in server:
+        return None
+    text = {key.decode(): value.decode() for key, value in server.items()}
+    transport = text["transport"]
+    kind: Any = StdioConnection if transport == "stdio" else HttpConnection
+    spec = UpstreamSpec(
+        id=id,
+        name=text["name"],
+        transport=transport,  # type: ignore[arg-type]
+        connection=msgspec.json.decode(server[b"connection"], type=kind),
+        weight=int(text.get("weight", "1")),
+        metadata=msgspec.json.decode(server.get(b"metadata", b"{}")),
+        isolation=Isolation(text.get("isolation", "auto")),
+        era=EraChoice(text.get("era", "auto")),
+        balancer=BalancerStrategy(text["balancer"]) if text.get("balancer") else None,
+        source=text.get("source", "api"),
+    )
+    owners = tuple(
+        (int(field.removeprefix("owner:")), worker) for field, worker in sorted(text.items()) if field.startswith("owner:")
+    )
+    return UpstreamRecord(
+        spec=spec,
+        sequence=sequence,
+        revision=int(text.get("revision", "0")),
+        status=ServerStatus(text.get("status", "registered")),
+        status_since=float(text.get("status_since", "0")),
+        error=text.get("error") or None,
+        eras=tuple(filter(None, text.get("eras", "").split(","))),
+        sessionful=text.get("sessionful") == "1",
+        protocol_version=text.get("protocol_version") or None,
+        transport_in_use=text.get("transport_in_use", transport),
+        url_in_use=text.get("url_in_use", ""),
+        owners=owners,
+        catalog=Catalog(
+            catalog.get(b"digest", b"").decode(),
+            catalog.get(b"tools", b"[]"),
+            float(catalog.get(b"listed_at", b"0")),
+        ),
+        health=read_health(id, health),
+    )
+
+
+def read_health(id: str, fields: Fields) -> HealthCheckResult | None:
+    """The health result in a ``gw:health:{id}`` hash."""
+    if b"healthy" not in fields:
+        return None
+    latency = fields.get(b"latency_ms", b"")
+    return HealthCheckResult(
+        server_id=id,
+        healthy=fields[b"healthy"] == b"1",
+        latency_ms=float(latency) if latency else None,
+        error=fields.get(b"error", b"").decode() or None,
+        checked_at=float(fields.get(b"checked_at", b"0")),
+    )

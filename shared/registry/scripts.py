@@ -1,0 +1,123 @@
+"""The writes. Each is one script, so that a change and its entry in the change log appear together.
+
+``EMIT`` is put before every script: it makes the epoch on first use, numbers the change and appends it. The
+epoch tells followers that Redis was emptied or failed over to something older.
+
+Fencing: what an owner writes names the owner, and is refused (0) when the upstream has another by now.
+"""
+
+EMIT = """
+local P = ARGV[1]
+local function emit(kind, id)
+  local epoch = redis.call('GET', P..'epoch')
+  if not epoch then
+    local t = redis.call('TIME')
+    epoch = t[1]..'-'..t[2]
+    redis.call('SET', P..'epoch', epoch)
+    redis.call('DEL', P..'seq')
+  end
+  local seq = redis.call('INCR', P..'seq')
+  redis.call('XADD', P..'changes', 'MAXLEN', '~', 4096, '*', 'epoch', epoch, 'seq', seq, 'kind', kind, 'id', id)
+  return seq
+end
+"""
+
+# ARGV: prefix, id, mode (create | replace | update | restore), field, value, …
+REGISTER = (
+    EMIT
+    + """
+local id, mode, key = ARGV[2], ARGV[3], P..'server:'..ARGV[2]
+local exists = redis.call('EXISTS', key) == 1
+if exists and mode == 'create' then return 'exists' end
+if exists and mode == 'restore' then return 'exists' end
+if not exists and mode == 'update' then return 'missing' end
+if not redis.call('ZSCORE', P..'servers', id) then
+  redis.call('ZADD', P..'servers', redis.call('INCR', P..'server_seq'), id)
+end
+if not exists then redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4]) end
+local revision = redis.call('HINCRBY', key, 'revision', 1)
+redis.call('HSET', key, unpack(ARGV, 5))
+emit('server', id)
+return 'ok'
+"""
+)
+
+# ARGV: prefix, id
+UNREGISTER = (
+    EMIT
+    + """
+local id = ARGV[2]
+if redis.call('DEL', P..'server:'..id) == 0 then return 0 end
+redis.call('ZREM', P..'servers', id)
+redis.call('DEL', P..'catalog:'..id, P..'health:'..id, P..'logs:'..id)
+emit('server', id)
+return 1
+"""
+)
+
+# ARGV: prefix, id, slot, worker → 'mine' | 'claimed' | 'taken' | 'gone'
+CLAIM = (
+    EMIT
+    + """
+local id, slot, me, key = ARGV[2], ARGV[3], ARGV[4], P..'server:'..ARGV[2]
+if redis.call('EXISTS', key) == 0 then return 'gone' end
+local owner = redis.call('HGET', key, 'owner:'..slot)
+if owner == me then return 'mine' end
+if owner and redis.call('EXISTS', P..'worker:'..owner) == 1 then return 'taken' end
+if redis.call('EXISTS', P..'worker:'..me) == 0 then return 'taken' end
+redis.call('HSET', key, 'owner:'..slot, me)
+emit('server', id)
+return 'claimed'
+"""
+)
+
+# ARGV: prefix, id, slot, worker, new owner or ''
+RELEASE = (
+    EMIT
+    + """
+local id, slot, me, heir, key = ARGV[2], ARGV[3], ARGV[4], ARGV[5], P..'server:'..ARGV[2]
+if redis.call('HGET', key, 'owner:'..slot) ~= me then return 0 end
+if heir ~= '' then redis.call('HSET', key, 'owner:'..slot, heir)
+else redis.call('HDEL', key, 'owner:'..slot) end
+emit('server', id)
+return 1
+"""
+)
+
+# ARGV: prefix, id, worker, field, value, …   (the owner of slot 0 reports)
+REPORT = (
+    EMIT
+    + """
+local id, me, key = ARGV[2], ARGV[3], P..'server:'..ARGV[2]
+if redis.call('HGET', key, 'owner:0') ~= me then return 0 end
+redis.call('HSET', key, unpack(ARGV, 4))
+emit('server', id)
+return 1
+"""
+)
+
+# ARGV: prefix, id, worker, forced ('1' announces even equal lists), digest, field, value, …
+CATALOG = (
+    EMIT
+    + """
+local id, me, forced, digest, key = ARGV[2], ARGV[3], ARGV[4], ARGV[5], P..'catalog:'..ARGV[2]
+if redis.call('HGET', P..'server:'..id, 'owner:0') ~= me then return 0 end
+local same = redis.call('HGET', key, 'digest') == digest
+if not same then redis.call('DEL', key) end
+redis.call('HSET', key, 'digest', digest, unpack(ARGV, 6))
+if forced == '1' then emit('list_changed', id) elseif not same then emit('catalog', id) end
+return 1
+"""
+)
+
+# ARGV: prefix, kind, id
+ANNOUNCE = EMIT + "return emit(ARGV[2], ARGV[3])"
+
+# ARGV: prefix, sid
+END_SESSION = (
+    EMIT
+    + """
+redis.call('DEL', P..'session:'..ARGV[2], P..'outbox:'..ARGV[2])
+return emit('session', ARGV[2])
+"""
+)

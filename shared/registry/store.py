@@ -1,0 +1,143 @@
+"""Reads and writes of upstream records. Raises ``RegistryUnavailable`` when Redis does not answer.
+
+Counterparts: ``worker.placement`` claims, ``worker.inventory`` reports, ``gateway.fleet.watcher`` reads.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from shared.errors import EntryExists, EntryNotFound
+from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
+from shared.registry import scripts
+from shared.registry.client import connect, translated
+from shared.registry.keys import Keys
+from shared.registry.records import UpstreamRecord, read_record, spec_fields
+from shared.secrets import FleetKey
+from shared.settings import RegistrySettings
+
+_BATCH = 200
+
+
+class RegistryStore:
+    """The registry in one Redis."""
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self.keys = Keys(settings.key_prefix)
+        self.redis: Any = connect(settings.redis_url, settings.redis_timeout_s)
+        self.url = settings.redis_url
+        self._scripts = {
+            name: self.redis.register_script(getattr(scripts, name))
+            for name in ("REGISTER", "UNREGISTER", "CLAIM", "RELEASE", "REPORT", "CATALOG", "ANNOUNCE", "END_SESSION")
+        }
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.redis.aclose()
+
+    async def run_script(self, name: str, *arguments: Any) -> Any:
+        """Run one of ``shared.registry.scripts`` with the prefix before its arguments."""
+        async with translated():
+            return await self._scripts[name](args=[self.keys.prefix, *arguments])
+
+    async def ping(self) -> None:
+        """Raise ``RegistryUnavailable`` unless Redis answers."""
+        async with translated():
+            await self.redis.ping()
+
+    async def fleet_key(self, secret: str) -> FleetKey:
+        """The fleet's key: from the setting, or made once and kept in Redis."""
+        if secret:
+            return FleetKey.from_secret(secret)
+        async with translated():
+            await self.redis.set(self.keys.secret, os.urandom(32).hex(), nx=True)
+            stored = await self.redis.get(self.keys.secret)
+        return FleetKey.from_secret(stored.decode() if stored else "")
+
+    # ---- what users do
+
+    async def register(self, spec: UpstreamSpec, mode: str = "create") -> None:
+        """Write a spec. ``create`` raises ``EntryExists``; ``replace`` overwrites; ``restore`` only fills a gap."""
+        outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), *spec_fields(spec))
+        if outcome == b"exists" and mode == "create":
+            raise EntryExists(f"upstream {spec.id!r} is registered already; remove it first or choose another id")
+        if outcome == b"missing":
+            raise EntryNotFound(f"no upstream {spec.id!r}; see 'gateway servers list'")
+
+    async def unregister(self, id: str) -> None:
+        """Remove an upstream. Raises ``EntryNotFound``."""
+        if not await self.run_script("UNREGISTER", id):
+            raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+
+    # ---- what owners do; False means: not yours (any more)
+
+    async def claim(self, id: str, slot: int, worker: str) -> str:
+        """``mine``, ``claimed``, ``taken`` or ``gone``."""
+        return bytes(await self.run_script("CLAIM", id, slot, worker)).decode()
+
+    async def release(self, id: str, slot: int, worker: str, heir: str = "") -> bool:
+        """Give a slot up, to ``heir`` if one is named."""
+        return bool(await self.run_script("RELEASE", id, slot, worker, heir))
+
+    async def report_status(
+        self, id: str, worker: str, status: ServerStatus, error: str | None, **facts: str
+    ) -> bool:
+        """The owner of slot 0 says how the upstream is."""
+        fields = ["status", status.value, "status_since", str(now_s()), "error", error or ""]
+        for name, value in facts.items():
+            fields += [name, value]
+        return bool(await self.run_script("REPORT", id, worker, *fields))
+
+    async def report_catalog(self, id: str, worker: str, tools: bytes, digest: str, announced: bool) -> bool:
+        """The owner of slot 0 says what the upstream offers. ``announced``: the upstream said it changed."""
+        fields = ["tools", tools, "listed_at", str(now_s())]
+        return bool(await self.run_script("CATALOG", id, worker, "1" if announced else "0", digest, *fields))
+
+    async def report_health(self, results: Sequence[tuple[HealthCheckResult, int, int]]) -> None:
+        """Write (result, failures in a row, successes in a row), batched."""
+        async with translated():
+            pipe = self.redis.pipeline(transaction=False)
+            for result, failures, successes in results:
+                pipe.hset(
+                    self.keys.health(result.server_id),
+                    mapping={
+                        "healthy": "1" if result.healthy else "0",
+                        "latency_ms": "" if result.latency_ms is None else f"{result.latency_ms:.1f}",
+                        "error": result.error or "",
+                        "checked_at": str(result.checked_at),
+                        "failures": str(failures),
+                        "successes": str(successes),
+                    },
+                )
+            await pipe.execute()
+
+    # ---- reading
+
+    async def load_all(self) -> dict[str, UpstreamRecord]:
+        """Every upstream, in registration order."""
+        async with translated():
+            ids = await self.redis.zrange(self.keys.servers, 0, -1)
+        return {
+            id: record for id, record in (await self.load([id.decode() for id in ids])).items() if record is not None
+        }
+
+    async def load(self, ids: Iterable[str]) -> dict[str, UpstreamRecord | None]:
+        """These upstreams; ``None`` for those that are not registered."""
+        found: dict[str, UpstreamRecord | None] = {}
+        wanted = list(ids)
+        for start in range(0, len(wanted), _BATCH):
+            batch = wanted[start : start + _BATCH]
+            async with translated():
+                pipe = self.redis.pipeline(transaction=False)
+                for id in batch:
+                    pipe.zscore(self.keys.servers, id)
+                    pipe.hgetall(self.keys.server(id))
+                    pipe.hgetall(self.keys.catalog(id))
+                    pipe.hgetall(self.keys.health(id))
+                rows = await pipe.execute()
+            for index, id in enumerate(batch):
+                score, server, catalog, health = rows[index * 4 : index * 4 + 4]
+                found[id] = read_record(id, int(score or 0), server, catalog, health)
+        return found

@@ -1,0 +1,266 @@
+"""``Link``: one connection between a front end and a worker, frames in and out.
+
+Writes of one loop tick leave in one ``send``. A body over ``CHUNK`` bytes goes in chunks, each paid for by
+credit that the receiver grants, so that a large or slow stream stalls only itself. What frames mean is the
+business of the ``Peer`` (``gateway.fleet.worker_client``, ``worker.rpc_server``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol, cast
+
+import msgspec
+
+from shared.rpc.framing import CHUNK, WINDOW, FrameError, FrameReader, pack_sizes
+from shared.rpc.messages import Answer, Call, Chunk, Grant, Head, decode, encode
+
+_log = logging.getLogger(__name__)
+
+
+class BodyStream:
+    """A chunked body while it arrives: ``size`` bytes in all; each chunk taken grants the next."""
+
+    def __init__(self, link: Link, call: int, size: int) -> None:
+        self.size = size
+        self._link = link
+        self._call = call
+        self._chunks: list[bytes] = []
+        self._received = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._broken = False
+
+    def feed(self, chunk: bytes) -> None:
+        """Called by the link."""
+        self._chunks.append(chunk)
+        self._received += len(chunk)
+        self._wake()
+
+    @property
+    def complete(self) -> bool:
+        """Every byte has arrived."""
+        return self._received >= self.size
+
+    def break_off(self) -> None:
+        """The link is gone; readers get ``ConnectionResetError``."""
+        self._broken = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def next(self) -> bytes:
+        """The next chunk, or ``b""`` at the end. Raises ``ConnectionResetError`` when it will never come."""
+        while not self._chunks:
+            if self._broken:
+                raise ConnectionResetError("the worker's link ended in the middle of a body")
+            if self.complete:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        chunk = self._chunks.pop(0)
+        if not self.complete:
+            self._link.send(Grant(self._call, 1))
+        return chunk
+
+
+class _Outgoing:
+    __slots__ = ("body", "credit", "offset")
+
+    def __init__(self, body: memoryview, offset: int) -> None:
+        self.body = body
+        self.offset = offset
+        self.credit = WINDOW - 1
+
+
+class _Assembly:
+    __slots__ = ("body", "filled", "head")
+
+    def __init__(self, head: Call | Answer) -> None:
+        self.head = head
+        self.body = bytearray(head.size)
+        self.filled = 0
+
+
+class Peer(Protocol):
+    """Who handles a link's frames."""
+
+    def on_connected(self, link: Link) -> None:
+        """The connection is up."""
+
+    def on_frame(self, link: Link, head: Head, body: bytes) -> None:
+        """A whole frame; chunked bodies come assembled, unless ``stream_body`` took them."""
+
+    def stream_body(self, link: Link, head: Head, stream: BodyStream) -> bool:
+        """Take a chunked body as a stream (True), or have it assembled (False)."""
+
+    def on_closed(self, link: Link, error: Exception | None) -> None:
+        """The connection is gone."""
+
+
+class Link(asyncio.BufferedProtocol):
+    """See the module. ``stale`` is asked before frames are read: True drops the link instead."""
+
+    def __init__(self, peer: Peer, max_body_bytes: int, stale: Callable[[], bool] | None = None) -> None:
+        self._peer = peer
+        self._max_body = max_body_bytes
+        self._stale = stale
+        self._loop = asyncio.get_running_loop()
+        self._reader = FrameReader()
+        self._transport: asyncio.Transport | None = None
+        self._out: list[bytes | memoryview] = []
+        self._scheduled = False
+        self._outgoing: dict[int, _Outgoing] = {}
+        self._assembling: dict[int, _Assembly] = {}
+        self._streams: dict[int, BodyStream] = {}
+        self.congested = False
+        self.closed = False
+
+    # ---- writing
+
+    def send(self, head: Any, body: bytes | memoryview = b"") -> None:
+        """Queue one frame for this tick's write. Large bodies are chunked; sending never blocks."""
+        if self.closed:
+            return
+        if len(body) <= CHUNK:
+            self._put(encode(head), body)
+            return
+        head.size = len(body)
+        view = memoryview(body)
+        self._put(encode(head), view[:CHUNK])
+        self._outgoing[head.call] = _Outgoing(view, CHUNK)
+        self._push(head.call)
+
+    def _put(self, head: bytes, body: bytes | memoryview) -> None:
+        out = self._out
+        out.append(pack_sizes(len(head), len(body)))
+        out.append(head)
+        if body:
+            out.append(body)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        out, self._out = self._out, []
+        if self._transport is not None and not self.closed:
+            self._transport.write(b"".join(out))
+
+    def _push(self, call: int) -> None:
+        outgoing = self._outgoing[call]
+        body = outgoing.body
+        while outgoing.credit and outgoing.offset < len(body):
+            part = body[outgoing.offset : outgoing.offset + CHUNK]
+            self._put(encode(Chunk(call)), part)
+            outgoing.offset += len(part)
+            outgoing.credit -= 1
+        if outgoing.offset >= len(body):
+            del self._outgoing[call]
+
+    def abandon(self, call: int) -> None:
+        """Stop sending and receiving the bodies of ``call``."""
+        self._outgoing.pop(call, None)
+        self._assembling.pop(call, None)
+        self._streams.pop(call, None)
+
+    def close(self) -> None:
+        """Flush and end the link."""
+        if self._transport is not None and not self.closed:
+            self._flush()
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the link at once; what is unsent or unread is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=4 * 1024 * 1024)
+        self._peer.on_connected(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._reader.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._stale is not None and self._stale():
+            self.abort()
+            return
+        try:
+            for raw_head, body in self._reader.received(nbytes):
+                self._receive(decode(raw_head), body)
+        except (FrameError, msgspec.DecodeError) as error:
+            _log.error("closing a link: %s", error)
+            self.abort()
+        except Exception:
+            _log.exception("closing a link: its handler failed")
+            self.abort()
+
+    def _receive(self, head: Head, body: bytes) -> None:
+        kind = type(head)
+        if kind is Chunk:
+            self._chunk(head.call, body)  # type: ignore[union-attr]
+        elif kind is Grant:
+            outgoing = self._outgoing.get(head.call)  # type: ignore[union-attr]
+            if outgoing is not None:
+                outgoing.credit += head.chunks  # type: ignore[union-attr]
+                self._push(head.call)  # type: ignore[union-attr]
+        elif (kind is Call or kind is Answer) and head.size:  # type: ignore[union-attr]
+            self._begin(cast("Call | Answer", head), body)
+        else:
+            self._peer.on_frame(self, head, body)
+
+    def _begin(self, head: Call | Answer, body: bytes) -> None:
+        if head.size > self._max_body:
+            raise FrameError(f"a body of {head.size} bytes, over the limit of {self._max_body}")
+        stream = BodyStream(self, head.call, head.size)
+        if self._peer.stream_body(self, head, stream):
+            self._streams[head.call] = stream
+        else:
+            self._assembling[head.call] = _Assembly(head)
+        self._chunk(head.call, body)
+
+    def _chunk(self, call: int, body: bytes) -> None:
+        stream = self._streams.get(call)
+        if stream is not None:
+            stream.feed(body)
+            if stream.complete:
+                del self._streams[call]
+            return
+        assembly = self._assembling.get(call)
+        if assembly is None:
+            return  # abandoned
+        stop = assembly.filled + len(body)
+        if stop > len(assembly.body):
+            raise FrameError("more body than announced")
+        assembly.body[assembly.filled : stop] = body
+        assembly.filled = stop
+        if stop == len(assembly.body):
+            del self._assembling[call]
+            self._peer.on_frame(self, assembly.head, bytes(assembly.body))
+        else:
+            self.send(Grant(call, 1))
+
+    def pause_writing(self) -> None:
+        self.congested = True
+
+    def resume_writing(self) -> None:
+        self.congested = False
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        self._outgoing.clear()
+        self._assembling.clear()
+        for stream in self._streams.values():
+            stream.break_off()
+        self._streams.clear()
+        self._peer.on_closed(self, exc)

@@ -1,0 +1,61 @@
+"""The frame codec: ``u32 head size | u32 body size | head | body``, big-endian. Pure and linear.
+
+``FrameReader`` owns one receive buffer (for ``asyncio.BufferedProtocol``); a frame's body is copied out of it
+once. Bodies over ``CHUNK`` never come in one frame, so the buffer never has to grow.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+CHUNK = 64 * 1024
+"""Largest body in one frame, bytes; larger bodies are chunked so that a slow stream stalls only itself."""
+WINDOW = 4
+"""Chunks a sender may have under way before the receiver grants more."""
+MAX_HEAD = 64 * 1024
+BUFFER = 256 * 1024
+_SIZES = struct.Struct(">II")
+_PREFIX = _SIZES.size
+
+pack_sizes = _SIZES.pack
+
+
+class FrameError(Exception):
+    """The peer does not speak our frames; the link must end."""
+
+
+class FrameReader:
+    """Incremental reader over one reused buffer. Use ``buffer()`` to receive, then ``received(n)``."""
+
+    def __init__(self) -> None:
+        self._data = bytearray(BUFFER)
+        self._view = memoryview(self._data)
+        self._start = 0
+        self._end = 0
+
+    def buffer(self) -> memoryview:
+        """Room to receive into; never empty."""
+        if self._end == BUFFER or (self._start and BUFFER - self._end < CHUNK):
+            rest = self._end - self._start
+            self._data[:rest] = self._data[self._start : self._end]
+            self._start, self._end = 0, rest
+        return self._view[self._end :]
+
+    def received(self, count: int) -> Iterator[tuple[bytes, bytes]]:
+        """``(head, body)`` of each frame that is complete now. Raises ``FrameError`` on nonsense sizes."""
+        self._end += count
+        while self._end - self._start >= _PREFIX:
+            head_size, body_size = _SIZES.unpack_from(self._data, self._start)
+            if not 0 < head_size <= MAX_HEAD or body_size > CHUNK:
+                raise FrameError(f"a frame of {head_size}+{body_size} bytes; the peer is not one of our processes")
+            body_at = self._start + _PREFIX + head_size
+            stop = body_at + body_size
+            if stop > self._end:
+                return
+            head = bytes(self._view[self._start + _PREFIX : body_at])
+            body = bytes(self._view[body_at:stop])
+            self._start = stop
+            yield head, body
+        if self._start == self._end:
+            self._start = self._end = 0

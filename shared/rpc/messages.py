@@ -1,0 +1,148 @@
+"""What front ends and workers say to each other: small msgpack heads; bodies travel beside them.
+
+Heads are arrays with an integer tag. New fields go to the end with a default, so that processes of two
+versions understand each other while a fleet is rolled. ``size`` is the whole body's length when it comes in
+chunks, else 0.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+PROTOCOL = 1
+
+
+class Challenge(Struct, array_like=True, tag=1, gc=False):
+    """Worker's first frame: prove that you know the fleet's key."""
+
+    nonce: bytes
+    worker: str
+    protocol: int = PROTOCOL
+
+
+class Hello(Struct, array_like=True, tag=2, gc=False):
+    """Front end's answer: HMAC-SHA256 of the nonce under the fleet's key."""
+
+    frontend: str
+    proof: bytes
+    protocol: int = PROTOCOL
+
+
+class OpenSession(Struct, array_like=True, tag=3, gc=False):
+    """Facts about a client session, sent once per link before its first call. Body: none."""
+
+    session: str
+    principal: str
+    version: str
+    capabilities: bytes = b"{}"
+    client_info: bytes = b""
+
+
+class EndSession(Struct, array_like=True, tag=4, gc=False):
+    """The client session is over; close what was held for it."""
+
+    session: str
+
+
+class Call(Struct, array_like=True, tag=5, gc=False):
+    """One request for an upstream. Body: the JSON of ``params``.
+
+    ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it
+    is, for pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of
+    the client's progress token; ``headers`` the ``Mcp-Param-*`` headers.
+    """
+
+    call: int
+    upstream: str
+    method: str
+    era: int = 0
+    session: str = ""
+    principal: str = ""
+    name: str = ""
+    token: bytes = b""
+    headers: dict[str, str] | None = None
+    size: int = 0
+
+
+class Cancel(Struct, array_like=True, tag=6, gc=False):
+    """The client gave up on a call; ``reason`` is for the upstream's log."""
+
+    call: int
+    reason: str = ""
+
+
+class Interim(Struct, array_like=True, tag=7, gc=False):
+    """A message before the answer. Body: a whole JSON-RPC notification."""
+
+    call: int
+
+
+class Answer(Struct, array_like=True, tag=8, gc=False):
+    """The upstream's answer. Body: the JSON of ``result``, or of ``error`` when ``is_error``."""
+
+    call: int
+    is_error: bool = False
+    size: int = 0
+
+
+class Failed(Struct, array_like=True, tag=9, gc=False):
+    """The call failed in the gateway. ``delivered`` False: it certainly never reached the upstream."""
+
+    call: int
+    code: str
+    message: str
+    delivered: bool
+    data: dict[str, str] | None = None
+
+
+class Chunk(Struct, array_like=True, tag=10, gc=False):
+    """The next part of a chunked body."""
+
+    call: int
+
+
+class Grant(Struct, array_like=True, tag=11, gc=False):
+    """The receiver of a chunked body has room for ``chunks`` more."""
+
+    call: int
+    chunks: int
+
+
+class Ping(Struct, array_like=True, tag=12, gc=False):
+    """Are you there?"""
+
+    number: int
+
+
+class Pong(Struct, array_like=True, tag=13, gc=False):
+    """Yes."""
+
+    number: int
+
+
+class GoAway(Struct, array_like=True, tag=14, gc=False):
+    """The worker drains: calls numbered above ``last_call`` were not taken."""
+
+    last_call: int
+
+
+Head = (
+    Challenge
+    | Hello
+    | OpenSession
+    | EndSession
+    | Call
+    | Cancel
+    | Interim
+    | Answer
+    | Failed
+    | Chunk
+    | Grant
+    | Ping
+    | Pong
+    | GoAway
+)
+
+encode = msgspec.msgpack.Encoder().encode
+decode = msgspec.msgpack.Decoder(Head).decode

@@ -1,0 +1,78 @@
+"""The fleet's key: sealing client session ids (AES-GCM) and proving membership on links (HMAC).
+
+One 32-byte key for the fleet: derived from the ``secret`` setting, or made once and kept in Redis. A sealed
+id describes itself, so a front end that has never seen a session can serve it without asking anyone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import os
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from msgspec import Struct
+
+_NONCE = 12
+
+
+class SessionClaims(Struct, array_like=True, frozen=True):
+    """What a client session id says of itself. ``created`` is Unix seconds; digests are short hashes."""
+
+    created: int
+    version: str
+    principal: str
+    capabilities_digest: bytes
+    scope: str
+    salt: bytes
+
+
+class FleetKey:
+    """Seals and proofs under one key. Its ``repr`` says nothing."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._aead = AESGCM(hashlib.sha256(b"seal" + key).digest())
+        self._mac_key = hashlib.sha256(b"link" + key).digest()
+
+    def __repr__(self) -> str:
+        return "FleetKey(…)"
+
+    @classmethod
+    def from_secret(cls, secret: str) -> FleetKey:
+        """The key that the ``secret`` setting stands for."""
+        return cls(hashlib.sha256(secret.encode()).digest())
+
+    def seal_session(self, claims: SessionClaims) -> str:
+        """A session id: visible ASCII, as MCP requires."""
+        nonce = os.urandom(_NONCE)
+        sealed = self._aead.encrypt(nonce, msgspec.msgpack.encode(claims), b"session")
+        return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+
+    def open_session(self, sid: str) -> SessionClaims | None:
+        """The claims in a session id, or ``None`` when it is not one of ours."""
+        if not 40 <= len(sid) <= 512:
+            return None
+        try:
+            blob = base64.urlsafe_b64decode(sid + "=" * (-len(sid) % 4))
+            plain = self._aead.decrypt(blob[:_NONCE], blob[_NONCE:], b"session")
+            return msgspec.msgpack.decode(plain, type=SessionClaims)
+        except (binascii.Error, ValueError, InvalidTag, msgspec.DecodeError):
+            return None
+
+    def proof(self, nonce: bytes) -> bytes:
+        """The answer to a worker's challenge."""
+        return hmac.digest(self._mac_key, nonce, "sha256")
+
+    def proves(self, nonce: bytes, proof: bytes) -> bool:
+        """Whether ``proof`` answers ``nonce``."""
+        return hmac.compare_digest(self.proof(nonce), proof)
+
+
+def digest(data: bytes) -> bytes:
+    """A short digest (8 bytes) for telling things apart, not for secrecy."""
+    return hashlib.blake2b(data, digest_size=8).digest()

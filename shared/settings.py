@@ -1,0 +1,310 @@
+"""Every setting of the gateway: what it means, its default, and where it can be set.
+
+A setting is a field of one of the small Structs below. Its names follow from the field's:
+
+* ``request_timeout_s`` in ``CallSettings`` is a number of **seconds** in Python,
+* ``requestTimeout`` (**milliseconds**) under ``gateway`` in a configuration file,
+* ``GATEWAY_REQUEST_TIMEOUT`` (milliseconds) in the environment.
+
+A flag wins over the environment, the environment over the file, the file over the default. Processes that
+``gateway up`` starts get everything through the environment (``to_environment``): one mechanism, no second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from shared.errors import ConfigError
+from shared.models import BalancerStrategy, Naming
+
+
+class ServiceSettings(Struct, frozen=True):
+    """Who we are and where we listen."""
+
+    name: Annotated[str, Meta(description="shown to clients as serverInfo.name")] = "mcp-gateway"
+    host: Annotated[str, Meta(description="address to bind; beyond loopback GATEWAY_ADMIN_TOKEN is needed")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535, description="0 picks a free port")] = 4000
+    frontends: Annotated[int, Meta(ge=1, le=256, description="front-end processes")] = 1
+    workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1
+    log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
+    run_dir: Annotated[str, Meta(description="private directory for Unix sockets; default: a temporary one")] = ""
+    rpc_bind: Annotated[
+        str, Meta(description="host:port on which workers take front ends of other machines; empty: Unix only")
+    ] = ""
+    rpc_advertise: Annotated[str, Meta(description="host under which other machines reach this worker")] = ""
+
+
+class AccessSettings(Struct, frozen=True):
+    """Who may talk to us."""
+
+    admin_token: Annotated[str, Meta(description="bearer token of the admin API; needed beyond loopback")] = ""
+    allow_stdio_registration: Annotated[
+        bool, Meta(description="let holders of the token register commands over HTTP")
+    ] = False
+    allowed_hosts: Annotated[
+        tuple[str, ...], Meta(description="Host header values accepted beside loopback names; * for any")
+    ] = ()
+    allowed_origins: Annotated[
+        tuple[str, ...], Meta(description="browser origins accepted beside loopback ones; * for any")
+    ] = ()
+    secret: Annotated[str, Meta(description="the fleet's key; default: made once and kept in Redis")] = ""
+
+
+class RegistrySettings(Struct, frozen=True):
+    """Redis."""
+
+    redis_url: Annotated[str, Meta(description="redis://, rediss:// or unix://; empty: start one of our own")] = ""
+    key_prefix: Annotated[str, Meta(description="put before every Redis key")] = "gw:"
+    redis_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for one Redis answer")] = 2.0
+
+
+class CallSettings(Struct, frozen=True):
+    """Limits of one call."""
+
+    request_timeout_s: Annotated[float, Meta(gt=0, description="no answer in this time: timeout")] = 30.0
+    request_timeout_max_s: Annotated[
+        float, Meta(gt=0, description="hard maximum that progress cannot extend")
+    ] = 600.0
+    max_body_bytes: Annotated[int, Meta(ge=1024, description="largest request body; more is HTTP 413")] = (
+        10 * 1024 * 1024
+    )
+    max_result_bytes: Annotated[int, Meta(ge=1024, description="largest message from an upstream")] = (
+        64 * 1024 * 1024
+    )
+    max_inflight: Annotated[int, Meta(ge=1, description="calls in flight per front end; more are refused")] = 10_000
+    keepalive_comment_s: Annotated[
+        float, Meta(gt=0, description="a silent POST commits to SSE and sends a comment this often")
+    ] = 15.0
+
+
+class RoutingSettings(Struct, frozen=True):
+    """How calls are spread and names are merged."""
+
+    balancer: Annotated[BalancerStrategy, Meta(description="default strategy of a group")] = (
+        BalancerStrategy.ROUND_ROBIN
+    )
+    naming: Annotated[Naming, Meta(description="auto: prefix only where names collide; prefix: always")] = Naming.AUTO
+    separator: Annotated[str, Meta(min_length=1, description="between group and tool name")] = "__"
+    page_size: Annotated[int, Meta(ge=1, description="entries on one page of a merged list")] = 1000
+    list_ttl_s: Annotated[float, Meta(ge=0, description="ttlMs told to modern clients for merged lists")] = 5.0
+    catalog_grace_s: Annotated[
+        float, Meta(ge=0, description="how long tools of an upstream that is down stay listed")
+    ] = 60.0
+    inflight_exchange_s: Annotated[
+        float, Meta(gt=0, description="how often front ends tell each other their in-flight counts")
+    ] = 0.1
+
+
+class HealthSettings(Struct, frozen=True):
+    """How upstreams are watched."""
+
+    health_check_interval_s: Annotated[float, Meta(gt=0, description="between two probes of one upstream")] = 15.0
+    health_check_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a probe's answer")] = 5.0
+    unhealthy_after: Annotated[int, Meta(ge=1, description="failed probes in a row that take one out")] = 2
+    healthy_after: Annotated[int, Meta(ge=1, description="good probes in a row that bring one back")] = 1
+    refresh_interval_s: Annotated[float, Meta(gt=0, description="the catalogue is read again this often")] = 300.0
+
+
+class UpstreamSettings(Struct, frozen=True):
+    """How workers hold upstreams."""
+
+    spread: Annotated[int, Meta(ge=1, le=8, description="workers that carry one HTTP or SSE upstream")] = 2
+    connect_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a connection")] = 5.0
+    start_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for probe and handshake together")] = 30.0
+    probe_timeout_s: Annotated[float, Meta(gt=0, description="how long a stdio server may take for the era probe")] = (
+        10.0
+    )
+    reconnect_min_s: Annotated[float, Meta(gt=0, description="first wait before connecting again")] = 0.5
+    reconnect_max_s: Annotated[float, Meta(gt=0, description="longest wait before connecting again")] = 30.0
+    stop_timeout_s: Annotated[float, Meta(gt=0, description="a stdio child gets this long after stdin closes")] = 2.0
+    connection_idle_s: Annotated[float, Meta(gt=0, description="idle upstream connections are dropped after")] = 3.0
+    max_connections: Annotated[int, Meta(ge=1, description="connections to one HTTP upstream per worker")] = 512
+    session_pool: Annotated[
+        int, Meta(ge=1, description="upstream sessions lent to sessionless clients, per principal")
+    ] = 32
+    max_upstream_sessions: Annotated[
+        int, Meta(ge=1, description="sessions held on one upstream per worker, all clients together")
+    ] = 2000
+    upstream_session_idle_s: Annotated[float, Meta(gt=0, description="unused upstream sessions are closed after")] = (
+        300.0
+    )
+    max_pending: Annotated[int, Meta(ge=1, description="calls waiting on one upstream per worker")] = 5000
+    stdio_buffer_bytes: Annotated[int, Meta(ge=4096, description="unread bytes towards one stdio child")] = (
+        32 * 1024 * 1024
+    )
+    stdio_on_redis_loss: Annotated[
+        Literal["keep", "stop"], Meta(description="what happens to stdio children when Redis is unreachable")
+    ] = "keep"
+    log_lines: Annotated[int, Meta(ge=1, description="stderr lines kept per stdio upstream")] = 500
+
+
+class SessionSettings(Struct, frozen=True):
+    """Client sessions of the handshake era."""
+
+    session_ttl_s: Annotated[float, Meta(gt=0, description="an unused client session ends after")] = 3600.0
+    max_streams: Annotated[int, Meta(ge=1, description="standing streams per front end")] = 20_000
+    stream_buffer: Annotated[int, Meta(ge=8, description="messages waiting on one standing stream")] = 256
+    stream_keepalive_s: Annotated[float, Meta(gt=0, description="a comment on silent standing streams every")] = 25.0
+
+
+class FleetSettings(Struct, frozen=True):
+    """How processes watch each other."""
+
+    heartbeat_s: Annotated[float, Meta(gt=0, description="between two heartbeats in Redis")] = 1.0
+    heartbeat_ttl_s: Annotated[float, Meta(gt=0, description="a silent process counts as dead after")] = 5.0
+    link_ping_s: Annotated[float, Meta(gt=0, description="between two pings on a link; two unanswered end it")] = 1.0
+    drain_timeout_s: Annotated[float, Meta(gt=0, description="running calls get this long at shutdown")] = 20.0
+    restart_min_s: Annotated[float, Meta(gt=0, description="first wait before a dead process is replaced")] = 0.2
+    restart_max_s: Annotated[float, Meta(gt=0, description="longest wait before a dead process is replaced")] = 10.0
+
+
+class Settings(Struct, frozen=True):
+    """All settings, by room."""
+
+    service: ServiceSettings = ServiceSettings()
+    access: AccessSettings = AccessSettings()
+    registry: RegistrySettings = RegistrySettings()
+    calls: CallSettings = CallSettings()
+    routing: RoutingSettings = RoutingSettings()
+    health: HealthSettings = HealthSettings()
+    upstreams: UpstreamSettings = UpstreamSettings()
+    sessions: SessionSettings = SessionSettings()
+    fleet: FleetSettings = FleetSettings()
+
+    def __repr__(self) -> str:
+        return "Settings(…)"  # holds the admin token and the fleet's key
+
+
+class Knob(Struct, frozen=True):
+    """One setting's names and type. ``key`` is camelCase, ``variable`` starts with ``GATEWAY_``."""
+
+    section: str
+    field: str
+    key: str
+    variable: str
+    type: Any
+    default: Any
+    description: str
+    milliseconds: bool
+    secret: bool
+
+
+def _camel(snake: str) -> str:
+    head, *rest = snake.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def _knobs() -> dict[str, Knob]:
+    found: dict[str, Knob] = {}
+    for section in msgspec.structs.fields(Settings):
+        hints = typing.get_type_hints(section.type, include_extras=True)
+        for field in msgspec.structs.fields(section.type):
+            milliseconds = field.name.endswith("_s")
+            stem = field.name[:-2] if milliseconds else field.name
+            hint = hints[field.name]
+            meta = hint.__metadata__[0]
+            knob = Knob(
+                section=section.name,
+                field=field.name,
+                key=_camel(stem),
+                variable="GATEWAY_" + stem.upper(),
+                type=hint,
+                default=field.default,
+                description=meta.description or "",
+                milliseconds=milliseconds,
+                secret=field.name in ("admin_token", "secret"),
+            )
+            found[knob.key] = knob
+    return found
+
+
+KNOBS: dict[str, Knob] = _knobs()
+"""Every setting by its camelCase key."""
+
+
+def _convert(knob: Knob, value: Any, from_text: bool) -> Any:
+    """``value`` as the knob's Python type. Raises ``msgspec.ValidationError`` or ``ValueError``."""
+    plain = typing.get_args(knob.type)[0]
+    if from_text and isinstance(value, str) and typing.get_origin(plain) is tuple:
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if knob.milliseconds:
+        number = msgspec.convert(value, float, strict=not from_text)
+        return msgspec.convert(number / 1000.0, knob.type)
+    return msgspec.convert(value, knob.type, strict=not from_text)
+
+
+def suggestion(word: str, known: typing.Iterable[str]) -> str:
+    """`` (did you mean X?)`` or nothing, for error messages about unknown keys."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def build(
+    file_values: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Settings from a file's ``gateway`` object, the environment and flags.
+
+    ``file_values`` and ``environment`` hold milliseconds; ``overrides`` are by field name, in the Python
+    unit, and ``None`` means "not given". Raises ``ConfigError`` naming every wrong value.
+    """
+    sections: dict[str, dict[str, Any]] = {field.name: {} for field in msgspec.structs.fields(Settings)}
+    problems: list[tuple[str, str]] = []
+
+    def put(knob: Knob, value: Any, where: str, from_text: bool) -> None:
+        try:
+            sections[knob.section][knob.field] = _convert(knob, value, from_text)
+        except (msgspec.ValidationError, ValueError, TypeError) as error:
+            problems.append((where, f"{error} ({knob.description})"))
+
+    for key, value in (file_values or {}).items():
+        knob = KNOBS.get(key)
+        if knob is None:
+            problems.append((f"gateway.{key}", "unknown setting" + suggestion(key, KNOBS)))
+        else:
+            put(knob, value, f"gateway.{key}", from_text=False)
+    for knob in KNOBS.values():
+        text = (environment or {}).get(knob.variable)
+        if text:
+            put(knob, text, knob.variable, from_text=True)
+    by_field = {knob.field: knob for knob in KNOBS.values()}
+    for name, value in (overrides or {}).items():
+        if value is None:
+            continue
+        knob = by_field[name]
+        try:
+            sections[knob.section][name] = msgspec.convert(value, knob.type, strict=False)
+        except (msgspec.ValidationError, ValueError) as error:
+            problems.append((name, f"{error} ({knob.description})"))
+    if problems:
+        raise ConfigError(problems)
+    kinds = typing.get_type_hints(Settings)
+    return Settings(**{name: kinds[name](**values) for name, values in sections.items()})
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The environment variables that make ``build`` give these settings again (defaults left out)."""
+    variables: dict[str, str] = {}
+    for knob in KNOBS.values():
+        value = getattr(getattr(settings, knob.section), knob.field)
+        if value == knob.default or isinstance(value, types.NoneType):
+            continue
+        if knob.milliseconds:
+            variables[knob.variable] = repr(value * 1000.0)
+        elif isinstance(value, tuple):
+            variables[knob.variable] = ",".join(value)
+        elif isinstance(value, bool):
+            variables[knob.variable] = "true" if value else "false"
+        else:
+            variables[knob.variable] = str(getattr(value, "value", value))
+    return variables

@@ -1,0 +1,42 @@
+"""``params`` on their way up: ``_meta`` fitted to the upstream's era."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from shared.mcp import jsonrpc
+from shared.mcp.methods import CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_META, VERSION_META
+from shared.mcp.versions import LATEST_MODERN, Era
+
+_MODERN_META = (VERSION_META, CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_META)
+_VERSION = Raw(b'"' + LATEST_MODERN.encode() + b'"')
+
+
+def translate(
+    params: bytes,
+    client_era: int,
+    upstream_era: int,
+    token: int | None,
+    capabilities: bytes = b"{}",
+    client_info: bytes = b"",
+) -> bytes:
+    """``params`` for the upstream. ``token`` replaces the client's progress token where there was one."""
+    if client_era == upstream_era and token is None:
+        return params
+    parts = jsonrpc.members(params)
+    meta = jsonrpc.members(parts["_meta"]) if parts.get("_meta") else {}
+    if token is not None:
+        meta["progressToken"] = Raw(b"%d" % token)
+    if upstream_era == Era.LEGACY:
+        for name in _MODERN_META:
+            meta.pop(name, None)
+    elif client_era == Era.LEGACY:
+        meta[VERSION_META] = _VERSION
+        meta[CAPABILITIES_META] = Raw(capabilities)
+        if client_info:
+            meta[CLIENT_INFO_META] = Raw(client_info)
+    if meta:
+        parts["_meta"] = Raw(jsonrpc.assemble(meta))
+    else:
+        parts.pop("_meta", None)
+    return jsonrpc.assemble(parts) if parts else b""

@@ -1,0 +1,37 @@
+"""``result`` on its way down: members that only one era knows are added or removed."""
+
+from __future__ import annotations
+
+from msgspec import Raw
+
+from shared.errors import CallError, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.versions import Era
+
+_COMPLETE = Raw(b'"complete"')
+
+
+def translate(result: bytes, client_era: int, upstream_era: int) -> bytes:
+    """``result`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
+    if client_era == upstream_era:
+        return result
+    try:
+        parts = jsonrpc.members(result)
+    except Refused as error:
+        raise CallError("upstream_protocol", "the upstream's result is not an object") from error
+    if client_era == Era.MODERN:
+        if "resultType" not in parts:
+            parts = {"resultType": _COMPLETE, **parts}
+        return jsonrpc.assemble(parts)
+    kind = bytes(parts.pop("resultType", b""))
+    if kind == b'"input_required"':
+        raise CallError(
+            "upstream_protocol",
+            "the upstream needs input from the client in a way this client's protocol version does not have",
+        )
+    for name in ("ttlMs", "cacheScope"):
+        parts.pop(name, None)
+    structured = parts.get("structuredContent")
+    if structured is not None and not bytes(structured).lstrip().startswith(b"{"):
+        del parts["structuredContent"]
+    return jsonrpc.assemble(parts)

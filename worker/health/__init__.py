@@ -1,0 +1,1 @@
+"""Health of one upstream: ``policy`` decides, ``worker.upstreams.lifecycle`` probes."""

@@ -1,0 +1,228 @@
+"""Composition root of the worker process: ``python -m worker`` (or ``gateway worker``).
+
+Starts the reaper, joins the registry, listens for front ends, claims upstreams, beats; on SIGTERM it drains:
+takes no more calls, hands stdio upstreams over, finishes what runs (bounded), and leaves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from shared import logs
+from shared.errors import GatewayError, RegistryUnavailable
+from shared.models import now_s
+from shared.registry.changes import ChangeFollower
+from shared.registry.members import Members
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+from shared.settings import Settings, build
+from shared.tasks import Deadlines, cancel, spawn
+from worker.inventory import Inventory
+from worker.placement import Placement
+from worker.rpc_server import RpcServer
+from worker.upstreams.session import VERSION
+
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """One worker. Its id is its incarnation: random, new at every start."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.id = secrets.token_hex(6)
+        self.started_at = now_s()
+        self.store = RegistryStore(settings.registry)
+        self.members = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
+        self.inventory = Inventory(self.store, self.id, settings)
+        self.follower = ChangeFollower(self.store, self)
+        self.placement = Placement(
+            self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
+        )
+        self.deadlines = Deadlines(asyncio.get_running_loop().time)
+        self.stopping = asyncio.Event()
+        self._lost_redis_at = 0.0
+        self._reaper: asyncio.subprocess.Process | None = None
+        self._scratch = ""
+
+    # ---- shared.registry.changes.Follower
+
+    def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        if self.follower.ready.is_set():
+            spawn(self._reconcile(records), "reconcile")
+        else:
+            self.inventory.replace_all(records)
+
+    async def _reconcile(self, records: dict[str, UpstreamRecord]) -> None:
+        """After a gap: what Redis lost is written back; what others took meanwhile is let go."""
+        kept = {id: record for id, record in records.items() if record.owners or id not in self.inventory.records}
+        try:
+            self.inventory.apply(dict(kept))
+            await self.inventory.reassert()
+            self.inventory.replace_all(await self.store.load_all())
+        except RegistryUnavailable:
+            return  # the follower reloads when Redis is back
+        self.placement.wake.set()
+
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+        self.inventory.apply(records)
+        self.placement.wake.set()
+
+    def on_member(self, kind: str, id: str) -> None:
+        if kind == "worker":
+            self.placement.wake.set()
+        else:
+            self.inventory.hint(kind, id)
+
+    def on_session_ended(self, sid: str, sequence: int) -> None:
+        self.inventory.end_client(sid)
+
+    def on_connection(self, available: bool) -> None:
+        if available:
+            if self._lost_redis_at:
+                self.placement.redis_returned()
+            self._lost_redis_at = 0.0
+        else:
+            self._lost_redis_at = asyncio.get_running_loop().time()
+
+    # ---- life
+
+    async def run(self) -> None:
+        """Until ``stopping`` is set."""
+        await self.store.ping()
+        key = await self.store.fleet_key(self.settings.access.secret)
+        self.rpc = RpcServer(self.id, key, self.settings, self.inventory, self.deadlines)
+        await self._start_reaper()
+        await self.rpc.start(self._socket_path())
+        await self.members.join(self.id, self._facts())
+        tasks = [
+            spawn(self.deadlines.run(), "deadlines"),
+            spawn(self._stay_alive(), "alive"),
+            spawn(self.follower.run(), "follow-changes"),
+            spawn(self._beat(), "heartbeat"),
+        ]
+        await self.follower.ready.wait()
+        tasks.append(spawn(self.placement.run(), "placement"))
+        _log.info("worker %s is up (pid %d)", self.id, os.getpid())
+        await self.stopping.wait()
+        await self._drain(tasks)
+
+    def _socket_path(self) -> Path:
+        directory = self.settings.service.run_dir
+        if not directory:
+            directory = self._scratch = tempfile.mkdtemp(prefix="gateway-worker-")
+        return Path(directory) / f"{self.id}.sock"
+
+    def _facts(self) -> dict[str, str]:
+        address = ""
+        if self.rpc.tcp_port:
+            host = self.settings.service.rpc_advertise or socket.gethostname()
+            address = f"{host}:{self.rpc.tcp_port}"
+        return {
+            "incarnation": self.id,
+            "address": f"unix:{self.rpc.path}",
+            "tcp": address,
+            "pid": str(os.getpid()),
+            "host": socket.gethostname(),
+            "started_at": str(self.started_at),
+            "version": VERSION,
+            "load": str(self.rpc.in_flight),
+        }
+
+    async def _beat(self) -> None:
+        """Heartbeat, batched reports, housekeeping; once a ``heartbeat_s``."""
+        supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
+        while True:
+            try:
+                await self.members.beat(self.id, self._facts())
+                await self.inventory.flush()
+            except RegistryUnavailable:
+                await self._without_redis()
+            self.inventory.trim()
+            if supervised and str(os.getppid()) != supervised:
+                _log.warning("the supervisor is gone; stopping")
+                self.stopping.set()
+            await asyncio.sleep(self.settings.fleet.heartbeat_s)
+
+    async def _without_redis(self) -> None:
+        lost_for = asyncio.get_running_loop().time() - self._lost_redis_at if self._lost_redis_at else 0.0
+        limit = self.settings.fleet.heartbeat_ttl_s * 0.6
+        if self.settings.upstreams.stdio_on_redis_loss == "stop" and lost_for > limit:
+            await self.inventory.stop_stdio()
+
+    async def _stay_alive(self) -> None:
+        """Show the reaper and ourselves that the loop turns; after a stall, drop what is stale."""
+        while True:
+            if self.rpc.stalled():
+                _log.warning("this process stood still; dropping links instead of running stale calls")
+                self.rpc.drop_links()
+            self.rpc.alive()
+            if self._reaper is not None and self._reaper.stdin is not None:
+                if self._reaper.returncode is not None:
+                    _log.warning("the reaper died; starting another")
+                    await self._start_reaper()
+                else:
+                    self._reaper.stdin.write(b".")
+            await asyncio.sleep(0.25)
+
+    async def _start_reaper(self) -> None:
+        silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * 0.6)
+        self._reaper = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "worker.reaper", self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
+        )
+
+    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+        _log.info("worker %s drains: %d calls in flight", self.id, self.rpc.in_flight)
+        self.rpc.go_away()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.fleet.drain_timeout_s
+        while self.rpc.in_flight and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+        await cancel(tasks[-1])  # placement
+        with contextlib.suppress(RegistryUnavailable):
+            await self.placement.leave()
+        await self.inventory.close()
+        with contextlib.suppress(RegistryUnavailable):
+            await self.inventory.flush()
+            await self.members.leave(self.id)
+        await cancel(*tasks)
+        await self.rpc.close()
+        await self.follower.close()
+        await self.store.close()
+        if self._reaper is not None and self._reaper.stdin is not None:
+            self._reaper.stdin.close()
+            await self._reaper.wait()
+        if self._scratch:
+            with contextlib.suppress(OSError):
+                os.rmdir(self._scratch)
+
+
+async def _run(settings: Settings) -> None:
+    worker = Worker(settings)
+    loop = asyncio.get_running_loop()
+    for which in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(which, worker.stopping.set)
+    await worker.run()
+
+
+def main() -> int:
+    """Entry point. Exit code 0 after a drain, 1 when it could not start, 2 for wrong settings."""
+    import uvloop
+
+    try:
+        settings = build(environment=os.environ)
+        logs.configure("worker", settings.service.log_level)
+        uvloop.run(_run(settings))
+    except GatewayError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2 if error.code == "config" else 1
+    return 0

@@ -1,0 +1,161 @@
+"""Which upstreams this worker owns. ``decide`` is pure; ``Placement`` claims, hands over and releases.
+
+A free slot is claimed by the worker to which rendezvous hashing points. Owners keep what they have while they
+live; a joined worker gets its share by handover, idle upstreams first, one a second, and only once it has been
+up for a while, so that a flapping worker does not restart everyone's children. There is no lease per upstream:
+only the worker's own record expires.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from shared.errors import RegistryUnavailable
+from shared.registry.members import Members
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+from shared.rendezvous import rank
+from shared.settings import Settings
+
+_log = logging.getLogger(__name__)
+SETTLED_S = 3.0
+"""A worker younger than this gets nothing handed over; after Redis was away, nobody claims for as long."""
+
+
+class Plan(Struct, frozen=True):
+    """What to do now: slots to claim, slots to give up, slots that would be better elsewhere."""
+
+    claims: list[tuple[str, int]]
+    releases: list[tuple[str, int]]
+    moves: list[tuple[str, int, str]]
+
+
+def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
+    """How many workers carry this upstream: one for stdio, up to ``spread`` for HTTP."""
+    return 1 if record.spec.transport == "stdio" else max(1, min(spread, workers))
+
+
+def decide(
+    records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float
+) -> Plan:
+    """``workers``: live worker ids with the Unix time at which each started."""
+    plan = Plan([], [], [])
+    settled = [id for id, started in workers.items() if now - started >= SETTLED_S or id == me]
+    for record in records:
+        id = record.spec.id
+        count = slots_of(record, len(workers), spread)
+        owners = {slot: worker for slot, worker in record.owners if worker in workers}
+        held = {slot for slot, worker in owners.items() if slot < count}
+        busy = {owners[slot] for slot in held}
+        ranked = rank(id, workers)
+        free = [slot for slot in range(count) if slot not in held]
+        if 0 in free and me in busy and len(busy) >= len(workers):
+            plan.claims.append((id, 0))  # nobody else is left to lead it
+        else:
+            for slot, candidate in zip(free, [w for w in ranked if w not in busy], strict=False):
+                if candidate == me:
+                    plan.claims.append((id, slot))
+        mine = [slot for slot, worker in owners.items() if worker == me]
+        for slot in mine:
+            if slot >= count or (slot != 0 and owners.get(0) == me):
+                plan.releases.append((id, slot))
+            elif me not in (ideal := rank(id, settled)[:count]):
+                heir = next((worker for worker in ideal if worker not in busy), None)
+                if heir is not None:
+                    plan.moves.append((id, slot, heir))
+    return plan
+
+
+class Held(Protocol):
+    """What placement must know of the inventory."""
+
+    records: dict[str, UpstreamRecord]
+
+    def movable(self, id: str) -> bool:
+        """Handing it over now would interrupt nobody."""
+
+    async def hand_over(self, id: str) -> None:
+        """Stop what must not run twice (a stdio child) before the slot changes hands."""
+
+
+class Placement:
+    """Carries the plan out, about once a second and whenever something changes."""
+
+    def __init__(
+        self,
+        store: RegistryStore,
+        members: Members,
+        held: Held,
+        worker: str,
+        settings: Settings,
+        available: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._members = members
+        self._held = held
+        self._worker = worker
+        self._spread = settings.upstreams.spread
+        self._tick_s = settings.fleet.heartbeat_s
+        self._available = available
+        self._since_available = 0.0
+        self.wake = asyncio.Event()
+        self.workers: dict[str, float] = {}
+
+    def redis_returned(self) -> None:
+        """Redis is back: incumbents reassert what they own before anyone claims."""
+        self._since_available = time.monotonic()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            if self._available():
+                try:
+                    await self._once()
+                except RegistryUnavailable as error:
+                    _log.debug("placement waits: %s", error)
+            self.wake.clear()
+            try:
+                async with asyncio.timeout(self._tick_s):
+                    await self.wake.wait()
+            except asyncio.TimeoutError:
+                pass
+            await asyncio.sleep(0.02)  # let a burst of changes arrive
+
+    async def _once(self) -> None:
+        alive = await self._members.alive()
+        self.workers = {id: float(facts.get("started_at", "0")) for id, facts in alive.items()}
+        if self._worker not in self.workers:
+            return  # our heartbeat has to come first
+        plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, time.time())
+        settling = time.monotonic() - self._since_available < SETTLED_S and self._since_available > 0
+        for id, slot in plan.claims:
+            incumbent = self._held.records[id].owner(slot)
+            if settling and incumbent is not None and incumbent not in self.workers:
+                continue
+            await self._store.claim(id, slot, self._worker)
+        for id, slot in plan.releases:
+            await self._store.release(id, slot, self._worker)
+        for id, slot, heir in plan.moves:
+            if self._held.movable(id):
+                _log.info("handing upstream %s over to worker %s, which joined", id, heir)
+                await self._held.hand_over(id)
+                await self._store.release(id, slot, self._worker, heir)
+                break  # one a second
+
+    async def leave(self) -> None:
+        """Give everything to the next in rank (at drain)."""
+        others = [worker for worker in self.workers if worker != self._worker]
+        for record in list(self._held.records.values()):
+            for slot, owner in record.owners:
+                if owner != self._worker:
+                    continue
+                await self._held.hand_over(record.spec.id)
+                taken = {worker for _, worker in record.owners}
+                heir = next((worker for worker in rank(record.spec.id, others) if worker not in taken), "")
+                await self._store.release(record.spec.id, slot, self._worker, heir)

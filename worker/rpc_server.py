@@ -1,0 +1,177 @@
+"""Links from front ends: they prove membership, then send calls; answers go back on the same link.
+
+Counterpart: ``gateway.fleet.worker_client``. Knows frames and ``LinkCall``; nothing of how upstreams work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from shared.errors import NotDelivered
+from shared.rpc import messages as rpc
+from shared.rpc.connection import BodyStream, Link
+from shared.secrets import FleetKey
+from shared.settings import Settings
+from shared.tasks import Deadlines
+from worker.calls import ClientFacts, LinkCall
+from worker.inventory import Inventory
+
+_log = logging.getLogger(__name__)
+STALL_S = 2.0
+"""When our loop stood still for longer, unread frames are dropped: their callers have given up on us."""
+
+
+class _FrontEnd:
+    """The peer at one link's other end."""
+
+    def __init__(self, server: RpcServer) -> None:
+        self.server = server
+        self.nonce = os.urandom(32)
+        self.trusted = False
+        self.name = "?"
+        self.last_call = 0
+        self.sessions: dict[str, ClientFacts] = {}
+        self.calls: dict[int, LinkCall] = {}
+        self.link: Link | None = None
+
+    def on_connected(self, link: Link) -> None:
+        self.link = link
+        self.server.links.add(self)
+        link.send(rpc.Challenge(self.nonce, self.server.worker))
+
+    def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
+        kind = type(head)
+        if not self.trusted:
+            self._welcome(link, head)
+        elif kind is rpc.Call:
+            self._call(link, head, body)  # type: ignore[arg-type]
+        elif kind is rpc.Ping:
+            link.send(rpc.Pong(head.number))  # type: ignore[union-attr]
+        elif kind is rpc.Cancel:
+            call = self.calls.get(head.call)  # type: ignore[union-attr]
+            link.abandon(head.call)  # type: ignore[union-attr]
+            if call is not None:
+                call.stop(head.reason)  # type: ignore[union-attr]
+                call.fail(NotDelivered("cancelled", "cancelled by the client"))
+        elif kind is rpc.OpenSession:
+            assert isinstance(head, rpc.OpenSession)
+            self.sessions[head.session] = ClientFacts(
+                head.principal, head.version, head.capabilities, head.client_info
+            )
+        elif kind is rpc.EndSession:
+            assert isinstance(head, rpc.EndSession)
+            self.sessions.pop(head.session, None)
+            self.server.inventory.end_client(head.session)
+
+    def _welcome(self, link: Link, head: rpc.Head) -> None:
+        if not isinstance(head, rpc.Hello) or not self.server.key.proves(self.nonce, head.proof):
+            _log.warning("closing a link: the peer does not know the fleet's key")
+            link.abort()
+            return
+        self.trusted = True
+        self.name = head.frontend
+
+    def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
+        server = self.server
+        call = LinkCall(link, head, body, server.settings.calls.request_timeout_s, self.calls)
+        self.calls[head.call] = call
+        if server.draining:
+            call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
+            return
+        self.last_call = head.call
+        if head.session:
+            facts = self.sessions.get(head.session)
+            if facts is not None:
+                call.client = facts
+        elif head.principal:
+            call.client = ClientFacts(head.principal)
+        now = server.clock()
+        call.hard_limit = now + server.settings.calls.request_timeout_max_s
+        call.expires_at = min(now + call.timeout_s, call.hard_limit)
+        server.deadlines.add(call)
+        server.inventory.submit(head.upstream, call)
+
+    def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
+        return False  # requests are needed whole: their ids are written into the envelope
+
+    def on_closed(self, link: Link, error: Exception | None) -> None:
+        self.server.links.discard(self)
+        # The front end is gone and with it whoever waited on a modern call; a legacy call runs on
+        # (its session lives on another front end) up to its timeout.
+        for call in list(self.calls.values()):
+            if call.era:
+                call.stop("the front end is gone")
+                call.fail(NotDelivered("cancelled", "the front end is gone"))
+
+
+class RpcServer:
+    """Listens on a Unix socket (and TCP, when configured) for front ends."""
+
+    def __init__(self, worker: str, key: FleetKey, settings: Settings, inventory: Inventory, deadlines: Deadlines) -> None:
+        self.worker = worker
+        self.key = key
+        self.settings = settings
+        self.inventory = inventory
+        self.deadlines = deadlines
+        self.draining = False
+        self.links: set[_FrontEnd] = set()
+        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self._alive_at = self.clock()
+        self._servers: list[asyncio.Server] = []
+        self.path: Path | None = None
+        self.tcp_port = 0
+
+    async def start(self, path: Path) -> None:
+        """Listen. ``path`` is the Unix socket; TCP follows ``rpcBind``."""
+        loop = asyncio.get_running_loop()
+        self.path = path
+        self._servers.append(await loop.create_unix_server(self._link, str(path)))
+        path.chmod(0o600)
+        if self.settings.service.rpc_bind:
+            host, _, port = self.settings.service.rpc_bind.rpartition(":")
+            server = await loop.create_server(self._link, host.strip("[]") or "127.0.0.1", int(port))
+            self.tcp_port = server.sockets[0].getsockname()[1]
+            self._servers.append(server)
+
+    def _link(self) -> Link:
+        return Link(_FrontEnd(self), self.settings.calls.max_body_bytes + 65536, self.stalled)
+
+    def alive(self) -> None:
+        """Called a few times a second: our loop turns."""
+        self._alive_at = self.clock()
+
+    def stalled(self) -> bool:
+        """Whether the loop stood still for longer than ``STALL_S``."""
+        return self.clock() - self._alive_at > STALL_S
+
+    def drop_links(self) -> None:
+        """End every link at once; front ends connect again."""
+        for peer in list(self.links):
+            if peer.link is not None:
+                peer.link.abort()
+
+    def go_away(self) -> None:
+        """Take no more calls; say which were taken."""
+        self.draining = True
+        for peer in self.links:
+            if peer.link is not None:
+                peer.link.send(rpc.GoAway(peer.last_call))
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of front ends under way."""
+        return sum(len(peer.calls) for peer in self.links)
+
+    async def close(self) -> None:
+        """Stop listening and end the links."""
+        for server in self._servers:
+            server.close()
+        for peer in list(self.links):
+            if peer.link is not None:
+                peer.link.close()
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,289 @@
+"""The owner's side of one upstream: connect, list what it offers, keep checking, connect again.
+
+Runs only where slot 0 of the upstream is owned. Reports go to a ``Reporter`` (``worker.inventory``), which
+writes them to the registry. Status walks ``shared.models.TRANSITIONS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+from msgspec import Raw, Struct
+
+from shared.errors import CallError, OutcomeUnknown
+from shared.mcp.methods import DISCOVER, LISTEN, TOOLS_CHANGED, TOOLS_LIST
+from shared.mcp.versions import Era
+from shared.models import TRANSITIONS, HealthCheckResult, ServerStatus, now_s
+from shared.settings import Settings
+from shared.tasks import cancel, spawn
+from worker.calls import OwnCall
+from worker.health.policy import HealthPolicy
+from worker.upstreams.probe import Facts, Reached, reach_http, reach_stdio
+from worker.upstreams.session import Session
+from worker.upstreams.upstream import Upstream
+
+_log = logging.getLogger(__name__)
+_MAX_PAGES = 1000
+_COALESCE_S = 0.05
+
+
+class Reporter(Protocol):
+    """Where the owner's findings go."""
+
+    async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
+        """The upstream is in this status now."""
+
+    async def still_owned(self, id: str) -> bool:
+        """Whether this worker may start a child for it: a worker that was stopped may have lost it."""
+
+    async def catalog(self, id: str, tools: bytes, digest: str, announced: bool) -> None:
+        """It offers this."""
+
+    def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
+        """A probe's outcome."""
+
+
+class _ToolPage(Struct):
+    tools: list[Raw] = []
+    nextCursor: str | None = None  # noqa: N815
+
+
+class Lifecycle:
+    """Keeps one upstream connected."""
+
+    def __init__(self, upstream: Upstream, settings: Settings, reporter: Reporter, status: ServerStatus) -> None:
+        self._upstream = upstream
+        self._settings = settings
+        self._reporter = reporter
+        self.status = status
+        stdio = upstream.spec.transport == "stdio"
+        self._adopted = status is ServerStatus.CONNECTED and not stdio  # taken over: no gap to report
+        self._policy = HealthPolicy(settings.health.unhealthy_after, settings.health.healthy_after)
+        self._session: Session | None = None
+        self._listen: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._relist = False
+        self._probe_now = False
+        self._trouble: CallError | None = None
+        upstream.on_announced = self.announced
+        upstream.on_trouble = self.trouble
+
+    # ---- what others tell us
+
+    def announced(self, method: str) -> None:
+        """The upstream announced something (on any of its sessions)."""
+        if method == TOOLS_CHANGED:
+            self._relist = True
+            self._wake.set()
+
+    def trouble(self, error: CallError) -> None:
+        """A real call found the upstream gone: no need to wait for the next probe."""
+        self._trouble = error
+        self._wake.set()
+
+    def suspect(self) -> None:
+        """Another worker had trouble with it: probe now."""
+        self._probe_now = True
+        self._wake.set()
+
+    # ---- the life
+
+    async def run(self) -> None:
+        """Connect and stay connected until cancelled."""
+        wait_s = self._settings.upstreams.reconnect_min_s
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                if not self._adopted and self.status is not ServerStatus.ERROR:
+                    await self._become(ServerStatus.CONNECTING, None)
+                await self._connect()
+                wait_s = self._settings.upstreams.reconnect_min_s
+                await self._stay()
+            except CallError as error:
+                reason = error.message
+            except Exception as error:
+                _log.exception("upstream %s", self._upstream.spec.id)
+                reason = f"{type(error).__name__}: {error}"
+            await self._disconnect()
+            self._adopted = False
+            self._policy.failed(certain=True)
+            self._reporter.health(HealthCheckResult(self._upstream.spec.id, False, None, reason, now_s()), self._policy)
+            if self.status is ServerStatus.REGISTERED:
+                self.status = ServerStatus.CONNECTING
+            await self._become(ServerStatus.ERROR, reason)
+            if asyncio.get_running_loop().time() - started > self._settings.upstreams.reconnect_max_s:
+                wait_s = self._settings.upstreams.reconnect_min_s
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(wait_s * random.uniform(0.8, 1.2)):
+                    await self._wake.wait()
+            except asyncio.TimeoutError:
+                pass
+            wait_s = min(wait_s * 2, self._settings.upstreams.reconnect_max_s)
+
+    async def _become(self, status: ServerStatus, error: str | None, facts: Facts | None = None) -> None:
+        if status is not self.status and status not in TRANSITIONS[self.status]:
+            raise AssertionError(f"no way from {self.status} to {status}")
+        if status is not self.status:
+            shown = f": {error}" if error else ""
+            _log.info("upstream %s %s%s", self._upstream.spec.id, status, shown)
+        self.status = status
+        await self._reporter.status(self._upstream.spec.id, status, error, facts)
+
+    async def _connect(self) -> None:
+        spec, context = self._upstream.spec, self._upstream.context
+        if spec.transport == "stdio" and not await self._reporter.still_owned(spec.id):
+            raise OutcomeUnknown("upstream_unavailable", "another worker owns it now")
+        reached: Reached = await (reach_stdio(context) if spec.transport == "stdio" else reach_http(context))
+        self._session = reached.session
+        self._trouble = None
+        self._relist = False
+        await self._list(announced=False)
+        self._upstream.adopt(reached.facts, reached.session)
+        if not self._adopted:
+            await self._become(ServerStatus.CONNECTED, None, reached.facts)
+        else:
+            await self._reporter.status(spec.id, ServerStatus.CONNECTED, None, reached.facts)
+        self.status = ServerStatus.CONNECTED
+        await self._probe()
+        tools = reached.capabilities.get("tools")
+        if reached.session.era is Era.MODERN and isinstance(tools, dict) and tools.get("listChanged"):
+            self._listen = spawn(self._keep_listening(reached.session), f"listen {spec.id}")
+
+    async def _disconnect(self) -> None:
+        await cancel(self._listen)
+        self._listen = None
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        await self._upstream.close_sessions()
+
+    async def close(self) -> None:
+        """Stop caring; sessions of clients stay with the ``Upstream``."""
+        await cancel(self._listen)
+        if self._session is not None:
+            await self._session.close()
+
+    async def _stay(self) -> None:
+        loop = asyncio.get_running_loop()
+        interval_s = self._settings.health.health_check_interval_s
+        next_probe = loop.time() + interval_s * random.uniform(0.5, 1.0)
+        next_refresh = loop.time() + self._settings.health.refresh_interval_s
+        while True:
+            try:
+                async with asyncio.timeout_at(min(next_probe, next_refresh)):
+                    await self._wake.wait()
+            except asyncio.TimeoutError:
+                pass
+            self._wake.clear()
+            session = self._session
+            if self._trouble is not None or session is None or session.closed:
+                raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
+            if self._relist:
+                await asyncio.sleep(_COALESCE_S)
+                self._relist = False
+                await self._list(announced=True)
+            if self._probe_now or loop.time() >= next_probe:
+                self._probe_now = False
+                next_probe = loop.time() + interval_s
+                await self._probe()
+            if loop.time() >= next_refresh:
+                next_refresh = loop.time() + self._settings.health.refresh_interval_s
+                await self._list(announced=False)
+
+    # ---- asking
+
+    async def _probe(self) -> None:
+        """One health check: ``ping`` or ``server/discover``, as the session speaks."""
+        assert self._session is not None
+        loop = asyncio.get_running_loop()
+        method = DISCOVER if self._session.era is Era.MODERN else "ping"
+        started = loop.time()
+        error: CallError | None = None
+        try:
+            await self._session.request(method, timeout_s=self._settings.health.health_check_timeout_s)
+        except CallError as failure:
+            if failure.code != "upstream_protocol" or "http" in failure.data:
+                error = failure
+        latency_ms = (loop.time() - started) * 1000
+        if error is None:
+            self._policy.succeeded()
+        else:
+            self._policy.failed(certain=bool(error.data.get("certain")))
+        self._reporter.health(
+            HealthCheckResult(
+                self._upstream.spec.id, error is None, round(latency_ms, 1), error.message if error else None, now_s()
+            ),
+            self._policy,
+        )
+        if error is not None and self._policy.down:
+            raise error
+
+    async def _list(self, announced: bool) -> None:
+        """Read every page of ``tools/list`` and report it."""
+        assert self._session is not None
+        tools: list[Raw] = []
+        cursor: str | None = None
+        seen: set[str] = set()
+        for _ in range(_MAX_PAGES):
+            members: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
+            raw = await self._request_list(members)
+            try:
+                page = msgspec.json.decode(raw, type=_ToolPage)
+            except msgspec.DecodeError as error:
+                raise OutcomeUnknown("upstream_protocol", f"its tools/list is not a list of tools: {error}") from error
+            tools += page.tools
+            cursor = page.nextCursor
+            if cursor is None or cursor in seen:
+                break
+            seen.add(cursor)
+        document = msgspec.json.encode([tool for tool in tools if _usable(tool)])
+        await self._reporter.catalog(
+            self._upstream.spec.id, document, hashlib.sha256(document).hexdigest()[:16], announced
+        )
+
+    async def _request_list(self, members: dict[str, Any]) -> bytes:
+        assert self._session is not None
+        try:
+            return await self._session.request(
+                TOOLS_LIST, members, timeout_s=self._settings.calls.request_timeout_s
+            )
+        except CallError as error:
+            if getattr(error, "rpc_code", None) == -32601:  # it offers no tools
+                return b'{"tools":[]}'
+            raise
+
+    async def _keep_listening(self, session: Session) -> None:
+        """Modern upstreams announce changes on a ``subscriptions/listen`` stream; keep one open."""
+        wait_s = 1.0
+        while not session.closed:
+            params = session.own_params({"notifications": {"toolsListChanged": True}})
+            call = OwnCall(LISTEN, params, session.era, 0)
+            session.submit(call)
+            started = asyncio.get_running_loop().time()
+            try:
+                await call.future
+            except CallError as error:
+                _log.debug("%s: listen ended: %s", self._upstream.spec.id, error)
+            except asyncio.CancelledError:
+                call.stop("closing")
+                raise
+            if asyncio.get_running_loop().time() - started > 30:
+                wait_s = 1.0
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, 60.0)
+            self.announced(TOOLS_CHANGED)  # what changed meanwhile went unheard
+
+
+def _usable(tool: Raw) -> bool:
+    """A tool without a name cannot be listed or called; one bad entry must not cost the others."""
+    try:
+        return isinstance(orjson.loads(bytes(tool)).get("name"), str)
+    except (orjson.JSONDecodeError, AttributeError):
+        return False

@@ -1,0 +1,288 @@
+"""What every upstream session has in common: a handshake, calls in flight, what comes back.
+
+A session is one conversation with one upstream in one era: a Streamable HTTP session (or none, where the
+upstream is stateless), an HTTP+SSE connection, a stdio child. Transports subclass it and only move bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import orjson
+
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.methods import CANCELLED, INITIALIZE, INITIALIZED
+from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
+from shared.models import UpstreamSpec
+from shared.settings import Settings
+from shared.tasks import spawn
+from worker.bridge import params as bridge_params
+from worker.calls import NOBODY, Call, ClientFacts, OwnCall
+from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
+
+_log = logging.getLogger(__name__)
+VERSION = "0.1.0"
+
+
+class SessionContext:
+    """What a session is given: its upstream, settings, and whom to tell."""
+
+    def __init__(
+        self,
+        spec: UpstreamSpec,
+        settings: Settings,
+        incarnation: str,
+        on_announced: Callable[[Session, str, bytes], None],
+        on_lost: Callable[[Session, CallError], None],
+        log_line: Callable[[str], None],
+    ) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.incarnation = incarnation
+        self.on_announced = on_announced
+        self.on_lost = on_lost
+        self.log_line = log_line
+
+    @property
+    def client_info(self) -> bytes:
+        """Who we say we are, where no client stands behind a session."""
+        return orjson.dumps({"name": self.settings.service.name, "version": VERSION})
+
+
+class Session:
+    """See the module. ``client`` are the facts of the client it belongs to, ``NOBODY`` when it is shared."""
+
+    era: Era = Era.LEGACY
+
+    def __init__(self, context: SessionContext, client: ClientFacts = NOBODY) -> None:
+        self.context = context
+        self.client = client
+        self.correlation = Correlation()
+        self.ready = False
+        self.closed = False
+        self.protocol_version = ""
+        self.server: dict[str, Any] = {}
+        self.loop = asyncio.get_running_loop()
+        self.last_used = self.loop.time()
+        self._waiting: deque[Call] = deque()
+        self._opening: asyncio.Task[None] | None = None
+
+    # ---- calls
+
+    @property
+    def active(self) -> int:
+        """Calls in flight or waiting for the handshake."""
+        return len(self.correlation.calls) + len(self._waiting)
+
+    def submit(self, call: Call) -> None:
+        """Carry ``call`` to the upstream, opening the session first if need be."""
+        self.last_used = self.loop.time()
+        call.upstream_era = self.era
+        call.abandon = self._abandon
+        if self.ready:
+            self._transmit(call)
+        elif self.closed:
+            call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
+        elif len(self._waiting) >= self.context.settings.upstreams.max_pending:
+            call.fail(NotDelivered("overloaded", f"{len(self._waiting)} calls wait for the upstream's handshake already"))
+        else:
+            self._waiting.append(call)
+            self.start()
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin opening; the task ends when the session is ready or has failed."""
+        if self._opening is None:
+            self._opening = spawn(self._open_and_drain(), f"open {self.context.spec.id}")
+        return self._opening
+
+    async def open(self) -> None:
+        """Open and wait. Raises ``CallError`` with the reason when the upstream cannot be reached."""
+        await asyncio.shield(self.start())
+        if not self.ready:
+            raise self._failure
+
+    _failure: CallError = NotDelivered("upstream_unavailable", "not connected")
+
+    async def _open_and_drain(self) -> None:
+        try:
+            async with asyncio.timeout(self.context.settings.upstreams.start_timeout_s):
+                await self.connect()
+        except asyncio.TimeoutError:
+            self._failure = NotDelivered(
+                "upstream_unavailable",
+                f"no handshake in {self.context.settings.upstreams.start_timeout_s:g} s",
+                {"certain": "1"},
+            )
+        except CallError as error:
+            self._failure = NotDelivered("upstream_unavailable", error.message, error.data)
+        else:
+            self.ready = True
+            while self._waiting:
+                call = self._waiting.popleft()
+                if not call.done:
+                    self._transmit(call)
+            return
+        self.lost(self._failure)
+
+    def _transmit(self, call: Call) -> None:
+        id = self.correlation.begin(call)
+        try:
+            body = bridge_params.translate(
+                call.params,
+                call.era,
+                self.era,
+                id if call.token else None,
+                call.client.capabilities,
+                call.client.client_info,
+            )
+        except Refused as error:
+            self.correlation.forget(id)
+            call.fail(error)
+            return
+        self.send_request(id, call, jsonrpc.request(b"%d" % id, call.method, body))
+
+    def _abandon(self, call: Call, reason: str) -> None:
+        if call in self._waiting:
+            self._waiting.remove(call)
+            return
+        id = self.correlation.id_of(call)
+        if id is not None:
+            self.correlation.forget(id)
+            if call.method != INITIALIZE:
+                self.cancel_request(id, call, reason)
+
+    def cancel_request(self, id: int, call: Call, reason: str) -> None:
+        """Tell the upstream; transports whose streams say it by closing override this."""
+        params = msgspec.json.encode({"requestId": id, "reason": reason})
+        self.send_notification(jsonrpc.notification(CANCELLED, params))
+
+    # ---- our own requests
+
+    def own_params(self, members: dict[str, Any]) -> bytes:
+        """``params`` of a request of ours, with the ``_meta`` that the era wants."""
+        return bridge_params.translate(
+            orjson.dumps(members), Era.LEGACY, self.era, None, b"{}", self.context.client_info
+        )
+
+    async def request(self, method: str, members: dict[str, Any] | None = None, timeout_s: float = 30.0) -> bytes:
+        """Send a request of ours on a session that is ready; the result's JSON. Raises ``CallError``."""
+        call = OwnCall(method, self.own_params(members or {}), self.era, timeout_s)
+        call.upstream_era = self.era
+        call.abandon = self._abandon
+        self._transmit(call)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await call.future
+        except asyncio.TimeoutError:
+            call.stop("timeout")
+            raise OutcomeUnknown("timeout", f"no answer to {method} in {timeout_s:g} s") from None
+
+    async def handshake(self) -> None:
+        """``initialize`` and ``notifications/initialized``; notes version, capabilities and identity."""
+        members = {
+            "protocolVersion": LATEST_LEGACY,
+            "capabilities": {},
+            "clientInfo": {"name": self.context.settings.service.name, "version": VERSION},
+        }
+        if self.client is not NOBODY and self.client.client_info:
+            members["clientInfo"] = msgspec.Raw(self.client.client_info)  # type: ignore[assignment]
+        call = OwnCall(INITIALIZE, msgspec.json.encode(members), self.era, 0)
+        id = self.correlation.begin(call)
+        self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
+        raw = await call.future
+        try:
+            self.server = orjson.loads(raw)
+            self.protocol_version = str(self.server["protocolVersion"])
+        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+            raise OutcomeUnknown("upstream_protocol", "the answer to initialize names no protocolVersion") from error
+        if self.protocol_version not in LEGACY_VERSIONS:
+            raise OutcomeUnknown(
+                "upstream_protocol", f"the upstream wants protocol version {self.protocol_version!r}, which we do not speak"
+            )
+        await self.send_initialized(jsonrpc.notification(INITIALIZED))
+
+    # ---- what comes back
+
+    def receive_bytes(self, body: bytes) -> bool:
+        """Handle one message (or a batch) from the upstream. False: it is not JSON-RPC."""
+        try:
+            messages = jsonrpc.decode_batch(body) if body.lstrip()[:1] == b"[" else [jsonrpc.decode(body)]
+        except Refused:
+            return False
+        for message in messages:
+            self._receive(message)
+        return True
+
+    def _receive(self, message: jsonrpc.Message) -> None:
+        outcome = self.correlation.receive(message)
+        if type(outcome) is Answered:
+            self.last_used = self.loop.time()
+            outcome.call.answer(outcome.is_error, outcome.raw)
+        elif type(outcome) is Progressed:
+            outcome.call.interim(outcome.message, self.loop.time())
+        elif type(outcome) is Asked:
+            self._asked(outcome)
+        elif type(outcome) is Announced:
+            self.context.on_announced(self, outcome.method, outcome.params)
+        elif type(outcome) is Ignored:
+            _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
+
+    def _asked(self, asked: Asked) -> None:
+        """A request from the upstream. ``ping`` is ours to answer; what needs a client is refused."""
+        if asked.method == "ping":
+            reply = jsonrpc.response(asked.id, b"{}")
+        else:
+            text = f"the gateway did not declare the capability that {asked.method} needs"
+            reply = jsonrpc.error_response(asked.id, jsonrpc.error_object(-32601, text))
+        self.send_notification(reply)
+
+    def lost(self, error: CallError) -> None:
+        """The session is over: fail what waits (certainly not sent) and what is in flight (who knows)."""
+        if self.closed:
+            return
+        self.closed = True
+        self.ready = False
+        waiting, self._waiting = list(self._waiting), deque()
+        for call in waiting:
+            call.fail(NotDelivered(error.code, error.message, error.data))
+        for call in self.correlation.drain():
+            call.fail(OutcomeUnknown("outcome_unknown", f"{error.message}; the call may have run"))
+        self.context.on_lost(self, error)
+
+    async def close(self) -> None:
+        """End the session in good order; what is in flight fails."""
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+        self.closed = True
+        self.ready = False
+        for call in [*self._waiting, *self.correlation.drain()]:
+            call.fail(OutcomeUnknown("outcome_unknown", "the upstream session was closed; the call may have run"))
+        self._waiting.clear()
+        await self.disconnect()
+
+    # ---- transports
+
+    async def connect(self) -> None:
+        """Reach the upstream and shake hands. Raises ``CallError``."""
+        raise NotImplementedError
+
+    async def disconnect(self) -> None:
+        """Release what ``connect`` took."""
+
+    def send_request(self, id: int, call: Call, message: bytes) -> None:
+        """Send a request; its answer comes through ``receive_bytes`` or ``call.fail``."""
+        raise NotImplementedError
+
+    async def send_initialized(self, message: bytes) -> None:
+        """Send ``notifications/initialized`` so that no request can overtake it."""
+        self.send_notification(message)
+
+    def send_notification(self, message: bytes) -> None:
+        """Send something that has no answer."""
+        raise NotImplementedError

@@ -1,0 +1,193 @@
+"""One upstream in this worker: which session carries which call.
+
+By era (a client is served in its own where the upstream speaks it) and by isolation
+(``shared.isolation``). Sessions are opened when first needed, closed when idle, and bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from shared.errors import CallError, NotDelivered
+from shared.isolation import SessionUse, era_for, session_use
+from shared.mcp.versions import Era
+from shared.models import HttpConnection, UpstreamSpec
+from shared.settings import Settings
+from shared.tasks import spawn
+from worker.calls import Call
+from worker.upstreams.http_client import HttpEndpoint, HttpPool
+from worker.upstreams.http_sse import SseSession
+from worker.upstreams.probe import Facts
+from worker.upstreams.session import Session, SessionContext
+from worker.upstreams.stdio import StdioSession
+from worker.upstreams.streamable_http import LegacyHttp, ModernHttp
+
+PoolKey = tuple[str, bytes]
+
+
+class Upstream:
+    """See the module. ``on_trouble`` hears of failures that say something about the upstream's health."""
+
+    def __init__(self, spec: UpstreamSpec, settings: Settings, incarnation: str, log_line: Callable[[str], None]) -> None:
+        self.spec = spec
+        self.settings = settings
+        self.context = SessionContext(spec, settings, incarnation, self._announced, self._lost, log_line)
+        self.facts: Facts | None = None
+        self.calls = 0
+        self.last_call = 0.0
+        self.on_announced: Callable[[str], None] = lambda method: None
+        self.on_trouble: Callable[[CallError], None] = lambda error: None
+        self._loop = asyncio.get_running_loop()
+        self._pool: HttpPool | None = None
+        self._modern: ModernHttp | None = None
+        self._shared: dict[Era, Session] = {}
+        self._by_client: dict[str, Session] = {}
+        self._leases: dict[PoolKey, list[Session]] = {}
+        self._closed = False
+
+    # ---- facts
+
+    def adopt(self, facts: Facts, session: Session | None = None) -> None:
+        """Serve by these facts from now on. ``session``: the one the probe left open, for a stdio child."""
+        if facts.transport != "stdio" and (self._pool is None or self._pool.endpoint.url != facts.url):
+            connection = self.spec.connection
+            assert isinstance(connection, HttpConnection)
+            if self._pool is not None:
+                self._pool.close()
+            self._pool = HttpPool(HttpEndpoint(facts.url, connection.headers), self.settings.upstreams)
+            self._modern = ModernHttp(self.context, self._pool)
+        if session is not None and facts.transport == "stdio":
+            self._shared[session.era] = session
+        self.facts = facts
+
+    # ---- calls
+
+    def submit(self, call: Call) -> None:
+        """Carry ``call``; it is answered or failed exactly once."""
+        facts = self.facts
+        if facts is None or self._closed:
+            call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
+            return
+        self.calls += 1
+        self.last_call = self._loop.time()
+        call.on_done = self._done
+        if self._modern is not None and facts.transport == "http" and era_for(call.era, facts.eras) is Era.MODERN:
+            self._modern.submit(call)
+            return
+        use = session_use(
+            self.spec.isolation, facts.transport, facts.eras, facts.sessionful, call.era, bool(call.session)
+        )
+        try:
+            session = self._session_for(call, use, era_for(call.era, facts.eras))
+        except CallError as error:
+            call.fail(error)
+            return
+        session.submit(call)
+
+    def _session_for(self, call: Call, use: SessionUse, era: Era) -> Session:
+        if use in (SessionUse.SHARED, SessionUse.STATELESS):
+            shared = self._shared.get(era)
+            if shared is None or shared.closed:
+                shared = self._shared[era] = self._make(era, None)
+            return shared
+        if use is SessionUse.CLIENT:
+            own = self._by_client.get(call.session)
+            if own is None or own.closed:
+                self._check_room()
+                own = self._by_client[call.session] = self._make(era, call)
+            return own
+        return self._lease(call, era)
+
+    def _lease(self, call: Call, era: Era) -> Session:
+        """A session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
+        pool = self._leases.setdefault((call.client.principal, call.client.capabilities), [])
+        pool[:] = [session for session in pool if not session.closed]
+        best = min(pool, key=lambda session: session.active, default=None)
+        if best is not None and (best.active == 0 or len(pool) >= self.settings.upstreams.session_pool):
+            return best
+        self._check_room()
+        session = self._make(era, call)
+        pool.append(session)
+        return session
+
+    def _check_room(self) -> None:
+        limit = self.settings.upstreams.max_upstream_sessions
+        if len(self._by_client) + sum(map(len, self._leases.values())) >= limit:
+            raise NotDelivered(
+                "overloaded", f"upstream {self.spec.id!r} has {limit} sessions open here, the limit (maxUpstreamSessions)"
+            )
+
+    def _make(self, era: Era, call: Call | None) -> Session:
+        assert self.facts is not None
+        context = self.context
+        client = (call.client,) if call is not None else ()
+        if self.facts.transport == "stdio":
+            return StdioSession(context, era, *client)
+        assert self._pool is not None
+        if self.facts.transport == "sse":
+            return SseSession(context, self._pool, *client)
+        return LegacyHttp(context, self._pool, *client)
+
+    def _done(self, call: Call) -> None:
+        self.calls -= 1
+
+    # ---- what sessions say
+
+    def _announced(self, session: Session, method: str, params: bytes) -> None:
+        self.on_announced(method)
+
+    def _lost(self, session: Session, error: CallError) -> None:
+        self._by_client = {sid: own for sid, own in self._by_client.items() if own is not session}
+        for pool in self._leases.values():
+            if session in pool:
+                pool.remove(session)
+        if error.data.get("certain"):
+            self.on_trouble(error)
+
+    # ---- housekeeping
+
+    def end_client(self, sid: str) -> None:
+        """The client session is over: so is what it had here."""
+        session = self._by_client.pop(sid, None)
+        if session is not None:
+            spawn(session.close(), "close-upstream-session")
+
+    def trim(self) -> None:
+        """Close what has been idle for too long (about once a second)."""
+        if self._pool is not None:
+            self._pool.trim()
+        deadline = self._loop.time() - self.settings.upstreams.upstream_session_idle_s
+        for sid, session in list(self._by_client.items()):
+            if not session.active and session.last_used < deadline:
+                self.end_client(sid)
+        for key, pool in list(self._leases.items()):
+            for session in [s for s in pool if not s.active and s.last_used < deadline]:
+                pool.remove(session)
+                spawn(session.close(), "close-upstream-session")
+            if not pool:
+                del self._leases[key]
+
+    @property
+    def holds_state(self) -> bool:
+        """Moving this upstream away would lose something of a client's."""
+        return bool(self.calls or self._by_client or any(self._leases.values()))
+
+    async def close_sessions(self) -> None:
+        """Close every session; calls in flight fail. A stdio child ends here."""
+        sessions = [*self._shared.values(), *self._by_client.values()]
+        sessions += [session for pool in self._leases.values() for session in pool]
+        self._shared, self._by_client, self._leases = {}, {}, {}
+        if self._modern is not None:
+            sessions.append(self._modern)
+            self._modern = None
+        await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        self.facts = None
+
+    async def close(self) -> None:
+        """The upstream is no longer ours."""
+        self._closed = True
+        await self.close_sessions()
