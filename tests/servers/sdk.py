@@ -1,0 +1,115 @@
+"""A real ``mcp`` SDK server for tests. ``python -m tests.servers.sdk TRANSPORT NAME`` prints its port, then serves.
+
+TRANSPORT is ``http``, ``http-json``, ``http-stateless``, ``sse`` or ``stdio``. Its tools say who they are, so that tests see
+where a call went.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+
+import uvicorn
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import ToolAnnotations
+
+
+def make(name: str) -> MCPServer:
+    """The server."""
+    server = MCPServer(name, instructions=f"I am {name}.")
+    counter = {"calls": 0}
+
+    @server.tool()
+    def who() -> str:
+        """Name and pid."""
+        return f"{name}:{os.getpid()}"
+
+    @server.tool()
+    def echo(text: str) -> str:
+        """Give back the text."""
+        return text
+
+    @server.tool()
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    @server.tool()
+    def fail(message: str) -> str:
+        """Raise."""
+        raise ValueError(message)
+
+    @server.tool()
+    def count() -> int:
+        """How often this process was asked."""
+        counter["calls"] += 1
+        return counter["calls"]
+
+    @server.tool()
+    async def slow(seconds: float) -> str:
+        """Take a while."""
+        await asyncio.sleep(seconds)
+        return f"{name} done"
+
+    @server.tool(annotations=ToolAnnotations(read_only_hint=True))
+    async def slow_read(seconds: float) -> str:
+        """Take a while, reading only."""
+        await asyncio.sleep(seconds)
+        return f"{name} done"
+
+    @server.tool()
+    async def progress(ctx: Context, steps: int) -> str:
+        """Report progress."""
+        for step in range(steps):
+            await ctx.report_progress(step + 1, steps, f"step {step + 1}")
+        return "finished"
+
+    @server.tool()
+    async def grow(ctx: Context, tool: str) -> str:
+        """Add a tool and announce it."""
+
+        def added() -> str:
+            return f"{tool} of {name}"
+
+        server.add_tool(added, name=tool, description="grown")
+        try:
+            await ctx.session.send_tool_list_changed()
+        except Exception:
+            pass
+        notify = getattr(ctx, "notify_tools_changed", None)
+        if notify is not None:
+            await notify()
+        return "grown"
+
+    @server.tool()
+    def crash() -> str:
+        """End the process at once."""
+        os._exit(3)
+
+    return server
+
+
+async def serve(transport: str, name: str) -> None:
+    """Serve over HTTP on a free port."""
+    server = make(name)
+    if transport == "sse":
+        app = server.sse_app()
+    else:
+        app = server.streamable_http_app(
+            json_response=transport == "http-json", stateless_http=transport == "http-stateless"
+        )
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", int(os.environ.get("TEST_PORT", "0"))))
+    print(listener.getsockname()[1], flush=True)
+    config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
+    await uvicorn.Server(config).serve(sockets=[listener])
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "stdio":
+        make(sys.argv[2]).run("stdio")
+    else:
+        asyncio.run(serve(sys.argv[1], sys.argv[2]))
