@@ -31,12 +31,16 @@ def _finished(task: asyncio.Task[Any]) -> None:
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait until they are gone; their own exceptions are logged by ``spawn``."""
-    live = [task for task in tasks if task is not None and not task.done()]
-    for task in live:
-        task.cancel()
-    if live:
-        await asyncio.gather(*live, return_exceptions=True)
+    """Cancel tasks and wait until they are gone; their own exceptions are logged by ``spawn``.
+
+    Asked again while they live: a library may swallow a cancellation (redis-py does, when it meets a blocking
+    read that is just timing out), and a shutdown must not hang on that.
+    """
+    live = {task for task in tasks if task is not None and not task.done()}
+    while live:
+        for task in live:
+            task.cancel()
+        _, live = await asyncio.wait(live, timeout=0.25)
 
 
 class Expirable(Protocol):

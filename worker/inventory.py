@@ -50,7 +50,7 @@ class Inventory:
         self._held: dict[str, _Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
-        self.available = False
+        self.draining = False
 
     # ---- calls
 
@@ -92,6 +92,8 @@ class Inventory:
                 self._drop(id)
                 holding = None
             if holding is None:
+                if self.draining:
+                    continue
                 holding = self._take(record)
             holding.record = record
             if 0 in slots:
@@ -115,7 +117,7 @@ class Inventory:
         return holding
 
     def _lead(self, holding: _Holding) -> None:
-        if holding.task is not None or holding.leaving:
+        if holding.task is not None or holding.leaving or self.draining:
             return
         self._follow(holding)
         holding.lifecycle = Lifecycle(holding.upstream, self._settings, self, holding.record.status)

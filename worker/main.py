@@ -136,6 +136,7 @@ class Worker:
             "started_at": str(self.started_at),
             "version": VERSION,
             "load": str(self.rpc.in_flight),
+            "draining": "1" if self.rpc.draining else "0",
         }
 
     async def _beat(self) -> None:
@@ -183,11 +184,14 @@ class Worker:
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
         _log.info("worker %s drains: %d calls in flight", self.id, self.rpc.in_flight)
         self.rpc.go_away()
+        self.inventory.draining = True
+        await cancel(tasks[-1])  # placement
+        with contextlib.suppress(RegistryUnavailable):
+            await self.members.beat(self.id, self._facts())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
         while self.rpc.in_flight and loop.time() < deadline:
             await asyncio.sleep(0.02)
-        await cancel(tasks[-1])  # placement
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
         await self.inventory.close()

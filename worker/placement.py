@@ -129,7 +129,7 @@ class Placement:
 
     async def _once(self) -> None:
         alive = await self._members.alive()
-        self.workers = {id: float(facts.get("started_at", "0")) for id, facts in alive.items()}
+        self._note(alive)
         if self._worker not in self.workers:
             return  # our heartbeat has to come first
         plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, time.time())
@@ -148,8 +148,15 @@ class Placement:
                 await self._store.release(id, slot, self._worker, heir)
                 break  # one a second
 
+    def _note(self, alive: dict[str, dict[str, str]]) -> None:
+        """Who counts: a worker that drains keeps what it has for a moment, but gets nothing."""
+        self.workers = {
+            id: float(facts.get("started_at", "0")) for id, facts in alive.items() if facts.get("draining") != "1"
+        }
+
     async def leave(self) -> None:
         """Give everything to the next in rank (at drain)."""
+        self._note(await self._members.alive())
         others = [worker for worker in self.workers if worker != self._worker]
         for record in list(self._held.records.values()):
             for slot, owner in record.owners:
