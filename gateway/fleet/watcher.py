@@ -28,6 +28,7 @@ class Watcher:
     def __init__(self, store: RegistryStore, settings: Settings) -> None:
         self.settings = settings
         self.records: dict[str, UpstreamRecord] = {}
+        self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
         self.catalog = Catalog(settings.routing)
         self.follower = ChangeFollower(store, self)
         self.on_lists_changed: Callable[[], None] = lambda: None
@@ -46,16 +47,16 @@ class Watcher:
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
-        self.records = records
-        self._rebuild_soon()
+        self._latest = dict(records)
+        self._rebuild()
         self.on_workers_changed()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
         for id, record in records.items():
             if record is None:
-                self.records.pop(id, None)
+                self._latest.pop(id, None)
             else:
-                self.records[id] = record
+                self._latest[id] = record
         if listed:
             self._announced = True
         self._rebuild_soon()
@@ -79,6 +80,7 @@ class Watcher:
 
     def _rebuild(self) -> None:
         self._scheduled = False
+        self.records = dict(self._latest)
         changed = self.catalog.rebuild(self.records, time.time())
         announced, self._announced = self._announced, False
         self.wake()
