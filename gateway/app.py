@@ -1,7 +1,7 @@
 """Composition root of a front end, and the factory that gunicorn calls (``gateway.app:create``).
 
 ``POST /mcp`` is taken before aiohttp's application sees it (its routing and middleware machinery costs 14-17 µs a request);
-everything else goes through ordinary routes.
+everything else, and browsers (which send ``Origin`` and want CORS), goes through ordinary routes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gateway.doors.legacy_sse import SseDoor
 from gateway.doors.modern import ModernDoor
 from gateway.doors.negotiate import McpDoor
 from gateway.doors.requests import Requests
-from gateway.doors.responses import Process
+from gateway.doors.responses import JsonAnswer, Process
 from gateway.doors.sessions import SessionTable
 from gateway.doors.streamable_http import LegacyDoor
 from gateway.doors.streams import Streams
@@ -193,7 +193,7 @@ class McpRunner(web.AppRunner):
         handle_ordinary = server.request_handler
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
-            if message.path == "/mcp" and message.method == "POST":
+            if message.path == "/mcp" and message.method == "POST" and "Origin" not in message.headers:
                 return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limit)
             return ordinary(message, payload, protocol, writer, task)
 
@@ -222,7 +222,11 @@ def routes(front: FrontEnd) -> web.Application:
         return request.match_info.get("name")
 
     async def post(request: web.Request) -> web.StreamResponse:
-        return await front.mcp.post(request, scope_of(request))
+        response = await front.mcp.post(request, scope_of(request))
+        origin = request.headers.get("Origin")
+        if origin is not None and isinstance(response, JsonAnswer) and response.status != 403:
+            response.add_headers(cors_headers(origin))
+        return response
 
     async def get(request: web.Request) -> web.StreamResponse:
         return await front.legacy.get(request, scope_of(request))

@@ -50,6 +50,7 @@ class Inventory:
         self._held: dict[str, _Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
+        self._retiring: dict[str, asyncio.Task[None]] = {}
         self.draining = False
 
     # ---- calls
@@ -121,7 +122,14 @@ class Inventory:
             return
         self._follow(holding)
         holding.lifecycle = Lifecycle(holding.upstream, self._settings, self, holding.record.status)
-        holding.task = spawn(holding.lifecycle.run(), f"upstream {holding.record.spec.id}")
+        holding.task = spawn(self._run(holding.lifecycle, holding), f"upstream {holding.record.spec.id}")
+
+    async def _run(self, lifecycle: Lifecycle, holding: _Holding) -> None:
+        """The life of an upstream; a changed stdio entry first waits for its old child to be gone."""
+        before = self._retiring.get(holding.record.spec.id)
+        if before is not None and holding.record.spec.transport == "stdio":
+            await asyncio.wait({before})
+        await lifecycle.run()
 
     def _follow(self, holding: _Holding) -> None:
         """Serve by the facts that the leader found."""
@@ -140,7 +148,8 @@ class Inventory:
     def _drop(self, id: str) -> None:
         holding = self._held.pop(id, None)
         if holding is not None:
-            spawn(self._retire(holding), f"retire {id}")
+            task = self._retiring[id] = spawn(self._retire(holding), f"retire {id}")
+            task.add_done_callback(lambda done: self._retiring.pop(id, None) if self._retiring.get(id) is done else None)
 
     async def _retire(self, holding: _Holding) -> None:
         """Stop leading at once; calls in flight on HTTP may finish, a stdio child must go."""
@@ -264,10 +273,10 @@ class Inventory:
     async def reassert(self) -> None:
         """Write back what Redis lost: specs, ownership, catalogues and statuses of what we hold."""
         for id, holding in list(self._held.items()):
-            await self._store.register(holding.record.spec, mode="restore")
-            for slot, worker in holding.record.owners:
-                if worker == self._worker:
-                    await self._store.claim(id, slot, self._worker)
+            slots = [slot for slot, worker in holding.record.owners if worker == self._worker]
+            await self._store.register(holding.record.spec, "restore", self._worker, slots)
+            for slot in slots:
+                await self._store.claim(id, slot, self._worker)
             record = self.records.get(id, holding.record)
             if holding.lifecycle is None:
                 continue

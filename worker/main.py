@@ -40,7 +40,7 @@ class Worker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.id = secrets.token_hex(6)
-        self.started_at = now_s()
+        self.started_at = self.joined_at = now_s()
         self.store = RegistryStore(settings.registry)
         self.members = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
         self.inventory = Inventory(self.store, self.id, settings)
@@ -134,6 +134,7 @@ class Worker:
             "pid": str(os.getpid()),
             "host": socket.gethostname(),
             "started_at": str(self.started_at),
+            "joined_at": str(self.joined_at),
             "version": VERSION,
             "load": str(self.rpc.in_flight),
             "draining": "1" if self.rpc.draining else "0",
@@ -144,7 +145,9 @@ class Worker:
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
         while True:
             try:
-                await self.members.beat(self.id, self._facts())
+                if not await self.members.beat(self.id, self._facts()):
+                    self.joined_at = now_s()  # others took us for dead: we join anew, and get our share anew
+                    await self.members.beat(self.id, self._facts())
                 await self.inventory.flush()
             except RegistryUnavailable:
                 await self._without_redis()
@@ -166,6 +169,7 @@ class Worker:
             if self.rpc.stalled():
                 _log.warning("this process stood still; dropping links instead of running stale calls")
                 self.rpc.drop_links()
+                self.joined_at = now_s()
             self.rpc.alive()
             if self._reaper is not None and self._reaper.stdin is not None:
                 if self._reaper.returncode is not None:

@@ -44,7 +44,7 @@ def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
 def decide(
     records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float
 ) -> Plan:
-    """``workers``: live worker ids with the Unix time at which each started."""
+    """``workers``: live worker ids with the Unix time at which each joined."""
     plan = Plan([], [], [])
     settled = [id for id, started in workers.items() if now - started >= SETTLED_S or id == me]
     for record in records:
@@ -151,7 +151,7 @@ class Placement:
     def _note(self, alive: dict[str, dict[str, str]]) -> None:
         """Who counts: a worker that drains keeps what it has for a moment, but gets nothing."""
         self.workers = {
-            id: float(facts.get("started_at", "0")) for id, facts in alive.items() if facts.get("draining") != "1"
+            id: float(facts.get("joined_at", "0")) for id, facts in alive.items() if facts.get("draining") != "1"
         }
 
     async def leave(self) -> None:

@@ -101,10 +101,10 @@ def _greet(gateway: Any) -> None:
 
 async def _narrate(gateway: Any) -> None:
     """Say how each upstream fares, as it changes."""
-    last: dict[str, tuple[str, int]] = {}
+    last: dict[str, tuple[str, str, int]] = {}
     while True:
         for entry in gateway.list():
-            now = (entry.status.value, len(entry.tools))
+            now = (entry.name, entry.status.value, len(entry.tools))
             if last.get(entry.id) == now:
                 continue
             last[entry.id] = now

@@ -46,6 +46,10 @@ class JsonAnswer(web.StreamResponse):
         self._extra = extra
         self._keep = True
 
+    def add_headers(self, extra: Mapping[str, str]) -> None:
+        """Send these as well."""
+        self._extra = {**(self._extra or {}), **extra}
+
     @property
     def status(self) -> int:
         """HTTP status."""

@@ -84,14 +84,25 @@ return 1
 """
 )
 
-# ARGV: prefix, id, worker, field, value, …   (the owner of slot 0 reports)
+# ARGV: prefix, id, worker, now, status, field, value, …   (the owner of slot 0 reports)
+# Only what is new is announced: an upstream that stays down is not news at every attempt.
 REPORT = (
     EMIT
     + """
-local id, me, key = ARGV[2], ARGV[3], P..'server:'..ARGV[2]
+local id, me, now, status, key = ARGV[2], ARGV[3], ARGV[4], ARGV[5], P..'server:'..ARGV[2]
 if redis.call('HGET', key, 'owner:0') ~= me then return 0 end
-redis.call('HSET', key, unpack(ARGV, 4))
-emit('server', id)
+local news = false
+if redis.call('HGET', key, 'status') ~= status then
+  redis.call('HSET', key, 'status', status, 'status_since', now)
+  news = true
+end
+for i = 6, #ARGV, 2 do
+  if redis.call('HGET', key, ARGV[i]) ~= ARGV[i + 1] then
+    redis.call('HSET', key, ARGV[i], ARGV[i + 1])
+    news = true
+  end
+end
+if news then emit('server', id) end
 return 1
 """
 )

@@ -58,9 +58,15 @@ class RegistryStore:
 
     # ---- what users do
 
-    async def register(self, spec: UpstreamSpec, mode: str = "create") -> None:
-        """Write a spec. ``create`` raises ``EntryExists``; ``replace`` overwrites; ``restore`` only fills a gap."""
-        outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), *spec_fields(spec))
+    async def register(self, spec: UpstreamSpec, mode: str = "create", owner: str = "", slots: Sequence[int] = ()) -> None:
+        """Write a spec. ``create`` raises ``EntryExists``; ``replace`` overwrites; ``restore`` only fills a gap.
+
+        An incumbent restores its ``slots`` in the same write: nobody may see the upstream without its owner.
+        """
+        fields = spec_fields(spec)
+        for slot in slots:
+            fields += [f"owner:{slot}", owner]
+        outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), *fields)
         if outcome == b"exists" and mode == "create":
             raise EntryExists(f"upstream {spec.id!r} is registered already; remove it first or choose another id")
         if outcome == b"missing":
@@ -85,10 +91,10 @@ class RegistryStore:
         self, id: str, worker: str, status: ServerStatus, error: str | None, **facts: str
     ) -> bool:
         """The owner of slot 0 says how the upstream is."""
-        fields = ["status", status.value, "status_since", str(now_s()), "error", error or ""]
+        fields = ["error", error or ""]
         for name, value in facts.items():
             fields += [name, value]
-        return bool(await self.run_script("REPORT", id, worker, *fields))
+        return bool(await self.run_script("REPORT", id, worker, str(now_s()), status.value, *fields))
 
     async def report_catalog(self, id: str, worker: str, tools: bytes, digest: str, announced: bool) -> bool:
         """The owner of slot 0 says what the upstream offers. ``announced``: the upstream said it changed."""

@@ -1,0 +1,261 @@
+"""``gateway up`` and the other commands, as users run them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clients import RawClient
+from tests.fleet import PYTHON, SdkServer, alive, eventually, stdio_connection
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Command:
+    """A running ``gateway`` command; its output is read as it comes."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.output = ""
+        self._reader = asyncio.ensure_future(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        while chunk := await self.process.stdout.read(4096):
+            self.output += chunk.decode()
+
+    async def says(self, pattern: str, within_s: float = 20.0) -> str:
+        """Wait for a line; its first group."""
+        await eventually(
+            lambda: re.search(pattern, self.output) or self.process.returncode is not None, within_s, f"{pattern!r}"
+        )
+        found = re.search(pattern, self.output)
+        assert found, self.output
+        return found.group(found.lastindex or 0)
+
+    async def ended(self, within_s: float = 20.0) -> int:
+        """Its exit code."""
+        code = await asyncio.wait_for(self.process.wait(), within_s)
+        await self._reader
+        return code
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Ours without ``GATEWAY_*``."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}, **extra}
+
+
+async def gateway(*arguments: str, **extra: str) -> Command:
+    """Start ``gateway ARGUMENTS``."""
+    return Command(
+        await asyncio.create_subprocess_exec(
+            PYTHON, "-m", "gateway", *arguments, cwd=ROOT, env=environment(PYTHONUNBUFFERED="1", **extra),
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )
+    )  # fmt: skip
+
+
+async def run(*arguments: str, **extra: str) -> tuple[int, str]:
+    """Run ``gateway ARGUMENTS`` to its end: exit code and output."""
+    command = await gateway(*arguments, **extra)
+    return await command.ended(60.0), command.output
+
+
+@asynccontextmanager
+async def running(config: Path, *arguments: str) -> AsyncIterator[tuple[Command, str]]:
+    """``gateway up`` on a free port; its URL."""
+    command = await gateway("up", "--config", str(config), "--port", "0", *arguments)
+    try:
+        yield command, (await command.says(r"MCP endpoint\s+(http://\S+)/mcp"))
+    finally:
+        if command.process.returncode is None:
+            command.process.terminate()
+            await command.ended(30.0)
+
+
+def write(path: Path, servers: dict[str, Any], **settings: Any) -> Path:
+    """A configuration file."""
+    path.write_text(json.dumps({"gateway": settings, "mcpServers": servers}))
+    return path
+
+
+def config_entry(connection: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return {**connection, **options}
+
+
+async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with SdkServer("http", "one") as server:
+        config = write(tmp_path / "gateway.json", {"web": config_entry(server.connection), "local": config_entry(stdio_connection("two"))})
+        async with running(config, "--workers", "2") as (command, url):
+            await command.says(r"web \(web, http\): connected, \d+ tools")
+            await command.says(r"local \(local, stdio\): connected, \d+ tools")
+            assert "Add it to a client" in command.output
+            async with RawClient(f"{url}/mcp") as client:
+                child = int((await client.call("local__who")).content.split(":")[1])
+                redis = (await command.says(r"redis-cli -s (\S+)"))
+
+                code, text = await run("servers", GATEWAY_URL=url)
+                assert code == 0 and "web" in text and "connected" in text
+                code, text = await run("tools", "--json", "--url", url)
+                assert code == 0 and {"echo", "local__echo"} <= {tool["name"] for tool in json.loads(text)}
+                code, text = await run("call", "echo", '{"text": "through"}', "--url", url)
+                assert (code, text.strip()) == (0, "through")
+                code, text = await run("call", "ecko", "--url", url)
+                assert code == 1 and "unknown tool 'ecko' (close: echo)" in text
+                code, text = await run("call", "echo", "{not json", "--url", url)
+                assert code == 2 and "not JSON" in text
+                code, text = await run("explain", "echo", "--url", url)
+                assert code == 0 and "it is the only available replica" in text
+                code, text = await run("status", "--url", url)
+                assert code == 0 and "FRONT END" in text and "WORKER" in text
+                code, text = await run("health", "--url", url)
+                assert code == 0 and "yes" in text
+                code, text = await run("servers", "--url", url, "add", "third", "--", sys.executable, "-m", "tests.servers.sdk", "stdio", "third")
+                assert code == 0, text
+                await command.says(r"third \(third, stdio\): connected")
+                code, text = await run("servers", "--url", url, "show", "third")
+                assert code == 0 and "connected" in text and "echo" in text
+                code, text = await run("servers", "--url", url, "remove", "third")
+                assert code == 0
+                await command.says(r"third: removed")
+                code, text = await run("servers", "--url", url, "remove", "third")
+                assert code == 1 and "no upstream 'third'" in text
+
+                write(config, {"web": config_entry(server.connection, name="renamed")})
+                await command.says(r"web \(renamed, http\): connected")
+                await eventually(lambda: not alive(child), 10.0, "the child left with its entry")
+                config.write_text('{"mcpServers": {"web": {"urll": "x"}}}')
+                await command.says(r"old configuration stays.*mcpServers.web.urll: unknown key \(did you mean 'url'\?\)")
+                assert "result" in (await client.call("renamed__echo", {"text": "x"})).body
+
+                async with client.session.get(f"{url}/metrics") as response:
+                    text = await response.text()
+                    assert 'gateway_calls_total{frontend="' in text and "gateway_upstream_up" in text
+                async with client.session.get(f"{url}/admin/v1/openapi.json") as response:
+                    described = await response.json()
+                    assert "/admin/v1/servers/{id}" in described["paths"] and "ServerEntry" in described["components"]["schemas"]
+                for path in ("/healthz", "/readyz"):
+                    async with client.session.get(url + path) as response:
+                        assert response.status == 200
+            pids = _family(command.process.pid)
+        assert command.process.returncode == 0
+        assert not [pid for pid in pids if alive(pid)] and not Path(redis).exists()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its descendants."""
+    found, queue = [], [pid]
+    while queue:
+        current = queue.pop()
+        found.append(current)
+        for task in Path(f"/proc/{current}/task").glob("*/children") if alive(current) else ():
+            with contextlib.suppress(OSError):
+                queue += [int(child) for child in task.read_text().split()]
+    return found
+
+
+async def test_killing_the_supervisor_leaves_nothing_behind(tmp_path: Path) -> None:
+    config = write(tmp_path / "gateway.json", {"local": config_entry(stdio_connection("orphan"))})
+    command = await gateway("up", "--config", str(config), "--port", "0", "--workers", "2")
+    await command.says(r"local \(local, stdio\): connected")
+    family = _family(command.process.pid)
+    assert len(family) >= 6  # supervisor, redis, gunicorn, front end, two workers with reapers, the child
+    command.process.kill()
+    await command.process.wait()
+    await eventually(lambda: not [pid for pid in family if alive(pid)], 15.0, "everything ends with its supervisor")
+
+
+async def test_a_killed_worker_or_front_end_is_replaced_and_status_shows_it(tmp_path: Path) -> None:
+    config = write(tmp_path / "gateway.json", {"local": config_entry(stdio_connection("replaced"))})
+    async with running(config, "--workers", "1") as (command, url), RawClient(f"{url}/mcp") as client:
+        await command.says(r"local \(local, stdio\): connected")
+
+        async def pids(kind: str) -> set[str]:
+            async with client.session.get(f"{url}/admin/v1/{kind}") as response:
+                return {one["pid"] for one in await response.json()}
+
+        for kind in ("workers", "frontends"):
+            (before,) = await pids(kind)
+            os.kill(int(before), signal.SIGKILL)
+
+            async def replaced(kind: str = kind, before: str = before) -> bool:
+                with contextlib.suppress(OSError, Exception):
+                    now = await pids(kind)
+                    return bool(now - {before})
+                return False
+
+            await eventually(replaced, 20.0, f"{kind} replaced")
+        await eventually(lambda: _serves(client), 15.0, "it serves again")
+
+
+async def _serves(client: RawClient) -> bool:
+    with contextlib.suppress(Exception):
+        return "result" in (await client.call("echo", {"text": "x"})).body
+    return False
+
+
+async def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        code, text = await run("up", "--port", str(port))
+    assert code == 1 and f"cannot listen on 127.0.0.1:{port}" in text and "--port" in text
+
+
+async def test_an_unreachable_redis_is_said_at_once() -> None:
+    code, text = await run("up", "--port", "0", "--redis-url", "redis://127.0.0.1:1")
+    assert code == 1 and "cannot reach Redis at redis://127.0.0.1:1" in text
+
+
+async def test_a_failure_to_start_stops_everything_with_the_reason() -> None:
+    code, text = await run("up", "--port", "0", GATEWAY_RPC_BIND="203.0.113.1:99999")
+    assert code == 1 and "worker 1 could not start" in text
+
+
+async def test_listening_beyond_loopback_needs_a_token() -> None:
+    code, text = await run("up", "--port", "0", "--host", "0.0.0.0")
+    assert code == 2 and "GATEWAY_ADMIN_TOKEN" in text
+
+
+async def test_commands_without_a_gateway_say_how_to_start_one() -> None:
+    code, text = await run("servers", "--url", "http://127.0.0.1:9")
+    assert code == 1 and "gateway up" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"mcpServers": {"a": {"url": "${NOT_SET_ANYWHERE}"}}}', "NOT_SET_ANYWHERE is not set"),
+        ('{"mcpServers": {"a": {"url": "http://x"}, "a": {"url": "http://y"}}}', "duplicate key 'a'"),
+        ('{"gateway": {"prot": 1}}', "gateway.prot: unknown setting (did you mean 'port'?)"),
+        ('{"gateway": {"requestTimeout": "soon"}}', "gateway.requestTimeout"),
+        ("{", "not valid JSON"),
+    ],
+)
+async def test_check_names_every_problem(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "bad.json"
+    file.write_text(text)
+    code, output = await run("check", str(file))
+    assert code == 2 and words in output
+
+
+async def test_check_accepts_the_demo_and_help_works() -> None:
+    code, output = await run("check", "deploy/demo/gateway.yaml")
+    assert code == 0 and "4 upstreams in 3 groups" in output
+    for command in ("up", "serve", "worker", "servers", "tools", "call", "status", "health", "explain", "check"):
+        code, output = await run(command, "--help")
+        assert code == 0 and "Usage:" in output
+    assert (await run("--version"))[0] == 0

@@ -1,0 +1,108 @@
+"""``shared.mcp.sse``: WHATWG HTML 9.2, in whatever pieces the bytes arrive."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.mcp import sse
+from tests.unit.builders import cut
+
+LINES = st.lists(
+    st.sampled_from(
+        [b"", b"", b"data: a", b"data:b", b"data:  c", b"data", b": note", b"id: 7", b"id", b"event: e", b"retry: 25"]
+    )
+    | st.binary(max_size=8).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b"")),
+    max_size=16,
+)
+
+
+def _read(*chunks: bytes, limit: int = 10_000) -> list[sse.Event]:
+    reader = sse.Reader(limit)
+    return [event for chunk in chunks for event in reader.feed(chunk)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"data: a\n\n", [("message", b"a", None, None)]),
+        (b"data: a\r\n\r\n", [("message", b"a", None, None)]),
+        (b"data: a\r\rdata: b\r\r", [("message", b"a", None, None), ("message", b"b", None, None)]),
+        (b"data: a\r\n\rdata: b\n\r\n", [("message", b"a", None, None), ("message", b"b", None, None)]),
+        (b"data:a\n\n", [("message", b"a", None, None)]),
+        (b"data:  a\n\n", [("message", b" a", None, None)]),
+        (b"data: a:b\n\n", [("message", b"a:b", None, None)]),
+        (b"data: a\ndata: b\n\n", [("message", b"a\nb", None, None)]),
+        (b"data\ndata\n\n", [("message", b"\n", None, None)]),
+        (b"\xef\xbb\xbfdata: a\n\n", [("message", b"a", None, None)]),
+        (b"data: a\n\n\xef\xbb\xbfdata: b\n\n", [("message", b"a", None, None)]),
+        (b"event: x\ndata: a\n\ndata: b\n\n", [("x", b"a", None, None), ("message", b"b", None, None)]),
+        (b"event: x\n\ndata: b\n\n", [("message", b"b", None, None)]),
+        (b"id: 7\ndata: a\n\ndata: b\n\n", [("message", b"a", "7", None), ("message", b"b", None, None)]),
+        (b"id: 7\ndata:\n\n", [("message", b"", "7", None)]),
+        (b"id: a\0b\ndata: a\n\n", [("message", b"a", None, None)]),
+        (b"retry: 1500\n\n", [("message", b"", None, 1500)]),
+        (b"retry: 1x\ndata: a\n\n", [("message", b"a", None, None)]),
+        (b"retry: -1\ndata: a\n\n", [("message", b"a", None, None)]),
+        (b": comment\nunknown: x\ndata: a\n\n", [("message", b"a", None, None)]),
+        (b":\n\n", []),
+        (b"\n\n\n", []),
+        (b"data: unfinished\n", []),
+        (b"data: unfinished", []),
+    ],
+)
+def test_events_are_read_as_the_standard_says(text: bytes, expected: list[tuple]) -> None:  # type: ignore[type-arg]
+    events = _read(text)
+    assert [(event.name, event.data, event.id, event.retry_ms) for event in events] == expected
+
+
+@given(LINES, st.sampled_from([b"\n", b"\r\n", b"\r"]), st.lists(st.integers(0, 10_000), max_size=12))
+def test_events_do_not_depend_on_how_bytes_arrive(lines: list[bytes], end: bytes, places: list[int]) -> None:
+    text = end.join([*lines, b""])
+    assert _read(*cut(text, places)) == _read(text)
+    assert _read(*(text[i : i + 1] for i in range(len(text)))) == _read(text)
+
+
+@given(st.lists(st.binary(max_size=20), max_size=5), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_line_ends_are_interchangeable(values: list[bytes], end: bytes) -> None:
+    clean = [value.replace(b"\r", b"").replace(b"\n", b"") for value in values]
+    events = _read(b"".join(b"data: %b%b%b" % (value, end, end) for value in clean))
+    assert [event.data for event in events] == clean
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        (b"data: " + b"x" * 101,),
+        (b"data: " + b"x" * 60, b"x" * 60),
+        (b"data: " + b"x" * 101 + b"\n\n",),
+        (b"data: " + b"x" * 60 + b"\n", b"data: " + b"x" * 60 + b"\n\n"),
+        (b"data: " + b"x" * 60 + b"\n", b"data: " + b"x" * 60),
+        (b"data\n" * 101,),
+        (b": " + b"x" * 200,),
+    ],
+)
+def test_an_event_over_the_limit_is_an_error(chunks: tuple[bytes, ...]) -> None:
+    with pytest.raises(ValueError, match="larger than 100 bytes"):
+        _read(*chunks, limit=100)
+
+
+def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
+    one = b"data: " + b"x" * 80 + b"\n\n"
+    assert len(_read(*[one] * 5, limit=100)) == 5
+    assert len(_read(one * 5, limit=100)) == 5
+
+
+@given(
+    st.text().map(str.encode),
+    st.none() | st.text("0123456789abcdef-", min_size=1),
+    st.text("abcdefghij", min_size=1),
+)
+def test_what_is_written_is_read_back(message: bytes, id: str | None, name: str) -> None:
+    expected = message.replace(b"\r", b" ").replace(b"\n", b" ")
+    assert _read(sse.write(message, id, name)) == [sse.Event(name, expected, id)]
+
+
+def test_a_comment_is_ignored_and_harms_nothing() -> None:
+    assert _read(sse.COMMENT, sse.write(b"{}"), sse.COMMENT) == [sse.Event("message", b"{}")]

@@ -1,0 +1,71 @@
+"""``shared.rpc.messages``: small heads that processes of two versions both understand."""
+
+from __future__ import annotations
+
+import typing
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+from shared.rpc import messages as rpc
+
+KINDS: tuple[type[Struct], ...] = typing.get_args(rpc.Head)
+SAMPLES: list[Any] = [
+    rpc.Challenge(b"nonce", "w1"),
+    rpc.Hello("f1", b"proof"),
+    rpc.OpenSession("sid", "me", "2025-11-25", b'{"roots":{}}', b'{"name":"c"}'),
+    rpc.EndSession("sid"),
+    rpc.Call(1, "up", "tools/call", 1, "sid", "me", "echo", b'"t"', {"Mcp-Param-A": "1"}, 70_000),
+    rpc.Cancel(1, "gave up"),
+    rpc.Interim(1),
+    rpc.Answer(1, True, 99),
+    rpc.Failed(1, "timeout", "too slow", True, {"upstream": "up"}),
+    rpc.Chunk(1),
+    rpc.Grant(1, 2),
+    rpc.Ping(1),
+    rpc.Pong(1),
+    rpc.GoAway(9),
+]
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
+def test_every_head_survives_the_wire(sample: Any) -> None:
+    decoded = rpc.decode(rpc.encode(sample))
+    assert type(decoded) is type(sample)
+    assert decoded == sample
+
+
+def test_every_kind_of_head_has_a_sample_here() -> None:
+    assert {type(sample) for sample in SAMPLES} == set(KINDS)
+
+
+def test_tags_are_fixed_because_other_versions_know_them() -> None:
+    names = [kind.__name__ for kind in sorted(KINDS, key=lambda kind: kind.__struct_config__.tag)]
+    assert names == (
+        "Challenge Hello OpenSession EndSession Call Cancel Interim Answer Failed Chunk Grant Ping Pong GoAway".split()
+    )
+    assert [kind.__struct_config__.tag for kind in KINDS] == list(range(1, 15))
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: type(sample).__name__)
+def test_a_field_that_a_newer_version_added_is_ignored(sample: Any) -> None:
+    newer = msgspec.msgpack.encode([*msgspec.msgpack.decode(rpc.encode(sample)), "something new"])
+    assert rpc.decode(newer) == sample
+
+
+def test_fields_that_an_older_version_does_not_send_have_defaults() -> None:
+    assert rpc.decode(msgspec.msgpack.encode([5, 1, "up", "ping"])) == rpc.Call(1, "up", "ping")
+    assert rpc.decode(msgspec.msgpack.encode([8, 1])) == rpc.Answer(1, False, 0)
+    assert rpc.decode(msgspec.msgpack.encode([9, 1, "c", "m", False])) == rpc.Failed(1, "c", "m", False)
+
+
+@pytest.mark.parametrize("head", [b"", b"\xc1", msgspec.msgpack.encode([99, 1]), msgspec.msgpack.encode({"a": 1})])
+def test_nonsense_is_a_decode_error(head: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        rpc.decode(head)
+
+
+def test_a_head_with_every_small_field_is_small() -> None:
+    assert len(rpc.encode(rpc.Call(1, "upstream", "tools/call", 1, "", "", "echo"))) < 64

@@ -1,0 +1,122 @@
+"""``shared.tasks.Deadlines``: everything that is due expires once, within a tick; the clock is ours."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.tasks import Deadlines
+
+TICK = 0.1
+
+
+class Clock:
+    """Time stands still until told."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Item:
+    """Notes when it expired."""
+
+    def __init__(self, clock: Clock, expires_at: float) -> None:
+        self.clock = clock
+        self.expires_at = expires_at
+        self.expired: list[float] = []
+
+    def expire(self) -> None:
+        """As the wheel calls it."""
+        self.expired.append(self.clock.now)
+
+
+def _walk(clock: Clock, wheel: Deadlines, until: float, step: float = TICK) -> None:
+    while clock.now < until:
+        clock.now = min(clock.now + step, until)
+        wheel.advance()
+
+
+@pytest.mark.parametrize("after", [0.0, 0.01, 0.1, 0.25, 1.0, 30.0])
+def test_an_item_expires_once_within_two_ticks_and_never_early(after: float) -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, clock.now + after)
+    wheel.add(item)
+    _walk(clock, wheel, 1000.0 + after + 1.0)
+    assert len(item.expired) == 1
+    assert 1000.0 + after <= item.expired[0] <= 1000.0 + after + 2 * TICK + 1e-6
+    assert item.expires_at == 0
+
+
+def test_an_item_that_is_done_is_forgotten() -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, 1000.5)
+    wheel.add(item)
+    item.expires_at = 0
+    _walk(clock, wheel, 1002.0)
+    assert item.expired == []
+
+
+def test_a_deadline_that_moves_on_is_followed() -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, 1000.5)
+    wheel.add(item)
+    item.expires_at = 1003.0
+    _walk(clock, wheel, 1002.9)
+    assert item.expired == []
+    _walk(clock, wheel, 1003.5)
+    assert len(item.expired) == 1
+
+
+def test_a_deadline_in_the_past_expires_at_the_next_look() -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, 5.0)
+    wheel.advance()
+    wheel.add(item)
+    _walk(clock, wheel, 1000.2)
+    assert len(item.expired) == 1
+
+
+def test_a_process_that_slept_expires_everything_that_was_due_meanwhile() -> None:
+    clock = Clock()
+    wheel = Deadlines(clock, TICK)
+    items = [Item(clock, 1000.0 + after) for after in (0.1, 3.0, 59.0, 61.0)]
+    for item in items:
+        wheel.add(item)
+    clock.now = 1060.0
+    wheel.advance()
+    assert [len(item.expired) for item in items] == [1, 1, 1, 0]
+
+
+def test_an_item_added_while_another_expires_is_not_lost() -> None:
+    clock = Clock()
+    wheel, second = Deadlines(clock, TICK), Item(clock, 1000.5)
+    first = Item(clock, 1000.5)
+    first.expire = lambda: wheel.add(second)  # type: ignore[method-assign]
+    wheel.add(first)
+    _walk(clock, wheel, 1001.5)
+    assert len(second.expired) == 1
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 5), st.floats(0, 5)), max_size=20),
+    st.lists(st.floats(0.001, 2), min_size=1, max_size=30),
+)
+def test_nothing_expires_early_twice_or_never(spans: list[tuple[float, float]], steps: list[float]) -> None:
+    clock = Clock()
+    wheel = Deadlines(clock, TICK)
+    items = [(Item(clock, clock.now + first), clock.now + max(first, moved)) for first, moved in spans]
+    for item, final in items:
+        wheel.add(item)
+        item.expires_at = final
+    for step in steps:
+        clock.now += step
+        wheel.advance()
+        assert all(bool(item.expired) or final + 2 * TICK > clock.now for item, final in items)
+    _walk(clock, wheel, clock.now + 12, 1.0)
+    for item, final in items:
+        assert len(item.expired) == 1
+        assert item.expired[0] >= final
