@@ -1,7 +1,7 @@
 """``Gateway``: the whole gateway from Python.
 
-Seconds here, milliseconds in configuration files. ``register`` and ``unregister`` check at once and return a handle that
-may be awaited; it raises what Redis refused. ``list`` reads this process' own copy of the registry.
+Seconds here, milliseconds in configuration files. ``register`` and ``unregister`` check at once and return a
+handle that may be awaited; it raises what Redis refused. ``list`` reads this process' own copy of the registry.
 """
 
 from __future__ import annotations
@@ -107,7 +107,12 @@ class Gateway:
         ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``.
         """
         spec = make_spec(
-            id, connection, name=name, transport=transport, separator=self._settings.routing.separator, **options
+            id,
+            connection,
+            name=name,
+            transport=transport,
+            separator=self._settings.routing.separator,
+            **options,
         )
         if id in self._declared or id in self._records:
             raise EntryExists(f"upstream {id!r} is registered already; unregister it first or choose another id")
@@ -198,7 +203,7 @@ class Gateway:
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._changed.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 return
 
     async def wait_change(self, timeout_s: float) -> None:
@@ -207,7 +212,7 @@ class Gateway:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._changed.wait()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
 
     async def stop(self) -> None:

@@ -1,7 +1,7 @@
 """Composition root of a front end, and the factory that gunicorn calls (``gateway.app:create``).
 
-``POST /mcp`` is taken before aiohttp's application sees it (its routing and middleware machinery costs 14-17 µs a request);
-everything else, and browsers (which send ``Origin`` and want CORS), goes through ordinary routes.
+``POST /mcp`` is taken before aiohttp's application sees it (its routing and middleware machinery costs 14-17 µs a
+request); everything else, and browsers (which send ``Origin`` and want CORS), goes through ordinary routes.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ class FrontEnd:
             "pid": str(os.getpid()),
             "host": socket.gethostname(),
             "started_at": str(self.started_at),
+            "supervisor": os.environ.get("GATEWAY_SUPERVISOR_PID", ""),
             "version": __version__,
             "calls": str(self.stats.calls),
             "errors": str(self.stats.errors),
@@ -126,7 +127,7 @@ class FrontEnd:
         """Whether traffic should come here."""
         if Process.draining or not self.watcher.follower.ready.is_set():
             return False
-        return bool(self.pool.clients) or not self.watcher.records
+        return bool(self.pool.clients)
 
     async def _beat(self) -> None:
         while True:
@@ -138,7 +139,7 @@ class FrontEnd:
             try:
                 async with asyncio.timeout(self.settings.fleet.heartbeat_s):
                     await self._beat_now.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
 
     async def _tick(self) -> None:
@@ -267,7 +268,7 @@ def cors_headers(origin: str) -> dict[str, str]:
     return {
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
-        "Access-Control-Allow-Headers": "*, Authorization, Content-Type, Mcp-Session-Id, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Last-Event-ID",
+        "Access-Control-Allow-Headers": "*, Authorization",
         "Access-Control-Expose-Headers": "Mcp-Session-Id",
         "Vary": "Origin",
     }

@@ -45,7 +45,7 @@ class ConfigFollower:
     """Reloads on change and when ``reload_now`` is set (SIGHUP)."""
 
     def __init__(self, path: Path, store: RegistryStore) -> None:
-        self._path = path.resolve()
+        self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link that moves
         self._store = store
         self.reload_now = asyncio.Event()
 
@@ -61,9 +61,19 @@ class ConfigFollower:
             changes.cancel()
 
     async def _watch(self) -> None:
-        async for batch in awatch(self._path.parent, step=50, debounce=200, recursive=False):
-            if any(Path(changed).resolve() == self._path for _, changed in batch):
+        """A change in the folder counts when the content differs: editors and ConfigMaps replace files, or links."""
+        before = self._content()
+        async for _ in awatch(self._path.parent, step=50, debounce=200, recursive=False):
+            now = self._content()
+            if now != before:
+                before = now
                 self.reload_now.set()
+
+    def _content(self) -> bytes | None:
+        try:
+            return self._path.read_bytes()
+        except OSError:
+            return None
 
     async def reload(self) -> None:
         """Read the file again and apply it."""

@@ -60,7 +60,10 @@ class EmbeddedRedis:
             "--appendonly", "no", "--dir", str(self._directory), "--daemonize", "no", "--loglevel", "warning",
         ]  # fmt: skip
         self._process = await spawn_child(
-            [find_server(), *arguments], dict(os.environ), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+            [find_server(), *arguments],
+            dict(os.environ),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
         )
         deadline = asyncio.get_running_loop().time() + _START_S
         while not await self._answers():
@@ -91,6 +94,6 @@ class EmbeddedRedis:
         try:
             async with asyncio.timeout(5.0):
                 await process.wait()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             process.kill()
             await process.wait()

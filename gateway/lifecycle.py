@@ -50,9 +50,7 @@ class Child:
 
     async def start(self) -> None:
         """Start it."""
-        self.process = await spawn_child(
-            self._command, self._environment, self._fds, stderr=asyncio.subprocess.PIPE
-        )
+        self.process = await spawn_child(self._command, self._environment, self._fds, stderr=asyncio.subprocess.PIPE)
         self._reader = spawn(self._forward(self.process), f"stderr {self.name}")
 
     async def _forward(self, process: asyncio.subprocess.Process) -> None:
@@ -73,7 +71,7 @@ class Child:
             try:
                 async with asyncio.timeout(wait_s):
                     await process.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 _log.warning("%s does not stop; killing it", self.name)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -138,7 +136,9 @@ class Supervisor:
         try:
             await self.store.ping()
         except RegistryUnavailable as error:
-            raise StartError(f"cannot reach Redis at {mask_url(self.settings.registry.redis_url)}: {error.__cause__}") from error
+            raise StartError(
+                f"cannot reach Redis at {mask_url(self.settings.registry.redis_url)}: {error.__cause__}"
+            ) from error
         await self._start_children()
         await self._wait_ready()
         self._watches = [spawn(self._watch(child), f"watch {child.name}") for child in self._children]
@@ -167,7 +167,14 @@ class Supervisor:
         environment.update(to_environment(self.settings))
         environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
         fd = self._socket.fileno()
-        gunicorn = [sys.executable, "-m", "gunicorn", "-c", "python:gateway.gunicorn_conf", "gateway.app:create"]
+        gunicorn = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:gateway.gunicorn_conf",
+            "gateway.app:create",
+        ]
         self._children.append(Child("front ends", gunicorn, {**environment, "GATEWAY_LISTEN_FD": str(fd)}, (fd,)))
         if self._with_workers:
             for number in range(self.settings.service.workers):
@@ -188,11 +195,15 @@ class Supervisor:
                 if child.process.returncode is not None:
                     await asyncio.sleep(0.1)  # its last words are still on their way
                     raise StartError(f"{child.name} could not start: {child.reason}")
-            # A front end is up when it answers; with a shared Redis other machines' members count as well.
-            up = await frontends.alive()
+            # With a shared Redis there are members of other machines as well; only ours count.
+            me = (socket.gethostname(), str(os.getpid()))
+            everyone = await frontends.alive()
+            up = {id: facts for id, facts in everyone.items() if (facts["host"], facts.get("supervisor")) == me}
             linked = sum(1 for facts in up.values() if int(facts.get("workers", "0")) >= min(1, wanted_workers))
-            if len(up) >= self.settings.service.frontends and len(await workers.alive()) >= wanted_workers and (
-                linked >= 1 or not wanted_workers
+            if (
+                len(up) >= self.settings.service.frontends
+                and len(await workers.alive()) >= wanted_workers
+                and (linked >= 1 or not wanted_workers)
             ):
                 return
             if asyncio.get_running_loop().time() > deadline:
@@ -265,5 +276,3 @@ def check_exposure(settings: Settings) -> None:
         raise ConfigError(
             f"listening on {settings.service.host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1"
         )
-
-

@@ -35,7 +35,12 @@ def era_for(client_era: int, eras: Sequence[str]) -> Era:
 
 
 def session_use(
-    isolation: Isolation, transport: str, eras: Sequence[str], sessionful: bool, client_era: int, has_session: bool
+    isolation: Isolation,
+    transport: str,
+    eras: Sequence[str],
+    sessionful: bool,
+    client_era: int,
+    has_session: bool,
 ) -> SessionUse:
     """``transport`` is the one in use (``stdio``, ``http``, ``sse``)."""
     if transport == "stdio":

@@ -264,7 +264,12 @@ def make_spec(
     group = id if name is None else name
     for field, value in (("id", id), ("name", group)):
         if not isinstance(value, str) or not _ID.fullmatch(value):
-            problems.append((field, f"{value!r} must be 1-128 letters, digits or . _ @ / - and start with a letter or digit"))
+            problems.append(
+                (
+                    field,
+                    f"{value!r} must be 1-128 letters, digits or . _ @ / - and start with a letter or digit",
+                )
+            )
         elif field == "name" and separator in value:
             problems.append((field, f"{value!r} may not contain {separator!r}, which separates group and tool"))
     weight = options.get("weight", 1)

@@ -38,7 +38,8 @@ class ServiceSettings(Struct, frozen=True):
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
     run_dir: Annotated[str, Meta(description="private directory for Unix sockets; default: a temporary one")] = ""
     rpc_bind: Annotated[
-        str, Meta(description="host:port on which workers take front ends of other machines; empty: Unix only")
+        str,
+        Meta(description="host:port on which workers take front ends of other machines; empty: Unix only"),
     ] = ""
     rpc_advertise: Annotated[str, Meta(description="host under which other machines reach this worker")] = ""
 
@@ -71,15 +72,11 @@ class CallSettings(Struct, frozen=True):
     """Limits of one call."""
 
     request_timeout_s: Annotated[float, Meta(gt=0, description="no answer in this time: timeout")] = 30.0
-    request_timeout_max_s: Annotated[
-        float, Meta(gt=0, description="hard maximum that progress cannot extend")
-    ] = 600.0
+    request_timeout_max_s: Annotated[float, Meta(gt=0, description="hard maximum that progress cannot extend")] = 600.0
     max_body_bytes: Annotated[int, Meta(ge=1024, description="largest request body; more is HTTP 413")] = (
         10 * 1024 * 1024
     )
-    max_result_bytes: Annotated[int, Meta(ge=1024, description="largest message from an upstream")] = (
-        64 * 1024 * 1024
-    )
+    max_result_bytes: Annotated[int, Meta(ge=1024, description="largest message from an upstream")] = 64 * 1024 * 1024
     max_inflight: Annotated[int, Meta(ge=1, description="calls in flight per front end; more are refused")] = 10_000
     keepalive_comment_s: Annotated[
         float, Meta(gt=0, description="a silent POST commits to SSE and sends a comment this often")

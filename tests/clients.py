@@ -69,7 +69,13 @@ class RawClient:
         async with self.session.post(url or self.url, data=data, headers={**base, **(headers or {})}) as response:
             return Answer(response.status, response.headers, await response.text())
 
-    async def modern(self, method: str, params: dict[str, Any] | None = None, headers: dict[str, str] | None = None, meta: dict[str, Any] | None = None) -> Answer:
+    async def modern(
+        self,
+        method: str,
+        params: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
+        meta: dict[str, Any] | None = None,
+    ) -> Answer:
         """One modern request."""
         params = dict(params or {})
         params["_meta"] = {**MODERN_META, **(meta or {})}
@@ -85,7 +91,11 @@ class RawClient:
 
     async def initialize(self, version: str = "2025-11-25") -> Answer:
         """Open a legacy session."""
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+        params = {
+            "protocolVersion": version,
+            "capabilities": {},
+            "clientInfo": {"name": "raw", "version": "1"},
+        }
         answer = await self.post({"jsonrpc": "2.0", "id": next(_ids), "method": "initialize", "params": params})
         self.sid = answer.headers.get("Mcp-Session-Id", "")
         self.version = answer.body["result"]["protocolVersion"]
@@ -96,9 +106,16 @@ class RawClient:
         """Session and version."""
         return {"Mcp-Session-Id": self.sid, "MCP-Protocol-Version": self.version} if self.sid else {}
 
-    async def legacy(self, method: str, params: dict[str, Any] | None = None, url: str | None = None, id: Any = None) -> Answer:
+    async def legacy(
+        self, method: str, params: dict[str, Any] | None = None, url: str | None = None, id: Any = None
+    ) -> Answer:
         """One request on the session, at any front end."""
-        message = {"jsonrpc": "2.0", "id": next(_ids) if id is None else id, "method": method, "params": params or {}}
+        message = {
+            "jsonrpc": "2.0",
+            "id": next(_ids) if id is None else id,
+            "method": method,
+            "params": params or {},
+        }
         return await self.post(message, self.legacy_headers(), url)
 
     async def legacy_call(self, name: str, arguments: dict[str, Any] | None = None, **options: Any) -> Answer:

@@ -20,7 +20,19 @@ def redis_url() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="gwredis-") as scratch:
         path = f"{scratch}/r.sock"
         process = subprocess.Popen(
-            [find_server(), "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", scratch],
+            [
+                find_server(),
+                "--port",
+                "0",
+                "--unixsocket",
+                path,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--dir",
+                scratch,
+            ],
             stdout=subprocess.DEVNULL,
         )
         try:

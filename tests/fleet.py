@@ -93,7 +93,12 @@ class SdkServer:
 def stdio_connection(name: str = "stdio") -> dict[str, Any]:
     """An SDK server over stdio."""
     root = Path(__file__).resolve().parent.parent
-    return {"type": "stdio", "command": PYTHON, "args": ["-m", "tests.servers.sdk", "stdio", name], "cwd": str(root)}
+    return {
+        "type": "stdio",
+        "command": PYTHON,
+        "args": ["-m", "tests.servers.sdk", "stdio", name],
+        "cwd": str(root),
+    }
 
 
 def script_connection(code: str) -> dict[str, Any]:
@@ -140,8 +145,10 @@ class Fleet:
         alive = await Members(self.store, "frontend", 5.0).alive()
         workers = len(await Members(self.store, "worker", 5.0).alive())
         wanted = sum(1 for worker in self.workers if worker.process and worker.process.returncode is None)
-        return workers >= wanted and len(alive) >= len(self.frontends) and all(
-            int(facts["workers"]) >= wanted for facts in alive.values()
+        return (
+            workers >= wanted
+            and len(alive) >= len(self.frontends)
+            and all(int(facts["workers"]) >= wanted for facts in alive.values())
         )
 
     # ---- processes

@@ -193,4 +193,6 @@ class UpstreamError(CallError):
             detail = {}
         self.detail: dict[str, Any] = detail if isinstance(detail, dict) else {}
         self.rpc_code = self.detail.get("code")
-        super().__init__("upstream_protocol", f"the upstream answered error {self.rpc_code}: {self.detail.get('message')}")
+        super().__init__(
+            "upstream_protocol", f"the upstream answered error {self.rpc_code}: {self.detail.get('message')}"
+        )

@@ -149,7 +149,9 @@ class Inventory:
         holding = self._held.pop(id, None)
         if holding is not None:
             task = self._retiring[id] = spawn(self._retire(holding), f"retire {id}")
-            task.add_done_callback(lambda done: self._retiring.pop(id, None) if self._retiring.get(id) is done else None)
+            task.add_done_callback(
+                lambda done: self._retiring.pop(id, None) if self._retiring.get(id) is done else None
+            )
 
     async def _retire(self, holding: _Holding) -> None:
         """Stop leading at once; calls in flight on HTTP may finish, a stdio child must go."""

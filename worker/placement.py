@@ -41,9 +41,7 @@ def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
     return 1 if record.spec.transport == "stdio" else max(1, min(spread, workers))
 
 
-def decide(
-    records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float
-) -> Plan:
+def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float) -> Plan:
     """``workers``: live worker ids with the Unix time at which each joined."""
     plan = Plan([], [], [])
     settled = [id for id, started in workers.items() if now - started >= SETTLED_S or id == me]
@@ -123,7 +121,7 @@ class Placement:
             try:
                 async with asyncio.timeout(self._tick_s):
                     await self.wake.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
             await asyncio.sleep(0.02)  # let a burst of changes arrive
 

@@ -59,9 +59,7 @@ class _FrontEnd:
                 call.fail(NotDelivered("cancelled", "cancelled by the client"))
         elif kind is rpc.OpenSession:
             assert isinstance(head, rpc.OpenSession)
-            self.sessions[head.session] = ClientFacts(
-                head.principal, head.version, head.capabilities, head.client_info
-            )
+            self.sessions[head.session] = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)
@@ -69,11 +67,11 @@ class _FrontEnd:
 
     def _welcome(self, link: Link, head: rpc.Head) -> None:
         if not isinstance(head, rpc.Hello) or not self.server.key.proves(self.nonce, head.proof):
-            _log.warning("closing a link: the peer does not know the fleet's key")
-            link.abort()
+            self.server.refused(link)
             return
         self.trusted = True
         self.name = head.frontend
+        link.send(rpc.Welcome())
 
     def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
         server = self.server
@@ -111,7 +109,9 @@ class _FrontEnd:
 class RpcServer:
     """Listens on a Unix socket (and TCP, when configured) for front ends."""
 
-    def __init__(self, worker: str, key: FleetKey, settings: Settings, inventory: Inventory, deadlines: Deadlines) -> None:
+    def __init__(
+        self, worker: str, key: FleetKey, settings: Settings, inventory: Inventory, deadlines: Deadlines
+    ) -> None:
         self.worker = worker
         self.key = key
         self.settings = settings
@@ -121,6 +121,7 @@ class RpcServer:
         self.links: set[_FrontEnd] = set()
         self.clock: Callable[[], float] = asyncio.get_running_loop().time
         self._alive_at = self.clock()
+        self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
         self.path: Path | None = None
         self.tcp_port = 0
@@ -139,6 +140,14 @@ class RpcServer:
 
     def _link(self) -> Link:
         return Link(_FrontEnd(self), self.settings.calls.max_body_bytes + 65536, self.stalled)
+
+    def refused(self, link: Link) -> None:
+        """A peer that does not know the fleet's key; said at most once in ten seconds."""
+        now = self.clock()
+        if now - self._refused_at > 10.0:
+            self._refused_at = now
+            _log.warning("refusing links: a peer does not know the fleet's key; is GATEWAY_SECRET the same everywhere?")
+        link.abort()
 
     def alive(self) -> None:
         """Called a few times a second: our loop turns."""

@@ -26,7 +26,11 @@ def main() -> int:
     """Start, wait, stop."""
     environment = dict(os.environ, DEMO_PYTHON=sys.executable)
     children = []
-    for variable, role in (("DEMO_SEARCH_1", "search"), ("DEMO_SEARCH_2", "search"), ("DEMO_WEATHER", "weather")):
+    for variable, role in (
+        ("DEMO_SEARCH_1", "search"),
+        ("DEMO_SEARCH_2", "search"),
+        ("DEMO_WEATHER", "weather"),
+    ):
         port = free_port()
         environment[variable] = str(port)
         command = [sys.executable, str(HERE / "servers.py"), role, str(port)]

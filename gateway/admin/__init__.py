@@ -1,1 +1,2 @@
-"""The admin API under ``/admin/v1``, the health endpoints and ``/metrics``. ``schemas`` the bodies, ``routes`` the handlers."""
+"""The admin API under ``/admin/v1``, the health endpoints and ``/metrics``. ``schemas`` the bodies, ``routes`` the
+handlers."""

@@ -1,7 +1,7 @@
 """``/metrics``: Prometheus text from plain slots, behind one custom collector.
 
-A counter of prometheus-client's multi-process mode costs 5.8 µs a call, our slots 0.2. Each front end publishes its counts
-with its heartbeat, so any of them can show all: one series per front end.
+A counter of prometheus-client's multi-process mode costs 5.8 µs a call, our slots 0.2. Each front end publishes
+its counts with its heartbeat, so any of them can show all: one series per front end.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ class _Collector:
             for id, facts in self._frontends.items():
                 family.add_metric([id], float(facts.get(field, "0")))
             yield family
-        failures = CounterMetricFamily("gateway_call_failures", "Calls that failed in the gateway", labels=["frontend", "code"])
+        failures = CounterMetricFamily(
+            "gateway_call_failures", "Calls that failed in the gateway", labels=["frontend", "code"]
+        )
         for id, facts in self._frontends.items():
             for code, count in json.loads(facts.get("failures", "{}")).items():
                 failures.add_metric([id, code], count)
@@ -65,7 +67,9 @@ class _Collector:
         yield GaugeMetricFamily("gateway_workers", "Workers linked to this front end", value=self._workers)
 
     def _latency(self) -> Metric:
-        latency = HistogramMetricFamily("gateway_call_seconds", "Time to the answer, this front end", labels=["frontend"])
+        latency = HistogramMetricFamily(
+            "gateway_call_seconds", "Time to the answer, this front end", labels=["frontend"]
+        )
         total = 0
         buckets: list[tuple[str, float]] = []
         for limit, count in zip([*map(str, BUCKETS_S), "+Inf"], self._stats.buckets, strict=True):

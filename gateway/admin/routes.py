@@ -1,8 +1,9 @@
 """Handlers of the admin API, ``/healthz``, ``/readyz`` and ``/metrics``.
 
-On loopback without a token; anywhere else ``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering a stdio upstream runs a
-command on the worker's host: it needs the token *and* ``allowStdioRegistration``; on loopback without a token it is left
-to whoever may use this machine's command line, through Redis.
+On loopback without a token; anywhere else ``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering a stdio upstream
+runs a
+command on the worker's host: it needs the token *and* ``allowStdioRegistration``; on loopback without a token it
+is left to whoever may use this machine's command line, through Redis.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class AdminApi:
             if refused is not None:
                 return refused
             if not self._trusted(request):
-                return _json(ErrorBody("the admin API needs 'Authorization: Bearer GATEWAY_ADMIN_TOKEN' here", "forbidden"), 401)
+                return _json(
+                    ErrorBody("the admin API needs 'Authorization: Bearer GATEWAY_ADMIN_TOKEN' here", "forbidden"),
+                    401,
+                )
             try:
                 return await handler(request)
             except GatewayError as error:
@@ -172,7 +176,9 @@ class AdminApi:
     async def _change(self, request: web.Request) -> web.Response:
         record = self._record(request)
         change = msgspec.json.decode(await request.read(), type=Change)
-        changes = {name: getattr(change, name) for name in change.__struct_fields__ if getattr(change, name) is not None}
+        changes = {
+            name: getattr(change, name) for name in change.__struct_fields__ if getattr(change, name) is not None
+        }
         spec = record.spec
         raw: dict[str, Any] | Connection = changes.pop("connection", spec.connection)
         options = {name: getattr(spec, name) for name in ("weight", "metadata", "isolation", "era", "balancer")}
@@ -205,7 +211,12 @@ class AdminApi:
             replicas = [replica.id for replica in route.replicas]
             found.append(
                 ListedTool(
-                    listed, route.group, route.tool.name, replicas, plain.get("description"), plain.get("inputSchema") or {}
+                    listed,
+                    route.group,
+                    route.tool.name,
+                    replicas,
+                    plain.get("description"),
+                    plain.get("inputSchema") or {},
                 )
             )
         return _json(found)
@@ -249,7 +260,11 @@ class AdminApi:
         for replica in route.replicas:
             record = replica.record
             up = replica.available(now)
-            reason = None if up else record.error or ("refused a call just now" if replica.suspect_until > now else record.status.value)
+            reason = (
+                None
+                if up
+                else record.error or ("refused a call just now" if replica.suspect_until > now else record.status.value)
+            )
             workers = [owner for _, owner in record.owners]
             candidates.append(
                 Candidate(
@@ -285,7 +300,10 @@ def _why(strategy: str, likely: list[Candidate]) -> tuple[str | None, str]:
     names = ", ".join(one.id for one in likely)
     if strategy == "RandomChoice":
         return None, f"one of {names}, at random"
-    return None, f"one of {names}, whose turn it is ({strategy}); a client session may be bound to one of them"
+    return (
+        None,
+        f"one of {names}, whose turn it is ({strategy}); a client session may be bound to one of them",
+    )
 
 
 def is_loopback_host(host: str) -> bool:

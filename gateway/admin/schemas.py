@@ -119,7 +119,9 @@ def openapi(version: str) -> dict[str, Any]:
         operation["responses"]["204" if gives is None else "201" if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
-        parameters = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
+        parameters = (
+            [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
+        )
         if path.endswith("explain"):
             parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
         if parameters:

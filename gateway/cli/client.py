@@ -52,7 +52,7 @@ class GatewayClient:
             raise CommandFailed(
                 f"no gateway answers at {self.url}: start one with 'gateway up', or name it with --url or GATEWAY_URL"
             ) from error
-        except (asyncio.TimeoutError, json.JSONDecodeError) as error:
+        except (TimeoutError, json.JSONDecodeError) as error:
             raise CommandFailed(f"{self.url}{path} gave no usable answer") from error
 
     def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,11 @@ from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
 
 _URL = click.option(
-    "--url", envvar="GATEWAY_URL", default="http://127.0.0.1:4000", show_default=True, help="the running gateway"
+    "--url",
+    envvar="GATEWAY_URL",
+    default="http://127.0.0.1:4000",
+    show_default=True,
+    help="the running gateway",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs")
 
@@ -51,7 +55,16 @@ def _list_servers(url: str, as_json: bool) -> None:
     show.table(
         ["ID", "GROUP", "TRANSPORT", "STATUS", "SINCE", "ERAS", "WEIGHT", "ERROR"],
         [
-            [one["id"], one["name"], one["transport"], one["status"], show.ago(one["statusSince"]), "+".join(one["eras"]), one["weight"], one["error"]]
+            [
+                one["id"],
+                one["name"],
+                one["transport"],
+                one["status"],
+                show.ago(one["statusSince"]),
+                "+".join(one["eras"]),
+                one["weight"],
+                one["error"],
+            ]
             for one in found
         ],
     )
@@ -88,12 +101,28 @@ def servers_show(url: str, id: str, as_json: bool) -> None:
 @click.option("--name", help="group; replicas share it [the id]")
 @click.option("--url", "target_url", metavar="URL", help="URL of an http or sse upstream")
 @click.option("--transport", help="http, sse or stdio")
-@click.option("--header", "headers", multiple=True, metavar="'Name: value'", help="sent with every request; may be repeated")
+@click.option(
+    "--header",
+    "headers",
+    multiple=True,
+    metavar="'Name: value'",
+    help="sent with every request; may be repeated",
+)
 @click.option("--env", "variables", multiple=True, metavar="NAME=VALUE", help="environment of a stdio command")
 @click.option("--weight", type=int, default=1)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
-def servers_add(url: str, id: str, name: str | None, target_url: str | None, transport: str | None, headers: tuple[str, ...], variables: tuple[str, ...], weight: int, command: tuple[str, ...]) -> None:  # fmt: skip
+def servers_add(
+    url: str,
+    id: str,
+    name: str | None,
+    target_url: str | None,
+    transport: str | None,
+    headers: tuple[str, ...],
+    variables: tuple[str, ...],
+    weight: int,
+    command: tuple[str, ...],
+) -> None:
     """Register an upstream: --url URL, or -- COMMAND ARGS for stdio."""
     where = target_url
     if bool(where) == bool(command):
@@ -172,7 +201,15 @@ def tools(url: str, server: str | None, as_json: bool) -> None:
         return
     show.table(
         ["TOOL", "GROUP", "REPLICAS", "DESCRIPTION"],
-        [[one["name"], one["group"], ", ".join(one["replicas"]), (one["description"] or "").split("\n")[0][:80]] for one in found],
+        [
+            [
+                one["name"],
+                one["group"],
+                ", ".join(one["replicas"]),
+                (one["description"] or "").split("\n")[0][:80],
+            ]
+            for one in found
+        ],
     )
 
 
@@ -186,7 +223,7 @@ def call(tool: str, arguments: str, url: str, as_json: bool) -> None:
     try:
         parsed = json.loads(arguments)
     except json.JSONDecodeError as error:
-        raise ConfigError(f"ARGUMENTS are not JSON: {error}; example: '{{\"text\": \"hello\"}}'") from error
+        raise ConfigError(f'ARGUMENTS are not JSON: {error}; example: \'{{"text": "hello"}}\'') from error
     if not isinstance(parsed, dict):
         raise ConfigError("ARGUMENTS must be a JSON object")
     answer = GatewayClient(url).call("tools/call", {"name": tool, "arguments": parsed})
@@ -232,18 +269,47 @@ def status(url: str, watch: bool, as_json: bool) -> None:
             then = before.get(one["id"])
             per_s = f"{(calls - then[0]) / (now - then[1]):.1f}" if then else ""
             before[one["id"]] = (calls, now)
-            rows.append([one["id"], one["host"], one["pid"], show.ago(one["started_at"]), calls, per_s, one["in_flight"], one["streams"], one["retries"]])
+            rows.append(
+                [
+                    one["id"],
+                    one["host"],
+                    one["pid"],
+                    show.ago(one["started_at"]),
+                    calls,
+                    per_s,
+                    one["in_flight"],
+                    one["streams"],
+                    one["retries"],
+                ]
+            )
         show.table(["FRONT END", "HOST", "PID", "UP", "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES"], rows)
         show.table(
             ["WORKER", "HOST", "PID", "UP", "IN FLIGHT", "UPSTREAMS"],
             [
-                [one["id"], one["host"], one["pid"], show.ago(one["started_at"]), one["load"], sum(one["id"] in server["owners"] for server in state_now["servers"])]
+                [
+                    one["id"],
+                    one["host"],
+                    one["pid"],
+                    show.ago(one["started_at"]),
+                    one["load"],
+                    sum(one["id"] in server["owners"] for server in state_now["servers"]),
+                ]
                 for one in state_now["workers"]
             ],
         )
         show.table(
             ["UPSTREAM", "GROUP", "TRANSPORT", "STATUS", "SINCE", "ERROR"],
-            [[one["id"], one["name"], one["transport"], one["status"], show.ago(one["statusSince"]), one["error"]] for one in state_now["servers"]],
+            [
+                [
+                    one["id"],
+                    one["name"],
+                    one["transport"],
+                    one["status"],
+                    show.ago(one["statusSince"]),
+                    one["error"],
+                ]
+                for one in state_now["servers"]
+            ],
         )
 
     _watching(once, watch)
@@ -260,7 +326,16 @@ def health(url: str, as_json: bool) -> None:
     else:
         show.table(
             ["UPSTREAM", "HEALTHY", "LATENCY MS", "CHECKED", "ERROR"],
-            [[one["serverId"], "yes" if one["healthy"] else "no", one["latencyMs"], show.ago(one["checkedAt"]), one["error"]] for one in found],
+            [
+                [
+                    one["serverId"],
+                    "yes" if one["healthy"] else "no",
+                    one["latencyMs"],
+                    show.ago(one["checkedAt"]),
+                    one["error"],
+                ]
+                for one in found
+            ],
         )
     sys.exit(0 if all(one["healthy"] for one in found) else 1)
 
@@ -281,10 +356,17 @@ def explain(tool: str, url: str, as_json: bool) -> None:
     show.table(
         ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "WEIGHT", "WORKERS", "REASON"],
         [
-            [one["id"], one["status"], "yes" if one["available"] else "no", one["inFlight"], one["inFlightElsewhere"], one["weight"], ", ".join(one["workers"]), one["reason"]]
+            [
+                one["id"],
+                one["status"],
+                "yes" if one["available"] else "no",
+                one["inFlight"],
+                one["inFlightElsewhere"],
+                one["weight"],
+                ", ".join(one["workers"]),
+                one["reason"],
+            ]
             for one in found["candidates"]
         ],
     )
     click.echo(f"-> {found['choice'] or 'open'}: {found['because']}")
-
-

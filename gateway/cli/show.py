@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_COLOURS = {"connected": "green", "error": "red", "connecting": "yellow", "registered": "yellow", "stopped": "dim", "yes": "green", "no": "red"}
+_COLOURS = {
+    "connected": "green",
+    "error": "red",
+    "connecting": "yellow",
+    "registered": "yellow",
+    "stopped": "dim",
+    "yes": "green",
+    "no": "red",
+}
 
 
 def as_json(value: Any) -> None:

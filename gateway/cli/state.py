@@ -1,7 +1,7 @@
 """How commands on this machine find a running gateway's Redis: a private file per port, removed when it stops.
 
-``gateway servers add ID -- COMMAND`` runs a command on this machine. Whoever can read the file could run it anyway, so it
-goes to the registry directly and needs no token; over HTTP it would.
+``gateway servers add ID -- COMMAND`` runs a command on this machine. Whoever can read the file could run it
+anyway, so it goes to the registry directly and needs no token; over HTTP it would.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ def _settings(config: str | None, **flags: Any) -> tuple[Any, Any]:
     return loaded, build(loaded.settings if loaded else None, os.environ, flags)
 
 
-_CONFIG = click.option("--config", "-c", type=click.Path(dir_okay=False), help="configuration file (JSON, YAML or TOML)")
+_CONFIG = click.option(
+    "--config", "-c", type=click.Path(dir_okay=False), help="configuration file (JSON, YAML or TOML)"
+)
 _HOST = click.option("--host", help="address to listen on [127.0.0.1]")
 _PORT = click.option("--port", "-p", type=click.IntRange(0, 65535), help="port; 0 picks a free one [4000]")
 _FRONTENDS = click.option("--frontends", type=click.IntRange(1, 256), help="front-end processes [1]")
@@ -91,7 +93,11 @@ def _greet(gateway: Any) -> None:
     click.echo(f"HTTP+SSE       {gateway.url}/sse")
     click.echo(f"Admin API      {gateway.url}/admin/v1/servers   (status: gateway status --url {gateway.url})")
     click.echo(f"Metrics        {gateway.url}/metrics")
-    click.echo(f"Redis          redis-cli -s {gateway.redis_url.removeprefix('unix://')}" if gateway.redis_url.startswith("unix://") else "Redis          as configured")
+    click.echo(
+        f"Redis          redis-cli -s {gateway.redis_url.removeprefix('unix://')}"
+        if gateway.redis_url.startswith("unix://")
+        else "Redis          as configured"
+    )
     click.echo("")
     click.echo("Add it to a client:")
     click.echo(f'  {{"mcpServers": {{"gateway": {{"type": "http", "url": "{gateway.endpoint}"}}}}}}')
@@ -110,7 +116,9 @@ async def _narrate(gateway: Any) -> None:
             last[entry.id] = now
             if entry.status is ServerStatus.CONNECTED:
                 eras = "+".join(entry.eras)
-                click.echo(f"  {entry.id} ({entry.name}, {entry.transport}): connected, {len(entry.tools)} tools, {eras}")
+                click.echo(
+                    f"  {entry.id} ({entry.name}, {entry.transport}): connected, {len(entry.tools)} tools, {eras}"
+                )
             elif entry.status is ServerStatus.ERROR:
                 click.echo(f"  {entry.id} ({entry.name}, {entry.transport}): error: {entry.error}")
         for gone in set(last) - {entry.id for entry in gateway.list()}:
@@ -180,6 +188,7 @@ def check(file: str) -> None:
     """Validate a configuration FILE without starting anything; every problem with its path."""
     config = load(file)
     settings = build(config.settings, os.environ)
-    click.echo(f"{file} is fine: {len(config.upstreams)} upstreams in {len({u.name for u in config.upstreams})} groups, port {settings.service.port}")
+    groups = len({spec.name for spec in config.upstreams})
+    click.echo(f"{file} is fine: {len(config.upstreams)} upstreams in {groups} groups, port {settings.service.port}")
     for spec in config.upstreams:
         click.echo(f"  {spec.id} ({spec.name}, {spec.transport})")

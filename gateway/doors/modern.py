@@ -1,7 +1,7 @@
 """The modern door: 2026-07-28 over Streamable HTTP. Stateless; every request stands for itself.
 
-Checks in the order of the specification (streamable-http, "Server Validation"): ``_meta`` -32602, headers -32020, version
--32022, then the method. Closing the response stream cancels the call.
+Checks in the order of the specification (streamable-http, "Server Validation"): ``_meta`` -32602, headers -32020,
+version -32022, then the method. Closing the response stream cancels the call.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared.errors import CallError, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import LISTEN, NAMED_BY
+from shared.mcp.methods import CAPABILITIES_META, LISTEN, NAMED_BY, VERSION_META
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 
 _RAW_VERSION = b'"' + LATEST_MODERN.encode() + b'"'
@@ -71,7 +71,7 @@ class ModernDoor:
         if meta is None or not meta.version or not meta.capabilities:
             raise Refused(
                 "invalid_params",
-                "params._meta needs io.modelcontextprotocol/protocolVersion and io.modelcontextprotocol/clientCapabilities",
+                f"params._meta needs {VERSION_META} and {CAPABILITIES_META}",
             )
         headers = request.headers
         version = headers.get("MCP-Protocol-Version")
@@ -79,14 +79,19 @@ class ModernDoor:
         if raw_version != _RAW_VERSION or version != LATEST_MODERN:
             named = jsonrpc.text(meta.version, "_meta.io.modelcontextprotocol/protocolVersion")
             if version != named:
-                raise Refused("header_mismatch", f"MCP-Protocol-Version header {version!r} differs from _meta {named!r}")
+                raise Refused(
+                    "header_mismatch", f"MCP-Protocol-Version header {version!r} differs from _meta {named!r}"
+                )
         if headers.get("Mcp-Method") != message.method:
             raise Refused("header_mismatch", f"Mcp-Method header {headers.get('Mcp-Method')!r} differs from the body")
         member = NAMED_BY.get(message.method)
         if member is not None:
             raw = params.name if member == "name" else params.uri
             if raw and mcp_headers.decode_value(headers.get("Mcp-Name")) != jsonrpc.text(raw, member):
-                raise Refused("header_mismatch", f"Mcp-Name header {headers.get('Mcp-Name')!r} differs from params.{member}")
+                raise Refused(
+                    "header_mismatch",
+                    f"Mcp-Name header {headers.get('Mcp-Name')!r} differs from params.{member}",
+                )
         for name in _ROUTING_HEADERS:
             if len(headers.getall(name, ())) > 1:
                 raise Refused("header_mismatch", f"{name} header appears more than once")

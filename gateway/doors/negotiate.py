@@ -68,5 +68,3 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
 
 def _too_large(limit: int) -> Refused:
     return Refused("too_large", f"the body is larger than {limit} bytes (maxBodyBytes)")
-
-

@@ -1,7 +1,7 @@
 """What a request means, whichever door it came through.
 
-A door hands in one decoded message and who sent it, and gets back either a whole JSON-RPC response (``Ready``) or a call
-whose first event is not its answer (``Started``), which it shows as an event stream.
+A door hands in one decoded message and who sent it, and gets back either a whole JSON-RPC response (``Ready``) or a
+call whose first event is not its answer (``Started``), which it shows as an event stream.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ _error_code = msgspec.json.Decoder(_ErrorCode)
 class Requests:
     """See the module."""
 
-    def __init__(self, watcher: Watcher, dispatcher: Dispatcher, stats: Stats, settings: Settings, version: str) -> None:
+    def __init__(
+        self, watcher: Watcher, dispatcher: Dispatcher, stats: Stats, settings: Settings, version: str
+    ) -> None:
         self._watcher = watcher
         self._dispatcher = dispatcher
         self._stats = stats
@@ -91,9 +93,7 @@ class Requests:
 
     def initialize(self, version: str, scope: str | None) -> bytes:
         """The ``InitializeResult``."""
-        return orjson.dumps(
-            {"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": self._server_info}
-        )
+        return orjson.dumps({"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": self._server_info})
 
     # ---- requests
 
@@ -107,7 +107,9 @@ class Requests:
             return await self._call_tool(message, params, caller, headers)
         id = bytes(message.id)
         if method == TOOLS_LIST:
-            cursor = jsonrpc.text(params.cursor, "cursor") if params.cursor and bytes(params.cursor) != b"null" else None
+            cursor = (
+                jsonrpc.text(params.cursor, "cursor") if params.cursor and bytes(params.cursor) != b"null" else None
+            )
             return Ready(jsonrpc.response(id, self._watcher.catalog.tools_page(caller.scope, caller.era, cursor)))
         if method == "ping" and caller.era == Era.LEGACY:
             return Ready(jsonrpc.response(id, b"{}"))
@@ -126,7 +128,8 @@ class Requests:
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
         id = bytes(message.id)
         return await self._run(
-            id, Outgoing(TOOLS_CALL, body, caller.era, route, id, own, caller.session, caller.principal, token, extra)
+            id,
+            Outgoing(TOOLS_CALL, body, caller.era, route, id, own, caller.session, caller.principal, token, extra),
         )
 
     def _parameter_headers(self, route: Route, params: Raw, caller: Caller, headers: Any) -> dict[str, str]:
@@ -168,7 +171,9 @@ class Requests:
         self.release(id, in_flight, True)
         self._stats.failures[event.code] = self._stats.failures.get(event.code, 0) + 1
         error = OutcomeUnknown(
-            event.code, f"upstream {in_flight.replica.id!r}: {event.message}", {**event.data, "upstream": in_flight.replica.id}
+            event.code,
+            f"upstream {in_flight.replica.id!r}: {event.message}",
+            {**event.data, "upstream": in_flight.replica.id},
         )
         return Ready(error_body(error, id), error.wire.rpc)
 

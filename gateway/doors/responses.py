@@ -171,7 +171,11 @@ class EventStream:
 
 
 async def large_answer(
-    request: web.BaseRequest, prefix: bytes, stream: BodyStream, suffix: bytes, extra: Mapping[str, str] | None
+    request: web.BaseRequest,
+    prefix: bytes,
+    stream: BodyStream,
+    suffix: bytes,
+    extra: Mapping[str, str] | None,
 ) -> web.StreamResponse:
     """A JSON answer whose body comes in chunks, at the pace at which the client reads."""
     response = web.StreamResponse(headers={"Content-Type": "application/json", **(extra or {})})

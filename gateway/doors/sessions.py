@@ -1,7 +1,7 @@
 """Client sessions of the handshake era: sealed ids that any front end can serve, ended everywhere at once.
 
-A session id describes itself (``shared.secrets``), so a front end that has never seen it needs one cached Redis read for
-the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end knows.
+A session id describes itself (``shared.secrets``), so a front end that has never seen it needs one cached Redis read
+for the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end knows.
 """
 
 from __future__ import annotations
@@ -59,7 +59,12 @@ class SessionTable:
     """See the module."""
 
     def __init__(
-        self, store: RegistryStore, frontends: Members, frontend: str, key: FleetKey, settings: SessionSettings
+        self,
+        store: RegistryStore,
+        frontends: Members,
+        frontend: str,
+        key: FleetKey,
+        settings: SessionSettings,
     ) -> None:
         self._store = store
         self._frontends = frontends
@@ -75,7 +80,13 @@ class SessionTable:
     # ---- opening and finding
 
     async def open(
-        self, version: str, principal: str, scope: str, capabilities: bytes, client_info: bytes, holder: str = ""
+        self,
+        version: str,
+        principal: str,
+        scope: str,
+        capabilities: bytes,
+        client_info: bytes,
+        holder: str = "",
     ) -> ClientSession:
         """Mint a session and make it known. Without Redis it works all the same, by its seal."""
         claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), scope, os.urandom(8))

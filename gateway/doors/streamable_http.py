@@ -1,8 +1,9 @@
 """The legacy door: 2025-03-26 to 2025-11-25 over Streamable HTTP (and 2024-11-05 clients that post here).
 
-``initialize`` mints a session; any front end serves it; an unknown or ended session is 404, never 400. A request without
-a session is served statelessly where that can work. JSON-RPC errors are HTTP 200: a 404 would drop the client's session.
-A connection that drops does not cancel: only ``notifications/cancelled``, DELETE, expiry or the timeout do.
+``initialize`` mints a session; any front end serves it; an unknown or ended session is 404, never 400. A request
+without
+a session is served statelessly where that can work. JSON-RPC errors are HTTP 200: a 404 would drop the client's
+session. A connection that drops does not cancel: only ``notifications/cancelled``, DELETE, expiry or the timeout do.
 """
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ class LegacyDoor:
         """A JSON-RPC batch: answered with an array of the responses."""
         try:
             session = await self._session(request, scope)
-            version = session.version if session else request.headers.get("MCP-Protocol-Version", DEFAULT_WITHOUT_HEADER)
+            version = (
+                session.version if session else request.headers.get("MCP-Protocol-Version", DEFAULT_WITHOUT_HEADER)
+            )
             if version not in ("2024-11-05", "2025-03-26"):
                 raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
             if any(message.method == INITIALIZE for message in messages):
@@ -200,7 +203,10 @@ class LegacyDoor:
         if refused is not None:
             return refused
         if "text/event-stream" not in request.headers.get("Accept", ""):
-            return problem(Refused("invalid_request", "GET opens an event stream: send Accept: text/event-stream"), status=406)
+            return problem(
+                Refused("invalid_request", "GET opens an event stream: send Accept: text/event-stream"),
+                status=406,
+            )
         if request.headers.get("MCP-Protocol-Version", DEFAULT_WITHOUT_HEADER) not in LEGACY_VERSIONS:
             return _not_allowed("this protocol version has no GET stream; use subscriptions/listen")
         try:

@@ -195,5 +195,3 @@ class Abandoned(asyncio.CancelledError):
     def __init__(self, in_flight: InFlight) -> None:
         super().__init__()
         self.in_flight = in_flight
-
-

@@ -19,6 +19,8 @@ from shared.settings import Settings
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
+_RETRY_MIN_S = 0.1
+_RETRY_MAX_S = 10.0
 
 
 class WorkerPool:
@@ -31,6 +33,7 @@ class WorkerPool:
         self._settings = settings
         self.clients: dict[str, WorkerClient] = {}
         self._connecting: set[str] = set()
+        self._not_before: dict[str, tuple[float, float]] = {}  # worker → (loop time, wait) after a failed attempt
         self._turn = 0
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
@@ -58,8 +61,12 @@ class WorkerPool:
         """Keep a link to every live worker."""
         while True:
             try:
-                for worker, facts in (await self._members.alive()).items():
-                    if worker not in self.clients and worker not in self._connecting:
+                alive = await self._members.alive()
+                self._not_before = {id: entry for id, entry in self._not_before.items() if id in alive}
+                now = asyncio.get_running_loop().time()
+                for worker, facts in alive.items():
+                    waiting = now < self._not_before.get(worker, (0.0, 0.0))[0]
+                    if worker not in self.clients and worker not in self._connecting and not waiting:
                         self._connecting.add(worker)
                         spawn(self._connect(worker, facts), f"link {worker}")
             except RegistryUnavailable:
@@ -68,7 +75,7 @@ class WorkerPool:
             try:
                 async with asyncio.timeout(2.0):
                     await self._wake.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
 
     async def _connect(self, worker: str, facts: dict[str, str]) -> None:
@@ -85,15 +92,25 @@ class WorkerPool:
                     await loop.create_connection(lambda: Link(client, limit), host.strip("[]"), int(port))
                 else:
                     _log.warning(
-                        "worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there", worker, facts.get("host")
+                        "worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there",
+                        worker,
+                        facts.get("host"),
                     )
                     return
                 await client.wait_ready()
             self.clients[worker] = client
+            self._not_before.pop(worker, None)
             spawn(client.keep_checking(), f"ping {worker}")
             self.on_change()
-        except (OSError, asyncio.TimeoutError) as error:
-            _log.debug("no link to worker %s: %s", worker, error)
+        except (TimeoutError, OSError) as error:
+            client.close()
+            wait_s = min(max(self._not_before.get(worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
+            self._not_before[worker] = (loop.time() + wait_s, wait_s)
+            if wait_s > 1.0:
+                _log.warning(
+                    "no link to worker %s: %s; trying again in %.1f s", worker, error or type(error).__name__, wait_s
+                )
+            loop.call_later(wait_s, self._wake.set)
         finally:
             self._connecting.discard(worker)
 

@@ -101,7 +101,7 @@ class Watcher:
         try:
             async with asyncio.timeout(timeout_s):
                 await waiter
-        except asyncio.TimeoutError:
+        except TimeoutError:
             pass
 
     async def expire_grace(self) -> None:

@@ -116,7 +116,12 @@ class WorkerClient:
     """See the module. ``on_closed(self)`` is called once when the link is gone."""
 
     def __init__(
-        self, worker: str, frontend: str, key: FleetKey, ping_s: float, on_closed: Callable[[WorkerClient], None]
+        self,
+        worker: str,
+        frontend: str,
+        key: FleetKey,
+        ping_s: float,
+        on_closed: Callable[[WorkerClient], None],
     ) -> None:
         self.worker = worker
         self.loop = asyncio.get_running_loop()
@@ -198,6 +203,7 @@ class WorkerClient:
         elif kind is rpc.Challenge:
             assert isinstance(head, rpc.Challenge)
             link.send(rpc.Hello(self._frontend, self._key.proof(head.nonce)))
+        elif kind is rpc.Welcome:
             self.ready = True
             if not self._ready_waiter.done():
                 self._ready_waiter.set_result(None)
@@ -220,12 +226,17 @@ class WorkerClient:
     def on_closed(self, link: Link, error: Exception | None) -> None:
         self.ready = False
         if not self._ready_waiter.done():
-            self._ready_waiter.set_exception(ConnectionError("the worker closed the link"))
+            self._ready_waiter.set_exception(ConnectionError("the worker refused or closed the link"))
             self._ready_waiter.exception()
         calls, self.calls = self.calls, {}
         for in_flight in calls.values():
             in_flight.finish(
-                Failure("outcome_unknown", "the worker that carried the call is gone; the call may have run", True, {})
+                Failure(
+                    "outcome_unknown",
+                    "the worker that carried the call is gone; the call may have run",
+                    True,
+                    {},
+                )
             )
         self._on_closed(self)
 

@@ -136,7 +136,9 @@ class Catalog:
             del self._balancers[name]
         self.groups = groups
         named = assign(
-            ((group.name, group.routes) for group in groups.values()), self._settings.naming, self._settings.separator
+            ((group.name, group.routes) for group in groups.values()),
+            self._settings.naming,
+            self._settings.separator,
         )
         self.routes = {listed: groups[group].routes[own] for listed, (group, own) in named.items()}
         self._collect(wall_s)
@@ -258,6 +260,3 @@ def _read_cursor(cursor: str) -> tuple[int, int]:
 def rename_in_params(params: bytes, name: str) -> bytes:
     """``params`` with ``name`` replaced by the upstream's own."""
     return renamed(params, name) if params else params
-
-
-

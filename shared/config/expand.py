@@ -28,7 +28,9 @@ def _expand_text(text: str, environment: Mapping[str, str], path: str, problems:
         name, default = match.group(1), match.group(2)
         name = name.removeprefix("env:")
         if name.startswith("input:"):
-            problems.append((path, f"${{{name}}} asks an editor's user; a gateway has none: use an environment variable"))
+            problems.append(
+                (path, f"${{{name}}} asks an editor's user; a gateway has none: use an environment variable")
+            )
             return ""
         found = environment.get(name)
         if found:

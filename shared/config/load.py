@@ -60,7 +60,7 @@ def load(path: str | Path, environment: Mapping[str, str] | None = None) -> Conf
         raise ConfigError(f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file} is not UTF-8 text: {error}") from error
-    return parse(_decode(text, file), os.environ if environment is None else environment, file.resolve().parent)
+    return parse(_decode(text, file), os.environ if environment is None else environment, file.absolute().parent)
 
 
 def _decode(text: str, file: Path) -> Any:
@@ -159,9 +159,12 @@ def _entry(
     connection = dict(entry.get("connection") or {})
     connection.update({name: entry[name] for name in CONNECTION_KEYS if name in entry})
     if "command" in connection:
-        connection["cwd"] = str((base / connection.get("cwd", ".")).resolve())
+        connection["cwd"] = os.path.normpath(base / connection.get("cwd", "."))
         if "envFile" in entry:
-            connection["env"] = {**_env_file(base / str(entry["envFile"]), path, problems), **connection.get("env", {})}
+            connection["env"] = {
+                **_env_file(base / str(entry["envFile"]), path, problems),
+                **connection.get("env", {}),
+            }
         for name, value in dict(connection.get("env") or {}).items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 connection["env"][name] = str(value)

@@ -90,9 +90,7 @@ class Reader:
         if not self._data and self._id is None and self._retry is None:
             self._name = b""
             return None
-        event = Event(
-            self._name.decode("utf-8", "replace") or "message", b"\n".join(self._data), self._id, self._retry
-        )
+        event = Event(self._name.decode("utf-8", "replace") or "message", b"\n".join(self._data), self._id, self._retry)
         self._name, self._data, self._size, self._id, self._retry = b"", [], 0, None, None
         return event
 

@@ -67,7 +67,7 @@ class ChangeFollower:
                 wait_s = 0.05
                 while True:
                     await self._read()
-            except (RegistryUnavailable, RedisError, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, RegistryUnavailable, RedisError, OSError) as error:
                 if self.available:
                     _log.warning("Redis does not answer (%s); serving from memory", error)
                     self.available = False

@@ -6,7 +6,6 @@ URLs: ``redis://``, ``rediss://``, ``unix:///path``, and
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -25,7 +24,8 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 
 
 def connect(url: str, timeout_s: float) -> Any:
-    """A ``redis.asyncio.Redis`` for ``url``; it connects when first used. Raises ``ConfigError`` for a URL we cannot use.
+    """A ``redis.asyncio.Redis`` for ``url``; it connects when first used. Raises ``ConfigError`` for a URL we
+    cannot use.
 
     Typed as ``Any``: redis-py types every reply as ``str | bytes | None``; ours are always bytes.
     """
@@ -37,7 +37,9 @@ def connect(url: str, timeout_s: float) -> Any:
     }
     scheme = urlsplit(url).scheme
     if scheme not in SCHEMES:
-        raise ConfigError(f"redis URL {mask_url(url)!r} must start with redis://, rediss://, unix:// or redis+sentinel://")
+        raise ConfigError(
+            f"redis URL {mask_url(url)!r} must start with redis://, rediss://, unix:// or redis+sentinel://"
+        )
     try:
         if scheme == "redis+sentinel":
             return _sentinel(url, options)
@@ -62,5 +64,7 @@ async def translated() -> AsyncIterator[None]:
     """Turn redis-py's and the network's errors into ``RegistryUnavailable``."""
     try:
         yield
-    except (RedisError, OSError, asyncio.TimeoutError) as error:
-        raise RegistryUnavailable(f"Redis does not answer ({error or type(error).__name__}); nothing was changed") from error
+    except (TimeoutError, RedisError, OSError) as error:
+        raise RegistryUnavailable(
+            f"Redis does not answer ({error or type(error).__name__}); nothing was changed"
+        ) from error

@@ -60,9 +60,7 @@ class UpstreamRecord(Struct, frozen=True):
         tools: list[ToolEntry] = []
         if with_tools:
             for tool in orjson.loads(self.catalog.tools):
-                tools.append(
-                    ToolEntry(tool["name"], spec.id, tool.get("description"), tool.get("inputSchema") or {})
-                )
+                tools.append(ToolEntry(tool["name"], spec.id, tool.get("description"), tool.get("inputSchema") or {}))
         return ServerEntry(
             id=spec.id,
             name=spec.name,
@@ -118,7 +116,9 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         source=text.get("source", "api"),
     )
     owners = tuple(
-        (int(field.removeprefix("owner:")), worker) for field, worker in sorted(text.items()) if field.startswith("owner:")
+        (int(field.removeprefix("owner:")), worker)
+        for field, worker in sorted(text.items())
+        if field.startswith("owner:")
     )
     return UpstreamRecord(
         spec=spec,

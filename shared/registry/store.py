@@ -30,7 +30,16 @@ class RegistryStore:
         self.url = settings.redis_url
         self._scripts = {
             name: self.redis.register_script(getattr(scripts, name))
-            for name in ("REGISTER", "UNREGISTER", "CLAIM", "RELEASE", "REPORT", "CATALOG", "ANNOUNCE", "END_SESSION")
+            for name in (
+                "REGISTER",
+                "UNREGISTER",
+                "CLAIM",
+                "RELEASE",
+                "REPORT",
+                "CATALOG",
+                "ANNOUNCE",
+                "END_SESSION",
+            )
         }
 
     async def close(self) -> None:
@@ -58,7 +67,9 @@ class RegistryStore:
 
     # ---- what users do
 
-    async def register(self, spec: UpstreamSpec, mode: str = "create", owner: str = "", slots: Sequence[int] = ()) -> None:
+    async def register(
+        self, spec: UpstreamSpec, mode: str = "create", owner: str = "", slots: Sequence[int] = ()
+    ) -> None:
         """Write a spec. ``create`` raises ``EntryExists``; ``replace`` overwrites; ``restore`` only fills a gap.
 
         An incumbent restores its ``slots`` in the same write: nobody may see the upstream without its owner.
@@ -87,9 +98,7 @@ class RegistryStore:
         """Give a slot up, to ``heir`` if one is named."""
         return bool(await self.run_script("RELEASE", id, slot, worker, heir))
 
-    async def report_status(
-        self, id: str, worker: str, status: ServerStatus, error: str | None, **facts: str
-    ) -> bool:
+    async def report_status(self, id: str, worker: str, status: ServerStatus, error: str | None, **facts: str) -> bool:
         """The owner of slot 0 says how the upstream is."""
         fields = ["error", error or ""]
         for name, value in facts.items():

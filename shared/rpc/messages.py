@@ -121,6 +121,10 @@ class Pong(Struct, array_like=True, tag=13, gc=False):
     number: int
 
 
+class Welcome(Struct, array_like=True, tag=15, gc=False):
+    """The proof was right; calls may come."""
+
+
 class GoAway(Struct, array_like=True, tag=14, gc=False):
     """The worker drains: calls numbered above ``last_call`` were not taken."""
 
@@ -142,6 +146,7 @@ Head = (
     | Ping
     | Pong
     | GoAway
+    | Welcome
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -24,7 +24,13 @@ async def upstreams() -> AsyncIterator[RawUpstreams]:
 async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     async with Fleet(redis_url, frontends=1, workers=1) as fleet:
         annotated = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
-        upstreams.add("up", [{"name": "who", "inputSchema": {"type": "object"}}, {"name": "regional", "inputSchema": annotated}])
+        upstreams.add(
+            "up",
+            [
+                {"name": "who", "inputSchema": {"type": "object"}},
+                {"name": "regional", "inputSchema": annotated},
+            ],
+        )
         await fleet.register("up", upstreams.connection("up"))
         yield fleet
 
@@ -98,11 +104,17 @@ def _modern(params: dict[str, Any], method: str = "tools/call") -> dict[str, Any
         (MODERN_META, {"Mcp-Method": "tools/list"}, -32020),
         (MODERN_META, {"Mcp-Name": "other"}, -32020),
         (MODERN_META, {"Mcp-Name": "=?base64?!!!?="}, -32020),
-        ({**MODERN_META, "io.modelcontextprotocol/protocolVersion": "2099-01-01"}, {"MCP-Protocol-Version": "2099-01-01"}, -32022),
+        (
+            {**MODERN_META, "io.modelcontextprotocol/protocolVersion": "2099-01-01"},
+            {"MCP-Protocol-Version": "2099-01-01"},
+            -32022,
+        ),
         ({**MODERN_META, "io.modelcontextprotocol/clientCapabilities": 5}, {}, -32602),
     ],
 )
-async def test_modern_requests_are_validated(client: RawClient, meta: dict[str, Any], headers: dict[str, str], code: int) -> None:
+async def test_modern_requests_are_validated(
+    client: RawClient, meta: dict[str, Any], headers: dict[str, str], code: int
+) -> None:
     base = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "who"}
     answer = await client.post(_modern({"name": "who", "_meta": meta}), {**base, **headers})
     assert (answer.status, answer.error["code"]) == (400, code)
@@ -111,7 +123,11 @@ async def test_modern_requests_are_validated(client: RawClient, meta: dict[str, 
 
 
 async def test_a_base64_name_header_is_understood(client: RawClient) -> None:
-    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "=?base64?d2hv?="}
+    headers = {
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "tools/call",
+        "Mcp-Name": "=?base64?d2hv?=",
+    }
     assert (await client.post(_modern({"name": "who", "_meta": MODERN_META}), headers)).content == "up"
 
 
@@ -136,11 +152,15 @@ async def test_annotated_parameters_are_checked_and_passed_on(client: RawClient,
 
 
 @pytest.mark.parametrize(("name", "value"), [("Host", "evil.example"), ("Origin", "http://evil.example")])
-async def test_foreign_host_and_origin_are_refused_everywhere(client: RawClient, fleet: Fleet, name: str, value: str) -> None:
+async def test_foreign_host_and_origin_are_refused_everywhere(
+    client: RawClient, fleet: Fleet, name: str, value: str
+) -> None:
     answer = await client.call("who", headers={name: value})
     assert answer.status == 403 and value in answer.error["message"]
     for path in ("/mcp", "/sse", "/admin/v1/servers"):
-        async with client.session.get(fleet.url + path, headers={name: value, "Accept": "text/event-stream"}) as response:
+        async with client.session.get(
+            fleet.url + path, headers={name: value, "Accept": "text/event-stream"}
+        ) as response:
             assert response.status == 403, path
 
 
@@ -157,7 +177,11 @@ async def test_a_loopback_origin_gets_cors(client: RawClient, fleet: Fleet) -> N
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ({"id": "up", "connection": {"type": "http", "url": "http://127.0.0.1:1/mcp"}}, 409, "registered already"),
+        (
+            {"id": "up", "connection": {"type": "http", "url": "http://127.0.0.1:1/mcp"}},
+            409,
+            "registered already",
+        ),
         ({"id": "x", "connection": {"type": "carrier-pigeon"}}, 400, "unknown transport"),
         ({"id": "x", "connection": {"url": "ftp://x"}}, 400, "http://"),
         ({"id": "x"}, 400, "connection"),
@@ -165,15 +189,23 @@ async def test_a_loopback_origin_gets_cors(client: RawClient, fleet: Fleet) -> N
         ({"id": "x", "connection": {"command": "sh", "args": ["-c", "true"]}}, 403, "runs a command"),
     ],
 )
-async def test_a_bad_registration_is_refused(client: RawClient, fleet: Fleet, body: dict[str, Any], status: int, words: str) -> None:
+async def test_a_bad_registration_is_refused(
+    client: RawClient, fleet: Fleet, body: dict[str, Any], status: int, words: str
+) -> None:
     async with client.session.post(f"{fleet.url}/admin/v1/servers", data=json.dumps(body)) as response:
         assert response.status == status
         assert words in (await response.json())["error"]
 
 
 async def test_secrets_do_not_come_back(client: RawClient, fleet: Fleet) -> None:
-    connection = {"type": "http", "url": "http://user:pass5@127.0.0.1:9/mcp", "headers": {"Authorization": "Bearer hunter2"}}
-    async with client.session.post(f"{fleet.url}/admin/v1/servers", json={"id": "hush", "connection": connection}) as response:
+    connection = {
+        "type": "http",
+        "url": "http://user:pass5@127.0.0.1:9/mcp",
+        "headers": {"Authorization": "Bearer hunter2"},
+    }
+    async with client.session.post(
+        f"{fleet.url}/admin/v1/servers", json={"id": "hush", "connection": connection}
+    ) as response:
         text = await response.text()
     async with client.session.get(f"{fleet.url}/admin/v1/servers/hush") as response:
         text += await response.text()

@@ -58,7 +58,9 @@ async def test_the_slow_replica_gets_less_under_least_connections_over_two_front
 
         async def caller(url: str) -> None:
             for _ in range(15):
-                answer = await client.call("lc_who", headers=None) if url == fleet.urls[0] else await other.call("lc_who")
+                answer = (
+                    await client.call("lc_who", headers=None) if url == fleet.urls[0] else await other.call("lc_who")
+                )
                 assert "result" in answer.body
 
         async with RawClient(fleet.urls[1]) as other:

@@ -16,7 +16,15 @@ from tests.servers.raw import RawUpstreams
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, frontends=2, workers=2, catalog_grace_s=1.0, page_size=400, reconnect_min_s=0.2, reconnect_max_s=1.0) as fleet:
+    async with Fleet(
+        redis_url,
+        frontends=2,
+        workers=2,
+        catalog_grace_s=1.0,
+        page_size=400,
+        reconnect_min_s=0.2,
+        reconnect_max_s=1.0,
+    ) as fleet:
         yield fleet
 
 
@@ -123,15 +131,25 @@ async def test_a_list_change_reaches_clients_of_every_kind(fleet: Fleet) -> None
         async def hear(message: object) -> None:
             heard.append(type(message).__name__ + str(getattr(message, "method", "")))
 
-        async with Client(fleet.urls[0], mode="legacy", message_handler=hear) as legacy, RawClient(fleet.urls[1]) as modern:
+        async with (
+            Client(fleet.urls[0], mode="legacy", message_handler=hear) as legacy,
+            RawClient(fleet.urls[1]) as modern,
+        ):
             listen = asyncio.ensure_future(_listen_once(modern))
             await asyncio.sleep(0)
             await legacy.call_tool("grow", {"tool": "sprout"})
-            await eventually(lambda: any("list_changed" in text or "ListChanged" in text for text in heard), 10.0, f"legacy GET stream, heard {heard}")
+            await eventually(
+                lambda: any("list_changed" in text or "ListChanged" in text for text in heard),
+                10.0,
+                f"legacy GET stream, heard {heard}",
+            )
             names = [tool.name for tool in (await legacy.list_tools()).tools]
             assert "sprout" in names
             await legacy.call_tool("grow", {"tool": "second"})
-            assert await asyncio.wait_for(listen, 10.0) == ["notifications/subscriptions/acknowledged", "notifications/tools/list_changed"]
+            assert await asyncio.wait_for(listen, 10.0) == [
+                "notifications/subscriptions/acknowledged",
+                "notifications/tools/list_changed",
+            ]
         await fleet.store.unregister("grower")
 
 
@@ -142,7 +160,11 @@ async def _listen_once(client: RawClient) -> list[str]:
 
     params = {"_meta": MODERN_META, "notifications": {"toolsListChanged": True}}
     message = {"jsonrpc": "2.0", "id": "sub", "method": "subscriptions/listen", "params": params}
-    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen", "Accept": "application/json, text/event-stream"}
+    headers = {
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "subscriptions/listen",
+        "Accept": "application/json, text/event-stream",
+    }
     methods = []
     async with client.session.post(client.url, json=message, headers=headers) as response:
         async for line in response.content:

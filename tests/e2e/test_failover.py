@@ -52,7 +52,13 @@ async def pair(fleet: Fleet, upstreams: RawUpstreams, group: str) -> None:
 
 @pytest.mark.parametrize(
     ("behaviour", "code"),
-    [("hang", "timeout"), ("close", "outcome_unknown"), ("half", "outcome_unknown"), ("html", "upstream_protocol"), ("500", "upstream_unavailable")],
+    [
+        ("hang", "timeout"),
+        ("close", "outcome_unknown"),
+        ("half", "outcome_unknown"),
+        ("html", "upstream_protocol"),
+        ("500", "upstream_unavailable"),
+    ],
 )
 async def test_what_may_have_run_is_not_repeated_and_the_error_says_so(
     fleet: Fleet, client: RawClient, behaviour: str, code: str
@@ -150,7 +156,9 @@ async def test_killing_a_replica_under_load_fails_only_what_was_with_it(fleet: F
         assert places == {"k1", "k2"}
 
 
-async def test_no_healthy_replica_is_an_error_at_once_with_the_last_health_error(fleet: Fleet, client: RawClient) -> None:
+async def test_no_healthy_replica_is_an_error_at_once_with_the_last_health_error(
+    fleet: Fleet, client: RawClient
+) -> None:
     async with RawUpstreams() as upstreams:
         upstreams.add("alone", [{"name": "alone_who", "inputSchema": {"type": "object"}}])
         await fleet.register("alone", upstreams.connection("alone"))
@@ -238,7 +246,9 @@ async def test_several_hundred_concurrent_calls_share_one_upstream(
 async def test_a_crashed_stdio_child_comes_back(fleet: Fleet, client: RawClient) -> None:
     await fleet.register("crashy", stdio_connection("crashy"))
     error = (await client.call("crashy__crash")).error
-    assert error["data"]["code"] == "outcome_unknown" and "exited with code 3" in error["message"] or "closed its output" in error["message"]
+    assert (
+        error["data"]["code"] == "outcome_unknown" and "exited with code 3" in error["message"]
+    ) or "closed its output" in error["message"]
     await eventually(lambda: _echoes(client), 15.0, "the child is back")
     await fleet.store.unregister("crashy")
 

@@ -37,7 +37,11 @@ async def test_a_killed_worker_costs_only_its_own_calls_and_its_stdio_child_move
             lost = [body["error"]["data"]["code"] for body in bodies if "error" in body]
             assert lost in ([], ["outcome_unknown"]), "at most the call that was with it when it died"
             await eventually(lambda: not alive(child), 5.0, "nothing is left of the child")
-            await eventually(lambda: answers(client, "who"), 10.0 - (time.monotonic() - started), "stdio runs elsewhere within 10 s")
+            await eventually(
+                lambda: answers(client, "who"),
+                10.0 - (time.monotonic() - started),
+                "stdio runs elsewhere within 10 s",
+            )
             assert await who(client, "who") != child
 
 
@@ -119,6 +123,7 @@ async def test_a_joining_worker_takes_its_share(redis_url: str) -> None:
             return len({record.owner(0) for record in records.values()}) == 2
 
         async with RawClient(fleet.urls[0]) as client:
+
             async def served() -> bool:
                 bodies = [(await client.call(f"who{number}")).body for number in range(8)]
                 assert all("result" in body for body in bodies), bodies

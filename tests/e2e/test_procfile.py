@@ -183,7 +183,8 @@ def test_gateway_and_worker_wait_for_a_late_redis(start: Callable[..., Honcho]) 
         wait_until(lambda: ready(honcho), 60.0, lambda: f"ready\n{honcho.output}")
         honcho.process.send_signal(signal.SIGTERM)
         wait_until(lambda: not honcho.running(), 30.0, lambda: f"honcho ended\n{honcho.output}")
-        wait_until(lambda: set(honcho.processes()) <= {redis.pid}, 10.0, lambda: f"left: {honcho.processes()}")
+        ours = {redis.pid}
+        wait_until(lambda: set(honcho.processes()) <= ours, 10.0, lambda: f"left: {honcho.processes()}")
     finally:
         redis.terminate()
         redis.wait()

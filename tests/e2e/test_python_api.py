@@ -19,10 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 async def test_register_start_list_call_unregister_stop() -> None:
     async with SdkServer("sse", "a") as one, SdkServer("http", "b") as two:
         gateway = Gateway(
-            name="my-gateway", port=0, health_check_interval=15.0, balancer="round-robin", request_timeout=30.0
+            name="my-gateway",
+            port=0,
+            health_check_interval=15.0,
+            balancer="round-robin",
+            request_timeout=30.0,
         )
         gateway.register(
-            id="search-1", name="search", transport="sse", connection={"type": "sse", "url": f"http://127.0.0.1:{one.port}"}
+            id="search-1",
+            name="search",
+            transport="sse",
+            connection={"type": "sse", "url": f"http://127.0.0.1:{one.port}"},
         )
         assert [entry.status for entry in gateway.list()] == [ServerStatus.REGISTERED]
         with pytest.raises(EntryExists):
@@ -37,7 +44,9 @@ async def test_register_start_list_call_unregister_stop() -> None:
             assert isinstance(entry, ServerEntry)
             assert (entry.id, entry.name, entry.status) == ("search-1", "search", "connected")
             assert "echo" in [tool.name for tool in entry.tools]
-            await gateway.register(id="web", transport="http", connection=two.connection, balancer=BalancerStrategy.RANDOM)
+            await gateway.register(
+                id="web", transport="http", connection=two.connection, balancer=BalancerStrategy.RANDOM
+            )
             await eventually(lambda: len(gateway.list()) == 2 and gateway.list()[1].status == "connected")
             async with RawClient(gateway.endpoint) as client:
                 await eventually(lambda: _answers(client), 5.0)
@@ -73,7 +82,10 @@ async def test_what_cannot_start_raises_and_cleans_up() -> None:
 
 async def test_the_example_runs() -> None:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(ROOT / "docs/example.py"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable,
+        str(ROOT / "docs/example.py"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
     )
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, output.decode()

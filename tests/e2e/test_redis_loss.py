@@ -24,7 +24,9 @@ async def own_redis() -> AsyncIterator[EmbeddedRedis]:
         await redis.stop()
 
 
-async def test_calls_flow_without_redis_and_an_emptied_redis_is_filled_again(own_redis: EmbeddedRedis) -> None:
+async def test_calls_flow_without_redis_and_an_emptied_redis_is_filled_again(
+    own_redis: EmbeddedRedis,
+) -> None:
     async with RawUpstreams() as upstreams, Fleet(own_redis.url, frontends=2, workers=2) as fleet:
         upstreams.add("h", [{"name": "h_who", "inputSchema": {"type": "object"}}])
         await fleet.register("h", upstreams.connection("h"))

@@ -1,4 +1,5 @@
-"""SDK clients of both eras call tools on upstreams over all three transports, through two front ends and two workers."""
+"""SDK clients of both eras call tools on upstreams over all three transports, through two front ends and two
+workers."""
 
 from __future__ import annotations
 
@@ -127,7 +128,12 @@ async def test_a_batch_of_a_2025_03_26_client_is_answered_with_an_array(fleet: F
     async with RawClient(fleet.urls[0]) as client:
         await client.initialize("2025-03-26")
         batch = [
-            {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "http__echo", "arguments": {"text": "1"}}},
+            {
+                "jsonrpc": "2.0",
+                "id": "a",
+                "method": "tools/call",
+                "params": {"name": "http__echo", "arguments": {"text": "1"}},
+            },
             {"jsonrpc": "2.0", "method": "notifications/initialized"},
             {"jsonrpc": "2.0", "id": "b", "method": "ping"},
         ]

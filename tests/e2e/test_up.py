@@ -39,7 +39,9 @@ class Command:
     async def says(self, pattern: str, within_s: float = 20.0) -> str:
         """Wait for a line; its first group."""
         await eventually(
-            lambda: re.search(pattern, self.output) or self.process.returncode is not None, within_s, f"{pattern!r}"
+            lambda: re.search(pattern, self.output) or self.process.returncode is not None,
+            within_s,
+            f"{pattern!r}",
         )
         found = re.search(pattern, self.output)
         assert found, self.output
@@ -97,14 +99,17 @@ def config_entry(connection: dict[str, Any], **options: Any) -> dict[str, Any]:
 
 async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async with SdkServer("http", "one") as server:
-        config = write(tmp_path / "gateway.json", {"web": config_entry(server.connection), "local": config_entry(stdio_connection("two"))})
+        config = write(
+            tmp_path / "gateway.json",
+            {"web": config_entry(server.connection), "local": config_entry(stdio_connection("two"))},
+        )
         async with running(config, "--workers", "2") as (command, url):
             await command.says(r"web \(web, http\): connected, \d+ tools")
             await command.says(r"local \(local, stdio\): connected, \d+ tools")
             assert "Add it to a client" in command.output
             async with RawClient(f"{url}/mcp") as client:
                 child = int((await client.call("local__who")).content.split(":")[1])
-                redis = (await command.says(r"redis-cli -s (\S+)"))
+                redis = await command.says(r"redis-cli -s (\S+)")
 
                 code, text = await run("servers", GATEWAY_URL=url)
                 assert code == 0 and "web" in text and "connected" in text
@@ -122,7 +127,19 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 assert code == 0 and "FRONT END" in text and "WORKER" in text
                 code, text = await run("health", "--url", url)
                 assert code == 0 and "yes" in text
-                code, text = await run("servers", "--url", url, "add", "third", "--", sys.executable, "-m", "tests.servers.sdk", "stdio", "third")
+                code, text = await run(
+                    "servers",
+                    "--url",
+                    url,
+                    "add",
+                    "third",
+                    "--",
+                    sys.executable,
+                    "-m",
+                    "tests.servers.sdk",
+                    "stdio",
+                    "third",
+                )
                 assert code == 0, text
                 await command.says(r"third \(third, stdio\): connected")
                 code, text = await run("servers", "--url", url, "show", "third")
@@ -137,7 +154,9 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 await command.says(r"web \(renamed, http\): connected")
                 await eventually(lambda: not alive(child), 10.0, "the child left with its entry")
                 config.write_text('{"mcpServers": {"web": {"urll": "x"}}}')
-                await command.says(r"old configuration stays.*mcpServers.web.urll: unknown key \(did you mean 'url'\?\)")
+                await command.says(
+                    r"old configuration stays.*mcpServers.web.urll: unknown key \(did you mean 'url'\?\)"
+                )
                 assert "result" in (await client.call("renamed__echo", {"text": "x"})).body
 
                 async with client.session.get(f"{url}/metrics") as response:
@@ -145,7 +164,10 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                     assert 'gateway_calls_total{frontend="' in text and "gateway_upstream_up" in text
                 async with client.session.get(f"{url}/admin/v1/openapi.json") as response:
                     described = await response.json()
-                    assert "/admin/v1/servers/{id}" in described["paths"] and "ServerEntry" in described["components"]["schemas"]
+                    assert (
+                        "/admin/v1/servers/{id}" in described["paths"]
+                        and "ServerEntry" in described["components"]["schemas"]
+                    )
                 for path in ("/healthz", "/readyz"):
                     async with client.session.get(url + path) as response:
                         assert response.status == 200
@@ -255,7 +277,18 @@ async def test_check_names_every_problem(tmp_path: Path, text: str, words: str) 
 async def test_check_accepts_the_demo_and_help_works() -> None:
     code, output = await run("check", "deploy/demo/gateway.yaml")
     assert code == 0 and "4 upstreams in 3 groups" in output
-    for command in ("up", "serve", "worker", "servers", "tools", "call", "status", "health", "explain", "check"):
+    for command in (
+        "up",
+        "serve",
+        "worker",
+        "servers",
+        "tools",
+        "call",
+        "status",
+        "health",
+        "explain",
+        "check",
+    ):
         code, output = await run(command, "--help")
         assert code == 0 and "Usage:" in output
     assert (await run("--version"))[0] == 0

@@ -121,7 +121,10 @@ class RawUpstreams:
         result = endpoint.result(message["method"], message.get("params") or {})
         if result is None:
             error = {"code": -32601, "message": "method not found"}
-            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "error": error}, status=404 if endpoint.era == "modern" else 400)
+            return web.json_response(
+                {"jsonrpc": "2.0", "id": message["id"], "error": error},
+                status=404 if endpoint.era == "modern" else 400,
+            )
         return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": result})
 
     async def _misbehave(self, endpoint: Endpoint, request: web.BaseRequest) -> web.StreamResponse | None:

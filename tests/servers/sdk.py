@@ -1,7 +1,7 @@
 """A real ``mcp`` SDK server for tests. ``python -m tests.servers.sdk TRANSPORT NAME`` prints its port, then serves.
 
-TRANSPORT is ``http``, ``http-json``, ``http-stateless``, ``sse`` or ``stdio``. Its tools say who they are, so that tests see
-where a call went.
+TRANSPORT is ``http``, ``http-json``, ``http-stateless``, ``sse`` or ``stdio``. Its tools say who they are, so that
+tests see where a call went.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ def make(name: str) -> MCPServer:
         """Report progress."""
         for step in range(steps):
             await ctx.report_progress(step + 1, steps, f"step {step + 1}")
+            await asyncio.sleep(0.02)
         return "finished"
 
     @server.tool()

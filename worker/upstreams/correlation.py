@@ -7,13 +7,19 @@ answers twice, or an id it was never sent, reaches no client.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import PROGRESS
-from worker.calls import Call
+
+if TYPE_CHECKING:
+    from worker.calls import Call
+else:
+    Call = Any  # Structs look their annotations up; this module only carries calls, and stays free of their I/O
 
 
 class Answered(Struct, gc=False):

@@ -176,7 +176,10 @@ class _Connection(asyncio.Protocol):
             self.pool.discard(self)
             if exchange is not None:
                 exchange.on_failed(
-                    OutcomeUnknown("upstream_protocol", f"the upstream's HTTP answer is broken ({error}); it may have run")
+                    OutcomeUnknown(
+                        "upstream_protocol",
+                        f"the upstream's HTTP answer is broken ({error}); it may have run",
+                    )
                 )
 
     def eof_received(self) -> bool:
@@ -192,7 +195,10 @@ class _Connection(asyncio.Protocol):
         else:
             detail = f": {exc}" if exc else ""
             exchange.on_failed(
-                OutcomeUnknown("outcome_unknown", f"the upstream closed the connection before its answer was whole{detail}; it may have run")
+                OutcomeUnknown(
+                    "outcome_unknown",
+                    f"the upstream closed the connection before its answer was whole{detail}; it may have run",
+                )
             )
 
 
@@ -244,10 +250,12 @@ class HttpPool:
                     ssl=self._tls,
                     server_hostname=where.host if self._tls else None,
                 )
-        except (OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError) as error:
             self._opening -= 1
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"
-            failure = NotDelivered("upstream_unavailable", f"cannot connect to {where.authority}: {reason}", {"certain": "1"})
+            failure = NotDelivered(
+                "upstream_unavailable", f"cannot connect to {where.authority}: {reason}", {"certain": "1"}
+            )
             # With nothing open, nobody else will serve the queue; with something open, others still may.
             failed = list(self._queue) if not self._open else [self._queue.popleft()] if self._queue else []
             if not self._open:

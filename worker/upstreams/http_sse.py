@@ -33,7 +33,13 @@ class _Stream:
         else:
             shown = kind.decode("latin-1") or "no content type"
             where = self.session.pool.endpoint
-            self._end(NotDelivered("upstream_unavailable", f"GET {where.authority}{where.path} answered HTTP {status} ({shown}), not an event stream", {"http": str(status)}))
+            self._end(
+                NotDelivered(
+                    "upstream_unavailable",
+                    f"GET {where.authority}{where.path} answered HTTP {status} ({shown}), not an event stream",
+                    {"http": str(status)},
+                )
+            )
 
     def on_body(self, data: bytes) -> None:
         if self.reader is None:
@@ -121,7 +127,9 @@ class SseSession(Session):
                 OutcomeUnknown("upstream_protocol", "the upstream names a message endpoint on another origin")
             )
         elif any(ord(c) <= 32 or ord(c) >= 127 for c in url.path + url.query):
-            self._endpoint.set_exception(OutcomeUnknown("upstream_protocol", "the upstream's message endpoint is no URL"))
+            self._endpoint.set_exception(
+                OutcomeUnknown("upstream_protocol", "the upstream's message endpoint is no URL")
+            )
         else:
             self._endpoint.set_result(url.path + (f"?{url.query}" if url.query else ""))
 

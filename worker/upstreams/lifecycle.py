@@ -123,7 +123,7 @@ class Lifecycle:
             try:
                 async with asyncio.timeout(wait_s * random.uniform(0.8, 1.2)):
                     await self._wake.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
             wait_s = min(wait_s * 2, self._settings.upstreams.reconnect_max_s)
 
@@ -179,7 +179,7 @@ class Lifecycle:
             try:
                 async with asyncio.timeout_at(min(next_probe, next_refresh)):
                     await self._wake.wait()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 pass
             self._wake.clear()
             session = self._session
@@ -218,7 +218,11 @@ class Lifecycle:
             self._policy.failed(certain=bool(error.data.get("certain")))
         self._reporter.health(
             HealthCheckResult(
-                self._upstream.spec.id, error is None, round(latency_ms, 1), error.message if error else None, now_s()
+                self._upstream.spec.id,
+                error is None,
+                round(latency_ms, 1),
+                error.message if error else None,
+                now_s(),
             ),
             self._policy,
         )
@@ -251,9 +255,7 @@ class Lifecycle:
     async def _request_list(self, members: dict[str, Any]) -> bytes:
         assert self._session is not None
         try:
-            return await self._session.request(
-                TOOLS_LIST, members, timeout_s=self._settings.calls.request_timeout_s
-            )
+            return await self._session.request(TOOLS_LIST, members, timeout_s=self._settings.calls.request_timeout_s)
         except CallError as error:
             if getattr(error, "rpc_code", None) == -32601:  # it offers no tools
                 return b'{"tools":[]}'

@@ -71,7 +71,11 @@ def speaks_modern(error: dict[str, Any]) -> bool:
 def http_verdict(status: int, body: bytes) -> bool:
     """Modern or not, from the HTTP answer to ``server/discover``. Raises ``NotDelivered`` when it tells nothing."""
     if status in (401, 403):
-        raise NotDelivered("upstream_unavailable", f"HTTP {status}: check the headers configured for it", {"http": str(status)})
+        raise NotDelivered(
+            "upstream_unavailable",
+            f"HTTP {status}: check the headers configured for it",
+            {"http": str(status)},
+        )
     if status == 429 or status >= 500:
         raise NotDelivered("upstream_unavailable", f"HTTP {status}: it cannot serve now", {"http": str(status)})
     try:
@@ -131,7 +135,7 @@ async def _ask_discover(pool: HttpPool, context: SessionContext) -> _Answer:
     try:
         async with asyncio.timeout(context.settings.upstreams.start_timeout_s):
             await answer.done
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise NotDelivered(
             "upstream_unavailable", f"no answer in {context.settings.upstreams.start_timeout_s:g} s"
         ) from None

@@ -90,7 +90,9 @@ class Session:
         elif self.closed:
             call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
         elif len(self._waiting) >= self.context.settings.upstreams.max_pending:
-            call.fail(NotDelivered("overloaded", f"{len(self._waiting)} calls wait for the upstream's handshake already"))
+            call.fail(
+                NotDelivered("overloaded", f"{len(self._waiting)} calls wait for the upstream's handshake already")
+            )
         else:
             self._waiting.append(call)
             self.start()
@@ -113,7 +115,7 @@ class Session:
         try:
             async with asyncio.timeout(self.context.settings.upstreams.start_timeout_s):
                 await self.connect()
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self._failure = NotDelivered(
                 "upstream_unavailable",
                 f"no handshake in {self.context.settings.upstreams.start_timeout_s:g} s",
@@ -179,7 +181,7 @@ class Session:
         try:
             async with asyncio.timeout(timeout_s):
                 return await call.future
-        except asyncio.TimeoutError:
+        except TimeoutError:
             call.stop("timeout")
             raise OutcomeUnknown("timeout", f"no answer to {method} in {timeout_s:g} s") from None
 
@@ -203,7 +205,8 @@ class Session:
             raise OutcomeUnknown("upstream_protocol", "the answer to initialize names no protocolVersion") from error
         if self.protocol_version not in LEGACY_VERSIONS:
             raise OutcomeUnknown(
-                "upstream_protocol", f"the upstream wants protocol version {self.protocol_version!r}, which we do not speak"
+                "upstream_protocol",
+                f"the upstream wants protocol version {self.protocol_version!r}, which we do not speak",
             )
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
 

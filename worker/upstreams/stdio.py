@@ -105,7 +105,11 @@ class StdioSession(Session):
             text = f"the process was ended by {signal.Signals(-code).name}"
         else:
             text = f"the process exited with code {code}"
-        error = NotDelivered("upstream_unavailable", f"{text}; see 'gateway servers logs {self.context.spec.id}'", {"certain": "1"})
+        error = NotDelivered(
+            "upstream_unavailable",
+            f"{text}; see 'gateway servers logs {self.context.spec.id}'",
+            {"certain": "1"},
+        )
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
             call.fail(error)
         self._failure = error

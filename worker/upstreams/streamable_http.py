@@ -74,7 +74,9 @@ class Post:
         if self.reader is None:
             self.size += len(data)
             if self.size > self.session.context.settings.calls.max_result_bytes:
-                self._give_up(OutcomeUnknown("upstream_protocol", "the upstream's answer is larger than maxResultBytes"))
+                self._give_up(
+                    OutcomeUnknown("upstream_protocol", "the upstream's answer is larger than maxResultBytes")
+                )
             else:
                 self.parts.append(data)
             return
@@ -159,24 +161,48 @@ class HttpSession(Session):
         where, status = self.pool.endpoint.authority, post.status
         if status in (401, 403):
             return NotDelivered(
-                "upstream_unavailable", f"{where} answered HTTP {status}: check the headers configured for it", {"http": str(status)}
+                "upstream_unavailable",
+                f"{where} answered HTTP {status}: check the headers configured for it",
+                {"http": str(status)},
             )
         if status in (429, 503):
-            return NotDelivered("upstream_unavailable", f"{where} answered HTTP {status}: it is overloaded", {"http": str(status)})
+            return NotDelivered(
+                "upstream_unavailable",
+                f"{where} answered HTTP {status}: it is overloaded",
+                {"http": str(status)},
+            )
         if 300 <= status < 400:
-            return NotDelivered("upstream_protocol", f"{where} redirects (HTTP {status}): register the final URL", {"http": str(status)})
+            return NotDelivered(
+                "upstream_protocol",
+                f"{where} redirects (HTTP {status}): register the final URL",
+                {"http": str(status)},
+            )
         if status >= 500:
-            return OutcomeUnknown("upstream_unavailable", f"{where} answered HTTP {status}; the call may have run", {"http": str(status)})
+            return OutcomeUnknown(
+                "upstream_unavailable",
+                f"{where} answered HTTP {status}; the call may have run",
+                {"http": str(status)},
+            )
         if status >= 400:
-            return NotDelivered("upstream_protocol", f"{where} answered HTTP {status}, no MCP answer", {"http": str(status)})
+            return NotDelivered(
+                "upstream_protocol", f"{where} answered HTTP {status}, no MCP answer", {"http": str(status)}
+            )
         kind = post.kind.decode("latin-1") or "nothing"
-        return OutcomeUnknown("upstream_protocol", f"{where} answered {kind} instead of MCP ({len(body)} bytes); the call may have run")
+        return OutcomeUnknown(
+            "upstream_protocol",
+            f"{where} answered {kind} instead of MCP ({len(body)} bytes); the call may have run",
+        )
 
     def stream_ended(self, post: Post) -> None:
         """An event stream ended before its answer."""
         if post.call is not None:
             self.correlation.forget(post.id)
-            post.call.fail(OutcomeUnknown("outcome_unknown", "the upstream ended its stream without an answer; the call may have run"))
+            post.call.fail(
+                OutcomeUnknown(
+                    "outcome_unknown",
+                    "the upstream ended its stream without an answer; the call may have run",
+                )
+            )
 
     def post_failed(self, post: Post, error: CallError) -> None:
         """The exchange broke."""
@@ -315,7 +341,11 @@ class LegacyHttp(HttpSession):
             "GET", {"Accept": "text/event-stream", **self._extra, "Last-Event-ID": post.last_event_id}
         )
         again = Post(self, head + b"\r\n", post.id, post.call)
-        again.last_event_id, again.retry_ms, again.resumes = post.last_event_id, post.retry_ms, post.resumes + 1
+        again.last_event_id, again.retry_ms, again.resumes = (
+            post.last_event_id,
+            post.retry_ms,
+            post.resumes + 1,
+        )
         self.posts[post.id] = again
         self.pool.submit(again)
 

@@ -29,7 +29,9 @@ PoolKey = tuple[str, bytes]
 class Upstream:
     """See the module. ``on_trouble`` hears of failures that say something about the upstream's health."""
 
-    def __init__(self, spec: UpstreamSpec, settings: Settings, incarnation: str, log_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, spec: UpstreamSpec, settings: Settings, incarnation: str, log_line: Callable[[str], None]
+    ) -> None:
         self.spec = spec
         self.settings = settings
         self.context = SessionContext(spec, settings, incarnation, self._announced, self._lost, log_line)
@@ -115,7 +117,8 @@ class Upstream:
         limit = self.settings.upstreams.max_upstream_sessions
         if len(self._by_client) + sum(map(len, self._leases.values())) >= limit:
             raise NotDelivered(
-                "overloaded", f"upstream {self.spec.id!r} has {limit} sessions open here, the limit (maxUpstreamSessions)"
+                "overloaded",
+                f"upstream {self.spec.id!r} has {limit} sessions open here, the limit (maxUpstreamSessions)",
             )
 
     def _make(self, era: Era, call: Call | None) -> Session:

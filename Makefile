@@ -1,0 +1,45 @@
+# What a contributor can do; 'make help' lists it. Needs Python >= 3.11; 'make node' also npm.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help install run test unit lint format node loadtest clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed  ## prepare .venv; puts 'gateway' into .venv/bin
+
+run: install  ## start the gateway with demo upstreams on an embedded Redis
+	@exec $(BIN)/python deploy/demo/run.py $(ARGS)
+
+node:  ## install the Node clients that some tests run (needs npm)
+	@if command -v npm >/dev/null; then \
+	  if [ ! -e tests/node/node_modules/.package-lock.json ] || [ tests/node/package.json -nt tests/node/node_modules/.package-lock.json ]; then \
+	    cd tests/node && npm install --no-audit --no-fund --no-package-lock --loglevel=error && touch node_modules/.package-lock.json; fi; \
+	else echo "npm is not here: tests that need Node are skipped"; fi
+
+test: install node  ## all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+unit: install  ## the tests that touch no socket
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: install  ## ruff, mypy, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install  ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist *.egg-info tests/node/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,357 @@
+"""``gateway.routing.catalog``: groups, merged lists, pages, and what survives a rebuild."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.balancers import RoundRobin, Weighted
+from gateway.routing.catalog import Catalog, rename_in_params
+from shared.errors import Refused
+from shared.mcp.versions import Era
+from shared.models import BalancerStrategy, Naming, ServerStatus
+from shared.registry.records import UpstreamRecord
+from shared.settings import RoutingSettings
+from tests.unit.builders import record, tool
+
+NOW = 1_000_000.0
+CONNECTED, ERROR, REGISTERED = ServerStatus.CONNECTED, ServerStatus.ERROR, ServerStatus.REGISTERED
+
+
+def _catalog(*records: UpstreamRecord, wall_s: float = NOW, **settings: Any) -> Catalog:
+    catalog = Catalog(RoutingSettings(**settings))
+    _rebuild(catalog, *records, wall_s=wall_s)
+    return catalog
+
+
+def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) -> bool:
+    return catalog.rebuild({one.spec.id: one for one in records}, wall_s)
+
+
+def _page(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None) -> Any:
+    return json.loads(catalog.tools_page(scope, era, cursor))
+
+
+def _names(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY) -> list[str]:
+    """Every name, through all pages."""
+    names: list[str] = []
+    cursor = None
+    while True:
+        page = _page(catalog, scope, era, cursor)
+        names += [one["name"] for one in page["tools"]]
+        cursor = page.get("nextCursor")
+        if cursor is None:
+            return names
+        assert page["tools"], "an empty page that leads on"
+
+
+# ---- names and groups
+
+
+def test_tools_are_listed_in_registration_order_of_their_groups() -> None:
+    catalog = _catalog(record("b", sequence=1, tools=["z", "y"]), record("a", sequence=2, tools=["x"]))
+    assert _names(catalog) == ["z", "y", "x"]
+    assert list(catalog.groups) == ["b", "a"]
+
+
+def test_a_collision_is_listed_with_its_group_under_the_own_schema() -> None:
+    catalog = _catalog(
+        record("a", sequence=1, tools=[tool("x", description="A's")]),
+        record("b", sequence=2, tools=[tool("x", description="B's"), "y"]),
+    )
+    shown = {one["name"]: one.get("description") for one in _page(catalog)["tools"]}
+    assert shown == {"x": "A's", "b__x": "B's", "y": None}
+    assert catalog.routes["b__x"].tool.name == "x"
+    assert catalog.routes["b__x"].group == "b"
+
+
+def test_prefix_naming_lists_every_tool_with_its_group() -> None:
+    catalog = _catalog(record("a", tools=["x"]), record("b", sequence=2, tools=["y"]), naming=Naming.PREFIX)
+    assert _names(catalog) == ["a__x", "b__y"]
+
+
+def test_a_bare_name_stays_reserved_while_its_group_is_down() -> None:
+    down = record("a", sequence=1, tools=["x"], status=ERROR, status_since=0.0)
+    catalog = _catalog(down, record("b", sequence=2, tools=["x"]))
+    assert catalog.routes["x"].group == "a"
+    assert _names(catalog) == ["b__x"]
+
+
+def test_a_bare_name_is_free_again_when_its_group_is_unregistered() -> None:
+    second = record("b", sequence=2, tools=["x"])
+    catalog = _catalog(record("a", sequence=1, tools=["x"]), second)
+    assert _rebuild(catalog, second)
+    assert _names(catalog) == ["x"]
+    assert catalog.routes["x"].group == "b"
+
+
+# ---- replicas
+
+
+def test_replicas_share_a_group_and_a_route_has_those_that_have_the_tool() -> None:
+    catalog = _catalog(
+        record("g1", "g", sequence=1, tools=["both", "one"]),
+        record("g2", "g", sequence=2, tools=["two", "both"]),
+    )
+    assert _names(catalog) == ["both", "one", "two"]
+    having = {name: [replica.id for replica in route.replicas] for name, route in catalog.routes.items()}
+    assert having == {"both": ["g1", "g2"], "one": ["g1"], "two": ["g2"]}
+
+
+def test_the_first_replicas_word_on_a_tool_is_shown() -> None:
+    catalog = _catalog(
+        record("g2", "g", sequence=2, tools=[tool("t", description="second")]),
+        record("g1", "g", sequence=1, tools=[tool("t", description="first")]),
+    )
+    assert _page(catalog)["tools"][0]["description"] == "first"
+
+
+def test_a_tool_that_one_upstream_lists_twice_has_one_route_and_one_replica() -> None:
+    catalog = _catalog(record("a", tools=["t", "t"]))
+    assert _names(catalog) == ["t"]
+    assert [replica.id for replica in catalog.routes["t"].replicas] == ["a"]
+
+
+def test_counts_survive_a_rebuild_and_end_with_the_registration() -> None:
+    catalog = _catalog(record("a", tools=["x"]))
+    replica = catalog.replica("a")
+    assert replica is not None
+    replica.in_flight, replica.in_flight_elsewhere = 3, 4
+    _rebuild(catalog, record("a", tools=["x", "y"], weight=5))
+    assert catalog.replica("a") is replica is catalog.routes["y"].replicas[0]
+    assert (replica.load, replica.weight) == (7, 5)
+    _rebuild(catalog)
+    assert catalog.replica("a") is None
+    _rebuild(catalog, record("a", tools=["x"]))
+    assert catalog.routes["x"].replicas[0].load == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "owners", "suspect_until", "expected"),
+    [
+        (CONNECTED, [(0, "w1")], 0.0, True),
+        (CONNECTED, [(0, "w1")], 50.0, True),
+        (CONNECTED, [(0, "w1")], 50.1, False),
+        (CONNECTED, [], 0.0, False),
+        (ERROR, [(0, "w1")], 0.0, False),
+        (REGISTERED, [(0, "w1")], 0.0, False),
+    ],
+)
+def test_a_replica_is_available_when_connected_owned_and_not_suspect(
+    status: ServerStatus, owners: list[tuple[int, str]], suspect_until: float, expected: bool
+) -> None:
+    replica = _catalog(record("a", status=status, owners=owners)).replica("a")
+    assert replica is not None
+    replica.suspect_until = suspect_until
+    assert replica.available(50.0) is expected
+
+
+def test_only_news_of_a_connection_clear_a_suspicion() -> None:
+    catalog = _catalog(record("a", status_since=1.0))
+    replica = catalog.replica("a")
+    assert replica is not None
+    replica.suspect_until = 99.0
+    _rebuild(catalog, record("a", status_since=1.0, weight=2))
+    _rebuild(catalog, record("a", status=ERROR, status_since=2.0))
+    assert replica.suspect_until == 99.0
+    _rebuild(catalog, record("a", status_since=3.0))
+    assert replica.suspect_until == 0.0
+
+
+# ---- balancers
+
+
+def test_a_group_is_balanced_as_its_first_opinionated_replica_says_or_as_configured() -> None:
+    plain = record("p", sequence=1, tools=["p"])
+    silent = record("g1", "g", sequence=2, tools=["t"])
+    wanting = record("g2", "g", sequence=3, tools=["t"], balancer="weighted")
+    catalog = _catalog(plain, silent, wanting)
+    assert isinstance(catalog.routes["p"].balancer, RoundRobin)
+    assert isinstance(catalog.routes["t"].balancer, Weighted)
+    catalog = _catalog(plain, balancer=BalancerStrategy.WEIGHTED)
+    assert isinstance(catalog.routes["p"].balancer, Weighted)
+
+
+def test_a_balancers_memory_survives_rebuilds_until_the_strategy_changes() -> None:
+    catalog = _catalog(record("a", tools=["x"]))
+    first = catalog.routes["x"].balancer
+    _rebuild(catalog, record("a", tools=["x", "y"]), record("b", "a", sequence=2, tools=["x"]))
+    assert catalog.routes["x"].balancer is catalog.routes["y"].balancer is first
+    _rebuild(catalog, record("a", tools=["x"], balancer="random"))
+    assert catalog.routes["x"].balancer is not first
+
+
+# ---- scope
+
+
+def test_in_the_scope_of_a_group_tools_have_their_own_names() -> None:
+    catalog = _catalog(record("a", sequence=1, tools=["x"]), record("b", sequence=2, tools=["y", "x"]))
+    assert _names(catalog) == ["x", "y", "b__x"]
+    assert _names(catalog, scope="b") == ["y", "x"]
+    assert _names(catalog, scope="a") == ["x"]
+    assert _names(catalog, scope="nobody") == []
+
+
+# ---- what is listed
+
+
+@pytest.mark.parametrize(
+    ("status", "since", "listed"),
+    [(CONNECTED, 0.0, True), (ERROR, NOW - 59, True), (ERROR, NOW - 61, False), (REGISTERED, NOW - 1, True)],
+)
+def test_tools_of_an_upstream_that_is_down_stay_listed_for_the_grace_time(
+    status: ServerStatus, since: float, listed: bool
+) -> None:
+    catalog = _catalog(record("a", tools=["x"], status=status, status_since=since), catalog_grace_s=60.0)
+    assert _names(catalog) == _names(catalog, scope="a") == (["x"] if listed else [])
+    assert catalog.routes["x"].group == "a"
+
+
+def test_one_connected_replica_keeps_a_tool_listed() -> None:
+    down = record("g1", "g", sequence=1, tools=["t"], status=ERROR)
+    assert _names(_catalog(down, record("g2", "g", sequence=2, tools=["t"]))) == ["t"]
+
+
+def test_legacy_clients_are_not_shown_what_they_choke_on() -> None:
+    tools = [tool("task", execution={"taskSupport": "required"}), tool("odd", outputSchema={"type": "array"})]
+    catalog = _catalog(record("a", tools=tools))
+    legacy, modern = _page(catalog, era=Era.LEGACY), _page(catalog, era=Era.MODERN)
+    assert [(one["name"], "outputSchema" in one) for one in legacy["tools"]] == [("odd", False)]
+    assert [one["name"] for one in modern["tools"]] == ["task", "odd"]
+    assert modern["tools"] == tools
+
+
+def test_the_result_is_worded_for_its_era() -> None:
+    catalog = _catalog(record("a", tools=["x"]), list_ttl_s=2.5)
+    assert set(_page(catalog)) == {"tools"}
+    modern = _page(catalog, era=Era.MODERN)
+    assert (modern.pop("resultType"), modern.pop("ttlMs"), modern.pop("cacheScope")) == ("complete", 2500, "private")
+    assert set(modern) == {"tools"}
+
+
+def test_groups_with_nobody_connected_are_named_with_the_reason() -> None:
+    catalog = _catalog(
+        record("up", sequence=1, tools=["x"]),
+        record("down", sequence=2, status=ERROR, error="refused"),
+        record("fresh", sequence=3, status=REGISTERED),
+        record("half1", "half", sequence=4, status=ERROR),
+        record("half2", "half", sequence=5),
+    )
+    missing = {"down": "refused", "fresh": "registered"}
+    assert catalog.missing_groups(None) == missing
+    assert _page(catalog)["_meta"] == {"gateway/unavailableGroups": missing}
+    assert _page(catalog, scope="down")["_meta"] == {"gateway/unavailableGroups": {"down": "refused"}}
+    assert "_meta" not in _page(catalog, scope="up")
+
+
+# ---- pages
+
+
+def _many(*counts: int) -> list[UpstreamRecord]:
+    return [
+        record(f"u{n}", sequence=n + 1, tools=[f"u{n}-t{index}" for index in range(count)])
+        for n, count in enumerate(counts)
+    ]
+
+
+@given(
+    st.lists(st.integers(0, 7), min_size=1, max_size=4),
+    st.integers(1, 9),
+    st.sampled_from(Era),
+    st.sampled_from([None, "u0"]),
+)
+def test_pages_together_are_the_whole_list_once_in_order(
+    counts: list[int], size: int, era: Era, scope: str | None
+) -> None:
+    records = _many(*counts)
+    paged, whole = _catalog(*records, page_size=size), _catalog(*records)
+    assert _names(paged, scope, era) == _names(whole, scope, era)
+    assert len(_names(whole, scope, era)) == (sum(counts) if scope is None else counts[0])
+    assert len(_page(paged, scope, era)["tools"]) <= size
+
+
+@pytest.mark.parametrize(("count", "size", "pages"), [(4, 2, 2), (5, 2, 3), (1, 2, 1), (0, 2, 1), (2, 2, 1)])
+def test_there_is_no_page_more_than_needed(count: int, size: int, pages: int) -> None:
+    catalog, cursor, seen = _catalog(*_many(count), page_size=size), None, 0
+    while seen == 0 or cursor is not None:
+        cursor = _page(catalog, cursor=cursor).get("nextCursor")
+        seen += 1
+    assert seen == pages
+
+
+def test_a_page_of_hidden_tools_leads_nowhere() -> None:
+    hidden = [tool(f"task{n}", execution={"taskSupport": "required"}) for n in range(5)]
+    catalog = _catalog(record("a", tools=["x", *hidden]), page_size=1)
+    assert _page(catalog) == {"tools": [tool("x")]}
+    catalog = _catalog(record("a", tools=[*hidden, "x", *hidden, "y"]), page_size=1)
+    assert _names(catalog) == ["x", "y"]
+
+
+@pytest.mark.parametrize("cursor", ["x", "!!!!", "é", "AAAA", "MQ", "MS4y4", "MS54", "a" * 10_000, "LjE", "MS4"])
+@pytest.mark.parametrize("scope", [None, "u0", "nobody"])
+def test_a_bad_cursor_is_invalid_params(cursor: str, scope: str | None) -> None:
+    catalog = _catalog(*_many(3), page_size=1)
+    with pytest.raises(Refused, match="is not one of ours; list again without it") as caught:
+        catalog.tools_page(scope, Era.LEGACY, cursor)
+    assert caught.value.code == "invalid_params"
+    assert len(str(caught.value)) < 200
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_no_cursor_raises_anything_but_refused(cursor: str) -> None:
+    catalog = _catalog(*_many(3), page_size=1)
+    try:
+        _page(catalog, cursor=cursor)
+    except Refused as error:
+        assert error.code == "invalid_params"
+
+
+def test_an_empty_cursor_is_the_first_page() -> None:
+    catalog = _catalog(*_many(3), page_size=1)
+    assert _page(catalog, cursor="") == _page(catalog, cursor=None)
+
+
+def test_a_cursor_goes_on_after_its_entry_when_a_later_group_appears() -> None:
+    first, second, third = _many(3, 2, 2)
+    catalog = _catalog(first, second, page_size=2)
+    cursor = _page(catalog)["nextCursor"]
+    _rebuild(catalog, first, second, third)
+    assert [one["name"] for one in _page(catalog, cursor=cursor)["tools"]] == ["u0-t2", "u1-t0"]
+
+
+def test_pages_are_fresh_after_a_rebuild() -> None:
+    catalog = _catalog(record("a", tools=["x"]))
+    assert _names(catalog) == ["x"]
+    _rebuild(catalog, record("a", tools=["y"]))
+    assert _names(catalog) == ["y"]
+    assert _names(catalog, scope="a") == ["y"]
+
+
+# ---- changes
+
+
+def test_a_rebuild_tells_whether_the_list_changed() -> None:
+    catalog = _catalog(record("a", tools=["x"]))
+    version = catalog.version
+    assert not _rebuild(catalog, record("a", tools=["x"], weight=9))
+    assert catalog.version == version + 1
+    assert _rebuild(catalog, record("a", tools=["x", "y"]))
+    assert _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"]))
+    assert not _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"]))
+    assert _rebuild(catalog)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        (b'{"name":"g__x","arguments":{"name":"keep"}}', b'{"name":"x","arguments":{"name":"keep"}}'),
+        (b'{"a":1.0,"name":"g__x"}', b'{"a":1.0,"name":"x"}'),
+        (b"", b""),
+    ],
+)
+def test_a_call_is_sent_under_the_upstreams_own_name(params: bytes, expected: bytes) -> None:
+    assert rename_in_params(params, "x") == expected

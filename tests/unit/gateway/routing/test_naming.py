@@ -1,0 +1,102 @@
+"""``gateway.routing.naming``: one namespace, in which every tool has exactly one name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.routing.naming import MAX_NAME, assign, compose
+from shared.models import Naming
+
+AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
+Groups = list[tuple[str, list[str]]]
+
+NAMES = st.lists(st.text("ab_", min_size=1, max_size=6), unique=True, max_size=6)
+LONG = st.lists(st.sampled_from(["t" * 60, "t" * 61, "t" * 61 + "u", "t" * 70, "t" * 128]), unique=True, max_size=4)
+GROUPS: st.SearchStrategy[Groups] = st.lists(
+    st.tuples(st.text("ab_", min_size=1, max_size=4).filter(lambda name: "__" not in name), NAMES | LONG),
+    unique_by=lambda group: group[0],
+    max_size=5,
+)
+
+
+@given(GROUPS, st.sampled_from(Naming))
+def test_naming_is_injective_and_forgets_nobody(groups: Groups, naming: Naming) -> None:
+    listed = assign(groups, naming, "__")
+    everyone = [(group, name) for group, names in groups for name in names]
+    assert sorted(listed.values()) == sorted(everyone)
+
+
+@given(GROUPS)
+def test_the_group_registered_first_keeps_the_bare_name(groups: Groups) -> None:
+    listed = assign(groups, AUTO, "__")
+    first: dict[str, str] = {}
+    for group, names in groups:
+        for name in names:
+            first.setdefault(name, group)
+    for name, group in first.items():
+        assert listed[name] == (group, name)
+
+
+@given(GROUPS, st.sampled_from(Naming))
+def test_the_same_groups_always_give_the_same_names(groups: Groups, naming: Naming) -> None:
+    assert assign(groups, naming, "__") == assign(groups, naming, "__")
+
+
+@given(GROUPS, NAMES)
+def test_a_group_registered_later_takes_no_bare_name_away(groups: Groups, names: list[str]) -> None:
+    before = {name: owner for name, owner in assign(groups, AUTO, "__").items() if name == owner[1]}
+    after = assign([*groups, ("later", names)], AUTO, "__")
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    ("groups", "naming", "expected"),
+    [
+        ([("a", ["x", "y"]), ("b", ["z"])], AUTO, {"x": ("a", "x"), "y": ("a", "y"), "z": ("b", "z")}),
+        ([("a", ["x"]), ("b", ["x"])], AUTO, {"x": ("a", "x"), "b__x": ("b", "x")}),
+        ([("b", ["x"]), ("a", ["x"])], AUTO, {"x": ("b", "x"), "a__x": ("a", "x")}),
+        ([("a", ["x"]), ("b", ["x", "y"])], AUTO, {"x": ("a", "x"), "b__x": ("b", "x"), "y": ("b", "y")}),
+        ([("a", ["x"]), ("b", ["x"])], PREFIX, {"a__x": ("a", "x"), "b__x": ("b", "x")}),
+        ([], AUTO, {}),
+        ([("a", [])], PREFIX, {}),
+    ],
+)
+def test_names_are_bare_while_only_one_group_has_them(
+    groups: Groups, naming: Naming, expected: dict[str, tuple[str, str]]
+) -> None:
+    assert assign(groups, naming, "__") == expected
+
+
+def test_a_name_that_looks_composed_keeps_its_place_and_ours_becomes_unmistakable() -> None:
+    listed = assign([("a", ["x", "b__x"]), ("b", ["x"])], AUTO, "__")
+    assert listed["b__x"] == ("a", "b__x")
+    (other,) = [name for name, owner in listed.items() if owner == ("b", "x")]
+    assert other.startswith("b__x_")
+    assert len(other) <= MAX_NAME
+
+
+def test_two_groups_that_compose_alike_are_told_apart() -> None:
+    listed = assign([("a", ["_x"]), ("a_", ["x"])], PREFIX, "__")
+    assert listed["a___x"] == ("a", "_x")
+    assert len(listed) == 2
+
+
+def test_the_separator_is_the_one_that_was_set() -> None:
+    assert compose("a", "x", ".") == "a.x"
+    assert set(assign([("a", ["x"]), ("b", ["x"])], AUTO, ".")) == {"x", "b.x"}
+
+
+@given(st.text("ab", min_size=1, max_size=70), st.text("cd", min_size=1, max_size=140))
+def test_composed_names_are_never_too_long(group: str, name: str) -> None:
+    composed = compose(group, name, "__")
+    assert len(composed) <= MAX_NAME
+    if len(group) + len(name) + 2 <= MAX_NAME:
+        assert composed == f"{group}__{name}"
+
+
+def test_long_names_that_differ_at_the_end_stay_apart() -> None:
+    names = {compose("group", "t" * 80 + end, "__") for end in ("a", "b", "")}
+    assert len(names) == 3
+    assert all(name.startswith("group__ttt") for name in names)

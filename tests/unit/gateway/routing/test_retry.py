@@ -1,0 +1,45 @@
+"""``gateway.routing.retry``: a call is never silently run twice."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from gateway.routing.retry import ATTEMPTS, may_repeat
+from shared.errors import WIRE
+from shared.mcp.methods import REPEATABLE
+
+SAFE = sorted(REPEATABLE)
+CODES = sorted(WIRE)
+
+
+@pytest.mark.parametrize(("code", "method"), product(CODES, ["tools/call", "tools/list", "resources/subscribe"]))
+def test_what_was_not_delivered_goes_elsewhere_unless_the_client_gave_up(code: str, method: str) -> None:
+    assert may_repeat(False, code, method, False) is (code != "cancelled")
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_call_that_may_have_run_is_not_run_again(code: str) -> None:
+    assert not may_repeat(True, code, "tools/call", False)
+    assert not may_repeat(True, code, "unknown/method", False)
+
+
+@pytest.mark.parametrize("method", SAFE)
+def test_reads_are_repeated(method: str) -> None:
+    assert may_repeat(True, "outcome_unknown", method, False)
+
+
+def test_a_tool_that_says_so_is_repeated() -> None:
+    assert may_repeat(True, "outcome_unknown", "tools/call", True)
+    assert may_repeat(True, "upstream_unavailable", "tools/call", True)
+
+
+@pytest.mark.parametrize(("method", "repeatable"), [("tools/call", True), ("tools/list", False)])
+def test_a_timeout_has_used_up_its_time(method: str, repeatable: bool) -> None:
+    assert not may_repeat(True, "timeout", method, repeatable)
+
+
+def test_nothing_that_changes_anything_counts_as_a_read() -> None:
+    assert not REPEATABLE & {"tools/call", "initialize", "logging/setLevel", "resources/subscribe"}
+    assert 2 <= ATTEMPTS <= 10

@@ -1,0 +1,164 @@
+"""``gateway.routing.router``: from a called name to a replica, and words for when there is none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.routing import router
+from gateway.routing.catalog import Catalog, Route
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.models import ServerStatus
+from shared.registry.records import UpstreamRecord
+from shared.settings import RoutingSettings
+from tests.unit.builders import record
+
+
+def _catalog(*records: UpstreamRecord) -> Catalog:
+    catalog = Catalog(RoutingSettings())
+    catalog.rebuild({one.spec.id: one for one in records}, 0.0)
+    return catalog
+
+
+TWO = (
+    record("alpha", sequence=1, tools=["search", "beta__search"]),
+    record("beta", sequence=2, tools=["search", "fetch"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "expected"),
+    [
+        ("search", None, ("alpha", "search")),
+        ("fetch", None, ("beta", "fetch")),
+        ("beta__fetch", None, ("beta", "fetch")),
+        ("alpha__search", None, ("alpha", "search")),
+        ("beta__search", None, ("alpha", "beta__search")),  # a listed name beats an alias
+        ("alpha__beta__search", None, ("alpha", "beta__search")),
+        ("search", "beta", ("beta", "search")),
+        ("search", "alpha", ("alpha", "search")),
+    ],
+)
+def test_a_called_name_leads_to_its_group_and_own_name(
+    name: str, scope: str | None, expected: tuple[str, str]
+) -> None:
+    route = router.find(_catalog(*TWO), name, scope, "__")
+    assert (route.group, route.tool.name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"),
+    [
+        ("nothing", None),
+        ("beta__nothing", None),
+        ("nobody__search", None),
+        ("__search", None),
+        ("search__", None),
+        ("", None),
+        ("Search", None),
+        ("beta__fetch", "beta"),
+        ("fetch", "alpha"),
+        ("search", "nobody"),
+    ],
+)
+def test_an_unknown_tool_is_invalid_params(name: str, scope: str | None) -> None:
+    with pytest.raises(Refused) as caught:
+        router.find(_catalog(*TWO), name, scope, "__")
+    assert caught.value.code == "tool_unknown"
+    assert caught.value.wire.rpc == -32602
+    assert caught.value.data["tool"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "scope", "close"),
+    [("serch", None, "search"), ("fetsh", None, "fetch"), ("fetsh", "beta", "fetch"), ("alpha_search", None, "search")],
+)
+def test_close_matches_are_told(name: str, scope: str | None, close: str) -> None:
+    with pytest.raises(Refused) as caught:
+        router.find(_catalog(*TWO), name, scope, "__")
+    assert close in caught.value.data["closeMatches"]
+    assert len(caught.value.data["closeMatches"]) <= 3
+
+
+def test_close_matches_never_leave_the_scope() -> None:
+    with pytest.raises(Refused) as caught:
+        router.find(_catalog(*TWO), "fetsh", "alpha", "__")
+    assert caught.value.data["closeMatches"] == []
+
+
+def test_a_huge_name_is_not_repeated_back() -> None:
+    with pytest.raises(Refused) as caught:
+        router.find(_catalog(*TWO), "x" * 100_000, None, "__")
+    assert len(str(caught.value)) < 200
+    assert len(caught.value.data["tool"]) == 128
+
+
+def _route(*replicas: UpstreamRecord) -> Route:
+    return _catalog(*replicas).routes["t"]
+
+
+def _replica(id: str, sequence: int, **facts: Any) -> UpstreamRecord:
+    return record(id, "g", sequence=sequence, tools=["t"], **facts)
+
+
+def test_only_available_replicas_that_were_not_tried_are_chosen() -> None:
+    route = _route(
+        _replica("a", 1),
+        _replica("b", 2, status=ServerStatus.ERROR),
+        _replica("c", 3, owners=()),
+        _replica("d", 4),
+        _replica("e", 5),
+    )
+    by_id = {replica.id: replica for replica in route.replicas}
+    by_id["e"].suspect_until = 20.0
+    chosen = [router.choose(route, set(), 10.0) for _ in range(4)]
+    assert [one.id for one in chosen if one is not None] == ["a", "d", "a", "d"]
+    assert router.choose(route, {"a"}, 10.0) is by_id["d"]
+    assert router.choose(route, {"a", "d"}, 10.0) is None
+    assert router.choose(route, {"a", "d"}, 20.0) is by_id["e"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ({"status": ServerStatus.REGISTERED}, True),
+        ({"status": ServerStatus.CONNECTING}, True),
+        ({"status": ServerStatus.CONNECTED, "owners": ()}, True),
+        ({"status": ServerStatus.CONNECTED}, False),
+        ({"status": ServerStatus.ERROR}, False),
+        ({"status": ServerStatus.ERROR, "owners": ()}, False),
+        ({"status": ServerStatus.STOPPED}, False),
+    ],
+)
+def test_waiting_helps_only_while_a_replica_is_starting_or_changing_hands(
+    facts: dict[str, Any], expected: bool
+) -> None:
+    down = _replica("z", 9, status=ServerStatus.ERROR)
+    assert router.might_come(_route(_replica("a", 1, **facts), down)) is expected
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        (None, {"a": "refused", "b": "error"}),
+        (OutcomeUnknown("timeout", "too slow"), {"a": "refused", "b": "too slow"}),
+    ],
+)
+def test_the_last_word_names_the_group_and_each_replicas_reason(last: CallError | None, expected: Any) -> None:
+    route = _route(
+        _replica("a", 1, status=ServerStatus.ERROR, error="refused"), _replica("b", 2, status=ServerStatus.ERROR)
+    )
+    error = router.unavailable(route, last)
+    assert isinstance(error, NotDelivered)
+    assert error.code == "upstream_unavailable"
+    assert error.data == {"group": "g", "replicas": expected}
+    assert str(error).startswith("no healthy replica of 'g' (a: refused; b: ")
+
+
+def test_a_large_group_does_not_make_a_large_message() -> None:
+    replicas = [_replica(f"r{n}", n, status=ServerStatus.ERROR) for n in range(50)]
+    error = router.unavailable(_route(*replicas), None)
+    assert "r2: error" in str(error)
+    assert "r3" not in str(error)
+    assert len(error.data["replicas"]) == 50

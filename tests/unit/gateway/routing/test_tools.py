@@ -1,0 +1,107 @@
+"""``gateway.routing.tools``: what legacy clients choke on is left out, everything else stays as it was."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.routing.tools import Tool, parse_tools, renamed
+
+
+def _one(**members: Any) -> Tool:
+    (tool,) = parse_tools(json.dumps([{"name": "t", "inputSchema": {"type": "object"}, **members}]).encode())
+    return tool
+
+
+def _legacy(**members: Any) -> dict[str, Any]:
+    legacy = _one(**members).legacy
+    assert legacy is not None
+    return json.loads(legacy)  # type: ignore[no-any-return]
+
+
+def test_an_ordinary_tool_is_the_same_bytes_in_both_eras() -> None:
+    raw = b'{ "name":"t", "x":1.0, "inputSchema" : {"type":"object"}, "description":"\\u00e9" }'
+    (tool,) = parse_tools(b"[%b]" % raw)
+    assert (tool.name, tool.modern, tool.legacy) == ("t", raw, raw)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "repeatable"),
+    [
+        (None, False),
+        ({}, False),
+        ({"readOnlyHint": True}, True),
+        ({"idempotentHint": True}, True),
+        ({"readOnlyHint": False, "idempotentHint": True}, True),
+        ({"readOnlyHint": "true"}, False),
+        ({"readOnlyHint": 1}, False),
+        ({"destructiveHint": False}, False),
+        ("readOnlyHint", False),
+    ],
+)
+def test_a_tool_is_repeatable_only_when_it_says_so(annotations: Any, repeatable: bool) -> None:
+    assert _one(annotations=annotations).repeatable is repeatable
+
+
+def test_a_tool_that_must_run_as_a_task_is_not_for_legacy_clients() -> None:
+    tool = _one(execution={"taskSupport": "required"})
+    assert tool.legacy is None
+    assert b"required" in tool.modern
+
+
+@pytest.mark.parametrize(
+    ("execution", "left"),
+    [
+        ({"taskSupport": "optional"}, None),
+        ({"taskSupport": "forbidden", "other": 1}, {"other": 1}),
+        ({"other": 1}, {"other": 1}),
+    ],
+)
+def test_legacy_clients_do_not_see_task_support(execution: Any, left: Any) -> None:
+    assert _legacy(execution=execution).get("execution") == left
+
+
+@pytest.mark.parametrize(
+    ("schema", "kept"),
+    [
+        ({"type": "object", "properties": {}}, True),
+        ({"type": "array"}, False),
+        ({"type": ["object", "null"]}, False),
+        ({"anyOf": []}, False),
+        (True, False),
+    ],
+)
+def test_legacy_clients_see_only_output_schemas_of_objects(schema: Any, kept: bool) -> None:
+    tool = _one(outputSchema=schema, title="T")
+    shown = json.loads(tool.legacy or b"")
+    assert ("outputSchema" in shown) is kept
+    assert (shown["name"], shown["title"], shown["inputSchema"]) == ("t", "T", {"type": "object"})
+    assert json.loads(tool.modern)["outputSchema"] == schema
+
+
+def _annotated(annotation: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": annotation}}}
+
+
+def test_annotated_parameters_are_known() -> None:
+    assert _one(inputSchema=_annotated("Region")).annotated == ((("region",), "Region", "string"),)
+    assert _one(description="mentions x-mcp-header only").annotated == ()
+
+
+def test_a_tool_with_an_invalid_annotation_is_hidden_and_costs_no_other() -> None:
+    document = [
+        {"name": "bad", "inputSchema": _annotated("not a token")},
+        {"name": "good", "inputSchema": _annotated("Region")},
+    ]
+    assert [tool.name for tool in parse_tools(json.dumps(document).encode())] == ["good"]
+
+
+def test_renaming_changes_the_name_and_nothing_else() -> None:
+    raw = b'{"a":1.0,"name":"t","b":{ "name" : "inner" },"c":12345678901234567890}'
+    assert renamed(raw, 'g__t"') == b'{"a":1.0,"name":"g__t\\"","b":{ "name" : "inner" },"c":12345678901234567890}'
+
+
+def test_no_tools_are_an_empty_list() -> None:
+    assert parse_tools(b"[]") == []
