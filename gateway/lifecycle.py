@@ -102,6 +102,7 @@ class Supervisor:
         self._watches: list[asyncio.Task[None]] = []
         self._socket: socket.socket | None = None
         self._stopping = False
+        self._ready = False
 
     @property
     def url(self) -> str:
@@ -141,6 +142,7 @@ class Supervisor:
             ) from error
         await self._start_children()
         await self._wait_ready()
+        self._ready = True
         self._watches = [spawn(self._watch(child), f"watch {child.name}") for child in self._children]
         if self._redis is not None:
             self._watches.append(spawn(self._watch_redis(), "watch redis"))
@@ -255,7 +257,8 @@ class Supervisor:
         """Drain and stop everything, in order."""
         self._stopping = True
         await cancel(*self._watches)
-        wait_s = self.settings.fleet.drain_timeout_s + 10.0
+        # gunicorn loses a SIGTERM to a child that is just being forked; before anything is served there is nothing to drain.
+        wait_s = self.settings.fleet.drain_timeout_s + 10.0 if self._ready else 2.0
         if self._socket is not None:
             self._socket.close()
         for group in (self._children[:1], self._children[1:]):

@@ -62,7 +62,7 @@ async def _run_up(config: str | None, settings: Any) -> int:
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, gateway)
-    starting = spawn(gateway.start(wait_connected_s=0.0), "start")
+    starting = asyncio.ensure_future(gateway.start(wait_connected_s=0.0))  # its error is ours to show
     stopped = spawn(stop.wait(), "stop")
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():

@@ -1,7 +1,8 @@
 """Client sessions of the handshake era: sealed ids that any front end can serve, ended everywhere at once.
 
 A session id describes itself (``shared.secrets``), so a front end that has never seen it needs one cached Redis read
-for the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end knows.
+for the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end
+knows.
 """
 
 from __future__ import annotations

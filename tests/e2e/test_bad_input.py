@@ -85,7 +85,9 @@ async def test_an_unknown_tool_is_named_with_close_matches(client: RawClient) ->
 
 
 async def test_arguments_of_any_type_are_the_upstreams_business(client: RawClient, upstreams: RawUpstreams) -> None:
-    message = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"who","arguments":[12345678901234567890123,1.10,"\\u00e9"],"odd":{"b":1,"a":2}}}'
+    arguments = b'[12345678901234567890123,1.10,"\\u00e9"]'
+    params = b'{"name":"who","arguments":%b,"odd":{"b":1,"a":2}}' % arguments
+    message = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
     assert (await client.post(message)).content == "up"
     seen = upstreams.endpoints["up"].tool_calls[-1]["params"]
     assert seen["arguments"] == [12345678901234567890123, 1.1, "é"] and list(seen["odd"]) == ["b", "a"]

@@ -205,7 +205,8 @@ print('Starting up...'); print('{"not": "jsonrpc"}'); print('[1, 2'); print('\\x
 for line in sys.stdin:
     m = json.loads(line); print('debug: got', m.get('method'))
     if 'id' not in m: continue
-    r = {'initialize': {'protocolVersion': '2025-06-18', 'capabilities': {'tools': {}}, 'serverInfo': {'name': 'g', 'version': '1'}},
+    me = {'name': 'g', 'version': '1'}
+    r = {'initialize': {'protocolVersion': '2025-06-18', 'capabilities': {'tools': {}}, 'serverInfo': me},
          'tools/list': {'tools': [{'name': 'noise', 'inputSchema': {'type': 'object'}}]}, 'ping': {},
          'tools/call': {'content': [{'type': 'text', 'text': 'clear'}]}}.get(m['method'])
     out = {'jsonrpc': '2.0', 'id': m['id']}

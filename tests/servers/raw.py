@@ -1,7 +1,7 @@
 """Scripted HTTP upstreams in the test's own event loop: minimal, modern or legacy, and misbehaving on demand.
 
-One ``RawUpstreams`` serves any number of endpoints (``/NAME``) on one port. What an endpoint does with the next ``tools/call``
-is its ``behaviour``; tests read ``calls`` to see what arrived.
+One ``RawUpstreams`` serves any number of endpoints (``/NAME``) on one port. What an endpoint does with the next
+``tools/call`` is its ``behaviour``; tests read ``calls`` to see what arrived.
 """
 
 from __future__ import annotations

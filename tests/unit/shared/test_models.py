@@ -72,9 +72,17 @@ def test_a_connection_is_told_by_what_is_given(raw: Any, transport: str | None, 
         ({"command": "x", "args": "a b"}, None, "Expected `array`"),
         ({"command": "x", "env": {"K": 1}}, None, "Expected `str`"),
         ({"url": "http://h/", "headers": {"K": 1}}, None, "Expected `str`"),
-        ({"url": "http://h/", "headers": {"bad name": "x"}}, None, "header 'bad name' is not a valid HTTP header"),
+        (
+            {"url": "http://h/", "headers": {"bad name": "x"}},
+            None,
+            "header 'bad name' is not a valid HTTP header",
+        ),
         ({"url": "http://h/", "headers": {"": "x"}}, None, "is not a valid HTTP header"),
-        ({"url": "http://h/", "headers": {"K": "a\r\nX-Evil: 1"}}, None, "header 'K' is not a valid HTTP header"),
+        (
+            {"url": "http://h/", "headers": {"K": "a\r\nX-Evil: 1"}},
+            None,
+            "header 'K' is not a valid HTTP header",
+        ),
         ({"url": "http://h/", "headers": {"K\n": "a"}}, None, "is not a valid HTTP header"),
     ],
 )
@@ -145,7 +153,11 @@ def test_a_repr_names_secrets_but_does_not_tell_them(connection: Any) -> None:
 def test_the_public_view_masks_values() -> None:
     assert STDIO.public()["env"] == {"KEY": MASK}
     assert STDIO.public()["cwd"] == "/d"
-    assert HTTP.public() == {"type": "http", "url": f"https://me:{MASK}@h.test:8443/p", "headers": {"X-Key": MASK}}
+    assert HTTP.public() == {
+        "type": "http",
+        "url": f"https://me:{MASK}@h.test:8443/p",
+        "headers": {"X-Key": MASK},
+    }
 
 
 def test_what_is_kept_in_redis_has_everything() -> None:

@@ -49,7 +49,11 @@ def test_every_knob_is_described_and_only_durations_are_milliseconds(key: str) -
 
 @pytest.mark.parametrize(
     ("key", "variable"),
-    [("port", "GATEWAY_PORT"), ("requestTimeout", "GATEWAY_REQUEST_TIMEOUT"), ("redisUrl", "GATEWAY_REDIS_URL")],
+    [
+        ("port", "GATEWAY_PORT"),
+        ("requestTimeout", "GATEWAY_REQUEST_TIMEOUT"),
+        ("redisUrl", "GATEWAY_REDIS_URL"),
+    ],
 )
 def test_names_follow_from_the_fields(key: str, variable: str) -> None:
     assert KNOBS[key].variable == variable
@@ -82,7 +86,8 @@ def test_durations_are_milliseconds_outside_and_seconds_inside() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("a.test", ("a.test",)), (" a.test, b.test ,", ("a.test", "b.test")), ("*", ("*",))]
+    ("text", "expected"),
+    [("a.test", ("a.test",)), (" a.test, b.test ,", ("a.test", "b.test")), ("*", ("*",))],
 )
 def test_lists_are_comma_separated_in_the_environment(text: str, expected: tuple[str, ...]) -> None:
     assert build(environment={"GATEWAY_ALLOWED_HOSTS": text}).access.allowed_hosts == expected
@@ -168,7 +173,11 @@ def _samples(knob: Knob) -> list[Any]:
     return list(typing.get_args(plain))
 
 
-@given(st.fixed_dictionaries({knob.field: st.none() | st.sampled_from(_samples(knob)) for knob in KNOBS.values()}))
+@given(
+    st.fixed_dictionaries(
+        {knob.field: st.none() | st.sampled_from(_samples(knob)) for knob in KNOBS.values()}
+    )
+)
 @limits(max_examples=25)
 def test_settings_survive_the_trip_through_the_environment(overrides: dict[str, Any]) -> None:
     settings = build(overrides=overrides)

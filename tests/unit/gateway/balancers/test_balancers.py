@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
@@ -68,15 +69,27 @@ def test_round_robin_alternates_strictly_in_registration_order(count: int, calls
 def test_round_robin_goes_on_where_it_was_when_replicas_come_and_go() -> None:
     a, b, c, d = _row(4)
     balancer = RoundRobin()
-    turns = [[a, b, c], [a, b, c], [a, c], [a, c], [a, b, c], [a, b, c, d], [a, b, c, d], [b, d], [a, b, c, d]]
+    turns = [
+        [a, b, c],
+        [a, b, c],
+        [a, c],
+        [a, c],
+        [a, b, c],
+        [a, b, c, d],
+        [a, b, c, d],
+        [b, d],
+        [a, b, c, d],
+    ]
     assert "".join("abcd"[_row(4).index(balancer.choose(turn))] for turn in turns) == "abcabcdbc"
 
 
 @given(st.lists(st.sets(st.integers(0, 4), min_size=2), min_size=2, max_size=30))
-def test_round_robin_never_gives_one_replica_two_calls_in_a_row_while_there_are_others(picks: list[set[int]]) -> None:
+def test_round_robin_never_gives_one_replica_two_calls_in_a_row_while_there_are_others(
+    picks: list[set[int]],
+) -> None:
     row, balancer = _row(5), RoundRobin()
     chosen = [balancer.choose([row[index] for index in sorted(pick)]) for pick in picks]
-    assert all(one is not following for one, following in zip(chosen, chosen[1:], strict=False))
+    assert all(one is not following for one, following in pairwise(chosen))
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 4))

@@ -66,7 +66,9 @@ def test_any_other_host_is_refused_with_the_cure(host: str | None) -> None:
     assert "GATEWAY_ALLOWED_HOSTS" in refusal
 
 
-@pytest.mark.parametrize("host", ["mcp.example", "MCP.example:99", "gw.internal", "gw.internal:4000", "localhost:1"])
+@pytest.mark.parametrize(
+    "host", ["mcp.example", "MCP.example:99", "gw.internal", "gw.internal:4000", "localhost:1"]
+)
 def test_configured_hosts_are_let_in_on_any_port(host: str) -> None:
     assert NAMED.refusal(host, None) is None
 
@@ -85,7 +87,13 @@ def test_a_configured_host_stands_for_itself_only(host: str) -> None:
 
 @pytest.mark.parametrize(
     "origin",
-    ["http://localhost", "http://localhost:3000", "https://127.0.0.1:8443", "http://[::1]:3000", "HTTP://LOCALHOST"],
+    [
+        "http://localhost",
+        "http://localhost:3000",
+        "https://127.0.0.1:8443",
+        "http://[::1]:3000",
+        "HTTP://LOCALHOST",
+    ],
 )
 def test_pages_from_this_machine_are_let_in(origin: str) -> None:
     assert PLAIN.refusal("localhost", origin) is None

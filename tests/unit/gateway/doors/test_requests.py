@@ -81,7 +81,9 @@ class Bench:
         assert (body["jsonrpc"], body["id"]) == ("2.0", "q")
         return body["result"]
 
-    async def refused(self, method: str, params: str = "", caller: Caller = LEGACY, headers: Any = None) -> str:
+    async def refused(
+        self, method: str, params: str = "", caller: Caller = LEGACY, headers: Any = None
+    ) -> str:
         """The code of a refusal; nothing may have been sent."""
         with pytest.raises(Refused) as caught:
             await self.serve(method, params, caller, headers)
@@ -197,7 +199,8 @@ async def test_a_small_answer_is_the_upstreams_bytes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(b'{"code":-5,"message":"m"}', -5), (b'{"code":"x"}', -32603), (b"[]", -32603), (b"{}", 0)]
+    ("error", "code"),
+    [(b'{"code":-5,"message":"m"}', -5), (b'{"code":"x"}', -32603), (b"[]", -32603), (b"{}", 0)],
 )
 async def test_an_upstreams_error_is_passed_on_and_counted(error: bytes, code: int) -> None:
     bench = Bench(event=Answered(True, error))

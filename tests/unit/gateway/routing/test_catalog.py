@@ -32,7 +32,9 @@ def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) ->
     return catalog.rebuild({one.spec.id: one for one in records}, wall_s)
 
 
-def _page(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None) -> Any:
+def _page(
+    catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None
+) -> Any:
     return json.loads(catalog.tools_page(scope, era, cursor))
 
 
@@ -229,7 +231,11 @@ def test_the_result_is_worded_for_its_era() -> None:
     catalog = _catalog(record("a", tools=["x"]), list_ttl_s=2.5)
     assert set(_page(catalog)) == {"tools"}
     modern = _page(catalog, era=Era.MODERN)
-    assert (modern.pop("resultType"), modern.pop("ttlMs"), modern.pop("cacheScope")) == ("complete", 2500, "private")
+    assert (modern.pop("resultType"), modern.pop("ttlMs"), modern.pop("cacheScope")) == (
+        "complete",
+        2500,
+        "private",
+    )
     assert set(modern) == {"tools"}
 
 
@@ -291,7 +297,9 @@ def test_a_page_of_hidden_tools_leads_nowhere() -> None:
     assert _names(catalog) == ["x", "y"]
 
 
-@pytest.mark.parametrize("cursor", ["x", "!!!!", "é", "AAAA", "MQ", "MS4y4", "MS54", "a" * 10_000, "LjE", "MS4"])
+@pytest.mark.parametrize(
+    "cursor", ["x", "!!!!", "é", "AAAA", "MQ", "MS4y4", "MS54", "a" * 10_000, "LjE", "MS4"]
+)
 @pytest.mark.parametrize("scope", [None, "u0", "nobody"])
 def test_a_bad_cursor_is_invalid_params(cursor: str, scope: str | None) -> None:
     catalog = _catalog(*_many(3), page_size=1)

@@ -72,7 +72,12 @@ def test_an_unknown_tool_is_invalid_params(name: str, scope: str | None) -> None
 
 @pytest.mark.parametrize(
     ("name", "scope", "close"),
-    [("serch", None, "search"), ("fetsh", None, "fetch"), ("fetsh", "beta", "fetch"), ("alpha_search", None, "search")],
+    [
+        ("serch", None, "search"),
+        ("fetsh", None, "fetch"),
+        ("fetsh", "beta", "fetch"),
+        ("alpha_search", None, "search"),
+    ],
 )
 def test_close_matches_are_told(name: str, scope: str | None, close: str) -> None:
     with pytest.raises(Refused) as caught:
@@ -145,9 +150,12 @@ def test_waiting_helps_only_while_a_replica_is_starting_or_changing_hands(
         (OutcomeUnknown("timeout", "too slow"), {"a": "refused", "b": "too slow"}),
     ],
 )
-def test_the_last_word_names_the_group_and_each_replicas_reason(last: CallError | None, expected: Any) -> None:
+def test_the_last_word_names_the_group_and_each_replicas_reason(
+    last: CallError | None, expected: Any
+) -> None:
     route = _route(
-        _replica("a", 1, status=ServerStatus.ERROR, error="refused"), _replica("b", 2, status=ServerStatus.ERROR)
+        _replica("a", 1, status=ServerStatus.ERROR, error="refused"),
+        _replica("b", 2, status=ServerStatus.ERROR),
     )
     error = router.unavailable(route, last)
     assert isinstance(error, NotDelivered)

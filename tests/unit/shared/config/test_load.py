@@ -68,9 +68,16 @@ def test_every_format_says_the_same(tmp_path: Path, name: str, text: str) -> Non
 
 @pytest.mark.parametrize(
     ("name", "text", "kind"),
-    [("c.json", "{", "JSON"), ("c.conf", "a: b", "JSON"), ("c.yaml", "a: [", "YAML"), ("c.toml", "a = ", "TOML")],
+    [
+        ("c.json", "{", "JSON"),
+        ("c.conf", "a: b", "JSON"),
+        ("c.yaml", "a: [", "YAML"),
+        ("c.toml", "a = ", "TOML"),
+    ],
 )
-def test_a_file_in_bad_syntax_is_named_with_its_format(tmp_path: Path, name: str, text: str, kind: str) -> None:
+def test_a_file_in_bad_syntax_is_named_with_its_format(
+    tmp_path: Path, name: str, text: str, kind: str
+) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=rf"{name} is not valid {kind}: .*") as caught:
         load(tmp_path / name, {})
@@ -113,7 +120,13 @@ def test_a_file_that_cannot_be_read_is_a_config_error(tmp_path: Path) -> None:
 CLAUDE = {"mcpServers": {"fs": {"command": "npx", "args": ["-y", "server-fs"], "env": {"A": "1"}}}}
 CURSOR = {
     "mcpServers": {
-        "fs": {"command": "npx", "args": ["-y", "server-fs"], "env": {"A": "1"}, "autoApprove": ["x"], "timeout": 60},
+        "fs": {
+            "command": "npx",
+            "args": ["-y", "server-fs"],
+            "env": {"A": "1"},
+            "autoApprove": ["x"],
+            "timeout": 60,
+        },
     }
 }
 VS_CODE = {
@@ -156,7 +169,9 @@ def test_the_transport_is_told_by_name_or_by_what_is_there(entry: dict[str, Any]
 
 @pytest.mark.parametrize("off", [{"disabled": True}, {"enabled": False}])
 def test_a_disabled_server_is_left_out_without_a_look_at_it(off: dict[str, Any]) -> None:
-    document = {"mcpServers": {"off": {"strange": "${MISSING}", **off}, "on": {"command": "x", "disabled": False}}}
+    document = {
+        "mcpServers": {"off": {"strange": "${MISSING}", **off}, "on": {"command": "x", "disabled": False}}
+    }
     assert [upstream.id for upstream in _parse(document).upstreams] == ["on"]
 
 
@@ -172,13 +187,19 @@ def test_options_become_the_specs_own() -> None:
             "balancer": "weighted",
         }
     )
-    assert (upstream.id, upstream.name, upstream.weight, upstream.metadata) == ("one", "group", 2, {"team": "a"})
+    assert (upstream.id, upstream.name, upstream.weight, upstream.metadata) == (
+        "one",
+        "group",
+        2,
+        {"team": "a"},
+    )
     assert (upstream.isolation, upstream.era) == (Isolation.CLIENT, EraChoice.LEGACY)
     assert upstream.balancer is BalancerStrategy.WEIGHTED
 
 
 @pytest.mark.parametrize(
-    ("cwd", "expected"), [(None, "/project"), ("sub/..", "/project"), ("sub", "/project/sub"), ("/abs", "/abs")]
+    ("cwd", "expected"),
+    [(None, "/project"), ("sub/..", "/project"), ("sub", "/project/sub"), ("/abs", "/abs")],
 )
 def test_a_working_directory_starts_from_the_files_folder(cwd: str | None, expected: str) -> None:
     assert _one({"command": "x"} if cwd is None else {"command": "x", "cwd": cwd}).connection.cwd == expected
@@ -189,7 +210,10 @@ def test_an_http_entry_gets_no_working_directory() -> None:
 
 
 def test_numbers_in_env_become_text_and_other_things_do_not() -> None:
-    assert _one({"command": "x", "env": {"PORT": 80, "RATE": 1.5}}).connection.env == {"PORT": "80", "RATE": "1.5"}
+    assert _one({"command": "x", "env": {"PORT": 80, "RATE": 1.5}}).connection.env == {
+        "PORT": "80",
+        "RATE": "1.5",
+    }
     [(path, text)] = _problems({"mcpServers": {"one": {"command": "x", "env": {"ON": True}}}})
     assert path == "mcpServers.one.connection"
     assert "Expected `str`, got `bool`" in text
@@ -218,7 +242,11 @@ def test_an_env_file_that_is_not_there_is_named() -> None:
         ({"gateway": {"requestTimeuot": 5}}, "gateway.requestTimeuot", "(did you mean 'requestTimeout'?)"),
         ({"gateway": {"port": "x"}}, "gateway.port", "Expected `int`"),
         ({"gateway": {"port": 70_000}}, "gateway.port", "65535"),
-        ({"gateway": {"adminToken": "${NOPE}"}}, "gateway.adminToken", "environment variable NOPE is not set"),
+        (
+            {"gateway": {"adminToken": "${NOPE}"}},
+            "gateway.adminToken",
+            "environment variable NOPE is not set",
+        ),
         ({"gateway": [1]}, "gateway", "must be an object"),
         ({"mcpServers": [1]}, "mcpServers", "must be an object of id: connection"),
         ({"mcpServers": {"a": "x"}}, "mcpServers.a", "must be an object with 'command' or 'url'"),
@@ -226,12 +254,24 @@ def test_an_env_file_that_is_not_there_is_named() -> None:
         ({"mcpServers": {"a": {}}}, "mcpServers.a.connection", "needs 'url'"),
         ({"mcpServers": {"a": {"command": " "}}}, "mcpServers.a.connection", "needs 'command'"),
         ({"mcpServers": {"a": {"url": "ftp://x/"}}}, "mcpServers.a.connection", "not an http:// or https://"),
-        ({"mcpServers": {"a": {"type": "ws", "url": "http://x"}}}, "mcpServers.a.connection", "unknown transport"),
+        (
+            {"mcpServers": {"a": {"type": "ws", "url": "http://x"}}},
+            "mcpServers.a.connection",
+            "unknown transport",
+        ),
         ({"mcpServers": {"a": {"command": "x", "url": "http://x"}}}, "mcpServers.a.connection", "'url'"),
         ({"mcpServers": {"a": {"url": "${U}"}}}, "mcpServers.a.url", "environment variable U is not set"),
         ({"mcpServers": {"a": {"args": ["${U}"], "command": "x"}}}, "mcpServers.a.args[0]", "variable U "),
-        ({"mcpServers": {"a b": {"command": "x", "name": "n"}}}, "mcpServers.a b.id", "'a b' must be 1-128 letters"),
-        ({"mcpServers": {"a": {"command": "x", "name": "b__c"}}}, "mcpServers.a.name", "may not contain '__'"),
+        (
+            {"mcpServers": {"a b": {"command": "x", "name": "n"}}},
+            "mcpServers.a b.id",
+            "'a b' must be 1-128 letters",
+        ),
+        (
+            {"mcpServers": {"a": {"command": "x", "name": "b__c"}}},
+            "mcpServers.a.name",
+            "may not contain '__'",
+        ),
         ({"mcpServers": {"a": {"command": "x", "weight": 0}}}, "mcpServers.a.weight", "from 1 to 1000"),
         ({"mcpServers": {"a": {"command": "x", "weight": True}}}, "mcpServers.a.weight", "from 1 to 1000"),
         ({"mcpServers": {"a": {"command": "x", "era": "old"}}}, "mcpServers.a.era", "auto, legacy, modern"),

@@ -103,18 +103,27 @@ ANNOTATED: list[headers.Annotated] = [
 
 
 def test_headers_mirror_the_arguments_that_are_there() -> None:
-    made = headers.parameter_headers(ANNOTATED, {"region": "é", "count": 5, "deep": {"flag": True}, "other": "x"})
+    made = headers.parameter_headers(
+        ANNOTATED, {"region": "é", "count": 5, "deep": {"flag": True}, "other": "x"}
+    )
     assert made == {"Mcp-Param-Region": "=?base64?w6k=?=", "Mcp-Param-Count": "5", "Mcp-Param-Flag": "true"}
 
 
-@pytest.mark.parametrize("arguments", [None, {}, [], 5, {"deep": 5}, {"region": None, "count": [], "deep": {}}])
+@pytest.mark.parametrize(
+    "arguments", [None, {}, [], 5, {"deep": 5}, {"region": None, "count": [], "deep": {}}]
+)
 def test_absent_arguments_make_no_headers(arguments: Any) -> None:
     assert headers.parameter_headers(ANNOTATED, arguments) == {}
 
 
 @given(
     st.fixed_dictionaries(
-        {}, optional={"region": TEXT, "count": st.integers(), "deep": st.fixed_dictionaries({"flag": st.booleans()})}
+        {},
+        optional={
+            "region": TEXT,
+            "count": st.integers(),
+            "deep": st.fixed_dictionaries({"flag": st.booleans()}),
+        },
     )
 )
 def test_headers_made_from_arguments_never_mismatch_them(arguments: dict[str, Any]) -> None:
@@ -125,7 +134,11 @@ def test_headers_made_from_arguments_never_mismatch_them(arguments: dict[str, An
     ("arguments", "sent", "complaint"),
     [
         ({"region": "eu"}, {}, "Mcp-Param-Region header is missing but argument 'region' is present"),
-        ({}, {"Mcp-Param-Region": "eu"}, "Mcp-Param-Region header is present but argument 'region' is absent"),
+        (
+            {},
+            {"Mcp-Param-Region": "eu"},
+            "Mcp-Param-Region header is present but argument 'region' is absent",
+        ),
         ({"region": "eu"}, {"Mcp-Param-Region": "us"}, "does not match argument 'region'"),
         ({"region": "eu"}, {"Mcp-Param-Region": "EU"}, "does not match argument 'region'"),
         ({"region": "eu"}, {"Mcp-Param-Region": "=?base64?*?="}, "broken base64"),

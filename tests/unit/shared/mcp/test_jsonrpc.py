@@ -35,7 +35,9 @@ def test_a_request_has_a_method_and_an_id() -> None:
     assert message.is_request
 
 
-@pytest.mark.parametrize("rest", ['"method":"notifications/initialized"', '"id":1,"result":{}', '"id":1,"error":{}'])
+@pytest.mark.parametrize(
+    "rest", ['"method":"notifications/initialized"', '"id":1,"result":{}', '"id":1,"error":{}']
+)
 def test_notifications_and_responses_are_no_requests(rest: str) -> None:
     assert not jsonrpc.decode(_head(rest)).is_request
 
@@ -49,7 +51,10 @@ def test_notifications_and_responses_are_no_requests(rest: str) -> None:
         (_head('"id":1,"method":"x"') + b"x", "parse_error"),
         (b'{"jsonrpc":"2.0","method":"\xff"}', "parse_error"),
         (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"\xc3("}}', "parse_error"),
-        (b'{"jsonrpc":"2.0","id":1,"method":"x","params":' + b"[" * 50_000 + b"]" * 50_000 + b"}", "parse_error"),
+        (
+            b'{"jsonrpc":"2.0","id":1,"method":"x","params":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+            "parse_error",
+        ),
         (b"[]", "invalid_request"),
         (b"5", "invalid_request"),
         (b"null", "invalid_request"),
@@ -188,8 +193,8 @@ def test_members_of_nothing_are_none_and_of_no_object_refused() -> None:
 
 @pytest.mark.parametrize("params", [b"", b'{"a":1}'])
 def test_written_requests_and_notifications_read_back(params: bytes) -> None:
-    asked = jsonrpc.decode(jsonrpc.request(b'"i"', "m\"é", params))
-    assert (bytes(asked.id), asked.method, bytes(asked.params)) == (b'"i"', "m\"é", params)
+    asked = jsonrpc.decode(jsonrpc.request(b'"i"', 'm"é', params))
+    assert (bytes(asked.id), asked.method, bytes(asked.params)) == (b'"i"', 'm"é', params)
     told = jsonrpc.decode(jsonrpc.notification("n", params))
     assert (bytes(told.id), told.method, bytes(told.params)) == (b"", "n", params)
 

@@ -11,7 +11,19 @@ from tests.unit.builders import cut
 
 LINES = st.lists(
     st.sampled_from(
-        [b"", b"", b"data: a", b"data:b", b"data:  c", b"data", b": note", b"id: 7", b"id", b"event: e", b"retry: 25"]
+        [
+            b"",
+            b"",
+            b"data: a",
+            b"data:b",
+            b"data:  c",
+            b"data",
+            b": note",
+            b"id: 7",
+            b"id",
+            b"event: e",
+            b"retry: 25",
+        ]
     )
     | st.binary(max_size=8).map(lambda line: line.replace(b"\r", b"").replace(b"\n", b"")),
     max_size=16,

@@ -169,7 +169,11 @@ def test_the_public_entry_tells_everything_but_secrets() -> None:
     assert b"hush" not in msgspec.json.encode(entry)
     assert (entry.id, entry.name, entry.transport, entry.weight) == ("a", "g", "http", 3)
     assert (entry.status, entry.status_since, entry.error) == (ServerStatus.ERROR, 5.0, "down")
-    assert (entry.metadata, entry.isolation, entry.balancer) == ({"k": 1}, Isolation.CLIENT, BalancerStrategy.RANDOM)
+    assert (entry.metadata, entry.isolation, entry.balancer) == (
+        {"k": 1},
+        Isolation.CLIENT,
+        BalancerStrategy.RANDOM,
+    )
     assert (entry.eras, entry.protocol_version, entry.owners) == (("legacy",), "2025-11-25", ("w1", "w2"))
     assert entry.tools == (ToolEntry("t", "a", "d", {"type": "object"}), ToolEntry("bare", "a", None, {}))
     assert entry.last_health_check == HealthCheckResult("a", False)

@@ -1,0 +1,77 @@
+"""``worker.bridge.results``: a client gets what its era knows, and nothing silently lost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import CallError
+from shared.mcp.versions import Era
+from worker.bridge.results import translate
+
+LEGACY, MODERN = Era.LEGACY, Era.MODERN
+
+
+@pytest.mark.parametrize("era", Era)
+@given(result=st.binary())
+def test_within_one_era_nothing_is_touched(era: Era, result: bytes) -> None:
+    assert translate(result, era, era) is result
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (b"{}", b'{"resultType":"complete"}'),
+        (b'{ "content":[ ],"n":1.10}', b'{"resultType":"complete","content":[ ],"n":1.10}'),
+        (b'{"n":1,"resultType":"other"}', b'{"n":1,"resultType":"other"}'),
+    ],
+)
+def test_a_modern_client_is_told_that_a_legacy_result_is_complete(result: bytes, expected: bytes) -> None:
+    assert translate(result, MODERN, LEGACY) == expected
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (b'{"resultType":"complete","content":[ 1.0 ]}', b'{"content":[ 1.0 ]}'),
+        (b'{"tools":[],"ttlMs":5,"cacheScope":"private","resultType":"complete"}', b'{"tools":[]}'),
+        (
+            b'{"content":[],"isError":true,"_meta":{"ttlMs":1}}',
+            b'{"content":[],"isError":true,"_meta":{"ttlMs":1}}',
+        ),
+        (b'{"structuredContent":{"a":1.0}}', b'{"structuredContent":{"a":1.0}}'),
+        (b'{"structuredContent":[1],"content":[]}', b'{"content":[]}'),
+        (b'{"structuredContent":"text","content":[]}', b'{"content":[]}'),
+        (b'{"structuredContent":null,"content":[]}', b'{"content":[]}'),
+    ],
+)
+def test_a_legacy_client_gets_only_members_that_it_knows(result: bytes, expected: bytes) -> None:
+    assert translate(result, LEGACY, MODERN) == expected
+
+
+def test_a_need_for_input_cannot_be_told_to_a_legacy_client() -> None:
+    with pytest.raises(CallError, match="needs input from the client") as caught:
+        translate(b'{"resultType":"input_required","requests":{}}', LEGACY, MODERN)
+    assert caught.value.code == "upstream_protocol"
+
+
+@pytest.mark.parametrize("result", [b"[]", b"5", b"null", b'"x"'])
+@pytest.mark.parametrize(("client", "upstream"), [(LEGACY, MODERN), (MODERN, LEGACY)])
+def test_a_result_that_is_no_object_is_the_upstreams_fault(result: bytes, client: Era, upstream: Era) -> None:
+    with pytest.raises(CallError, match="not an object") as caught:
+        translate(result, client, upstream)
+    assert caught.value.code == "upstream_protocol"
+
+
+RESULTS = st.dictionaries(
+    st.text(max_size=6), st.integers() | st.text() | st.lists(st.integers()), max_size=5
+)
+
+
+@given(RESULTS)
+def test_a_legacy_result_survives_the_way_to_modern_and_back(result: dict[str, object]) -> None:
+    body = json.dumps(result).encode()
+    assert json.loads(translate(translate(body, MODERN, LEGACY), LEGACY, MODERN)) == result
