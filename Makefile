@@ -36,6 +36,7 @@ lint: install  ## ruff, mypy, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/make_settings.py --check
 
 format: install  ## format the code
 	$(BIN)/ruff format .

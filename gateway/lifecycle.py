@@ -95,7 +95,6 @@ class Supervisor:
         self._given = settings
         self.settings = settings
         self.store: RegistryStore | None = None
-        self.failed: asyncio.Future[StartError] | None = None
         self._scratch: Path | None = None
         self._redis: EmbeddedRedis | None = None
         self._children: list[Child] = []
@@ -114,7 +113,6 @@ class Supervisor:
     async def start(self) -> None:
         """Start everything; returns when requests are served. Raises ``StartError`` or ``RegistryUnavailable``."""
         check_exposure(self._given)
-        self.failed = asyncio.get_running_loop().create_future()
         try:
             await self._start()
         except BaseException:
@@ -257,7 +255,8 @@ class Supervisor:
         """Drain and stop everything, in order."""
         self._stopping = True
         await cancel(*self._watches)
-        # gunicorn loses a SIGTERM to a child that is just being forked; before anything is served there is nothing to drain.
+        # gunicorn loses a SIGTERM to a child that is just being forked; but before anything was served there is
+        # nothing to drain.
         wait_s = self.settings.fleet.drain_timeout_s + 10.0 if self._ready else 2.0
         if self._socket is not None:
             self._socket.close()

@@ -201,7 +201,7 @@ def test_only_what_is_mine_is_given_away_and_only_to_the_living(
 
 
 def _carry_out(owners: dict[str, dict[int, str]], workers: Mapping[str, float], me: str, plan: Plan) -> None:
-    """As the registry's scripts do: a claim wins only a free slot or a dead owner's, a release only one's own."""
+    """As the registry's scripts do: a claim wins a free slot or a dead owner's, a release only one's own."""
     for id, slot in plan.claims:
         if owners[id].get(slot) not in workers:
             owners[id][slot] = me

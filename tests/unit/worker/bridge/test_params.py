@@ -1,4 +1,4 @@
-"""``worker.bridge.params``: ``_meta`` fits the upstream's era, everything else stays the bytes that were sent."""
+"""``worker.bridge.params``: ``_meta`` fits the upstream's era, everything else stays as it was sent."""
 
 from __future__ import annotations
 

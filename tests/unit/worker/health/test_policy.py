@@ -10,7 +10,7 @@ from worker.health.policy import HealthPolicy
 
 
 def _run(policy: HealthPolicy, events: str) -> str:
-    """``+`` succeeded, ``-`` failed, ``!`` failed for certain → ``D`` taken out, ``U`` brought back, ``.`` nothing."""
+    """``+`` succeeded, ``-`` failed, ``!`` for certain → ``D`` taken out, ``U`` brought back, ``.`` nothing."""
     said = ""
     for event in events:
         was_down = policy.down
