@@ -1,4 +1,4 @@
-"""Writes ``docs/settings.md`` from ``shared.settings``: ``python docs/make_settings.py`` (``--check`` only compares)."""
+"""Writes ``docs/settings.md`` from ``shared.settings``: ``python docs/make_settings.py`` (``--check`` compares)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def text() -> str:
     lines = [
         "# Settings",
         "",
-        "Written by `docs/make_settings.py`. Keys stand under `gateway` in a configuration file; durations are milliseconds in",
-        "files and in the environment.",
+        "Written by `docs/make_settings.py`. Keys stand under `gateway` in a configuration file; durations are",
+        "milliseconds in files and in the environment.",
     ]
     section = ""
     for knob in KNOBS.values():

@@ -4,8 +4,14 @@ The supervisor binds the socket once and hands it over as ``fd://`` (``GATEWAY_L
 loses queued connections and spreads few ones badly. No preload: ids, nonces and connections are made after the fork.
 """
 
+import contextlib
 import os
+import time
+from typing import Any
 
+import redis
+
+from shared.registry.keys import Keys
 from shared.settings import build
 
 _settings = build(environment=os.environ)
@@ -23,3 +29,26 @@ accesslog = None
 errorlog = "-"
 loglevel = "warning"
 proc_name = "gateway-frontend"
+
+_SETTLED_S = 10.0
+_born: dict[int, float] = {}
+_wait_s = 0.0
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """Note when each front end began."""
+    _born[worker.age] = time.monotonic()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """A front end ended. Count it for ``gateway status``; one that died young delays the next a little (backoff)."""
+    global _wait_s
+    lived_s = time.monotonic() - _born.pop(worker.age, time.monotonic())
+    if not server.LISTENERS:
+        return  # gunicorn itself is stopping
+    with contextlib.suppress(redis.RedisError, OSError, ValueError):
+        client = redis.Redis.from_url(_settings.registry.redis_url, socket_timeout=0.2, socket_connect_timeout=0.2)
+        client.hincrby(Keys(_settings.registry.key_prefix).restarts, "front end", 1)
+        client.close()
+    _wait_s = 0.0 if lived_s > _SETTLED_S else min(max(_wait_s * 2, _settings.fleet.restart_min_s), 2.0)
+    time.sleep(_wait_s)

@@ -235,8 +235,7 @@ class Supervisor:
         """Make restarts visible in ``gateway status``."""
         assert self.store is not None
         with contextlib.suppress(Exception):
-            key = f"{self.store.keys.prefix}restarts"
-            await self.store.redis.hincrby(key, child.name, 1)
+            await self.store.redis.hincrby(self.store.keys.restarts, child.name, 1)
 
     async def _watch_redis(self) -> None:
         """Our own Redis is replaced too; everything reconciles without a restart."""

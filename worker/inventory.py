@@ -203,6 +203,10 @@ class Inventory:
             await holding.lifecycle.close()
         await holding.upstream.close()
 
+    async def stopped(self, id: str) -> None:
+        """The last worker leaves: say so, instead of leaving a status behind that nobody keeps."""
+        await self.status(id, ServerStatus.STOPPED, "no worker is running", None)
+
     # ---- Reporter
 
     async def still_owned(self, id: str) -> bool:

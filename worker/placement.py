@@ -81,6 +81,9 @@ class Held(Protocol):
     async def hand_over(self, id: str) -> None:
         """Stop what must not run twice (a stdio child) before the slot changes hands."""
 
+    async def stopped(self, id: str) -> None:
+        """Nobody is left to run it."""
+
 
 class Placement:
     """Carries the plan out, about once a second and whenever something changes."""
@@ -163,4 +166,6 @@ class Placement:
                 await self._held.hand_over(record.spec.id)
                 taken = {worker for _, worker in record.owners}
                 heir = next((worker for worker in rank(record.spec.id, others) if worker not in taken), "")
+                if slot == 0 and not heir and not taken - {self._worker}:
+                    await self._held.stopped(record.spec.id)
                 await self._store.release(record.spec.id, slot, self._worker, heir)

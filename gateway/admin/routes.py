@@ -59,6 +59,7 @@ class AdminApi:
             ("GET", "health", self._health),
             ("GET", "workers", self._workers),
             ("GET", "frontends", self._frontends),
+            ("GET", "restarts", self._restarts),
             ("GET", "sessions", self._sessions),
             ("DELETE", "sessions/{id}", self._end_session),
             ("GET", "explain", self._explain),
@@ -232,6 +233,11 @@ class AdminApi:
         alive = await self._front.members.alive()
         alive[self._front.id] = self._front.facts()
         return _json([{"id": id, **facts} for id, facts in alive.items()])
+
+    async def _restarts(self, request: web.Request) -> web.Response:
+        async with translated():
+            counts = await self._front.store.redis.hgetall(self._front.store.keys.restarts)
+        return _json({name.decode(): int(count) for name, count in counts.items()})
 
     async def _sessions(self, request: web.Request) -> web.Response:
         return _json(await self._front.sessions.listing())

@@ -90,6 +90,7 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/health", "get", "Last health check of each upstream", None, list[HealthCheckResult]),
     ("/admin/v1/workers", "get", "Live workers", None, list[dict[str, str]]),
     ("/admin/v1/frontends", "get", "Live front ends", None, list[dict[str, str]]),
+    ("/admin/v1/restarts", "get", "How often each supervised process was replaced", None, dict[str, int]),
     ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
     ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
     ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),

@@ -259,7 +259,7 @@ def status(url: str, watch: bool, as_json: bool) -> None:
     before: dict[str, tuple[int, float]] = {}
 
     def once() -> None:
-        state_now = {kind: client.admin("GET", kind) for kind in ("frontends", "workers", "servers")}
+        state_now = {kind: client.admin("GET", kind) for kind in ("frontends", "workers", "servers", "restarts")}
         if as_json:
             show.as_json(state_now)
             return
@@ -311,6 +311,8 @@ def status(url: str, watch: bool, as_json: bool) -> None:
                 for one in state_now["servers"]
             ],
         )
+        if state_now["restarts"]:
+            show.table(["PROCESS", "REPLACED"], sorted(state_now["restarts"].items()))
 
     _watching(once, watch)
 

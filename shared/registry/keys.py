@@ -20,6 +20,8 @@ class Keys:
         """set: ids of workers that may be alive."""
         self.frontends = f"{prefix}frontends"
         """set: ids of front ends that may be alive."""
+        self.restarts = f"{prefix}restarts"
+        """hash: how often each supervised process was replaced."""
         self.secret = f"{prefix}secret"
         """string: the fleet's key, when none is configured."""
 

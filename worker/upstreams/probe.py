@@ -202,7 +202,7 @@ async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
                 raise
             legacy = None
     eras = tuple(era.word for era, there in ((Era.LEGACY, legacy), (Era.MODERN, modern)) if there is not None)
-    sessionful = legacy is not None and bool(legacy.session_id)
+    sessionful = legacy is not None and bool(legacy.sid)
     if modern is None:
         assert legacy is not None
         facts = Facts(eras, "http", pool.endpoint.url, sessionful, legacy.protocol_version)

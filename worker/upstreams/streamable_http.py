@@ -42,6 +42,7 @@ class Post:
         "retry_ms",
         "session",
         "session_header",
+        "sid",
         "size",
         "status",
     )
@@ -60,6 +61,7 @@ class Post:
         self.retry_ms = 1000
         self.resumes = 0
         self.session_header = b""
+        self.sid = ""  # the upstream session that it was sent on
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
@@ -121,10 +123,12 @@ class HttpSession(Session):
         super().__init__(context, client)
         self.pool = pool
         self.posts: dict[int, Post] = {}
+        self.sid = ""
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
         """Send one message."""
         exchange = Post(self, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message), id, call)
+        exchange.sid = self.sid
         if call is not None:
             self.posts[id] = exchange
         self.pool.submit(exchange)
@@ -262,7 +266,6 @@ class LegacyHttp(HttpSession):
 
     def __init__(self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY) -> None:
         super().__init__(context, pool, client)
-        self.session_id = ""
         self._head = b""
         self._get: _StandingGet | None = None
         self._reopening: asyncio.Task[None] | None = None
@@ -272,23 +275,23 @@ class LegacyHttp(HttpSession):
         self._extra: dict[str, str] = {}
         if self.protocol_version:
             self._extra["MCP-Protocol-Version"] = self.protocol_version
-        if self.session_id:
-            self._extra["Mcp-Session-Id"] = self.session_id
+        if self.sid:
+            self._extra["Mcp-Session-Id"] = self.sid
         self._head = self.pool.endpoint.head("POST", {**_ACCEPT, **self._extra})
 
     async def connect(self) -> None:
-        self.session_id = self.protocol_version = ""
+        self.sid = self.protocol_version = ""
         self._set_head()
         await self.handshake()
-        if self.session_id and self._get is None:
+        if self.sid and self._get is None:
             self._get = _StandingGet(self)
             self._get.open()
 
     def on_session_header(self, post: Post) -> None:
-        if post.call is not None and post.call.method == INITIALIZE and not self.session_id:
+        if post.call is not None and post.call.method == INITIALIZE and not self.sid:
             text = post.session_header.decode("latin-1")
             if text.isascii() and text.isprintable():
-                self.session_id = text
+                self.sid = text
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         self.post(id, call, self._head, message)
@@ -305,26 +308,26 @@ class LegacyHttp(HttpSession):
     def answered(self, post: Post, body: bytes) -> None:
         call = post.call
         expired = post.status == 404 or (post.status == 400 and b"ession" in body)
-        if expired and self.session_id and call is not None and call.method != INITIALIZE and not call.done:
+        if expired and post.sid and call is not None and call.method != INITIALIZE and not call.done:
             self.correlation.forget(post.id)
             if not call.resent:
                 call.resent = True
-                self._reopen(call)
+                if post.sid == self.sid and self.ready:
+                    self._reopen()
+                self.submit(call)
                 return
             call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))
             return
         super().answered(post, body)
 
-    def _reopen(self, call: Call) -> None:
-        """The upstream forgot the session: open a new one, then send ``call`` (and those that come meanwhile)."""
-        if self.ready:
-            _log.info("%s: the upstream session has expired; opening a new one", self.context.spec.id)
-            self.ready = False
-            self._opening = None
-            if self._get is not None:
-                self._get.close()
-                self._get = None
-        self.submit(call)
+    def _reopen(self) -> None:
+        """The upstream forgot the session: the next call opens a new one, and those that come meanwhile wait for it."""
+        _log.info("%s: the upstream session has expired; opening a new one", self.context.spec.id)
+        self.ready = False
+        self._opening = None
+        if self._get is not None:
+            self._get.close()
+            self._get = None
 
     def stream_ended(self, post: Post) -> None:
         if post.last_event_id is None or post.resumes >= _RESUMES:
@@ -353,7 +356,7 @@ class LegacyHttp(HttpSession):
         if self._get is not None:
             self._get.close()
         await super().disconnect()
-        if self.session_id:
+        if self.sid:
             self.pool.submit(Notice(self.pool.endpoint.head("DELETE", self._extra) + b"\r\n"))
 
 

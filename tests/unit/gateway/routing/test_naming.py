@@ -93,9 +93,24 @@ def test_the_separator_is_the_one_that_was_set() -> None:
 @given(st.text("ab", min_size=1, max_size=70), st.text("cd", min_size=1, max_size=140))
 def test_composed_names_are_never_too_long(group: str, name: str) -> None:
     composed = compose(group, name, "__")
-    assert len(composed) <= MAX_NAME
+    assert len(composed) <= MAX_NAME == 64
     if len(group) + len(name) + 2 <= MAX_NAME:
         assert composed == f"{group}__{name}"
+
+
+@pytest.mark.parametrize(("length", "kept"), [(56, True), (57, True), (58, False), (59, False), (200, False)])
+def test_a_name_is_shortened_only_when_it_must_be(length: int, kept: bool) -> None:
+    composed = compose("group", "t" * length, "__")
+    assert (composed == "group__" + "t" * length) is kept
+    assert len(composed) == min(7 + length, MAX_NAME)
+
+
+def test_a_long_name_that_looks_composed_gives_names_of_good_length_too() -> None:
+    taken = compose("b", "t" * 62, "__")
+    listed = assign([("a", ["t" * 62, taken]), ("b", ["t" * 62])], AUTO, "__")
+    (other,) = [name for name, owner in listed.items() if owner[0] == "b"]
+    assert other != taken
+    assert len(other) == MAX_NAME
 
 
 def test_long_names_that_differ_at_the_end_stay_apart() -> None:

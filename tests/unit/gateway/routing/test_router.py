@@ -86,6 +86,13 @@ def test_close_matches_are_told(name: str, scope: str | None, close: str) -> Non
     assert len(caught.value.data["closeMatches"]) <= 3
 
 
+def test_no_more_than_three_close_matches_are_told() -> None:
+    catalog = _catalog(record("a", tools=[f"search{n}" for n in range(9)]))
+    with pytest.raises(Refused) as caught:
+        router.find(catalog, "search", None, "__")
+    assert len(caught.value.data["closeMatches"]) == 3
+
+
 def test_close_matches_never_leave_the_scope() -> None:
     with pytest.raises(Refused) as caught:
         router.find(_catalog(*TWO), "fetsh", "alpha", "__")

@@ -223,8 +223,8 @@ def test_an_env_file_gives_variables_that_env_overrides(tmp_path: Path) -> None:
     (tmp_path / "x.env").write_text("# note\nA=1\nB = 'two = 2' \n\nnothing\nC=file\n")
     document = {"mcpServers": {"one": {"command": "x", "envFile": "x.env", "env": {"C": "entry"}}}}
     (upstream,) = parse(document, {}, tmp_path).upstreams
-    assert upstream.connection.public()["env"].keys() == {"A", "B", "C"}
-    assert getattr(upstream.connection, "env", None) == {"A": "1", "B": "two = 2", "C": "entry"}
+    assert isinstance(upstream.connection, StdioConnection)
+    assert upstream.connection.env == {"A": "1", "B": "two = 2", "C": "entry"}
 
 
 def test_an_env_file_that_is_not_there_is_named() -> None:
@@ -316,7 +316,8 @@ def test_all_problems_are_told_at_once_in_the_files_order() -> None:
 
 
 def test_an_empty_configuration_is_fine() -> None:
-    for document in ({}, {"gateway": None, "mcpServers": None}, {"gateway": {}, "servers": {}}):
+    documents: list[Any] = [{}, {"gateway": None, "mcpServers": None}, {"gateway": {}, "servers": {}}]
+    for document in documents:
         assert _parse(document) == Config(settings={}, upstreams=[])
 
 

@@ -57,6 +57,7 @@ def _read(*chunks: bytes, limit: int = 10_000) -> list[sse.Event]:
         (b"retry: 1500\n\n", [("message", b"", None, 1500)]),
         (b"retry: 1x\ndata: a\n\n", [("message", b"a", None, None)]),
         (b"retry: -1\ndata: a\n\n", [("message", b"a", None, None)]),
+        (b"retry: 1000000000\ndata: a\n\n", [("message", b"a", None, None)]),
         (b": comment\nunknown: x\ndata: a\n\n", [("message", b"a", None, None)]),
         (b":\n\n", []),
         (b"\n\n\n", []),
@@ -98,6 +99,12 @@ def test_line_ends_are_interchangeable(values: list[bytes], end: bytes) -> None:
 def test_an_event_over_the_limit_is_an_error(chunks: tuple[bytes, ...]) -> None:
     with pytest.raises(ValueError, match="larger than 100 bytes"):
         _read(*chunks, limit=100)
+
+
+def test_an_event_of_just_the_limit_is_read() -> None:
+    """Each line counts with its line end."""
+    assert len(_read(b"data: " + b"x" * 99 + b"\n\n", limit=100)) == 1
+    assert len(_read(b"data\n" * 100 + b"\n", limit=100)) == 1
 
 
 def test_the_limit_is_for_one_event_not_for_the_stream() -> None:

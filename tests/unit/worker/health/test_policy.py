@@ -14,7 +14,9 @@ def _run(policy: HealthPolicy, events: str) -> str:
     said = ""
     for event in events:
         was_down = policy.down
-        changed = policy.succeeded() if event == "+" else policy.failed(certain=event == "!")
+        changed = {"+": policy.succeeded, "-": policy.failed, "!": lambda: policy.failed(certain=True)}[
+            event
+        ]()
         assert changed == (policy.down != was_down)
         said += "." if not changed else "D" if policy.down else "U"
     return said
