@@ -74,7 +74,7 @@ class FrontEnd:
         limit = settings.calls.max_body_bytes
         self.mcp = McpDoor(guard, ModernDoor(requests, self.streams), self.legacy, limit)
         self.sse = SseDoor(self.legacy, requests, self.sessions, self.streams, self.id, limit)
-        self.watcher.on_lists_changed = self.streams.announce_tools
+        self.watcher.on_lists_changed = self.streams.announce
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone
         self.pool.on_change = self.watcher.wake

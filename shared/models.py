@@ -138,9 +138,7 @@ def mask_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.password is None:
         return url
-    host = parts.hostname or ""
-    if parts.port:
-        host = f"{host}:{parts.port}"
+    host = parts.netloc.rpartition("@")[2]
     return urlunsplit(parts._replace(netloc=f"{parts.username}:{MASK}@{host}"))
 
 
@@ -236,6 +234,8 @@ def parse_connection(raw: Mapping[str, Any] | Connection, transport: str | None 
     parts = urlsplit(rest["url"])
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"url {mask_url(rest['url'])!r} is not an http:// or https:// address")
+    if parts.port == 0:  # reading it raises ValueError for what is no port at all
+        raise ValueError(f"url {mask_url(rest['url'])!r} names port 0")
     connection = _strict({**rest, "type": kind}, HttpConnection)
     for name, value in connection.headers.items():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\0]", value):
@@ -261,6 +261,7 @@ def make_spec(
 ) -> UpstreamSpec:
     """A checked ``UpstreamSpec``. Raises ``ConfigError`` that names the field and the cure."""
     problems: list[tuple[str, str]] = []
+    options = {name: value for name, value in options.items() if value is not None or name == "weight"}
     group = id if name is None else name
     for field, value in (("id", id), ("name", group)):
         if not isinstance(value, str) or not _ID.fullmatch(value):
@@ -270,11 +271,15 @@ def make_spec(
                     f"{value!r} must be 1-128 letters, digits or . _ @ / - and start with a letter or digit",
                 )
             )
-        elif field == "name" and separator in value:
-            problems.append((field, f"{value!r} may not contain {separator!r}, which separates group and tool"))
+        elif field == "name" and (separator in value or value.endswith(separator[0])):
+            problems.append(
+                (field, f"{value!r} may not contain {separator!r}, or end like it: it separates group and tool")
+            )
     weight = options.get("weight", 1)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= 1000:
         problems.append(("weight", f"{weight!r} must be a whole number from 1 to 1000"))
+    if not isinstance(options.get("metadata", {}), dict):
+        problems.append(("metadata", "must be an object"))
     kind: Transport = "stdio"
     parsed: Connection = StdioConnection("")
     try:

@@ -58,7 +58,7 @@ class FleetKey:
         if not 40 <= len(sid) <= 512:
             return None
         try:
-            blob = base64.urlsafe_b64decode(sid + "=" * (-len(sid) % 4))
+            blob = base64.b64decode(sid + "=" * (-len(sid) % 4), altchars=b"-_", validate=True)
             plain = self._aead.decrypt(blob[:_NONCE], blob[_NONCE:], b"session")
             return msgspec.msgpack.decode(plain, type=SessionClaims)
         except (binascii.Error, ValueError, InvalidTag, msgspec.DecodeError):

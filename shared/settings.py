@@ -59,6 +59,9 @@ class AccessSettings(Struct, frozen=True):
     ] = ()
     secret: Annotated[str, Meta(description="the fleet's key; default: made once and kept in Redis")] = ""
 
+    def __repr__(self) -> str:
+        return "AccessSettings(…)"
+
 
 class RegistrySettings(Struct, frozen=True):
     """Redis."""
@@ -267,7 +270,7 @@ def build(
     for key, value in (file_values or {}).items():
         knob = KNOBS.get(key)
         if knob is None:
-            problems.append((f"gateway.{key}", "unknown setting" + suggestion(key, KNOBS)))
+            problems.append((f"gateway.{key}", "unknown setting" + suggestion(str(key), KNOBS)))
         else:
             put(knob, value, f"gateway.{key}", from_text=False)
     for knob in KNOBS.values():

@@ -86,7 +86,10 @@ class Deadlines:
                     continue
                 if item.expires_at <= now:
                     item.expires_at = 0
-                    item.expire()
+                    try:
+                        item.expire()
+                    except Exception:  # one that fails must not cost the others their end
+                        _log.exception("a deadline handler failed")
                 else:
                     self.add(item)
 
@@ -94,7 +97,4 @@ class Deadlines:
         """Advance once per tick until cancelled."""
         while True:
             await asyncio.sleep(self._tick_s)
-            try:
-                self.advance()
-            except Exception:
-                _log.exception("a deadline handler failed")
+            self.advance()

@@ -78,7 +78,7 @@ class Call:
             return
         if not is_error and self.era != self.upstream_era:
             try:
-                raw = results.translate(raw, self.era, self.upstream_era)
+                raw = results.translate(raw, self.era, self.upstream_era, self.method)
             except CallError as error:
                 self.fail(OutcomeUnknown(error.code, error.message, error.data))
                 return

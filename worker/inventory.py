@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Iterable, Mapping
 
+import orjson
 from msgspec import structs
 
 from shared.errors import NotDelivered, RegistryUnavailable
+from shared.mcp.kinds import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus
 from shared.registry.client import translated
 from shared.registry.records import Catalog, UpstreamRecord
@@ -165,9 +168,8 @@ class Inventory:
         await holding.upstream.close()
 
     def _tell_leader(self, kind: str, id: str, method: str) -> None:
-        if kind == "relist" and not method.endswith("/list_changed"):
-            return
-        spawn(self._announce(kind, id), "tell-leader")
+        if method in CHANGES or kind == "suspect":
+            spawn(self._announce(f"{kind}:{method}", id), "tell-leader")
 
     async def _announce(self, kind: str, id: str) -> None:
         try:
@@ -180,9 +182,10 @@ class Inventory:
         holding = self._held.get(id)
         if holding is None or holding.lifecycle is None:
             return
-        if kind == "relist":
-            holding.lifecycle.announced("notifications/tools/list_changed")
-        elif kind == "suspect":
+        what, _, method = kind.partition(":")
+        if what == "relist":
+            holding.lifecycle.announced(method)
+        elif what == "suspect":
             holding.lifecycle.suspect()
 
     # ---- placement's view
@@ -228,6 +231,8 @@ class Inventory:
                 "protocol_version": facts.protocol_version,
                 "transport_in_use": facts.transport,
                 "url_in_use": facts.url,
+                "capabilities": orjson.dumps(facts.capabilities).decode(),
+                "instructions": facts.instructions,
             }
         try:
             await self._store.report_status(id, self._worker, status, error, **fields)
@@ -241,12 +246,12 @@ class Inventory:
                 transport_in_use=facts.transport, url_in_use=facts.url, protocol_version=facts.protocol_version,
             )  # fmt: skip
 
-    async def catalog(self, id: str, tools: bytes, digest: str, announced: bool) -> None:
+    async def catalog(self, id: str, documents: Mapping[Kind, bytes], digest: str, announced: Iterable[str]) -> None:
         """Write what an upstream offers; what Redis missed is written again when it is back."""
         if id in self.records:
-            self.records[id] = structs.replace(self.records[id], catalog=Catalog(digest, tools))
+            self.records[id] = structs.replace(self.records[id], catalog=Catalog(digest, dict(documents)))
         try:
-            await self._store.report_catalog(id, self._worker, tools, digest, announced)
+            await self._store.report_catalog(id, self._worker, documents, digest, announced)
         except RegistryUnavailable:
             _log.debug("catalogue of %s is kept until Redis is back", id)
 
@@ -289,7 +294,7 @@ class Inventory:
             facts = holding.upstream.facts
             await self.status(id, holding.lifecycle.status, record.error, facts)
             if record.catalog.digest:
-                await self.catalog(id, record.catalog.tools, record.catalog.digest, announced=False)
+                await self.catalog(id, record.catalog.documents, record.catalog.digest, ())
         for id, (status, error, facts) in list(self._unreported.items()):
             await self.status(id, status, error, facts)
 

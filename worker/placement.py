@@ -61,7 +61,7 @@ def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: 
                     plan.claims.append((id, slot))
         mine = [slot for slot, worker in owners.items() if worker == me]
         for slot in mine:
-            if slot >= count or (slot != 0 and owners.get(0) == me):
+            if slot >= count or any(lower < slot for lower in mine):
                 plan.releases.append((id, slot))
             elif me not in (ideal := rank(id, settled)[:count]):
                 heir = next((worker for worker in ideal if worker not in busy), None)

@@ -22,6 +22,7 @@ from gateway.admin.metrics import exposition
 from gateway.admin.schemas import Candidate, Change, ErrorBody, Explanation, ListedTool, Registration, openapi
 from gateway.routing import router
 from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError, RegistryUnavailable
+from shared.mcp.kinds import Kind
 from shared.models import Connection, UpstreamSpec, make_spec
 from shared.registry.client import translated
 from shared.registry.records import UpstreamRecord
@@ -205,16 +206,16 @@ class AdminApi:
     async def _tools(self, request: web.Request) -> web.Response:
         wanted = request.query.get("server")
         found: list[ListedTool] = []
-        for listed, route in self._front.watcher.catalog.routes.items():
+        for listed, route in self._front.watcher.catalog.routes[Kind.TOOLS].items():
             if wanted is not None and route.group != wanted:
                 continue
-            plain = orjson.loads(route.tool.modern)
+            plain = orjson.loads(route.entry.modern)
             replicas = [replica.id for replica in route.replicas]
             found.append(
                 ListedTool(
                     listed,
                     route.group,
-                    route.tool.name,
+                    route.entry.name,
                     replicas,
                     plain.get("description"),
                     plain.get("inputSchema") or {},
@@ -256,11 +257,11 @@ class AdminApi:
     def _explanation(self, tool: str) -> Explanation:
         watcher = self._front.watcher
         separator = watcher.settings.routing.separator
-        try:
-            route = router.find(watcher.catalog, tool, None, separator)
-        except CallError as error:
-            close = ", ".join(error.data.get("closeMatches", ()))
-            raise EntryNotFound(f"{error.message}{f'; close: {close}' if close else ''}") from error
+        route = router.find(watcher.catalog, Kind.TOOLS, tool, None, separator)
+        if route is None:
+            error = router.unknown(watcher.catalog, Kind.TOOLS, tool, None)
+            close = ", ".join(error.data["closeMatches"])
+            raise EntryNotFound(f"{error.message}{f'; close: {close}' if close else ''}")
         now = self._front.dispatcher.now()
         candidates = []
         for replica in route.replicas:
@@ -288,7 +289,7 @@ class AdminApi:
         strategy = type(route.balancer).__name__
         likely = [candidate for candidate in candidates if candidate.available]
         choice, because = _why(strategy, likely)
-        return Explanation(tool, route.group, route.tool.name, strategy, candidates, choice, because)
+        return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return _json(openapi(__version__))

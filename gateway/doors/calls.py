@@ -19,7 +19,7 @@ async def show(
 ) -> web.StreamResponse:
     """Write the rest of a call to ``request``. A client that leaves cancels the coroutine."""
     event = started.event
-    if isinstance(event, Answered) and event.stream is not None:
+    if isinstance(event, Answered) and event.stream is not None and started.in_flight.readdress is None:
         before, after = _ERROR if event.is_error else _RESULT
         requests.release(started.id, started.in_flight, event.is_error)
         return await large_answer(request, before % started.id, event.stream, after, extra)
@@ -49,6 +49,8 @@ async def relay(
         if isinstance(event, Interim):
             await send(event.message)
         elif isinstance(event, Answered):
+            if event.stream is not None and in_flight.readdress is not None:
+                event = Answered(event.is_error, await event.stream.whole())
             if event.stream is not None:
                 requests.release(started.id, in_flight, event.is_error)
                 await send_large(event)

@@ -61,8 +61,11 @@ class Guard:
     def _origin(self, origin: str) -> bool:
         if "*" in self._origins or origin.lower() in self._origins:
             return True
-        parts = urlsplit(origin.lower())
-        return parts.scheme in ("http", "https") and (parts.hostname or "") in _LOOPBACK
+        try:
+            parts = urlsplit(origin.lower())
+            return parts.scheme in ("http", "https") and (parts.hostname or "") in _LOOPBACK
+        except ValueError:
+            return False
 
 
 def _name(host: str) -> str:

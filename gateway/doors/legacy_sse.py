@@ -15,14 +15,12 @@ from gateway.doors.requests import Caller, Requests
 from gateway.doors.responses import EventStream, accepted, error_body, problem
 from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.streamable_http import LegacyDoor, read_initialize
-from gateway.doors.streams import Streams
+from gateway.doors.streams import LEGACY_CHANGES, Streams
 from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
-from shared.mcp.methods import INITIALIZE, TOOLS_CHANGED
+from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import LATEST_LEGACY, Era
-
-_CHANGED = jsonrpc.notification(TOOLS_CHANGED)
 
 
 class SseDoor:
@@ -51,7 +49,7 @@ class SseDoor:
             return refused
         session = await self._sessions.open(LATEST_LEGACY, "", scope or "", b"{}", b"", self._frontend)
         try:
-            stream = self._streams.attach(session.sid, _CHANGED)
+            stream = self._streams.attach(session.sid, LEGACY_CHANGES)
         except NotDelivered as error:
             return problem(error, status=503)
         try:

@@ -6,6 +6,7 @@ call whose first event is not its answer (``Started``), which it shows as an eve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,17 +20,26 @@ from gateway.fleet.stats import Stats
 from gateway.fleet.watcher import Watcher
 from gateway.fleet.worker_client import Answered, Event, Failure, InFlight
 from gateway.routing import router
-from gateway.routing.catalog import Route, rename_in_params
+from gateway.routing.catalog import Route
+from gateway.routing.entries import renamed
 from shared.errors import CallError, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import DISCOVER, SERVER_INFO_META, TOOLS_CALL, TOOLS_LIST
+from shared.mcp.kinds import LIST_METHODS, Kind
+from shared.mcp.methods import DISCOVER, INITIALIZE, SERVER_INFO_META
 from shared.mcp.versions import MODERN_VERSIONS, Era
 from shared.settings import Settings
 
-CAPABILITIES: dict[str, Any] = {"tools": {"listChanged": True}}
-"""What the gateway offers; an empty list is legal, and an upstream may connect later."""
+_CALLED = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
+_OURS = frozenset({INITIALIZE, DISCOVER, "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+"""Methods that are never passed on as unknown ones: they are about the client's own connection."""
+_OFFERED = ("tools", "prompts", "resources")
+"""What the gateway always offers: an empty list is legal, and an upstream may connect later."""
+_INSTRUCTIONS_BYTES = 2048
+_INSTRUCTIONS_TOTAL = 16 * 1024
+_NOT_FOUND = (-32002, -32602)
+"""How servers of either era say that they do not know a resource."""
 
 
 class Caller(Struct, gc=False):
@@ -84,7 +94,7 @@ class Requests:
             {
                 "resultType": "complete",
                 "supportedVersions": list(MODERN_VERSIONS),
-                "capabilities": CAPABILITIES,
+                **self._offer(scope),
                 "ttlMs": 60_000,
                 "cacheScope": "private",
                 "_meta": {SERVER_INFO_META: self._server_info},
@@ -93,7 +103,23 @@ class Requests:
 
     def initialize(self, version: str, scope: str | None) -> bytes:
         """The ``InitializeResult``."""
-        return orjson.dumps({"protocolVersion": version, "capabilities": CAPABILITIES, "serverInfo": self._server_info})
+        return orjson.dumps({"protocolVersion": version, "serverInfo": self._server_info, **self._offer(scope)})
+
+    def _offer(self, scope: str | None) -> dict[str, Any]:
+        """Capabilities (completions where some upstream has them) and the upstreams' instructions by group."""
+        records = [r for r in self._watcher.records.values() if scope in (None, r.spec.name)]
+        capabilities: dict[str, Any] = {name: {"listChanged": True} for name in _OFFERED}
+        if any("completions" in record.capabilities for record in records):
+            capabilities["completions"] = {}
+        offer: dict[str, Any] = {"capabilities": capabilities}
+        by_group: dict[str, str] = {}
+        for record in sorted(records, key=lambda one: one.sequence):
+            if record.instructions:
+                by_group.setdefault(record.spec.name, record.instructions[:_INSTRUCTIONS_BYTES])
+        if by_group:
+            texts = [text if scope else f"## {group}\n{text}" for group, text in by_group.items()]
+            offer["instructions"] = "\n\n".join(texts)[:_INSTRUCTIONS_TOTAL]
+        return offer
 
     # ---- requests
 
@@ -103,34 +129,85 @@ class Requests:
         ``headers``: the HTTP headers of a modern request, for ``Mcp-Param-*``.
         """
         method = message.method
-        if method == TOOLS_CALL:
-            return await self._call_tool(message, params, caller, headers)
-        id = bytes(message.id)
-        if method == TOOLS_LIST:
-            cursor = (
-                jsonrpc.text(params.cursor, "cursor") if params.cursor and bytes(params.cursor) != b"null" else None
-            )
-            return Ready(jsonrpc.response(id, self._watcher.catalog.tools_page(caller.scope, caller.era, cursor)))
+        called = _CALLED.get(method)
+        if called is not None:
+            return await self._call(message, params, caller, headers, called)
+        kind = LIST_METHODS.get(method)
+        if kind is not None:
+            given = params.cursor and bytes(params.cursor) != b"null"
+            cursor = jsonrpc.text(params.cursor, "cursor") if given else None
+            page = self._watcher.catalog.page(kind, caller.scope, caller.era, cursor)
+            return Ready(jsonrpc.response(bytes(message.id), page))
+        if method == "resources/read":
+            return await self._read(message, params, caller)
+        if method == "completion/complete":
+            return await self._complete(message, caller)
         if method == "ping" and caller.era == Era.LEGACY:
-            return Ready(jsonrpc.response(id, b"{}"))
+            return Ready(jsonrpc.response(bytes(message.id), b"{}"))
         if method == DISCOVER and caller.era == Era.MODERN:
-            return Ready(jsonrpc.response(id, self.discover(caller.scope)))
+            return Ready(jsonrpc.response(bytes(message.id), self.discover(caller.scope)))
+        if caller.scope is not None and method not in _OURS:
+            route = router.anyone(self._watcher.catalog, caller.scope)
+            if route is not None:
+                return await self._send(message, bytes(message.params), params, caller, route)
         raise Refused("method_unknown", f"method {method[:64]!r} is not offered here")
 
-    async def _call_tool(self, message: Message, params: Params, caller: Caller, headers: Any) -> Ready | Started:
+    async def _call(
+        self, message: Message, params: Params, caller: Caller, headers: Any, kind: Kind
+    ) -> Ready | Started:
+        """``tools/call`` and ``prompts/get``: by name."""
         name = jsonrpc.text(params.name, "name")
-        route = router.find(self._watcher.catalog, name, caller.scope, self._separator)
-        own = route.tool.name
+        catalog = self._watcher.catalog
+        route = router.find(catalog, kind, name, caller.scope, self._separator)
+        if route is None:
+            raise router.unknown(catalog, kind, name, caller.scope)
+        own = route.entry.name
         body = bytes(message.params)
         if own != name:
-            body = rename_in_params(body, own)
-        extra = self._parameter_headers(route, message.params, caller, headers) if route.tool.annotated else None
-        token = bytes(params.meta.progress_token) if params.meta is not None else b""
-        id = bytes(message.id)
-        return await self._run(
-            id,
-            Outgoing(TOOLS_CALL, body, caller.era, route, id, own, caller.session, caller.principal, token, extra),
-        )
+            body = renamed(body, "name", own)
+        extra = self._parameter_headers(route, message.params, caller, headers) if route.entry.annotated else None
+        return await self._send(message, body, params, caller, route, own, extra)
+
+    async def _read(self, message: Message, params: Params, caller: Caller) -> Ready | Started:
+        """``resources/read``: a listed URI where it leads; another one after another to those who may know it."""
+        uri = jsonrpc.text(params.uri, "uri")
+        catalog = self._watcher.catalog
+        route = router.find(catalog, Kind.RESOURCES, uri, caller.scope, self._separator)
+        if route is not None:
+            own = route.entry.name
+            if own == uri:
+                return await self._send(message, bytes(message.params), params, caller, route, own)
+            body = renamed(bytes(message.params), "uri", own)
+            return await self._send(message, body, params, caller, route, own, None, _readdress(own, uri))
+        reply: Ready | Started | None = None
+        for route in router.readers(catalog, uri, caller.scope):
+            reply = await self._send(message, bytes(message.params), params, caller, route, uri)
+            if not isinstance(reply, Ready) or reply.rpc_code not in _NOT_FOUND:
+                return reply
+        if reply is not None:
+            return reply
+        code = -32002 if caller.era == Era.LEGACY else -32602
+        error = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
+        return Ready(jsonrpc.error_response(bytes(message.id), error), code)
+
+    async def _complete(self, message: Message, caller: Caller) -> Ready | Started:
+        """``completion/complete``: by prompt name or exact template; otherwise there is nothing to suggest."""
+        parts = jsonrpc.members(message.params)
+        reference = jsonrpc.members(parts.get("ref", jsonrpc.ABSENT))
+        is_prompt = bytes(reference.get("type", b"")) == b'"ref/prompt"'
+        member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)
+        name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
+        route = router.find(self._watcher.catalog, kind, name, caller.scope, self._separator)
+        if route is None:
+            nothing: dict[str, Any] = {"completion": {"values": [], "total": 0, "hasMore": False}}
+            if caller.era == Era.MODERN:
+                nothing["resultType"] = "complete"
+            return Ready(jsonrpc.response(bytes(message.id), orjson.dumps(nothing)))
+        body = bytes(message.params)
+        if route.entry.name != name:
+            parts["ref"] = Raw(renamed(bytes(parts["ref"]), member, route.entry.name))
+            body = jsonrpc.assemble(parts)
+        return await self._send(message, body, jsonrpc.decode_params(message), caller, route)
 
     def _parameter_headers(self, route: Route, params: Raw, caller: Caller, headers: Any) -> dict[str, str]:
         """``Mcp-Param-*`` for an annotated tool: checked against a modern client's, made for the upstream."""
@@ -138,19 +215,35 @@ class Requests:
             arguments = orjson.loads(bytes(jsonrpc.members(params).get("arguments", b"{}")))
         except orjson.JSONDecodeError:
             arguments = {}
-        annotated = list(route.tool.annotated)
+        annotated = list(route.entry.annotated)
         if caller.era == Era.MODERN and headers is not None:
             wrong = mcp_headers.mismatch(annotated, arguments, headers)
             if wrong is not None:
                 raise Refused("header_mismatch", wrong)
         return mcp_headers.parameter_headers(annotated, arguments)
 
-    async def _run(self, id: bytes, call: Outgoing) -> Ready | Started:
+    async def _send(
+        self,
+        message: Message,
+        body: bytes,
+        params: Params,
+        caller: Caller,
+        route: Route,
+        name: str = "",
+        headers: dict[str, str] | None = None,
+        readdress: Callable[[bytes], bytes] | None = None,
+    ) -> Ready | Started:
+        """Send a request to one of the route's replicas; ``readdress`` is applied to its result."""
+        id = bytes(message.id)
+        token = bytes(params.meta.progress_token) if params.meta is not None else b""
+        session, principal = caller.session, caller.principal
+        call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
         try:
             in_flight, event = await self._dispatcher.send(call)
         except CallError as error:
             self._stats.failed(error.code)
             raise
+        in_flight.readdress = readdress
         if type(event) is Answered and event.stream is None:
             return self.finish(id, in_flight, event)
         return Started(id, in_flight, event)
@@ -159,6 +252,8 @@ class Requests:
         """The response for a small answer."""
         self.release(id, in_flight, event.is_error)
         if not event.is_error:
+            if in_flight.readdress is not None:
+                return Ready(jsonrpc.response(id, in_flight.readdress(event.body)))
             return Ready(b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, event.body))
         try:
             code = _error_code.decode(event.body).code
@@ -181,3 +276,19 @@ class Requests:
         """Nobody waits for this call here any more."""
         self._dispatcher.release(in_flight)
         self._stats.finished(in_flight.client.loop.time() - in_flight.started_at, is_error)
+
+
+def _readdress(own: str, listed: str) -> Callable[[bytes], bytes]:
+    """For a resource that is listed under another URI: ``contents[].uri`` says the URI that the client asked for."""
+    before = Raw(msgspec.json.encode(own))
+
+    def apply(result: bytes) -> bytes:
+        parts = jsonrpc.members(result)
+        contents = msgspec.json.decode(parts.get("contents", Raw(b"[]")), type=list[dict[str, Raw]])
+        for one in contents:
+            if bytes(one.get("uri", b"")) == bytes(before):
+                one["uri"] = Raw(msgspec.json.encode(listed))
+        parts["contents"] = Raw(msgspec.json.encode(contents))
+        return jsonrpc.assemble(parts)
+
+    return apply

@@ -181,11 +181,8 @@ class LegacyDoor:
             assert answered.stream is not None
             if last and send is not None:
                 await send(last)
-            parts = []
-            while chunk := await answered.stream.next():
-                parts.append(chunk)
             write = jsonrpc.error_response if answered.is_error else jsonrpc.response
-            last = write(id, b"".join(parts))
+            last = write(id, await answered.stream.whole())
 
         await relay(self._requests, reply, keep, quiet, large)
         return last

@@ -22,8 +22,11 @@ from gateway.doors.sessions import ClientSession
 from shared.errors import NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
+from shared.mcp.kinds import CHANGES
 from shared.mcp.methods import (
     ACKNOWLEDGED,
+    PROMPTS_CHANGED,
+    RESOURCES_CHANGED,
     SUBSCRIPTION_META,
     TOOLS_CHANGED,
 )
@@ -32,13 +35,19 @@ from shared.registry.store import RegistryStore
 from shared.settings import SessionSettings
 
 _log = logging.getLogger(__name__)
-_TOOLS_CHANGED = jsonrpc.notification(TOOLS_CHANGED)
+LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
+"""Every legacy standing stream hears of all three kinds of lists."""
+_ASKED = {
+    "toolsListChanged": TOOLS_CHANGED,
+    "promptsListChanged": PROMPTS_CHANGED,
+    "resourcesListChanged": RESOURCES_CHANGED,
+}
 
 
 class StandingStream:
-    """One open stream; ``changes`` says whether it wants ``tools/list_changed``, and in which words."""
+    """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words."""
 
-    def __init__(self, sid: str, limit: int, changes: bytes | None) -> None:
+    def __init__(self, sid: str, limit: int, changes: dict[str, bytes]) -> None:
         self.sid = sid
         self.changes = changes
         self.closing = False
@@ -54,10 +63,11 @@ class StandingStream:
         self._queue.append(message)
         self._wake()
 
-    def announce(self) -> None:
-        """Queue ``list_changed`` once, however often it is announced before the client reads."""
-        if self.changes is not None and self.changes not in self._queue:
-            self.push(self.changes)
+    def announce(self, methods: set[str]) -> None:
+        """Queue each ``list_changed`` once, however often it is announced before the client reads."""
+        for method, message in self.changes.items():
+            if method in methods and message not in self._queue:
+                self.push(message)
 
     def close(self) -> None:
         """End the stream after what is queued."""
@@ -100,7 +110,7 @@ class Streams:
 
     # ---- opening
 
-    def attach(self, sid: str, changes: bytes | None) -> StandingStream:
+    def attach(self, sid: str, changes: dict[str, bytes]) -> StandingStream:
         """A new stream. One a session, the newest wins. Raises ``NotDelivered`` at the limit."""
         if len(self._open) >= self._settings.max_streams or self.draining:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
@@ -122,7 +132,7 @@ class Streams:
     async def standing_get(self, request: web.BaseRequest, session: ClientSession) -> web.StreamResponse:
         """The GET stream of a Streamable HTTP session."""
         try:
-            stream = self.attach(session.sid, _TOOLS_CHANGED)
+            stream = self.attach(session.sid, LEGACY_CHANGES)
         except NotDelivered as error:
             return problem(error, status=503)
         try:
@@ -152,8 +162,9 @@ class Streams:
         """``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result."""
         wanted = _filter(message)
         tag = {SUBSCRIPTION_META: Raw(bytes(message.id))}
-        honoured = {"toolsListChanged": True} if wanted.get("toolsListChanged") is True else {}
-        changes = jsonrpc.notification(TOOLS_CHANGED, jsonrpc.assemble({"_meta": tag})) if honoured else None
+        honoured = {name: True for name in _ASKED if wanted.get(name) is True}
+        tagged = jsonrpc.assemble({"_meta": tag})
+        changes = {_ASKED[name]: jsonrpc.notification(_ASKED[name], tagged) for name in honoured}
         stream = self.attach("", changes)
         try:
             events = EventStream()
@@ -169,10 +180,10 @@ class Streams:
 
     # ---- what happens
 
-    def announce_tools(self) -> None:
-        """The merged list of tools changed."""
+    def announce(self, methods: set[str]) -> None:
+        """Merged lists changed."""
         for stream in self._open:
-            stream.announce()
+            stream.announce(methods)
 
     def end_session(self, sid: str) -> None:
         """The session is over: so is its stream."""

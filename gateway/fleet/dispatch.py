@@ -101,7 +101,7 @@ class Dispatcher:
                 return in_flight, event
             self.release(in_flight)
             last = self._judge(event, replica, tried)
-            if not may_repeat(event.delivered, event.code, call.method, call.route.tool.repeatable):
+            if not may_repeat(event.delivered, event.code, call.method, call.route.entry.repeatable):
                 raise last
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
@@ -121,7 +121,8 @@ class Dispatcher:
     def _renewed(self, call: Outgoing) -> Outgoing:
         """The same call on the route as it is now (the catalogue may have been rebuilt while we waited)."""
         group = self._watcher.catalog.groups.get(call.route.group)
-        route = group.routes.get(call.route.tool.name) if group else None
+        entry = call.route.entry
+        route = group.routes[entry.kind].get(entry.name) if group else None
         if route is not None:
             call.route = route
         return call

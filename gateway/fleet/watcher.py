@@ -31,12 +31,12 @@ class Watcher:
         self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
         self.catalog = Catalog(settings.routing)
         self.follower = ChangeFollower(store, self)
-        self.on_lists_changed: Callable[[], None] = lambda: None
+        self.on_lists_changed: Callable[[set[str]], None] = lambda methods: None
         self.on_workers_changed: Callable[[], None] = lambda: None
         self.on_session_gone: Callable[[str], None] = lambda sid: None
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
-        self._announced = False
+        self._announced: set[str] = set()
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -57,8 +57,7 @@ class Watcher:
                 self._latest.pop(id, None)
             else:
                 self._latest[id] = record
-        if listed:
-            self._announced = True
+        self._announced |= listed
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:
@@ -82,10 +81,11 @@ class Watcher:
         self._scheduled = False
         self.records = dict(self._latest)
         changed = self.catalog.rebuild(self.records, time.time())
-        announced, self._announced = self._announced, False
+        changed |= self._announced
+        self._announced = set()
         self.wake()
-        if changed or announced:
-            self.on_lists_changed()
+        if changed:
+            self.on_lists_changed(changed)
 
     def wake(self) -> None:
         """Whoever waits for a change looks again."""

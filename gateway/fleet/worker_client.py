@@ -56,7 +56,7 @@ SILENT = Silent()
 class InFlight:
     """One call under way. ``started_at`` is loop time."""
 
-    __slots__ = ("_events", "_waiter", "client", "done", "number", "registered", "replica", "started_at")
+    __slots__ = ("_events", "_waiter", "client", "done", "number", "readdress", "registered", "replica", "started_at")
 
     def __init__(self, client: WorkerClient, number: int, replica: Replica, started_at: float) -> None:
         self.client = client
@@ -64,6 +64,7 @@ class InFlight:
         self.replica = replica
         self.started_at = started_at
         self.done = False
+        self.readdress: Callable[[bytes], bytes] | None = None  # what the door does to the result
         self.registered: tuple[dict[bytes, InFlight], bytes] | None = None
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None

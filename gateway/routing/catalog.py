@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.balancers import Balancer, make
+from gateway.routing.entries import Entry, parse, renamed
 from gateway.routing.naming import assign
-from gateway.routing.tools import Tool, parse_tools, renamed
 from shared.errors import Refused
+from shared.mcp.kinds import CHANGES, KINDS, Kind
 from shared.mcp.versions import Era
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
@@ -53,10 +54,10 @@ class Replica:
 
 
 class Route(Struct, frozen=True):
-    """Where a listed name leads: the group, the tool's own name there, and the replicas that have it."""
+    """Where a listed name leads: the group, the entry as named there, and the replicas that have it."""
 
     group: str
-    tool: Tool
+    entry: Entry
     replicas: tuple[Replica, ...]
     balancer: Balancer
 
@@ -68,7 +69,7 @@ class Group:
         self.name = name
         self.balancer = balancer
         self.replicas: list[Replica] = []
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
 
     @property
     def sequence(self) -> int:
@@ -76,7 +77,7 @@ class Group:
         return self.replicas[0].sequence
 
 
-class _Entry(Struct, frozen=True):
+class _Listed(Struct, frozen=True):
     key: tuple[int, int]
     name: str
     route: Route
@@ -87,13 +88,13 @@ class Catalog:
 
     def __init__(self, settings: RoutingSettings) -> None:
         self._settings = settings
-        self._parsed: dict[str, tuple[str, list[Tool]]] = {}
+        self._parsed: dict[str, tuple[str, dict[Kind, list[Entry]]]] = {}
         self._replicas: dict[str, Replica] = {}
         self._balancers: dict[str, tuple[Any, Balancer]] = {}
         self.groups: dict[str, Group] = {}
-        self.routes: dict[str, Route] = {}
-        self._pages: dict[tuple[str | None, int], dict[str, bytes]] = {}
-        self._entries: dict[str | None, list[_Entry]] = {}
+        self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
+        self._pages: dict[tuple[Kind, str | None, int], dict[str, bytes]] = {}
+        self._entries: dict[Kind, dict[str | None, list[_Listed]]] = {kind: {} for kind in Kind}
         self._records: Mapping[str, UpstreamRecord] = {}
         self.version = 0
 
@@ -106,9 +107,12 @@ class Catalog:
         """All of them."""
         return self._replicas.values()
 
-    def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> bool:
-        """Take these records (by id). True when what clients see listed has changed. ``wall_s``: Unix time."""
-        before = self._fingerprint()
+    def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> set[str]:
+        """Take these records (by id). The ``list_changed`` methods of what clients see listed differently now.
+
+        ``wall_s``: Unix time.
+        """
+        before = self._fingerprints()
         self._records = records
         for id in [id for id in self._replicas if id not in records]:
             del self._replicas[id]
@@ -125,7 +129,7 @@ class Catalog:
                 replica.update(record)
             parsed = self._parsed.get(id)
             if parsed is None or parsed[0] != record.catalog.digest:
-                self._parsed[id] = (record.catalog.digest, parse_tools(record.catalog.tools))
+                self._parsed[id] = (record.catalog.digest, _parse_all(record))
             group = groups.get(record.spec.name)
             if group is None:
                 group = groups[record.spec.name] = Group(record.spec.name, make(self._settings.balancer))
@@ -135,16 +139,19 @@ class Catalog:
         for name in [name for name in self._balancers if name not in groups]:
             del self._balancers[name]
         self.groups = groups
-        named = assign(
-            ((group.name, group.routes) for group in groups.values()),
-            self._settings.naming,
-            self._settings.separator,
-        )
-        self.routes = {listed: groups[group].routes[own] for listed, (group, own) in named.items()}
-        self._collect(wall_s)
+        for kind in Kind:
+            named = assign(
+                ((group.name, group.routes[kind]) for group in groups.values()),
+                self._settings.naming,
+                self._settings.separator,
+                are_uris=kind in (Kind.RESOURCES, Kind.TEMPLATES),
+            )
+            self.routes[kind] = {listed: groups[group].routes[kind][own] for listed, (group, own) in named.items()}
+            self._collect(kind, wall_s)
         self._pages.clear()
         self.version += 1
-        return before != self._fingerprint()
+        after = self._fingerprints()
+        return {method for method in CHANGES if before[method] != after[method]}
 
     def _finish(self, group: Group) -> None:
         chosen = next(
@@ -155,31 +162,39 @@ class Catalog:
         if kept is None or kept[0] is not chosen:
             kept = self._balancers[group.name] = (chosen, make(chosen))
         group.balancer = kept[1]
-        having: dict[str, tuple[Tool, list[Replica]]] = {}
-        for replica in group.replicas:
-            for tool in self._parsed[replica.id][1]:
-                first = having.get(tool.name)
-                if first is None:
-                    having[tool.name] = (tool, [replica])
-                elif first[1][-1] is not replica:
-                    first[1].append(replica)
-        group.routes = {
-            name: Route(group.name, tool, tuple(replicas), group.balancer) for name, (tool, replicas) in having.items()
-        }
+        for kind in Kind:
+            having: dict[str, tuple[Entry, list[Replica]]] = {}
+            for replica in group.replicas:
+                for entry in self._parsed[replica.id][1][kind]:
+                    first = having.get(entry.name)
+                    if first is None:
+                        having[entry.name] = (entry, [replica])
+                    elif first[1][-1] is not replica:
+                        first[1].append(replica)
+            group.routes[kind] = {
+                name: Route(group.name, entry, tuple(replicas), group.balancer)
+                for name, (entry, replicas) in having.items()
+            }
 
-    def _collect(self, wall_s: float) -> None:
+    def _collect(self, kind: Kind, wall_s: float) -> None:
         """The entries that are listed now: those of upstreams that are up, or were until a short while ago."""
-        self._entries = {None: []}
-        for listed, route in self.routes.items():
+        merged: list[_Listed] = []
+        places = {
+            name: {own: place for place, own in enumerate(group.routes[kind])} for name, group in self.groups.items()
+        }
+        for listed, route in self.routes[kind].items():
             if self._listed(route, wall_s):
-                group = self.groups[route.group]
-                self._entries[None].append(_Entry((group.sequence, len(self._entries[None])), listed, route))
-        self._entries[None].sort(key=lambda entry: entry.key)
+                place = places[route.group][route.entry.name]
+                merged.append(_Listed((self.groups[route.group].sequence, place), listed, route))
+        merged.sort(key=lambda entry: entry.key)
+        entries: dict[str | None, list[_Listed]] = {None: merged}
         for name, group in self.groups.items():
-            visible = [(own, route) for own, route in group.routes.items() if self._listed(route, wall_s)]
-            self._entries[name] = [
-                _Entry((group.sequence, place), own, route) for place, (own, route) in enumerate(visible)
+            entries[name] = [
+                _Listed((group.sequence, places[name][own]), own, route)
+                for own, route in group.routes[kind].items()
+                if self._listed(route, wall_s)
             ]
+        self._entries[kind] = entries
 
     def _listed(self, route: Route, wall_s: float) -> bool:
         grace_s = self._settings.catalog_grace_s
@@ -189,40 +204,47 @@ class Catalog:
             for replica in route.replicas
         )
 
-    def _fingerprint(self) -> list[tuple[str, bytes]]:
-        return [(entry.name, entry.route.tool.modern) for entry in self._entries.get(None, [])]
+    def _fingerprints(self) -> dict[str, list[tuple[str, bytes]]]:
+        seen: dict[str, list[tuple[str, bytes]]] = {method: [] for method in CHANGES}
+        for kind, entries in self._entries.items():
+            seen[KINDS[kind].changed] += [(one.name, one.route.entry.modern) for one in entries.get(None, [])]
+        return seen
 
     # ---- lists
 
-    def tools_page(self, scope: str | None, era: int, cursor: str | None) -> bytes:
-        """The JSON of one ``tools/list`` result. Raises ``Refused`` (-32602) for a cursor that is not ours."""
-        pages = self._pages.setdefault((scope, era), {})
+    def page(self, kind: Kind, scope: str | None, era: int, cursor: str | None) -> bytes:
+        """The JSON of one list result. Raises ``Refused`` (-32602) for a cursor that is not ours."""
+        if scope is not None and scope not in self.groups:
+            return self._render(kind, scope, era, cursor)  # not kept: anyone can make up a name
+        pages = self._pages.setdefault((kind, scope, era), {})
         page = pages.get(cursor or "")
         if page is None:
-            page = self._render(scope, era, cursor)
+            page = self._render(kind, scope, era, cursor)
             if len(pages) < 1024:
                 pages[cursor or ""] = page
         return page
 
-    def _render(self, scope: str | None, era: int, cursor: str | None) -> bytes:
-        entries = self._entries.get(scope, [])
+    def _render(self, kind: Kind, scope: str | None, era: int, cursor: str | None) -> bytes:
+        facts = KINDS[kind]
+        entries = self._entries[kind].get(scope, [])
         if cursor:
             after = _read_cursor(cursor)
             entries = [entry for entry in entries if entry.key > after]
         documents: list[bytes] = []
         more = False
-        last: _Entry | None = None
+        last: _Listed | None = None
         for entry in entries:
-            tool = entry.route.tool
-            raw = tool.modern if era == Era.MODERN else tool.legacy
+            own = entry.route.entry
+            raw = own.modern if era == Era.MODERN else own.legacy
             if raw is None:
                 continue
             if len(documents) >= self._settings.page_size:
                 more = True
                 break
-            documents.append(raw if entry.name == tool.name else renamed(raw, entry.name))
+            documents.append(raw if entry.name == own.name else renamed(raw, facts.key, entry.name))
             last = entry
-        head = b'{"resultType":"complete","tools":[' if era == Era.MODERN else b'{"tools":['
+        head = b'{"resultType":"complete","%b":[' if era == Era.MODERN else b'{"%b":['
+        head %= facts.member.encode()
         tail = [b"]"]
         if more and last is not None:
             tail.append(b',"nextCursor":"%b"' % _write_cursor(last.key))
@@ -244,6 +266,14 @@ class Catalog:
         return missing
 
 
+def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:
+    """An upstream whose lists cannot be read offers nothing, and costs nobody else theirs."""
+    try:
+        return {kind: parse(kind, record.catalog.document(kind)) for kind in Kind}
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return {kind: [] for kind in Kind}
+
+
 def _write_cursor(key: tuple[int, int]) -> bytes:
     return base64.urlsafe_b64encode(b"%d.%d" % key).rstrip(b"=")
 
@@ -255,8 +285,3 @@ def _read_cursor(cursor: str) -> tuple[int, int]:
         return int(sequence), int(place)
     except (ValueError, binascii.Error) as error:
         raise Refused("invalid_params", f"cursor {cursor[:64]!r} is not one of ours; list again without it") from error
-
-
-def rename_in_params(params: bytes, name: str) -> bytes:
-    """``params`` with ``name`` replaced by the upstream's own."""
-    return renamed(params, name) if params else params

@@ -6,35 +6,83 @@ Policies ask one predicate, ``Replica.available``; a balancer chooses among thos
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Container
 from typing import Any
 
 from gateway.routing.catalog import Catalog, Replica, Route
+from gateway.routing.entries import Entry
+from gateway.routing.naming import split
 from shared.errors import CallError, NotDelivered, Refused
+from shared.mcp.kinds import Kind
 from shared.models import ServerStatus
 
 _SUGGESTED_AMONG = 2000
+_EXPRESSION = re.compile(r"\{([^{}]*)\}")
 
 
-def find(catalog: Catalog, name: str, scope: str | None, separator: str) -> Route:
-    """The route of a tool by the name a client calls. Raises ``Refused`` (-32602) with close matches in ``data``.
-
-    A listed name beats an alias; ``{group}__{name}`` can always be called.
-    """
-    if scope is None:
-        route = catalog.routes.get(name)
-        if route is not None:
-            return route
-        group, found, own = name.partition(separator)
-        if found and group in catalog.groups:
-            route = catalog.groups[group].routes.get(own)
-    else:
-        route = catalog.groups[scope].routes.get(name) if scope in catalog.groups else None
+def find(catalog: Catalog, kind: Kind, name: str, scope: str | None, separator: str) -> Route | None:
+    """The route of what a client names, or ``None``. A listed name beats an alias; ``{group}__{name}`` always works."""
+    if scope is not None:
+        group = catalog.groups.get(scope)
+        return group.routes[kind].get(name) if group is not None else None
+    route = catalog.routes[kind].get(name)
     if route is not None:
         return route
-    known = catalog.routes if scope is None else catalog.groups[scope].routes if scope in catalog.groups else {}
+    parts = split(name, kind in (Kind.RESOURCES, Kind.TEMPLATES), separator)
+    if parts is not None and parts[0] in catalog.groups:
+        return catalog.groups[parts[0]].routes[kind].get(parts[1])
+    return None
+
+
+def unknown(catalog: Catalog, kind: Kind, name: str, scope: str | None) -> Refused:
+    """The error (-32602) for a name that leads nowhere, with close matches in ``data``."""
+    group = catalog.groups.get(scope) if scope is not None else None
+    known = catalog.routes[kind] if scope is None else group.routes[kind] if group is not None else {}
     close = difflib.get_close_matches(name[:128], list(known)[:_SUGGESTED_AMONG], n=3, cutoff=0.6)
-    raise Refused("tool_unknown", f"unknown tool {name[:128]!r}", {"tool": name[:128], "closeMatches": close})
+    word = kind.value.rstrip("s")
+    return Refused("tool_unknown", f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close})
+
+
+def readers(catalog: Catalog, uri: str, scope: str | None) -> list[Route]:
+    """Who may know an unlisted URI: most specific matching templates first, then groups that use its scheme.
+
+    They are asked one after another, never all at once.
+    """
+    groups = [group for name, group in catalog.groups.items() if scope in (None, name)]
+    matching: list[tuple[int, Route]] = []
+    for group in groups:
+        for template, route in group.routes[Kind.TEMPLATES].items():
+            literal = matches(template, uri)
+            if literal is not None:
+                matching.append((literal, route))
+    found = [route for _, route in sorted(matching, key=lambda pair: -pair[0])]
+    scheme = uri.partition(":")[0]
+    for group in groups:
+        for kind in (Kind.RESOURCES, Kind.TEMPLATES):
+            using = next((r for name, r in group.routes[kind].items() if name.partition(":")[0] == scheme), None)
+            if using is not None and all(route.group != group.name for route in found):
+                found.append(using)
+    return found
+
+
+def matches(template: str, uri: str) -> int | None:
+    """How many literal characters of a URI template (RFC 6570) ``uri`` matches, or ``None`` when it does not."""
+    parts = _EXPRESSION.split(template)
+    pattern = "".join(
+        re.escape(part) if index % 2 == 0 else (".*" if part[:1] in "+#/.;?&" else "[^/]*")
+        for index, part in enumerate(parts)
+    )
+    return sum(map(len, parts[::2])) if re.fullmatch(pattern, uri) else None
+
+
+def anyone(catalog: Catalog, scope: str) -> Route | None:
+    """A route to any replica of a group, for methods that the gateway does not know."""
+    group = catalog.groups.get(scope)
+    if group is None:
+        return None
+    entry = Entry(Kind.TOOLS, "", b"", b"", repeatable=False)
+    return Route(scope, entry, tuple(group.replicas), group.balancer)
 
 
 def choose(route: Route, tried: Container[str], now: float) -> Replica | None:

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
+from shared.config.expand import expand
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
 from shared.settings import build, suggestion
@@ -46,6 +47,9 @@ class Config(Struct, frozen=True):
     settings: dict[str, Any]
     upstreams: list[UpstreamSpec]
 
+    def __repr__(self) -> str:
+        return f"Config(settings={sorted(self.settings)}, upstreams={self.upstreams})"  # the admin token may be set
+
 
 class _DuplicateKey(ValueError):
     pass
@@ -67,16 +71,20 @@ def _decode(text: str, file: Path) -> Any:
     suffix = file.suffix.lower()
     try:
         if suffix in (".yaml", ".yml"):
-            return yaml.load(text, Loader=_UniqueKeyLoader)
+            return yaml.load(text, Loader=_UniqueKeyLoader)  # a SafeLoader
         if suffix == ".toml":
             return tomllib.loads(text)
         return json.loads(text, object_pairs_hook=_unique)
     except _DuplicateKey as error:
         raise ConfigError(f"{file}: {error}") from error
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(suffix, "JSON")
         detail = " ".join(str(error).split())
         raise ConfigError(f"{file} is not valid {kind}: {detail}") from error
+
+
+def _is_text_map(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -90,14 +98,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        _unique([(self.construct_object(key, deep=True), None) for key, _ in node.value])
+        _unique([(str(self.construct_object(key, deep=True)), None) for key, _ in node.value])
         return super().construct_mapping(node, deep=deep)
 
 
 def parse(document: Any, environment: Mapping[str, str], base: Path) -> Config:
     """Check a decoded document. ``base`` is the folder that relative ``cwd`` and ``envFile`` start from."""
-    from shared.config.expand import expand
-
     if not isinstance(document, dict):
         raise ConfigError("a configuration is an object with 'gateway' and 'mcpServers'")
     problems: list[tuple[str, str]] = []
@@ -141,8 +147,6 @@ def _entry(
     separator: str,
     problems: list[tuple[str, str]],
 ) -> UpstreamSpec | None:
-    from shared.config.expand import expand
-
     if not isinstance(raw, dict):
         problems.append((path, "must be an object with 'command' or 'url'"))
         return None
@@ -156,10 +160,19 @@ def _entry(
     entry = expand(raw, environment, path, problems)
     if len(problems) > before or strange:
         return None
+    for name, fits, what in (
+        ("connection", _is_text_map(entry.get("connection") or {}), "an object"),
+        ("env", _is_text_map(entry.get("env") or {}), "an object of NAME: value"),
+        ("cwd", isinstance(entry.get("cwd") or ".", str), "a path"),
+        ("metadata", _is_text_map(entry.get("metadata") or {}), "an object"),
+    ):
+        if not fits:
+            problems.append((f"{path}.{name}", f"must be {what}"))
+            return None
     connection = dict(entry.get("connection") or {})
     connection.update({name: entry[name] for name in CONNECTION_KEYS if name in entry})
     if "command" in connection:
-        connection["cwd"] = os.path.normpath(base / connection.get("cwd", "."))
+        connection["cwd"] = os.path.normpath(base / (connection.get("cwd") or "."))
         if "envFile" in entry:
             connection["env"] = {
                 **_env_file(base / str(entry["envFile"]), path, problems),
@@ -180,8 +193,8 @@ def _env_file(file: Path, path: str, problems: list[tuple[str, str]]) -> dict[st
     """``KEY=VALUE`` lines, as VS Code's ``envFile`` has them."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        problems.append((f"{path}.envFile", f"cannot read {file}: {error.strerror or error}"))
+    except (OSError, UnicodeDecodeError) as error:
+        problems.append((f"{path}.envFile", f"cannot read {file}: {error}"))
         return {}
     pairs = (line.partition("=") for line in lines if "=" in line and not line.lstrip().startswith("#"))
     return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}

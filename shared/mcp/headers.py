@@ -16,7 +16,7 @@ PARAM_PREFIX = "mcp-param-"
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=\Z", re.DOTALL)
 _PLAIN = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?\Z")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_DECIMAL = re.compile(r"-?[0-9]+(?:\.0*)?\Z")
+_DECIMAL = re.compile(r"-?[0-9]{1,400}(?:\.0*)?\Z")
 
 
 def encode_value(value: str) -> str:

@@ -35,11 +35,13 @@ class Reader:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Events completed by ``chunk``. Raises ``ValueError`` when one exceeds the limit."""
-        if self._skip_lf and chunk.startswith(b"\n"):
-            chunk = chunk[1:]
         if not chunk:
             return []
+        if self._skip_lf and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
         self._skip_lf = False
+        if not chunk:
+            return []
         if b"\n" not in chunk and b"\r" not in chunk:
             self._keep(chunk)
             return []
@@ -50,13 +52,13 @@ class Reader:
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = chunk.split(b"\n")
-        if rest:
-            self._keep(rest)
         events: list[Event] = []
         for line in lines:
             event = self._line(line)
             if event is not None:
                 events.append(event)
+        if rest:
+            self._keep(rest)
         return events
 
     def _keep(self, part: bytes) -> None:

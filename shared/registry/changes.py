@@ -29,10 +29,10 @@ class Follower(Protocol):
         """Everything, at the start and after a gap."""
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
-        """What changed; ``None`` is unregistered. ``listed``: ids whose upstream announced changed lists."""
+        """What changed; ``None`` is unregistered. ``listed``: list_changed methods that upstreams announced."""
 
     def on_member(self, kind: str, id: str) -> None:
-        """A ``worker`` or ``frontend`` joined or left; or one worker hints another (``relist``, ``suspect``)."""
+        """A ``worker`` or ``frontend`` joined or left; or a worker hints another (``relist:METHOD``, ``suspect:``)."""
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
         """A client session was deleted or revoked."""
@@ -108,13 +108,13 @@ class ChangeFollower:
                 return
             self._position, self._epoch, self.sequence = position, epoch, sequence
             kind, id = fields[b"kind"].decode(), fields[b"id"].decode()
-            if kind in ("server", "catalog", "list_changed"):
+            if kind in ("server", "catalog"):
                 changed[id] = None
-                if kind == "list_changed":
-                    listed.add(id)
+            elif kind.startswith("announced:"):
+                listed.add(kind.removeprefix("announced:"))
             else:
                 others.append((kind, id, sequence))
-        if changed:
+        if changed or listed:
             self._follower.on_upstreams(await self._store.load(changed), listed)
         for kind, id, sequence in others:
             if kind == "session":

@@ -8,6 +8,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from shared.mcp.kinds import Kind
 from shared.models import (
     BalancerStrategy,
     EraChoice,
@@ -25,11 +26,15 @@ Fields = dict[bytes, bytes]
 
 
 class Catalog(Struct, frozen=True):
-    """What one upstream offered when it was last listed. ``tools`` is a JSON array as bytes."""
+    """What one upstream offered when it was last listed: JSON arrays as bytes, by kind."""
 
     digest: str = ""
-    tools: bytes = b"[]"
+    documents: dict[Kind, bytes] = {}
     listed_at: float = 0.0
+
+    def document(self, kind: Kind) -> bytes:
+        """The JSON array of one kind."""
+        return self.documents.get(kind, b"[]")
 
 
 class UpstreamRecord(Struct, frozen=True):
@@ -46,6 +51,8 @@ class UpstreamRecord(Struct, frozen=True):
     protocol_version: str | None = None
     transport_in_use: str = ""
     url_in_use: str = ""
+    capabilities: dict[str, Any] = {}
+    instructions: str = ""
     owners: tuple[tuple[int, str], ...] = ()
     catalog: Catalog = Catalog()
     health: HealthCheckResult | None = None
@@ -59,7 +66,7 @@ class UpstreamRecord(Struct, frozen=True):
         spec = self.spec
         tools: list[ToolEntry] = []
         if with_tools:
-            for tool in orjson.loads(self.catalog.tools):
+            for tool in orjson.loads(self.catalog.document(Kind.TOOLS)):
                 tools.append(ToolEntry(tool["name"], spec.id, tool.get("description"), tool.get("inputSchema") or {}))
         return ServerEntry(
             id=spec.id,
@@ -132,10 +139,12 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         protocol_version=text.get("protocol_version") or None,
         transport_in_use=text.get("transport_in_use", transport),
         url_in_use=text.get("url_in_use", ""),
+        capabilities=orjson.loads(text.get("capabilities") or "{}"),
+        instructions=text.get("instructions", ""),
         owners=owners,
         catalog=Catalog(
             catalog.get(b"digest", b"").decode(),
-            catalog.get(b"tools", b"[]"),
+            {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
             float(catalog.get(b"listed_at", b"0")),
         ),
         health=read_health(id, health),

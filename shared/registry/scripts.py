@@ -107,16 +107,17 @@ return 1
 """
 )
 
-# ARGV: prefix, id, worker, forced ('1' announces even equal lists), digest, field, value, …
+# ARGV: prefix, id, worker, announced methods (comma-separated; announced even when equal), digest, field, value, …
 CATALOG = (
     EMIT
     + """
-local id, me, forced, digest, key = ARGV[2], ARGV[3], ARGV[4], ARGV[5], P..'catalog:'..ARGV[2]
+local id, me, announced, digest, key = ARGV[2], ARGV[3], ARGV[4], ARGV[5], P..'catalog:'..ARGV[2]
 if redis.call('HGET', P..'server:'..id, 'owner:0') ~= me then return 0 end
 local same = redis.call('HGET', key, 'digest') == digest
 if not same then redis.call('DEL', key) end
 redis.call('HSET', key, 'digest', digest, unpack(ARGV, 6))
-if forced == '1' then emit('list_changed', id) elseif not same then emit('catalog', id) end
+if not same then emit('catalog', id) end
+for method in string.gmatch(announced, '[^,]+') do emit('announced:'..method, id) end
 return 1
 """
 )

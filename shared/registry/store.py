@@ -6,10 +6,11 @@ Counterparts: ``worker.placement`` claims, ``worker.inventory`` reports, ``gatew
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.errors import EntryExists, EntryNotFound
+from shared.mcp.kinds import Kind
 from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
 from shared.registry.client import connect, translated
@@ -105,10 +106,14 @@ class RegistryStore:
             fields += [name, value]
         return bool(await self.run_script("REPORT", id, worker, str(now_s()), status.value, *fields))
 
-    async def report_catalog(self, id: str, worker: str, tools: bytes, digest: str, announced: bool) -> bool:
-        """The owner of slot 0 says what the upstream offers. ``announced``: the upstream said it changed."""
-        fields = ["tools", tools, "listed_at", str(now_s())]
-        return bool(await self.run_script("CATALOG", id, worker, "1" if announced else "0", digest, *fields))
+    async def report_catalog(
+        self, id: str, worker: str, documents: Mapping[Kind, bytes], digest: str, announced: Iterable[str]
+    ) -> bool:
+        """The owner of slot 0 says what the upstream offers. ``announced``: the notifications that it sent."""
+        fields: list[str | bytes] = ["listed_at", str(now_s())]
+        for kind, document in documents.items():
+            fields += [kind.value, document]
+        return bool(await self.run_script("CATALOG", id, worker, ",".join(announced), digest, *fields))
 
     async def report_health(self, results: Sequence[tuple[HealthCheckResult, int, int]]) -> None:
         """Write (result, failures in a row, successes in a row), batched."""

@@ -66,6 +66,13 @@ class BodyStream:
             self._link.send(Grant(self._call, 1))
         return chunk
 
+    async def whole(self) -> bytes:
+        """All of it. Raises ``ConnectionResetError`` when the rest will never come."""
+        parts = []
+        while chunk := await self.next():
+            parts.append(chunk)
+        return b"".join(parts)
+
 
 class _Outgoing:
     __slots__ = ("body", "credit", "offset")

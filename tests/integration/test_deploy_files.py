@@ -153,9 +153,7 @@ def test_gunicorn_refuses_what_serve_refuses(
         gunicorn_config.on_starting(None)
 
 
-def test_gunicorn_accepts_a_complete_environment(
-    gunicorn_config: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gunicorn_accepts_a_complete_environment(gunicorn_config: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_REDIS_URL", "redis://127.0.0.1/0")
     gunicorn_config.on_starting(None)
 

@@ -13,7 +13,7 @@ import sys
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.types import ToolAnnotations
+from mcp.types import Completion, ToolAnnotations
 
 
 def make(name: str) -> MCPServer:
@@ -83,6 +83,31 @@ def make(name: str) -> MCPServer:
         if notify is not None:
             await notify()
         return "grown"
+
+    @server.prompt()
+    def greet(person: str) -> str:
+        """Greet somebody."""
+        return f"Hello {person}, from {name}"
+
+    @server.resource(f"memo://{name}/fixed")
+    def fixed() -> str:
+        """A fixed resource."""
+        return f"fixed of {name}"
+
+    @server.resource(f"memo://{name}/notes/{{number}}")
+    def note(number: str) -> str:
+        """A numbered note."""
+        return f"note {number} of {name}"
+
+    @server.resource("memo://common")
+    def common() -> str:
+        """A resource whose URI every such server uses."""
+        return f"common of {name}"
+
+    @server.completion()
+    async def complete(ref, argument, context):  # type: ignore[no-untyped-def]
+        """People and numbers."""
+        return Completion(values=[argument.value + "-completed"], total=1, has_more=False)
 
     @server.tool()
     def crash() -> str:

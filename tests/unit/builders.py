@@ -14,9 +14,7 @@ from shared.registry.records import Catalog, UpstreamRecord
 
 def spec(id: str, name: str | None = None, transport: str = "http", **options: Any) -> UpstreamSpec:
     """An upstream spec of this transport."""
-    connection = (
-        {"command": "serve"} if transport == "stdio" else {"type": transport, "url": "http://up.test/mcp"}
-    )
+    connection = {"command": "serve"} if transport == "stdio" else {"type": transport, "url": "http://up.test/mcp"}
     return make_spec(id, connection, name=name, **options)
 
 

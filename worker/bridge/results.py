@@ -8,11 +8,13 @@ from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 
+_CACHEABLE = ("resources/read",)
+"""Results that must carry caching hints towards modern clients (2026-07-28, caching); lists are the gateway's own."""
 _COMPLETE = Raw(b'"complete"')
 
 
-def translate(result: bytes, client_era: int, upstream_era: int) -> bytes:
-    """``result`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
+def translate(result: bytes, client_era: int, upstream_era: int, method: str = "") -> bytes:
+    """``result`` of ``method`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
     if client_era == upstream_era:
         return result
     try:
@@ -22,6 +24,9 @@ def translate(result: bytes, client_era: int, upstream_era: int) -> bytes:
     if client_era == Era.MODERN:
         if "resultType" not in parts:
             parts = {"resultType": _COMPLETE, **parts}
+        if method in _CACHEABLE:
+            parts.setdefault("ttlMs", Raw(b"0"))
+            parts.setdefault("cacheScope", Raw(b'"private"'))
         return jsonrpc.assemble(parts)
     kind = bytes(parts.pop("resultType", b""))
     if kind == b'"input_required"':

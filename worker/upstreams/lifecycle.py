@@ -10,14 +10,17 @@ import asyncio
 import hashlib
 import logging
 import random
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
 import orjson
 from msgspec import Raw, Struct
 
-from shared.errors import CallError, OutcomeUnknown
-from shared.mcp.methods import DISCOVER, LISTEN, TOOLS_CHANGED, TOOLS_LIST
+from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.kinds import CHANGES, KINDS, Kind, KindFacts
+from shared.mcp.methods import DISCOVER, LISTEN
 from shared.mcp.versions import Era
 from shared.models import TRANSITIONS, HealthCheckResult, ServerStatus, now_s
 from shared.settings import Settings
@@ -42,15 +45,14 @@ class Reporter(Protocol):
     async def still_owned(self, id: str) -> bool:
         """Whether this worker may start a child for it: a worker that was stopped may have lost it."""
 
-    async def catalog(self, id: str, tools: bytes, digest: str, announced: bool) -> None:
-        """It offers this."""
+    async def catalog(self, id: str, documents: Mapping[Kind, bytes], digest: str, announced: Iterable[str]) -> None:
+        """It offers this; ``announced`` are the ``list_changed`` notifications that it sent."""
 
     def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
         """A probe's outcome."""
 
 
-class _ToolPage(Struct):
-    tools: list[Raw] = []
+class _Page(Struct):
     nextCursor: str | None = None  # noqa: N815
 
 
@@ -68,7 +70,8 @@ class Lifecycle:
         self._session: Session | None = None
         self._listen: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._relist = False
+        self._relist: set[str] = set()
+        self._capabilities: dict[str, Any] = {}
         self._probe_now = False
         self._trouble: CallError | None = None
         upstream.on_announced = self.announced
@@ -78,8 +81,8 @@ class Lifecycle:
 
     def announced(self, method: str) -> None:
         """The upstream announced something (on any of its sessions)."""
-        if method == TOOLS_CHANGED:
-            self._relist = True
+        if method in CHANGES:
+            self._relist.add(method)
             self._wake.set()
 
     def trouble(self, error: CallError) -> None:
@@ -143,8 +146,9 @@ class Lifecycle:
         reached: Reached = await (reach_stdio(context) if spec.transport == "stdio" else reach_http(context))
         self._session = reached.session
         self._trouble = None
-        self._relist = False
-        await self._list(announced=False)
+        self._relist = set()
+        self._capabilities = reached.facts.capabilities
+        await self._list(())
         self._upstream.adopt(reached.facts, reached.session)
         if not self._adopted:
             await self._become(ServerStatus.CONNECTED, None, reached.facts)
@@ -152,8 +156,7 @@ class Lifecycle:
             await self._reporter.status(spec.id, ServerStatus.CONNECTED, None, reached.facts)
         self.status = ServerStatus.CONNECTED
         await self._probe()
-        tools = reached.capabilities.get("tools")
-        if reached.session.era is Era.MODERN and isinstance(tools, dict) and tools.get("listChanged"):
+        if reached.session.era is Era.MODERN and self._announces():
             self._listen = spawn(self._keep_listening(reached.session), f"listen {spec.id}")
 
     async def _disconnect(self) -> None:
@@ -187,15 +190,15 @@ class Lifecycle:
                 raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
             if self._relist:
                 await asyncio.sleep(_COALESCE_S)
-                self._relist = False
-                await self._list(announced=True)
+                announced, self._relist = self._relist, set()
+                await self._list(announced)
             if self._probe_now or loop.time() >= next_probe:
                 self._probe_now = False
                 next_probe = loop.time() + interval_s
                 await self._probe()
             if loop.time() >= next_refresh:
                 next_refresh = loop.time() + self._settings.health.refresh_interval_s
-                await self._list(announced=False)
+                await self._list(())
 
     # ---- asking
 
@@ -229,43 +232,54 @@ class Lifecycle:
         if error is not None and self._policy.down:
             raise error
 
-    async def _list(self, announced: bool) -> None:
-        """Read every page of ``tools/list`` and report it."""
-        assert self._session is not None
-        tools: list[Raw] = []
+    def _announces(self) -> dict[str, bool]:
+        """The ``subscriptions/listen`` filter for what the upstream says it announces."""
+        wanted = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
+        offered = {name: self._capabilities.get(name) for name in wanted}
+        return {wanted[name]: True for name, one in offered.items() if isinstance(one, dict) and one.get("listChanged")}
+
+    async def _list(self, announced: Iterable[str]) -> None:
+        """Read every page of every list that the upstream offers, and report them."""
+        documents: dict[Kind, bytes] = {}
+        for kind, facts in KINDS.items():
+            # Some servers do not declare what they have; tools are asked for in any case.
+            if kind is Kind.TOOLS or isinstance(self._capabilities.get(facts.capability), dict):
+                documents[kind] = msgspec.json.encode(await self._entries(facts))
+        together = b"".join(kind.encode() + document for kind, document in documents.items())
+        digest = hashlib.sha256(together).hexdigest()[:16]
+        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced)
+
+    async def _entries(self, facts: KindFacts) -> list[Raw]:
+        entries: list[Raw] = []
         cursor: str | None = None
         seen: set[str] = set()
         for _ in range(_MAX_PAGES):
-            members: dict[str, Any] = {} if cursor is None else {"cursor": cursor}
-            raw = await self._request_list(members)
+            raw = await self._request_list(facts, {} if cursor is None else {"cursor": cursor})
             try:
-                page = msgspec.json.decode(raw, type=_ToolPage)
-            except msgspec.DecodeError as error:
-                raise OutcomeUnknown("upstream_protocol", f"its tools/list is not a list of tools: {error}") from error
-            tools += page.tools
-            cursor = page.nextCursor
+                entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
+                cursor = msgspec.json.decode(raw, type=_Page).nextCursor
+            except (msgspec.DecodeError, Refused) as error:
+                text = f"its {facts.method} is not a list of {facts.member}: {error}"
+                raise OutcomeUnknown("upstream_protocol", text) from error
             if cursor is None or cursor in seen:
                 break
             seen.add(cursor)
-        document = msgspec.json.encode([tool for tool in tools if _usable(tool)])
-        await self._reporter.catalog(
-            self._upstream.spec.id, document, hashlib.sha256(document).hexdigest()[:16], announced
-        )
+        return [entry for entry in entries if _usable(entry, facts.key)]
 
-    async def _request_list(self, members: dict[str, Any]) -> bytes:
+    async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
         assert self._session is not None
         try:
-            return await self._session.request(TOOLS_LIST, members, timeout_s=self._settings.calls.request_timeout_s)
+            return await self._session.request(facts.method, members, timeout_s=self._settings.calls.request_timeout_s)
         except CallError as error:
-            if getattr(error, "rpc_code", None) == -32601:  # it offers no tools
-                return b'{"tools":[]}'
+            if getattr(error, "rpc_code", None) == -32601:  # it offers none
+                return b"{}"
             raise
 
     async def _keep_listening(self, session: Session) -> None:
         """Modern upstreams announce changes on a ``subscriptions/listen`` stream; keep one open."""
         wait_s = 1.0
         while not session.closed:
-            params = session.own_params({"notifications": {"toolsListChanged": True}})
+            params = session.own_params({"notifications": self._announces()})
             call = OwnCall(LISTEN, params, session.era, 0)
             session.submit(call)
             started = asyncio.get_running_loop().time()
@@ -280,12 +294,13 @@ class Lifecycle:
                 wait_s = 1.0
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 60.0)
-            self.announced(TOOLS_CHANGED)  # what changed meanwhile went unheard
+            for method in CHANGES:
+                self.announced(method)  # what changed meanwhile went unheard
 
 
-def _usable(tool: Raw) -> bool:
-    """A tool without a name cannot be listed or called; one bad entry must not cost the others."""
+def _usable(entry: Raw, key: str) -> bool:
+    """An entry without its name cannot be listed or asked for; one bad entry must not cost the others."""
     try:
-        return isinstance(orjson.loads(bytes(tool)).get("name"), str)
+        return isinstance(orjson.loads(bytes(entry)).get(key), str)
     except (orjson.JSONDecodeError, AttributeError):
         return False

@@ -37,6 +37,8 @@ class Facts(Struct, frozen=True):
     url: str = ""
     sessionful: bool = False
     protocol_version: str = ""
+    capabilities: dict[str, Any] = {}
+    instructions: str = ""
 
 
 class Reached(Struct):
@@ -44,7 +46,23 @@ class Reached(Struct):
 
     facts: Facts
     session: Session
-    capabilities: dict[str, Any]
+
+
+def _facts(
+    eras: tuple[str, ...], transport: str, url: str, sessionful: bool, version: str, said: dict[str, Any]
+) -> Facts:
+    """``said`` is the upstream's answer to ``initialize`` or ``server/discover``."""
+    capabilities = said.get("capabilities")
+    instructions = said.get("instructions")
+    return Facts(
+        eras,
+        transport,
+        url,
+        sessionful,
+        version,
+        capabilities if isinstance(capabilities, dict) else {},
+        instructions if isinstance(instructions, str) else "",
+    )
 
 
 def is_modern(answer: Any) -> bool | None:
@@ -177,8 +195,8 @@ async def reach_http(context: SessionContext) -> Reached:
 async def _reach_sse(context: SessionContext, pool: HttpPool) -> Reached:
     session = SseSession(context, pool)
     await _opened(session)
-    facts = Facts((Era.LEGACY.word,), "sse", pool.endpoint.url, True, session.protocol_version)
-    return Reached(facts, session, session.server.get("capabilities") or {})
+    version = session.protocol_version
+    return Reached(_facts((Era.LEGACY.word,), "sse", pool.endpoint.url, True, version, session.server), session)
 
 
 async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
@@ -205,12 +223,12 @@ async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
     sessionful = legacy is not None and bool(legacy.sid)
     if modern is None:
         assert legacy is not None
-        facts = Facts(eras, "http", pool.endpoint.url, sessionful, legacy.protocol_version)
-        return Reached(facts, legacy, legacy.server.get("capabilities") or {})
+        facts = _facts(eras, "http", pool.endpoint.url, sessionful, legacy.protocol_version, legacy.server)
+        return Reached(facts, legacy)
     if legacy is not None:
         await legacy.close()
-    facts = Facts(eras, "http", pool.endpoint.url, sessionful, LATEST_MODERN)
-    return Reached(facts, ModernHttp(context, pool), modern.get("capabilities") or {})
+    facts = _facts(eras, "http", pool.endpoint.url, sessionful, LATEST_MODERN, modern)
+    return Reached(facts, ModernHttp(context, pool))
 
 
 async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: CallError) -> Reached:
@@ -242,7 +260,7 @@ async def reach_stdio(context: SessionContext) -> Reached:
             raise
         if modern is not None:
             await session.open()
-            return Reached(Facts((Era.MODERN.word,), "stdio", "", False, LATEST_MODERN), session, modern)
+            return Reached(_facts((Era.MODERN.word,), "stdio", "", False, LATEST_MODERN, modern), session)
         if not session.closed:
             session.era = Era.LEGACY
         else:
@@ -250,21 +268,19 @@ async def reach_stdio(context: SessionContext) -> Reached:
     else:
         session = StdioSession(context, Era[choice.name])
     await _opened(session)
-    capabilities = session.server.get("capabilities") or {}
-    if session.era is Era.MODERN:
-        capabilities = orjson.loads(await session.request(DISCOVER)).get("capabilities") or {}
-    return Reached(Facts((session.era.word,), "stdio", "", False, session.protocol_version), session, capabilities)
+    said = session.server if session.era is Era.LEGACY else orjson.loads(await session.request(DISCOVER))
+    return Reached(_facts((session.era.word,), "stdio", "", False, session.protocol_version, said), session)
 
 
 async def _stdio_discover(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
-    """The capabilities of a modern child; ``None`` for a legacy one, dead or alive."""
+    """What a modern child says of itself; ``None`` for a legacy one, dead or alive."""
     try:
         result = orjson.loads(await session.request(DISCOVER, timeout_s=context.settings.upstreams.probe_timeout_s))
         if is_modern({"result": result}):
-            return dict(result.get("capabilities") or {})
+            return dict(result)
     except UpstreamError as error:
         if speaks_modern(error.detail):
-            return {"tools": {}}
+            return {"capabilities": {"tools": {}}}
     except (CallError, orjson.JSONDecodeError):
         pass
     return None

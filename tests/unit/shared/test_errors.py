@@ -30,9 +30,7 @@ def _used() -> Iterator[tuple[str, str]]:
             for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
                 if not isinstance(node, ast.Call):
                     continue
-                name = (
-                    node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                )
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 place = RAISED.get(name)
                 values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
                 if place is not None and len(node.args) > place:
@@ -44,9 +42,7 @@ def _used() -> Iterator[tuple[str, str]]:
 
 def test_every_code_in_the_source_is_in_the_table() -> None:
     used = list(_used())
-    assert {"tool_unknown", "not_delivered", "outcome_unknown", "timeout", "overloaded"} <= {
-        code for _, code in used
-    }
+    assert {"tool_unknown", "not_delivered", "outcome_unknown", "timeout", "overloaded"} <= {code for _, code in used}
     assert [(where, code) for where, code in used if code not in WIRE] == []
 
 
@@ -110,8 +106,6 @@ def test_only_what_never_arrived_is_not_delivered() -> None:
 
 
 def test_a_config_error_tells_every_problem_with_its_path() -> None:
-    assert (
-        str(ConfigError([("a.b", "wrong"), ("", "bad"), ("c", "missing")])) == "a.b: wrong; bad; c: missing"
-    )
+    assert str(ConfigError([("a.b", "wrong"), ("", "bad"), ("c", "missing")])) == "a.b: wrong; bad; c: missing"
     assert ConfigError("only text").problems == [("", "only text")]
     assert ConfigError("only text").wire.http == 400

@@ -75,9 +75,7 @@ def test_the_session_a_call_uses(
     assert session_use(isolation, transport, eras, sessionful, era, has_session) is expected
 
 
-ALL = list(
-    product(Isolation, ("stdio", "http", "sse"), (("legacy",), ("modern",), BOTH), (False, True), (0, 1))
-)
+ALL = list(product(Isolation, ("stdio", "http", "sse"), (("legacy",), ("modern",), BOTH), (False, True), (0, 1)))
 
 
 @pytest.mark.parametrize(("isolation", "transport", "eras", "sessionful", "era"), ALL)

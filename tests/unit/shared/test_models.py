@@ -111,7 +111,7 @@ def test_ids_that_are_not(id: Any) -> None:
 
 def test_a_group_name_may_not_contain_what_separates_group_and_tool() -> None:
     assert _problems("a__b", {"command": "x"}) == {
-        "name": "'a__b' may not contain '__', which separates group and tool"
+        "name": "'a__b' may not contain '__', or end like it: it separates group and tool"
     }
     assert make_spec("a__b", {"command": "x"}, name="group").id == "a__b"
     assert make_spec("a__b", {"command": "x"}, separator="--").name == "a__b"

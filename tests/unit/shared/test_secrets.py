@@ -55,9 +55,7 @@ def test_an_id_that_was_changed_opens_to_nothing_else(index: int, character: str
     assert KEY.open_session(changed) == (CLAIMS if changed == sid else None)
 
 
-@pytest.mark.parametrize(
-    "sid", ["", "x", "A" * 39, "A" * 40, "A" * 512, "A" * 513, "é" * 60, "=" * 60, "!" * 60]
-)
+@pytest.mark.parametrize("sid", ["", "x", "A" * 39, "A" * 40, "A" * 512, "A" * 513, "é" * 60, "=" * 60, "!" * 60])
 def test_what_is_no_session_id_of_ours_is_none(sid: str) -> None:
     assert KEY.open_session(sid) is None
 

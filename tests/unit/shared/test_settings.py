@@ -173,11 +173,7 @@ def _samples(knob: Knob) -> list[Any]:
     return list(typing.get_args(plain))
 
 
-@given(
-    st.fixed_dictionaries(
-        {knob.field: st.none() | st.sampled_from(_samples(knob)) for knob in KNOBS.values()}
-    )
-)
+@given(st.fixed_dictionaries({knob.field: st.none() | st.sampled_from(_samples(knob)) for knob in KNOBS.values()}))
 @limits(max_examples=25)
 def test_settings_survive_the_trip_through_the_environment(overrides: dict[str, Any]) -> None:
     settings = build(overrides=overrides)

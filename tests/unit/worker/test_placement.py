@@ -31,9 +31,7 @@ def _plans(records: list[UpstreamRecord], workers: Mapping[str, float], spread: 
     return {me: decide(records, workers, me, spread, NOW) for me in workers}
 
 
-def _claims(
-    records: list[UpstreamRecord], workers: Mapping[str, float], spread: int = 2
-) -> dict[tuple[str, int], str]:
+def _claims(records: list[UpstreamRecord], workers: Mapping[str, float], spread: int = 2) -> dict[tuple[str, int], str]:
     """Who claims what; fails when two workers plan the same claim."""
     found: dict[tuple[str, int], str] = {}
     for me, plan in _plans(records, workers, spread).items():
@@ -56,9 +54,7 @@ def _claims(
         ("sse", 5, 2, 2),
     ],
 )
-def test_stdio_has_one_slot_and_http_up_to_the_spread(
-    transport: str, workers: int, spread: int, expected: int
-) -> None:
+def test_stdio_has_one_slot_and_http_up_to_the_spread(transport: str, workers: int, spread: int, expected: int) -> None:
     assert slots_of(_up("u", transport=transport), workers, spread) == expected
 
 
@@ -99,9 +95,7 @@ def test_the_last_worker_takes_the_lead_and_drops_its_other_slot() -> None:
 def test_owners_keep_what_they_have() -> None:
     workers = _workers("w1", "w2")
     first, second = rank("u", workers)
-    for me, plan in _plans(
-        [_up("u", {0: first, 1: second}), _up("u", {0: second, 1: first})], workers
-    ).items():
+    for me, plan in _plans([_up("u", {0: first, 1: second}), _up("u", {0: second, 1: first})], workers).items():
         assert plan == Plan([], [], []), me
 
 
@@ -114,9 +108,7 @@ def test_owners_keep_what_they_have() -> None:
         ({0: "w2", 1: "w1"}, "stdio", [("u", 1)]),
     ],
 )
-def test_slots_too_many_are_given_up(
-    owners: dict[int, str], transport: str, released: list[tuple[str, int]]
-) -> None:
+def test_slots_too_many_are_given_up(owners: dict[int, str], transport: str, released: list[tuple[str, int]]) -> None:
     assert decide([_up("u", owners, transport)], _workers("w1", "w2"), "w1", 2, NOW).releases == released
 
 
@@ -138,9 +130,7 @@ def test_a_worker_that_just_came_gets_nothing_yet() -> None:
 
 def test_a_worker_that_just_came_does_not_give_away_what_it_has() -> None:
     id = next(f"u{n}" for n in range(99) if rank(f"u{n}", ["w1", "w2"])[0] == "w2")
-    assert (
-        decide([_up(id, {0: "w2"}, "stdio")], _workers("w1", "w2", young=("w2",)), "w2", 2, NOW).moves == []
-    )
+    assert decide([_up(id, {0: "w2"}, "stdio")], _workers("w1", "w2", young=("w2",)), "w2", 2, NOW).moves == []
 
 
 def test_nothing_moves_to_who_has_a_slot_already() -> None:
@@ -162,9 +152,7 @@ IDS = ["w1", "w2", "w3", "w4"]
 @st.composite
 def fleets(draw: st.DrawFn, most_spread: int = 3) -> tuple[list[UpstreamRecord], dict[str, float], int]:
     """Any state that crashes, joins and races may have left behind."""
-    workers = {
-        id: draw(st.sampled_from([OLD, NOW - 1])) for id in draw(st.sets(st.sampled_from(IDS), min_size=1))
-    }
+    workers = {id: draw(st.sampled_from([OLD, NOW - 1])) for id in draw(st.sets(st.sampled_from(IDS), min_size=1))}
     records = [
         _up(
             f"u{number}",

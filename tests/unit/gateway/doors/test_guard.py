@@ -66,9 +66,7 @@ def test_any_other_host_is_refused_with_the_cure(host: str | None) -> None:
     assert "GATEWAY_ALLOWED_HOSTS" in refusal
 
 
-@pytest.mark.parametrize(
-    "host", ["mcp.example", "MCP.example:99", "gw.internal", "gw.internal:4000", "localhost:1"]
-)
+@pytest.mark.parametrize("host", ["mcp.example", "MCP.example:99", "gw.internal", "gw.internal:4000", "localhost:1"])
 def test_configured_hosts_are_let_in_on_any_port(host: str) -> None:
     assert NAMED.refusal(host, None) is None
 

@@ -32,9 +32,7 @@ def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) ->
     return catalog.rebuild({one.spec.id: one for one in records}, wall_s)
 
 
-def _page(
-    catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None
-) -> Any:
+def _page(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None) -> Any:
     return json.loads(catalog.tools_page(scope, era, cursor))
 
 
@@ -297,9 +295,7 @@ def test_a_page_of_hidden_tools_leads_nowhere() -> None:
     assert _names(catalog) == ["x", "y"]
 
 
-@pytest.mark.parametrize(
-    "cursor", ["x", "!!!!", "é", "AAAA", "MQ", "MS4y4", "MS54", "a" * 10_000, "LjE", "MS4"]
-)
+@pytest.mark.parametrize("cursor", ["x", "!!!!", "é", "AAAA", "MQ", "MS4y4", "MS54", "a" * 10_000, "LjE", "MS4"])
 @pytest.mark.parametrize("scope", [None, "u0", "nobody"])
 def test_a_bad_cursor_is_invalid_params(cursor: str, scope: str | None) -> None:
     catalog = _catalog(*_many(3), page_size=1)
@@ -329,6 +325,17 @@ def test_a_cursor_goes_on_after_its_entry_when_a_later_group_appears() -> None:
     cursor = _page(catalog)["nextCursor"]
     _rebuild(catalog, first, second, third)
     assert [one["name"] for one in _page(catalog, cursor=cursor)["tools"]] == ["u0-t2", "u1-t0"]
+
+
+def test_a_page_is_the_same_however_often_and_in_whatever_order_it_is_asked_for() -> None:
+    catalog = _catalog(*_many(5), page_size=2)
+    cursors: list[str | None] = [None]
+    while (cursor := _page(catalog, cursor=cursors[-1]).get("nextCursor")) is not None:
+        cursors.append(cursor)
+    assert len(cursors) == 3
+    for turn in (cursors, cursors[::-1], cursors):
+        shown = {cursor: [one["name"] for one in _page(catalog, cursor=cursor)["tools"]] for cursor in turn}
+        assert [shown[cursor] for cursor in cursors] == [["u0-t0", "u0-t1"], ["u0-t2", "u0-t3"], ["u0-t4"]]
 
 
 def test_pages_are_fresh_after_a_rebuild() -> None:

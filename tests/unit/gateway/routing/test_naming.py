@@ -13,9 +13,7 @@ AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
 Groups = list[tuple[str, list[str]]]
 
 NAMES = st.lists(st.text("ab_", min_size=1, max_size=6), unique=True, max_size=6)
-LONG = st.lists(
-    st.sampled_from(["t" * 60, "t" * 61, "t" * 61 + "u", "t" * 70, "t" * 128]), unique=True, max_size=4
-)
+LONG = st.lists(st.sampled_from(["t" * 60, "t" * 61, "t" * 61 + "u", "t" * 70, "t" * 128]), unique=True, max_size=4)
 GROUPS: st.SearchStrategy[Groups] = st.lists(
     st.tuples(st.text("ab_", min_size=1, max_size=4).filter(lambda name: "__" not in name), NAMES | LONG),
     unique_by=lambda group: group[0],

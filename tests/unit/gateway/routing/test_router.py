@@ -40,9 +40,7 @@ TWO = (
         ("search", "alpha", ("alpha", "search")),
     ],
 )
-def test_a_called_name_leads_to_its_group_and_own_name(
-    name: str, scope: str | None, expected: tuple[str, str]
-) -> None:
+def test_a_called_name_leads_to_its_group_and_own_name(name: str, scope: str | None, expected: tuple[str, str]) -> None:
     route = router.find(_catalog(*TWO), name, scope, "__")
     assert (route.group, route.tool.name) == expected
 
@@ -157,9 +155,7 @@ def test_waiting_helps_only_while_a_replica_is_starting_or_changing_hands(
         (OutcomeUnknown("timeout", "too slow"), {"a": "refused", "b": "too slow"}),
     ],
 )
-def test_the_last_word_names_the_group_and_each_replicas_reason(
-    last: CallError | None, expected: Any
-) -> None:
+def test_the_last_word_names_the_group_and_each_replicas_reason(last: CallError | None, expected: Any) -> None:
     route = _route(
         _replica("a", 1, status=ServerStatus.ERROR, error="refused"),
         _replica("b", 2, status=ServerStatus.ERROR),

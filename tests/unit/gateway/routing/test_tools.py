@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-
 from gateway.routing.tools import Tool, parse_tools, renamed
 
 
@@ -100,10 +99,7 @@ def test_a_tool_with_an_invalid_annotation_is_hidden_and_costs_no_other() -> Non
 
 def test_renaming_changes_the_name_and_nothing_else() -> None:
     raw = b'{"a":1.0,"name":"t","b":{ "name" : "inner" },"c":12345678901234567890}'
-    assert (
-        renamed(raw, 'g__t"')
-        == b'{"a":1.0,"name":"g__t\\"","b":{ "name" : "inner" },"c":12345678901234567890}'
-    )
+    assert renamed(raw, 'g__t"') == b'{"a":1.0,"name":"g__t\\"","b":{ "name" : "inner" },"c":12345678901234567890}'
 
 
 def test_no_tools_are_an_empty_list() -> None:

@@ -44,9 +44,7 @@ def test_references_are_replaced_and_everything_else_is_kept(text: str, expected
 @pytest.mark.parametrize("text", ["${MISSING}", "x${env:MISSING}y"])
 def test_a_missing_variable_is_named_with_its_path_and_the_cure(text: str) -> None:
     _, problems = _expand(text)
-    assert problems == [
-        ("at", "environment variable MISSING is not set; set it or write ${MISSING:-default}")
-    ]
+    assert problems == [("at", "environment variable MISSING is not set; set it or write ${MISSING:-default}")]
 
 
 def test_an_editors_input_cannot_be_asked_for() -> None:

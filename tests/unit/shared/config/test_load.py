@@ -75,9 +75,7 @@ def test_every_format_says_the_same(tmp_path: Path, name: str, text: str) -> Non
         ("c.toml", "a = ", "TOML"),
     ],
 )
-def test_a_file_in_bad_syntax_is_named_with_its_format(
-    tmp_path: Path, name: str, text: str, kind: str
-) -> None:
+def test_a_file_in_bad_syntax_is_named_with_its_format(tmp_path: Path, name: str, text: str, kind: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=rf"{name} is not valid {kind}: .*") as caught:
         load(tmp_path / name, {})
@@ -169,9 +167,7 @@ def test_the_transport_is_told_by_name_or_by_what_is_there(entry: dict[str, Any]
 
 @pytest.mark.parametrize("off", [{"disabled": True}, {"enabled": False}])
 def test_a_disabled_server_is_left_out_without_a_look_at_it(off: dict[str, Any]) -> None:
-    document = {
-        "mcpServers": {"off": {"strange": "${MISSING}", **off}, "on": {"command": "x", "disabled": False}}
-    }
+    document = {"mcpServers": {"off": {"strange": "${MISSING}", **off}, "on": {"command": "x", "disabled": False}}}
     assert [upstream.id for upstream in _parse(document).upstreams] == ["on"]
 
 

@@ -103,15 +103,11 @@ ANNOTATED: list[headers.Annotated] = [
 
 
 def test_headers_mirror_the_arguments_that_are_there() -> None:
-    made = headers.parameter_headers(
-        ANNOTATED, {"region": "é", "count": 5, "deep": {"flag": True}, "other": "x"}
-    )
+    made = headers.parameter_headers(ANNOTATED, {"region": "é", "count": 5, "deep": {"flag": True}, "other": "x"})
     assert made == {"Mcp-Param-Region": "=?base64?w6k=?=", "Mcp-Param-Count": "5", "Mcp-Param-Flag": "true"}
 
 
-@pytest.mark.parametrize(
-    "arguments", [None, {}, [], 5, {"deep": 5}, {"region": None, "count": [], "deep": {}}]
-)
+@pytest.mark.parametrize("arguments", [None, {}, [], 5, {"deep": 5}, {"region": None, "count": [], "deep": {}}])
 def test_absent_arguments_make_no_headers(arguments: Any) -> None:
     assert headers.parameter_headers(ANNOTATED, arguments) == {}
 

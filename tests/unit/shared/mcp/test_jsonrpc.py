@@ -35,9 +35,7 @@ def test_a_request_has_a_method_and_an_id() -> None:
     assert message.is_request
 
 
-@pytest.mark.parametrize(
-    "rest", ['"method":"notifications/initialized"', '"id":1,"result":{}', '"id":1,"error":{}']
-)
+@pytest.mark.parametrize("rest", ['"method":"notifications/initialized"', '"id":1,"result":{}', '"id":1,"error":{}'])
 def test_notifications_and_responses_are_no_requests(rest: str) -> None:
     assert not jsonrpc.decode(_head(rest)).is_request
 

@@ -123,5 +123,11 @@ def test_what_is_written_is_read_back(message: bytes, id: str | None, name: str)
     assert _read(sse.write(message, id, name)) == [sse.Event(name, expected, id)]
 
 
+@pytest.mark.parametrize("message", [b'{\n"a":1}', b'{\r"a":1}', b'{\r\n"a":1}', b'{"a":1}\n'])
+def test_a_message_of_several_lines_is_still_one_event(message: bytes) -> None:
+    (event,) = _read(sse.write(message))
+    assert event.data == message.replace(b"\r", b" ").replace(b"\n", b" ")
+
+
 def test_a_comment_is_ignored_and_harms_nothing() -> None:
     assert _read(sse.COMMENT, sse.write(b"{}"), sse.COMMENT) == [sse.Event("message", b"{}")]

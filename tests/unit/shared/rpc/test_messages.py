@@ -74,9 +74,7 @@ def test_fields_that_an_older_version_does_not_send_have_defaults() -> None:
     assert rpc.decode(msgspec.msgpack.encode([9, 1, "c", "m", False])) == rpc.Failed(1, "c", "m", False)
 
 
-@pytest.mark.parametrize(
-    "head", [b"", b"\xc1", msgspec.msgpack.encode([99, 1]), msgspec.msgpack.encode({"a": 1})]
-)
+@pytest.mark.parametrize("head", [b"", b"\xc1", msgspec.msgpack.encode([99, 1]), msgspec.msgpack.encode({"a": 1})])
 def test_nonsense_is_a_decode_error(head: bytes) -> None:
     with pytest.raises(msgspec.DecodeError):
         rpc.decode(head)

@@ -66,9 +66,7 @@ def test_a_result_that_is_no_object_is_the_upstreams_fault(result: bytes, client
     assert caught.value.code == "upstream_protocol"
 
 
-RESULTS = st.dictionaries(
-    st.text(max_size=6), st.integers() | st.text() | st.lists(st.integers()), max_size=5
-)
+RESULTS = st.dictionaries(st.text(max_size=6), st.integers() | st.text() | st.lists(st.integers()), max_size=5)
 
 
 @given(RESULTS)

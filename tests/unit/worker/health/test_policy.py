@@ -9,14 +9,19 @@ from hypothesis import strategies as st
 from worker.health.policy import HealthPolicy
 
 
+def _see(policy: HealthPolicy, event: str) -> bool:
+    """``+`` succeeded, ``-`` failed, ``!`` failed for certain."""
+    if event == "+":
+        return policy.succeeded()
+    return policy.failed(certain=True) if event == "!" else policy.failed()
+
+
 def _run(policy: HealthPolicy, events: str) -> str:
-    """``+`` succeeded, ``-`` failed, ``!`` for certain → ``D`` taken out, ``U`` brought back, ``.`` nothing."""
+    """For each event: ``D`` taken out, ``U`` brought back, ``.`` nothing."""
     said = ""
     for event in events:
         was_down = policy.down
-        changed = {"+": policy.succeeded, "-": policy.failed, "!": lambda: policy.failed(certain=True)}[
-            event
-        ]()
+        changed = _see(policy, event)
         assert changed == (policy.down != was_down)
         said += "." if not changed else "D" if policy.down else "U"
     return said

@@ -1,4 +1,4 @@
-"""One upstream's tools, parsed once per digest: what routing needs to know, and their bytes in both eras."""
+"""What one upstream lists, parsed once per digest: what routing needs of each entry, and its bytes in both eras."""
 
 from __future__ import annotations
 
@@ -10,24 +10,38 @@ from msgspec import Raw, Struct
 
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
+from shared.mcp.kinds import KINDS, Kind
 
 
-class Tool(Struct, frozen=True):
-    """A tool as its upstream names it. ``legacy`` is ``None`` when legacy clients cannot use it."""
+class Entry(Struct, frozen=True):
+    """A tool, prompt, resource or template as its upstream names it.
 
+    ``name`` is its name, URI or URI template; ``legacy`` is ``None`` when legacy clients cannot use it.
+    """
+
+    kind: Kind
     name: str
     modern: bytes
     legacy: bytes | None
-    repeatable: bool
+    repeatable: bool = True
     annotated: tuple[mcp_headers.Annotated, ...] = ()
 
 
-def parse_tools(document: bytes) -> list[Tool]:
-    """The tools in a JSON array; entries that are no tools were left out by the worker."""
-    return [tool for raw in msgspec.json.decode(document, type=list[Raw]) if (tool := _parse(bytes(raw))) is not None]
+def parse(kind: Kind, document: bytes) -> list[Entry]:
+    """The entries in a JSON array; what is none of its kind was left out by the worker."""
+    found = []
+    for raw in msgspec.json.decode(document, type=list[Raw]):
+        entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
+        if entry is not None:
+            found.append(entry)
+    return found
 
 
-def _parse(raw: bytes) -> Tool | None:
+def _other(kind: Kind, raw: bytes) -> Entry:
+    return Entry(kind, str(orjson.loads(raw)[KINDS[kind].key]), raw, raw)
+
+
+def _tool(raw: bytes) -> Entry | None:
     plain: dict[str, Any] = orjson.loads(raw)
     annotations = plain.get("annotations")
     hints = annotations if isinstance(annotations, dict) else {}
@@ -37,7 +51,8 @@ def _parse(raw: bytes) -> Tool | None:
         if found is None:
             return None  # an invalid annotation: clients must not see the tool (2026-07-28, "Schema Extension")
         annotated = found
-    return Tool(
+    return Entry(
+        kind=Kind.TOOLS,
         name=plain["name"],
         modern=raw,
         legacy=_for_legacy(raw, plain),
@@ -68,8 +83,8 @@ def _for_legacy(raw: bytes, plain: dict[str, Any]) -> bytes | None:
     return jsonrpc.assemble(parts)
 
 
-def renamed(raw: bytes, name: str) -> bytes:
-    """The tool's bytes under another name; everything else as it was."""
+def renamed(raw: bytes, member: str, value: str) -> bytes:
+    """An object's bytes with one member replaced; everything else as it was."""
     parts = jsonrpc.members(raw)
-    parts["name"] = Raw(msgspec.json.encode(name))
+    parts[member] = Raw(msgspec.json.encode(value))
     return jsonrpc.assemble(parts)
