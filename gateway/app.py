@@ -70,7 +70,7 @@ class FrontEnd:
         self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
         requests = Requests(self.watcher, self.dispatcher, self.stats, settings, __version__)
         guard = Guard(settings)
-        self.legacy = LegacyDoor(guard, requests, self.sessions, self.streams)
+        self.legacy = LegacyDoor(guard, requests, self.sessions, self.streams, self.pool)
         limit = settings.calls.max_body_bytes
         self.mcp = McpDoor(guard, ModernDoor(requests, self.streams), self.legacy, limit)
         self.sse = SseDoor(self.legacy, requests, self.sessions, self.streams, self.id, limit)

@@ -76,6 +76,9 @@ class CallSettings(Struct, frozen=True):
 
     request_timeout_s: Annotated[float, Meta(gt=0, description="no answer in this time: timeout")] = 30.0
     request_timeout_max_s: Annotated[float, Meta(gt=0, description="hard maximum that progress cannot extend")] = 600.0
+    input_timeout_s: Annotated[
+        float, Meta(gt=0, description="how long a client may take for input that an upstream asked for")
+    ] = 600.0
     max_body_bytes: Annotated[int, Meta(ge=1024, description="largest request body; more is HTTP 413")] = (
         10 * 1024 * 1024
     )

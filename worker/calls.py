@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
@@ -20,13 +22,23 @@ from worker.bridge import results
 class ClientFacts:
     """What is known of the client session a call belongs to."""
 
-    __slots__ = ("capabilities", "client_info", "principal", "version")
+    __slots__ = ("_declared", "capabilities", "client_info", "principal", "version")
 
     def __init__(self, principal: str = "", version: str = "", capabilities: bytes = b"{}", info: bytes = b"") -> None:
         self.principal = principal
         self.version = version
         self.capabilities = capabilities
         self.client_info = info
+        self._declared: dict[str, Any] | None = None
+
+    def declares(self, capability: str) -> bool:
+        """Whether the client can be asked this (2025-11-25, lifecycle, "Capability Negotiation")."""
+        if self._declared is None:
+            try:
+                self._declared = msgspec.json.decode(self.capabilities, type=dict[str, Any])
+            except msgspec.DecodeError:
+                self._declared = {}
+        return isinstance(self._declared.get(capability), dict)
 
 
 NOBODY = ClientFacts()
@@ -37,6 +49,7 @@ class Call:
 
     __slots__ = (
         "abandon",
+        "asks",
         "client",
         "done",
         "era",
@@ -69,6 +82,7 @@ class Call:
         self.client = NOBODY
         self.done = False
         self.resent = False
+        self.asks = 0  # questions of the upstream that its client has not answered yet
         self.abandon: Callable[[Call, str], None] | None = None
         self.on_done: Callable[[Call], None] | None = None
 
@@ -94,9 +108,22 @@ class Call:
     def interim(self, message: bytes, now: float) -> None:
         """A notification before the answer; it restarts the clock up to the hard limit."""
         if not self.done:
-            if self.expires_at:
+            if self.expires_at and not self.asks:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
+
+    def asked(self, message: bytes, now: float, input_timeout_s: float) -> None:
+        """Relay a question of the upstream; the clock of the call stands still until it is answered."""
+        self.asks += 1
+        self.hard_limit = max(self.hard_limit, now + input_timeout_s + self.timeout_s)
+        self.expires_at = now + input_timeout_s
+        self._interim(message)
+
+    def replied(self, now: float) -> None:
+        """A question was answered; when it was the last one, the call's clock runs again."""
+        self.asks -= 1
+        if not self.asks and not self.done:
+            self.expires_at = now + self.timeout_s
 
     def expire(self) -> None:
         """Its time is over (called by the deadline wheel)."""

@@ -60,6 +60,9 @@ class _FrontEnd:
         elif kind is rpc.OpenSession:
             assert isinstance(head, rpc.OpenSession)
             self.sessions[head.session] = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
+        elif kind is rpc.Reply:
+            assert isinstance(head, rpc.Reply)
+            self.server.inventory.reply(head.ask, head.session, head.is_error, body)
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 from aiohttp import web
 from msgspec import Struct
 
@@ -21,6 +22,7 @@ from gateway.doors.responses import accepted, answer, error_body, problem
 from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
+from gateway.fleet.pool import WorkerPool
 from gateway.fleet.worker_client import Answered
 from shared.errors import CallError, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
@@ -55,11 +57,14 @@ def read_initialize(message: Message) -> Initialize:
 class LegacyDoor:
     """See the module."""
 
-    def __init__(self, guard: Guard, requests: Requests, sessions: SessionTable, streams: Streams) -> None:
+    def __init__(
+        self, guard: Guard, requests: Requests, sessions: SessionTable, streams: Streams, pool: WorkerPool
+    ) -> None:
         self._guard = guard
         self._requests = requests
         self._sessions = sessions
         self._streams = streams
+        self._pool = pool
         streams.on_hint = self._hint
 
     # ---- POST
@@ -111,13 +116,22 @@ class LegacyDoor:
         return Caller(Era.LEGACY, request.headers.get("MCP-Protocol-Version") or DEFAULT_WITHOUT_HEADER, scope)
 
     async def notice(self, session: ClientSession | None, message: Message) -> None:
-        """A notification or a response from the client: accepted; a cancel is carried out."""
+        """A notification or a response from the client: accepted; a cancel is carried out, an answer passed on."""
+        if session is not None and not message.method and message.id:
+            self._answered(session, message)
         if message.method != CANCELLED or session is None:
             return
         parts = jsonrpc.members(message.params)
         id = bytes(parts.get("requestId", b""))
         if not self._cancel(session.sid, id):
             await self._streams.tell_everyone("cancel", session.sid, id.decode("utf-8", "replace"))
+
+    def _answered(self, session: ClientSession, message: Message) -> None:
+        """The client answers a question that an upstream asked during one of its calls."""
+        ask = msgspec.json.decode(message.id)
+        if isinstance(ask, str):
+            is_error = bool(message.error)
+            self._pool.reply(ask, session.sid, is_error, bytes(message.error if is_error else message.result))
 
     def _cancel(self, sid: str, id: bytes) -> bool:
         session = self._sessions.known.get(sid)

@@ -120,6 +120,12 @@ class WorkerPool:
             self.on_change()
             self._wake.set()
 
+    def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
+        """Route a client's answer to the worker that waits for it; the id that the worker gave names it."""
+        client = self.clients.get(ask.partition(".")[0])
+        if client is not None:
+            client.reply(ask, sid, is_error, raw)
+
     def end_session(self, sid: str) -> None:
         """Tell the workers that heard of it."""
         for client in self.clients.values():

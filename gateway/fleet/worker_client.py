@@ -173,6 +173,11 @@ class WorkerClient:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, reason))
 
+    def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
+        """A client answers what an upstream of this worker asked it."""
+        if self._link is not None:
+            self._link.send(rpc.Reply(ask, sid, is_error), raw)
+
     def forget_session(self, sid: str) -> None:
         """A client session ended."""
         if sid in self._announced and self._link is not None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from shared.rpc.framing import CHUNK, WINDOW, FrameError, FrameReader, pack_sizes
-from shared.rpc.messages import Answer, Call, Chunk, Grant, Head, decode, encode
+from shared.rpc.messages import Answer, Call, Chunk, Chunked, Grant, Head, Interim, Reply, decode, encode
 
 _log = logging.getLogger(__name__)
 
@@ -23,10 +23,11 @@ _log = logging.getLogger(__name__)
 class BodyStream:
     """A chunked body while it arrives: ``size`` bytes in all; each chunk taken grants the next."""
 
-    def __init__(self, link: Link, call: int, size: int) -> None:
+    def __init__(self, link: Link, stream: int, call: int, size: int) -> None:
         self.size = size
+        self.call = call
         self._link = link
-        self._call = call
+        self._stream = stream
         self._chunks: list[bytes] = []
         self._received = 0
         self._waiter: asyncio.Future[None] | None = None
@@ -63,7 +64,7 @@ class BodyStream:
             await self._waiter
         chunk = self._chunks.pop(0)
         if not self.complete:
-            self._link.send(Grant(self._call, 1))
+            self._link.send(Grant(self._stream, 1))
         return chunk
 
     async def whole(self) -> bytes:
@@ -75,19 +76,21 @@ class BodyStream:
 
 
 class _Outgoing:
-    __slots__ = ("body", "credit", "offset")
+    __slots__ = ("body", "call", "credit", "offset")
 
-    def __init__(self, body: memoryview, offset: int) -> None:
+    def __init__(self, call: int, body: memoryview, offset: int) -> None:
+        self.call = call
         self.body = body
         self.offset = offset
         self.credit = WINDOW - 1
 
 
 class _Assembly:
-    __slots__ = ("body", "filled", "head")
+    __slots__ = ("body", "call", "filled", "head")
 
-    def __init__(self, head: Call | Answer) -> None:
+    def __init__(self, head: Chunked) -> None:
         self.head = head
+        self.call = getattr(head, "call", 0)
         self.body = bytearray(head.size)
         self.filled = 0
 
@@ -120,6 +123,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes | memoryview] = []
         self._scheduled = False
+        self._last_stream = 0
         self._outgoing: dict[int, _Outgoing] = {}
         self._assembling: dict[int, _Assembly] = {}
         self._streams: dict[int, BodyStream] = {}
@@ -135,11 +139,12 @@ class Link(asyncio.BufferedProtocol):
         if len(body) <= CHUNK:
             self._put(encode(head), body)
             return
-        head.size = len(body)
+        self._last_stream += 1
+        head.size, head.stream = len(body), self._last_stream
         view = memoryview(body)
         self._put(encode(head), view[:CHUNK])
-        self._outgoing[head.call] = _Outgoing(view, CHUNK)
-        self._push(head.call)
+        self._outgoing[head.stream] = _Outgoing(getattr(head, "call", 0), view, CHUNK)
+        self._push(head.stream)
 
     def _put(self, head: bytes, body: bytes | memoryview) -> None:
         out = self._out
@@ -157,22 +162,22 @@ class Link(asyncio.BufferedProtocol):
         if self._transport is not None and not self.closed:
             self._transport.write(b"".join(out))
 
-    def _push(self, call: int) -> None:
-        outgoing = self._outgoing[call]
+    def _push(self, stream: int) -> None:
+        outgoing = self._outgoing[stream]
         body = outgoing.body
         while outgoing.credit and outgoing.offset < len(body):
             part = body[outgoing.offset : outgoing.offset + CHUNK]
-            self._put(encode(Chunk(call)), part)
+            self._put(encode(Chunk(stream)), part)
             outgoing.offset += len(part)
             outgoing.credit -= 1
         if outgoing.offset >= len(body):
-            del self._outgoing[call]
+            del self._outgoing[stream]
 
     def abandon(self, call: int) -> None:
         """Stop sending and receiving the bodies of ``call``."""
-        self._outgoing.pop(call, None)
-        self._assembling.pop(call, None)
-        self._streams.pop(call, None)
+        for transfers in (self._outgoing, self._assembling, self._streams):
+            for stream in [stream for stream, one in transfers.items() if one.call == call]:
+                del transfers[stream]
 
     def close(self) -> None:
         """Flush and end the link."""
@@ -212,35 +217,36 @@ class Link(asyncio.BufferedProtocol):
     def _receive(self, head: Head, body: bytes) -> None:
         kind = type(head)
         if kind is Chunk:
-            self._chunk(head.call, body)  # type: ignore[union-attr]
+            self._chunk(head.stream, body)  # type: ignore[union-attr]
         elif kind is Grant:
-            outgoing = self._outgoing.get(head.call)  # type: ignore[union-attr]
+            outgoing = self._outgoing.get(head.stream)  # type: ignore[union-attr]
             if outgoing is not None:
                 outgoing.credit += head.chunks  # type: ignore[union-attr]
-                self._push(head.call)  # type: ignore[union-attr]
-        elif (kind is Call or kind is Answer) and head.size:  # type: ignore[union-attr]
-            self._begin(cast("Call | Answer", head), body)
+                self._push(head.stream)  # type: ignore[union-attr]
+        elif (kind is Answer or kind is Call or kind is Interim or kind is Reply) and head.size:  # type: ignore[union-attr]
+            self._begin(cast(Chunked, head), body)
         else:
             self._peer.on_frame(self, head, body)
 
-    def _begin(self, head: Call | Answer, body: bytes) -> None:
+    def _begin(self, head: Chunked, body: bytes) -> None:
         if head.size > self._max_body:
             raise FrameError(f"a body of {head.size} bytes, over the limit of {self._max_body}")
-        stream = BodyStream(self, head.call, head.size)
+        number = head.stream
+        stream = BodyStream(self, number, getattr(head, "call", 0), head.size)
         if self._peer.stream_body(self, head, stream):
-            self._streams[head.call] = stream
+            self._streams[number] = stream
         else:
-            self._assembling[head.call] = _Assembly(head)
-        self._chunk(head.call, body)
+            self._assembling[number] = _Assembly(head)
+        self._chunk(number, body)
 
-    def _chunk(self, call: int, body: bytes) -> None:
-        stream = self._streams.get(call)
+    def _chunk(self, number: int, body: bytes) -> None:
+        stream = self._streams.get(number)
         if stream is not None:
             stream.feed(body)
             if stream.complete:
-                del self._streams[call]
+                del self._streams[number]
             return
-        assembly = self._assembling.get(call)
+        assembly = self._assembling.get(number)
         if assembly is None:
             return  # abandoned
         stop = assembly.filled + len(body)
@@ -249,10 +255,10 @@ class Link(asyncio.BufferedProtocol):
         assembly.body[assembly.filled : stop] = body
         assembly.filled = stop
         if stop == len(assembly.body):
-            del self._assembling[call]
+            del self._assembling[number]
             self._peer.on_frame(self, assembly.head, bytes(assembly.body))
         else:
-            self.send(Grant(call, 1))
+            self.send(Grant(number, 1))
 
     def pause_writing(self) -> None:
         self.congested = True

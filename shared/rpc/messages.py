@@ -2,7 +2,7 @@
 
 Heads are arrays with an integer tag. New fields go to the end with a default, so that processes of two
 versions understand each other while a fleet is rolled. ``size`` is the whole body's length when it comes in
-chunks, else 0.
+chunks, else 0; the chunks then carry the sender's number ``stream``.
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     token: bytes = b""
     headers: dict[str, str] | None = None
     size: int = 0
+    stream: int = 0
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):
@@ -73,9 +74,11 @@ class Cancel(Struct, array_like=True, tag=6, gc=False):
 
 
 class Interim(Struct, array_like=True, tag=7, gc=False):
-    """A message before the answer. Body: a whole JSON-RPC notification."""
+    """A message before the answer. Body: a whole JSON-RPC notification, or a request that the upstream relays."""
 
     call: int
+    size: int = 0
+    stream: int = 0
 
 
 class Answer(Struct, array_like=True, tag=8, gc=False):
@@ -84,6 +87,7 @@ class Answer(Struct, array_like=True, tag=8, gc=False):
     call: int
     is_error: bool = False
     size: int = 0
+    stream: int = 0
 
 
 class Failed(Struct, array_like=True, tag=9, gc=False):
@@ -99,13 +103,13 @@ class Failed(Struct, array_like=True, tag=9, gc=False):
 class Chunk(Struct, array_like=True, tag=10, gc=False):
     """The next part of a chunked body."""
 
-    call: int
+    stream: int
 
 
 class Grant(Struct, array_like=True, tag=11, gc=False):
     """The receiver of a chunked body has room for ``chunks`` more."""
 
-    call: int
+    stream: int
     chunks: int
 
 
@@ -125,11 +129,27 @@ class Welcome(Struct, array_like=True, tag=15, gc=False):
     """The proof was right; calls may come."""
 
 
+class Reply(Struct, array_like=True, tag=16, gc=False):
+    """A client's answer to what an upstream asked it. Body: the JSON of ``result``, or of ``error`` when ``is_error``.
+
+    ``ask`` is the id that the worker gave the request; it counts only from the ``session`` that was asked.
+    """
+
+    ask: str
+    session: str
+    is_error: bool = False
+    size: int = 0
+    stream: int = 0
+
+
 class GoAway(Struct, array_like=True, tag=14, gc=False):
     """The worker drains: calls numbered above ``last_call`` were not taken."""
 
     last_call: int
 
+
+Chunked = Call | Interim | Answer | Reply
+"""Heads whose bodies may come in chunks."""
 
 Head = (
     Challenge
@@ -147,6 +167,7 @@ Head = (
     | Pong
     | GoAway
     | Welcome
+    | Reply
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -13,7 +13,14 @@ import sys
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.types import Completion, ToolAnnotations
+from mcp.types import Completion, SamplingMessage, TextContent, ToolAnnotations
+from pydantic import BaseModel
+
+
+class Colour(BaseModel):
+    """What ``ask`` asks for."""
+
+    colour: str
 
 
 def make(name: str) -> MCPServer:
@@ -83,6 +90,31 @@ def make(name: str) -> MCPServer:
         if notify is not None:
             await notify()
         return "grown"
+
+    @server.tool()
+    async def ask(ctx: Context) -> str:
+        """Ask the user for a colour."""
+        answer = await ctx.elicit("Which colour?", Colour)
+        return f"{answer.action}: {answer.data.colour if answer.action == 'accept' else '-'}"
+
+    @server.tool()
+    async def sample(ctx: Context) -> str:
+        """Ask the client's model."""
+        message = SamplingMessage(role="user", content=TextContent(type="text", text="hi"))
+        result = await ctx.session.create_message([message], max_tokens=9)
+        return f"model said {result.content.text}"
+
+    @server.tool()
+    async def roots(ctx: Context) -> str:
+        """Ask for the client's roots."""
+        return ",".join(str(root.uri) for root in (await ctx.session.list_roots()).roots)
+
+    @server.tool()
+    async def logs(ctx: Context) -> str:
+        """Log something."""
+        await ctx.info("logged line")
+        await asyncio.sleep(0.02)
+        return "logged"
 
     @server.prompt()
     def greet(person: str) -> str:

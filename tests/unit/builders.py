@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from shared.mcp.kinds import KINDS, Kind
 from shared.models import ServerStatus, UpstreamSpec, make_spec
 from shared.registry.records import Catalog, UpstreamRecord
 
@@ -23,6 +24,16 @@ def tool(name: str, **members: Any) -> dict[str, Any]:
     return {"name": name, "inputSchema": {"type": "object"}, **members}
 
 
+def listed(kind: Kind, key: str, **members: Any) -> dict[str, Any]:
+    """A prompt, resource or template as an upstream lists it; ``key`` is its name, URI or URI template."""
+    return {KINDS[kind].key: key, **({} if kind is Kind.PROMPTS else {"name": "shown"}), **members}
+
+
+def _document(kind: Kind, entries: Iterable[str | dict[str, Any]]) -> bytes:
+    make = tool if kind is Kind.TOOLS else lambda key: listed(kind, key)
+    return msgspec.json.encode([make(one) if isinstance(one, str) else one for one in entries])
+
+
 def record(
     id: str,
     group: str | None = None,
@@ -33,18 +44,27 @@ def record(
     transport: str = "http",
     status_since: float = 0.0,
     error: str | None = None,
+    prompts: Iterable[str | dict[str, Any]] = (),
+    resources: Iterable[str | dict[str, Any]] = (),
+    templates: Iterable[str | dict[str, Any]] = (),
+    capabilities: dict[str, Any] | None = None,
+    instructions: str = "",
     **options: Any,
 ) -> UpstreamRecord:
-    """A registered upstream. ``tools`` are names or whole tools; ``options`` are the spec's."""
-    document = msgspec.json.encode([tool(one) if isinstance(one, str) else one for one in tools])
+    """A registered upstream. What it lists are keys or whole entries; ``options`` are the spec's."""
+    offered = {Kind.TOOLS: tools, Kind.PROMPTS: prompts, Kind.RESOURCES: resources, Kind.TEMPLATES: templates}
+    documents = {kind: _document(kind, entries) for kind, entries in offered.items()}
+    digest = hashlib.sha256(b"\0".join(documents.values())).hexdigest()[:16]
     return UpstreamRecord(
         spec=spec(id, group, transport, **options),
         sequence=sequence,
         status=status,
         status_since=status_since,
         error=error,
+        capabilities=capabilities or {},
+        instructions=instructions,
         owners=tuple(owners),
-        catalog=Catalog(hashlib.sha256(document).hexdigest()[:16], document),
+        catalog=Catalog(digest, documents),
     )
 
 

@@ -7,6 +7,7 @@ upstream is stateless), an HTTP+SSE connection, a stdio child. Transports subcla
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 import orjson
+from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
@@ -27,6 +29,13 @@ from worker.calls import NOBODY, Call, ClientFacts, OwnCall
 from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
 
 _log = logging.getLogger(__name__)
+_NEEDS = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
+"""What a client must have declared to be asked (2025-11-25, client features)."""
+_SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
+"""What a session declares that several clients share: refused per call where the client lacks it; never roots, which
+would tell one client's folders to all."""
+_MAX_ASKS = 256
+_ask_numbers = itertools.count(1)
 VERSION = "0.1.0"
 
 
@@ -41,6 +50,7 @@ class SessionContext:
         on_announced: Callable[[Session, str, bytes], None],
         on_lost: Callable[[Session, CallError], None],
         log_line: Callable[[str], None],
+        on_ask: Callable[[str, Session | None], None] = lambda ask, session: None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -48,6 +58,7 @@ class SessionContext:
         self.on_announced = on_announced
         self.on_lost = on_lost
         self.log_line = log_line
+        self.on_ask = on_ask
 
     @property
     def client_info(self) -> bytes:
@@ -71,6 +82,7 @@ class Session:
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
+        self._asks: dict[str, tuple[bytes, Call]] = {}  # our id → (the upstream's id, the call it belongs to)
         self._opening: asyncio.Task[None] | None = None
 
     # ---- calls
@@ -154,6 +166,8 @@ class Session:
             self._waiting.remove(call)
             return
         id = self.correlation.id_of(call)
+        if self._asks:
+            self._drop_asks(call)
         if id is not None:
             self.correlation.forget(id)
             if call.method != INITIALIZE:
@@ -187,13 +201,13 @@ class Session:
 
     async def handshake(self) -> None:
         """``initialize`` and ``notifications/initialized``; notes version, capabilities and identity."""
-        members = {
+        members: dict[str, Any] = {
             "protocolVersion": LATEST_LEGACY,
-            "capabilities": {},
+            "capabilities": Raw(_SHARED_CAPABILITIES if self.client is NOBODY else self.client.capabilities),
             "clientInfo": {"name": self.context.settings.service.name, "version": VERSION},
         }
         if self.client is not NOBODY and self.client.client_info:
-            members["clientInfo"] = msgspec.Raw(self.client.client_info)  # type: ignore[assignment]
+            members["clientInfo"] = Raw(self.client.client_info)
         call = OwnCall(INITIALIZE, msgspec.json.encode(members), self.era, 0)
         id = self.correlation.begin(call)
         self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
@@ -212,38 +226,98 @@ class Session:
 
     # ---- what comes back
 
-    def receive_bytes(self, body: bytes) -> bool:
-        """Handle one message (or a batch) from the upstream. False: it is not JSON-RPC."""
+    def receive_bytes(self, body: bytes, call: Call | None = None) -> bool:
+        """Handle one message (or a batch) from the upstream. False: it is not JSON-RPC.
+
+        ``call``: the one on whose own response stream it came, where the transport has such streams.
+        """
         try:
             messages = jsonrpc.decode_batch(body) if body.lstrip()[:1] == b"[" else [jsonrpc.decode(body)]
         except Refused:
             return False
         for message in messages:
-            self._receive(message)
+            self._receive(message, call)
         return True
 
-    def _receive(self, message: jsonrpc.Message) -> None:
+    def _receive(self, message: jsonrpc.Message, call: Call | None) -> None:
         outcome = self.correlation.receive(message)
         if type(outcome) is Answered:
             self.last_used = self.loop.time()
+            if self._asks:
+                self._drop_asks(outcome.call)
             outcome.call.answer(outcome.is_error, outcome.raw)
         elif type(outcome) is Progressed:
             outcome.call.interim(outcome.message, self.loop.time())
         elif type(outcome) is Asked:
-            self._asked(outcome)
+            self._asked(outcome, call)
+        elif type(outcome) is Announced and outcome.method == "notifications/message":
+            # A log message belongs to the call on whose stream it came; what cannot be attributed is dropped.
+            if (call := call or self._only_call()) is not None:
+                call.interim(jsonrpc.notification(outcome.method, outcome.params), self.loop.time())
         elif type(outcome) is Announced:
             self.context.on_announced(self, outcome.method, outcome.params)
         elif type(outcome) is Ignored:
             _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
 
-    def _asked(self, asked: Asked) -> None:
-        """A request from the upstream. ``ping`` is ours to answer; what needs a client is refused."""
+    def _only_call(self) -> Call | None:
+        """The call that something without a stream of its own must belong to, if there is exactly one."""
+        calls = self.correlation.calls
+        return next(iter(calls.values())) if len(calls) == 1 else None
+
+    def _asked(self, asked: Asked, call: Call | None) -> None:
+        """A request from the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
         if asked.method == "ping":
-            reply = jsonrpc.response(asked.id, b"{}")
-        else:
-            text = f"the gateway did not declare the capability that {asked.method} needs"
-            reply = jsonrpc.error_response(asked.id, jsonrpc.error_object(-32601, text))
-        self.send_notification(reply)
+            self.send_notification(jsonrpc.response(asked.id, b"{}"))
+            return
+        call = call or self._only_call()
+        capability = _NEEDS.get(asked.method)
+        refusal = ""
+        if capability is None:
+            refusal = f"method {asked.method[:64]!r} is not one that a client serves"
+        elif capability == "roots" and self.client is NOBODY:
+            refusal = "clients share this session, so it knows no roots; set isolation: client"
+        elif call is None:
+            refusal = f"cannot tell which of {len(self.correlation.calls)} calls this is about; set isolation: client"
+        elif call.era != Era.LEGACY or not call.session:
+            refusal = (
+                f"the client of this call cannot be asked for {capability} in its protocol version or without a session"
+            )
+        elif not call.client.declares(capability):
+            refusal = f"the client did not declare {capability}"
+        elif len(self._asks) >= _MAX_ASKS:
+            refusal = f"{_MAX_ASKS} questions are open already"
+        if refusal or call is None:
+            self.send_notification(jsonrpc.error_response(asked.id, jsonrpc.error_object(-32601, refusal)))
+            return
+        ask = f"{self.context.incarnation}.{next(_ask_numbers)}"
+        self._asks[ask] = (asked.id, call)
+        self.context.on_ask(ask, self)
+        id = msgspec.json.encode(ask)
+        call.asked(
+            jsonrpc.request(id, asked.method, asked.params),
+            self.loop.time(),
+            self.context.settings.calls.input_timeout_s,
+        )
+
+    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> bool:
+        """A client's answer; ignored (False) unless it comes from the session that was asked."""
+        entry = self._asks.get(ask)
+        if entry is None or entry[1].session != session:
+            return False
+        id, call = self._asks.pop(ask)
+        call.replied(self.loop.time())
+        self.send_notification(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
+        return True
+
+    def _drop_asks(self, call: Call | None) -> None:
+        """The call is over, or all are: nobody will answer its questions any more."""
+        for ask, (id, about) in list(self._asks.items()):
+            if call is None or about is call:
+                del self._asks[ask]
+                self.context.on_ask(ask, None)
+                if not self.closed:
+                    error = jsonrpc.error_object(-32603, "the call that this belongs to is over")
+                    self.send_notification(jsonrpc.error_response(id, error))
 
     def lost(self, error: CallError) -> None:
         """The session is over: fail what waits (certainly not sent) and what is in flight (who knows)."""
@@ -251,6 +325,7 @@ class Session:
             return
         self.closed = True
         self.ready = False
+        self._drop_asks(None)
         waiting, self._waiting = list(self._waiting), deque()
         for call in waiting:
             call.fail(NotDelivered(error.code, error.message, error.data))
@@ -264,6 +339,7 @@ class Session:
             self._opening.cancel()
         self.closed = True
         self.ready = False
+        self._drop_asks(None)
         for call in [*self._waiting, *self.correlation.drain()]:
             call.fail(OutcomeUnknown("outcome_unknown", "the upstream session was closed; the call may have run"))
         self._waiting.clear()

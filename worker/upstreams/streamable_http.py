@@ -93,7 +93,7 @@ class Post:
             if event.retry_ms is not None:
                 self.retry_ms = min(event.retry_ms, 60_000)
             if event.data and event.name == "message":
-                self.session.receive_bytes(event.data)
+                self.session.receive_bytes(event.data, self.call)
 
     def on_complete(self) -> None:
         self.session.posts.pop(self.id, None)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
+
+from msgspec import structs
 
 from shared.errors import CallError, NotDelivered
 from shared.isolation import SessionUse, era_for, session_use
 from shared.mcp.versions import Era
-from shared.models import HttpConnection, UpstreamSpec
+from shared.models import EraChoice, HttpConnection, UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
 from worker.calls import Call
@@ -34,7 +37,10 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.context = SessionContext(spec, settings, incarnation, self._announced, self._lost, log_line)
+        self._asks: dict[str, Session] = {}
+        self.context = SessionContext(
+            spec, settings, incarnation, self._announced, self._lost, log_line, self._note_ask
+        )
         self.facts: Facts | None = None
         self.calls = 0
         self.last_call = 0.0
@@ -46,6 +52,8 @@ class Upstream:
         self._shared: dict[Era, Session] = {}
         self._by_client: dict[str, Session] = {}
         self._leases: dict[PoolKey, list[Session]] = {}
+        self._for_legacy: list[Call] = []
+        self._legacy_tried = False
         self._closed = False
 
     # ---- facts
@@ -62,6 +70,7 @@ class Upstream:
         if session is not None and facts.transport == "stdio":
             self._shared[session.era] = session
         self.facts = facts
+        self._legacy_tried = False
 
     # ---- calls
 
@@ -70,6 +79,9 @@ class Upstream:
         facts = self.facts
         if facts is None or self._closed:
             call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
+            return
+        if call.era == Era.LEGACY and self._may_speak_legacy(facts):
+            self._try_legacy(call)
             return
         self.calls += 1
         self.last_call = self._loop.time()
@@ -86,6 +98,40 @@ class Upstream:
             call.fail(error)
             return
         session.submit(call)
+
+    def _may_speak_legacy(self, facts: Facts) -> bool:
+        """A child locks to the era of its first request; whether it has the other one too is not known yet."""
+        return (
+            facts.transport == "stdio"
+            and facts.eras == (Era.MODERN.word,)
+            and self.spec.era is EraChoice.AUTO
+            and not self._legacy_tried
+        )
+
+    def _try_legacy(self, call: Call) -> None:
+        """Serve a legacy client in its own era by a second child, started lazily, if the server has that era."""
+        self._for_legacy.append(call)
+        if len(self._for_legacy) == 1:
+            spawn(self._open_legacy(), f"second era of {self.spec.id}")
+
+    async def _open_legacy(self) -> None:
+        context = copy(self.context)
+        context.on_lost = lambda session, error: None  # not to have that era is no trouble
+        session = StdioSession(context, Era.LEGACY)
+        try:
+            await session.open()
+        except CallError:
+            await session.close()
+        else:
+            context.on_lost = self._lost
+            self._shared[Era.LEGACY] = session
+            if self.facts is not None:
+                self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
+        self._legacy_tried = True
+        waiting, self._for_legacy = self._for_legacy, []
+        for call in waiting:
+            if not call.done:
+                self.submit(call)
 
     def _session_for(self, call: Call, use: SessionUse, era: Era) -> Session:
         if use in (SessionUse.SHARED, SessionUse.STATELESS):
@@ -135,7 +181,20 @@ class Upstream:
     def _done(self, call: Call) -> None:
         self.calls -= 1
 
+    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> bool:
+        """A client's answer to a question of this upstream. False: no such question is open here."""
+        asking = self._asks.get(ask)
+        if asking is not None and asking.reply(ask, session, is_error, raw):
+            del self._asks[ask]
+        return asking is not None
+
     # ---- what sessions say
+
+    def _note_ask(self, ask: str, session: Session | None) -> None:
+        if session is None:
+            self._asks.pop(ask, None)
+        else:
+            self._asks[ask] = session
 
     def _announced(self, session: Session, method: str, params: bytes) -> None:
         self.on_announced(method)

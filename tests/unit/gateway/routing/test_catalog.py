@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balancers import RoundRobin, Weighted
-from gateway.routing.catalog import Catalog, rename_in_params
+from gateway.routing.catalog import Catalog
 from shared.errors import Refused
+from shared.mcp.kinds import CHANGES, KINDS, Kind
+from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
 from shared.mcp.versions import Era
 from shared.models import BalancerStrategy, Naming, ServerStatus
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
-from tests.unit.builders import record, tool
+from tests.unit.builders import listed, record, tool
 
 NOW = 1_000_000.0
 CONNECTED, ERROR, REGISTERED = ServerStatus.CONNECTED, ServerStatus.ERROR, ServerStatus.REGISTERED
@@ -28,12 +30,12 @@ def _catalog(*records: UpstreamRecord, wall_s: float = NOW, **settings: Any) -> 
     return catalog
 
 
-def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) -> bool:
+def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) -> set[str]:
     return catalog.rebuild({one.spec.id: one for one in records}, wall_s)
 
 
 def _page(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None) -> Any:
-    return json.loads(catalog.tools_page(scope, era, cursor))
+    return json.loads(catalog.page(Kind.TOOLS, scope, era, cursor))
 
 
 def _names(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY) -> list[str]:
@@ -65,8 +67,8 @@ def test_a_collision_is_listed_with_its_group_under_the_own_schema() -> None:
     )
     shown = {one["name"]: one.get("description") for one in _page(catalog)["tools"]}
     assert shown == {"x": "A's", "b__x": "B's", "y": None}
-    assert catalog.routes["b__x"].tool.name == "x"
-    assert catalog.routes["b__x"].group == "b"
+    assert catalog.routes[Kind.TOOLS]["b__x"].entry.name == "x"
+    assert catalog.routes[Kind.TOOLS]["b__x"].group == "b"
 
 
 def test_prefix_naming_lists_every_tool_with_its_group() -> None:
@@ -77,7 +79,7 @@ def test_prefix_naming_lists_every_tool_with_its_group() -> None:
 def test_a_bare_name_stays_reserved_while_its_group_is_down() -> None:
     down = record("a", sequence=1, tools=["x"], status=ERROR, status_since=0.0)
     catalog = _catalog(down, record("b", sequence=2, tools=["x"]))
-    assert catalog.routes["x"].group == "a"
+    assert catalog.routes[Kind.TOOLS]["x"].group == "a"
     assert _names(catalog) == ["b__x"]
 
 
@@ -86,7 +88,7 @@ def test_a_bare_name_is_free_again_when_its_group_is_unregistered() -> None:
     catalog = _catalog(record("a", sequence=1, tools=["x"]), second)
     assert _rebuild(catalog, second)
     assert _names(catalog) == ["x"]
-    assert catalog.routes["x"].group == "b"
+    assert catalog.routes[Kind.TOOLS]["x"].group == "b"
 
 
 # ---- replicas
@@ -98,7 +100,7 @@ def test_replicas_share_a_group_and_a_route_has_those_that_have_the_tool() -> No
         record("g2", "g", sequence=2, tools=["two", "both"]),
     )
     assert _names(catalog) == ["both", "one", "two"]
-    having = {name: [replica.id for replica in route.replicas] for name, route in catalog.routes.items()}
+    having = {name: [replica.id for replica in route.replicas] for name, route in catalog.routes[Kind.TOOLS].items()}
     assert having == {"both": ["g1", "g2"], "one": ["g1"], "two": ["g2"]}
 
 
@@ -113,7 +115,7 @@ def test_the_first_replicas_word_on_a_tool_is_shown() -> None:
 def test_a_tool_that_one_upstream_lists_twice_has_one_route_and_one_replica() -> None:
     catalog = _catalog(record("a", tools=["t", "t"]))
     assert _names(catalog) == ["t"]
-    assert [replica.id for replica in catalog.routes["t"].replicas] == ["a"]
+    assert [replica.id for replica in catalog.routes[Kind.TOOLS]["t"].replicas] == ["a"]
 
 
 def test_counts_survive_a_rebuild_and_end_with_the_registration() -> None:
@@ -122,12 +124,12 @@ def test_counts_survive_a_rebuild_and_end_with_the_registration() -> None:
     assert replica is not None
     replica.in_flight, replica.in_flight_elsewhere = 3, 4
     _rebuild(catalog, record("a", tools=["x", "y"], weight=5))
-    assert catalog.replica("a") is replica is catalog.routes["y"].replicas[0]
+    assert catalog.replica("a") is replica is catalog.routes[Kind.TOOLS]["y"].replicas[0]
     assert (replica.load, replica.weight) == (7, 5)
     _rebuild(catalog)
     assert catalog.replica("a") is None
     _rebuild(catalog, record("a", tools=["x"]))
-    assert catalog.routes["x"].replicas[0].load == 0
+    assert catalog.routes[Kind.TOOLS]["x"].replicas[0].load == 0
 
 
 @pytest.mark.parametrize(
@@ -170,19 +172,19 @@ def test_a_group_is_balanced_as_its_first_opinionated_replica_says_or_as_configu
     silent = record("g1", "g", sequence=2, tools=["t"])
     wanting = record("g2", "g", sequence=3, tools=["t"], balancer="weighted")
     catalog = _catalog(plain, silent, wanting)
-    assert isinstance(catalog.routes["p"].balancer, RoundRobin)
-    assert isinstance(catalog.routes["t"].balancer, Weighted)
+    assert isinstance(catalog.routes[Kind.TOOLS]["p"].balancer, RoundRobin)
+    assert isinstance(catalog.routes[Kind.TOOLS]["t"].balancer, Weighted)
     catalog = _catalog(plain, balancer=BalancerStrategy.WEIGHTED)
-    assert isinstance(catalog.routes["p"].balancer, Weighted)
+    assert isinstance(catalog.routes[Kind.TOOLS]["p"].balancer, Weighted)
 
 
 def test_a_balancers_memory_survives_rebuilds_until_the_strategy_changes() -> None:
     catalog = _catalog(record("a", tools=["x"]))
-    first = catalog.routes["x"].balancer
+    first = catalog.routes[Kind.TOOLS]["x"].balancer
     _rebuild(catalog, record("a", tools=["x", "y"]), record("b", "a", sequence=2, tools=["x"]))
-    assert catalog.routes["x"].balancer is catalog.routes["y"].balancer is first
+    assert catalog.routes[Kind.TOOLS]["x"].balancer is catalog.routes[Kind.TOOLS]["y"].balancer is first
     _rebuild(catalog, record("a", tools=["x"], balancer="random"))
-    assert catalog.routes["x"].balancer is not first
+    assert catalog.routes[Kind.TOOLS]["x"].balancer is not first
 
 
 # ---- scope
@@ -208,7 +210,7 @@ def test_tools_of_an_upstream_that_is_down_stay_listed_for_the_grace_time(
 ) -> None:
     catalog = _catalog(record("a", tools=["x"], status=status, status_since=since), catalog_grace_s=60.0)
     assert _names(catalog) == _names(catalog, scope="a") == (["x"] if listed else [])
-    assert catalog.routes["x"].group == "a"
+    assert catalog.routes[Kind.TOOLS]["x"].group == "a"
 
 
 def test_one_connected_replica_keeps_a_tool_listed() -> None:
@@ -300,7 +302,7 @@ def test_a_page_of_hidden_tools_leads_nowhere() -> None:
 def test_a_bad_cursor_is_invalid_params(cursor: str, scope: str | None) -> None:
     catalog = _catalog(*_many(3), page_size=1)
     with pytest.raises(Refused, match="is not one of ours; list again without it") as caught:
-        catalog.tools_page(scope, Era.LEGACY, cursor)
+        catalog.page(Kind.TOOLS, scope, Era.LEGACY, cursor)
     assert caught.value.code == "invalid_params"
     assert len(str(caught.value)) < 200
 
@@ -352,21 +354,122 @@ def test_pages_are_fresh_after_a_rebuild() -> None:
 def test_a_rebuild_tells_whether_the_list_changed() -> None:
     catalog = _catalog(record("a", tools=["x"]))
     version = catalog.version
-    assert not _rebuild(catalog, record("a", tools=["x"], weight=9))
+    assert _rebuild(catalog, record("a", tools=["x"], weight=9)) == set()
     assert catalog.version == version + 1
-    assert _rebuild(catalog, record("a", tools=["x", "y"]))
-    assert _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"]))
-    assert not _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"]))
-    assert _rebuild(catalog)
+    assert _rebuild(catalog, record("a", tools=["x", "y"])) == {TOOLS_CHANGED}
+    assert _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"])) == {TOOLS_CHANGED}
+    assert _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"])) == set()
+    assert _rebuild(catalog) == {TOOLS_CHANGED}
 
 
-@pytest.mark.parametrize(
-    ("params", "expected"),
-    [
-        (b'{"name":"g__x","arguments":{"name":"keep"}}', b'{"name":"x","arguments":{"name":"keep"}}'),
-        (b'{"a":1.0,"name":"g__x"}', b'{"a":1.0,"name":"x"}'),
-        (b"", b""),
-    ],
-)
-def test_a_call_is_sent_under_the_upstreams_own_name(params: bytes, expected: bytes) -> None:
-    assert rename_in_params(params, "x") == expected
+CHANGED = {"prompts": PROMPTS_CHANGED, "resources": RESOURCES_CHANGED, "templates": RESOURCES_CHANGED}
+
+
+@pytest.mark.parametrize("kind", ["tools", *CHANGED])
+def test_a_rebuild_names_exactly_the_kinds_that_changed(kind: str) -> None:
+    method = CHANGED.get(kind, TOOLS_CHANGED)
+    everything: dict[str, Any] = {"tools": ["t"], "prompts": ["p"], "resources": ["x:r"], "templates": ["x:{t}"]}
+    catalog = _catalog(record("a", **everything))
+    for entries in ([*everything[kind], "x:more"], ["x:more"], []):
+        assert _rebuild(catalog, record("a", **{**everything, kind: entries})) == {method}
+    assert _rebuild(catalog, record("a", **everything)) == {method}
+
+
+def test_a_rebuild_names_every_kind_that_comes_or_goes_with_an_upstream() -> None:
+    both = record("b", sequence=2, prompts=["p"], templates=["x:{t}"])
+    catalog = _catalog(record("a", tools=["t"]))
+    assert _rebuild(catalog, record("a", tools=["t"]), both) == {PROMPTS_CHANGED, RESOURCES_CHANGED}
+    assert _rebuild(catalog, both) == {TOOLS_CHANGED}
+    down = record("b", sequence=2, prompts=["p"], templates=["x:{t}"], status=ERROR, status_since=NOW)
+    assert _rebuild(catalog, down) == set()
+    assert _rebuild(catalog, down, wall_s=NOW + 3600) == {PROMPTS_CHANGED, RESOURCES_CHANGED}
+
+
+def test_what_collides_is_named_as_changed() -> None:
+    second = record("b", sequence=2, prompts=["p"], resources=["x:r"])
+    catalog = _catalog(record("a", sequence=1, prompts=["p"]), second)
+    assert _rebuild(catalog, second) == {PROMPTS_CHANGED}
+
+
+# ---- prompts, resources and templates
+
+
+KEYS = {
+    Kind.PROMPTS: ("prompts", "p", "b__p"),
+    Kind.RESOURCES: ("resources", "file:///p", "file://b__/p"),
+    Kind.TEMPLATES: ("templates", "file:///{p}", "file://b__/{p}"),
+}
+
+
+def _shown(catalog: Catalog, kind: Kind, scope: str | None = None, era: int = Era.LEGACY) -> list[dict[str, Any]]:
+    page = json.loads(catalog.page(kind, scope, era, None))
+    return page[KINDS[kind].member]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("era", Era)
+def test_every_kind_is_merged_and_a_collision_is_listed_with_its_group(kind: Kind, era: Era) -> None:
+    word, own, composed = KEYS[kind]
+    first, second = listed(kind, own, title="A's"), listed(kind, own, title="B's", name="keep")
+    second[KINDS[kind].key] = own
+    offered: list[dict[str, Any]] = [{word: [first]}, {word: [second, "mem://q"]}]
+    catalog = _catalog(record("a", sequence=1, **offered[0]), record("b", sequence=2, **offered[1]))
+    renamed = {**second, KINDS[kind].key: composed}
+    assert _shown(catalog, kind, era=era) == [first, renamed, listed(kind, "mem://q")]
+    assert _shown(catalog, kind, "b", era) == [second, listed(kind, "mem://q")]
+    route = catalog.routes[kind][composed]
+    assert (route.group, route.entry.kind, route.entry.name) == ("b", kind, own)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_kinds_do_not_collide_with_each_other(kind: Kind) -> None:
+    word, own, _ = KEYS[kind]
+    mine: dict[str, Any] = {word: [own]}
+    catalog = _catalog(record("a", sequence=1, tools=[own]), record("b", sequence=2, **mine))
+    assert list(catalog.routes[kind]) == [own]
+    assert [one for one in Kind if catalog.routes[one]] == [Kind.TOOLS, kind]
+
+
+def test_prefix_naming_leaves_uris_as_they_are() -> None:
+    one = record("a", prompts=["p"], resources=["file:///r"], templates=["file:///{t}"])
+    catalog = _catalog(one, naming=Naming.PREFIX)
+    assert [list(catalog.routes[kind]) for kind in KEYS] == [["a__p"], ["file:///r"], ["file:///{t}"]]
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_route_of_any_kind_has_the_replicas_that_have_it(kind: Kind) -> None:
+    word, own, _ = KEYS[kind]
+    both: dict[str, Any] = {word: [own, "mem://1"]}
+    last: dict[str, Any] = {word: [own]}
+    catalog = _catalog(record("g1", "g", 1, **both), record("g2", "g", 2), record("g3", "g", 3, **last))
+    having = {name: [one.id for one in route.replicas] for name, route in catalog.groups["g"].routes[kind].items()}
+    assert having == {own: ["g1", "g3"], "mem://1": ["g1"]}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_empty_list_of_any_kind_is_worded_for_its_era(kind: Kind) -> None:
+    catalog, member = _catalog(), KINDS[kind].member
+    assert json.loads(catalog.page(kind, None, Era.LEGACY, None)) == {member: []}
+    modern = json.loads(catalog.page(kind, None, Era.MODERN, None))
+    assert (modern["resultType"], modern[member], modern["cacheScope"]) == ("complete", [], "private")
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_every_kind_has_pages_of_its_own(kind: Kind) -> None:
+    word = KEYS[kind][0]
+    mine: dict[str, Any] = {word: [f"mem://{n}" for n in range(5)]}
+    catalog = _catalog(record("a", tools=["t1", "t2", "t3"], **mine), page_size=2)
+    seen: list[str] = []
+    cursor = None
+    for _ in range(3):
+        page = json.loads(catalog.page(kind, None, Era.LEGACY, cursor))
+        seen += [one[KINDS[kind].key] for one in page[KINDS[kind].member]]
+        cursor = page.get("nextCursor")
+    assert cursor is None
+    assert seen == mine[word]
+    assert _names(catalog) == ["t1", "t2", "t3"]
+
+
+def test_each_change_is_announced_by_one_of_three_notifications() -> None:
+    assert set(CHANGES) == {TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED}
+    assert {facts.changed for facts in KINDS.values()} == set(CHANGES)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.naming import MAX_NAME, assign, compose
+from gateway.routing.naming import MAX_NAME, assign, compose, compose_uri, split
 from shared.models import Naming
 
 AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
@@ -115,3 +115,73 @@ def test_long_names_that_differ_at_the_end_stay_apart() -> None:
     names = {compose("group", "t" * 80 + end, "__") for end in ("a", "b", "")}
     assert len(names) == 3
     assert all(name.startswith("group__ttt") for name in names)
+
+
+# ---- URIs
+
+
+@pytest.mark.parametrize(
+    ("uri", "composed"),
+    [
+        ("file:///a", "file://docs__/a"),
+        ("https://h:80/p?q#f", "https://docs__h:80/p?q#f"),
+        ("db://{table}/{+id}", "db://docs__{table}/{+id}"),
+        ("urn:isbn:1", "docs__urn:isbn:1"),
+        ("x://y://z", "x://docs__y://z"),
+    ],
+)
+def test_a_uri_is_marked_within_its_scheme_and_splits_again(uri: str, composed: str) -> None:
+    assert compose_uri("docs", uri, "__") == composed
+    assert split(composed, True, "__") == ("docs", uri)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_uri", "expected"),
+    [
+        ("g__x", False, ("g", "x")),
+        ("g__x__y", False, ("g", "x__y")),
+        ("x", False, None),
+        ("g_x", False, None),
+        ("file:///a", True, None),
+        ("g__urn:x", True, ("g", "urn:x")),
+        ("file://g__x", False, ("file://g", "x")),
+        ("file://g__h__/x", True, ("g", "file://h__/x")),
+    ],
+)
+def test_a_composed_name_is_split_at_its_first_separator(
+    name: str, is_uri: bool, expected: tuple[str, str] | None
+) -> None:
+    assert split(name, is_uri, "__") == expected
+
+
+@given(st.text("ab", min_size=1, max_size=8), st.text("cd:/_", max_size=30))
+def test_whatever_is_composed_splits_into_the_same(group: str, name: str) -> None:
+    assert split(compose(group, name, "__"), False, "__") == (group, name)
+    if not name.startswith("://"):
+        assert split(compose_uri(group, name, "__"), True, "__") == (group, name)
+
+
+@pytest.mark.parametrize("naming", Naming)
+def test_uris_are_composed_only_at_a_collision(naming: Naming) -> None:
+    groups = [("a", ["file:///x", "file:///y"]), ("b", ["file:///x", "urn:z"]), ("c", ["urn:z"])]
+    assert assign(groups, naming, "__", are_uris=True) == {
+        "file:///x": ("a", "file:///x"),
+        "file:///y": ("a", "file:///y"),
+        "file://b__/x": ("b", "file:///x"),
+        "urn:z": ("b", "urn:z"),
+        "c__urn:z": ("c", "urn:z"),
+    }
+
+
+def test_a_uri_is_never_shortened_for_its_length() -> None:
+    uri = "file:///" + "long/" * 60
+    listed = assign([("a", [uri]), ("b", [uri])], AUTO, "__", are_uris=True)
+    assert list(listed) == [uri, "file://b__/" + "long/" * 60]
+
+
+def test_a_uri_that_looks_composed_keeps_its_place() -> None:
+    groups = [("a", ["file:///x", "file://b__/x"]), ("b", ["file:///x"])]
+    listed = assign(groups, AUTO, "__", are_uris=True)
+    assert listed["file://b__/x"] == ("a", "file://b__/x")
+    (other,) = [name for name, owner in listed.items() if owner == ("b", "file:///x")]
+    assert other.startswith("file://b__/x")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.mcp.kinds import Kind
 from shared.models import (
     BalancerStrategy,
     EraChoice,
@@ -91,10 +92,17 @@ def test_every_reported_fact_is_read() -> None:
         b"protocol_version": b"2025-11-25",
         b"transport_in_use": b"sse",
         b"url_in_use": b"http://h/sse",
+        b"capabilities": b'{"prompts":{"listChanged":true}}',
+        b"instructions": "sois bref é".encode(),
         b"owner:1": b"w2",
         b"owner:0": b"w1",
     }
-    catalog = {b"digest": b"d1", b"tools": b'[{"name":"t"}]', b"listed_at": b"9.5"}
+    catalog = {
+        b"digest": b"d1",
+        b"tools": b'[{"name":"t"}]',
+        b"resource_templates": b'[{"uriTemplate":"x:{y}"}]',
+        b"listed_at": b"9.5",
+    }
     health = {b"healthy": b"1", b"latency_ms": b"1.5", b"checked_at": b"3.25", b"error": b""}
     record = read_record("a", 3, server, catalog, health)
     assert record is not None
@@ -102,8 +110,11 @@ def test_every_reported_fact_is_read() -> None:
     assert (record.error, record.eras, record.sessionful) == ("trop occupé", ("legacy", "modern"), True)
     assert (record.protocol_version, record.transport_in_use) == ("2025-11-25", "sse")
     assert record.url_in_use == "http://h/sse"
+    assert (record.capabilities, record.instructions) == ({"prompts": {"listChanged": True}}, "sois bref é")
     assert record.owners == ((0, "w1"), (1, "w2"))
-    assert record.catalog == Catalog("d1", b'[{"name":"t"}]', 9.5)
+    assert record.catalog == Catalog(
+        "d1", {Kind.TOOLS: b'[{"name":"t"}]', Kind.TEMPLATES: b'[{"uriTemplate":"x:{y}"}]'}, 9.5
+    )
     assert record.health == HealthCheckResult("a", True, 1.5, None, 3.25)
 
 
@@ -114,11 +125,20 @@ def test_every_reported_fact_is_read() -> None:
         (b"eras", b"", "eras", ()),
         (b"sessionful", b"0", "sessionful", False),
         (b"protocol_version", b"", "protocol_version", None),
+        (b"capabilities", b"", "capabilities", {}),
+        (b"instructions", b"", "instructions", ""),
     ],
 )
 def test_empty_fields_mean_nothing(field: bytes, value: bytes, attribute: str, expected: Any) -> None:
     record = read_record("a", 1, {**MINIMAL, field: value}, {}, {})
     assert getattr(record, attribute) == expected
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_each_kind_has_its_own_field_and_an_empty_list_without_it(kind: Kind) -> None:
+    record = read_record("a", 1, MINIMAL, {kind.value.encode(): b"[1]"}, {})
+    assert record is not None
+    assert {one: record.catalog.document(one) for one in Kind} == dict.fromkeys(Kind, b"[]") | {kind: b"[1]"}
 
 
 def test_the_owner_of_a_slot() -> None:
@@ -161,7 +181,7 @@ def test_the_public_entry_tells_everything_but_secrets() -> None:
         eras=("legacy",),
         protocol_version="2025-11-25",
         owners=((0, "w1"), (1, "w2")),
-        catalog=Catalog("d", msgspec.json.encode(tools)),
+        catalog=Catalog("d", {Kind.TOOLS: msgspec.json.encode(tools)}),
         health=HealthCheckResult("a", False),
     )
     entry = record.entry()

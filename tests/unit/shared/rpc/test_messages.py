@@ -28,6 +28,7 @@ SAMPLES: list[Any] = [
     rpc.Pong(1),
     rpc.GoAway(9),
     rpc.Welcome(),
+    rpc.Reply("ask-1", "sid", True),
 ]
 
 
@@ -59,6 +60,7 @@ def test_tags_are_fixed_because_other_versions_know_them() -> None:
         "Pong": 13,
         "GoAway": 14,
         "Welcome": 15,
+        "Reply": 16,
     }
 
 

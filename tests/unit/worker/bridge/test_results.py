@@ -66,10 +66,37 @@ def test_a_result_that_is_no_object_is_the_upstreams_fault(result: bytes, client
     assert caught.value.code == "upstream_protocol"
 
 
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (
+            b'{"contents":[ ]}',
+            b'{"resultType":"complete","contents":[ ],"ttlMs":0,"cacheScope":"private"}',
+        ),
+        (
+            b'{"ttlMs":5,"cacheScope":"public","contents":[]}',
+            b'{"resultType":"complete","ttlMs":5,"cacheScope":"public","contents":[]}',
+        ),
+    ],
+)
+def test_a_legacy_resource_may_not_be_cached_unless_it_says_so(result: bytes, expected: bytes) -> None:
+    assert translate(result, MODERN, LEGACY, "resources/read") == expected
+
+
+@pytest.mark.parametrize("method", ["", "tools/call", "prompts/get", "completion/complete"])
+def test_other_results_have_no_caching_hints(method: str) -> None:
+    assert translate(b'{"n":1.0}', MODERN, LEGACY, method) == b'{"resultType":"complete","n":1.0}'
+
+
+def test_a_legacy_client_gets_no_caching_hints() -> None:
+    modern = b'{"resultType":"complete","ttlMs":5,"cacheScope":"public","contents":[ ]}'
+    assert translate(modern, LEGACY, MODERN, "resources/read") == b'{"contents":[ ]}'
+
+
 RESULTS = st.dictionaries(st.text(max_size=6), st.integers() | st.text() | st.lists(st.integers()), max_size=5)
 
 
-@given(RESULTS)
-def test_a_legacy_result_survives_the_way_to_modern_and_back(result: dict[str, object]) -> None:
+@given(RESULTS, st.sampled_from(["tools/call", "prompts/get", "resources/read"]))
+def test_a_legacy_result_survives_the_way_to_modern_and_back(result: dict[str, object], method: str) -> None:
     body = json.dumps(result).encode()
-    assert json.loads(translate(translate(body, MODERN, LEGACY), LEGACY, MODERN)) == result
+    assert json.loads(translate(translate(body, MODERN, LEGACY, method), LEGACY, MODERN, method)) == result

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import NotDelivered
-from worker.upstreams.probe import http_verdict, is_modern, speaks_modern, urls_to_try
+from worker.upstreams.probe import Facts, _facts, http_verdict, is_modern, speaks_modern, urls_to_try
 
 
 def _answer(**members: Any) -> dict[str, Any]:
@@ -122,3 +122,21 @@ def test_no_body_makes_a_verdict_fail(status: int, body: bytes) -> None:
 )
 def test_only_an_origin_stands_for_the_usual_path_too(url: str, transport: str, expected: list[str]) -> None:
     assert urls_to_try(url, transport) == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "capabilities", "instructions"),
+    [
+        ({"capabilities": {"prompts": {}}, "instructions": "Ask."}, {"prompts": {}}, "Ask."),
+        ({"capabilities": {}, "instructions": ""}, {}, ""),
+        ({}, {}, ""),
+        ({"capabilities": None, "instructions": None}, {}, ""),
+        ({"capabilities": ["tools"], "instructions": {"text": "x"}}, {}, ""),
+        ({"capabilities": "tools", "instructions": 5}, {}, ""),
+    ],
+)
+def test_what_an_upstream_says_of_itself_is_kept_when_it_makes_sense(
+    said: dict[str, Any], capabilities: dict[str, Any], instructions: str
+) -> None:
+    facts = _facts(("legacy",), "sse", "http://h/sse", True, "2025-11-25", said)
+    assert facts == Facts(("legacy",), "sse", "http://h/sse", True, "2025-11-25", capabilities, instructions)

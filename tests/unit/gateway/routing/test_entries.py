@@ -1,4 +1,4 @@
-"""``gateway.routing.tools``: what legacy clients choke on is left out, everything else stays as it was."""
+"""``gateway.routing.entries``: what legacy clients choke on is left out, everything else stays as it was."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from gateway.routing.tools import Tool, parse_tools, renamed
+
+from gateway.routing.entries import Entry, parse, renamed
+from shared.mcp.kinds import KINDS, Kind
 
 
-def _one(**members: Any) -> Tool:
-    (tool,) = parse_tools(json.dumps([{"name": "t", "inputSchema": {"type": "object"}, **members}]).encode())
+def _one(**members: Any) -> Entry:
+    (tool,) = parse(Kind.TOOLS, json.dumps([{"name": "t", "inputSchema": {"type": "object"}, **members}]).encode())
     return tool
 
 
@@ -22,7 +24,7 @@ def _legacy(**members: Any) -> dict[str, Any]:
 
 def test_an_ordinary_tool_is_the_same_bytes_in_both_eras() -> None:
     raw = b'{ "name":"t", "x":1.0, "inputSchema" : {"type":"object"}, "description":"\\u00e9" }'
-    (tool,) = parse_tools(b"[%b]" % raw)
+    (tool,) = parse(Kind.TOOLS, b"[%b]" % raw)
     assert (tool.name, tool.modern, tool.legacy) == ("t", raw, raw)
 
 
@@ -94,13 +96,45 @@ def test_a_tool_with_an_invalid_annotation_is_hidden_and_costs_no_other() -> Non
         {"name": "bad", "inputSchema": _annotated("not a token")},
         {"name": "good", "inputSchema": _annotated("Region")},
     ]
-    assert [tool.name for tool in parse_tools(json.dumps(document).encode())] == ["good"]
+    assert [tool.name for tool in parse(Kind.TOOLS, json.dumps(document).encode())] == ["good"]
 
 
-def test_renaming_changes_the_name_and_nothing_else() -> None:
-    raw = b'{"a":1.0,"name":"t","b":{ "name" : "inner" },"c":12345678901234567890}'
-    assert renamed(raw, 'g__t"') == b'{"a":1.0,"name":"g__t\\"","b":{ "name" : "inner" },"c":12345678901234567890}'
+@pytest.mark.parametrize(
+    ("raw", "member", "value", "expected"),
+    [
+        (
+            b'{"a":1.0,"name":"t","b":{ "name" : "inner" },"c":12345678901234567890}',
+            "name",
+            'g__t"',
+            b'{"a":1.0,"name":"g__t\\"","b":{ "name" : "inner" },"c":12345678901234567890}',
+        ),
+        (b'{"name":"keep","uri":"file:///a"}', "uri", "file://g__/a", b'{"name":"keep","uri":"file://g__/a"}'),
+        (b'{"uriTemplate":"x:{y}","n":1}', "uriTemplate", "g__x:{y}", b'{"uriTemplate":"g__x:{y}","n":1}'),
+        (b'{"arguments":{"name":"keep"},"name":"g__x"}', "name", "x", b'{"arguments":{"name":"keep"},"name":"x"}'),
+    ],
+)
+def test_renaming_changes_one_member_and_nothing_else(raw: bytes, member: str, value: str, expected: bytes) -> None:
+    assert renamed(raw, member, value) == expected
 
 
-def test_no_tools_are_an_empty_list() -> None:
-    assert parse_tools(b"[]") == []
+OTHERS = [Kind.PROMPTS, Kind.RESOURCES, Kind.TEMPLATES]
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_is_no_tool_is_the_same_bytes_in_both_eras(kind: Kind) -> None:
+    raw = b'{ "description":"x-mcp-header \\u00e9","%b":"k\\u00e9:x", "n":1.0,"execution":{"taskSupport":"required"} }'
+    raw %= KINDS[kind].key.encode()
+    (entry,) = parse(kind, b"[%b]" % raw)
+    assert entry == Entry(kind, "ké:x", raw, raw, repeatable=True, annotated=())
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_entries_are_known_by_their_own_key_and_keep_their_order(kind: Kind) -> None:
+    other = {facts.key: "not this" for facts in KINDS.values()}
+    document = [{**other, KINDS[kind].key: key} for key in ("z", "a", "m")]
+    assert [entry.name for entry in parse(kind, json.dumps(document).encode())] == ["z", "a", "m"]
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_nothing_is_an_empty_list(kind: Kind) -> None:
+    assert parse(kind, b"[]") == []
