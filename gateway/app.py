@@ -77,6 +77,7 @@ class FrontEnd:
         self.watcher.on_lists_changed = self.streams.announce
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone
+        self.watcher.on_gap = self.sessions.recheck
         self.pool.on_change = self.watcher.wake
         exchange = InFlightExchange(
             self.store, self.members, self.id, self.watcher, settings.routing.inflight_exchange_s
@@ -148,7 +149,8 @@ class FrontEnd:
             await asyncio.sleep(1.0)
             Process.tick()
             self.dispatcher.hush(self.settings.calls.keepalive_comment_s)
-            self.sessions.trim()
+            for sid in self.sessions.trim():
+                self.pool.end_session(sid)
             try:
                 await self.sessions.flush()
             except RegistryUnavailable:

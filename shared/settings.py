@@ -70,6 +70,9 @@ class RegistrySettings(Struct, frozen=True):
     key_prefix: Annotated[str, Meta(description="put before every Redis key")] = "gw:"
     redis_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for one Redis answer")] = 2.0
 
+    def __repr__(self) -> str:
+        return "RegistrySettings(…)"  # the URL may hold a password
+
 
 class CallSettings(Struct, frozen=True):
     """Limits of one call."""

@@ -18,6 +18,9 @@ from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
 from worker.bridge import results
 
+_WORDS = 2000
+"""Characters of an upstream's own words that an error repeats; heads of frames are small."""
+
 
 class ClientFacts:
     """What is known of the client session a call belongs to."""
@@ -177,9 +180,9 @@ class LinkCall(Call):
         self.link.send(rpc.Answer(self.number, is_error), raw)
 
     def _failed(self, error: CallError) -> None:
-        data = {"upstream": self.upstream, **{key: str(value) for key, value in error.data.items()}}
+        data = {"upstream": self.upstream, **{key: str(value)[:_WORDS] for key, value in list(error.data.items())[:16]}}
         delivered = not isinstance(error, NotDelivered)
-        self.link.send(rpc.Failed(self.number, error.code, error.message, delivered, data))
+        self.link.send(rpc.Failed(self.number, error.code, error.message[:_WORDS], delivered, data))
 
     def _interim(self, message: bytes) -> None:
         if not self.link.congested:  # a front end that does not keep up loses progress, never answers

@@ -267,10 +267,11 @@ class Inventory:
 
     async def flush(self) -> None:
         """Write health and log lines, batched (about once a second). Raises ``RegistryUnavailable``."""
-        batch, self._health = self._health, {}
+        held, self._health = self._health, {}
+        batch = {id: result for id, result in held.items() if id in self.records}
         if batch:
             await self._store.report_health(list(batch.values()))
-        for id, holding in self._held.items():
+        for id, holding in list(self._held.items()):
             if holding.lines:
                 lines = list(holding.lines)
                 holding.lines.clear()

@@ -151,6 +151,8 @@ class Worker:
                 await self.inventory.flush()
             except RegistryUnavailable:
                 await self._without_redis()
+            except Exception:  # the heart must go on beating
+                _log.exception("a heartbeat failed")
             self.inventory.trim()
             if supervised and str(os.getppid()) != supervised:
                 _log.warning("the supervisor is gone; stopping")

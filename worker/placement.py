@@ -120,6 +120,8 @@ class Placement:
                     await self._once()
                 except RegistryUnavailable as error:
                     _log.debug("placement waits: %s", error)
+                except Exception:  # a worker that never claims again would be worse than one that missed a round
+                    _log.exception("a round of placement failed")
             self.wake.clear()
             try:
                 async with asyncio.timeout(self._tick_s):
@@ -136,7 +138,10 @@ class Placement:
         plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, time.time())
         settling = time.monotonic() - self._since_available < SETTLED_S and self._since_available > 0
         for id, slot in plan.claims:
-            incumbent = self._held.records[id].owner(slot)
+            record = self._held.records.get(id)
+            if record is None:
+                continue  # unregistered meanwhile
+            incumbent = record.owner(slot)
             if settling and incumbent is not None and incumbent not in self.workers:
                 continue
             await self._store.claim(id, slot, self._worker)

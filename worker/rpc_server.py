@@ -21,6 +21,8 @@ from worker.calls import ClientFacts, LinkCall
 from worker.inventory import Inventory
 
 _log = logging.getLogger(__name__)
+_PROOF_S = 5.0
+"""A peer that has not proved membership by then is dropped."""
 STALL_S = 2.0
 """When our loop stood still for longer, unread frames are dropped: their callers have given up on us."""
 
@@ -42,6 +44,11 @@ class _FrontEnd:
         self.link = link
         self.server.links.add(self)
         link.send(rpc.Challenge(self.nonce, self.server.worker))
+        self.server.loop.call_later(_PROOF_S, self._expect_proof, link)
+
+    def _expect_proof(self, link: Link) -> None:
+        if not self.trusted:
+            link.abort()
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
         kind = type(head)
@@ -73,6 +80,7 @@ class _FrontEnd:
             self.server.refused(link)
             return
         self.trusted = True
+        link.max_body = self.server.settings.calls.max_body_bytes + 65536
         self.name = head.frontend
         link.send(rpc.Welcome())
 
@@ -83,7 +91,7 @@ class _FrontEnd:
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
             return
-        self.last_call = head.call
+        self.last_call = max(self.last_call, head.call)  # a large call is whole later than those sent after it
         if head.session:
             facts = self.sessions.get(head.session)
             if facts is not None:
@@ -122,7 +130,8 @@ class RpcServer:
         self.deadlines = deadlines
         self.draining = False
         self.links: set[_FrontEnd] = set()
-        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self.loop = asyncio.get_running_loop()
+        self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
         self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
@@ -142,7 +151,7 @@ class RpcServer:
             self._servers.append(server)
 
     def _link(self) -> Link:
-        return Link(_FrontEnd(self), self.settings.calls.max_body_bytes + 65536, self.stalled)
+        return Link(_FrontEnd(self), 0, self.stalled)  # no large bodies before the peer has proved who it is
 
     def refused(self, link: Link) -> None:
         """A peer that does not know the fleet's key; said at most once in ten seconds."""

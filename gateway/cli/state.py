@@ -39,13 +39,23 @@ def remove(port: int) -> None:
     _file(port).unlink(missing_ok=True)
 
 
+def _read_own(file: Path) -> dict[str, str]:
+    """A file that this user wrote and nobody else may read or have put there. Raises ``OSError`` for any other."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor) as opened:
+        about, around = os.fstat(descriptor), os.lstat(file.parent)
+        if {about.st_uid, around.st_uid} != {os.getuid()} or (about.st_mode | around.st_mode) & 0o077:
+            raise PermissionError(f"{file} is not private to this user")
+        return dict(json.load(opened))
+
+
 def read(url: str) -> dict[str, str] | None:
     """The note of the gateway at ``url``, if it runs on this machine under this user."""
     parts = urlsplit(url)
     if parts.hostname not in ("127.0.0.1", "localhost", "::1") or parts.port is None:
         return None
     try:
-        found = json.loads(_file(parts.port).read_text())
+        found = _read_own(_file(parts.port))
         os.kill(int(found["pid"]), 0)
     except (OSError, ValueError, KeyError):
         return None

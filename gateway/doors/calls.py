@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
@@ -22,7 +23,11 @@ async def show(
     if isinstance(event, Answered) and event.stream is not None and started.in_flight.readdress is None:
         before, after = _ERROR if event.is_error else _RESULT
         requests.release(started.id, started.in_flight, event.is_error)
-        return await large_answer(request, before % started.id, event.stream, after, extra)
+        try:
+            return await large_answer(request, before % started.id, event.stream, after, extra)
+        except (asyncio.CancelledError, ConnectionError):
+            started.in_flight.client.refuse_body(started.in_flight)
+            raise
     stream = EventStream(extra)
     await stream.open(request)
 
@@ -31,7 +36,12 @@ async def show(
         assert answered.stream is not None
         await stream.send_large(before % started.id, answered.stream, after)
 
-    await relay(requests, started, stream.send, stream.comment, send_large)
+    try:
+        await relay(requests, started, stream.send, stream.comment, send_large)
+    except (asyncio.CancelledError, ConnectionError):
+        if started.in_flight.done:
+            started.in_flight.client.refuse_body(started.in_flight)
+        raise
     return await stream.end()
 
 

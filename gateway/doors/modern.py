@@ -63,7 +63,7 @@ class ModernDoor:
             return await show(request, self._requests, reply)
         except (asyncio.CancelledError, ConnectionError):
             reply.in_flight.cancel("the client closed the response stream")
-            self._requests.release(reply.id, reply.in_flight)
+            self._requests.abandon(reply.in_flight)
             raise
 
     def _check(self, request: web.BaseRequest, message: Message, params: Params) -> None:

@@ -22,7 +22,8 @@ from gateway.fleet.worker_client import Answered, Event, Failure, InFlight
 from gateway.routing import router
 from gateway.routing.catalog import Route
 from gateway.routing.entries import renamed
-from shared.errors import CallError, OutcomeUnknown, Refused
+from gateway.routing.naming import split
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
@@ -36,8 +37,11 @@ _OURS = frozenset({INITIALIZE, DISCOVER, "ping", "logging/setLevel", "resources/
 """Methods that are never passed on as unknown ones: they are about the client's own connection."""
 _OFFERED = ("tools", "prompts", "resources")
 """What the gateway always offers: an empty list is legal, and an upstream may connect later."""
-_INSTRUCTIONS_BYTES = 2048
-_INSTRUCTIONS_TOTAL = 16 * 1024
+_INSTRUCTIONS_CHARS = 2048
+_INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
+_MAX_TOKEN = 1024
+_MAX_ROUTED = 16 * 1024
+"""What travels in the head of a frame or in HTTP headers is bounded."""
 _NOT_FOUND = (-32002, -32602)
 """How servers of either era say that they do not know a resource."""
 
@@ -115,10 +119,10 @@ class Requests:
         by_group: dict[str, str] = {}
         for record in sorted(records, key=lambda one: one.sequence):
             if record.instructions:
-                by_group.setdefault(record.spec.name, record.instructions[:_INSTRUCTIONS_BYTES])
+                by_group.setdefault(record.spec.name, record.instructions[:_INSTRUCTIONS_CHARS])
         if by_group:
             texts = [text if scope else f"## {group}\n{text}" for group, text in by_group.items()]
-            offer["instructions"] = "\n\n".join(texts)[:_INSTRUCTIONS_TOTAL]
+            offer["instructions"] = "\n\n".join(texts)[:_INSTRUCTIONS_CHARS_TOTAL]
         return offer
 
     # ---- requests
@@ -179,26 +183,35 @@ class Requests:
                 return await self._send(message, bytes(message.params), params, caller, route, own)
             body = renamed(bytes(message.params), "uri", own)
             return await self._send(message, body, params, caller, route, own, None, _readdress(own, uri))
-        reply: Ready | Started | None = None
-        for route in router.readers(catalog, uri, caller.scope):
-            reply = await self._send(message, bytes(message.params), params, caller, route, uri)
+        body, readers, readdress = bytes(message.params), router.readers(catalog, uri, caller.scope), None
+        marked = split(uri, True, self._separator) if caller.scope is None else None
+        if marked is not None and marked[0] in catalog.groups:  # made from a template that carries its group's mark
+            uri, readdress = marked[1], _readdress(marked[1], uri)
+            body, readers = renamed(body, "uri", uri), router.readers(catalog, uri, marked[0])
+        failure: NotDelivered | None = None
+        for route in readers:
+            try:
+                reply = await self._send(message, body, params, caller, route, uri, None, readdress)
+            except NotDelivered as error:
+                failure = error  # somebody else may know it
+                continue
             if not isinstance(reply, Ready) or reply.rpc_code not in _NOT_FOUND:
                 return reply
-        if reply is not None:
-            return reply
+        if failure is not None:
+            raise failure
         code = -32002 if caller.era == Era.LEGACY else -32602
-        error = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
-        return Ready(jsonrpc.error_response(bytes(message.id), error), code)
+        unknown = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
+        return Ready(jsonrpc.error_response(bytes(message.id), unknown), code)
 
     async def _complete(self, message: Message, caller: Caller) -> Ready | Started:
         """``completion/complete``: by prompt name or exact template; otherwise there is nothing to suggest."""
         parts = jsonrpc.members(message.params)
         reference = jsonrpc.members(parts.get("ref", jsonrpc.ABSENT))
-        is_prompt = bytes(reference.get("type", b"")) == b'"ref/prompt"'
+        is_prompt = jsonrpc.text(reference.get("type", jsonrpc.ABSENT), "ref.type") == "ref/prompt"
         member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
         route = router.find(self._watcher.catalog, kind, name, caller.scope, self._separator)
-        if route is None:
+        if route is None or not any("completions" in one.record.capabilities for one in route.replicas):
             nothing: dict[str, Any] = {"completion": {"values": [], "total": 0, "hasMore": False}}
             if caller.era == Era.MODERN:
                 nothing["resultType"] = "complete"
@@ -236,6 +249,8 @@ class Requests:
         """Send a request to one of the route's replicas; ``readdress`` is applied to its result."""
         id = bytes(message.id)
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
+        if len(token) > _MAX_TOKEN or len(name) > _MAX_ROUTED or sum(map(len, (headers or {}).values())) > _MAX_ROUTED:
+            raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
         session, principal = caller.session, caller.principal
         call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
         try:
@@ -272,6 +287,10 @@ class Requests:
         )
         return Ready(error_body(error, id), error.wire.rpc)
 
+    def abandon(self, in_flight: InFlight) -> None:
+        """The client left before the end; nothing is counted as an answer."""
+        self._dispatcher.release(in_flight)
+
     def release(self, id: bytes, in_flight: InFlight, is_error: bool = False) -> None:
         """Nobody waits for this call here any more."""
         self._dispatcher.release(in_flight)
@@ -280,14 +299,16 @@ class Requests:
 
 def _readdress(own: str, listed: str) -> Callable[[bytes], bytes]:
     """For a resource that is listed under another URI: ``contents[].uri`` says the URI that the client asked for."""
-    before = Raw(msgspec.json.encode(own))
 
     def apply(result: bytes) -> bytes:
-        parts = jsonrpc.members(result)
-        contents = msgspec.json.decode(parts.get("contents", Raw(b"[]")), type=list[dict[str, Raw]])
-        for one in contents:
-            if bytes(one.get("uri", b"")) == bytes(before):
-                one["uri"] = Raw(msgspec.json.encode(listed))
+        try:
+            parts = jsonrpc.members(result)
+            contents = msgspec.json.decode(parts["contents"], type=list[dict[str, Raw]])
+            for one in contents:
+                if "uri" in one and msgspec.json.decode(one["uri"]) == own:
+                    one["uri"] = Raw(msgspec.json.encode(listed))
+        except (KeyError, Refused, msgspec.DecodeError):
+            return result  # no contents: an upstream that asks for input, or its own nonsense
         parts["contents"] = Raw(msgspec.json.encode(contents))
         return jsonrpc.assemble(parts)
 

@@ -171,6 +171,9 @@ class SessionTable:
         key, field = self._store.keys.session(session.sid), f"pin:{group}"
         try:
             async with translated():
+                if not await self._store.redis.exists(key):
+                    session.pins[group] = replica
+                    return replica  # ended meanwhile, or opened while Redis was away: nothing to share
                 if instead_of is None:
                     await self._store.redis.hsetnx(key, field, replica)
                 else:
@@ -224,11 +227,19 @@ class SessionTable:
             if not there and session is not None:
                 await self.save(session)  # Redis was emptied; the session is alive in us
 
-    def trim(self) -> None:
-        """Drop sessions that were not used here for their whole life time."""
+    def trim(self) -> list[str]:
+        """Drop sessions that were not used here for their whole life time; their ids."""
         limit = self._loop.time() - self._settings.session_ttl_s
-        for sid in [sid for sid, session in self.known.items() if session.touched_at < limit]:
+        dropped = [sid for sid, session in self.known.items() if session.touched_at < limit]
+        for sid in dropped:
             del self.known[sid]
+        return dropped
+
+    def recheck(self) -> None:
+        """Something may have gone unheard: whether a session still exists is asked again, once, when it is used."""
+        for sid, session in list(self.known.items()):
+            if not session.calls:
+                del self.known[sid]
 
     async def listing(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Live sessions, for the admin API (the id is shortened: whoever holds it whole is the client)."""

@@ -32,7 +32,7 @@ from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LEGACY_VERSIONS, Era, ne
 from shared.tasks import spawn
 
 SESSION_HEADER = "Mcp-Session-Id"
-_MAX_CLIENT_FACTS = 64 * 1024
+_MAX_CLIENT_FACTS = 16 * 1024
 
 
 class Initialize(Struct, frozen=True):
@@ -82,8 +82,9 @@ class LegacyDoor:
                 await self.notice(session, message)
                 return accepted()
             reply = await self._requests.serve(message, params, self._caller(request, session, scope))
-        except Abandoned:
-            raise  # the call runs on: the client may come back for its answer
+        except Abandoned as gone:
+            gone.in_flight.leave()
+            raise  # the call runs on up to its timeout: a connection that drops does not cancel
         except CallError as error:
             return problem(error, id or b"null", 404 if error.code == "session_unknown" else 200)
         if type(reply) is Ready:
@@ -92,7 +93,8 @@ class LegacyDoor:
         try:
             return await show(request, self._requests, reply)
         except (asyncio.CancelledError, ConnectionError):
-            self._requests.release(reply.id, reply.in_flight)
+            reply.in_flight.leave()
+            self._requests.abandon(reply.in_flight)
             raise
 
     async def _initialize(self, message: Message, scope: str | None) -> web.StreamResponse:
@@ -121,7 +123,10 @@ class LegacyDoor:
             self._answered(session, message)
         if message.method != CANCELLED or session is None:
             return
-        parts = jsonrpc.members(message.params)
+        try:
+            parts = jsonrpc.members(message.params)
+        except Refused:
+            return  # "Invalid cancellation notifications SHOULD be ignored" (Cancellation, "Error Handling")
         id = bytes(parts.get("requestId", b""))
         if not self._cancel(session.sid, id):
             await self._streams.tell_everyone("cancel", session.sid, id.decode("utf-8", "replace"))

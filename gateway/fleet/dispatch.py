@@ -183,11 +183,12 @@ class Dispatcher:
 
     def hush(self, older_than_s: float) -> None:
         """Wake the doors of calls that have been silent for this long (called about once a second)."""
-        limit = self._loop.time() - older_than_s
+        now = self._loop.time()
         for in_flight in self.under_way:
-            if in_flight.started_at > limit:
+            if in_flight.started_at > now - older_than_s:
                 break  # they are in order of their start
-            in_flight.hush()
+            if in_flight.hushed_at <= now - older_than_s:
+                in_flight.hush(now)
 
 
 class Abandoned(asyncio.CancelledError):

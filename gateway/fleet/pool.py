@@ -21,6 +21,7 @@ from shared.tasks import spawn
 _log = logging.getLogger(__name__)
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 10.0
+_LIVED_S = 1.0
 
 
 class WorkerPool:
@@ -99,7 +100,7 @@ class WorkerPool:
                     return
                 await client.wait_ready()
             self.clients[worker] = client
-            self._not_before.pop(worker, None)
+            loop.call_later(_LIVED_S, self._lived, client)
             spawn(client.keep_checking(), f"ping {worker}")
             self.on_change()
         except (TimeoutError, OSError) as error:
@@ -114,7 +115,16 @@ class WorkerPool:
         finally:
             self._connecting.discard(worker)
 
+    def _lived(self, client: WorkerClient) -> None:
+        """A link that has lived for a while starts its backoff anew when it breaks."""
+        if self.clients.get(client.worker) is client:
+            self._not_before.pop(client.worker, None)
+
     def _closed(self, client: WorkerClient) -> None:
+        wait_s = min(max(self._not_before.get(client.worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
+        now = asyncio.get_running_loop().time()
+        self._not_before[client.worker] = (now + wait_s, wait_s)
+        asyncio.get_running_loop().call_later(wait_s, self._wake.set)
         if self.clients.get(client.worker) is client:
             del self.clients[client.worker]
             self.on_change()

@@ -34,6 +34,7 @@ class Watcher:
         self.on_lists_changed: Callable[[set[str]], None] = lambda methods: None
         self.on_workers_changed: Callable[[], None] = lambda: None
         self.on_session_gone: Callable[[str], None] = lambda sid: None
+        self.on_gap: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._announced: set[str] = set()
@@ -47,6 +48,8 @@ class Watcher:
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        if self.follower.ready.is_set():
+            self.on_gap()
         self._latest = dict(records)
         self._rebuild()
         self.on_workers_changed()

@@ -18,6 +18,8 @@ from shared.rpc.connection import BodyStream, Link
 from shared.secrets import FleetKey
 
 _log = logging.getLogger(__name__)
+_MAX_ANNOUNCED = 100_000
+"""Client sessions whose facts one worker is asked to remember; the oldest make room."""
 _MAX_INTERIM = 256
 """Interim messages kept for a client that reads slowly; older ones are dropped first."""
 
@@ -56,7 +58,19 @@ SILENT = Silent()
 class InFlight:
     """One call under way. ``started_at`` is loop time."""
 
-    __slots__ = ("_events", "_waiter", "client", "done", "number", "readdress", "registered", "replica", "started_at")
+    __slots__ = (
+        "_events",
+        "_waiter",
+        "client",
+        "done",
+        "hushed_at",
+        "number",
+        "readdress",
+        "registered",
+        "replica",
+        "started_at",
+        "unwanted",
+    )
 
     def __init__(self, client: WorkerClient, number: int, replica: Replica, started_at: float) -> None:
         self.client = client
@@ -64,6 +78,8 @@ class InFlight:
         self.replica = replica
         self.started_at = started_at
         self.done = False
+        self.unwanted = False
+        self.hushed_at = started_at
         self.readdress: Callable[[bytes], bytes] | None = None  # what the door does to the result
         self.registered: tuple[dict[bytes, InFlight], bytes] | None = None
         self._events: deque[Event] = deque()
@@ -102,11 +118,19 @@ class InFlight:
             await self._waiter
         return self._events.popleft()
 
-    def hush(self) -> None:
+    def hush(self, now: float) -> None:
         """Wake the waiter without news, so that it can show a sign of life."""
+        self.hushed_at = now
         if not self._events and self._waiter is not None and not self._waiter.done():
             self._events.append(SILENT)
             self._waiter.set_result(None)
+
+    def leave(self) -> None:
+        """The client left, but its call runs on (handshake era): its answer is of no use here any more."""
+        self.unwanted = True
+        for event in self._events:
+            if isinstance(event, Answered) and event.stream is not None:
+                self.client.refuse_body(self)
 
     def cancel(self, reason: str) -> None:
         """The client gave up: tell the worker, forget the rest."""
@@ -135,7 +159,7 @@ class WorkerClient:
         self._on_closed = on_closed
         self._link: Link | None = None
         self._last_call = 0
-        self._announced: set[str] = set()
+        self._announced: dict[str, None] = {}
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
@@ -153,9 +177,9 @@ class WorkerClient:
         link = self._link
         assert link is not None
         if session is not None and session.session not in self._announced:
-            if len(self._announced) > 100_000:
-                self._announced.clear()
-            self._announced.add(session.session)
+            if len(self._announced) >= _MAX_ANNOUNCED:
+                self.forget_session(next(iter(self._announced)))
+            self._announced[session.session] = None
             link.send(session)
         self._last_call += 1
         head.call = self._last_call
@@ -173,6 +197,12 @@ class WorkerClient:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, reason))
 
+    def refuse_body(self, in_flight: InFlight) -> None:
+        """Nobody reads the large answer of this call: the worker need not keep it."""
+        if self._link is not None:
+            self._link.abandon(in_flight.number)
+            self._link.send(rpc.Cancel(in_flight.number, "nobody reads the answer"))
+
     def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
         """A client answers what an upstream of this worker asked it."""
         if self._link is not None:
@@ -181,7 +211,7 @@ class WorkerClient:
     def forget_session(self, sid: str) -> None:
         """A client session ended."""
         if sid in self._announced and self._link is not None:
-            self._announced.discard(sid)
+            del self._announced[sid]
             self._link.send(rpc.EndSession(sid))
 
     # ---- shared.rpc.connection.Peer
@@ -224,8 +254,13 @@ class WorkerClient:
         if not isinstance(head, rpc.Answer):
             return False
         in_flight = self.calls.pop(head.call, None)
-        if in_flight is None:
-            return False
+        if in_flight is None or in_flight.unwanted:
+            link.abandon(head.call)
+            link.send(rpc.Cancel(head.call, "nobody reads the answer"))
+            stream.break_off()
+            if in_flight is not None:
+                in_flight.finish(Failure("cancelled", "the client left", True, {}))
+            return True
         in_flight.finish(Answered(head.is_error, b"", stream))
         return True
 

@@ -95,6 +95,7 @@ class Catalog:
         self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
         self._pages: dict[tuple[Kind, str | None, int], dict[str, bytes]] = {}
         self._entries: dict[Kind, dict[str | None, list[_Listed]]] = {kind: {} for kind in Kind}
+        self._cursors: set[str] = set()
         self._records: Mapping[str, UpstreamRecord] = {}
         self.version = 0
 
@@ -149,6 +150,7 @@ class Catalog:
             self.routes[kind] = {listed: groups[group].routes[kind][own] for listed, (group, own) in named.items()}
             self._collect(kind, wall_s)
         self._pages.clear()
+        self._cursors.clear()
         self.version += 1
         after = self._fingerprints()
         return {method for method in CHANGES if before[method] != after[method]}
@@ -220,7 +222,8 @@ class Catalog:
         page = pages.get(cursor or "")
         if page is None:
             page = self._render(kind, scope, era, cursor)
-            if len(pages) < 1024:
+            # Only pages that our own cursors lead to are kept: anyone can make up others.
+            if not cursor or cursor in self._cursors:
                 pages[cursor or ""] = page
         return page
 
@@ -247,7 +250,9 @@ class Catalog:
         head %= facts.member.encode()
         tail = [b"]"]
         if more and last is not None:
-            tail.append(b',"nextCursor":"%b"' % _write_cursor(last.key))
+            written = _write_cursor(last.key)
+            self._cursors.add(written.decode())
+            tail.append(b',"nextCursor":"%b"' % written)
         if era == Era.MODERN:
             tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(self._settings.list_ttl_s * 1000))
         missing = self.missing_groups(scope)

@@ -31,7 +31,10 @@ def parse(kind: Kind, document: bytes) -> list[Entry]:
     """The entries in a JSON array; what is none of its kind was left out by the worker."""
     found = []
     for raw in msgspec.json.decode(document, type=list[Raw]):
-        entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
+        try:
+            entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
+        except (ValueError, RecursionError):
+            continue  # one entry that cannot be read costs nobody else theirs
         if entry is not None:
             found.append(entry)
     return found

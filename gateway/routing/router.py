@@ -56,7 +56,10 @@ def readers(catalog: Catalog, uri: str, scope: str | None) -> list[Route]:
             literal = matches(template, uri)
             if literal is not None:
                 matching.append((literal, route))
-    found = [route for _, route in sorted(matching, key=lambda pair: -pair[0])]
+    found: list[Route] = []
+    for _, route in sorted(matching, key=lambda pair: -pair[0]):
+        if all(one.group != route.group for one in found):
+            found.append(route)
     scheme = uri.partition(":")[0]
     for group in groups:
         for kind in (Kind.RESOURCES, Kind.TEMPLATES):
@@ -67,13 +70,27 @@ def readers(catalog: Catalog, uri: str, scope: str | None) -> list[Route]:
 
 
 def matches(template: str, uri: str) -> int | None:
-    """How many literal characters of a URI template (RFC 6570) ``uri`` matches, or ``None`` when it does not."""
-    parts = _EXPRESSION.split(template)
-    pattern = "".join(
-        re.escape(part) if index % 2 == 0 else (".*" if part[:1] in "+#/.;?&" else "[^/]*")
-        for index, part in enumerate(parts)
-    )
-    return sum(map(len, parts[::2])) if re.fullmatch(pattern, uri) else None
+    """How many literal characters of a URI template (RFC 6570) ``uri`` matches, or ``None`` when it does not.
+
+    Each literal is placed at its leftmost fit: linear, whatever an upstream writes into its templates.
+    """
+    literals = _EXPRESSION.split(template)
+    simple = [part[:1] not in "+#/.;?&" for part in literals[1::2]]
+    texts = literals[::2]
+    if len(texts) == 1:
+        return len(template) if uri == template else None
+    if not uri.startswith(texts[0]) or not uri.endswith(texts[-1]):
+        return None
+    at, end = len(texts[0]), len(uri) - len(texts[-1])
+    if at > end:
+        return None
+    for index, text in enumerate(texts[1:]):
+        last = index == len(texts) - 2
+        found = end if last else uri.find(text, at, end)
+        if found < at or (simple[index] and "/" in uri[at:found]):
+            return None
+        at = found + (0 if last else len(text))
+    return sum(map(len, texts))
 
 
 def anyone(catalog: Catalog, scope: str) -> Route | None:

@@ -7,7 +7,6 @@ ASCII header text travel as ``=?base64?…?=``.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -35,10 +34,11 @@ def decode_value(value: str | None) -> str | None:
         return value
     try:
         return base64.b64decode(match.group(1), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # broken base64, no ASCII, or no UTF-8
         return None
 
 
+_DEPTH = 64
 Annotated = tuple[tuple[str, ...], str, str]
 """(path of property names, header name's last part, JSON type)."""
 
@@ -59,10 +59,14 @@ def annotated_parameters(schema: Any) -> list[Annotated] | None:
     return found
 
 
-def _walk(node: Any, path: tuple[str, ...], reachable: bool) -> Iterator[tuple[tuple[str, ...], Any, bool]]:
+def _walk(
+    node: Any, path: tuple[str, ...], reachable: bool, depth: int = 0
+) -> Iterator[tuple[tuple[str, ...], Any, bool]]:
+    if depth > _DEPTH:
+        raise ValueError(f"a schema nested more than {_DEPTH} deep")
     if isinstance(node, list):
         for item in node:
-            yield from _walk(item, path, False)
+            yield from _walk(item, path, False, depth + 1)
     if not isinstance(node, dict):
         return
     if "x-mcp-header" in node:
@@ -70,9 +74,9 @@ def _walk(node: Any, path: tuple[str, ...], reachable: bool) -> Iterator[tuple[t
     for key, child in node.items():
         if key == "properties" and isinstance(child, dict):
             for name, part in child.items():
-                yield from _walk(part, (*path, name), reachable)
+                yield from _walk(part, (*path, name), reachable, depth + 1)
         elif key not in ("enum", "const", "default", "examples"):
-            yield from _walk(child, path, False)
+            yield from _walk(child, path, False, depth + 1)
 
 
 def _value_at(arguments: Any, path: tuple[str, ...]) -> Any:

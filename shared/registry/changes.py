@@ -74,6 +74,9 @@ class ChangeFollower:
                     self._follower.on_connection(False)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, 1.0)
+            except Exception:  # whatever it was, following must go on: everything is loaded again
+                _log.exception("following the change log failed")
+                await asyncio.sleep(1.0)
 
     async def _reload(self) -> None:
         newest = await self._redis.xrevrange(self._store.keys.changes, count=1)
@@ -82,6 +85,7 @@ class ChangeFollower:
             self._epoch, self.sequence = fields[b"epoch"], int(fields[b"seq"])
         else:
             self._position, self._epoch, self.sequence = "0-0", b"", 0
+        await self._store.restore_secret()
         records = await self._store.load_all()
         if not self.available:
             self.available = True

@@ -5,6 +5,7 @@ Counterparts: ``worker.placement`` claims, ``worker.inventory`` reports, ``gatew
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from shared.registry.records import UpstreamRecord, read_record, spec_fields
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
 
+_log = logging.getLogger(__name__)
 _BATCH = 200
 
 
@@ -29,6 +31,7 @@ class RegistryStore:
         self.keys = Keys(settings.key_prefix)
         self.redis: Any = connect(settings.redis_url, settings.redis_timeout_s)
         self.url = settings.redis_url
+        self._secret = ""
         self._scripts = {
             name: self.redis.register_script(getattr(scripts, name))
             for name in (
@@ -64,7 +67,14 @@ class RegistryStore:
         async with translated():
             await self.redis.set(self.keys.secret, os.urandom(32).hex(), nx=True)
             stored = await self.redis.get(self.keys.secret)
-        return FleetKey.from_secret(stored.decode() if stored else "")
+        self._secret = stored.decode() if stored else ""
+        return FleetKey.from_secret(self._secret)
+
+    async def restore_secret(self) -> None:
+        """After Redis was emptied: processes that run keep the key they have, and new ones must get the same."""
+        if self._secret:
+            async with translated():
+                await self.redis.set(self.keys.secret, self._secret, nx=True)
 
     # ---- what users do
 
@@ -159,5 +169,9 @@ class RegistryStore:
                 rows = await pipe.execute()
             for index, id in enumerate(batch):
                 score, server, catalog, health = rows[index * 4 : index * 4 + 4]
-                found[id] = read_record(id, int(score or 0), server, catalog, health)
+                try:
+                    found[id] = read_record(id, int(score or 0), server, catalog, health)
+                except (ValueError, KeyError, TypeError) as error:  # written by a newer version, or by hand
+                    _log.error("upstream %s cannot be read (%s); going on without it", id, error)
+                    found[id] = None
         return found

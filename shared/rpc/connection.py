@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from shared.rpc.framing import CHUNK, WINDOW, FrameError, FrameReader, pack_sizes
+from shared.rpc.framing import CHUNK, MAX_HEAD, WINDOW, FrameError, FrameReader, pack_sizes
 from shared.rpc.messages import Answer, Call, Chunk, Chunked, Grant, Head, Interim, Reply, decode, encode
 
 _log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class Link(asyncio.BufferedProtocol):
 
     def __init__(self, peer: Peer, max_body_bytes: int, stale: Callable[[], bool] | None = None) -> None:
         self._peer = peer
-        self._max_body = max_body_bytes
+        self.max_body = max_body_bytes
         self._stale = stale
         self._loop = asyncio.get_running_loop()
         self._reader = FrameReader()
@@ -137,7 +137,10 @@ class Link(asyncio.BufferedProtocol):
         if self.closed:
             return
         if len(body) <= CHUNK:
-            self._put(encode(head), body)
+            raw = encode(head)
+            if len(raw) > MAX_HEAD:
+                raise ValueError(f"a {type(head).__name__} head of {len(raw)} bytes; bound what goes into it")
+            self._put(raw, body)
             return
         self._last_stream += 1
         head.size, head.stream = len(body), self._last_stream
@@ -229,8 +232,8 @@ class Link(asyncio.BufferedProtocol):
             self._peer.on_frame(self, head, body)
 
     def _begin(self, head: Chunked, body: bytes) -> None:
-        if head.size > self._max_body:
-            raise FrameError(f"a body of {head.size} bytes, over the limit of {self._max_body}")
+        if head.size > self.max_body:
+            raise FrameError(f"a body of {head.size} bytes, over the limit of {self.max_body}")
         number = head.stream
         stream = BodyStream(self, number, getattr(head, "call", 0), head.size)
         if self._peer.stream_body(self, head, stream):

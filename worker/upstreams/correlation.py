@@ -7,6 +7,7 @@ answers twice, or an id it was never sent, reaches no client.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
@@ -66,7 +67,7 @@ class Correlation:
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
-        self._last = 0
+        self._last = random.randrange(1 << 40)  # sessions do not share ids: a stray answer matches nobody's call
 
     def begin(self, call: Call) -> int:
         """A fresh id for ``call``."""

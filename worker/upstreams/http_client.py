@@ -107,6 +107,7 @@ class _Connection(asyncio.Protocol):
         self.idle_since = 0.0
         self.to_eof = False
         self.got_headers = False
+        self.finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -114,7 +115,7 @@ class _Connection(asyncio.Protocol):
     def start(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.headers = {}
-        self.got_headers = False
+        self.got_headers = self.finished = False
         self.parser = httptools.HttpResponseParser(self)
         assert self.transport is not None
         self.transport.write(exchange.request)
@@ -125,6 +126,8 @@ class _Connection(asyncio.Protocol):
     # ---- httptools callbacks
 
     def on_message_begin(self) -> None:
+        if self.finished:
+            raise ValueError("a second response to one request")
         self.headers = {}
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -152,16 +155,8 @@ class _Connection(asyncio.Protocol):
             self.exchange.on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.get_status_code() < 200:
-            return
-        exchange, self.exchange = self.exchange, None
-        keep = self.parser.should_keep_alive() and not self.to_eof
-        if keep and self.usable():
-            self.pool.put_back(self)
-        else:
-            self.pool.discard(self)
-        if exchange is not None:
-            exchange.on_complete()
+        if self.parser.get_status_code() >= 200:
+            self.finished = True  # the parser may hold more bytes: what follows is done after it returns
 
     # ---- asyncio.Protocol
 
@@ -169,16 +164,31 @@ class _Connection(asyncio.Protocol):
         if self.exchange is None:
             self.pool.discard(self)  # bytes nobody asked for: out of sync
             return
+        broken: Exception | None = None
         try:
             self.parser.feed_data(data)
         except Exception as error:
+            broken = error
+        if self.finished:
+            exchange = self.exchange
+            if exchange is not None:
+                self.pool.released(exchange)
+            self.exchange = None
+            keep = broken is None and self.parser.should_keep_alive() and not self.to_eof
+            if keep and self.usable():
+                self.pool.put_back(self)
+            else:
+                self.pool.discard(self)
+            if exchange is not None:
+                exchange.on_complete()
+        elif broken is not None:
             exchange, self.exchange = self.exchange, None
             self.pool.discard(self)
             if exchange is not None:
                 exchange.on_failed(
                     OutcomeUnknown(
                         "upstream_protocol",
-                        f"the upstream's HTTP answer is broken ({error}); it may have run",
+                        f"the upstream's HTTP answer is broken ({broken}); it may have run",
                     )
                 )
 
@@ -186,8 +196,9 @@ class _Connection(asyncio.Protocol):
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        exchange, self.exchange = self.exchange, None
+        exchange = self.exchange
         self.pool.discard(self)
+        self.exchange = None
         if exchange is None:
             return
         if self.got_headers and self.to_eof and exc is None:
@@ -213,11 +224,17 @@ class HttpPool:
         self._open: set[_Connection] = set()
         self._opening = 0
         self._queue: deque[Exchange] = deque()
+        self._standing: set[Exchange] = set()
         self._tls = ssl.create_default_context() if endpoint.tls else None
         self._closed = False
 
-    def submit(self, exchange: Exchange) -> None:
-        """Send ``exchange`` now, or as soon as a connection is there."""
+    def submit(self, exchange: Exchange, standing: bool = False) -> None:
+        """Send ``exchange`` now, or as soon as a connection is there.
+
+        ``standing``: it will hold its connection for long, which must not take one from the calls' limit.
+        """
+        if standing:
+            self._standing.add(exchange)
         now = self._loop.time()
         while self._idle:
             connection = self._idle.pop()
@@ -234,7 +251,7 @@ class HttpPool:
             self._grow()
 
     def _grow(self) -> None:
-        busy = len(self._open) + self._opening
+        busy = len(self._open) + self._opening - len(self._standing)
         if self._opening < len(self._queue) and busy < self._settings.max_connections:
             self._opening += 1
             spawn(self._connect(), "upstream-connect")
@@ -250,7 +267,7 @@ class HttpPool:
                     ssl=self._tls,
                     server_hostname=where.host if self._tls else None,
                 )
-        except (TimeoutError, OSError) as error:
+        except (TimeoutError, OSError, ValueError) as error:  # ValueError: a host that is no host name
             self._opening -= 1
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"
             failure = NotDelivered(
@@ -267,6 +284,10 @@ class HttpPool:
         self._open.add(connection)
         self.put_back(connection)
 
+    def released(self, exchange: Exchange) -> None:
+        """An exchange no longer holds a connection."""
+        self._standing.discard(exchange)
+
     def put_back(self, connection: _Connection) -> None:
         """A connection is free: give it the next exchange, or keep it."""
         if self._queue:
@@ -281,6 +302,8 @@ class HttpPool:
     def discard(self, connection: _Connection) -> None:
         """A connection is of no more use."""
         self._open.discard(connection)
+        if connection.exchange is not None:
+            self._standing.discard(connection.exchange)
         if connection in self._idle:
             self._idle.remove(connection)
         if connection.transport is not None and not connection.transport.is_closing():
@@ -290,6 +313,7 @@ class HttpPool:
 
     def cancel(self, exchange: Exchange) -> None:
         """Give up on ``exchange``: closing its connection is how HTTP says so. Its callbacks stay silent."""
+        self._standing.discard(exchange)
         if exchange in self._queue:
             self._queue.remove(exchange)
             return

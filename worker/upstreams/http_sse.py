@@ -111,7 +111,7 @@ class SseSession(Session):
     async def connect(self) -> None:
         request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
         self._stream = _Stream(self, request)
-        self.pool.submit(self._stream)
+        self.pool.submit(self._stream, standing=True)
         target = await self._endpoint
         self._head = self.pool.endpoint.head("POST", {"Content-Type": "application/json"}, target)
         await self.handshake()

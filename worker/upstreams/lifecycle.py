@@ -27,8 +27,10 @@ from shared.settings import Settings
 from shared.tasks import cancel, spawn
 from worker.calls import OwnCall
 from worker.health.policy import HealthPolicy
+from worker.upstreams.http_sse import SseSession
 from worker.upstreams.probe import Facts, Reached, reach_http, reach_stdio
 from worker.upstreams.session import Session
+from worker.upstreams.streamable_http import HttpSession
 from worker.upstreams.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -162,16 +164,21 @@ class Lifecycle:
     async def _disconnect(self) -> None:
         await cancel(self._listen)
         self._listen = None
+        await self._close_session()
+        await self._upstream.close_sessions()
+
+    async def _close_session(self) -> None:
+        """Close the session for listing and probing, and its own connections."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-        await self._upstream.close_sessions()
+            if isinstance(session, HttpSession | SseSession):
+                session.pool.close()
 
     async def close(self) -> None:
         """Stop caring; sessions of clients stay with the ``Upstream``."""
         await cancel(self._listen)
-        if self._session is not None:
-            await self._session.close()
+        await self._close_session()
 
     async def _stay(self) -> None:
         loop = asyncio.get_running_loop()
@@ -186,6 +193,8 @@ class Lifecycle:
                 pass
             self._wake.clear()
             session = self._session
+            if isinstance(session, HttpSession | SseSession):
+                session.pool.trim()
             if self._trouble is not None or session is None or session.closed:
                 raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
             if self._relist:

@@ -183,6 +183,9 @@ async def reach_http(context: SessionContext) -> Reached:
             if connection.type == "sse":
                 return await _reach_sse(context, pool)
             return await _reach_streamable(context, pool)
+        except asyncio.CancelledError:
+            pool.close()
+            raise
         except CallError as error:
             pool.close()
             failure = failure or error

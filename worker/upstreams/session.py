@@ -236,7 +236,10 @@ class Session:
         except Refused:
             return False
         for message in messages:
-            self._receive(message, call)
+            try:
+                self._receive(message, call)
+            except Exception:  # one message that cannot be handled must not cost the others theirs
+                _log.exception("%s: a message of the upstream", self.context.spec.id)
         return True
 
     def _receive(self, message: jsonrpc.Message, call: Call | None) -> None:

@@ -25,6 +25,8 @@ from worker.upstreams.session import Session, SessionContext
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 _RESUMES = 3
+_LINGER_S = 1.0
+_MIN_RETRY_S = 0.25
 
 
 class Post:
@@ -142,6 +144,9 @@ class HttpSession(Session):
         if call is None or call.done:
             return
         json_body = post.kind == b"application/json" or body[:1] in (b"{", b"[")
+        if post.resumes and not json_body:
+            self._fail_resumed(post)
+            return
         if json_body and (200 <= post.status < 300 or post.status in (400, 404)) and self.receive_bytes(body):
             if call.done:
                 return
@@ -157,7 +162,9 @@ class HttpSession(Session):
             message = jsonrpc.decode(body)
         except Refused:
             return
-        if message.error and post.call is not None and self.correlation.forget(post.id) is not None:
+        if bytes(message.id) not in (b"", b"null") or not message.error or post.call is None:
+            return
+        if self.correlation.forget(post.id) is not None:
             post.call.answer(True, bytes(message.error))
 
     def _verdict(self, post: Post, body: bytes) -> CallError:
@@ -208,9 +215,19 @@ class HttpSession(Session):
                 )
             )
 
+    def _fail_resumed(self, post: Post) -> None:
+        """The call had been taken before its stream broke: whatever a resuming GET is told, it may have run."""
+        assert post.call is not None
+        self.correlation.forget(post.id)
+        text = "the upstream's stream broke and could not be resumed; the call may have run"
+        post.call.fail(OutcomeUnknown("outcome_unknown", text))
+
     def post_failed(self, post: Post, error: CallError) -> None:
         """The exchange broke."""
         call = post.call
+        if post.resumes and call is not None and not call.done:
+            self._fail_resumed(post)
+            return
         if call is not None and not call.done:
             self.correlation.forget(post.id)
             call.fail(error)
@@ -296,6 +313,12 @@ class LegacyHttp(HttpSession):
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         self.post(id, call, self._head, message)
 
+    def cancel_request(self, id: int, call: Call, reason: str) -> None:
+        super().cancel_request(id, call, reason)
+        post = self.posts.pop(id, None)
+        if post is not None:  # nobody has to answer a cancelled request: do not hold a connection for it
+            self.loop.call_later(_LINGER_S, self.pool.cancel, post)
+
     async def send_initialized(self, message: bytes) -> None:
         self._set_head()
         notice = Notice(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message))
@@ -379,7 +402,7 @@ class _StandingGet:
             extra["Last-Event-ID"] = self._last_event_id
         self.request = self.session.pool.endpoint.head("GET", extra) + b"\r\n"
         self._reader = None
-        self.session.pool.submit(self)
+        self.session.pool.submit(self, standing=True)
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         if status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream"):
@@ -411,7 +434,7 @@ class _StandingGet:
 
     def _again(self) -> None:
         if not (self._closed or self._refused or self.session.closed):
-            self.session.loop.call_later(self._retry_ms / 1000, self._reopen)
+            self.session.loop.call_later(max(self._retry_ms / 1000, _MIN_RETRY_S), self._reopen)
 
     def _reopen(self) -> None:
         if not (self._closed or self.session.closed) and self.session.ready:

@@ -65,8 +65,8 @@ class Bench:
     def __init__(self, *given: UpstreamRecord, **dispatch: Any) -> None:
         catalog = Catalog(build({"pageSize": 2}).routing)
         both = (
-            record("a", sequence=1, tools=["echo", ANNOTATED], **OFFERED),
-            record("b", sequence=2, tools=["echo"], **OFFERED),
+            record("a", sequence=1, tools=["echo", ANNOTATED], capabilities={"completions": {}}, **OFFERED),
+            record("b", sequence=2, tools=["echo"], capabilities={"completions": {}}, **OFFERED),
         )
         records = {one.spec.id: one for one in given or both}
         catalog.rebuild(records, 0.0)
@@ -454,7 +454,7 @@ BROKEN = Answered(True, b'{"code":-32603,"message":"broken"}')
         ({"c": OLD, "b": NEW, "a": FOUND}, "cba", 0),
         ({"c": BROKEN, "b": FOUND}, "c", -32603),
         ({"c": OLD, "b": OLD, "a": OLD}, "cba", -32002),
-        ({"c": NEW, "b": NEW, "a": NEW}, "cba", -32602),
+        ({"c": NEW, "b": NEW, "a": NEW}, "cba", -32002),
     ],
 )
 async def test_an_unlisted_resource_is_asked_for_one_after_another(events: Any, asked: str, code: int) -> None:
