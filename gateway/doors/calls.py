@@ -37,7 +37,7 @@ async def show(
         await stream.send_large(before % started.id, answered.stream, after)
 
     try:
-        await relay(requests, started, stream.send, stream.comment, send_large)
+        await relay(requests, started, stream.send, stream.send, stream.comment, send_large)
     except (asyncio.CancelledError, ConnectionError):
         if started.in_flight.done:
             started.in_flight.client.refuse_body(started.in_flight)
@@ -49,10 +49,11 @@ async def relay(
     requests: Requests,
     started: Started,
     send: Callable[[bytes], Awaitable[None]],
+    finish: Callable[[bytes], Awaitable[None]],
     comment: Callable[[], Awaitable[None]],
     send_large: Callable[[Answered], Awaitable[None]],
 ) -> None:
-    """Every event of a call up to and with its answer, as JSON-RPC messages."""
+    """Every event of a call as JSON-RPC messages: ``send`` as they come; ``finish`` or ``send_large`` for the answer."""
     event = started.event
     in_flight = started.in_flight
     while True:
@@ -65,10 +66,10 @@ async def relay(
                 requests.release(started.id, in_flight, event.is_error)
                 await send_large(event)
             else:
-                await send(requests.finish(started.id, in_flight, event).body)
+                await finish(requests.finish(started.id, in_flight, event).body)
             return
         elif isinstance(event, Failure):
-            await send(requests.fail(started.id, in_flight, event).body)
+            await finish(requests.fail(started.id, in_flight, event).body)
             return
         else:
             await comment()

@@ -184,27 +184,25 @@ class LegacyDoor:
             return error_body(error, id)
         if isinstance(reply, Ready):
             return reply.body
-        last = b""
+        answers: list[bytes] = []
 
-        async def keep(body: bytes) -> None:
-            nonlocal last
-            if last and send is not None:
-                await send(last)
-            last = body
+        async def interim(body: bytes) -> None:
+            if send is not None:  # at once: it may be a question that the call waits for
+                await send(body)
+
+        async def finish(body: bytes) -> None:
+            answers.append(body)
 
         async def quiet() -> None:
             """Batches and HTTP+SSE keep their connection alive by other means."""
 
         async def large(answered: Answered) -> None:
-            nonlocal last
             assert answered.stream is not None
-            if last and send is not None:
-                await send(last)
             write = jsonrpc.error_response if answered.is_error else jsonrpc.response
-            last = write(id, await answered.stream.whole())
+            answers.append(write(id, await answered.stream.whole()))
 
-        await relay(self._requests, reply, keep, quiet, large)
-        return last
+        await relay(self._requests, reply, interim, finish, quiet, large)
+        return answers[0]
 
     # ---- GET, DELETE, OPTIONS
 

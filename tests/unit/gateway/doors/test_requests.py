@@ -103,7 +103,7 @@ async def test_each_era_has_its_own_methods() -> None:
     assert await bench.refused("ping", caller=MODERN) == "method_unknown"
     discovered = await bench.result("server/discover", caller=MODERN)
     assert discovered["supportedVersions"] == ["2026-07-28"]
-    assert discovered["capabilities"] == CAPABILITIES
+    assert discovered["capabilities"] == CAPABILITIES | {"completions": {}}
     assert {"name": "unit", "version": "9.9"} in discovered["_meta"].values()
     assert await bench.refused("server/discover") == "method_unknown"
 
@@ -118,7 +118,7 @@ def test_initialize_names_the_version_and_the_server() -> None:
     answer = json.loads(Bench().requests.initialize("2025-06-18", None))
     assert answer["protocolVersion"] == "2025-06-18"
     assert answer["serverInfo"] == {"name": "unit", "version": "9.9"}
-    assert answer["capabilities"] == CAPABILITIES
+    assert answer["capabilities"] == CAPABILITIES | {"completions": {}}
     assert "instructions" not in answer
 
 
