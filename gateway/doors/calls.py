@@ -53,7 +53,7 @@ async def relay(
     comment: Callable[[], Awaitable[None]],
     send_large: Callable[[Answered], Awaitable[None]],
 ) -> None:
-    """Every event of a call as JSON-RPC messages: ``send`` as they come; ``finish`` or ``send_large`` for the answer."""
+    """Every event of a call as JSON-RPC messages, as they come; the answer by ``finish`` or ``send_large``."""
     event = started.event
     in_flight = started.in_flight
     while True:
