@@ -249,6 +249,60 @@ def _watching(once: Callable[[], None], watch: bool) -> None:
         time.sleep(2.0)
 
 
+def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) -> None:
+    """``before`` keeps each front end's calls and when they were read; the first rate is since the process began."""
+    rows = []
+    for one in found["frontends"]:
+        calls, now = int(one.get("calls", 0)), time.time()
+        then = before.get(one["id"], (0, float(one["started_at"])))
+        per_s = f"{(calls - then[0]) / max(now - then[1], 0.001):.1f}"
+        before[one["id"]] = (calls, now)
+        rows.append(
+            [
+                one["id"],
+                one["host"],
+                one["pid"],
+                show.ago(one["started_at"]),
+                calls,
+                per_s,
+                one["in_flight"],
+                one["streams"],
+                one["retries"],
+            ]
+        )
+    show.table(["FRONT END", "HOST", "PID", "UP", "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES"], rows)
+    show.table(
+        ["WORKER", "HOST", "PID", "UP", "IN FLIGHT", "UPSTREAMS"],
+        [
+            [
+                one["id"],
+                one["host"],
+                one["pid"],
+                show.ago(one["started_at"]),
+                one["load"],
+                sum(one["id"] in server["owners"] for server in found["servers"]),
+            ]
+            for one in found["workers"]
+        ],
+    )
+    show.table(
+        ["UPSTREAM", "GROUP", "TRANSPORT", "STATUS", "SINCE", "ERROR"],
+        [
+            [
+                one["id"],
+                one["name"],
+                one["transport"],
+                one["status"],
+                show.ago(one["statusSince"]),
+                one["error"],
+            ]
+            for one in found["servers"]
+        ],
+    )
+    if found["restarts"]:
+        show.table(["PROCESS", "REPLACED"], sorted(found["restarts"].items()))
+
+
 @click.command()
 @_URL
 @click.option("--watch", is_flag=True, help="again every 2 s")
@@ -259,60 +313,11 @@ def status(url: str, watch: bool, as_json: bool) -> None:
     before: dict[str, tuple[int, float]] = {}
 
     def once() -> None:
-        state_now = {kind: client.admin("GET", kind) for kind in ("frontends", "workers", "servers", "restarts")}
+        found = {kind: client.admin("GET", kind) for kind in ("frontends", "workers", "servers", "restarts")}
         if as_json:
-            show.as_json(state_now)
-            return
-        rows = []
-        for one in state_now["frontends"]:
-            calls, now = int(one.get("calls", 0)), time.monotonic()
-            then = before.get(one["id"])
-            per_s = f"{(calls - then[0]) / (now - then[1]):.1f}" if then else ""
-            before[one["id"]] = (calls, now)
-            rows.append(
-                [
-                    one["id"],
-                    one["host"],
-                    one["pid"],
-                    show.ago(one["started_at"]),
-                    calls,
-                    per_s,
-                    one["in_flight"],
-                    one["streams"],
-                    one["retries"],
-                ]
-            )
-        show.table(["FRONT END", "HOST", "PID", "UP", "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES"], rows)
-        show.table(
-            ["WORKER", "HOST", "PID", "UP", "IN FLIGHT", "UPSTREAMS"],
-            [
-                [
-                    one["id"],
-                    one["host"],
-                    one["pid"],
-                    show.ago(one["started_at"]),
-                    one["load"],
-                    sum(one["id"] in server["owners"] for server in state_now["servers"]),
-                ]
-                for one in state_now["workers"]
-            ],
-        )
-        show.table(
-            ["UPSTREAM", "GROUP", "TRANSPORT", "STATUS", "SINCE", "ERROR"],
-            [
-                [
-                    one["id"],
-                    one["name"],
-                    one["transport"],
-                    one["status"],
-                    show.ago(one["statusSince"]),
-                    one["error"],
-                ]
-                for one in state_now["servers"]
-            ],
-        )
-        if state_now["restarts"]:
-            show.table(["PROCESS", "REPLACED"], sorted(state_now["restarts"].items()))
+            show.as_json(found)
+        else:
+            _show_status(found, before)
 
     _watching(once, watch)
 

@@ -126,11 +126,6 @@ def error_body(error: GatewayError, id: bytes) -> bytes:
     return jsonrpc.error_response(id, jsonrpc.error_object(error.wire.rpc, str(error), data))
 
 
-def wire_error(error: GatewayError) -> bytes:
-    """The JSON of the error object alone."""
-    return jsonrpc.error_object(error.wire.rpc, str(error), {"code": error.code, **getattr(error, "data", {})})
-
-
 class EventStream:
     """A ``text/event-stream`` answer."""
 

@@ -56,7 +56,6 @@ class Message(Struct, gc=False):
 
 
 _message = msgspec.json.Decoder(Message)
-_messages = msgspec.json.Decoder(list[Message])
 _params = msgspec.json.Decoder(Params)
 _object = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode

@@ -80,7 +80,6 @@ class HttpEndpoint:
         literal = f"[{self.host}]" if ":" in self.host else self.host
         default = self.port == (443 if self.tls else 80)
         self.authority = literal if default else f"{literal}:{self.port}"
-        self.origin = f"{parts.scheme}://{self.authority}"
         lines = [f"Host: {self.authority}"]
         if parts.username is not None and "authorization" not in {name.lower() for name in headers}:
             import base64
@@ -328,11 +327,6 @@ class HttpPool:
         deadline = self._loop.time() - self._settings.connection_idle_s
         for connection in [c for c in self._idle if c.idle_since < deadline or not c.usable()]:
             self.discard(connection)
-
-    @property
-    def busy(self) -> int:
-        """Requests under way or waiting."""
-        return len(self._open) - len(self._idle) + len(self._queue)
 
     def close(self) -> None:
         """Close idle connections now, busy ones when they are done."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import Any, cast
+from typing import cast
 
 from shared.errors import NotDelivered
 from shared.mcp.versions import LATEST_MODERN, Era
@@ -37,9 +37,12 @@ class _Pipes(asyncio.SubprocessProtocol):
             for line in self.err.feed(data):
                 self.session.context.log_line(line.decode("utf-8", "replace"))
             return
+        skipped = self.out.overlong
         for line in self.out.feed(data):
             if line.strip() and not self.session.receive_bytes(line):
                 self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
+        if self.out.overlong > skipped:
+            self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:
@@ -160,8 +163,3 @@ class StdioSession(Session):
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, which)
-
-
-def describe(session: Any) -> str:
-    """``pid 123``, for logs."""
-    return f"pid {session.pid}" if isinstance(session, StdioSession) else ""

@@ -285,7 +285,6 @@ class LegacyHttp(HttpSession):
         super().__init__(context, pool, client)
         self._head = b""
         self._get: _StandingGet | None = None
-        self._reopening: asyncio.Task[None] | None = None
         self._set_head()
 
     def _set_head(self) -> None:
