@@ -6,6 +6,7 @@ call whose first event is not its answer (``Started``), which it shows as an eve
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,7 @@ from shared.mcp.methods import DISCOVER, INITIALIZE, SERVER_INFO_META
 from shared.mcp.versions import MODERN_VERSIONS, Era
 from shared.settings import Settings
 
+_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _CALLED = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
 _OURS = frozenset({INITIALIZE, DISCOVER, "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
 """Methods that are never passed on as unknown ones: they are about the client's own connection."""
@@ -113,8 +115,9 @@ class Requests:
         """Capabilities (completions where some upstream has them) and the upstreams' instructions by group."""
         records = [r for r in self._watcher.records.values() if scope in (None, r.spec.name)]
         capabilities: dict[str, Any] = {name: {"listChanged": True} for name in _OFFERED}
-        if any("completions" in record.capabilities for record in records):
-            capabilities["completions"] = {}
+        for name in ("completions", "logging"):
+            if any(name in record.capabilities for record in records):
+                capabilities[name] = {}
         offer: dict[str, Any] = {"capabilities": capabilities}
         by_group: dict[str, str] = {}
         for record in sorted(records, key=lambda one: one.sequence):
@@ -146,8 +149,11 @@ class Requests:
             return await self._read(message, params, caller)
         if method == "completion/complete":
             return await self._complete(message, caller)
-        if method == "ping" and caller.era == Era.LEGACY:
-            return Ready(jsonrpc.response(bytes(message.id), b"{}"))
+        if caller.era == Era.LEGACY:
+            if method == "ping":
+                return Ready(jsonrpc.response(bytes(message.id), b"{}"))
+            if method == "logging/setLevel":
+                return await self._set_level(message, params, caller)
         if method == DISCOVER and caller.era == Era.MODERN:
             return Ready(jsonrpc.response(bytes(message.id), self.discover(caller.scope)))
         if caller.scope is not None and method not in _OURS:
@@ -202,6 +208,29 @@ class Requests:
         code = -32002 if caller.era == Era.LEGACY else -32602
         unknown = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
         return Ready(jsonrpc.error_response(bytes(message.id), unknown), code)
+
+    async def _set_level(self, message: Message, params: Params, caller: Caller) -> Ready:
+        """``logging/setLevel``: told to every group that logs, on the sessions that are this client's own.
+
+        Upstream sessions that clients share are left alone: one client's wish must not silence or flood the others.
+        """
+        level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
+        if level not in _LEVELS:
+            raise Refused("invalid_params", f"params.level must be one of {', '.join(_LEVELS)}")
+        catalog = self._watcher.catalog
+        told = []
+        for name, group in catalog.groups.items():
+            route = router.anyone(catalog, name)
+            logs = any("logging" in replica.record.capabilities for replica in group.replicas)
+            if (
+                route is not None
+                and logs
+                and caller.scope in (None, name)
+                and self._dispatcher.is_bound(route, caller.session)
+            ):
+                told.append(self._send(message, bytes(message.params), params, caller, route))
+        await asyncio.gather(*told, return_exceptions=True)  # a group that is down will log at its own level
+        return Ready(jsonrpc.response(bytes(message.id), b"{}"))
 
     async def _complete(self, message: Message, caller: Caller) -> Ready | Started:
         """``completion/complete``: by prompt name or exact template; otherwise there is nothing to suggest."""

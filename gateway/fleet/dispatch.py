@@ -20,6 +20,7 @@ from gateway.routing.catalog import Replica, Route
 from gateway.routing.retry import ATTEMPTS, may_repeat
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.isolation import SessionUse, session_use
+from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 
 SUSPECT_S = 1.0
@@ -148,6 +149,11 @@ class Dispatcher:
             await self._sessions.pin(session, group, choice.id, instead_of=id)
             return choice
         return replica
+
+    def is_bound(self, route: Route, session: ClientSession | None) -> bool:
+        """Whether calls of this session to this route use an upstream session of its own."""
+        call = Outgoing("", b"", Era.LEGACY, route)
+        return session is not None and any(self._bound(replica, call) for replica in route.replicas)
 
     def _bound(self, replica: Replica, call: Outgoing) -> bool:
         record = replica.record

@@ -1,7 +1,7 @@
 """An upstream with the tools, prompts and resources that the official conformance suite expects, on the ``mcp`` SDK.
 
-``python -m tests.conformance.upstream http|sse|stdio`` prints its port (not for stdio), then serves. Names and texts are
-the suite's (``@modelcontextprotocol/conformance``); it speaks both protocol eras.
+``python -m tests.conformance.upstream http|sse|stdio`` prints its port (not for stdio), then serves. Names and texts
+are the suite's (``@modelcontextprotocol/conformance``); it speaks both protocol eras.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ import asyncio
 import base64
 import socket
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.prompts.base import Message, UserMessage
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
     AudioContent,
     Completion,
     EmbeddedResource,
     ImageContent,
-    PromptMessage,
+    InputRequiredResult,
     SamplingMessage,
     TextContent,
     TextResourceContents,
@@ -34,9 +36,7 @@ server = MCPServer("conformance-upstream", instructions="Tools that the conforma
 
 def embedded(uri: str = "test://embedded-resource") -> EmbeddedResource:
     text = "This is an embedded resource content."
-    return EmbeddedResource(
-        type="resource", resource=TextResourceContents(uri=uri, mime_type="text/plain", text=text)
-    )
+    return EmbeddedResource(type="resource", resource=TextResourceContents(uri=uri, mime_type="text/plain", text=text))
 
 
 @server.tool()
@@ -132,6 +132,103 @@ async def test_elicitation_sep1034_defaults(ctx: Context) -> str:
     return f"Elicitation completed: action={result.action}, content={getattr(result, 'data', None)}"
 
 
+def titled(**titles: str) -> list[dict[str, str]]:
+    """Choices with titles."""
+    return [{"const": value, "title": title} for value, title in titles.items()]
+
+
+ENUMS: dict[str, Any] = {
+    "untitledSingle": {"type": "string", "enum": ["option1", "option2", "option3"]},
+    "titledSingle": {"type": "string", "oneOf": titled(value1="First Option", value2="Second Option")},
+    "legacyEnum": {
+        "type": "string",
+        "enum": ["opt1", "opt2", "opt3"],
+        "enumNames": ["Option One", "Option Two", "Option Three"],
+    },
+    "untitledMulti": {"type": "array", "items": {"type": "string", "enum": ["option1", "option2", "option3"]}},
+    "titledMulti": {"type": "array", "items": {"anyOf": titled(value1="First Choice", value2="Second Choice")}},
+}
+
+
+@server.tool()
+async def test_elicitation_sep1330_enums(ctx: Context) -> str:
+    """Asks with every kind of enum (SEP-1330)."""
+    schema = {"type": "object", "properties": ENUMS}
+    result = await ctx.session.elicit_form("Choose", schema, related_request_id=ctx.request_id)
+    return f"Elicitation completed: action={result.action}, content={result.content}"
+
+
+@server.tool()
+def test_custom_headers(
+    region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})], query: str = ""
+) -> str:
+    """A parameter that travels in a header too (SEP-2243)."""
+    return f"{region}: {query}"
+
+
+SCHEMA_2020_12: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
+
+@server.tool()
+def json_schema_2020_12_tool(name: str = "") -> str:
+    """Tool with JSON Schema 2020-12 features."""
+    return name
+
+
+server._tool_manager._tools["json_schema_2020_12_tool"].parameters = SCHEMA_2020_12  # no annotation says all this
+
+
+@server.tool()
+def test_missing_capability(ctx: Context) -> str:
+    """Needs sampling, and says so when the client has not declared it."""
+    if ctx.client_capabilities is None or ctx.client_capabilities.sampling is None:
+        raise MCPError(-32021, "sampling is required", {"requiredCapabilities": {"sampling": {}}})
+    return "The client can sample."
+
+
+@server.tool()
+async def test_logging_tool(ctx: Context) -> str:
+    """Logs; the SDK keeps it to itself unless the client asked for a level."""
+    await ctx.info("a log line")
+    return "Logged."
+
+
+@server.tool()
+async def test_trigger_tool_change(ctx: Context) -> str:
+    """The list of tools changes."""
+    await ctx.notify_tools_changed()
+    return "Announced."
+
+
+@server.tool()
+async def test_trigger_prompt_change(ctx: Context) -> str:
+    """The list of prompts changes."""
+    await ctx.notify_prompts_changed()
+    return "Announced."
+
+
 @server.resource("test://static-text", mime_type="text/plain")
 def static_text() -> str:
     """Text that never changes."""
@@ -163,18 +260,147 @@ def test_prompt_with_arguments(arg1: str, arg2: str) -> str:
 
 
 @server.prompt()
-def test_prompt_with_embedded_resource(resourceUri: str) -> list[Any]:  # noqa: N803
+def test_prompt_with_embedded_resource(resourceUri: str) -> list[Message]:  # noqa: N803
     """With a resource inside."""
-    text = TextContent(type="text", text="Please process the embedded resource above.")
-    return [PromptMessage(role="user", content=embedded(resourceUri)), PromptMessage(role="user", content=text)]
+    inside = TextResourceContents(
+        uri=resourceUri, mime_type="text/plain", text="Embedded resource content for testing."
+    )
+    resource = EmbeddedResource(type="resource", resource=inside)
+    return [UserMessage(resource), UserMessage("Please process the embedded resource above.")]
 
 
 @server.prompt()
-def test_prompt_with_image() -> list[Any]:
+def test_prompt_with_image() -> list[Message]:
     """With an image inside."""
     image = ImageContent(type="image", data=PNG, mime_type="image/png")
-    text = TextContent(type="text", text="Please analyze the image above.")
-    return [PromptMessage(role="user", content=image), PromptMessage(role="user", content=text)]
+    return [UserMessage(image), UserMessage("Please analyze the image above.")]
+
+
+# ---- multi round-trip requests (2026-07-28, basic/patterns/mrtr)
+
+
+def form(message: str, **properties: str) -> dict[str, Any]:
+    """An elicitation request for these members (name=JSON type)."""
+    schema = {
+        "type": "object",
+        "properties": {k: {"type": v} for k, v in properties.items()},
+        "required": [*properties],
+    }
+    return {"method": "elicitation/create", "params": {"mode": "form", "message": message, "requestedSchema": schema}}
+
+
+def ask_model(text: str, tokens: int) -> dict[str, Any]:
+    """A sampling request."""
+    message = {"role": "user", "content": {"type": "text", "text": text}}
+    return {"method": "sampling/createMessage", "params": {"messages": [message], "maxTokens": tokens}}
+
+
+ROOTS: dict[str, Any] = {"method": "roots/list", "params": {}}
+
+
+def required(state: str | None = None, **requests: dict[str, Any]) -> InputRequiredResult:
+    """The result that asks."""
+    return InputRequiredResult.model_validate(
+        {"resultType": "input_required", "inputRequests": requests, **({"requestState": state} if state else {})}
+    )
+
+
+def given(ctx: Context, key: str) -> dict[str, Any] | None:
+    """What the client answered under ``key``."""
+    response = (ctx.input_responses or {}).get(key)
+    return None if response is None else response.model_dump(mode="json", by_alias=True)
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_elicitation(ctx: Context) -> str | InputRequiredResult:
+    """One elicitation."""
+    answer = given(ctx, "user_name")
+    if answer is None:
+        return required(user_name=form("What is your name?", name="string"))
+    return f"Hello, {(answer.get('content') or {}).get('name')}!"
+
+
+@server.tool(structured_output=False)
+def test_streaming_elicitation(ctx: Context) -> str | InputRequiredResult:
+    """Asks on its response stream, by its result alone."""
+    answer = given(ctx, "user_name")
+    return required(user_name=form("Who?", name="string")) if answer is None else "Thanks."
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_sampling(ctx: Context) -> str | InputRequiredResult:
+    """One sampling request."""
+    answer = given(ctx, "capital_question")
+    if answer is None:
+        return required(capital_question=ask_model("What is the capital of France?", 100))
+    return f"The model said: {answer.get('content')}"
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_list_roots(ctx: Context) -> str | InputRequiredResult:
+    """The client's roots."""
+    answer = given(ctx, "client_roots")
+    return required(client_roots=ROOTS) if answer is None else f"Roots: {answer.get('roots')}"
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_request_state(ctx: Context) -> str | InputRequiredResult:
+    """State that comes back."""
+    if given(ctx, "confirm") is None:
+        return required("state-1", confirm=form("Please confirm", ok="boolean"))
+    return "state-ok" if ctx.request_state == "state-1" else "state lost"
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_tampered_state(ctx: Context) -> str | InputRequiredResult:
+    """State that must not be changed: the SDK seals and checks it."""
+    if given(ctx, "confirm") is None:
+        return required("sealed", confirm=form("Please confirm", ok="boolean"))
+    return "confirmed"
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_multiple_inputs(ctx: Context) -> str | InputRequiredResult:
+    """Three at once."""
+    if any(given(ctx, key) is None for key in ("user_name", "greeting", "client_roots")):
+        return required(
+            "several",
+            user_name=form("What is your name?", name="string"),
+            greeting=ask_model("Generate a greeting", 50),
+            client_roots=ROOTS,
+        )
+    return "All inputs received."
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_multi_round(ctx: Context) -> str | InputRequiredResult:
+    """Two rounds."""
+    if given(ctx, "step2") is not None:
+        return "Both steps done."
+    if given(ctx, "step1") is not None:
+        return required("round-2", step2=form("Step 2: What is your favorite color?", color="string"))
+    return required("round-1", step1=form("Step 1: What is your name?", name="string"))
+
+
+@server.tool(structured_output=False)
+def test_input_required_result_capabilities(ctx: Context) -> str | InputRequiredResult:
+    """Asks only for what the client declared."""
+    declared = ctx.client_capabilities
+    requests: dict[str, dict[str, Any]] = {}
+    if declared is not None and declared.sampling is not None:
+        requests["model"] = ask_model("Say hi", 10)
+    if declared is not None and declared.elicitation is not None:
+        requests["user"] = form("Say hi", text="string")
+    return required(**requests) if requests and not ctx.input_responses else "Nothing to ask."
+
+
+@server.prompt()
+def test_input_required_result_prompt(ctx: Context) -> list[Message] | InputRequiredResult:
+    """A prompt that asks."""
+    answer = given(ctx, "user_context")
+    if answer is None:
+        return required(user_context=form("What context should the prompt use?", context="string"))
+    return [UserMessage(f"Context: {answer.get('content')}")]
 
 
 @server.completion()
@@ -190,7 +416,6 @@ async def serve(transport: str) -> None:
     print(listener.getsockname()[1], flush=True)
     app = server.sse_app() if transport == "sse" else server.streamable_http_app()
     await uvicorn.Server(uvicorn.Config(app, log_level="error")).serve(sockets=[listener])
-
 
 
 if __name__ == "__main__":

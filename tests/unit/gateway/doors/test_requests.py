@@ -260,7 +260,7 @@ def _offers(scope: str | None, *records: UpstreamRecord) -> tuple[Any, Any]:
 @pytest.mark.parametrize(("scope", "expected"), [(None, True), ("g", True), ("plain", False), ("nobody", False)])
 def test_completions_are_offered_where_some_upstream_has_them(scope: str | None, expected: bool) -> None:
     records = (
-        record("plain", sequence=1, capabilities={"tools": {}, "logging": {}}),
+        record("plain", sequence=1, capabilities={"tools": {}}),
         record("g1", "g", sequence=2, capabilities={"tools": {}}),
         record("g2", "g", sequence=3, capabilities={"completions": {}}),
     )
