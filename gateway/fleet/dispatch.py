@@ -115,6 +115,7 @@ class Dispatcher:
         tried.add(replica.id)
         if event.code == "upstream_unavailable":
             replica.suspect_until = self._loop.time() + SUSPECT_S
+            replica.suspected = event.message
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
         kind = OutcomeUnknown if event.delivered else NotDelivered
         return kind(event.code, f"upstream {replica.id!r}: {event.message}", data)

@@ -28,12 +28,13 @@ from shared.settings import RoutingSettings
 class Replica:
     """An upstream as member of its group. Lives as long as the upstream is registered: counts survive rebuilds."""
 
-    __slots__ = ("id", "in_flight", "in_flight_elsewhere", "record", "sequence", "suspect_until", "weight")
+    __slots__ = ("id", "in_flight", "in_flight_elsewhere", "record", "sequence", "suspect_until", "suspected", "weight")
 
     def __init__(self, record: UpstreamRecord) -> None:
         self.in_flight = 0
         self.in_flight_elsewhere = 0
         self.suspect_until = 0.0
+        self.suspected = ""  # why, in the words of the call that failed
         self.update(record)
 
     def update(self, record: UpstreamRecord) -> None:
@@ -126,7 +127,7 @@ class Catalog:
                 replica = self._replicas[id] = Replica(record)
             else:
                 if record.status is ServerStatus.CONNECTED and record.status_since > replica.record.status_since:
-                    replica.suspect_until = 0.0
+                    replica.suspect_until, replica.suspected = 0.0, ""
                 replica.update(record)
             parsed = self._parsed.get(id)
             if parsed is None or parsed[0] != record.catalog.digest:

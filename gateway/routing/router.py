@@ -122,7 +122,7 @@ def might_come(route: Route) -> bool:
 def unavailable(route: Route, last: CallError | None) -> CallError:
     """The error for a call that nobody can take: it names the group and each replica's last word."""
     reasons: dict[str, Any] = {
-        one.id: one.record.error or (last.message if last is not None else one.record.status.value)
+        one.id: one.record.error or one.suspected or (last.message if last is not None else one.record.status.value)
         for one in route.replicas
     }
     detail = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:3])
