@@ -12,14 +12,18 @@ import time
 from collections.abc import Callable
 
 from gateway.routing.catalog import Catalog
+from shared.errors import RegistryUnavailable
 from shared.models import ServerStatus
 from shared.registry.changes import ChangeFollower
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
+from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
+_LENIENT_S = 5.0
+"""After a gap in the change log, workers have this long to write back what Redis lost."""
 
 
 class Watcher:
@@ -38,6 +42,8 @@ class Watcher:
         self._loop = asyncio.get_running_loop()
         self._scheduled = False
         self._announced: set[str] = set()
+        self._store = store
+        self._lenient_until = 0.0
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -49,18 +55,43 @@ class Watcher:
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
         if self.follower.ready.is_set():
+            # Redis may have been emptied: workers write back what they own, and calls must flow meanwhile.
             self.on_gap()
-        self._latest = dict(records)
+            self._lenient_until = self._loop.time() + _LENIENT_S
+            spawn(self._settle(), "settle-after-gap")
+            known = self._latest
+            self._latest = {**known, **{id: one for id, one in records.items() if self._fit(one, known.get(id))}}
+        else:
+            self._latest = dict(records)
         self._rebuild()
         self.on_workers_changed()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+        lenient = self._loop.time() < self._lenient_until
         for id, record in records.items():
+            if lenient and not self._fit(record, self._latest.get(id)):
+                continue
             if record is None:
                 self._latest.pop(id, None)
             else:
                 self._latest[id] = record
         self._announced |= listed
+        self._rebuild_soon()
+
+    @staticmethod
+    def _fit(record: UpstreamRecord | None, known: UpstreamRecord | None) -> bool:
+        """Whether a record may replace what we know while Redis is being filled again: not with less."""
+        if known is None or not known.catalog.digest:
+            return True
+        return record is not None and bool(record.catalog.digest) and bool(record.owners)
+
+    async def _settle(self) -> None:
+        """After a gap has had its time, what Redis says is what there is."""
+        await asyncio.sleep(_LENIENT_S)
+        try:
+            self._latest = await self._store.load_all()
+        except RegistryUnavailable:
+            return  # the follower loads everything when Redis is back
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:
