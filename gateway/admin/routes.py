@@ -252,6 +252,7 @@ class AdminApi:
         tool = request.query.get("tool")
         if not tool:
             raise ConfigError("name the tool: /admin/v1/explain?tool=NAME")
+        await self._front.watcher.catch_up()
         return _json(self._explanation(tool))
 
     def _explanation(self, tool: str) -> Explanation:

@@ -170,6 +170,9 @@ class Requests:
         catalog = self._watcher.catalog
         route = router.find(catalog, kind, name, caller.scope, self._separator)
         if route is None:
+            await self._watcher.catch_up()
+            route = router.find(catalog, kind, name, caller.scope, self._separator)
+        if route is None:
             raise router.unknown(catalog, kind, name, caller.scope)
         own = route.entry.name
         body = bytes(message.params)

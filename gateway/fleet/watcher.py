@@ -22,6 +22,7 @@ from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
+_CATCH_UP_S = 1.0
 _LENIENT_S = 5.0
 """After a gap in the change log, workers have this long to write back what Redis lost."""
 
@@ -40,7 +41,8 @@ class Watcher:
         self.on_session_gone: Callable[[str], None] = lambda sid: None
         self.on_gap: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
-        self._scheduled = False
+        self._scheduled: asyncio.TimerHandle | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._announced: set[str] = set()
         self._store = store
         self._lenient_until = 0.0
@@ -107,12 +109,13 @@ class Watcher:
     # ---- rebuilding
 
     def _rebuild_soon(self) -> None:
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_later(_COALESCE_S, self._rebuild)
+        if self._scheduled is None:
+            self._scheduled = self._loop.call_later(_COALESCE_S, self._rebuild)
 
     def _rebuild(self) -> None:
-        self._scheduled = False
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
         self.records = dict(self._latest)
         changed = self.catalog.rebuild(self.records, time.time())
         changed |= self._announced
@@ -120,6 +123,26 @@ class Watcher:
         self.wake()
         if changed:
             self.on_lists_changed(changed)
+
+    async def catch_up(self) -> None:
+        """Apply what the registry held when this was called, bounded: who was told of a change finds it here.
+
+        One round trip, shared by all who ask meanwhile; for the way to an error, never for the path of a call.
+        """
+        if self._catching_up is None or self._catching_up.done():
+            self._catching_up = spawn(self._catch_up(), "catch-up")
+        await asyncio.shield(self._catching_up)
+
+    async def _catch_up(self) -> None:
+        deadline = self._loop.time() + _CATCH_UP_S
+        try:
+            sequence = await self._store.last_change()
+        except RegistryUnavailable:
+            return
+        while self.follower.applied < sequence and self._loop.time() < deadline:
+            await asyncio.sleep(0.005)
+        if self._scheduled is not None:
+            self._rebuild()
 
     def wake(self) -> None:
         """Whoever waits for a change looks again."""

@@ -50,6 +50,8 @@ class ChangeFollower:
         self._redis = connect(store.url, _BLOCK_MS / 1000 + 2.0)
         self._epoch = b""
         self.sequence = 0
+        self.applied = 0
+        """The last change that ``follower`` has been told of."""
         self._position: bytes | str = "$"
         self.available = False
         self.ready = asyncio.Event()
@@ -91,6 +93,7 @@ class ChangeFollower:
             self.available = True
             self._follower.on_connection(True)
         self._follower.on_snapshot(records)
+        self.applied = self.sequence
         self.ready.set()
 
     async def _read(self) -> None:
@@ -125,6 +128,7 @@ class ChangeFollower:
                 self._follower.on_session_ended(id, sequence)
             else:
                 self._follower.on_member(kind, id)
+        self.applied = self.sequence
 
     async def _check_epoch(self) -> None:
         """Nothing came for a while: make sure that the log is still the one we follow."""

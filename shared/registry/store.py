@@ -145,6 +145,11 @@ class RegistryStore:
 
     # ---- reading
 
+    async def last_change(self) -> int:
+        """The newest entry's number in the change log; 0 when there is none."""
+        async with translated():
+            return int(await self.redis.get(self.keys.sequence) or 0)
+
     async def load_all(self) -> dict[str, UpstreamRecord]:
         """Every upstream, in registration order."""
         async with translated():

@@ -71,7 +71,10 @@ class Bench:
         records = {one.spec.id: one for one in given or both}
         catalog.rebuild(records, 0.0)
         self.dispatcher, self.stats = FakeDispatcher(**dispatch), Stats()
-        watcher: Any = SimpleNamespace(catalog=catalog, records=records)
+        async def catch_up() -> None:
+            """What the records say is all there is."""
+
+        watcher: Any = SimpleNamespace(catalog=catalog, records=records, catch_up=catch_up)
         dispatcher: Any = self.dispatcher
         self.requests = Requests(watcher, dispatcher, self.stats, build({"name": "unit"}), "9.9")
 
