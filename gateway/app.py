@@ -68,7 +68,7 @@ class FrontEnd:
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
         self.streams = Streams(self.store, self.id, settings.sessions)
         self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
-        requests = Requests(self.watcher, self.dispatcher, self.stats, settings, __version__)
+        requests = Requests(self.watcher, self.dispatcher, self.stats, key, settings, __version__)
         guard = Guard(settings)
         self.legacy = LegacyDoor(guard, requests, self.sessions, self.streams, self.pool)
         limit = settings.calls.max_body_bytes

@@ -11,12 +11,14 @@ import binascii
 import hashlib
 import hmac
 import os
+from typing import TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
+T = TypeVar("T")
 _NONCE = 12
 
 
@@ -47,22 +49,30 @@ class FleetKey:
         """The key that the ``secret`` setting stands for."""
         return cls(hashlib.sha256(secret.encode()).digest())
 
+    def seal(self, claims: Struct, purpose: bytes) -> str:
+        """``claims`` as visible ASCII that only this fleet can read or make, for this ``purpose``."""
+        nonce = os.urandom(_NONCE)
+        sealed = self._aead.encrypt(nonce, msgspec.msgpack.encode(claims), purpose)
+        return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+
+    def unseal(self, text: str, kind: type[T], purpose: bytes) -> T | None:
+        """The claims in ``text``, or ``None`` when it is not one of ours."""
+        try:
+            blob = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+            plain = self._aead.decrypt(blob[:_NONCE], blob[_NONCE:], purpose)
+            return msgspec.msgpack.decode(plain, type=kind)
+        except (binascii.Error, ValueError, InvalidTag, msgspec.DecodeError):
+            return None
+
     def seal_session(self, claims: SessionClaims) -> str:
         """A session id: visible ASCII, as MCP requires."""
-        nonce = os.urandom(_NONCE)
-        sealed = self._aead.encrypt(nonce, msgspec.msgpack.encode(claims), b"session")
-        return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+        return self.seal(claims, b"session")
 
     def open_session(self, sid: str) -> SessionClaims | None:
         """The claims in a session id, or ``None`` when it is not one of ours."""
         if not 40 <= len(sid) <= 512:
             return None
-        try:
-            blob = base64.b64decode(sid + "=" * (-len(sid) % 4), altchars=b"-_", validate=True)
-            plain = self._aead.decrypt(blob[:_NONCE], blob[_NONCE:], b"session")
-            return msgspec.msgpack.decode(plain, type=SessionClaims)
-        except (binascii.Error, ValueError, InvalidTag, msgspec.DecodeError):
-            return None
+        return self.unseal(sid, SessionClaims, b"session")
 
     def proof(self, nonce: bytes) -> bytes:
         """The answer to a worker's challenge."""

@@ -82,6 +82,9 @@ class CallSettings(Struct, frozen=True):
     input_timeout_s: Annotated[
         float, Meta(gt=0, description="how long a client may take for input that an upstream asked for")
     ] = 600.0
+    max_parked: Annotated[
+        int, Meta(ge=1, description="calls of one principal that may wait for its input in one worker")
+    ] = 1000
     max_body_bytes: Annotated[int, Meta(ge=1024, description="largest request body; more is HTTP 413")] = (
         10 * 1024 * 1024
     )

@@ -24,6 +24,7 @@ from shared.settings import Settings, build, to_environment
 
 _numbers = iter(range(1, 10_000))
 PYTHON = sys.executable
+ROOT = Path(__file__).resolve().parent.parent
 
 
 async def eventually(condition: Callable[[], Any], within_s: float = 10.0, what: str = "") -> Any:

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
-from worker.bridge import results
+from worker.bridge import inputs, results
+from worker.bridge.asked import Asking
+from worker.bridge.inputs import INPUT_REQUIRED, Need
+
+if TYPE_CHECKING:
+    from worker.needs import Needs
 
 _WORDS = 2000
 """Characters of an upstream's own words that an error repeats; heads of frames are small."""
@@ -34,17 +40,28 @@ class ClientFacts:
         self.client_info = info
         self._declared: dict[str, Any] | None = None
 
-    def declares(self, capability: str) -> bool:
-        """Whether the client can be asked this (2025-11-25, lifecycle, "Capability Negotiation")."""
+    @property
+    def declared(self) -> dict[str, Any]:
+        """The client's capabilities (2025-11-25, lifecycle, "Capability Negotiation")."""
         if self._declared is None:
             try:
                 self._declared = msgspec.json.decode(self.capabilities, type=dict[str, Any])
             except msgspec.DecodeError:
                 self._declared = {}
-        return isinstance(self._declared.get(capability), dict)
+        return self._declared
 
 
 NOBODY = ClientFacts()
+
+
+class Carrier(Protocol):
+    """The upstream session that carries a call."""
+
+    def submit(self, call: Call) -> None:
+        """Send it."""
+
+    def hand_over(self, call: Call, heir: Call) -> None:
+        """``heir`` gets what comes for ``call`` from now on."""
 
 
 class Call:
@@ -52,7 +69,7 @@ class Call:
 
     __slots__ = (
         "abandon",
-        "asks",
+        "carrier",
         "client",
         "done",
         "era",
@@ -85,22 +102,36 @@ class Call:
         self.client = NOBODY
         self.done = False
         self.resent = False
-        self.asks = 0  # questions of the upstream that its client has not answered yet
+        self.carrier: Carrier | None = None
         self.abandon: Callable[[Call, str], None] | None = None
         self.on_done: Callable[[Call], None] | None = None
+
+    def learn_client(self) -> None:
+        """Note what the call itself says of its client."""
 
     def answer(self, is_error: bool, raw: bytes) -> None:
         """The upstream's answer: the JSON of its ``result`` or ``error``."""
         if self.done:
             return
-        if not is_error and self.era != self.upstream_era:
+        if self.era != self.upstream_era or INPUT_REQUIRED in raw:
             try:
-                raw = results.translate(raw, self.era, self.upstream_era, self.method)
+                self._bridge(is_error, raw)
             except CallError as error:
                 self.fail(OutcomeUnknown(error.code, error.message, error.data))
-                return
-        self._finish()
-        self._answered(is_error, raw)
+        else:
+            self.complete(is_error, raw)
+
+    def _bridge(self, is_error: bool, raw: bytes) -> None:
+        """Answer in the caller's era. Raises ``CallError`` when it cannot be expressed there."""
+        if not is_error and self.era != self.upstream_era:
+            raw = results.translate(raw, self.era, self.upstream_era, self.method)
+        self.complete(is_error, raw)
+
+    def complete(self, is_error: bool, raw: bytes) -> None:
+        """The answer as the caller gets it."""
+        if not self.done:
+            self._finish()
+            self._answered(is_error, raw)
 
     def fail(self, error: CallError) -> None:
         """The call failed on the way; ``NotDelivered`` lets it be sent elsewhere."""
@@ -111,22 +142,13 @@ class Call:
     def interim(self, message: bytes, now: float) -> None:
         """A notification before the answer; it restarts the clock up to the hard limit."""
         if not self.done:
-            if self.expires_at and not self.asks:
+            if self.expires_at:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
 
-    def asked(self, message: bytes, now: float, input_timeout_s: float) -> None:
-        """Relay a question of the upstream; the clock of the call stands still until it is answered."""
-        self.asks += 1
-        self.hard_limit = max(self.hard_limit, now + input_timeout_s + self.timeout_s)
-        self.expires_at = now + input_timeout_s
-        self._interim(message)
-
-    def replied(self, now: float) -> None:
-        """A question was answered; when it was the last one, the call's clock runs again."""
-        self.asks -= 1
-        if not self.asks and not self.done:
-            self.expires_at = now + self.timeout_s
+    def ask(self, settle: Callable[[bool, bytes], None], need: Need, carrier: Carrier) -> None:
+        """The upstream needs something of the client during this call."""
+        settle(True, jsonrpc.error_object(-32601, "this call has no client that could be asked"))
 
     def expire(self) -> None:
         """Its time is over (called by the deadline wheel)."""
@@ -157,11 +179,19 @@ class Call:
 
 
 class LinkCall(Call):
-    """A front end's call."""
+    """A front end's call. ``asks`` are the questions that its client has not answered yet."""
 
-    __slots__ = ("calls", "link", "number", "upstream")
+    __slots__ = ("asking", "asks", "calls", "link", "needs", "number", "upstream")
 
-    def __init__(self, link: Link, head: rpc.Call, params: bytes, timeout_s: float, calls: dict[int, LinkCall]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        head: rpc.Call,
+        params: bytes,
+        timeout_s: float,
+        calls: dict[int, LinkCall],
+        needs: Needs,
+    ) -> None:
         super().__init__(head.method, params, head.era, timeout_s)
         self.link = link
         self.number = head.call
@@ -171,17 +201,98 @@ class LinkCall(Call):
         self.token = head.token
         self.headers = head.headers
         self.calls = calls
+        self.needs = needs
+        self.asks: dict[str, Callable[[bool, bytes], None]] | None = None
+        self.asking: Asking | None = None
+
+    def learn_client(self) -> None:
+        """A modern request says itself who its client is and what it can do (2026-07-28, basic, ``_meta``)."""
+        if self.era == Era.MODERN and not self.client.version:
+            meta = jsonrpc.params_of(self.params).meta
+            if meta is not None:
+                version = bytes(meta.version).strip(b'"').decode()
+                capabilities, info = bytes(meta.capabilities) or b"{}", bytes(meta.client_info)
+                self.client = ClientFacts(self.client.principal, version, capabilities, info)
+
+    # ---- needs for input
+
+    def ask(self, settle: Callable[[bool, bytes], None], need: Need, carrier: Carrier) -> None:
+        """See ``worker.needs`` for what becomes of it."""
+        self.learn_client()
+        why = inputs.refusal(self.client.declared, need.method, need.params)
+        if why is None and self.era == Era.LEGACY and not self.session:
+            why = -32601, "a client without a session cannot be asked"
+        if why is not None:
+            settle(True, jsonrpc.error_object(*why))
+        elif self.era == Era.LEGACY:
+            self.needs.relay(self, need, settle)
+        else:
+            parked = self.needs.park(self, carrier)
+            if parked is None:
+                settle(True, jsonrpc.error_object(-32603, "too many calls of this client wait for input (maxParked)"))
+            else:
+                parked.ask(settle, need, carrier)
+
+    def asked(self, ask: str, settle: Callable[[bool, bytes], None], message: bytes, now: float) -> None:
+        """Relay a question to the client; the clock of the call stands still until it is answered."""
+        if self.asks is None:
+            self.asks = {}
+        self.asks[ask] = settle
+        limit_s = self.needs.input_timeout_s
+        self.hard_limit = max(self.hard_limit, now + limit_s + self.timeout_s)
+        self.expires_at = now + limit_s
+        self._interim(message)
+
+    def replied(self, ask: str, now: float) -> Callable[[bool, bytes], None]:
+        """The client answered ``ask``: who takes it. After the last one the call's clock runs again."""
+        assert self.asks is not None
+        settle = self.asks.pop(ask)
+        if not self.asks and not self.done:
+            self.expires_at = now + self.timeout_s
+        return settle
+
+    def interim(self, message: bytes, now: float) -> None:
+        """While the client is asked, nothing restarts the clock."""
+        if self.asks:
+            self._interim(message)
+        else:
+            super().interim(message, now)
+
+    def _bridge(self, is_error: bool, raw: bytes) -> None:
+        upstream_era = self.upstream_era
+        if self.era == Era.MODERN and upstream_era == Era.MODERN:
+            raw = raw if is_error else self.needs.wrap(self, raw)
+        elif self.era == Era.LEGACY and upstream_era == Era.MODERN and not is_error:
+            required = inputs.read_required(raw) if INPUT_REQUIRED in raw else None
+            if required is not None:
+                self.needs.ask_client(self, required)
+                return
+        elif self.era == Era.MODERN and is_error and b"-32042" in raw:
+            self.learn_client()
+            required_urls = self.needs.require_urls(self, raw)
+            if required_urls is not None:
+                self.complete(False, required_urls)
+                return
+        if not is_error and self.era != upstream_era:
+            raw = results.translate(raw, self.era, upstream_era, self.method)
+        self.complete(is_error, raw)
+
+    # ---- the answer
 
     def _finish(self) -> None:
         self.calls.pop(self.number, None)
         super()._finish()
+        if self.asks:
+            asks, self.asks = self.asks, None
+            self.needs.drop(asks)
 
     def _answered(self, is_error: bool, raw: bytes) -> None:
         self.link.send(rpc.Answer(self.number, is_error), raw)
 
     def _failed(self, error: CallError) -> None:
         data = {"upstream": self.upstream, **{key: str(value)[:_WORDS] for key, value in list(error.data.items())[:16]}}
-        delivered = not isinstance(error, NotDelivered)
+        # Once the client was asked for input nothing is repeated behind its back.
+        delivered = not isinstance(error, NotDelivered) or self.asking is not None
         self.link.send(rpc.Failed(self.number, error.code, error.message[:_WORDS], delivered, data))
 
     def _interim(self, message: bytes) -> None:

@@ -66,12 +66,6 @@ class Inventory:
             return
         holding.upstream.submit(call)
 
-    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> None:
-        """A client answers what one of our upstreams asked."""
-        for holding in self._held.values():
-            if holding.upstream.reply(ask, session, is_error, raw):
-                return
-
     def end_client(self, sid: str) -> None:
         """A client session is over."""
         for holding in self._held.values():

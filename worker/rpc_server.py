@@ -19,6 +19,7 @@ from shared.settings import Settings
 from shared.tasks import Deadlines
 from worker.calls import ClientFacts, LinkCall
 from worker.inventory import Inventory
+from worker.needs import Needs
 
 _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
@@ -69,7 +70,7 @@ class _FrontEnd:
             self.sessions[head.session] = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
         elif kind is rpc.Reply:
             assert isinstance(head, rpc.Reply)
-            self.server.inventory.reply(head.ask, head.session, head.is_error, body)
+            self.server.needs.reply(head.ask, head.session, head.is_error, body)
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)
@@ -86,7 +87,7 @@ class _FrontEnd:
 
     def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
         server = self.server
-        call = LinkCall(link, head, body, server.settings.calls.request_timeout_s, self.calls)
+        call = LinkCall(link, head, body, server.settings.calls.request_timeout_s, self.calls, server.needs)
         self.calls[head.call] = call
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
@@ -102,6 +103,8 @@ class _FrontEnd:
         call.hard_limit = now + server.settings.calls.request_timeout_max_s
         call.expires_at = min(now + call.timeout_s, call.hard_limit)
         server.deadlines.add(call)
+        if head.retry and server.needs.take(call):
+            return
         server.inventory.submit(head.upstream, call)
 
     def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
@@ -128,6 +131,7 @@ class RpcServer:
         self.settings = settings
         self.inventory = inventory
         self.deadlines = deadlines
+        self.needs = Needs(worker, key, settings, deadlines)
         self.draining = False
         self.links: set[_FrontEnd] = set()
         self.loop = asyncio.get_running_loop()

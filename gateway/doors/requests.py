@@ -24,6 +24,7 @@ from gateway.routing import router
 from gateway.routing.catalog import Route
 from gateway.routing.entries import renamed
 from gateway.routing.naming import split
+from shared import request_state
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
@@ -31,6 +32,8 @@ from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.kinds import LIST_METHODS, Kind
 from shared.mcp.methods import DISCOVER, INITIALIZE, SERVER_INFO_META
 from shared.mcp.versions import MODERN_VERSIONS, Era
+from shared.request_state import RequestState
+from shared.secrets import FleetKey
 from shared.settings import Settings
 
 _LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
@@ -84,11 +87,18 @@ class Requests:
     """See the module."""
 
     def __init__(
-        self, watcher: Watcher, dispatcher: Dispatcher, stats: Stats, settings: Settings, version: str
+        self,
+        watcher: Watcher,
+        dispatcher: Dispatcher,
+        stats: Stats,
+        key: FleetKey,
+        settings: Settings,
+        version: str,
     ) -> None:
         self._watcher = watcher
         self._dispatcher = dispatcher
         self._stats = stats
+        self._key = key
         self._separator = settings.routing.separator
         self._server_info = {"name": settings.service.name, "version": version}
 
@@ -197,12 +207,14 @@ class Requests:
         if marked is not None and marked[0] in catalog.groups:  # made from a template that carries its group's mark
             uri, readdress = marked[1], _readdress(marked[1], uri)
             body, readers = renamed(body, "uri", uri), router.readers(catalog, uri, marked[0])
-        failure: NotDelivered | None = None
+        failure: CallError | None = None
         for route in readers:
             try:
                 reply = await self._send(message, body, params, caller, route, uri, None, readdress)
-            except NotDelivered as error:
-                failure = error  # somebody else may know it
+            except (NotDelivered, Refused) as error:
+                if isinstance(error, Refused) and not params.request_state:
+                    raise
+                failure = error  # somebody else may know it; the state of a retry belongs to one of them
                 continue
             if not isinstance(reply, Ready) or reply.rpc_code not in _NOT_FOUND:
                 return reply
@@ -285,6 +297,8 @@ class Requests:
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
         session, principal = caller.session, caller.principal
         call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
+        if params.request_state and caller.era == Era.MODERN:
+            call.retry = self._unsealed(params, principal, route)
         try:
             in_flight, event = await self._dispatcher.send(call)
         except CallError as error:
@@ -294,6 +308,14 @@ class Requests:
         if type(event) is Answered and event.stream is None:
             return self.finish(id, in_flight, event)
         return Started(id, in_flight, event)
+
+    def _unsealed(self, params: Params, principal: str, route: Route) -> RequestState:
+        """What a retry says of the call it continues. Raises ``Refused`` (-32602)."""
+        text = jsonrpc.text(params.request_state, "requestState")
+        state = request_state.unseal(self._key, text, principal)
+        if all(replica.id != state.upstream for replica in self._watcher.catalog.groups[route.group].replicas):
+            raise Refused("invalid_params", "params.requestState belongs to another request, or its upstream is gone")
+        return state
 
     def finish(self, id: bytes, in_flight: InFlight, event: Answered) -> Ready:
         """The response for a small answer."""

@@ -14,13 +14,14 @@ from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.stats import Stats
 from gateway.fleet.watcher import Watcher
-from gateway.fleet.worker_client import Event, Failure, InFlight
+from gateway.fleet.worker_client import Event, Failure, InFlight, WorkerClient
 from gateway.routing import router
 from gateway.routing.catalog import Replica, Route
 from gateway.routing.retry import ATTEMPTS, may_repeat
-from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.isolation import SessionUse, session_use
 from shared.mcp.versions import Era
+from shared.request_state import RequestState
 from shared.rpc import messages as rpc
 
 SUSPECT_S = 1.0
@@ -30,7 +31,8 @@ WAKE_S = 3.0
 
 
 class Outgoing(Struct, gc=False):
-    """What a door wants sent. ``params`` is JSON in the upstream's own names, ``id`` the client's request id."""
+    """What a door wants sent. ``params`` is JSON in the upstream's own names, ``id`` the client's request id, ``retry``
+    the state by which an earlier answer asked for input."""
 
     method: str
     params: bytes
@@ -42,6 +44,7 @@ class Outgoing(Struct, gc=False):
     principal: str = ""
     token: bytes = b""
     headers: dict[str, str] | None = None
+    retry: RequestState | None = None
 
 
 class Dispatcher:
@@ -71,8 +74,7 @@ class Dispatcher:
         wait_until = 0.0
         attempt = 0
         while attempt < ATTEMPTS:
-            replica = await self._choose(call, tried)
-            client = self._pool.link_for(replica, call.session.sid if call.session else "") if replica else None
+            replica, client = await self._target(call, tried)
             if replica is None or client is None:
                 if replica is not None:
                     tried.add(replica.id)
@@ -102,7 +104,8 @@ class Dispatcher:
                 return in_flight, event
             self.release(in_flight)
             last = self._judge(event, replica, tried)
-            if not may_repeat(event.delivered, event.code, call.method, call.route.entry.repeatable):
+            repeatable = call.route.entry.repeatable and call.retry is None
+            if not may_repeat(event.delivered, event.code, call.method, repeatable):
                 raise last
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
@@ -110,6 +113,21 @@ class Dispatcher:
                 call = self._renewed(call)
         assert last is not None
         raise last
+
+    async def _target(self, call: Outgoing, tried: set[str]) -> tuple[Replica | None, WorkerClient | None]:
+        """Who gets the call, and over which link."""
+        if call.retry is not None:
+            replica = self._watcher.catalog.replica(call.retry.upstream)
+            client = self._pool.clients.get(call.retry.worker)
+            if call.retry.parked:
+                if replica is None or client is None or not client.ready:
+                    raise Refused("invalid_params", "the worker that kept this call is gone; send it anew")
+                return replica, client
+            if replica is not None and replica.id not in tried and replica.available(self._loop.time()):
+                return replica, self._pool.link_for(replica, "")
+        chosen = await self._choose(call, tried)
+        sid = call.session.sid if call.session is not None else ""
+        return chosen, self._pool.link_for(chosen, sid) if chosen is not None else None
 
     def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
         tried.add(replica.id)
@@ -174,6 +192,7 @@ class Dispatcher:
             call.name,
             call.token,
             call.headers,
+            retry=call.retry is not None,
         )
 
     def _facts(self, call: Outgoing) -> rpc.OpenSession | None:

@@ -16,6 +16,6 @@ def may_repeat(delivered: bool, code: str, method: str, tool_repeatable: bool) -
     """Whether a failed call may be sent again."""
     if not delivered:
         return code not in ("cancelled",)
-    if code == "timeout":
-        return False  # its time is used up
+    if code in ("timeout", "invalid_params"):
+        return False  # its time is used up; nobody else would take it either
     return method in REPEATABLE or tool_repeatable

@@ -36,6 +36,7 @@ class Params(Struct, gc=False):
     name: Raw = ABSENT
     uri: Raw = ABSENT
     cursor: Raw = ABSENT
+    request_state: Raw = msgspec.field(name="requestState", default=ABSENT)
     meta: Meta | None = msgspec.field(name="_meta", default=None)
 
 
@@ -112,10 +113,15 @@ def decode_batch(body: bytes) -> list[Message]:
 
 def decode_params(message: Message) -> Params:
     """The routing members of ``message.params``. Raises ``Refused`` (-32602) when they are of a wrong type."""
-    if not message.params:
+    return params_of(message.params)
+
+
+def params_of(raw: Raw | bytes) -> Params:
+    """The routing members of ``params``. Raises ``Refused`` (-32602) when they are of a wrong type."""
+    if not raw:
         return NO_PARAMS
     try:
-        return _params.decode(message.params)
+        return _params.decode(raw)
     except msgspec.ValidationError as error:
         raise Refused("invalid_params", f"params: {error}") from error
     except RecursionError as error:

@@ -50,7 +50,8 @@ class Call(Struct, array_like=True, tag=5, gc=False):
 
     ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it
     is, for pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of
-    the client's progress token; ``headers`` the ``Mcp-Param-*`` headers.
+    the client's progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a
+    ``requestState`` of ours.
     """
 
     call: int
@@ -64,6 +65,7 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     headers: dict[str, str] | None = None
     size: int = 0
     stream: int = 0
+    retry: bool = False
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):

@@ -28,12 +28,7 @@ def translate(result: bytes, client_era: int, upstream_era: int, method: str = "
             parts.setdefault("ttlMs", Raw(b"0"))
             parts.setdefault("cacheScope", Raw(b'"private"'))
         return jsonrpc.assemble(parts)
-    kind = bytes(parts.pop("resultType", b""))
-    if kind == b'"input_required"':
-        raise CallError(
-            "upstream_protocol",
-            "the upstream needs input from the client in a way this client's protocol version does not have",
-        )
+    parts.pop("resultType", None)
     for name in ("ttlMs", "cacheScope"):
         parts.pop(name, None)
     structured = parts.get("structuredContent")

@@ -91,7 +91,7 @@ class _Post:
         self._fail(error)
 
     def _fail(self, error: CallError) -> None:
-        if self.call is not None and not self.call.done:
+        if self.call is not None and self.session.correlation.calls.get(self.id) is self.call:
             self.session.correlation.forget(self.id)
             self.call.fail(error)
 

@@ -7,10 +7,10 @@ upstream is stateless), an HTTP+SSE connection, a stdio child. Transports subcla
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -25,17 +25,14 @@ from shared.models import UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
+from worker.bridge.inputs import ROOTS, Need
 from worker.calls import NOBODY, Call, ClientFacts, OwnCall
 from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
 
 _log = logging.getLogger(__name__)
-_NEEDS = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
-"""What a client must have declared to be asked (2025-11-25, client features)."""
 _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """What a session declares that several clients share: refused per call where the client lacks it; never roots, which
 would tell one client's folders to all."""
-_MAX_ASKS = 256
-_ask_numbers = itertools.count(1)
 VERSION = "0.1.0"
 
 
@@ -50,7 +47,6 @@ class SessionContext:
         on_announced: Callable[[Session, str, bytes], None],
         on_lost: Callable[[Session, CallError], None],
         log_line: Callable[[str], None],
-        on_ask: Callable[[str, Session | None], None] = lambda ask, session: None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -58,7 +54,6 @@ class SessionContext:
         self.on_announced = on_announced
         self.on_lost = on_lost
         self.log_line = log_line
-        self.on_ask = on_ask
 
     @property
     def client_info(self) -> bytes:
@@ -82,7 +77,6 @@ class Session:
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
-        self._asks: dict[str, tuple[bytes, Call]] = {}  # our id → (the upstream's id, the call it belongs to)
         self._opening: asyncio.Task[None] | None = None
 
     # ---- calls
@@ -97,6 +91,7 @@ class Session:
         self.last_used = self.loop.time()
         call.upstream_era = self.era
         call.abandon = self._abandon
+        call.carrier = self
         if self.ready:
             self._transmit(call)
         elif self.closed:
@@ -166,8 +161,6 @@ class Session:
             self._waiting.remove(call)
             return
         id = self.correlation.id_of(call)
-        if self._asks:
-            self._drop_asks(call)
         if id is not None:
             self.correlation.forget(id)
             if call.method != INITIALIZE:
@@ -246,8 +239,6 @@ class Session:
         outcome = self.correlation.receive(message)
         if type(outcome) is Answered:
             self.last_used = self.loop.time()
-            if self._asks:
-                self._drop_asks(outcome.call)
             outcome.call.answer(outcome.is_error, outcome.raw)
         elif type(outcome) is Progressed:
             outcome.call.interim(outcome.message, self.loop.time())
@@ -273,54 +264,27 @@ class Session:
             self.send_notification(jsonrpc.response(asked.id, b"{}"))
             return
         call = call or self._only_call()
-        capability = _NEEDS.get(asked.method)
-        refusal = ""
-        if capability is None:
-            refusal = f"method {asked.method[:64]!r} is not one that a client serves"
-        elif capability == "roots" and self.client is NOBODY:
+        settle = partial(self._settle, asked.id)
+        if call is None:
+            count = len(self.correlation.calls)
+            refusal = f"cannot tell which of {count} calls this is about; set isolation: client"
+            settle(True, jsonrpc.error_object(-32601, refusal))
+        elif asked.method == ROOTS and self.client is NOBODY:
             refusal = "clients share this session, so it knows no roots; set isolation: client"
-        elif call is None:
-            refusal = f"cannot tell which of {len(self.correlation.calls)} calls this is about; set isolation: client"
-        elif call.era != Era.LEGACY or not call.session:
-            refusal = (
-                f"the client of this call cannot be asked for {capability} in its protocol version or without a session"
-            )
-        elif not call.client.declares(capability):
-            refusal = f"the client did not declare {capability}"
-        elif len(self._asks) >= _MAX_ASKS:
-            refusal = f"{_MAX_ASKS} questions are open already"
-        if refusal or call is None:
-            self.send_notification(jsonrpc.error_response(asked.id, jsonrpc.error_object(-32601, refusal)))
-            return
-        ask = f"{self.context.incarnation}.{next(_ask_numbers)}"
-        self._asks[ask] = (asked.id, call)
-        self.context.on_ask(ask, self)
-        id = msgspec.json.encode(ask)
-        call.asked(
-            jsonrpc.request(id, asked.method, asked.params),
-            self.loop.time(),
-            self.context.settings.calls.input_timeout_s,
-        )
+            settle(True, jsonrpc.error_object(-32601, refusal))
+        else:
+            call.ask(settle, Need(asked.method, asked.params), self)
 
-    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> bool:
-        """A client's answer; ignored (False) unless it comes from the session that was asked."""
-        entry = self._asks.get(ask)
-        if entry is None or entry[1].session != session:
-            return False
-        id, call = self._asks.pop(ask)
-        call.replied(self.loop.time())
-        self.send_notification(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
-        return True
+    def _settle(self, id: bytes, is_error: bool, raw: bytes) -> None:
+        """Answer the upstream's request ``id``."""
+        if not self.closed:
+            self.send_notification(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
 
-    def _drop_asks(self, call: Call | None) -> None:
-        """The call is over, or all are: nobody will answer its questions any more."""
-        for ask, (id, about) in list(self._asks.items()):
-            if call is None or about is call:
-                del self._asks[ask]
-                self.context.on_ask(ask, None)
-                if not self.closed:
-                    error = jsonrpc.error_object(-32603, "the call that this belongs to is over")
-                    self.send_notification(jsonrpc.error_response(id, error))
+    def hand_over(self, call: Call, heir: Call) -> None:
+        """``heir`` gets what comes for ``call`` from now on."""
+        id = self.correlation.id_of(call)
+        if id is not None:
+            self.correlation.calls[id] = heir
 
     def lost(self, error: CallError) -> None:
         """The session is over: fail what waits (certainly not sent) and what is in flight (who knows)."""
@@ -328,7 +292,6 @@ class Session:
             return
         self.closed = True
         self.ready = False
-        self._drop_asks(None)
         waiting, self._waiting = list(self._waiting), deque()
         for call in waiting:
             call.fail(NotDelivered(error.code, error.message, error.data))
@@ -342,7 +305,6 @@ class Session:
             self._opening.cancel()
         self.closed = True
         self.ready = False
-        self._drop_asks(None)
         for call in [*self._waiting, *self.correlation.drain()]:
             call.fail(OutcomeUnknown("outcome_unknown", "the upstream session was closed; the call may have run"))
         self._waiting.clear()

@@ -65,6 +65,12 @@ class Post:
         self.session_header = b""
         self.sid = ""  # the upstream session that it was sent on
 
+    @property
+    def unanswered(self) -> bool:
+        """Its call still waits for this exchange (a call that goes on after a need for input has another one)."""
+        call = self.call
+        return call is not None and not call.done and self.session.correlation.calls.get(self.id) is call
+
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
         self.kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -100,7 +106,7 @@ class Post:
     def on_complete(self) -> None:
         self.session.posts.pop(self.id, None)
         if self.reader is not None:
-            if self.call is not None and not self.call.done:
+            if self.unanswered:
                 self.session.stream_ended(self)
             return
         body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
@@ -108,7 +114,7 @@ class Post:
 
     def on_failed(self, error: CallError) -> None:
         self.session.posts.pop(self.id, None)
-        if self.reader is not None and self.last_event_id is not None and self.call and not self.call.done:
+        if self.reader is not None and self.last_event_id is not None and self.unanswered:
             self.session.stream_ended(self)
         else:
             self.session.post_failed(self, error)
@@ -135,23 +141,29 @@ class HttpSession(Session):
             self.posts[id] = exchange
         self.pool.submit(exchange)
 
+    def hand_over(self, call: Call, heir: Call) -> None:
+        super().hand_over(call, heir)
+        for post in self.posts.values():
+            if post.call is call:
+                post.call = heir
+
     def on_session_header(self, post: Post) -> None:
         """A response named a session."""
 
     def answered(self, post: Post, body: bytes) -> None:
         """A response that is no event stream is whole."""
         call = post.call
-        if call is None or call.done:
+        if call is None or not post.unanswered:
             return
         json_body = post.kind == b"application/json" or body[:1] in (b"{", b"[")
         if post.resumes and not json_body:
             self._fail_resumed(post)
             return
         if json_body and (200 <= post.status < 300 or post.status in (400, 404)) and self.receive_bytes(body):
-            if call.done:
+            if not post.unanswered:
                 return
             self._adopt_idless_error(post, body)
-            if call.done:
+            if not post.unanswered:
                 return
         self.correlation.forget(post.id)
         call.fail(self._verdict(post, body))
@@ -225,10 +237,11 @@ class HttpSession(Session):
     def post_failed(self, post: Post, error: CallError) -> None:
         """The exchange broke."""
         call = post.call
-        if post.resumes and call is not None and not call.done:
-            self._fail_resumed(post)
+        if call is None or not post.unanswered:
             return
-        if call is not None and not call.done:
+        if post.resumes:
+            self._fail_resumed(post)
+        else:
             self.correlation.forget(post.id)
             call.fail(error)
 
@@ -330,7 +343,7 @@ class LegacyHttp(HttpSession):
     def answered(self, post: Post, body: bytes) -> None:
         call = post.call
         expired = post.status == 404 or (post.status == 400 and b"ession" in body)
-        if expired and post.sid and call is not None and call.method != INITIALIZE and not call.done:
+        if expired and post.sid and call is not None and call.method != INITIALIZE and post.unanswered:
             self.correlation.forget(post.id)
             if not call.resent:
                 call.resent = True
@@ -359,7 +372,7 @@ class LegacyHttp(HttpSession):
 
     async def _resume(self, post: Post) -> None:
         await asyncio.sleep(post.retry_ms / 1000)
-        if post.call is None or post.call.done or self.closed:
+        if not post.unanswered or self.closed:
             return
         assert post.last_event_id is not None
         head = self.pool.endpoint.head(

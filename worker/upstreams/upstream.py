@@ -37,10 +37,7 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self._asks: dict[str, Session] = {}
-        self.context = SessionContext(
-            spec, settings, incarnation, self._announced, self._lost, log_line, self._note_ask
-        )
+        self.context = SessionContext(spec, settings, incarnation, self._announced, self._lost, log_line)
         self.facts: Facts | None = None
         self.calls = 0
         self.last_call = 0.0
@@ -149,6 +146,7 @@ class Upstream:
 
     def _lease(self, call: Call, era: Era) -> Session:
         """A session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
+        call.learn_client()
         pool = self._leases.setdefault((call.client.principal, call.client.capabilities), [])
         pool[:] = [session for session in pool if not session.closed]
         best = min(pool, key=lambda session: session.active, default=None)
@@ -181,20 +179,7 @@ class Upstream:
     def _done(self, call: Call) -> None:
         self.calls -= 1
 
-    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> bool:
-        """A client's answer to a question of this upstream. False: no such question is open here."""
-        asking = self._asks.get(ask)
-        if asking is not None and asking.reply(ask, session, is_error, raw):
-            del self._asks[ask]
-        return asking is not None
-
     # ---- what sessions say
-
-    def _note_ask(self, ask: str, session: Session | None) -> None:
-        if session is None:
-            self._asks.pop(ask, None)
-        else:
-            self._asks[ask] = session
 
     def _announced(self, session: Session, method: str, params: bytes) -> None:
         self.on_announced(method)

@@ -17,6 +17,7 @@ from shared.errors import NotDelivered, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 from shared.registry.records import UpstreamRecord
+from shared.secrets import FleetKey
 from shared.settings import build
 from tests.unit.builders import record, tool
 
@@ -71,12 +72,13 @@ class Bench:
         records = {one.spec.id: one for one in given or both}
         catalog.rebuild(records, 0.0)
         self.dispatcher, self.stats = FakeDispatcher(**dispatch), Stats()
+
         async def catch_up() -> None:
             """What the records say is all there is."""
 
         watcher: Any = SimpleNamespace(catalog=catalog, records=records, catch_up=catch_up)
         dispatcher: Any = self.dispatcher
-        self.requests = Requests(watcher, dispatcher, self.stats, build({"name": "unit"}), "9.9")
+        self.requests = Requests(watcher, dispatcher, self.stats, FleetKey(bytes(32)), build({"name": "unit"}), "9.9")
 
     async def serve(self, method: str, params: str = "", caller: Caller = LEGACY, headers: Any = None) -> Any:
         """Ask as a door does."""

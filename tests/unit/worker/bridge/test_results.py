@@ -52,12 +52,6 @@ def test_a_legacy_client_gets_only_members_that_it_knows(result: bytes, expected
     assert translate(result, LEGACY, MODERN) == expected
 
 
-def test_a_need_for_input_cannot_be_told_to_a_legacy_client() -> None:
-    with pytest.raises(CallError, match="needs input from the client") as caught:
-        translate(b'{"resultType":"input_required","requests":{}}', LEGACY, MODERN)
-    assert caught.value.code == "upstream_protocol"
-
-
 @pytest.mark.parametrize("result", [b"[]", b"5", b"null", b'"x"'])
 @pytest.mark.parametrize(("client", "upstream"), [(LEGACY, MODERN), (MODERN, LEGACY)])
 def test_a_result_that_is_no_object_is_the_upstreams_fault(result: bytes, client: Era, upstream: Era) -> None:

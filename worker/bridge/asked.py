@@ -1,0 +1,87 @@
+"""A legacy client's call on a modern upstream that needs input: the client is asked in its own words. Pure.
+
+Events come in (``required``, ``replied``, ``waited``), commands go out; the driver is ``worker.needs``. Every need of a
+round is asked in parallel; when all are answered the call is sent again with them. A result that carries only state is
+sent again after a moment. A client's error answer becomes ``action: cancel`` for elicitation and fails the call
+otherwise: there is no other way to say "no" to a modern server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from worker.bridge.inputs import ELICIT, Need, Required, refusal
+
+MAX_ROUNDS = 10
+FIRST_WAIT_S = 0.05
+LONGEST_WAIT_S = 0.25
+CANCELLED = b'{"action":"cancel"}'
+
+
+class Ask(Struct, frozen=True):
+    """Ask the client this."""
+
+    key: str
+    need: Need
+
+
+class Resend(Struct, frozen=True):
+    """Send the call again with these responses and the upstream's state, after ``wait_s``."""
+
+    responses: dict[str, bytes]
+    state: bytes
+    wait_s: float = 0.0
+
+
+class Fail(Struct, frozen=True):
+    """The call fails."""
+
+    reason: str
+
+
+Command = Ask | Resend | Fail
+
+
+class Asking:
+    """See the module."""
+
+    def __init__(self, capabilities: Mapping[str, Any]) -> None:
+        self._capabilities = capabilities
+        self._rounds = 0
+        self._wait_s = FIRST_WAIT_S
+        self._state = b""
+        self._open: dict[str, Need] = {}
+        self._responses: dict[str, bytes] = {}
+
+    def required(self, required: Required) -> list[Command]:
+        """The upstream answered ``input_required``."""
+        self._rounds += 1
+        if self._rounds > MAX_ROUNDS:
+            return [Fail(f"the upstream asked for input {MAX_ROUNDS} times in a row")]
+        for need in required.needs.values():
+            why = refusal(self._capabilities, need.method, need.params)
+            if why is not None:
+                return [Fail(f"the upstream needs input that cannot be asked for: {why[1]}")]
+        self._state = required.state
+        if not required.needs:
+            if not required.state:
+                return [Fail("the upstream asked for input without saying for which")]
+            wait_s, self._wait_s = self._wait_s, min(self._wait_s * 2, LONGEST_WAIT_S)
+            return [Resend({}, self._state, wait_s)]
+        self._open = dict(required.needs)
+        self._responses = {}
+        return [Ask(key, need) for key, need in required.needs.items()]
+
+    def replied(self, key: str, is_error: bool, raw: bytes) -> list[Command]:
+        """The client answered one of the questions."""
+        need = self._open.pop(key, None)
+        if need is None:
+            return []
+        if is_error and need.method != ELICIT:
+            self._open.clear()
+            return [Fail(f"the client refused {need.method}: {raw[:200].decode('utf-8', 'replace')}")]
+        self._responses[key] = CANCELLED if is_error else raw
+        return [] if self._open else [Resend(self._responses, self._state)]

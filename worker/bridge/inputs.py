@@ -1,0 +1,162 @@
+"""Needs for input in both eras' shapes: requests of a legacy server, ``input_required`` results of a modern one.
+
+Specification 2026-07-28, basic/patterns/mrtr; 2025-11-25, client features. Pure: bytes and values in and out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from shared.errors import CallError, Refused
+from shared.mcp import jsonrpc
+
+ELICIT = "elicitation/create"
+SAMPLE = "sampling/createMessage"
+ROOTS = "roots/list"
+NEEDS = {SAMPLE: "sampling", ELICIT: "elicitation", ROOTS: "roots"}
+"""What a client must have declared to be asked."""
+INPUT_REQUIRED = b'"input_required"'
+URL_REQUIRED = -32042
+"""``URLElicitationRequiredError`` (2025-11-25, elicitation, "URL Elicitation Required Error")."""
+MAX_REQUESTS = 64
+"""Questions of one call that may be open at a time."""
+
+
+class Need(Struct, frozen=True):
+    """One thing a server asks of a client; ``params`` is JSON or empty."""
+
+    method: str
+    params: bytes = b""
+
+
+class Required(Struct, frozen=True):
+    """An ``InputRequiredResult``: needs by key, and the JSON of ``requestState`` (empty: none)."""
+
+    needs: dict[str, Need]
+    state: bytes = b""
+
+
+def read_required(result: bytes) -> Required | None:
+    """The ``InputRequiredResult`` in ``result``, or ``None`` when it is another result. Raises ``CallError``."""
+    try:
+        parts = jsonrpc.members(result)
+    except Refused:
+        return None
+    if bytes(parts.get("resultType", b"")) != INPUT_REQUIRED:
+        return None
+    needs: dict[str, Need] = {}
+    try:
+        for key, raw in jsonrpc.members(parts.get("inputRequests", jsonrpc.ABSENT)).items():
+            request = jsonrpc.members(raw)
+            method = jsonrpc.text(request.get("method", jsonrpc.ABSENT), "method")
+            needs[key] = Need(method, bytes(request.get("params", b"")))
+        state = bytes(parts.get("requestState", b""))
+        if state:
+            jsonrpc.text(Raw(state), "requestState")
+    except Refused as error:
+        raise CallError("upstream_protocol", f"the upstream's input_required result: {error}") from error
+    if len(needs) > MAX_REQUESTS:
+        raise CallError("upstream_protocol", f"the upstream asks {len(needs)} things at once; {MAX_REQUESTS} may be")
+    return Required(needs, state)
+
+
+def write_required(needs: Mapping[str, Need], state: str) -> bytes:
+    """An ``InputRequiredResult`` of ours."""
+    requests: dict[str, Any] = {}
+    for key, need in needs.items():
+        requests[key] = {"method": need.method, "params": Raw(need.params)} if need.params else {"method": need.method}
+    return msgspec.json.encode({"resultType": "input_required", "inputRequests": requests, "requestState": state})
+
+
+def with_state(result: bytes, state: str) -> bytes:
+    """An upstream's ``InputRequiredResult`` with a ``requestState`` of ours around its own."""
+    parts = jsonrpc.members(result)
+    parts["requestState"] = Raw(msgspec.json.encode(state))
+    return jsonrpc.assemble(parts)
+
+
+def answering(params: bytes, responses: Mapping[str, bytes | Raw] | None, state: bytes) -> bytes:
+    """``params`` of a retry: with these ``inputResponses`` and the upstream's own ``requestState``, or without."""
+    parts = jsonrpc.members(params)
+    for name in ("inputResponses", "requestState"):
+        parts.pop(name, None)
+    if responses:
+        parts["inputResponses"] = Raw(msgspec.json.encode({key: Raw(bytes(one)) for key, one in responses.items()}))
+    if state:
+        parts["requestState"] = Raw(state)
+    return jsonrpc.assemble(parts) if parts else b""
+
+
+def responses_in(params: bytes) -> dict[str, Raw]:
+    """The ``inputResponses`` of a retry. Raises ``Refused`` (-32602) when they are no object."""
+    return jsonrpc.members(jsonrpc.members(params).get("inputResponses", jsonrpc.ABSENT))
+
+
+def request_digest(method: str, params: bytes) -> bytes:
+    """Tells requests apart: method and canonical params, without what a retry may change."""
+    parts = jsonrpc.members(params)
+    for name in ("_meta", "inputResponses", "requestState"):
+        parts.pop(name, None)
+    plain = json.loads(jsonrpc.assemble(parts)) if parts else {}
+    text = json.dumps([method, plain], sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def refusal(capabilities: Mapping[str, Any], method: str, params: bytes) -> tuple[int, str] | None:
+    """Why a client with these capabilities must not be asked this: (JSON-RPC code, text), or ``None``."""
+    needed = NEEDS.get(method)
+    if needed is None:
+        return -32601, f"method {method[:64]!r} is not one that a client serves"
+    declared = capabilities.get(needed)
+    if not isinstance(declared, dict):
+        return -32601, f"the client did not declare {needed}"
+    if method == ELICIT:
+        mode = elicitation_mode(params)
+        if mode not in (declared or {"form": {}}):  # an empty object means form only
+            return -32602, f"the client did not declare elicitation mode {mode[:32]!r}"
+    return None
+
+
+class _Mode(Struct):
+    mode: str = "form"
+
+
+def elicitation_mode(params: bytes) -> str:
+    """``form`` or ``url``."""
+    try:
+        return msgspec.json.decode(params or b"{}", type=_Mode).mode
+    except msgspec.DecodeError:
+        return "?"
+
+
+def for_legacy(need: Need, mint: str) -> Need:
+    """A modern need as a legacy request: URL elicitation gets an ``elicitationId``, which only that era has."""
+    if need.method != ELICIT or elicitation_mode(need.params) != "url":
+        return need
+    parts = jsonrpc.members(need.params)
+    parts.setdefault("elicitationId", Raw(msgspec.json.encode(mint)))
+    return Need(need.method, jsonrpc.assemble(parts))
+
+
+def urls_required(error: bytes) -> dict[str, Need] | None:
+    """The elicitations in a ``URLElicitationRequiredError``, as needs; ``None`` for any other error."""
+    try:
+        parts = jsonrpc.members(error)
+        if bytes(parts.get("code", b"")) != b"%d" % URL_REQUIRED:
+            return None
+        listed = jsonrpc.members(parts["data"])["elicitations"]
+        found = msgspec.json.decode(listed, type=list[dict[str, Raw]])
+    except (Refused, KeyError, msgspec.DecodeError):
+        return None
+    needs: dict[str, Need] = {}
+    for number, one in enumerate(found[:MAX_REQUESTS], 1):
+        one.setdefault("mode", Raw(b'"url"'))
+        one.pop("elicitationId", None)
+        needs[f"url-{number}"] = Need(ELICIT, jsonrpc.assemble(one))
+    return needs or None
