@@ -21,6 +21,7 @@ from aiohttp.streams import StreamReader
 from gateway import __version__
 from gateway.admin.routes import AdminApi
 from gateway.doors.guard import Guard
+from gateway.doors.interests import Interests
 from gateway.doors.legacy_sse import SseDoor
 from gateway.doors.modern import ModernDoor
 from gateway.doors.negotiate import McpDoor
@@ -33,6 +34,7 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.stats import Stats
+from gateway.fleet.subscriptions import Subscriptions
 from gateway.fleet.watcher import Watcher
 from shared import logs
 from shared.errors import RegistryUnavailable
@@ -66,9 +68,11 @@ class FrontEnd:
         self.watcher = Watcher(self.store, settings)
         self.pool = WorkerPool(self.workers, self.id, key, settings)
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
-        self.streams = Streams(self.store, self.id, settings.sessions)
         self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
-        requests = Requests(self.watcher, self.dispatcher, self.stats, key, settings, __version__)
+        self.subscriptions = Subscriptions(self.watcher, self.pool, self.dispatcher, settings)
+        interests = Interests(self.watcher, self.subscriptions, self.sessions, settings.routing.separator)
+        self.streams = Streams(self.store, self.id, interests, settings.sessions)
+        requests = Requests(self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__)
         guard = Guard(settings)
         self.legacy = LegacyDoor(guard, requests, self.sessions, self.streams, self.pool)
         limit = settings.calls.max_body_bytes
@@ -79,6 +83,7 @@ class FrontEnd:
         self.watcher.on_session_gone = self._session_gone
         self.watcher.on_gap = self.sessions.recheck
         self.pool.on_change = self.watcher.wake
+        self.pool.on_updated = self.subscriptions.updated
         exchange = InFlightExchange(
             self.store, self.members, self.id, self.watcher, settings.routing.inflight_exchange_s
         )
@@ -89,6 +94,7 @@ class FrontEnd:
             spawn(self.streams.follow_wakeups(), "wake-ups"),
             spawn(self.streams.keep_alive(), "stream-keepalive"),
             spawn(exchange.run(), "in-flight-exchange"),
+            spawn(self.subscriptions.keep(), "subscriptions"),
             spawn(self._tick(), "tick"),
         ]
         await self.watcher.follower.ready.wait()

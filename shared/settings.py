@@ -143,6 +143,7 @@ class UpstreamSettings(Struct, frozen=True):
     max_upstream_sessions: Annotated[
         int, Meta(ge=1, description="sessions held on one upstream per worker, all clients together")
     ] = 2000
+    max_subscriptions: Annotated[int, Meta(ge=1, description="resources watched on one upstream per worker")] = 10_000
     upstream_session_idle_s: Annotated[float, Meta(gt=0, description="unused upstream sessions are closed after")] = (
         300.0
     )

@@ -146,6 +146,9 @@ class Call:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
 
+    def notice(self, method: str, params: bytes) -> None:
+        """A notification that came on this call's stream and is not about the call itself."""
+
     def ask(self, settle: Callable[[bool, bytes], None], need: Need, carrier: Carrier) -> None:
         """The upstream needs something of the client during this call."""
         settle(True, jsonrpc.error_object(-32601, "this call has no client that could be asked"))
@@ -327,6 +330,8 @@ class UpstreamError(CallError):
 
     def __init__(self, raw: bytes) -> None:
         import orjson
+
+        self.raw = raw
 
         try:
             detail: Any = orjson.loads(raw)

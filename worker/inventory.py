@@ -21,10 +21,11 @@ from shared.registry.records import Catalog, UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from worker.calls import Call
+from worker.calls import Call, ClientFacts
 from worker.health.policy import HealthPolicy
 from worker.upstreams.lifecycle import Lifecycle
 from worker.upstreams.probe import Facts
+from worker.upstreams.subscriptions import Watcher
 from worker.upstreams.upstream import Upstream
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,24 @@ class Inventory:
             call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
             return
         holding.upstream.submit(call)
+
+    async def watch(self, watcher: Watcher, upstream: str, uri: str, sid: str, client: ClientFacts) -> None:
+        """Subscribe to a resource. Raises ``CallError``."""
+        holding = self._held.get(upstream)
+        if holding is None or holding.leaving:
+            raise NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker")
+        await holding.upstream.subscriptions.watch(watcher, uri, sid, client)
+
+    def unwatch(self, watcher: Watcher, upstream: str, uri: str, sid: str) -> None:
+        """The watcher's clients do not want to hear of it any more."""
+        holding = self._held.get(upstream)
+        if holding is not None:
+            holding.upstream.subscriptions.unwatch(watcher, uri, sid)
+
+    def forget_watcher(self, watcher: Watcher) -> None:
+        """A watcher is gone."""
+        for holding in self._held.values():
+            holding.upstream.subscriptions.forget(watcher)
 
     def end_client(self, sid: str) -> None:
         """A client session is over."""

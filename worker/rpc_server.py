@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.errors import NotDelivered
+from shared.errors import CallError, NotDelivered
+from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
+from shared.rpc.framing import CHUNK
 from shared.secrets import FleetKey
 from shared.settings import Settings
-from shared.tasks import Deadlines
-from worker.calls import ClientFacts, LinkCall
+from shared.tasks import Deadlines, spawn
+from worker.calls import NOBODY, ClientFacts, LinkCall, UpstreamError
 from worker.inventory import Inventory
 from worker.needs import Needs
 
@@ -71,6 +73,12 @@ class _FrontEnd:
         elif kind is rpc.Reply:
             assert isinstance(head, rpc.Reply)
             self.server.needs.reply(head.ask, head.session, head.is_error, body)
+        elif kind is rpc.Watch:
+            assert isinstance(head, rpc.Watch)
+            if head.on:
+                spawn(self._watch(link, head), "watch")
+            else:
+                self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)
@@ -84,6 +92,25 @@ class _FrontEnd:
         link.max_body = self.server.settings.calls.max_body_bytes + 65536
         self.name = head.frontend
         link.send(rpc.Welcome())
+
+    async def _watch(self, link: Link, head: rpc.Watch) -> None:
+        client = self.sessions.get(head.session, NOBODY)
+        try:
+            await self.server.inventory.watch(self, head.upstream, head.uri, head.session, client)
+        except CallError as error:
+            raw = error.raw if isinstance(error, UpstreamError) else b""
+            if not raw or len(raw) > CHUNK:
+                raw = jsonrpc.error_object(error.wire.rpc, error.message[:2000], {"code": error.code})
+            link.send(rpc.Watched(head.number, False), raw)
+        else:
+            if link.closed:
+                self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
+            link.send(rpc.Watched(head.number))
+
+    def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
+        """A resource that this front end watches changed. A front end that does not keep up is told later ones."""
+        if self.link is not None and not self.link.congested and len(params) <= CHUNK:
+            self.link.send(rpc.Updated(upstream, uri, session), params)
 
     def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
         server = self.server
@@ -112,6 +139,7 @@ class _FrontEnd:
 
     def on_closed(self, link: Link, error: Exception | None) -> None:
         self.server.links.discard(self)
+        self.server.inventory.forget_watcher(self)
         # The front end is gone and with it whoever waited on a modern call; a legacy call runs on
         # (its session lives on another front end) up to its timeout.
         for call in list(self.calls.values()):

@@ -14,6 +14,7 @@ import msgspec
 import orjson
 from msgspec import Raw, Struct
 
+from gateway.doors.interests import Interests
 from gateway.doors.responses import error_body
 from gateway.doors.sessions import ClientSession
 from gateway.fleet.dispatch import Dispatcher, Outgoing
@@ -23,14 +24,13 @@ from gateway.fleet.worker_client import Answered, Event, Failure, InFlight
 from gateway.routing import router
 from gateway.routing.catalog import Route
 from gateway.routing.entries import renamed
-from gateway.routing.naming import split
 from shared import request_state
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.kinds import LIST_METHODS, Kind
-from shared.mcp.methods import DISCOVER, INITIALIZE, SERVER_INFO_META
+from shared.mcp.methods import DISCOVER, INITIALIZE, SERVER_INFO_META, SUBSCRIBE, UNSUBSCRIBE
 from shared.mcp.versions import MODERN_VERSIONS, Era
 from shared.request_state import RequestState
 from shared.secrets import FleetKey
@@ -38,7 +38,7 @@ from shared.settings import Settings
 
 _LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _CALLED = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
-_OURS = frozenset({INITIALIZE, DISCOVER, "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"})
+_OURS = frozenset({INITIALIZE, DISCOVER, "ping", "logging/setLevel", SUBSCRIBE, UNSUBSCRIBE})
 """Methods that are never passed on as unknown ones: they are about the client's own connection."""
 _OFFERED = ("tools", "prompts", "resources")
 """What the gateway always offers: an empty list is legal, and an upstream may connect later."""
@@ -90,6 +90,7 @@ class Requests:
         self,
         watcher: Watcher,
         dispatcher: Dispatcher,
+        interests: Interests,
         stats: Stats,
         key: FleetKey,
         settings: Settings,
@@ -99,6 +100,7 @@ class Requests:
         self._dispatcher = dispatcher
         self._stats = stats
         self._key = key
+        self._interests = interests
         self._separator = settings.routing.separator
         self._server_info = {"name": settings.service.name, "version": version}
 
@@ -128,6 +130,8 @@ class Requests:
         for name in ("completions", "logging"):
             if any(name in record.capabilities for record in records):
                 capabilities[name] = {}
+        if any((record.capabilities.get("resources") or {}).get("subscribe") for record in records):
+            capabilities["resources"]["subscribe"] = True
         offer: dict[str, Any] = {"capabilities": capabilities}
         by_group: dict[str, str] = {}
         for record in sorted(records, key=lambda one: one.sequence):
@@ -162,6 +166,8 @@ class Requests:
         if caller.era == Era.LEGACY:
             if method == "ping":
                 return Ready(jsonrpc.response(bytes(message.id), b"{}"))
+            if method in (SUBSCRIBE, UNSUBSCRIBE):
+                return await self._subscribe(message, params, caller)
             if method == "logging/setLevel":
                 return await self._set_level(message, params, caller)
         if method == DISCOVER and caller.era == Era.MODERN:
@@ -195,22 +201,13 @@ class Requests:
         """``resources/read``: a listed URI where it leads; another one after another to those who may know it."""
         uri = jsonrpc.text(params.uri, "uri")
         catalog = self._watcher.catalog
-        route = router.find(catalog, Kind.RESOURCES, uri, caller.scope, self._separator)
-        if route is not None:
-            own = route.entry.name
-            if own == uri:
-                return await self._send(message, bytes(message.params), params, caller, route, own)
-            body = renamed(bytes(message.params), "uri", own)
-            return await self._send(message, body, params, caller, route, own, None, _readdress(own, uri))
-        body, readers, readdress = bytes(message.params), router.readers(catalog, uri, caller.scope), None
-        marked = split(uri, True, self._separator) if caller.scope is None else None
-        if marked is not None and marked[0] in catalog.groups:  # made from a template that carries its group's mark
-            uri, readdress = marked[1], _readdress(marked[1], uri)
-            body, readers = renamed(body, "uri", uri), router.readers(catalog, uri, marked[0])
+        places = router.locate(catalog, uri, caller.scope, self._separator)
+        if len(places) == 1 and places[0][0].entry.kind is Kind.RESOURCES and places[0][0].entry.name == places[0][1]:
+            return await self._read_at(message, params, caller, uri, *places[0])
         failure: CallError | None = None
-        for route in readers:
+        for route, own in places:
             try:
-                reply = await self._send(message, body, params, caller, route, uri, None, readdress)
+                reply = await self._read_at(message, params, caller, uri, route, own)
             except (NotDelivered, Refused) as error:
                 if isinstance(error, Refused) and not params.request_state:
                     raise
@@ -223,6 +220,31 @@ class Requests:
         code = -32002 if caller.era == Era.LEGACY else -32602
         unknown = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
         return Ready(jsonrpc.error_response(bytes(message.id), unknown), code)
+
+    async def _read_at(
+        self, message: Message, params: Params, caller: Caller, uri: str, route: Route, own: str
+    ) -> Ready | Started:
+        """Read ``uri`` where it is called ``own``."""
+        if own == uri:
+            return await self._send(message, bytes(message.params), params, caller, route, own)
+        body = renamed(bytes(message.params), "uri", own)
+        return await self._send(message, body, params, caller, route, own, None, _readdress(own, uri))
+
+    async def _subscribe(self, message: Message, params: Params, caller: Caller) -> Ready:
+        """``resources/subscribe`` and ``unsubscribe``: updates come on the session's standing stream."""
+        uri = jsonrpc.text(params.uri, "uri")
+        if caller.session is None:
+            raise Refused("invalid_request", "a subscription belongs to a session: send initialize first")
+        if len(uri) > _MAX_ROUTED:
+            raise Refused("invalid_params", "params.uri is too long")
+        if message.method == UNSUBSCRIBE:
+            await self._interests.unsubscribe(caller.session, uri)
+            error = b""
+        else:
+            error = await self._interests.subscribe(caller.session, uri, caller.scope)
+        if error:
+            return Ready(jsonrpc.error_response(bytes(message.id), error), -32603)
+        return Ready(jsonrpc.response(bytes(message.id), b"{}"))
 
     async def _set_level(self, message: Message, params: Params, caller: Caller) -> Ready:
         """``logging/setLevel``: told to every group that logs, on the sessions that are this client's own.

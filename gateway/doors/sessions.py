@@ -39,6 +39,7 @@ class ClientSession:
         "principal",
         "scope",
         "sid",
+        "subscriptions",
         "touched_at",
         "version",
     )
@@ -53,6 +54,7 @@ class ClientSession:
         self.holder = ""
         self.pins: dict[str, str] = {}
         self.calls: dict[bytes, InFlight] = {}
+        self.subscriptions: set[str] = set()
         self.touched_at = 0.0
 
 
@@ -163,6 +165,34 @@ class SessionTable:
         for field, value in facts.items():
             if field.startswith(b"pin:"):
                 session.pins[field[4:].decode()] = value.decode()
+            elif field.startswith(b"sub:"):
+                session.subscriptions.add(field[4:].decode())
+
+    # ---- subscriptions
+
+    async def note_subscription(self, session: ClientSession, uri: str, on: bool) -> None:
+        """Remember that a session subscribed to a resource, for whichever front end holds its stream."""
+        (session.subscriptions.add if on else session.subscriptions.discard)(uri)
+        key, field = self._store.keys.session(session.sid), f"sub:{uri}"
+        try:
+            async with translated():
+                if not on:
+                    await self._store.redis.hdel(key, field)
+                elif await self._store.redis.exists(key):
+                    await self._store.redis.hset(key, field, "1")
+                    await self._store.redis.pexpire(key, self._ttl_ms)
+        except RegistryUnavailable:
+            _log.warning("a subscription made while Redis is away is known to this front end alone")
+
+    async def subscriptions(self, session: ClientSession) -> set[str]:
+        """What a session is subscribed to, as Redis says; as we remember while it is away."""
+        try:
+            async with translated():
+                fields = await self._store.redis.hkeys(self._store.keys.session(session.sid))
+        except RegistryUnavailable:
+            return set(session.subscriptions)
+        session.subscriptions = {field[4:].decode() for field in fields if field.startswith(b"sub:")}
+        return set(session.subscriptions)
 
     # ---- binding to replicas
 

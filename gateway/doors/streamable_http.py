@@ -65,7 +65,7 @@ class LegacyDoor:
         self._sessions = sessions
         self._streams = streams
         self._pool = pool
-        streams.on_hint = self._hint
+        streams.hints["cancel"] = self._hint
 
     # ---- POST
 
@@ -147,8 +147,7 @@ class LegacyDoor:
         return True
 
     def _hint(self, kind: str, sid: str, id: str) -> None:
-        if kind == "cancel":
-            self._cancel(sid, id.encode())
+        self._cancel(sid, id.encode())
 
     # ---- batches (2025-03-26 only)
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 from aiohttp import web
 from msgspec import Raw
 from redis.exceptions import RedisError
 
+from gateway.doors.interests import Interests
 from gateway.doors.responses import EventStream, problem
 from gateway.doors.sessions import ClientSession
 from shared.errors import NotDelivered, Refused, RegistryUnavailable
@@ -26,6 +29,7 @@ from shared.mcp.kinds import CHANGES
 from shared.mcp.methods import (
     ACKNOWLEDGED,
     PROMPTS_CHANGED,
+    RESOURCE_UPDATED,
     RESOURCES_CHANGED,
     SUBSCRIPTION_META,
     TOOLS_CHANGED,
@@ -33,8 +37,11 @@ from shared.mcp.methods import (
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 from shared.settings import SessionSettings
+from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
+_encode = msgspec.json.encode
+_MAX_URI = 16 * 1024
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
 """Every legacy standing stream hears of all three kinds of lists."""
 _ASKED = {
@@ -45,10 +52,12 @@ _ASKED = {
 
 
 class StandingStream:
-    """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words."""
+    """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words; ``tag``
+    the JSON of the id that its messages carry (modern)."""
 
-    def __init__(self, sid: str, limit: int, changes: dict[str, bytes]) -> None:
+    def __init__(self, sid: str, limit: int, changes: dict[str, bytes], tag: bytes = b"") -> None:
         self.sid = sid
+        self.tag = tag
         self.changes = changes
         self.closing = False
         self.position = "0-0"
@@ -68,6 +77,22 @@ class StandingStream:
         for method, message in self.changes.items():
             if method in methods and message not in self._queue:
                 self.push(message)
+
+    def resource_updated(self, uri: str, own: str, params: bytes) -> None:
+        """A resource that the client listens for changed; said once, however often before the client reads."""
+        parts = jsonrpc.members(params)
+        if bytes(parts.get("uri", b"")) == _encode(own):
+            parts["uri"] = Raw(_encode(uri))
+        meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
+        meta.pop(SUBSCRIPTION_META, None)
+        if self.tag:
+            meta[SUBSCRIPTION_META] = Raw(self.tag)
+        parts.pop("_meta", None)
+        if meta:
+            parts = {"_meta": Raw(jsonrpc.assemble(meta)), **parts}
+        message = jsonrpc.notification(RESOURCE_UPDATED, jsonrpc.assemble(parts))
+        if message not in self._queue:
+            self.push(message)
 
     def close(self) -> None:
         """End the stream after what is queued."""
@@ -99,22 +124,28 @@ class StandingStream:
 class Streams:
     """All standing streams of this front end."""
 
-    def __init__(self, store: RegistryStore, frontend: str, settings: SessionSettings) -> None:
+    def __init__(self, store: RegistryStore, frontend: str, interests: Interests, settings: SessionSettings) -> None:
         self._store = store
+        self._interests = interests
         self._frontend = frontend
         self._settings = settings
         self._by_session: dict[str, StandingStream] = {}
         self._open: set[StandingStream] = set()
         self.draining = False
-        self.on_hint: Any = lambda kind, sid, id: None
+        self.hints: dict[str, Callable[[str, str, str], None]] = {
+            "subscribed": interests.hint,
+            "unsubscribed": interests.hint,
+        }
+        interests.stream_of = self._by_session.get
+        interests.tell_everyone = self.tell_soon
 
     # ---- opening
 
-    def attach(self, sid: str, changes: dict[str, bytes]) -> StandingStream:
+    def attach(self, sid: str, changes: dict[str, bytes], tag: bytes = b"") -> StandingStream:
         """A new stream. One a session, the newest wins. Raises ``NotDelivered`` at the limit."""
         if len(self._open) >= self._settings.max_streams or self.draining:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
-        stream = StandingStream(sid, self._settings.stream_buffer, changes)
+        stream = StandingStream(sid, self._settings.stream_buffer, changes, tag)
         if sid:
             older = self._by_session.get(sid)
             if older is not None:
@@ -126,6 +157,7 @@ class Streams:
     def detach(self, stream: StandingStream) -> None:
         """It is gone."""
         self._open.discard(stream)
+        self._interests.detach(stream)
         if self._by_session.get(stream.sid) is stream:
             del self._by_session[stream.sid]
 
@@ -136,7 +168,8 @@ class Streams:
         except NotDelivered as error:
             return problem(error, status=503)
         try:
-            await self._take_over(session)
+            again = await self._take_over(session)
+            spawn(self._interests.attach(stream, session, again), "attach-subscriptions")
             events = EventStream({"Mcp-Session-Id": session.sid})
             await events.open(request)
             await self.collect(session.sid)
@@ -145,8 +178,12 @@ class Streams:
         finally:
             self.detach(stream)
 
-    async def _take_over(self, session: ClientSession) -> None:
-        """Another front end may hold an older stream of this session: the newest wins there too."""
+    async def _take_over(self, session: ClientSession) -> bool:
+        """Another front end may hold an older stream of this session: the newest wins there too.
+
+        Whether the session had a stream before.
+        """
+        before = session.holder.encode()
         key = self._store.keys.session(session.sid)
         try:
             async with translated():
@@ -157,6 +194,7 @@ class Streams:
         except RegistryUnavailable:
             pass
         session.holder = self._frontend
+        return bool(before)
 
     async def listen(self, request: web.BaseRequest, message: Message, scope: str | None) -> web.StreamResponse:
         """``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result."""
@@ -165,11 +203,16 @@ class Streams:
         honoured = {name: True for name in _ASKED if wanted.get(name) is True}
         tagged = jsonrpc.assemble({"_meta": tag})
         changes = {_ASKED[name]: jsonrpc.notification(_ASKED[name], tagged) for name in honoured}
-        stream = self.attach("", changes)
+        resources = wanted.get("resourceSubscriptions")
+        stream = self.attach("", changes, bytes(message.id))
         try:
+            agreed: dict[str, Any] = dict(honoured)
+            if isinstance(resources, list):
+                uris = [uri for uri in resources if isinstance(uri, str) and len(uri) <= _MAX_URI]
+                agreed["resourceSubscriptions"] = await self._interests.listen(stream, uris, scope)
             events = EventStream()
             await events.open(request)
-            acknowledged = jsonrpc.assemble({"_meta": tag, "notifications": honoured})
+            acknowledged = jsonrpc.assemble({"_meta": tag, "notifications": agreed})
             await events.send(jsonrpc.notification(ACKNOWLEDGED, acknowledged))
             await stream.write_to(events)
             result = jsonrpc.assemble({"resultType": "complete", "_meta": tag})
@@ -250,7 +293,9 @@ class Streams:
         elif kind == "close":
             self.end_session(sid)
         else:
-            self.on_hint(kind, sid, id)
+            hint = self.hints.get(kind)
+            if hint is not None:
+                hint(kind, sid, id)
 
     async def tell_everyone(self, kind: str, sid: str, id: str) -> None:
         """A hint for whichever front end it concerns."""
@@ -259,6 +304,10 @@ class Streams:
                 await self._store.redis.publish(self._store.keys.wake("all"), f"{kind} {sid} {id}")
         except RegistryUnavailable:
             pass
+
+    def tell_soon(self, kind: str, sid: str, id: str) -> None:
+        """``tell_everyone`` without waiting for it."""
+        spawn(self.tell_everyone(kind, sid, id), "tell-everyone")
 
     async def keep_alive(self) -> None:
         """A comment on every silent stream, now and then; until cancelled."""

@@ -169,6 +169,16 @@ class Dispatcher:
             return choice
         return replica
 
+    async def replica_for(self, route: Route, session: ClientSession | None) -> Replica | None:
+        """The replica that a call of this session to this route would go to now."""
+        return await self._choose(self._renewed(Outgoing("", b"", Era.LEGACY, route, session=session)), set())
+
+    def facts(self, session: ClientSession) -> rpc.OpenSession:
+        """What a worker is told of a client session."""
+        return rpc.OpenSession(
+            session.sid, session.principal, session.version, session.capabilities, session.client_info
+        )
+
     def is_bound(self, route: Route, session: ClientSession | None) -> bool:
         """Whether calls of this session to this route use an upstream session of its own."""
         call = Outgoing("", b"", Era.LEGACY, route)
@@ -196,12 +206,7 @@ class Dispatcher:
         )
 
     def _facts(self, call: Outgoing) -> rpc.OpenSession | None:
-        session = call.session
-        if session is None:
-            return None
-        return rpc.OpenSession(
-            session.sid, session.principal, session.version, session.capabilities, session.client_info
-        )
+        return self.facts(call.session) if call.session is not None else None
 
     def release(self, in_flight: InFlight) -> None:
         """The door has its last event."""

@@ -38,6 +38,7 @@ class WorkerPool:
         self._turn = 0
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
+        self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
 
     def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
         """A link to one of the replica's owners; always the same one for one client session."""
@@ -53,6 +54,14 @@ class WorkerPool:
             return next(client for client in ready if client.worker == best)
         self._turn += 1
         return ready[self._turn % len(ready)]
+
+    def leader_of(self, replica: Replica) -> WorkerClient | None:
+        """A link to the owner of the replica's lowest slot, so that all front ends ask the same worker."""
+        for _, owner in sorted(replica.record.owners):
+            client = self.clients.get(owner)
+            if client is not None and client.ready and not client.draining:
+                return client
+        return None
 
     def look(self) -> None:
         """Something changed among the workers."""
@@ -99,6 +108,7 @@ class WorkerPool:
                     )
                     return
                 await client.wait_ready()
+            client.on_updated = self.on_updated
             self.clients[worker] = client
             loop.call_later(_LIVED_S, self._lived, client)
             spawn(client.keep_checking(), f"ping {worker}")

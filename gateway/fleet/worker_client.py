@@ -160,6 +160,9 @@ class WorkerClient:
         self._link: Link | None = None
         self._last_call = 0
         self._announced: dict[str, None] = {}
+        self._watching: dict[int, asyncio.Future[bytes | None]] = {}
+        self._last_watch = 0
+        self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
@@ -176,11 +179,8 @@ class WorkerClient:
         """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
         link = self._link
         assert link is not None
-        if session is not None and session.session not in self._announced:
-            if len(self._announced) >= _MAX_ANNOUNCED:
-                self.forget_session(next(iter(self._announced)))
-            self._announced[session.session] = None
-            link.send(session)
+        if session is not None:
+            self._announce(session)
         self._last_call += 1
         head.call = self._last_call
         in_flight = InFlight(self, head.call, replica, self.loop.time())
@@ -188,6 +188,36 @@ class WorkerClient:
         replica.in_flight += 1
         link.send(head, params)
         return in_flight
+
+    async def watch(self, upstream: str, uri: str, session: rpc.OpenSession | None, timeout_s: float) -> bytes | None:
+        """Have a resource watched; ``None``, or the JSON of the error. Raises ``TimeoutError``, ``ConnectionError``."""
+        if self._link is None or self._link.closed:
+            raise ConnectionResetError("the link to the worker is gone")
+        if session is not None:
+            self._announce(session)
+        self._last_watch += 1
+        number = self._last_watch
+        answer = self._watching[number] = self.loop.create_future()
+        self._link.send(rpc.Watch(number, upstream, uri, session.session if session is not None else ""))
+        try:
+            async with asyncio.timeout(timeout_s):
+                error: bytes | None = await answer
+                return error
+        finally:
+            self._watching.pop(number, None)
+
+    def unwatch(self, upstream: str, uri: str, sid: str) -> None:
+        """Nobody here wants to hear of it any more."""
+        if self._link is not None:
+            self._link.send(rpc.Watch(0, upstream, uri, sid, on=False))
+
+    def _announce(self, session: rpc.OpenSession) -> None:
+        assert self._link is not None
+        if session.session not in self._announced:
+            if len(self._announced) >= _MAX_ANNOUNCED:
+                self.forget_session(next(iter(self._announced)))
+            self._announced[session.session] = None
+            self._link.send(session)
 
     def cancel(self, in_flight: InFlight, reason: str) -> None:
         """Stop a call."""
@@ -234,6 +264,14 @@ class WorkerClient:
             in_flight = self.calls.pop(head.call, None)
             if in_flight is not None:
                 in_flight.finish(Failure(head.code, head.message, head.delivered, head.data or {}))
+        elif kind is rpc.Updated:
+            assert isinstance(head, rpc.Updated)
+            self.on_updated(head.upstream, head.uri, head.session, body)
+        elif kind is rpc.Watched:
+            assert isinstance(head, rpc.Watched)
+            answer = self._watching.get(head.number)
+            if answer is not None and not answer.done():
+                answer.set_result(None if head.agreed else body)
         elif kind is rpc.Pong:
             self._pong = head.number  # type: ignore[union-attr]
         elif kind is rpc.Challenge:
@@ -269,6 +307,9 @@ class WorkerClient:
         if not self._ready_waiter.done():
             self._ready_waiter.set_exception(ConnectionError("the worker refused or closed the link"))
             self._ready_waiter.exception()
+        for answer in self._watching.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError("the worker is gone"))
         calls, self.calls = self.calls, {}
         for in_flight in calls.values():
             in_flight.finish(

@@ -44,6 +44,17 @@ def unknown(catalog: Catalog, kind: Kind, name: str, scope: str | None) -> Refus
     return Refused("tool_unknown", f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close})
 
 
+def locate(catalog: Catalog, uri: str, scope: str | None, separator: str) -> list[tuple[Route, str]]:
+    """Who may know a resource, and under which URI, best first. A listed URI leads to one place."""
+    route = find(catalog, Kind.RESOURCES, uri, scope, separator)
+    if route is not None:
+        return [(route, route.entry.name)]
+    marked = split(uri, True, separator) if scope is None else None
+    if marked is not None and marked[0] in catalog.groups:  # made from a template that carries its group's mark
+        uri, scope = marked[1], marked[0]
+    return [(route, uri) for route in readers(catalog, uri, scope)]
+
+
 def readers(catalog: Catalog, uri: str, scope: str | None) -> list[Route]:
     """Who may know an unlisted URI: most specific matching templates first, then groups that use its scheme.
 

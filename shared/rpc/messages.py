@@ -144,6 +144,35 @@ class Reply(Struct, array_like=True, tag=16, gc=False):
     stream: int = 0
 
 
+class Watch(Struct, array_like=True, tag=17, gc=False):
+    """Front end: some of my clients want to hear of this resource (``on``), or none does any more.
+
+    ``session``: the client session whose own upstream session it is about, empty where clients share one. The end of
+    the link is the end of its watches. Answered by ``Watched`` when ``on``.
+    """
+
+    number: int
+    upstream: str
+    uri: str
+    session: str = ""
+    on: bool = True
+
+
+class Watched(Struct, array_like=True, tag=18, gc=False):
+    """The upstream agreed, or not; then the body is the JSON-RPC error."""
+
+    number: int
+    agreed: bool = True
+
+
+class Updated(Struct, array_like=True, tag=19, gc=False):
+    """A watched resource changed. Body: ``params`` of ``notifications/resources/updated``."""
+
+    upstream: str
+    uri: str
+    session: str = ""
+
+
 class GoAway(Struct, array_like=True, tag=14, gc=False):
     """The worker drains: calls numbered above ``last_call`` were not taken."""
 
@@ -170,6 +199,9 @@ Head = (
     | GoAway
     | Welcome
     | Reply
+    | Watch
+    | Watched
+    | Updated
 )
 
 encode = msgspec.msgpack.Encoder().encode

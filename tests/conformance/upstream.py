@@ -20,11 +20,14 @@ from mcp.types import (
     AudioContent,
     Completion,
     EmbeddedResource,
+    EmptyResult,
     ImageContent,
     InputRequiredResult,
     SamplingMessage,
+    SubscribeRequestParams,
     TextContent,
     TextResourceContents,
+    UnsubscribeRequestParams,
 )
 from pydantic import BaseModel, Field
 
@@ -32,6 +35,15 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
 
 server = MCPServer("conformance-upstream", instructions="Tools that the conformance suite asks for.")
+
+
+async def agree(ctx: Any, params: SubscribeRequestParams | UnsubscribeRequestParams) -> EmptyResult:
+    """Subscriptions of the handshake era: the suite looks at the answer only."""
+    return EmptyResult()
+
+
+server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, agree)
+server._lowlevel_server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, agree)
 
 
 def embedded(uri: str = "test://embedded-resource") -> EmbeddedResource:

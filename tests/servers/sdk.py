@@ -10,10 +10,20 @@ import asyncio
 import os
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.types import Completion, SamplingMessage, TextContent, ToolAnnotations
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    Completion,
+    EmptyResult,
+    SamplingMessage,
+    SubscribeRequestParams,
+    TextContent,
+    ToolAnnotations,
+    UnsubscribeRequestParams,
+)
 from pydantic import BaseModel
 
 
@@ -115,6 +125,29 @@ def make(name: str) -> MCPServer:
         await ctx.info("logged line")
         await asyncio.sleep(0.02)
         return "logged"
+
+    subscribers: dict[str, list[Any]] = {}
+
+    async def subscribe(ctx: Any, params: SubscribeRequestParams) -> EmptyResult:
+        if str(params.uri) == "memo://forbidden":
+            raise MCPError(-32002, "no such resource", {"uri": str(params.uri)})
+        subscribers.setdefault(str(params.uri), []).append(ctx.session)
+        return EmptyResult()
+
+    async def unsubscribe(ctx: Any, params: UnsubscribeRequestParams) -> EmptyResult:
+        subscribers.get(str(params.uri), [ctx.session]).pop()
+        return EmptyResult()
+
+    server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
+    server._lowlevel_server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
+
+    @server.tool()
+    async def touch(ctx: Context, uri: str) -> str:
+        """Say that a resource changed, to whoever subscribed; how many legacy subscriptions there are."""
+        for session in subscribers.get(uri, []):
+            await session.send_resource_updated(uri)
+        await ctx.notify_resource_updated(uri)
+        return str(len(subscribers.get(uri, [])))
 
     @server.prompt()
     def greet(person: str) -> str:

@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
-from shared.mcp.methods import CANCELLED, INITIALIZE, INITIALIZED
+from shared.mcp.methods import CANCELLED, INITIALIZE, INITIALIZED, SUBSCRIPTION_META
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
@@ -47,6 +47,8 @@ class SessionContext:
         on_announced: Callable[[Session, str, bytes], None],
         on_lost: Callable[[Session, CallError], None],
         log_line: Callable[[str], None],
+        on_reopened: Callable[[Session], None] = lambda session: None,
+        on_forgotten: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -54,6 +56,8 @@ class SessionContext:
         self.on_announced = on_announced
         self.on_lost = on_lost
         self.log_line = log_line
+        self.on_reopened = on_reopened
+        self.on_forgotten = on_forgotten
 
     @property
     def client_info(self) -> bytes:
@@ -74,10 +78,12 @@ class Session:
         self.closed = False
         self.protocol_version = ""
         self.server: dict[str, Any] = {}
+        self.sid_of_client = ""  # whose own session it is, if it is one client's
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
         self._opening: asyncio.Task[None] | None = None
+        self._was_ready = False
 
     # ---- calls
 
@@ -132,6 +138,9 @@ class Session:
             self._failure = NotDelivered("upstream_unavailable", error.message, error.data)
         else:
             self.ready = True
+            if self._was_ready:
+                self.context.on_reopened(self)
+            self._was_ready = True
             while self._waiting:
                 call = self._waiting.popleft()
                 if not call.done:
@@ -249,9 +258,22 @@ class Session:
             if (call := call or self._only_call()) is not None:
                 call.interim(jsonrpc.notification(outcome.method, outcome.params), self.loop.time())
         elif type(outcome) is Announced:
+            listening = call or self._listening(outcome.params)
+            if listening is not None:
+                listening.notice(outcome.method, outcome.params)
             self.context.on_announced(self, outcome.method, outcome.params)
         elif type(outcome) is Ignored:
             _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
+
+    def _listening(self, params: bytes) -> Call | None:
+        """The ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""
+        if self.era is not Era.MODERN or SUBSCRIPTION_META.encode() not in params:
+            return None
+        try:
+            meta = jsonrpc.members(jsonrpc.members(params).get("_meta", jsonrpc.ABSENT))
+            return self.correlation.calls.get(int(bytes(meta[SUBSCRIPTION_META])))
+        except (Refused, KeyError, ValueError):
+            return None
 
     def _only_call(self) -> Call | None:
         """The call that something without a stream of its own must belong to, if there is exactly one."""

@@ -364,6 +364,11 @@ class LegacyHttp(HttpSession):
             self._get.close()
             self._get = None
 
+    def forgotten(self) -> None:
+        """The standing stream found the session gone: open it again at once if somebody listens there."""
+        self._reopen()
+        self.context.on_forgotten(self)
+
     def stream_ended(self, post: Post) -> None:
         if post.last_event_id is None or post.resumes >= _RESUMES:
             super().stream_ended(post)
@@ -419,8 +424,10 @@ class _StandingGet:
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         if status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
-        else:
-            self._refused = True
+            return
+        self._refused = True
+        if status == 404 and not self._closed and self.session.ready:
+            self.session.forgotten()
 
     def on_body(self, data: bytes) -> None:
         if self._reader is None:

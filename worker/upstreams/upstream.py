@@ -14,17 +14,19 @@ from msgspec import structs
 
 from shared.errors import CallError, NotDelivered
 from shared.isolation import SessionUse, era_for, session_use
+from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIBE
 from shared.mcp.versions import Era
 from shared.models import EraChoice, HttpConnection, UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
-from worker.calls import Call
+from worker.calls import Call, ClientFacts, OwnCall
 from worker.upstreams.http_client import HttpEndpoint, HttpPool
 from worker.upstreams.http_sse import SseSession
 from worker.upstreams.probe import Facts
 from worker.upstreams.session import Session, SessionContext
 from worker.upstreams.stdio import StdioSession
 from worker.upstreams.streamable_http import LegacyHttp, ModernHttp
+from worker.upstreams.subscriptions import Subscriptions
 
 PoolKey = tuple[str, bytes]
 
@@ -37,10 +39,13 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.context = SessionContext(spec, settings, incarnation, self._announced, self._lost, log_line)
+        self.context = SessionContext(
+            spec, settings, incarnation, self._announced, self._lost, log_line, self._reopened, self._forgotten
+        )
         self.facts: Facts | None = None
         self.calls = 0
         self.last_call = 0.0
+        self.subscriptions = Subscriptions(spec.id, settings.upstreams.max_subscriptions, self._session_to_watch)
         self.on_announced: Callable[[str], None] = lambda method: None
         self.on_trouble: Callable[[CallError], None] = lambda error: None
         self._loop = asyncio.get_running_loop()
@@ -141,8 +146,26 @@ class Upstream:
             if own is None or own.closed:
                 self._check_room()
                 own = self._by_client[call.session] = self._make(era, call)
+                own.sid_of_client = call.session
             return own
         return self._lease(call, era)
+
+    def _session_to_watch(self, sid: str, client: ClientFacts) -> Session:
+        """Where subscriptions live: the client's own session where it has one, else the shared one. ``CallError``."""
+        facts = self.facts
+        if facts is None or self._closed:
+            raise NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet")
+        stub = OwnCall(SUBSCRIBE, b"")
+        stub.session, stub.client = sid, client
+        if sid:
+            use = session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
+            if use is SessionUse.CLIENT:
+                return self._session_for(stub, use, era_for(Era.LEGACY, facts.eras))
+        era = era_for(Era.MODERN, facts.eras)
+        if era is Era.MODERN and facts.transport == "http":
+            assert self._modern is not None
+            return self._modern
+        return self._session_for(stub, SessionUse.SHARED, era)
 
     def _lease(self, call: Call, era: Era) -> Session:
         """A session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
@@ -182,9 +205,20 @@ class Upstream:
     # ---- what sessions say
 
     def _announced(self, session: Session, method: str, params: bytes) -> None:
-        self.on_announced(method)
+        if method == RESOURCE_UPDATED:
+            self.subscriptions.updated(session.sid_of_client, params)
+        else:
+            self.on_announced(method)
+
+    def _reopened(self, session: Session) -> None:
+        self.subscriptions.renew(session)
+
+    def _forgotten(self, session: Session) -> None:
+        if self.subscriptions.live_on(session):
+            session.start()
 
     def _lost(self, session: Session, error: CallError) -> None:
+        self.subscriptions.renew(session)
         self._by_client = {sid: own for sid, own in self._by_client.items() if own is not session}
         for pool in self._leases.values():
             if session in pool:
@@ -196,6 +230,7 @@ class Upstream:
 
     def end_client(self, sid: str) -> None:
         """The client session is over: so is what it had here."""
+        self.subscriptions.end_client(sid)
         session = self._by_client.pop(sid, None)
         if session is not None:
             spawn(session.close(), "close-upstream-session")
@@ -206,7 +241,7 @@ class Upstream:
             self._pool.trim()
         deadline = self._loop.time() - self.settings.upstreams.upstream_session_idle_s
         for sid, session in list(self._by_client.items()):
-            if not session.active and session.last_used < deadline:
+            if not session.active and session.last_used < deadline and not self.subscriptions.uses(sid):
                 self.end_client(sid)
         for key, pool in list(self._leases.items()):
             for session in [s for s in pool if not s.active and s.last_used < deadline]:
@@ -218,10 +253,11 @@ class Upstream:
     @property
     def holds_state(self) -> bool:
         """Moving this upstream away would lose something of a client's."""
-        return bool(self.calls or self._by_client or any(self._leases.values()))
+        return bool(self.calls or self._by_client or any(self._leases.values()) or self.subscriptions)
 
     async def close_sessions(self) -> None:
         """Close every session; calls in flight fail. A stdio child ends here."""
+        await self.subscriptions.close()
         sessions = [*self._shared.values(), *self._by_client.values()]
         sessions += [session for pool in self._leases.values() for session in pool]
         self._shared, self._by_client, self._leases = {}, {}, {}

@@ -76,9 +76,12 @@ class Bench:
         async def catch_up() -> None:
             """What the records say is all there is."""
 
+        interests: Any = SimpleNamespace()
         watcher: Any = SimpleNamespace(catalog=catalog, records=records, catch_up=catch_up)
         dispatcher: Any = self.dispatcher
-        self.requests = Requests(watcher, dispatcher, self.stats, FleetKey(bytes(32)), build({"name": "unit"}), "9.9")
+        self.requests = Requests(
+            watcher, dispatcher, interests, self.stats, FleetKey(bytes(32)), build({"name": "unit"}), "9.9"
+        )
 
     async def serve(self, method: str, params: str = "", caller: Caller = LEGACY, headers: Any = None) -> Any:
         """Ask as a door does."""

@@ -29,6 +29,9 @@ SAMPLES: list[Any] = [
     rpc.GoAway(9),
     rpc.Welcome(),
     rpc.Reply("ask-1", "sid", True),
+    rpc.Watch(1, "up", "file:///a", "sid", False),
+    rpc.Watched(1, False),
+    rpc.Updated("up", "file:///a", "sid"),
 ]
 
 

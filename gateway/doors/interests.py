@@ -1,0 +1,122 @@
+"""Which resources the clients of this front end's streams want to hear of.
+
+A legacy session's subscriptions are kept in its hash in Redis (``sub:{uri}``), because the front end that takes
+``resources/subscribe`` need not be the one that holds the session's stream: it tells everyone, and the holder takes
+over. A ``subscriptions/listen`` stream carries its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.fleet.subscriptions import Listener, Subscriptions
+from gateway.fleet.watcher import Watcher
+from gateway.routing import router
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from shared.tasks import spawn
+
+HANDOVER_S = 10.0
+"""How long a front end watches for a session whose stream another one holds, until that one has taken over."""
+MAX_RESOURCES = 1000
+"""Resources one session or one stream may listen for."""
+ACKNOWLEDGE_S = 2.0
+"""A listen stream is acknowledged after this long without the resources whose owners have not agreed."""
+_UNKNOWN = -32002
+
+
+class _Passing:
+    """Stands in for a stream that another front end holds."""
+
+    def resource_updated(self, uri: str, own: str, params: bytes) -> None:
+        """The holder hears of it as well."""
+
+
+class Interests:
+    """See the module. ``stream_of`` gives a session's stream if it is held here; ``tell_everyone`` reaches others."""
+
+    def __init__(self, watcher: Watcher, subscriptions: Subscriptions, sessions: SessionTable, separator: str) -> None:
+        self._watcher = watcher
+        self._subscriptions = subscriptions
+        self._sessions = sessions
+        self._separator = separator
+        self._loop = asyncio.get_running_loop()
+        self.stream_of: Callable[[str], Listener | None] = lambda sid: None
+        self.tell_everyone: Callable[[str, str, str], None] = lambda kind, sid, uri: None
+
+    # ---- legacy sessions
+
+    async def subscribe(self, session: ClientSession, uri: str, scope: str | None) -> bytes:
+        """Empty, or the JSON of the error."""
+        if uri not in session.subscriptions and len(session.subscriptions) >= MAX_RESOURCES:
+            raise Refused("invalid_params", f"a session may subscribe to {MAX_RESOURCES} resources")
+        listener = self.stream_of(session.sid)
+        passing = None
+        if listener is None:
+            listener = passing = _Passing()
+        error = await self._add(listener, uri, scope, session)
+        if error:
+            return error
+        await self._sessions.note_subscription(session, uri, True)
+        if passing is not None:
+            self._loop.call_later(HANDOVER_S, self._subscriptions.drop, passing)
+            self.tell_everyone("subscribed", session.sid, uri)
+        return b""
+
+    async def unsubscribe(self, session: ClientSession, uri: str) -> None:
+        """Nothing to say when it was not subscribed."""
+        await self._sessions.note_subscription(session, uri, False)
+        listener = self.stream_of(session.sid)
+        if listener is not None:
+            self._subscriptions.remove(listener, uri)
+        else:
+            self.tell_everyone("unsubscribed", session.sid, uri)
+
+    def hint(self, kind: str, sid: str, uri: str) -> None:
+        """Another front end took a (un)subscription of a session."""
+        session, listener = self._sessions.known.get(sid), self.stream_of(sid)
+        if session is None:
+            return
+        (session.subscriptions.add if kind == "subscribed" else session.subscriptions.discard)(uri)
+        if listener is None:
+            return
+        if kind == "subscribed":
+            spawn(self._add(listener, uri, session.scope or None, session), "take-subscription")
+        else:
+            self._subscriptions.remove(listener, uri)
+
+    async def attach(self, listener: Listener, session: ClientSession, again: bool) -> None:
+        """The session's stream is held here from now on. ``again``: it had one before and may have missed something."""
+        for uri in await self._sessions.subscriptions(session):
+            error = await self._add(listener, uri, session.scope or None, session)
+            if again and not error:
+                params = jsonrpc.assemble({"uri": uri})
+                listener.resource_updated(uri, uri, params)
+
+    # ---- modern streams
+
+    async def listen(self, listener: Listener, uris: Iterable[str], scope: str | None) -> list[str]:
+        """Listen for all of them; those that were agreed to in time."""
+        wanted = list(dict.fromkeys(uris))
+        if len(wanted) > MAX_RESOURCES:
+            raise Refused("invalid_params", f"one stream may listen for {MAX_RESOURCES} resources")
+        if not wanted:
+            return []
+        tasks = {uri: spawn(self._add(listener, uri, scope, None), "listen") for uri in wanted}
+        await asyncio.wait(tasks.values(), timeout=ACKNOWLEDGE_S)
+        return [uri for uri, task in tasks.items() if task.done() and not task.result()]
+
+    async def _add(self, listener: Listener, uri: str, scope: str | None, session: ClientSession | None) -> bytes:
+        places = router.locate(self._watcher.catalog, uri, scope, self._separator)
+        error = jsonrpc.error_object(_UNKNOWN, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
+        for route, own in places:
+            error = await self._subscriptions.add(listener, uri, route, own, session)
+            if not error:
+                break
+        return error
+
+    def detach(self, listener: Listener) -> None:
+        """The stream is gone."""
+        self._subscriptions.drop(listener)

@@ -1,0 +1,173 @@
+"""Resources that clients of this front end want to hear of, each watched at one worker.
+
+A *listener* is an open stream (``doors.streams``). However many listen for a resource, the worker is told once; when
+the replica or the worker that watches is gone, another takes over and listeners hear ``updated``, because what happened
+in between is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from gateway.doors.sessions import ClientSession
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.pool import WorkerPool
+from gateway.fleet.watcher import Watcher
+from gateway.fleet.worker_client import WorkerClient
+from gateway.routing.catalog import Replica, Route
+from shared.mcp import jsonrpc
+from shared.settings import Settings
+from shared.tasks import spawn
+
+_LOOK_AGAIN_S = 1.0
+_UNAVAILABLE = -31001
+Key = tuple[str, str, str]
+"""(group, URI as the upstream names it, client session where it has an upstream session of its own or empty)."""
+
+
+class Listener(Protocol):
+    """A stream that hears of resources."""
+
+    def resource_updated(self, uri: str, own: str, params: bytes) -> None:
+        """``uri`` (``own`` at its upstream) changed; ``params`` are the upstream's."""
+
+
+class _Watch:
+    def __init__(self, route: Route, own: str, session: ClientSession | None) -> None:
+        self.route = route
+        self.own = own
+        self.session = session
+        self.listeners: dict[Listener, str] = {}
+        self.replica = ""
+        self.client: WorkerClient | None = None
+        self.placing = asyncio.Lock()
+
+    @property
+    def sid(self) -> str:
+        """As frames name it."""
+        return self.session.sid if self.session is not None else ""
+
+
+class Subscriptions:
+    """See the module."""
+
+    def __init__(self, watcher: Watcher, pool: WorkerPool, dispatcher: Dispatcher, settings: Settings) -> None:
+        self._watcher = watcher
+        self._pool = pool
+        self._dispatcher = dispatcher
+        self._timeout_s = settings.calls.request_timeout_s
+        self._watches: dict[Key, _Watch] = {}
+        self._by_listener: dict[Listener, dict[str, Key]] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    async def add(self, listener: Listener, uri: str, route: Route, own: str, session: ClientSession | None) -> bytes:
+        """Let ``listener`` hear of ``uri``. Empty when the upstream agreed, else the JSON of the error."""
+        bound = session if self._dispatcher.is_bound(route, session) else None
+        key = (route.group, own, bound.sid if bound is not None else "")
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = self._watches[key] = _Watch(route, own, bound)
+        watch.listeners[listener] = uri
+        self._by_listener.setdefault(listener, {})[uri] = key
+        error = await self._place(watch)
+        if error:
+            self.remove(listener, uri)
+        return error
+
+    def remove(self, listener: Listener, uri: str) -> None:
+        """``listener`` does not want to hear of ``uri`` any more."""
+        mine = self._by_listener.get(listener, {})
+        key = mine.pop(uri, None)
+        if not mine:
+            self._by_listener.pop(listener, None)
+        watch = self._watches.get(key) if key is not None else None
+        if key is None or watch is None:
+            return
+        watch.listeners.pop(listener, None)
+        if not watch.listeners:
+            del self._watches[key]
+            self._lift(watch)
+
+    def drop(self, listener: Listener) -> None:
+        """The stream is gone."""
+        for uri in list(self._by_listener.get(listener, ())):
+            self.remove(listener, uri)
+
+    def watched_by(self, listener: Listener) -> set[str]:
+        """What it listens for."""
+        return set(self._by_listener.get(listener, ()))
+
+    # ---- where it is watched
+
+    def _lift(self, watch: _Watch) -> None:
+        client, watch.client = watch.client, None
+        if client is not None:
+            client.unwatch(watch.replica, watch.own, watch.sid)
+
+    def _holds(self, watch: _Watch) -> bool:
+        """Whether the place that watches is still a good one."""
+        client, replica = watch.client, self._watcher.catalog.replica(watch.replica)
+        return (
+            client is not None
+            and client.ready
+            and not client.draining
+            and replica is not None
+            and replica.available(self._dispatcher.now())
+            and any(owner == client.worker for _, owner in replica.record.owners)
+        )
+
+    async def _place(self, watch: _Watch) -> bytes:
+        """Have it watched. Empty, or the JSON of the error."""
+        async with watch.placing:
+            if self._holds(watch):
+                return b""
+            self._lift(watch)
+            group = self._watcher.catalog.groups.get(watch.route.group)
+            replica = await self._dispatcher.replica_for(watch.route, watch.session) if group is not None else None
+            client = self._link(replica, watch) if replica is not None else None
+            if replica is None or client is None:
+                return jsonrpc.error_object(_UNAVAILABLE, f"no healthy replica of {watch.route.group!r}")
+            facts = self._dispatcher.facts(watch.session) if watch.session is not None else None
+            try:
+                error = await client.watch(replica.id, watch.own, facts, self._timeout_s)
+            except (TimeoutError, ConnectionError) as failure:
+                text = str(failure) or "the upstream did not answer in time"
+                return jsonrpc.error_object(_UNAVAILABLE, f"upstream {replica.id!r}: {text}")
+            if error is None:
+                watch.replica, watch.client = replica.id, client
+                if not watch.listeners:
+                    self._lift(watch)  # they left meanwhile
+            return error or b""
+
+    def _link(self, replica: Replica, watch: _Watch) -> WorkerClient | None:
+        return self._pool.link_for(replica, watch.sid) if watch.sid else self._pool.leader_of(replica)
+
+    async def keep(self) -> None:
+        """Move what lost its place, until cancelled."""
+        while True:
+            await self._watcher.wait_change(_LOOK_AGAIN_S)
+            for watch in [watch for watch in self._watches.values() if not self._holds(watch)]:
+                if not watch.placing.locked():
+                    spawn(self._move(watch), "move-subscription")
+
+    async def _move(self, watch: _Watch) -> None:
+        if not await self._place(watch):
+            self._tell(watch, msgspec.json.encode({"uri": watch.own}))
+
+    # ---- what happens
+
+    def updated(self, upstream: str, own: str, sid: str, params: bytes) -> None:
+        """A worker says that a watched resource changed."""
+        replica = self._watcher.catalog.replica(upstream)
+        watch = self._watches.get((replica.record.spec.name, own, sid)) if replica is not None else None
+        if watch is not None:
+            self._tell(watch, params)
+
+    def _tell(self, watch: _Watch, params: bytes) -> None:
+        for listener, uri in list(watch.listeners.items()):
+            listener.resource_updated(uri, watch.own, params)

@@ -1,0 +1,325 @@
+"""Resource subscriptions on one upstream: one upstream subscription for each URI, however many watch it.
+
+A watcher is a front end that has clients for it. Legacy upstreams are told ``resources/subscribe`` on the session that
+the clients' calls use (their own, or the shared one); modern ones have one ``subscriptions/listen`` stream for all
+URIs. When a lost session is back, watchers hear ``updated`` for each URI: what happened meanwhile is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.methods import ACKNOWLEDGED, LISTEN, SUBSCRIBE, UNSUBSCRIBE
+from shared.mcp.versions import Era
+from shared.tasks import cancel, spawn
+from worker.calls import ClientFacts, OwnCall
+from worker.upstreams.session import Session
+
+_log = logging.getLogger(__name__)
+_COALESCE_S = 0.01
+_RETRY_MIN_S = 0.2
+_RETRY_MAX_S = 30.0
+Key = tuple[str, str]
+"""(client session or empty for everybody's, URI)."""
+
+
+class Watcher(Protocol):
+    """Who wants to hear of a resource."""
+
+    def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
+        """``uri``, as it was watched, changed; ``params`` are the notification's."""
+
+
+class _Held:
+    """One subscription and who watches it."""
+
+    def __init__(self, client: ClientFacts) -> None:
+        self.client = client
+        self.watchers: set[Watcher] = set()
+        self.session: Session | None = None
+        self.done: asyncio.Task[CallError | None] | None = None
+
+
+class Subscriptions:
+    """See the module. ``session_for(sid, client)`` gives the session that a subscription lives on."""
+
+    def __init__(self, id: str, limit: int, session_for: Callable[[str, ClientFacts], Session]) -> None:
+        self._id = id
+        self._limit = limit
+        self._session_for = session_for
+        self._held: dict[Key, _Held] = {}
+        self._listen: _Listen | None = None
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def uses(self, sid: str) -> bool:
+        """Whether the upstream session of this client is watched: it is not idle then."""
+        return any(key[0] == sid for key in self._held)
+
+    def live_on(self, session: Session) -> bool:
+        """Whether something is subscribed there."""
+        return any(held.session is session for held in self._held.values())
+
+    # ---- watching
+
+    async def watch(self, watcher: Watcher, uri: str, sid: str, client: ClientFacts) -> None:
+        """Returns when the upstream has agreed. Raises ``CallError``."""
+        key = (sid, uri)
+        held = self._held.get(key)
+        if held is None:
+            if len(self._held) >= self._limit:
+                raise NotDelivered("overloaded", f"{self._limit} resources are watched already (maxSubscriptions)")
+            held = self._held[key] = _Held(client)
+            held.done = spawn(self._attempt(key, held), "subscribe")
+        held.watchers.add(watcher)
+        assert held.done is not None
+        error = await asyncio.shield(held.done)
+        if error is not None:
+            self.unwatch(watcher, uri, sid)
+            raise error
+
+    def unwatch(self, watcher: Watcher, uri: str, sid: str) -> None:
+        """The last watcher's leaving ends the upstream's subscription."""
+        held = self._held.get((sid, uri))
+        if held is None or watcher not in held.watchers:
+            return
+        held.watchers.discard(watcher)
+        if not held.watchers:
+            del self._held[sid, uri]
+            spawn(self._unsubscribe(held, uri), "unsubscribe")
+
+    def forget(self, watcher: Watcher) -> None:
+        """The watcher is gone."""
+        for sid, uri in list(self._held):
+            self.unwatch(watcher, uri, sid)
+
+    def end_client(self, sid: str) -> None:
+        """The client session is over, and its upstream session with it."""
+        for key in [key for key in self._held if sid and key[0] == sid]:
+            del self._held[key]
+
+    async def _attempt(self, key: Key, held: _Held) -> CallError | None:
+        try:
+            await self._subscribe(key, held)
+        except CallError as error:
+            return error
+        return None
+
+    async def _subscribe(self, key: Key, held: _Held) -> None:
+        sid, uri = key
+        session = held.session = self._session_for(sid, held.client)
+        if session.era is Era.MODERN:
+            if self._listen is None or self._listen.session is not session:
+                self._listen = _Listen(session, self._back)
+            await self._listen.add(uri)
+        else:
+            await session.open()
+            await session.request(SUBSCRIBE, {"uri": uri})
+
+    async def _unsubscribe(self, held: _Held, uri: str) -> None:
+        if held.done is not None and await held.done is not None:
+            return  # it never came about
+        session = held.session
+        if session is None or session.closed:
+            return
+        if session.era is Era.MODERN:
+            if self._listen is not None:
+                self._listen.remove(uri)
+        elif session.ready:
+            try:
+                await session.request(UNSUBSCRIBE, {"uri": uri})
+            except CallError as error:
+                _log.debug("%s: unsubscribing: %s", self._id, error)
+
+    # ---- what the upstream says
+
+    def updated(self, sid: str, params: bytes) -> None:
+        """``notifications/resources/updated`` came on a session of ``sid``.
+
+        It may name a sub-resource: the exact URI counts, else the longest that it starts with, else all.
+        """
+        try:
+            uri = jsonrpc.text(jsonrpc.members(params).get("uri", jsonrpc.ABSENT), "uri")
+        except Refused:
+            return
+        mine = [key for key in self._held if key[0] == sid]
+        if (sid, uri) in self._held:
+            mine = [(sid, uri)]
+        elif shorter := [key for key in mine if uri.startswith(key[1])]:
+            mine = [max(shorter, key=lambda key: len(key[1]))]
+        for key in mine:
+            self._tell(key, params)
+
+    def _tell(self, key: Key, params: bytes) -> None:
+        for watcher in self._held[key].watchers:
+            watcher.updated(self._id, key[1], key[0], params)
+
+    def _back(self, uris: Iterable[str]) -> None:
+        """The listen stream was lost and is back."""
+        for uri in uris:
+            if ("", uri) in self._held:
+                self._tell(("", uri), msgspec.json.encode({"uri": uri}))
+
+    # ---- sessions that come and go
+
+    def renew(self, session: Session) -> None:
+        """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
+        affected = {key: held for key, held in self._held.items() if held.session is session}
+        if affected and session.era is not Era.MODERN:
+            spawn(self._renew(affected), "renew-subscriptions")
+
+    async def _renew(self, affected: dict[Key, _Held]) -> None:
+        for key, held in affected.items():
+            if self._held.get(key) is not held:
+                continue
+            error = await self._attempt(key, held)
+            if error is not None:
+                _log.warning("%s: a subscription could not be renewed: %s", self._id, error)
+                continue
+            self._tell(key, msgspec.json.encode({"uri": key[1]}))
+
+    async def close(self) -> None:
+        """The sessions are gone; watchers place their interest anew when the upstream is back."""
+        held, self._held = self._held, {}
+        await cancel(*(one.done for one in held.values()))
+        if self._listen is not None:
+            await self._listen.close()
+            self._listen = None
+
+
+class ListenCall(OwnCall):
+    """``subscriptions/listen`` with its acknowledgement."""
+
+    __slots__ = ("acknowledged",)
+
+    def __init__(self, params: bytes) -> None:
+        super().__init__(LISTEN, params, Era.MODERN, 0)
+        self.acknowledged: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
+
+    def notice(self, method: str, params: bytes) -> None:
+        """A notification on its stream."""
+        if method == ACKNOWLEDGED and not self.acknowledged.done():
+            self.acknowledged.set_result(_honoured(params))
+
+
+def _honoured(params: bytes) -> set[str]:
+    try:
+        listed: Any = orjson.loads(params)["notifications"]["resourceSubscriptions"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return set()
+    return {uri for uri in listed if isinstance(uri, str)} if isinstance(listed, list) else set()
+
+
+class _Listen:
+    """One stream for all URIs of a modern upstream; opened anew when they change, before the old one is closed."""
+
+    def __init__(self, session: Session, on_back: Callable[[Iterable[str]], None]) -> None:
+        self.session = session
+        self._on_back = on_back
+        self._uris: dict[str, asyncio.Future[None]] = {}
+        self._changed = asyncio.Event()
+        self._call: ListenCall | None = None
+        self._task = spawn(self._run(), "listen-resources")
+
+    async def add(self, uri: str) -> None:
+        """Returns when the upstream has acknowledged it. Raises ``CallError``."""
+        agreed = self._uris.get(uri)
+        if agreed is None:
+            agreed = self._uris[uri] = asyncio.get_running_loop().create_future()
+            self._changed.set()
+        await asyncio.shield(agreed)
+
+    def remove(self, uri: str) -> None:
+        """Stop listening for it."""
+        if self._uris.pop(uri, None) is not None:
+            self._changed.set()
+
+    async def _run(self) -> None:
+        wait_s = _RETRY_MIN_S
+        while True:
+            changed = asyncio.ensure_future(self._changed.wait())
+            waiting: set[asyncio.Future[Any]] = {changed}
+            if self._call is not None:
+                waiting.add(self._call.future)
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+            lost = self._call is not None and self._call.future.done()
+            if lost:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _RETRY_MAX_S)
+            else:
+                await asyncio.sleep(_COALESCE_S)
+                wait_s = _RETRY_MIN_S
+            self._changed.clear()
+            await self._reopen(lost)
+
+    async def _reopen(self, lost: bool) -> None:
+        before, self._call = self._call, None
+        uris = list(self._uris)
+        if uris:
+            params = self.session.own_params({"notifications": {"resourceSubscriptions": uris}})
+            call = self._call = ListenCall(params)
+            self.session.submit(call)
+            limit_s = self.session.context.settings.calls.request_timeout_s
+            either: set[asyncio.Future[Any]] = {call.acknowledged, call.future}
+            await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            if call.acknowledged.done():
+                self._agree(uris, call.acknowledged.result())
+            else:
+                self._refuse(uris, call)
+            if lost:
+                self._on_back(uris)
+        if before is not None:
+            _drop(before)
+
+    def _agree(self, uris: list[str], honoured: set[str]) -> None:
+        for uri in uris:
+            agreed = self._uris.get(uri)
+            if agreed is None or agreed.done():
+                continue
+            if uri in honoured:
+                agreed.set_result(None)
+            else:
+                self._fail(uri, OutcomeUnknown("upstream_protocol", f"the upstream offers no updates of {uri[:200]!r}"))
+
+    def _refuse(self, uris: list[str], call: ListenCall) -> None:
+        """No acknowledgement: who waits for one is told; who had one keeps waiting for the next attempt."""
+        error: BaseException | None = call.future.exception() if call.future.done() else None
+        if not call.future.done():
+            _drop(call)
+            self._call = None
+        if not isinstance(error, CallError):
+            error = OutcomeUnknown("timeout", "the upstream did not acknowledge the subscription")
+        for uri in uris:
+            if (agreed := self._uris.get(uri)) is not None and not agreed.done():
+                self._fail(uri, error)
+
+    def _fail(self, uri: str, error: CallError) -> None:
+        agreed = self._uris.pop(uri)
+        agreed.set_exception(error)
+        agreed.exception()  # whoever waits has it; nobody may wait any more
+
+    async def close(self) -> None:
+        """Stop."""
+        await cancel(self._task)
+        if self._call is not None:
+            _drop(self._call)
+
+
+def _drop(call: ListenCall) -> None:
+    """Close its stream; nobody reads how it ends."""
+    call.future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    call.stop("the subscriptions changed")
+    if not call.future.done():
+        call.future.cancel()
