@@ -64,6 +64,9 @@ def test_tags_are_fixed_because_other_versions_know_them() -> None:
         "GoAway": 14,
         "Welcome": 15,
         "Reply": 16,
+        "Watch": 17,
+        "Watched": 18,
+        "Updated": 19,
     }
 
 
