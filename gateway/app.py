@@ -74,11 +74,14 @@ class FrontEnd:
         self.streams = Streams(self.store, self.id, interests, settings.sessions)
         requests = Requests(self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__)
         guard = Guard(settings)
-        self.legacy = LegacyDoor(guard, requests, self.sessions, self.streams, self.pool)
+        self.legacy = LegacyDoor(
+            guard, requests, self.sessions, self.streams, self.pool, settings.sessions.stream_retry_s
+        )
         limit = settings.calls.max_body_bytes
         self.mcp = McpDoor(guard, ModernDoor(requests, self.streams), self.legacy, limit)
         self.sse = SseDoor(self.legacy, requests, self.sessions, self.streams, self.id, limit)
         self.watcher.on_lists_changed = self.streams.announce
+        self.streams.place = lambda: self.watcher.follower.place
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone
         self.watcher.on_gap = self.sessions.recheck
@@ -98,6 +101,7 @@ class FrontEnd:
             spawn(self._tick(), "tick"),
         ]
         await self.watcher.follower.ready.wait()
+        self.streams.begin()
         await self.members.join(self.id, self.facts())
         self._tasks.append(spawn(self._beat(), "heartbeat"))
 

@@ -163,6 +163,9 @@ class SessionSettings(Struct, frozen=True):
     session_ttl_s: Annotated[float, Meta(gt=0, description="an unused client session ends after")] = 3600.0
     max_streams: Annotated[int, Meta(ge=1, description="standing streams per front end")] = 20_000
     stream_buffer: Annotated[int, Meta(ge=8, description="messages waiting on one standing stream")] = 256
+    stream_retry_s: Annotated[
+        float, Meta(gt=0, description="how long clients are told to wait before they resume a lost stream")
+    ] = 1.0
     stream_keepalive_s: Annotated[float, Meta(gt=0, description="a comment on silent standing streams every")] = 25.0
 
 

@@ -20,6 +20,7 @@ from shared.rpc.connection import Link
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
 from worker.bridge.inputs import INPUT_REQUIRED, Need
+from worker.replay import KEEP_BYTES, Outcome, Replay
 
 if TYPE_CHECKING:
     from worker.needs import Needs
@@ -62,6 +63,13 @@ class Carrier(Protocol):
 
     def hand_over(self, call: Call, heir: Call) -> None:
         """``heir`` gets what comes for ``call`` from now on."""
+
+
+class Taker(Protocol):
+    """The front end that takes a call's answer: the peer at a link's other end."""
+
+    name: str
+    calls: dict[int, LinkCall]
 
 
 class Call:
@@ -184,18 +192,19 @@ class Call:
 class LinkCall(Call):
     """A front end's call. ``asks`` are the questions that its client has not answered yet."""
 
-    __slots__ = ("asking", "asks", "calls", "link", "needs", "number", "upstream")
+    __slots__ = ("asking", "asks", "frontend", "link", "needs", "number", "replay", "request", "upstream")
 
     def __init__(
         self,
+        frontend: Taker,
         link: Link,
         head: rpc.Call,
         params: bytes,
         timeout_s: float,
-        calls: dict[int, LinkCall],
         needs: Needs,
     ) -> None:
         super().__init__(head.method, params, head.era, timeout_s)
+        self.frontend = frontend
         self.link = link
         self.number = head.call
         self.upstream = head.upstream
@@ -203,8 +212,9 @@ class LinkCall(Call):
         self.name = head.name
         self.token = head.token
         self.headers = head.headers
-        self.calls = calls
+        self.request = head.request
         self.needs = needs
+        self.replay: Replay | None = None
         self.asks: dict[str, Callable[[bool, bytes], None]] | None = None
         self.asking: Asking | None = None
 
@@ -283,7 +293,7 @@ class LinkCall(Call):
     # ---- the answer
 
     def _finish(self) -> None:
-        self.calls.pop(self.number, None)
+        self.frontend.calls.pop(self.number, None)
         super()._finish()
         if self.asks:
             asks, self.asks = self.asks, None
@@ -291,16 +301,47 @@ class LinkCall(Call):
 
     def _answered(self, is_error: bool, raw: bytes) -> None:
         self.link.send(rpc.Answer(self.number, is_error), raw)
+        if self.replay is not None:
+            if len(raw) > KEEP_BYTES:
+                lost = "the answer was larger than what is kept for a lost stream; the call has run"
+                self._keep(lambda link, number: link.send(rpc.Failed(number, "outcome_unknown", lost, True)), 0)
+            else:
+                self._keep(lambda link, number: link.send(rpc.Answer(number, is_error), raw), len(raw))
 
     def _failed(self, error: CallError) -> None:
         data = {"upstream": self.upstream, **{key: str(value)[:_WORDS] for key, value in list(error.data.items())[:16]}}
         # Once the client was asked for input nothing is repeated behind its back.
         delivered = not isinstance(error, NotDelivered) or self.asking is not None
-        self.link.send(rpc.Failed(self.number, error.code, error.message[:_WORDS], delivered, data))
+        text = error.message[:_WORDS]
+        self.link.send(rpc.Failed(self.number, error.code, text, delivered, data))
+        if self.replay is not None:
+            self._keep(lambda link, number: link.send(rpc.Failed(number, error.code, text, delivered, data)), 0)
 
     def _interim(self, message: bytes) -> None:
+        if self.session and self.era == Era.LEGACY:
+            self.keep()
+        sequence = self.needs.replays.add(self.replay, message) if self.replay is not None else 0
         if not self.link.congested:  # a front end that does not keep up loses progress, never answers
-            self.link.send(rpc.Interim(self.number), message)
+            self.link.send(rpc.Interim(self.number, sequence=sequence), message)
+
+    # ---- resuming
+
+    def keep(self) -> None:
+        """The client may come back for what is said from now on."""
+        if self.replay is None:
+            self.replay = self.needs.replays.open((self.frontend.name, self.number), self.session, self.request, self)
+
+    def _keep(self, send: Callable[[Any, int], None], size: int) -> None:
+        assert self.replay is not None
+        self.needs.replays.end(self.replay, Outcome(send, size))
+
+    def move(self, frontend: Taker, link: Link, number: int) -> None:
+        """The client is back at another front end, or at the same one by another request."""
+        if not self.link.closed:
+            self.link.send(rpc.Failed(self.number, "cancelled", "the client resumed the stream elsewhere", True))
+        self.frontend.calls.pop(self.number, None)
+        self.frontend, self.link, self.number = frontend, link, number
+        frontend.calls[number] = self
 
 
 class OwnCall(Call):

@@ -84,7 +84,7 @@ class Worker:
             self.inventory.hint(kind, id)
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
-        self.inventory.end_client(sid)
+        self.rpc.end_session(sid)
 
     def on_connection(self, available: bool) -> None:
         if available:

@@ -37,6 +37,7 @@ from shared.tasks import Deadlines
 from worker.bridge import asked, inputs, parked
 from worker.bridge.inputs import MAX_REQUESTS, Need, Required
 from worker.calls import Call, Carrier, LinkCall
+from worker.replay import Replays
 
 GATHER_S = 0.02
 """How long the first question of a round waits for others."""
@@ -57,6 +58,7 @@ class Needs:
         self._settings = settings
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
+        self.replays = Replays(self._loop.time)
         self._asks: dict[str, LinkCall] = {}
         self._numbers = itertools.count(1)
         self._parked: dict[str, ParkedCall] = {}

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from shared.errors import CallError, NotDelivered
+from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
@@ -82,7 +82,17 @@ class _FrontEnd:
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)
-            self.server.inventory.end_client(head.session)
+            self.server.end_session(head.session)
+        elif kind is rpc.Detach:
+            call = self.calls.get(head.call)  # type: ignore[union-attr]
+            if call is not None:
+                call.keep()
+        elif kind is rpc.CancelRequest:
+            assert isinstance(head, rpc.CancelRequest)
+            self.server.cancel_request(head.session, head.request)
+        elif kind is rpc.Resume:
+            assert isinstance(head, rpc.Resume)
+            self._resume(link, head)
 
     def _welcome(self, link: Link, head: rpc.Head) -> None:
         if not isinstance(head, rpc.Hello) or not self.server.key.proves(self.nonce, head.proof):
@@ -92,6 +102,23 @@ class _FrontEnd:
         link.max_body = self.server.settings.calls.max_body_bytes + 65536
         self.name = head.frontend
         link.send(rpc.Welcome())
+
+    def _resume(self, link: Link, head: rpc.Resume) -> None:
+        """The client of a call is back: what it missed, and the rest as it comes."""
+        replay = self.server.needs.replays.find((head.frontend, head.before), head.session)
+        if replay is None:
+            text = "this stream can no longer be resumed"
+            link.send(rpc.Failed(head.call, "invalid_request", text, True))
+            return
+        call = replay.call
+        link.send(rpc.Resumed(head.call, replay.request))
+        for sequence, message in replay.after(head.sequence):
+            link.send(rpc.Interim(head.call, sequence=sequence), message)
+        self.server.needs.replays.name(replay, (self.name, head.call))
+        if isinstance(call, LinkCall):
+            call.move(self, link, head.call)
+        elif replay.outcome is not None:
+            replay.outcome.send(link, head.call)
 
     async def _watch(self, link: Link, head: rpc.Watch) -> None:
         client = self.sessions.get(head.session, NOBODY)
@@ -114,7 +141,7 @@ class _FrontEnd:
 
     def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
         server = self.server
-        call = LinkCall(link, head, body, server.settings.calls.request_timeout_s, self.calls, server.needs)
+        call = LinkCall(self, link, head, body, server.settings.calls.request_timeout_s, server.needs)
         self.calls[head.call] = call
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
@@ -140,12 +167,16 @@ class _FrontEnd:
     def on_closed(self, link: Link, error: Exception | None) -> None:
         self.server.links.discard(self)
         self.server.inventory.forget_watcher(self)
+        self.server.orphans = {call for call in self.server.orphans if not call.done}
         # The front end is gone and with it whoever waited on a modern call; a legacy call runs on
         # (its session lives on another front end) up to its timeout.
         for call in list(self.calls.values()):
             if call.era:
                 call.stop("the front end is gone")
                 call.fail(NotDelivered("cancelled", "the front end is gone"))
+            elif call.session:
+                call.keep()
+                self.server.orphans.add(call)
 
 
 class RpcServer:
@@ -162,6 +193,8 @@ class RpcServer:
         self.needs = Needs(worker, key, settings, deadlines)
         self.draining = False
         self.links: set[_FrontEnd] = set()
+        self.orphans: set[LinkCall] = set()
+        """Calls of sessions whose front end is gone; they run on and can be resumed."""
         self.loop = asyncio.get_running_loop()
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
@@ -193,9 +226,32 @@ class RpcServer:
             _log.warning("refusing links: a peer does not know the fleet's key; is GATEWAY_SECRET the same everywhere?")
         link.abort()
 
+    # ---- client sessions
+
+    def _calls_of(self, sid: str) -> list[LinkCall]:
+        self.orphans = {call for call in self.orphans if not call.done}
+        everyone = [call for peer in self.links for call in peer.calls.values()]
+        return [call for call in [*everyone, *self.orphans] if call.session == sid]
+
+    def cancel_request(self, sid: str, request: bytes) -> None:
+        """A session cancelled a request of its own."""
+        for call in self._calls_of(sid):
+            if call.request == request:
+                call.stop("cancelled by the client")
+                call.fail(OutcomeUnknown("cancelled", "cancelled by the client"))
+
+    def end_session(self, sid: str) -> None:
+        """A client session is over, and everything that was done or kept for it."""
+        for call in self._calls_of(sid):
+            call.stop("the client's session ended")
+            call.fail(OutcomeUnknown("cancelled", "the client's session ended"))
+        self.needs.replays.end_session(sid)
+        self.inventory.end_client(sid)
+
     def alive(self) -> None:
         """Called a few times a second: our loop turns."""
         self._alive_at = self.clock()
+        self.needs.replays.trim()
 
     def stalled(self) -> bool:
         """Whether the loop stood still for longer than ``STALL_S``."""

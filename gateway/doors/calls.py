@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from gateway.doors.requests import Requests, Started
 from gateway.doors.responses import EventStream, large_answer
-from gateway.fleet.worker_client import Answered, Failure, Interim
+from gateway.fleet.worker_client import Answered, Event, Failure, InFlight, Interim, Silent
+from shared.mcp.versions import at_least
 
 _RESULT = (b'{"jsonrpc":"2.0","id":%b,"result":', b"}")
 _ERROR = (b'{"jsonrpc":"2.0","id":%b,"error":', b"}")
 
 
 async def show(
-    request: web.BaseRequest, requests: Requests, started: Started, extra: Mapping[str, str] | None = None
+    request: web.BaseRequest, requests: Requests, started: Started, resumable: Resumable | None = None
 ) -> web.StreamResponse:
     """Write the rest of a call to ``request``. A client that leaves cancels the coroutine."""
     event = started.event
@@ -24,12 +25,20 @@ async def show(
         before, after = _ERROR if event.is_error else _RESULT
         requests.release(started.id, started.in_flight, event.is_error)
         try:
-            return await large_answer(request, before % started.id, event.stream, after, extra)
+            return await large_answer(request, before % started.id, event.stream, after, None)
         except (asyncio.CancelledError, ConnectionError):
             started.in_flight.client.refuse_body(started.in_flight)
             raise
-    stream = EventStream(extra)
+    stream = EventStream()
     await stream.open(request)
+    if resumable is not None:
+        await resumable.begin(stream, event)
+
+    async def send(interim: Interim) -> None:
+        await stream.send(interim.message, resumable.id(interim.sequence) if resumable is not None else None)
+
+    async def finish(body: bytes) -> None:
+        await stream.send(body, resumable.id(resumable.last + 1) if resumable is not None else None)
 
     async def send_large(answered: Answered) -> None:
         before, after = _ERROR if answered.is_error else _RESULT
@@ -37,7 +46,7 @@ async def show(
         await stream.send_large(before % started.id, answered.stream, after)
 
     try:
-        await relay(requests, started, stream.send, stream.send, stream.comment, send_large)
+        await relay(requests, started, send, finish, stream.comment, send_large)
     except (asyncio.CancelledError, ConnectionError):
         if started.in_flight.done:
             started.in_flight.client.refuse_body(started.in_flight)
@@ -45,10 +54,33 @@ async def show(
     return await stream.end()
 
 
+class Resumable:
+    """Event ids of a legacy session's call: ``worker.frontend.call.sequence``, by which any front end finds it."""
+
+    def __init__(self, in_flight: InFlight, version: str, retry_ms: int, resumed: bool = False) -> None:
+        self._in_flight = in_flight
+        self._primes = at_least(version, "2025-11-25") and not resumed
+        self._resumed = resumed
+        self._retry_ms = retry_ms
+        self.last = 0
+
+    def id(self, sequence: int) -> str:
+        """The id of the event with this number."""
+        self.last = max(self.last, sequence)
+        return f"{self._in_flight.client.worker}.{self._in_flight.client.frontend}.{self._in_flight.number}.{sequence}"
+
+    async def begin(self, stream: EventStream, first: Event) -> None:
+        """The stream is open: from 2025-11-25 on a priming event comes first ("Sending Messages to the Server")."""
+        if not isinstance(first, Interim) and not self._resumed:
+            self._in_flight.detach()  # nothing was said yet: the worker does not know that it must be kept
+        if self._primes:
+            await stream.prime(self.id(0), self._retry_ms)
+
+
 async def relay(
     requests: Requests,
     started: Started,
-    send: Callable[[bytes], Awaitable[None]],
+    send: Callable[[Interim], Awaitable[None]],
     finish: Callable[[bytes], Awaitable[None]],
     comment: Callable[[], Awaitable[None]],
     send_large: Callable[[Answered], Awaitable[None]],
@@ -58,7 +90,7 @@ async def relay(
     in_flight = started.in_flight
     while True:
         if isinstance(event, Interim):
-            await send(event.message)
+            await send(event)
         elif isinstance(event, Answered):
             if event.stream is not None and in_flight.readdress is not None:
                 event = Answered(event.is_error, await event.stream.whole())
@@ -71,6 +103,6 @@ async def relay(
         elif isinstance(event, Failure):
             await finish(requests.fail(started.id, in_flight, event).body)
             return
-        else:
+        elif isinstance(event, Silent):
             await comment()
         event = await in_flight.next()

@@ -152,6 +152,10 @@ class EventStream:
         """A sign of life."""
         await self._response.write(sse.COMMENT)
 
+    async def prime(self, id: str, retry_ms: int) -> None:
+        """An empty event that gives the client an id to come back with, and how long to wait before it does."""
+        await self._response.write(b"id: %b\r\nretry: %d\r\ndata: \r\n\r\n" % (id.encode(), retry_ms))
+
     async def send_large(self, prefix: bytes, stream: BodyStream, suffix: bytes) -> None:
         """One event whose data comes in chunks; line breaks between JSON members become spaces."""
         await self._response.write(b"event: message\r\ndata: " + prefix)

@@ -15,7 +15,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Struct
 
-from gateway.doors.calls import relay, show
+from gateway.doors.calls import Resumable, relay, show
 from gateway.doors.guard import Guard
 from gateway.doors.requests import Caller, Ready, Requests, Started
 from gateway.doors.responses import accepted, answer, error_body, problem
@@ -23,7 +23,7 @@ from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
 from gateway.fleet.pool import WorkerPool
-from gateway.fleet.worker_client import Answered
+from gateway.fleet.worker_client import Answered, Failure, Interim, Resumed
 from shared.errors import CallError, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
@@ -32,6 +32,8 @@ from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LEGACY_VERSIONS, Era, ne
 from shared.tasks import spawn
 
 SESSION_HEADER = "Mcp-Session-Id"
+_CALL_ID_DOTS = 3
+"""In the event ids of calls; those of standing streams have fewer."""
 _MAX_CLIENT_FACTS = 16 * 1024
 
 
@@ -58,14 +60,20 @@ class LegacyDoor:
     """See the module."""
 
     def __init__(
-        self, guard: Guard, requests: Requests, sessions: SessionTable, streams: Streams, pool: WorkerPool
+        self,
+        guard: Guard,
+        requests: Requests,
+        sessions: SessionTable,
+        streams: Streams,
+        pool: WorkerPool,
+        retry_s: float,
     ) -> None:
         self._guard = guard
         self._requests = requests
         self._sessions = sessions
         self._streams = streams
         self._pool = pool
-        streams.hints["cancel"] = self._hint
+        self._retry_ms = int(retry_s * 1000)
 
     # ---- POST
 
@@ -91,7 +99,8 @@ class LegacyDoor:
             return answer(reply.body)
         assert isinstance(reply, Started)
         try:
-            return await show(request, self._requests, reply)
+            resumable = Resumable(reply.in_flight, session.version, self._retry_ms) if session is not None else None
+            return await show(request, self._requests, reply, resumable)
         except (asyncio.CancelledError, ConnectionError):
             reply.in_flight.leave()
             self._requests.abandon(reply.in_flight)
@@ -129,7 +138,7 @@ class LegacyDoor:
             return  # "Invalid cancellation notifications SHOULD be ignored" (Cancellation, "Error Handling")
         id = bytes(parts.get("requestId", b""))
         if not self._cancel(session.sid, id):
-            await self._streams.tell_everyone("cancel", session.sid, id.decode("utf-8", "replace"))
+            self._pool.cancel_request(session.sid, id)
 
     def _answered(self, session: ClientSession, message: Message) -> None:
         """The client answers a question that an upstream asked during one of its calls."""
@@ -145,9 +154,6 @@ class LegacyDoor:
             return False
         in_flight.cancel("cancelled by the client")
         return True
-
-    def _hint(self, kind: str, sid: str, id: str) -> None:
-        self._cancel(sid, id.encode())
 
     # ---- batches (2025-03-26 only)
 
@@ -185,9 +191,9 @@ class LegacyDoor:
             return reply.body
         answers: list[bytes] = []
 
-        async def interim(body: bytes) -> None:
+        async def interim(event: Interim) -> None:
             if send is not None:  # at once: it may be a question that the call waits for
-                await send(body)
+                await send(event.message)
 
         async def finish(body: bytes) -> None:
             answers.append(body)
@@ -228,7 +234,31 @@ class LegacyDoor:
             return problem(error)
         if session is None:
             return _not_allowed("a GET stream belongs to a session: send initialize first")
-        return await self._streams.standing_get(request, session)
+        last = request.headers.get("Last-Event-ID", "")
+        if last.count(".") == _CALL_ID_DOTS:
+            return await self._resume(request, session, last)
+        return await self._streams.standing_get(request, session, last)
+
+    async def _resume(self, request: web.BaseRequest, session: ClientSession, last: str) -> web.StreamResponse:
+        """Go on with the stream of a call, whichever front end began it ("Resumability and Redelivery")."""
+        worker, frontend, number, sequence = last.split(".")
+        client = self._pool.clients.get(worker)
+        if client is None or not client.ready or not (number + sequence).isdecimal():
+            return problem(Refused("invalid_request", "this stream can no longer be resumed"))
+        in_flight = client.resume(session.sid, frontend, int(number[:15]), int(sequence[:15]))
+        try:
+            event = await in_flight.next()
+            if isinstance(event, Failure):
+                return problem(Refused("invalid_request", event.message))
+            assert isinstance(event, Resumed)
+            in_flight.register(session.calls, event.request)
+            started = Started(event.request, in_flight, await in_flight.next())
+            resumable = Resumable(in_flight, session.version, self._retry_ms, resumed=True)
+            return await show(request, self._requests, started, resumable)
+        except (asyncio.CancelledError, ConnectionError):
+            in_flight.leave()
+            self._requests.abandon(in_flight)
+            raise
 
     async def delete(self, request: web.BaseRequest, scope: str | None) -> web.StreamResponse:
         """End the session; answers when every live front end knows."""

@@ -34,6 +34,7 @@ from shared.mcp.methods import (
     SUBSCRIPTION_META,
     TOOLS_CHANGED,
 )
+from shared.mcp.versions import at_least
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 from shared.settings import SessionSettings
@@ -107,12 +108,12 @@ class StandingStream:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def write_to(self, stream: EventStream) -> None:
-        """Write until the stream is closed from our side."""
+    async def write_to(self, stream: EventStream, id: Callable[[], str | None] = lambda: None) -> None:
+        """Write until the stream is closed from our side; ``id`` gives each event's."""
         loop = asyncio.get_running_loop()
         while True:
             while self._queue:
-                await stream.send(self._queue.popleft())
+                await stream.send(self._queue.popleft(), id())
             if self.closing:
                 return
             self._waiter = loop.create_future()
@@ -132,6 +133,10 @@ class Streams:
         self._by_session: dict[str, StandingStream] = {}
         self._open: set[StandingStream] = set()
         self.draining = False
+        self.place: Callable[[], tuple[str, int]] = lambda: ("", 0)
+        self._announced = 0  # the last change that streams were told of
+        self._began = 0
+        self._changed: dict[str, int] = {}
         self.hints: dict[str, Callable[[str, str, str], None]] = {
             "subscribed": interests.hint,
             "unsubscribed": interests.hint,
@@ -161,8 +166,10 @@ class Streams:
         if self._by_session.get(stream.sid) is stream:
             del self._by_session[stream.sid]
 
-    async def standing_get(self, request: web.BaseRequest, session: ClientSession) -> web.StreamResponse:
-        """The GET stream of a Streamable HTTP session."""
+    async def standing_get(
+        self, request: web.BaseRequest, session: ClientSession, last_id: str = ""
+    ) -> web.StreamResponse:
+        """The GET stream of a Streamable HTTP session; with ``last_id`` it goes on where another one ended."""
         try:
             stream = self.attach(session.sid, LEGACY_CHANGES)
         except NotDelivered as error:
@@ -172,8 +179,12 @@ class Streams:
             spawn(self._interests.attach(stream, session, again), "attach-subscriptions")
             events = EventStream({"Mcp-Session-Id": session.sid})
             await events.open(request)
+            if last_id:
+                stream.announce(self._missed(last_id))
+            elif at_least(session.version, "2025-11-25"):
+                await events.prime(self._event_id(), int(self._settings.stream_retry_s * 1000))
             await self.collect(session.sid)
-            await stream.write_to(events)
+            await stream.write_to(events, self._event_id)
             return await events.end()
         finally:
             self.detach(stream)
@@ -221,10 +232,29 @@ class Streams:
         finally:
             self.detach(stream)
 
+    # ---- resuming: a standing stream says that things changed, so its ids are places in the log of changes
+
+    def _event_id(self) -> str:
+        epoch, _ = self.place()
+        return f"{epoch}.{self._announced}"
+
+    def _missed(self, last_id: str) -> set[str]:
+        """Which lists changed since the event with this id, on whichever front end it was written."""
+        epoch, _, sequence = last_id.rpartition(".")
+        if epoch != self.place()[0] or not sequence.isdecimal():
+            return set(CHANGES)
+        return {method for method in CHANGES if self._changed.get(method, self._began) > int(sequence[:15])}
+
+    def begin(self) -> None:
+        """The registry is loaded: what changed before is not known here."""
+        self._began = self._announced = self.place()[1]
+
     # ---- what happens
 
     def announce(self, methods: set[str]) -> None:
         """Merged lists changed."""
+        self._announced = self.place()[1]
+        self._changed.update(dict.fromkeys(methods, self._announced))
         for stream in self._open:
             stream.announce(methods)
 

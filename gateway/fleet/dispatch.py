@@ -203,6 +203,7 @@ class Dispatcher:
             call.token,
             call.headers,
             retry=call.retry is not None,
+            request=call.id if call.session is not None else b"",
         )
 
     def _facts(self, call: Outgoing) -> rpc.OpenSession | None:

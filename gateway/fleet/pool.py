@@ -146,6 +146,11 @@ class WorkerPool:
         if client is not None:
             client.reply(ask, sid, is_error, raw)
 
+    def cancel_request(self, sid: str, request: bytes) -> None:
+        """A session cancelled a request that is not under way here: whichever worker has it stops it."""
+        for client in self.clients.values():
+            client.cancel_request(sid, request)
+
     def end_session(self, sid: str) -> None:
         """Tell the workers that heard of it."""
         for client in self.clients.values():

@@ -25,9 +25,16 @@ _MAX_INTERIM = 256
 
 
 class Interim(Struct, gc=False):
-    """A JSON-RPC notification that belongs to the call."""
+    """A JSON-RPC message before the call's answer; ``sequence`` numbers those of a session's call from 1."""
 
     message: bytes
+    sequence: int = 0
+
+
+class Resumed(Struct, gc=False):
+    """The call's stream goes on here; ``request`` is the JSON of the client's request id."""
+
+    request: bytes
 
 
 class Answered(Struct, gc=False):
@@ -51,8 +58,15 @@ class Silent(Struct, gc=False):
     """Nothing came for a while; the door may want to show a sign of life."""
 
 
-Event = Interim | Answered | Failure | Silent
+Event = Interim | Answered | Failure | Silent | Resumed
 SILENT = Silent()
+
+
+class Nowhere:
+    """Stands in for the replica of a call that was routed by another front end."""
+
+    id = ""
+    in_flight = 0
 
 
 class InFlight:
@@ -72,7 +86,7 @@ class InFlight:
         "unwanted",
     )
 
-    def __init__(self, client: WorkerClient, number: int, replica: Replica, started_at: float) -> None:
+    def __init__(self, client: WorkerClient, number: int, replica: Replica | Nowhere, started_at: float) -> None:
         self.client = client
         self.number = number
         self.replica = replica
@@ -125,9 +139,14 @@ class InFlight:
             self._events.append(SILENT)
             self._waiter.set_result(None)
 
+    def detach(self) -> None:
+        """The client may come back for what is said from now on, here or elsewhere."""
+        self.client.detach(self.number)
+
     def leave(self) -> None:
         """The client left, but its call runs on (handshake era): its answer is of no use here any more."""
         self.unwanted = True
+        self.detach()
         for event in self._events:
             if isinstance(event, Answered) and event.stream is not None:
                 self.client.refuse_body(self)
@@ -166,6 +185,11 @@ class WorkerClient:
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
+
+    @property
+    def frontend(self) -> str:
+        """Who we are to the worker."""
+        return self._frontend
 
     # ---- calls
 
@@ -227,6 +251,25 @@ class WorkerClient:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, reason))
 
+    def detach(self, number: int) -> None:
+        """Let the worker keep what comes for a call."""
+        if self._link is not None:
+            self._link.send(rpc.Detach(number))
+
+    def resume(self, sid: str, frontend: str, before: int, sequence: int) -> InFlight:
+        """Go on with a call that ``frontend`` knew as ``before``; its first event is ``Resumed`` or a ``Failure``."""
+        self._last_call += 1
+        in_flight = InFlight(self, self._last_call, Nowhere(), self.loop.time())
+        self.calls[self._last_call] = in_flight
+        if self._link is not None:
+            self._link.send(rpc.Resume(self._last_call, sid, frontend, before, sequence))
+        return in_flight
+
+    def cancel_request(self, sid: str, request: bytes) -> None:
+        """A session cancelled a request that another front end may have sent."""
+        if self._link is not None:
+            self._link.send(rpc.CancelRequest(sid, request))
+
     def refuse_body(self, in_flight: InFlight) -> None:
         """Nobody reads the large answer of this call: the worker need not keep it."""
         if self._link is not None:
@@ -258,12 +301,17 @@ class WorkerClient:
         elif kind is rpc.Interim:
             in_flight = self.calls.get(head.call)  # type: ignore[union-attr]
             if in_flight is not None:
-                in_flight.push(Interim(body))
+                in_flight.push(Interim(body, head.sequence))  # type: ignore[union-attr]
         elif kind is rpc.Failed:
             assert isinstance(head, rpc.Failed)
             in_flight = self.calls.pop(head.call, None)
             if in_flight is not None:
                 in_flight.finish(Failure(head.code, head.message, head.delivered, head.data or {}))
+        elif kind is rpc.Resumed:
+            assert isinstance(head, rpc.Resumed)
+            in_flight = self.calls.get(head.call)
+            if in_flight is not None:
+                in_flight.push(Resumed(head.request))
         elif kind is rpc.Updated:
             assert isinstance(head, rpc.Updated)
             self.on_updated(head.upstream, head.uri, head.session, body)

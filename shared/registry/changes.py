@@ -56,6 +56,11 @@ class ChangeFollower:
         self.available = False
         self.ready = asyncio.Event()
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """(epoch, number) of the last change applied; the same on every process that follows."""
+        return self._epoch.decode(), self.applied
+
     async def close(self) -> None:
         """Close the connection."""
         await self._redis.aclose()

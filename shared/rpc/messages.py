@@ -51,7 +51,7 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it
     is, for pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of
     the client's progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a
-    ``requestState`` of ours.
+    ``requestState`` of ours; ``request`` the JSON of a session's own request id.
     """
 
     call: int
@@ -66,6 +66,7 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     size: int = 0
     stream: int = 0
     retry: bool = False
+    request: bytes = b""
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):
@@ -76,11 +77,15 @@ class Cancel(Struct, array_like=True, tag=6, gc=False):
 
 
 class Interim(Struct, array_like=True, tag=7, gc=False):
-    """A message before the answer. Body: a whole JSON-RPC notification, or a request that the upstream relays."""
+    """A message before the answer. Body: a whole JSON-RPC notification, or a request that the upstream relays.
+
+    ``sequence`` numbers those of a session's call from 1: with it the client's stream can be resumed.
+    """
 
     call: int
     size: int = 0
     stream: int = 0
+    sequence: int = 0
 
 
 class Answer(Struct, array_like=True, tag=8, gc=False):
@@ -173,6 +178,37 @@ class Updated(Struct, array_like=True, tag=19, gc=False):
     session: str = ""
 
 
+class Detach(Struct, array_like=True, tag=20, gc=False):
+    """The client of a session's call may come back for its answer, here or elsewhere: keep what comes from now on."""
+
+    call: int
+
+
+class CancelRequest(Struct, array_like=True, tag=21, gc=False):
+    """A session cancelled its request, whichever front end it was sent to."""
+
+    session: str
+    request: bytes
+
+
+class Resume(Struct, array_like=True, tag=22, gc=False):
+    """A session is back for the stream of a call that ``frontend`` knew as ``before``: go on after ``sequence``, to
+    ``call`` on this link. Answered by ``Resumed``, or ``Failed``."""
+
+    call: int
+    session: str
+    frontend: str
+    before: int
+    sequence: int
+
+
+class Resumed(Struct, array_like=True, tag=23, gc=False):
+    """What was missed follows. ``request`` is the JSON of the client's request id."""
+
+    call: int
+    request: bytes
+
+
 class GoAway(Struct, array_like=True, tag=14, gc=False):
     """The worker drains: calls numbered above ``last_call`` were not taken."""
 
@@ -202,6 +238,10 @@ Head = (
     | Watch
     | Watched
     | Updated
+    | Detach
+    | CancelRequest
+    | Resume
+    | Resumed
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.clients import MODERN_META, RawClient
+from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
+from tests.streams import listening, standing
 
 GROUPS = {"web": "both", "legacy": "legacy", "old": "sse", "local": "modern", "local-legacy": "legacy"}
 
@@ -32,70 +30,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         await fleet.register("local", stdio_connection("local"), era="modern")
         await fleet.register("local-legacy", stdio_connection("local-legacy"), era="legacy")
         yield fleet
-
-
-class Stream:
-    """An open event stream: its JSON messages as they come, and the last event id."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.last_id = ""
-        self.retry_ms = 0
-        self.closed = False
-        self.response: Any = None
-        self.task: Any = None
-
-    async def read(self, response: aiohttp.ClientResponse) -> None:
-        with contextlib.suppress(aiohttp.ClientError, asyncio.CancelledError):
-            async for line in response.content:
-                name, _, value = line.decode().strip().partition(": ")
-                if name == "data" and value:
-                    self.messages.append(json.loads(value))
-                elif name == "id":
-                    self.last_id = value
-                elif name == "retry":
-                    self.retry_ms = int(value)
-        self.closed = True
-
-    def updated(self) -> list[str]:
-        return [m["params"]["uri"] for m in self.messages if m.get("method") == "notifications/resources/updated"]
-
-
-@contextlib.asynccontextmanager
-async def standing(client: RawClient, url: str, headers: dict[str, str] | None = None) -> AsyncIterator[Stream]:
-    """The GET stream of a legacy session at one front end."""
-    stream = Stream()
-    sent = {**client.legacy_headers(), "Accept": "text/event-stream", **(headers or {})}
-    async with client.session.get(url, headers=sent) as response:
-        assert response.status == 200, await response.text()
-        stream.task = asyncio.create_task(stream.read(response))
-        yield stream
-        response.close()
-        await stream.task
-
-
-@contextlib.asynccontextmanager
-async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncIterator[Stream]:
-    """A modern ``subscriptions/listen`` stream."""
-    stream = Stream()
-    message = {
-        "jsonrpc": "2.0",
-        "id": "listen-1",
-        "method": "subscriptions/listen",
-        "params": {"_meta": MODERN_META, "notifications": notifications},
-    }
-    headers = {
-        "Accept": "application/json, text/event-stream",
-        "MCP-Protocol-Version": "2026-07-28",
-        "Mcp-Method": "subscriptions/listen",
-    }
-    async with client.session.post(url, json=message, headers=headers) as response:
-        assert response.status == 200, await response.text()
-        stream.task = asyncio.create_task(stream.read(response))
-        await eventually(lambda: stream.messages, 5.0, "acknowledged")
-        yield stream
-        response.close()
-        await stream.task
 
 
 def uri(group: str) -> str:

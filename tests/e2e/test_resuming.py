@@ -1,0 +1,116 @@
+"""Lost streams go on at any front end, also when the one that opened them was killed; nothing is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest_asyncio
+
+from tests.clients import RawClient
+from tests.fleet import Fleet, SdkServer, eventually
+from tests.servers.raw import RawUpstreams
+from tests.streams import calling, standing
+
+
+@pytest_asyncio.fixture
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    async with SdkServer("http", "web") as web, Fleet(redis_url, 2, 2) as fleet:
+        await fleet.register("web", web.connection)
+        yield fleet
+
+
+def steps(count: int, id: Any = 7) -> dict[str, Any]:
+    """A call that reports progress every 20 ms."""
+    params = {"name": "progress", "arguments": {"steps": count}, "_meta": {"progressToken": "t"}}
+    return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}
+
+
+def progress(messages: list[dict[str, Any]]) -> list[int]:
+    return [m["params"]["progress"] for m in messages if m.get("method") == "notifications/progress"]
+
+
+async def kill(fleet: Fleet, frontend: int) -> None:
+    """``kill -9`` for a front end and its gunicorn."""
+    child = fleet.frontends[frontend]._children[0]
+    assert child.process is not None
+    os.killpg(child.process.pid, signal.SIGKILL)
+
+
+async def test_a_dropped_call_goes_on_at_another_front_end(fleet: Fleet) -> None:
+    async with RawClient("") as client:
+        client.url = fleet.urls[0]
+        await client.initialize()
+        async with calling(client, fleet.urls[0], steps(40)) as first:
+            await eventually(lambda: len(progress(first.messages)) >= 3, 10.0, "some progress")
+        assert first.retry_ms == 1000 and first.ids[0].endswith(".0")  # the priming event of 2025-11-25
+        async with standing(client, fleet.urls[1], first.ids[-1]) as second:
+            await eventually(lambda: second.closed, 10.0, "the answer")
+        assert progress(first.messages) + progress(second.messages) == list(range(1, 41))
+        assert second.messages[-1]["id"] == 7
+        assert second.messages[-1]["result"]["content"][0]["text"] == "finished"
+        # Once more: the whole stream is kept for a while, for its session alone.
+        async with standing(client, fleet.urls[0], first.ids[0]) as again:
+            await eventually(lambda: again.closed, 10.0, "the answer again")
+        assert progress(again.messages) == list(range(1, 41)) and "result" in again.messages[-1]
+        async with RawClient(fleet.urls[0]) as stranger:
+            await stranger.initialize()
+            headers = {**stranger.legacy_headers(), "Accept": "text/event-stream", "Last-Event-ID": first.ids[-1]}
+            async with stranger.session.get(fleet.urls[0], headers=headers) as response:
+                assert response.status == 400
+
+
+async def test_a_call_survives_the_front_end_that_took_it(fleet: Fleet) -> None:
+    async with RawClient("") as client:
+        client.url = fleet.urls[0]
+        await client.initialize()
+        async with calling(client, fleet.urls[0], steps(60)) as first:
+            await eventually(lambda: len(progress(first.messages)) >= 3, 10.0, "some progress")
+            await kill(fleet, 0)
+            await eventually(lambda: first.closed, 5.0, "the connection drops")
+        async with standing(client, fleet.urls[1], first.ids[-1]) as second:
+            await eventually(lambda: second.closed, 10.0, "the answer")
+        assert progress(first.messages) + progress(second.messages) == list(range(1, 61))
+        assert second.messages[-1]["result"]["content"][0]["text"] == "finished"
+
+
+async def test_a_call_is_cancelled_at_any_front_end(redis_url: str) -> None:
+    async with RawUpstreams() as upstreams, Fleet(redis_url, 2, 1) as fleet, RawClient("") as client:
+        endpoint = upstreams.add("up")
+        await fleet.register("up", upstreams.connection("up"))
+        client.url = fleet.urls[0]
+        await client.initialize()
+        endpoint.behaviour = "hang"
+        call = asyncio.create_task(client.legacy_call("who", id="mine"))
+        await eventually(lambda: endpoint.calls[-1]["method"] == "tools/call", 5.0, "the call arrived")
+        await client.legacy_notice("notifications/cancelled", {"requestId": "mine"}, url=fleet.urls[1])
+        answer = await asyncio.wait_for(call, 5.0)
+        assert answer.error["data"]["code"] == "cancelled"
+        endpoint.release.set()
+
+
+async def test_what_changed_while_a_standing_stream_was_down_is_told(fleet: Fleet) -> None:
+    resource = "memo://web/fixed"
+    async with RawClient("") as client:
+        client.url = fleet.urls[0]
+        await client.initialize()
+        async with standing(client, fleet.urls[0]) as first:
+            await client.legacy("resources/subscribe", {"uri": resource})
+            await eventually(lambda: first.ids, 5.0, "a priming event")
+            await kill(fleet, 0)
+            await eventually(lambda: first.closed, 5.0, "the connection drops")
+        client.url = fleet.urls[1]
+        await client.legacy_call("grow", {"tool": "grown-meanwhile"})
+        await eventually(lambda: _lists(client, "grown-meanwhile"), 10.0, "the list has it")
+        async with standing(client, fleet.urls[1], first.ids[-1]) as second:
+            await eventually(lambda: "notifications/tools/list_changed" in second.methods(), 5.0, "list_changed")
+            await eventually(lambda: resource in second.updated(), 5.0, "the resource may have changed")
+            assert "notifications/prompts/list_changed" not in second.methods()
+
+
+async def _lists(client: RawClient, tool: str) -> bool:
+    answer = await client.legacy("tools/list")
+    return tool in {one["name"] for one in answer.body["result"]["tools"]}

@@ -1,0 +1,95 @@
+"""Event streams as tests read them: the messages as they come, ids and retry beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+
+from tests.clients import MODERN_META, RawClient
+from tests.fleet import eventually
+
+
+class Stream:
+    """An open event stream: its JSON messages as they come, and the last event id."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.ids: list[str] = []
+        self.retry_ms = 0
+        self.closed = False
+
+    async def read(self, response: aiohttp.ClientResponse) -> None:
+        """Until it ends."""
+        with contextlib.suppress(aiohttp.ClientError, asyncio.CancelledError):
+            async for line in response.content:
+                name, _, value = line.decode().strip().partition(":")
+                value = value.strip()
+                if name == "data" and value:
+                    self.messages.append(json.loads(value))
+                elif name == "id":
+                    self.ids.append(value)
+                elif name == "retry":
+                    self.retry_ms = int(value)
+        self.closed = True
+
+    def methods(self) -> list[str]:
+        """Of the notifications that came."""
+        return [message["method"] for message in self.messages if "method" in message]
+
+    def updated(self) -> list[str]:
+        """URIs of the resources that were said to have changed."""
+        return [m["params"]["uri"] for m in self.messages if m.get("method") == "notifications/resources/updated"]
+
+
+@contextlib.asynccontextmanager
+async def _reading(response: aiohttp.ClientResponse) -> AsyncIterator[Stream]:
+    stream = Stream()
+    assert response.status == 200, await response.text()
+    task = asyncio.create_task(stream.read(response))
+    try:
+        yield stream
+    finally:
+        response.close()
+        await task
+
+
+@contextlib.asynccontextmanager
+async def standing(client: RawClient, url: str, last_id: str = "") -> AsyncIterator[Stream]:
+    """The GET stream of a legacy session at one front end."""
+    sent = {**client.legacy_headers(), "Accept": "text/event-stream"}
+    if last_id:
+        sent["Last-Event-ID"] = last_id
+    async with client.session.get(url, headers=sent) as response, _reading(response) as stream:
+        yield stream
+
+
+@contextlib.asynccontextmanager
+async def calling(client: RawClient, url: str, message: dict[str, Any]) -> AsyncIterator[Stream]:
+    """A legacy request whose answer is read as a stream."""
+    sent = {**client.legacy_headers(), "Accept": "application/json, text/event-stream"}
+    async with client.session.post(url, json=message, headers=sent) as response, _reading(response) as stream:
+        yield stream
+
+
+@contextlib.asynccontextmanager
+async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncIterator[Stream]:
+    """A modern ``subscriptions/listen`` stream, acknowledged."""
+    message = {
+        "jsonrpc": "2.0",
+        "id": "listen-1",
+        "method": "subscriptions/listen",
+        "params": {"_meta": MODERN_META, "notifications": notifications},
+    }
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "subscriptions/listen",
+    }
+    async with client.session.post(url, json=message, headers=headers) as response, _reading(response) as stream:
+        await eventually(lambda: stream.messages, 5.0, "acknowledged")
+        yield stream

@@ -1,0 +1,132 @@
+"""What was said on a call's stream, kept for a client that lost its connection.
+
+Legacy Streamable HTTP, "Resumability and Redelivery". A call of a client session is kept from its first interim
+message, or from the moment its client or its front end is gone, until a while after its answer; bounded for each call
+and for all together, the oldest going first. Whichever front end the client comes back to asks for it by the name its
+first one gave it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+KEEP_BYTES = 1024 * 1024
+"""Of one call; older messages make room. An answer that alone is larger is not kept."""
+KEEP_BYTES_TOTAL = 64 * 1024 * 1024
+KEEP_S = 60.0
+"""After the answer."""
+Name = tuple[str, int]
+"""(front end, number of the call on its link)."""
+
+
+class Outcome:
+    """How a kept call ended: ``send`` writes it to a link under a call number."""
+
+    __slots__ = ("send", "size")
+
+    def __init__(self, send: Callable[[object, int], None], size: int) -> None:
+        self.send = send
+        self.size = size
+
+
+class Replay:
+    """The messages of one call; ``sequence`` numbers them from 1."""
+
+    __slots__ = ("call", "ended_at", "messages", "names", "outcome", "request", "sequence", "session", "size")
+
+    def __init__(self, session: str, request: bytes, call: object) -> None:
+        self.session = session
+        self.request = request
+        self.call: object | None = call
+        self.names: list[Name] = []
+        self.sequence = 0
+        self.messages: deque[tuple[int, bytes]] = deque()
+        self.outcome: Outcome | None = None
+        self.size = 0
+        self.ended_at = 0.0
+
+    def after(self, sequence: int) -> list[tuple[int, bytes]]:
+        """Messages that came after this one."""
+        return [one for one in self.messages if one[0] > sequence]
+
+
+class Replays:
+    """See the module. One in each worker."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._by_name: dict[Name, Replay] = {}
+        self._ended: deque[Replay] = deque()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    @property
+    def size(self) -> int:
+        """Bytes kept."""
+        return self._size
+
+    def open(self, name: Name, session: str, request: bytes, call: object) -> Replay:
+        """Keep a call from now on."""
+        replay = Replay(session, request, call)
+        self.name(replay, name)
+        return replay
+
+    def name(self, replay: Replay, name: Name) -> None:
+        """A front end knows the call by this name as well."""
+        replay.names.append(name)
+        self._by_name[name] = replay
+
+    def find(self, name: Name, session: str) -> Replay | None:
+        """The call, if it is this session's."""
+        self.trim()
+        replay = self._by_name.get(name)
+        return replay if replay is not None and replay.session == session else None
+
+    def add(self, replay: Replay, message: bytes) -> int:
+        """Keep a message; its number."""
+        replay.sequence += 1
+        replay.messages.append((replay.sequence, message))
+        self._grow(replay, len(message))
+        while replay.size > KEEP_BYTES:
+            self._grow(replay, -len(replay.messages.popleft()[1]))
+        self._make_room()
+        return replay.sequence
+
+    def end(self, replay: Replay, outcome: Outcome) -> None:
+        """The call is answered."""
+        replay.call = None
+        replay.outcome = outcome
+        replay.ended_at = self._clock()
+        self._grow(replay, outcome.size)
+        self._ended.append(replay)
+        self._make_room()
+
+    def end_session(self, sid: str) -> None:
+        """Nobody will come back for what belonged to this session."""
+        for replay in {id(one): one for one in self._by_name.values() if one.session == sid}.values():
+            self._forget(replay)
+
+    def trim(self) -> None:
+        """Forget what nobody came back for."""
+        while self._ended and self._ended[0].ended_at <= self._clock() - KEEP_S:
+            self._forget(self._ended.popleft())
+
+    def _make_room(self) -> None:
+        while self._size > KEEP_BYTES_TOTAL and self._ended:
+            self._forget(self._ended.popleft())
+
+    def _grow(self, replay: Replay, size: int) -> None:
+        replay.size += size
+        self._size += size
+
+    def _forget(self, replay: Replay) -> None:
+        for name in replay.names:
+            self._by_name.pop(name, None)
+        replay.names = []
+        self._size -= replay.size
+        replay.size = 0
+        replay.messages.clear()
+        replay.outcome = None
