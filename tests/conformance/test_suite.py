@@ -28,7 +28,7 @@ NOT_CARRIED: dict[str, dict[str, str]] = {
     "http": {},
     "stdio": {},
     "sse": {
-        "input-required-result-basic-elicitation": "wants the server's own key, and the questions of a legacy server have "
+        "input-required-result-basic-elicitation": "wants the server's own key, and a legacy server's questions have "
         "none: the gateway's are called elicitation-1 and so on"
     },
 }
