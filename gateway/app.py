@@ -20,6 +20,7 @@ from aiohttp.streams import StreamReader
 
 from gateway import __version__
 from gateway.admin.routes import AdminApi
+from gateway.doors.express import Lane
 from gateway.doors.guard import Guard
 from gateway.doors.interests import Interests
 from gateway.doors.legacy_sse import SseDoor
@@ -36,7 +37,7 @@ from gateway.fleet.pool import WorkerPool
 from gateway.fleet.stats import Stats
 from gateway.fleet.subscriptions import Subscriptions
 from gateway.fleet.watcher import Watcher
-from shared import logs
+from shared import collector, logs
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
 from shared.registry.members import Members
@@ -45,6 +46,7 @@ from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
 
 _log = logging.getLogger(__name__)
+_KEEPALIVE_S = 75.0
 
 
 class FrontEnd:
@@ -60,6 +62,7 @@ class FrontEnd:
         self.workers = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
         self._tasks: list[asyncio.Task[None]] = []
         self._beat_now = asyncio.Event()
+        self.lane: Lane | None = None
 
     async def start(self) -> None:
         """Join the fleet; returns when requests can be served. Raises ``RegistryUnavailable`` without Redis."""
@@ -74,13 +77,16 @@ class FrontEnd:
             self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings.routing.separator
         )
         self.streams = Streams(self.store, self.id, interests, settings.sessions)
-        requests = Requests(self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__)
-        guard = Guard(settings)
+        requests = self._requests = Requests(
+            self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__
+        )
+        guard = self._guard = Guard(settings)
         self.legacy = LegacyDoor(
             guard, requests, self.sessions, self.streams, self.pool, settings.sessions.stream_retry_s
         )
         limit = settings.calls.max_body_bytes
-        self.mcp = McpDoor(guard, ModernDoor(requests, self.streams), self.legacy, limit)
+        self._modern = ModernDoor(requests, self.streams)
+        self.mcp = McpDoor(guard, self._modern, self.legacy, limit)
         self.sse = SseDoor(self.legacy, requests, self.sessions, self.streams, self.id, limit)
         self.watcher.on_lists_changed = self.streams.announce
         self.streams.place = lambda: self.watcher.follower.place
@@ -106,6 +112,10 @@ class FrontEnd:
         self.streams.begin()
         await self.members.join(self.id, self.facts())
         self._tasks.append(spawn(self._beat(), "heartbeat"))
+
+    def open_lane(self, server: web.Server, keepalive_s: float) -> Lane:
+        """The express lane before aiohttp's server."""
+        return Lane(server, self._guard, self._requests, self._modern, self.legacy, keepalive_s)
 
     def _session_gone(self, sid: str) -> None:
         session = self.sessions.forget(sid)
@@ -160,6 +170,8 @@ class FrontEnd:
         while True:
             await asyncio.sleep(1.0)
             Process.tick()
+            if self.lane is not None:
+                self.lane.sweep()
             self.dispatcher.hush(self.settings.calls.keepalive_comment_s)
             for sid in self.sessions.trim():
                 self.pool.end_session(sid)
@@ -200,7 +212,7 @@ class McpRunner(web.AppRunner):
         super().__init__(app, **options)
         self._front = front
 
-    async def _make_server(self) -> web.Server:
+    async def _make_server(self) -> Any:
         server = await super()._make_server()
         ordinary = server.request_factory
         loop = asyncio.get_running_loop()
@@ -214,17 +226,20 @@ class McpRunner(web.AppRunner):
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if type(request) is web.BaseRequest:
-                return await door.post(request, None)
+                return await door.post(request, None, lane.begun.pop(request.protocol, None))
             return await handle_ordinary(request)
 
         server.request_factory = make
         server.request_handler = handle
-        return server
+        lane = self._front.lane = self._front.open_lane(server, _KEEPALIVE_S)
+        return lane
 
     async def cleanup(self) -> None:
         for site in list(self._sites):
             await site.stop()
         await self._front.drain()
+        if self._front.lane is not None:
+            self._front.lane.close()
         await super().cleanup()
         await self._front.close()
 
@@ -294,13 +309,14 @@ async def create() -> web.AppRunner:
     logs.configure("frontend", settings.service.log_level)
     front = FrontEnd(settings)
     await front.start()
+    collector.settle()
     _log.info("front end %s is up (pid %d)", front.id, os.getpid())
     return McpRunner(
         routes(front),
         front,
         access_log=None,
         handler_cancellation=True,
-        keepalive_timeout=75.0,
+        keepalive_timeout=_KEEPALIVE_S,
         shutdown_timeout=2.0,
         max_line_size=16 * 1024,
         max_field_size=32 * 1024,

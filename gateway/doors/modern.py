@@ -13,10 +13,11 @@ from aiohttp import web
 from gateway.doors.calls import show
 from gateway.doors.requests import Caller, Ready, Requests
 from gateway.doors.responses import accepted, answer, problem
+from gateway.doors.routing_headers import RoutingHeaders
 from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
+from gateway.fleet.worker_client import InFlight
 from shared.errors import CallError, Refused
-from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import CAPABILITIES_META, LISTEN, LOG_LEVEL_META, LOG_LEVELS, NAMED_BY, VERSION_META
@@ -24,7 +25,7 @@ from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 
 _RAW_VERSION = b'"' + LATEST_MODERN.encode() + b'"'
 _STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
-_ROUTING_HEADERS = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
+_ANYBODY = Caller(Era.MODERN, LATEST_MODERN)
 
 
 class ModernDoor:
@@ -35,19 +36,25 @@ class ModernDoor:
         self._streams = streams
 
     async def post(
-        self, request: web.BaseRequest, message: Message, params: Params, scope: str | None
+        self,
+        request: web.BaseRequest,
+        message: Message,
+        params: Params,
+        scope: str | None,
+        begun: InFlight | None = None,
     ) -> web.StreamResponse:
-        """One modern message."""
+        """One modern message; ``begun``: the call that the express lane began for it."""
         id = bytes(message.id)
         if not message.method:
             return problem(Refused("invalid_request", "a modern client posts requests, never responses"), id or b"null")
         if not id:
             return accepted()  # this transport has no notifications from the client; they are dropped
         try:
-            self._check(request, message, params)
+            caller = self.admit(RoutingHeaders.read(lambda name: request.headers.getall(name, ())), message, params)
             if message.method == "initialize":
                 raise Refused("method_unknown", "initialize belongs to earlier protocol versions; call server/discover")
-            caller = Caller(Era.MODERN, LATEST_MODERN, scope)
+            if scope is not None or begun is not None:
+                caller = Caller(Era.MODERN, LATEST_MODERN, scope, begun=begun)
             if message.method == LISTEN:
                 return await self._streams.listen(request, message, scope)
             reply = await self._requests.serve(message, params, caller, request.headers)
@@ -57,7 +64,7 @@ class ModernDoor:
         except CallError as error:
             return problem(error, id)
         if type(reply) is Ready:
-            return answer(reply.body, _STATUS.get(reply.rpc_code, 200) if reply.rpc_code else 200)
+            return answer(reply.body, self.status(reply))
         assert not isinstance(reply, Ready)
         try:
             return await show(request, self._requests, reply)
@@ -66,42 +73,46 @@ class ModernDoor:
             self._requests.abandon(reply.in_flight)
             raise
 
-    def _check(self, request: web.BaseRequest, message: Message, params: Params) -> None:
+    def admit(self, headers: RoutingHeaders, message: Message, params: Params) -> Caller:
+        """Who asks. Raises ``Refused`` for a request that is not in order."""
         meta = params.meta
         if meta is None or not meta.version or not meta.capabilities:
             raise Refused(
                 "invalid_params",
                 f"params._meta needs {VERSION_META} and {CAPABILITIES_META}",
             )
-        headers = request.headers
-        version = headers.get("MCP-Protocol-Version")
         raw_version = bytes(meta.version)
-        if raw_version != _RAW_VERSION or version != LATEST_MODERN:
+        if raw_version != _RAW_VERSION or headers.version != LATEST_MODERN:
             named = jsonrpc.text(meta.version, "_meta.io.modelcontextprotocol/protocolVersion")
-            if version != named:
+            if headers.version != named:
                 raise Refused(
-                    "header_mismatch", f"MCP-Protocol-Version header {version!r} differs from _meta {named!r}"
+                    "header_mismatch", f"MCP-Protocol-Version header {headers.version!r} differs from _meta {named!r}"
                 )
-        if headers.get("Mcp-Method") != message.method:
-            raise Refused("header_mismatch", f"Mcp-Method header {headers.get('Mcp-Method')!r} differs from the body")
+        if headers.method != message.method:
+            raise Refused("header_mismatch", f"Mcp-Method header {headers.method!r} differs from the body")
         member = NAMED_BY.get(message.method)
         if member is not None:
             raw = params.name if member == "name" else params.uri
-            if raw and mcp_headers.decode_value(headers.get("Mcp-Name")) != jsonrpc.text(raw, member):
+            if raw and headers.name != jsonrpc.text(raw, member):
                 raise Refused(
                     "header_mismatch",
-                    f"Mcp-Name header {headers.get('Mcp-Name')!r} differs from params.{member}",
+                    f"Mcp-Name header {headers.raw_name!r} differs from params.{member}",
                 )
-        for name in _ROUTING_HEADERS:
-            if len(headers.getall(name, ())) > 1:
-                raise Refused("header_mismatch", f"{name} header appears more than once")
+        if headers.repeated:
+            raise Refused("header_mismatch", f"{headers.repeated} header appears more than once")
         if raw_version != _RAW_VERSION:
             raise Refused(
                 "version_unsupported",
                 "unsupported protocol version",
-                {"supported": list(MODERN_VERSIONS), "requested": version},
+                {"supported": list(MODERN_VERSIONS), "requested": headers.version},
             )
         if meta.log_level and jsonrpc.text(meta.log_level, "_meta.io.modelcontextprotocol/logLevel") not in LOG_LEVELS:
             raise Refused("invalid_params", f"_meta.{LOG_LEVEL_META} must be one of {', '.join(LOG_LEVELS)}")
         if bytes(meta.capabilities)[:1] != b"{":
             raise Refused("invalid_params", "_meta.io.modelcontextprotocol/clientCapabilities must be an object")
+        return _ANYBODY
+
+    @staticmethod
+    def status(ready: Ready) -> int:
+        """The HTTP status of a whole answer."""
+        return _STATUS.get(ready.rpc_code, 200) if ready.rpc_code else 200

@@ -11,12 +11,12 @@ from aiohttp import web
 from gateway.doors.guard import Guard
 from gateway.doors.modern import ModernDoor
 from gateway.doors.responses import problem
+from gateway.doors.routing_headers import VERSION_HEADER
 from gateway.doors.streamable_http import LegacyDoor
+from gateway.fleet.worker_client import InFlight
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.versions import LEGACY_VERSIONS
-
-VERSION_HEADER = "MCP-Protocol-Version"
 
 
 class McpDoor:
@@ -28,8 +28,11 @@ class McpDoor:
         self._legacy = legacy
         self._max_body = max_body_bytes
 
-    async def post(self, request: web.BaseRequest, scope: str | None) -> web.StreamResponse:
-        """One message (or a legacy batch) in, its answer out."""
+    async def post(
+        self, request: web.BaseRequest, scope: str | None, begun: InFlight | None = None
+    ) -> web.StreamResponse:
+        """One message (or a legacy batch) in, its answer out; ``begun``: the call that the express lane began for
+        it."""
         headers = request.headers
         refusal = self._guard.refusal(headers.get("Host"), headers.get("Origin"))
         if refusal is not None:
@@ -49,8 +52,8 @@ class McpDoor:
         if (params.meta is not None and params.meta.version) or (
             version is not None and version not in LEGACY_VERSIONS
         ):
-            return await self._modern.post(request, message, params, scope)
-        return await self._legacy.post(request, message, params, scope)
+            return await self._modern.post(request, message, params, scope, begun)
+        return await self._legacy.post(request, message, params, scope, begun)
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -59,13 +59,15 @@ _NOT_FOUND = (-32002, -32602)
 
 
 class Caller(Struct, gc=False):
-    """Who asks, and through what: ``scope`` is the group of ``/servers/{name}``, ``None`` for all."""
+    """Who asks, and through what: ``scope`` is the group of ``/servers/{name}``, ``None`` for all; ``begun`` the call
+    that was sent already for this request."""
 
     era: int
     version: str
     scope: str | None = None
     session: ClientSession | None = None
     principal: str = ""
+    begun: InFlight | None = None
 
 
 class Ready(Struct, gc=False):
@@ -150,6 +152,33 @@ class Requests:
         return offer
 
     # ---- requests
+
+    def begin(self, message: Message, params: Params, caller: Caller) -> Ready | InFlight | None:
+        """What ``serve`` would do, as far as that needs no waiting: an answer, a call under way, or ``None``: ask
+        ``serve``.
+
+        Raises ``CallError``. For ``doors.express``; only for callers without a scope.
+        """
+        kind = _CALLED.get(message.method)
+        if kind is None:
+            listed = LIST_METHODS.get(message.method)
+            if listed is None or params.cursor:
+                return None
+            page = self._watcher.catalog.page(listed, None, caller.era, None)
+            return Ready(jsonrpc.response(bytes(message.id), page))
+        name = jsonrpc.text(params.name, "name")
+        route = self._watcher.catalog.routes[kind].get(name)
+        if route is None or route.entry.annotated or params.request_state or len(name) > _MAX_ROUTED:
+            return None
+        own = route.entry.name
+        body = bytes(message.params) if own == name else renamed(bytes(message.params), "name", own)
+        token = bytes(params.meta.progress_token) if params.meta is not None else b""
+        if len(token) > _MAX_TOKEN:
+            return None
+        id, session, principal = bytes(message.id), caller.session, caller.principal
+        return self._dispatcher.begin(
+            Outgoing(message.method, body, caller.era, route, id, own, session, principal, token)
+        )
 
     async def serve(self, message: Message, params: Params, caller: Caller, headers: Any = None) -> Ready | Started:
         """Answer one request. Raises ``CallError`` for what the door must word itself; asyncio's cancel passes.
@@ -328,6 +357,7 @@ class Requests:
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
         session, principal = caller.session, caller.principal
         call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
+        call.begun, caller.begun = caller.begun, None
         if params.request_state and caller.era == Era.MODERN:
             call.retry = self._unsealed(params, principal, route)
         try:

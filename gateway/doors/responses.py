@@ -36,6 +36,17 @@ class Process:
         cls.date = email.utils.formatdate(usegmt=True).encode()
 
 
+def json_head(status: int, length: int, keep_alive: bool) -> bytes:
+    """Status line and headers of a JSON answer, without the empty line."""
+    return b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %b\r\n%b" % (
+        status,
+        _REASONS.get(status, b""),
+        length,
+        Process.date,
+        b"" if keep_alive else b"Connection: close\r\n",
+    )
+
+
 class JsonAnswer(web.StreamResponse):
     """A whole answer in one write."""
 
@@ -79,17 +90,10 @@ class JsonAnswer(web.StreamResponse):
         """Write everything."""
         self._keep = request.keep_alive and not Process.draining
         body = self._answer
-        head = b"HTTP/1.1 %d %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %b\r\n" % (
-            self._status_code,
-            _REASONS.get(self._status_code, b""),
-            len(body),
-            Process.date,
-        )
+        head = json_head(self._status_code, len(body), self._keep)
         if self._extra is not None:
             head += "".join(f"{name}: {value}\r\n" for name, value in self._extra.items()).encode()
-        if not self._keep:
-            head += b"Connection: close\r\n"
-        elif request.version == (1, 0):
+        if self._keep and request.version == (1, 0):
             head += b"Connection: keep-alive\r\n"
         transport = request.transport
         if transport is None:

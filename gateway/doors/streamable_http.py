@@ -23,7 +23,7 @@ from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
 from gateway.fleet.pool import WorkerPool
-from gateway.fleet.worker_client import Answered, Failure, Interim, Resumed
+from gateway.fleet.worker_client import Answered, Failure, InFlight, Interim, Resumed
 from shared.errors import CallError, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
@@ -78,9 +78,14 @@ class LegacyDoor:
     # ---- POST
 
     async def post(
-        self, request: web.BaseRequest, message: Message, params: Params, scope: str | None
+        self,
+        request: web.BaseRequest,
+        message: Message,
+        params: Params,
+        scope: str | None,
+        begun: InFlight | None = None,
     ) -> web.StreamResponse:
-        """One legacy message."""
+        """One legacy message; ``begun``: the call that the express lane began for it."""
         id = bytes(message.id)
         try:
             if message.method == INITIALIZE and id:
@@ -89,7 +94,9 @@ class LegacyDoor:
             if not message.method or not id:
                 await self.notice(session, message)
                 return accepted()
-            reply = await self._requests.serve(message, params, self._caller(request, session, scope))
+            caller = self._caller(request, session, scope)
+            caller.begun = begun
+            reply = await self._requests.serve(message, params, caller)
         except Abandoned as gone:
             gone.in_flight.leave()
             raise  # the call runs on up to its timeout: a connection that drops does not cancel
@@ -120,6 +127,20 @@ class LegacyDoor:
         if session is None or session.scope != (scope or ""):
             raise Refused("session_unknown", "unknown or ended session; send initialize again")
         return session
+
+    def admit(self, sid: str, version: str | None) -> Caller | None:
+        """Who asks, if that is known here without asking Redis."""
+        if not sid:
+            return Caller(Era.LEGACY, version or DEFAULT_WITHOUT_HEADER)
+        session = self._sessions.cached(sid)
+        if session is None or session.scope:
+            return None
+        return Caller(Era.LEGACY, session.version, None, session, session.principal)
+
+    @staticmethod
+    def status(ready: Ready) -> int:
+        """JSON-RPC errors are HTTP 200 here."""
+        return 200
 
     def _caller(self, request: web.BaseRequest, session: ClientSession | None, scope: str | None) -> Caller:
         if session is not None:

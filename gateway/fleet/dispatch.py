@@ -7,6 +7,7 @@ session to a group with sessions of its own asks Redis for the replica that the 
 from __future__ import annotations
 
 import asyncio
+from typing import cast
 
 from msgspec import Struct
 
@@ -45,6 +46,7 @@ class Outgoing(Struct, gc=False):
     token: bytes = b""
     headers: dict[str, str] | None = None
     retry: RequestState | None = None
+    begun: InFlight | None = None
 
 
 class Dispatcher:
@@ -65,16 +67,40 @@ class Dispatcher:
         """Loop time, by which replicas are judged available."""
         return self._loop.time()
 
+    def begin(self, call: Outgoing) -> InFlight | None:
+        """Send ``call`` if it is plain where to; ``None`` when something has to be waited for or told first."""
+        session = call.session
+        if len(self.under_way) >= self._max_in_flight or self.is_bound(call.route, session):
+            return None
+        replica = router.choose(call.route, (), self._loop.time())
+        client = self._pool.link_for(replica, session.sid if session is not None else "") if replica else None
+        if replica is None or client is None:
+            return None
+        return self._start(call, replica, client)
+
+    def _start(self, call: Outgoing, replica: Replica, client: WorkerClient) -> InFlight:
+        in_flight = client.call(replica, self._head(call, replica), call.params, self._facts(call))
+        in_flight.modern = bool(call.era)
+        self.under_way[in_flight] = None
+        if call.session is not None:
+            in_flight.register(call.session.calls, call.id)
+        return in_flight
+
     async def send(self, call: Outgoing) -> tuple[InFlight, Event]:
         """Send ``call``; its first event. Raises ``CallError`` when it failed for good."""
-        if len(self.under_way) >= self._max_in_flight:
+        if len(self.under_way) >= self._max_in_flight and call.begun is None:
             raise NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
         tried: set[str] = set()
         last: CallError | None = None
         wait_until = 0.0
         attempt = 0
         while attempt < ATTEMPTS:
-            replica, client = await self._target(call, tried)
+            replica: Replica | None
+            client: WorkerClient | None
+            if call.begun is not None:
+                replica, client = cast(Replica, call.begun.replica), call.begun.client
+            else:
+                replica, client = await self._target(call, tried)
             if replica is None or client is None:
                 if replica is not None:
                     tried.add(replica.id)
@@ -91,10 +117,7 @@ class Dispatcher:
             attempt += 1
             if attempt > 1:
                 self._stats.retries += 1
-            in_flight = client.call(replica, self._head(call, replica), call.params, self._facts(call))
-            self.under_way[in_flight] = None
-            if call.session is not None:
-                in_flight.register(call.session.calls, call.id)
+            in_flight, call.begun = call.begun or self._start(call, replica, client), None
             try:
                 event = await in_flight.next()
             except asyncio.CancelledError:
@@ -191,8 +214,10 @@ class Dispatcher:
 
     def is_bound(self, route: Route, session: ClientSession | None) -> bool:
         """Whether calls of this session to this route use an upstream session of its own."""
+        if session is None:
+            return False
         call = Outgoing("", b"", Era.LEGACY, route)
-        return session is not None and any(self._bound(replica, call) for replica in route.replicas)
+        return any(self._bound(replica, call) for replica in route.replicas)
 
     def _bound(self, replica: Replica, call: Outgoing) -> bool:
         record = replica.record

@@ -78,6 +78,8 @@ class InFlight:
         "client",
         "done",
         "hushed_at",
+        "listener",
+        "modern",
         "number",
         "readdress",
         "registered",
@@ -94,6 +96,8 @@ class InFlight:
         self.done = False
         self.unwanted = False
         self.hushed_at = started_at
+        self.modern = False
+        self.listener: Callable[[], None] | None = None  # hears of events, instead of somebody who awaits ``next``
         self.readdress: Callable[[bytes], bytes] | None = None  # what the door does to the result
         self.registered: tuple[dict[bytes, InFlight], bytes] | None = None
         self._events: deque[Event] = deque()
@@ -105,6 +109,9 @@ class InFlight:
         if len(events) >= _MAX_INTERIM:
             events.popleft()
         events.append(event)
+        if self.listener is not None:
+            self.listener()
+            return
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -132,9 +139,21 @@ class InFlight:
             await self._waiter
         return self._events.popleft()
 
+    @property
+    def first(self) -> Event:
+        """The oldest event that nobody has taken."""
+        return self._events[0]
+
+    def drop_first(self) -> None:
+        """It was taken."""
+        self._events.popleft()
+
     def hush(self, now: float) -> None:
         """Wake the waiter without news, so that it can show a sign of life."""
         self.hushed_at = now
+        if self.listener is not None:
+            self.push(SILENT)
+            return
         if not self._events and self._waiter is not None and not self._waiter.done():
             self._events.append(SILENT)
             self._waiter.set_result(None)

@@ -7,6 +7,7 @@ invalid UTF-8, so bodies are checked first; deep nesting raises ``RecursionError
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 
@@ -155,8 +156,13 @@ def assemble(parts: dict[str, Any]) -> bytes:
 def request(id: bytes, method: str, params: bytes | Raw) -> bytes:
     """A request's bytes. ``id`` and ``params`` are JSON already; empty ``params`` are left out."""
     if params:
-        return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id, _encode(method), bytes(params))
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id, _encode(method))
+        return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id, _word(method), bytes(params))
+    return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id, _word(method))
+
+
+@functools.lru_cache(256)
+def _word(method: str) -> bytes:
+    return _encode(method)
 
 
 def notification(method: str, params: bytes | Raw = b"") -> bytes:

@@ -119,5 +119,7 @@ class Correlation:
 
 
 def _integer(raw: Raw) -> int | None:
-    text = bytes(raw).strip(b'"')
+    text = bytes(raw)
+    if not text.isdigit():
+        text = text.strip(b'"')
     return int(text) if text.isdigit() and len(text) < 19 else None

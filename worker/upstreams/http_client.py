@@ -22,6 +22,10 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
 
+_READ = frozenset((b"content-type", b"content-length", b"transfer-encoding", b"mcp-session-id"))
+"""The headers that somebody looks at."""
+_MAX_HEADERS = 200
+
 
 class Exchange(Protocol):
     """One request and what becomes of its response. Called on the loop; exactly one of the last two ends it."""
@@ -29,7 +33,7 @@ class Exchange(Protocol):
     request: bytes
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        """Status line and headers (names in lower case; repeated ones joined by a comma)."""
+        """Status line and those headers that matter here (in lower case; repeated ones joined by a comma)."""
 
     def on_body(self, data: bytes) -> None:
         """A part of the body."""
@@ -108,13 +112,13 @@ class _Connection(asyncio.Protocol):
         self.got_headers = False
         self.finished = False
         self.keep = False
+        self.header_count = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
 
     def start(self, exchange: Exchange) -> None:
         self.exchange = exchange
-        self.headers = {}
         self.got_headers = self.finished = False
         self.parser = httptools.HttpResponseParser(self)
         assert self.transport is not None
@@ -129,12 +133,15 @@ class _Connection(asyncio.Protocol):
         if self.finished:
             raise ValueError("a second response to one request")
         self.headers = {}
+        self.header_count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        before = self.headers.get(name)
-        self.headers[name] = value if before is None else before + b", " + value
-        if len(self.headers) > 200:
+        if name in _READ:
+            before = self.headers.get(name)
+            self.headers[name] = value if before is None else before + b", " + value
+        self.header_count += 1
+        if self.header_count > _MAX_HEADERS:
             raise ValueError("too many headers")
 
     def on_headers_complete(self) -> None:

@@ -168,6 +168,9 @@ class Session:
             spawn(self._raise_level(call), "set-level")
             return
         id = self.correlation.begin(call)
+        if call.era == self.era and not call.token:
+            self.send_request(id, call, jsonrpc.request(b"%d" % id, call.method, call.params))
+            return
         try:
             body = bridge_params.translate(
                 call.params,

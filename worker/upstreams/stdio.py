@@ -23,6 +23,8 @@ from worker.upstreams.session import Session, SessionContext
 
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
+_EXIT_S = 0.25
+"""How long the exit of a child that closed its output is waited for."""
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -45,8 +47,8 @@ class _Pipes(asyncio.SubprocessProtocol):
             self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1:
-            self.session.ended()
+        if fd == 1:  # mostly because it exits: how says more than that
+            self.session.loop.call_later(_EXIT_S, self.session.ended)
 
     def process_exited(self) -> None:
         if not self.exited.done():

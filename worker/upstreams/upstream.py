@@ -51,6 +51,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._pool: HttpPool | None = None
         self._modern: ModernHttp | None = None
+        self._direct: tuple[bool, ...] = (False, False)  # by the call's era: carried by ``_modern``
         self._shared: dict[Era, Session] = {}
         self._by_client: dict[str, Session] = {}
         self._leases: dict[PoolKey, list[Session]] = {}
@@ -73,11 +74,19 @@ class Upstream:
             self._shared[session.era] = session
         self.facts = facts
         self._legacy_tried = False
+        stateless = facts.transport == "http"
+        self._direct = tuple(stateless and era_for(era, facts.eras) is Era.MODERN for era in Era)
 
     # ---- calls
 
     def submit(self, call: Call) -> None:
         """Carry ``call``; it is answered or failed exactly once."""
+        if self._direct[call.era] and self._modern is not None:
+            self.calls += 1
+            self.last_call = self._loop.time()
+            call.on_done = self._done
+            self._modern.submit(call)
+            return
         facts = self.facts
         if facts is None or self._closed:
             call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
@@ -88,9 +97,6 @@ class Upstream:
         self.calls += 1
         self.last_call = self._loop.time()
         call.on_done = self._done
-        if self._modern is not None and facts.transport == "http" and era_for(call.era, facts.eras) is Era.MODERN:
-            self._modern.submit(call)
-            return
         use = session_use(
             self.spec.isolation, facts.transport, facts.eras, facts.sessionful, call.era, bool(call.session)
         )
@@ -269,8 +275,10 @@ class Upstream:
             self._pool.close()
             self._pool = None
         self.facts = None
+        self._direct = (False, False)
 
     async def close(self) -> None:
         """The upstream is no longer ours."""
         self._closed = True
+        self._direct = (False, False)
         await self.close_sessions()

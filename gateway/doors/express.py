@@ -1,0 +1,393 @@
+"""The express lane: ``POST /mcp`` of programs, without a task, a future or a parsed header for each call.
+
+aiohttp's request handler costs more than everything we do for a call. This protocol stands before it on every
+connection and looks at each request as it arrives. One that is whole, plain (no ``Origin``, no transfer coding,
+HTTP/1.1) and can be answered without waiting for anything but its upstream is carried by callbacks. Everything else is
+fed to an aiohttp handler on the same connection, as the bytes that came: it decides nothing differently, it only costs
+more. So does a call that was begun here and turned out to need more (an event stream, another replica, an error to be
+worded): its request goes the ordinary way, with the call that is under way.
+
+A request's head is parsed by llhttp once for each distinct run of bytes; clients send the same heads again and again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import httptools
+from aiohttp import web
+from msgspec import Struct
+
+from gateway.doors.guard import Guard
+from gateway.doors.modern import ModernDoor
+from gateway.doors.requests import Ready, Requests
+from gateway.doors.responses import Process, json_head
+from gateway.doors.routing_headers import RoutingHeaders
+from gateway.doors.streamable_http import SESSION_HEADER, LegacyDoor
+from gateway.fleet.worker_client import Answered, InFlight
+from shared.errors import CallError
+from shared.mcp import jsonrpc
+from shared.mcp.versions import LEGACY_VERSIONS
+
+_MAX_HEAD = 8 * 1024
+_MAX_HEADS = 4096
+_MAX_WAITING = 64 * 1024
+"""Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
+_UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
+
+
+class Head(Struct, frozen=True, gc=False):
+    """One request head: its own ``size`` and the body's ``length`` in bytes, and what the lane asks of it."""
+
+    size: int
+    length: int
+    keep_alive: bool
+    express: bool
+    headers: RoutingHeaders
+    session: str = ""
+
+
+class _HeadReader:
+    """Callbacks of the HTTP parser."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[str, str]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode("latin-1").lower(), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def read_head(raw: bytes, guard: Guard) -> Head | None:
+    """What ``raw``, up to and with the empty line, says; ``None`` when only an HTTP server should deal with it."""
+    reader = _HeadReader()
+    parser = httptools.HttpRequestParser(reader)
+    try:
+        parser.feed_data(raw)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    named: dict[str, list[str]] = {}
+    for name, value in reader.headers:
+        named.setdefault(name, []).append(value)
+    lengths = named.get("content-length", [])
+    if not reader.complete or parser.get_http_version() != "1.1" or any(name in named for name in _UNFRAMED):
+        return None
+    if len(lengths) > 1 or any(not one.isdecimal() or not one.isascii() for one in lengths):
+        return None
+    connection = ",".join(named.get("connection", [])).lower()
+    plain = parser.get_method() == b"POST" and reader.target == b"/mcp" and "origin" not in named and bool(lengths)
+    hosts, sessions = named.get("host", []), named.get(SESSION_HEADER.lower(), [])
+    return Head(
+        len(raw),
+        int(lengths[0]) if lengths else 0,
+        "close" not in connection,
+        plain and len(hosts) == 1 and len(sessions) < 2 and guard.refusal(hosts[0], None) is None,
+        RoutingHeaders.read(lambda name: named.get(name.lower(), [])),
+        sessions[0] if sessions else "",
+    )
+
+
+class Lane:
+    """What all connections of a front end share; itself the protocol factory that sites listen with."""
+
+    def __init__(
+        self,
+        server: web.Server,
+        guard: Guard,
+        requests: Requests,
+        modern: ModernDoor,
+        legacy: LegacyDoor,
+        keepalive_s: float,
+    ) -> None:
+        self._server = server
+        self._guard = guard
+        self._keepalive_s = keepalive_s
+        self._heads: dict[bytes, Head | None] = {}
+        self.requests = requests
+        self.modern = modern
+        self.legacy = legacy
+        self.loop = asyncio.get_running_loop()
+        self.connections: set[Connection] = set()
+        self.begun: dict[Any, InFlight] = {}
+        """Calls under way whose requests take the ordinary path, by aiohttp's handler."""
+
+    def __call__(self) -> Connection:
+        return Connection(self)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)  # to runners and gunicorn this is aiohttp's server
+
+    def ordinary(self) -> Any:
+        """A handler of aiohttp."""
+        return self._server()
+
+    def head(self, raw: bytes) -> Head | None:
+        """``read_head``, remembered."""
+        try:
+            return self._heads[raw]
+        except KeyError:
+            head = read_head(raw, self._guard)
+            if len(self._heads) >= _MAX_HEADS:
+                self._heads.clear()
+            if len(raw) <= _MAX_HEAD // 4:
+                self._heads[raw] = head
+            return head
+
+    def sweep(self) -> None:
+        """Close connections that were idle for too long (called about once a second)."""
+        limit = self.loop.time() - self._keepalive_s
+        for connection in [one for one in self.connections if one.idle_since(limit)]:
+            connection.close()
+
+    def close(self) -> None:
+        """The process ends: aiohttp closes its connections, we close ours."""
+        for connection in list(self.connections):
+            connection.close()
+
+    def begin(self, head: Head, body: bytes) -> tuple[bytes, Ready | InFlight, Callable[[Ready], int]] | None:
+        """Begin a request: its id, its answer or the call under way, and the HTTP status of an answer.
+
+        ``None``: it takes the ordinary path, which also words every refusal.
+        """
+        try:
+            message = jsonrpc.decode(body)
+            if not message.id or not message.method:
+                return None
+            params = jsonrpc.params_of(message.params)
+            version = head.headers.version
+            meta = params.meta
+            if (meta is not None and meta.version) or (version is not None and version not in LEGACY_VERSIONS):
+                caller, status = self.modern.admit(head.headers, message, params), self.modern.status
+            else:
+                legacy_caller = self.legacy.admit(head.session, version)
+                if legacy_caller is None:
+                    return None
+                caller, status = legacy_caller, self.legacy.status
+            begun = self.requests.begin(message, params, caller)
+        except CallError:
+            return None
+        return None if begun is None else (bytes(message.id), begun, status)
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; ``_inner`` is aiohttp's handler of it, once there was a request for that."""
+
+    __slots__ = (
+        "_blocked",
+        "_call",
+        "_head",
+        "_id",
+        "_inner",
+        "_lane",
+        "_passing",
+        "_paused",
+        "_request",
+        "_status",
+        "_through",
+        "_touched_at",
+        "_transport",
+        "_waiting",
+    )
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._transport: asyncio.Transport | None = None
+        self._inner: Any = None
+        self._through = False  # everything goes to aiohttp from now on: where its request ends is not known
+        self._passing = 0  # bytes of a request that is being fed to aiohttp
+        self._waiting = b""
+        self._blocked = False
+        self._paused = False
+        self._touched_at = lane.loop.time()
+        self._call: InFlight | None = None
+        self._id = b""
+        self._request = b""
+        self._head: Head | None = None
+        self._status: Callable[[Ready], int] = lambda ready: 200
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._lane.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._through:
+            self._inner.data_received(data)
+            return
+        if self._passing:
+            part, data = data[: self._passing], data[self._passing :]
+            self._passing -= len(part)
+            self._inner.data_received(part)
+            if not data:
+                return
+        if self._waiting:
+            data, self._waiting = self._waiting + data, b""
+        if self._call is not None or self._blocked:
+            self._keep(data)
+        else:
+            self._take(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._waiting = data
+        if len(data) > _MAX_WAITING and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._inner is not None else None
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._inner is not None:
+            self._inner.resume_writing()
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._lane.connections.discard(self)
+        call, self._call = self._call, None
+        if call is not None:
+            call.listener = None
+            self._abandon(call)
+        begun = self._lane.begun.pop(self._inner, None)
+        if begun is not None:
+            self._abandon(begun)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def _abandon(self, call: InFlight) -> None:
+        """The client is gone before its answer: what that means is its era's business."""
+        self._lane.requests.abandon(call)
+        if call.modern:
+            call.cancel("the client closed the request")
+        else:
+            call.leave()
+
+    # ---- requests
+
+    def _take(self, data: bytes) -> None:
+        """Deal with the requests in ``data`` until one has to be waited for."""
+        while data:
+            if self._inner is not None and (self._inner._waiter is None or self._inner._messages):
+                self._hand_over(data)  # pipelined behind a request that aiohttp is still at
+                return
+            end = data.find(b"\r\n\r\n", 0, _MAX_HEAD)
+            if end < 0:
+                if len(data) >= _MAX_HEAD:
+                    self._hand_over(data)
+                else:
+                    self._waiting = data
+                return
+            head = self._lane.head(data[: end + 4])
+            if head is None:
+                self._hand_over(data)
+                return
+            whole = head.size + head.length
+            if len(data) < whole:
+                if whole <= _MAX_WAITING:
+                    self._waiting = data
+                else:
+                    self._passing = whole - len(data)
+                    self._feed(data)
+                return
+            request, data = data[:whole], data[whole:]
+            if not (head.express and self._express(head, request)):
+                self._feed(request)
+            elif self._call is not None or self._blocked:
+                if data:
+                    self._keep(data)
+                return
+
+    def _express(self, head: Head, request: bytes) -> bool:
+        begun = self._lane.begin(head, request[head.size :])
+        if begun is None:
+            return False
+        self._touched_at = self._lane.loop.time()
+        self._id, what, self._status = begun
+        self._head = head
+        if isinstance(what, Ready):
+            self._answer(what)
+        else:
+            self._request = request
+            self._call = what
+            what.listener = self._on_event
+        return True
+
+    def _on_event(self) -> None:
+        """The first event of the call: mostly its answer."""
+        call = self._call
+        assert call is not None and self._head is not None
+        self._call, call.listener = None, None
+        event = call.first
+        if type(event) is Answered and event.stream is None:
+            call.drop_first()
+            self._answer(self._lane.requests.finish(self._id, call, event))
+        else:
+            request, self._request = self._request, b""
+            self._feed(request, call)
+        self._go_on()
+
+    def _answer(self, ready: Ready) -> None:
+        transport, head = self._transport, self._head
+        if transport is None or head is None:
+            return
+        keep = head.keep_alive and not Process.draining
+        transport.write(b"%b\r\n%b" % (json_head(self._status(ready), len(ready.body), keep), ready.body))
+        if self._inner is not None:
+            self._inner._next_keepalive_close_time = self._touched_at + self._inner.keepalive_timeout
+        if not keep:
+            transport.close()
+
+    def _go_on(self) -> None:
+        """What came meanwhile."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        if self._waiting and self._call is None and not self._blocked and not self._through and not self._passing:
+            waiting, self._waiting = self._waiting, b""
+            self._take(waiting)
+
+    # ---- the ordinary path
+
+    def _feed(self, data: bytes, begun: InFlight | None = None) -> None:
+        """Let aiohttp deal with a request (or its beginning; ``_passing`` says how much is to come)."""
+        if self._transport is None or self._transport.is_closing():
+            if begun is not None:
+                self._abandon(begun)
+            return
+        if self._inner is None:
+            self._inner = self._lane.ordinary()
+            self._inner.connection_made(self._transport)
+        if begun is not None:
+            self._lane.begun[self._inner] = begun
+        self._touched_at = self._lane.loop.time()
+        self._inner.data_received(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let aiohttp have this connection for good."""
+        self._through = True
+        self._feed(data)
+
+    def idle_since(self, limit: float) -> bool:
+        """Whether nothing was asked since then; aiohttp looks after connections that it has."""
+        return self._inner is None and self._call is None and self._touched_at < limit
+
+    def close(self) -> None:
+        """End a connection that aiohttp does not know."""
+        if self._inner is None and self._transport is not None:
+            self._transport.close()
