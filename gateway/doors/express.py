@@ -30,10 +30,12 @@ from gateway.fleet.worker_client import Answered, InFlight
 from shared.errors import CallError
 from shared.mcp import jsonrpc
 from shared.mcp.versions import LEGACY_VERSIONS
+from shared.rpc.connection import BodyStream
+from shared.tasks import spawn
 
 _MAX_HEAD = 8 * 1024
 _MAX_HEADS = 4096
-_MAX_WAITING = 64 * 1024
+_MAX_WAITING = 256 * 1024
 """Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
@@ -184,6 +186,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_blocked",
         "_call",
+        "_drained",
         "_head",
         "_id",
         "_inner",
@@ -192,6 +195,7 @@ class Connection(asyncio.Protocol):
         "_paused",
         "_request",
         "_status",
+        "_streaming",
         "_through",
         "_touched_at",
         "_transport",
@@ -206,7 +210,9 @@ class Connection(asyncio.Protocol):
         self._passing = 0  # bytes of a request that is being fed to aiohttp
         self._waiting = b""
         self._blocked = False
+        self._drained: asyncio.Future[None] | None = None
         self._paused = False
+        self._streaming: asyncio.Task[None] | None = None
         self._touched_at = lane.loop.time()
         self._call: InFlight | None = None
         self._id = b""
@@ -232,10 +238,15 @@ class Connection(asyncio.Protocol):
                 return
         if self._waiting:
             data, self._waiting = self._waiting + data, b""
-        if self._call is not None or self._blocked:
+        if self._busy:
             self._keep(data)
         else:
             self._take(data)
+
+    @property
+    def _busy(self) -> bool:
+        """The next request has to wait for the answer to the last one."""
+        return self._call is not None or self._streaming is not None or self._blocked
 
     def _keep(self, data: bytes) -> None:
         self._waiting = data
@@ -253,6 +264,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._blocked = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
         if self._inner is not None:
             self._inner.resume_writing()
         self._go_on()
@@ -260,6 +273,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._lane.connections.discard(self)
+        if self._streaming is not None:
+            self._streaming.cancel()
         call, self._call = self._call, None
         if call is not None:
             call.listener = None
@@ -308,7 +323,7 @@ class Connection(asyncio.Protocol):
             request, data = data[:whole], data[whole:]
             if not (head.express and self._express(head, request)):
                 self._feed(request)
-            elif self._call is not None or self._blocked:
+            elif self._busy:
                 if data:
                     self._keep(data)
                 return
@@ -337,6 +352,9 @@ class Connection(asyncio.Protocol):
         if type(event) is Answered and event.stream is None:
             call.drop_first()
             self._answer(self._lane.requests.finish(self._id, call, event))
+        elif type(event) is Answered and event.stream is not None and not event.is_error:
+            call.drop_first()
+            self._streaming = spawn(self._answer_large(call, event.stream), "large-answer")
         else:
             request, self._request = self._request, b""
             self._feed(request, call)
@@ -353,12 +371,41 @@ class Connection(asyncio.Protocol):
         if not keep:
             transport.close()
 
+    async def _answer_large(self, call: InFlight, body: BodyStream) -> None:
+        """An answer that comes in chunks, at the pace at which the client reads."""
+        transport, head = self._transport, self._head
+        self._lane.requests.release(self._id, call)
+        try:
+            if transport is None or head is None:
+                raise ConnectionResetError("the client is gone")
+            keep = head.keep_alive and not Process.draining
+            before = b'{"jsonrpc":"2.0","id":%b,"result":' % self._id
+            transport.write(b"%b\r\n%b" % (json_head(200, len(before) + body.size + 1, keep), before))
+            while chunk := await body.next():
+                transport.write(chunk)
+                if self._blocked:
+                    self._drained = self._lane.loop.create_future()
+                    await self._drained
+            transport.write(b"}")
+            if not keep:
+                transport.close()
+        except (asyncio.CancelledError, ConnectionError) as error:
+            call.client.refuse_body(call)
+            if transport is not None:
+                transport.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            self._streaming = None
+            self._touched_at = self._lane.loop.time()
+        self._go_on()
+
     def _go_on(self) -> None:
         """What came meanwhile."""
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        if self._waiting and self._call is None and not self._blocked and not self._through and not self._passing:
+        if self._waiting and not (self._busy or self._through or self._passing):
             waiting, self._waiting = self._waiting, b""
             self._take(waiting)
 
@@ -385,7 +432,7 @@ class Connection(asyncio.Protocol):
 
     def idle_since(self, limit: float) -> bool:
         """Whether nothing was asked since then; aiohttp looks after connections that it has."""
-        return self._inner is None and self._call is None and self._touched_at < limit
+        return self._inner is None and not self._busy and self._touched_at < limit
 
     def close(self) -> None:
         """End a connection that aiohttp does not know."""
