@@ -1,0 +1,83 @@
+"""``python -m loadtest.bench [--quick] [--row NAME]… [--save]``: run the table, print it, write JSON and Markdown."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from loadtest.bench import report
+from loadtest.bench.children import ROOT
+from loadtest.bench.outcome import Outcome, all_kept
+from loadtest.bench.plan import Plan, quick
+from loadtest.bench.scenarios import calls
+
+Scenario = Callable[[Plan], Iterator[Outcome]]
+SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = ((calls.ROWS, calls.run),)
+ROWS = tuple(row for rows, _ in SCENARIOS for row in rows)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short rounds and small sizes: under two minutes in all")
+    parser.add_argument("--row", action="append", default=[], metavar="NAME", help=f"only this: {', '.join(ROWS)}")
+    parser.add_argument("--rounds", type=int, help="of each side")
+    parser.add_argument("--seconds", type=float, help="of each round")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench-results", help="where results go [bench-results]")
+    parser.add_argument("--save", action="store_true", help="write docs/benchmarks.{json,md,svg} as well")
+    return parser.parse_args()
+
+
+def plan(options: argparse.Namespace, folder: Path) -> Plan:
+    """What the command line asks for. Raises ``SystemExit`` for a row that does not exist."""
+    for asked in options.row:
+        if not any(row.startswith(asked) for row in ROWS):
+            raise SystemExit(f"no row {asked!r}; there are {', '.join(ROWS)}")
+    wanted = tuple(options.row)
+    made = quick(folder, wanted) if options.quick else Plan(folder, wanted)
+    changed = {name: getattr(options, name) for name in ("rounds", "seconds") if getattr(options, name)}
+    return Plan(**{**vars(made), **changed})
+
+
+def outcomes(chosen: Plan) -> Iterator[Outcome]:
+    """All wanted rows; a scenario that fails is an outcome too."""
+    for rows, scenario in SCENARIOS:
+        if not chosen.wants(*rows):
+            continue
+        try:
+            yield from scenario(chosen)
+        except Exception as error:
+            row = next(row for row in rows if chosen.wants(row))
+            yield Outcome(row, "could not be measured", problem=f"{type(error).__name__}: {error}"[:400])
+
+
+def main() -> int:
+    """Exit code 0 when all is within budget, 1 when something is over, 130 after Ctrl-C."""
+    options = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    found: list[Outcome] = []
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        chosen = plan(options, Path(folder))
+        print(report.heading(), flush=True)
+        try:
+            for outcome in outcomes(chosen):
+                found.append(outcome)
+                print(report.line(outcome), flush=True)
+        except KeyboardInterrupt:
+            return 130
+    facts = report.facts(chosen, time.monotonic() - begun)
+    written = report.write(options.out, found, facts)
+    if options.save:
+        written += report.write(ROOT / "docs", found, facts)
+    print("\nwritten: " + ", ".join(str(path) for path in written))
+    return 0 if all_kept(found) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
