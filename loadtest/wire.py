@@ -64,8 +64,20 @@ def modern(method: str, params: dict[str, Any] | None = None, id: int = 1, path:
     headers = {**_BASE, "MCP-Protocol-Version": MODERN, "Mcp-Method": method}
     if method in _NAMED_BY:
         headers["Mcp-Name"] = header_value(str(params[_NAMED_BY[method]]))
-    body = _encode({"id": id, "method": method, "params": {**params, "_meta": _META}})
+    meta = {**_META, **params.get("_meta", {})}
+    body = _encode({"id": id, "method": method, "params": {**params, "_meta": meta}})
     return Request(body, headers, path)
+
+
+def parameter_headers(schema: dict[str, Any], arguments: dict[str, Any]) -> dict[str, str]:
+    """``Mcp-Param-*``: arguments that a tool wants repeated in headers (``x-mcp-header`` of its top properties)."""
+    found = {}
+    for name, part in (schema.get("properties") or {}).items():
+        if isinstance(part, dict) and "x-mcp-header" in part and name in arguments:
+            value = arguments[name]
+            text = value if isinstance(value, str) else json.dumps(value)
+            found[f"Mcp-Param-{part['x-mcp-header']}"] = header_value(text)
+    return found
 
 
 def session_headers(sid: str) -> dict[str, str]:
