@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import resource
 import signal
 import sys
 import tempfile
@@ -14,10 +15,19 @@ from loadtest.bench import report
 from loadtest.bench.children import ROOT
 from loadtest.bench.outcome import Outcome, all_kept
 from loadtest.bench.plan import Plan, quick
-from loadtest.bench.scenarios import calls
+from loadtest.bench.scenarios import beside, calls, crowds, lists, processes, start, streams
 
 Scenario = Callable[[Plan], Iterator[Outcome]]
-SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = ((calls.ROWS, calls.run),)
+SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
+    (calls.ROWS, calls.run),
+    (lists.ROWS, lists.run),
+    (processes.ROWS, processes.run),
+    (crowds.CATALOGUE_ROWS, crowds.catalogue),
+    (crowds.SESSION_ROWS, crowds.sessions),
+    (streams.ROWS, streams.run),
+    (beside.ROWS, beside.run),
+    (start.ROWS, start.run),
+)
 ROWS = tuple(row for rows, _ in SCENARIOS for row in rows)
 
 
@@ -60,6 +70,8 @@ def main() -> int:
     """Exit code 0 when all is within budget, 1 when something is over, 130 after Ctrl-C."""
     options = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # for thousands of streams; children inherit it
     found: list[Outcome] = []
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

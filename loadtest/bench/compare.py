@@ -13,9 +13,9 @@ from loadtest import wire
 from loadtest.bench import accounting
 from loadtest.bench.figures import median
 from loadtest.bench.load import Load, LoadFailed, Sample, drive, put
+from loadtest.bench.plan import Plan
 from loadtest.bench.subject import exchange
 
-_WARM_UP_S = 0.3
 _SAME_LENGTH = 0.05
 
 
@@ -91,10 +91,12 @@ def _cost(sample: Sample, cpu_s: float) -> Cost:
     )
 
 
-def compare(subject: Side, reference: Side, rounds: int, seconds: float) -> Comparison:
-    """``rounds`` of each, alternating; who begins alternates too."""
-    for side in (reference, subject):
-        drive(side.port, side.load, _WARM_UP_S)
+def compare(subject: Side, reference: Side, plan: Plan) -> Comparison:
+    """As many rounds of each as planned, alternating; who begins alternates too."""
+    if plan.warm_up_s:
+        for side in (reference, subject):
+            drive(side.port, side.load, plan.warm_up_s)
+    rounds, seconds = plan.rounds, plan.seconds
     pairs = []
     for number in range(rounds):
         if number % 2:

@@ -1,8 +1,8 @@
 """Our own load driver, a process of its own: an order (JSON) on standard input, figures (JSON) on standard output.
 
 For machines without ``wrk``, and for paced load: with ``per_second`` calls begin at fixed times, whichever connection
-is free takes the next. A call that finds no free connection waits, and its latency counts from when it was due, so that
-a server that stalls cannot hide it.
+is free takes the next. A call that finds no free connection waits, and its waiting counts as latency, so that a server
+that stalls cannot hide it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections import deque
-from typing import Any
+from typing import Any, cast
 
 import httptools
 import uvloop
@@ -34,8 +34,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         self._driver.free(self)
 
     def send(self, request: bytes, due: float) -> None:
@@ -121,7 +120,7 @@ class Driver:
         number = 0
         while (now := time.monotonic()) < begun + self._seconds:
             while begun + number / self._per_second <= now:
-                self._begin(begun + number / self._per_second)
+                self._begin(now)
                 number += 1
             await asyncio.sleep(0.001)
 

@@ -15,10 +15,12 @@ class Plan:
     quick: bool = False
     rounds: int = 5
     seconds: float = 3.0
+    warm_up_s: float = 1.0
     upstreams: tuple[int, ...] = (1, 100, 1000)
     sessions: tuple[int, ...] = (16, 1000, 10_000)
     streams: int = 5000
     starts: int = 5
+    processes: tuple[int, ...] = (1, 2, 4)
 
     def wants(self, *rows: str) -> bool:
         """Whether any of these rows was asked for: by name, or by how the name begins; no names ask for all."""
@@ -33,8 +35,10 @@ def quick(folder: Path, wanted: tuple[str, ...] = ()) -> Plan:
         quick=True,
         rounds=2,
         seconds=1.0,
+        warm_up_s=0.0,
         upstreams=(1, 100),
         sessions=(16, 1000),
         streams=1000,
         starts=2,
+        processes=(1, 2),
     )

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from loadtest.bench import plot
 from loadtest.bench.children import ROOT
 from loadtest.bench.load import generator
 from loadtest.bench.outcome import Outcome
 from loadtest.bench.plan import Plan
 
 _COLUMNS = ("row", "what", "value", "spread", "budget", "verdict", "absolute")
-_WIDTHS = (16, 52, 12, 15, 9, 8, 0)
+_WIDTHS = (26, 59, 12, 15, 9, 8, 0)
 
 
 def number(value: float) -> str:
@@ -82,7 +83,7 @@ def _cpu_model() -> str:
     return platform.machine()
 
 
-def markdown(outcomes: Sequence[Outcome], about: dict[str, Any], plot: str = "") -> str:
+def markdown(outcomes: Sequence[Outcome], about: dict[str, Any], picture: str = "") -> str:
     """The report."""
     rows = ["| " + " | ".join(text.replace("|", "\\|") for text in cells(outcome)) + " |" for outcome in outcomes]
     conditions = [f"* {name.replace('_', ' ')}: {value}" for name, value in about.items() if value not in ("", [])]
@@ -98,7 +99,7 @@ def markdown(outcomes: Sequence[Outcome], about: dict[str, Any], plot: str = "")
             "|" + "---|" * len(_COLUMNS),
             *rows,
             "",
-            *([f"![CPU per call against processes, sessions and upstreams]({plot})", ""] if plot else []),
+            *([f"![CPU per call against processes, sessions and upstreams]({picture})", ""] if picture else []),
             *conditions,
             "",
         ]
@@ -106,9 +107,17 @@ def markdown(outcomes: Sequence[Outcome], about: dict[str, Any], plot: str = "")
 
 
 def write(folder: Path, outcomes: Sequence[Outcome], about: dict[str, Any]) -> list[Path]:
-    """``benchmarks.json`` and ``benchmarks.md`` in ``folder``."""
+    """``benchmarks.json``, ``benchmarks.md``, and ``benchmarks.svg`` where there is something to plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    data, text = folder / "benchmarks.json", folder / "benchmarks.md"
-    data.write_text(json.dumps({"about": about, "outcomes": [one.to_json() for one in outcomes]}, indent=1) + "\n")
-    text.write_text(markdown(outcomes, about))
-    return [data, text]
+    picture = plot.svg(outcomes)
+    texts = {
+        "benchmarks.json": json.dumps({"about": about, "outcomes": [one.to_json() for one in outcomes]}, indent=1)
+        + "\n",
+        "benchmarks.md": markdown(outcomes, about, "benchmarks.svg" if picture else ""),
+        "benchmarks.svg": picture,
+    }
+    for name, text in texts.items():
+        (folder / name).unlink(missing_ok=True)
+        if text:
+            (folder / name).write_text(text)
+    return [folder / name for name, text in texts.items() if text]

@@ -53,9 +53,9 @@ def config(upstreams: dict[str, dict[str, Any]], **settings: Any) -> dict[str, A
     return {"gateway": {"logLevel": "warning", **settings}, "mcpServers": upstreams}
 
 
-def http_upstream(port: int, era: str, tools: int, name: str, **options: Any) -> dict[str, Any]:
+def http_upstream(port: int, era: str, tools: int, path: str, **options: Any) -> dict[str, Any]:
     """An entry for an upstream of ``upstream_http``."""
-    return {"type": "http", "url": f"http://127.0.0.1:{port}/{era}/{tools}/{name}", **options}
+    return {"type": "http", "url": f"http://127.0.0.1:{port}/{era}/{tools}/{path}", **options}
 
 
 def stdio_upstream(name: str) -> dict[str, Any]:

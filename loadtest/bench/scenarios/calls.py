@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from loadtest import wire
-from loadtest.bench.accounting import tree
 from loadtest.bench.children import server
 from loadtest.bench.compare import Comparison, Side, compare, cpu, rate
 from loadtest.bench.load import Load
@@ -39,12 +38,12 @@ class Bench:
     subject: Subject
     references: dict[str, tuple[int, int]]
 
-    def beside_r(self, upstream: str, load: Load, seconds: float = 0.0) -> Comparison:
+    def beside_r(self, upstream: str, load: Load) -> Comparison:
         """The load on the gateway and on R before ``upstream``."""
         port, pid = self.references[upstream]
         ours = Side(self.subject.port, self.subject.pids, load)
         theirs = Side(port, [pid], load)
-        return compare(ours, theirs, self.plan.rounds, seconds or self.plan.seconds)
+        return compare(ours, theirs, self.plan)
 
 
 def run(plan: Plan) -> Iterator[Outcome]:
@@ -59,8 +58,8 @@ def run(plan: Plan) -> Iterator[Outcome]:
             gateway(plan.folder, config(upstreams)) as subject,
         ):
             references = {
-                "modern": (modern_port, tree(modern.pid)[0]),
-                "legacy": (legacy_port, tree(legacy.pid)[0]),
+                "modern": (modern_port, modern.pid),
+                "legacy": (legacy_port, legacy.pid),
             }
             bench = Bench(plan, subject, references)
             yield from _eras(bench)
