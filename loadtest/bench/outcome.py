@@ -68,6 +68,7 @@ class Outcome:
         return {**asdict(self), "value": self.value, "spread": self.spread, "verdict": self.verdict}
 
 
-def all_kept(outcomes: Sequence[Outcome]) -> bool:
-    """Whether nothing is over its budget and nothing failed."""
-    return all(outcome.verdict in (WITHIN, SHOWN) for outcome in outcomes)
+def all_kept(outcomes: Sequence[Outcome], strict: bool) -> bool:
+    """Whether nothing failed and, if ``strict``, nothing is over its budget."""
+    bad = (FAILED, OVER) if strict else (FAILED,)
+    return all(outcome.verdict not in bad for outcome in outcomes)
