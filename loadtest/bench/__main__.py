@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import resource
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from loadtest.bench import report
@@ -55,7 +56,7 @@ def plan(options: argparse.Namespace, folder: Path) -> Plan:
     return Plan(**{**vars(made), **changed})
 
 
-def outcomes(chosen: Plan) -> Iterator[Outcome]:
+def outcomes(chosen: Plan) -> Generator[Outcome, None, None]:
     """All wanted rows; a scenario that fails is an outcome too."""
     for rows, scenario in SCENARIOS:
         if not chosen.wants(*rows):
@@ -79,9 +80,10 @@ def main() -> int:
         chosen = plan(options, Path(folder))
         print(report.heading(), flush=True)
         try:
-            for outcome in outcomes(chosen):
-                found.append(outcome)
-                print(report.line(outcome), flush=True)
+            with contextlib.closing(outcomes(chosen)) as rows:
+                for outcome in rows:
+                    found.append(outcome)
+                    print(report.line(outcome), flush=True)
         except KeyboardInterrupt:
             return 130
     facts = report.facts(chosen, time.monotonic() - begun)

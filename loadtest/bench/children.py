@@ -41,6 +41,7 @@ class ChildProcess:
     """One child with its standard output read on demand."""
 
     def __init__(self, command: Sequence[str], log: Path | None = None) -> None:
+        self.name = " ".join(command[1:])
         self._log = open(log, "ab") if log else None  # noqa: SIM115 - closed in stop
         self._said = b""
         self.process = subprocess.Popen(
@@ -84,7 +85,7 @@ class ChildProcess:
                         return line.strip()
                 if ended or time.monotonic() > deadline:
                     why = "it ended" if ended else f"not within {within_s:g} s"
-                    raise ChildFailed(f"{self.process.args[-1]!r}: no {words!r} ({why}): {self.said[-500:]}")
+                    raise ChildFailed(f"{self.name}: no {words!r} ({why}): {self.said[-500:]}")
                 selector.select(0.05)
 
     def stop(self) -> None:

@@ -41,13 +41,13 @@ class RedisServer:
 
     def commands(self) -> int:
         """Commands processed so far, those inside of scripts included, reading this not."""
-        info: dict[str, Any] = self.client.info("stats")  # type: ignore[assignment]
+        info: dict[str, Any] = self.client.info("stats")
         self.asked += 1
         return int(info["total_commands_processed"]) - self.asked
 
     def by_command(self) -> dict[str, int]:
         """The same by command."""
-        info: dict[str, Any] = self.client.info("commandstats")  # type: ignore[assignment]
+        info: dict[str, Any] = self.client.info("commandstats")
         self.asked += 1
         return {name.removeprefix("cmdstat_"): int(found["calls"]) for name, found in info.items()}
 
