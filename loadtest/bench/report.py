@@ -18,7 +18,7 @@ from loadtest.bench.outcome import Outcome
 from loadtest.bench.plan import Plan
 
 _COLUMNS = ("row", "what", "value", "spread", "budget", "verdict", "absolute")
-_WIDTHS = (26, 59, 12, 15, 9, 8, 0)
+_WIDTHS = (27, 59, 13, 18, 9, 8, 0)
 
 
 def number(value: float) -> str:
