@@ -57,15 +57,21 @@ def plan(options: argparse.Namespace, folder: Path) -> Plan:
 
 
 def outcomes(chosen: Plan) -> Generator[Outcome, None, None]:
-    """All wanted rows; a scenario that fails is an outcome too."""
+    """All wanted rows; where a scenario fails, the rows that it still owes are outcomes too."""
     for rows, scenario in SCENARIOS:
-        if not chosen.wants(*rows):
+        owed = [row for row in rows if chosen.wants(row)]
+        if not owed:
             continue
+        seen = ""
         try:
-            yield from scenario(chosen)
+            for outcome in scenario(chosen):
+                seen = outcome.row
+                yield outcome
         except Exception as error:
-            row = next(row for row in rows if chosen.wants(row))
-            yield Outcome(row, "could not be measured", problem=f"{type(error).__name__}: {error}"[:400])
+            # The row that it came from may have yielded something already, and rows come in their order.
+            left = owed[owed.index(seen) :] if seen in owed else owed
+            for row in left:
+                yield Outcome(row, "could not be measured", problem=f"{type(error).__name__}: {error}"[:400])
 
 
 def main() -> int:

@@ -38,12 +38,12 @@ class Bench:
     subject: Subject
     references: dict[str, tuple[int, int]]
 
-    def beside_r(self, upstream: str, load: Load) -> Comparison:
-        """The load on the gateway and on R before ``upstream``."""
+    def beside_r(self, upstream: str, load: Load, brief: bool = False) -> Comparison:
+        """The load on the gateway and on R before ``upstream``; ``brief``: see ``Plan.briefly``."""
         port, pid = self.references[upstream]
         ours = Side(self.subject.port, self.subject.pids, load)
         theirs = Side(port, [pid], load)
-        return compare(ours, theirs, self.plan)
+        return compare(ours, theirs, self.plan.briefly() if brief else self.plan)
 
 
 def run(plan: Plan) -> Iterator[Outcome]:
@@ -80,10 +80,10 @@ def _eras(bench: Bench) -> Iterator[Outcome]:
         found = bench.beside_r("modern", Load(session_calls(port, "modern_0")))
         yield _cpu("legacy-session", "legacy sessions, modern upstream: CPU per call", 0.55, found)
     if bench.plan.wants("legacy-upstream"):
-        found = bench.beside_r("legacy", Load((call("legacy_0"),)))
+        found = bench.beside_r("legacy", Load((call("legacy_0"),)), brief=True)
         yield _cpu("legacy-upstream", "modern client, legacy upstream: CPU per call", 0.55, found)
     if bench.plan.wants("legacy-both"):
-        found = bench.beside_r("legacy", Load(session_calls(port, "legacy_0")))
+        found = bench.beside_r("legacy", Load(session_calls(port, "legacy_0")), brief=True)
         yield _cpu("legacy-both", "legacy sessions, legacy upstream: CPU per call", 0.55, found)
 
 
@@ -113,7 +113,7 @@ def _latency(bench: Bench) -> Iterator[Outcome]:
 def _bodies(bench: Bench) -> Iterator[Outcome]:
     if not bench.plan.wants("body"):
         return
-    both = bench.beside_r("modern", Load((call("modern_0", {"text": "y" * 65_536}),), connections=CONNECTIONS))
+    both = bench.beside_r("modern", Load((call("modern_0", {"text": "y" * 65_536}),)), brief=True)
     yield _cpu("body", "64 KiB arguments, 64 KiB result: CPU per call", 1.0, both)
-    large = bench.beside_r("modern", Load((call("modern_0", {"bytes": 1_048_576}),), connections=CONNECTIONS))
+    large = bench.beside_r("modern", Load((call("modern_0", {"bytes": 1_048_576}),)), brief=True)
     yield _cpu("body", "1 MiB result: CPU per call", 1.5, large)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from loadtest.bench.children import server
@@ -52,8 +51,7 @@ def _rows(plan: Plan, one: Subject, many: Subject, count: int) -> Iterator[Outco
         row = f"processes-{balancer}"
         if not plan.wants(row) or (count > 2 and balancer != BALANCERS[0]):
             continue
-        brief = plan.quick and balancer != BALANCERS[0]
-        found = _beside_one(replace(plan, rounds=1) if brief else plan, many, count, one, balancer)
+        found = _beside_one(plan if balancer == BALANCERS[0] else plan.briefly(), many, count, one, balancer)
         ours, theirs = found.medians(rate)
         yield Outcome(
             row,

@@ -15,7 +15,7 @@ ROWS = ("streams",)
 _KIB_EACH = 20
 _WITHIN_S = 2.0
 _FIRST = 50
-_SETTLE_S = 1.5
+_SETTLE_S = 1.0
 
 
 def _clients(port: int, count: int) -> list[str]:

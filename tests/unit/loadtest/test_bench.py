@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from loadtest import wire
+from loadtest.bench import __main__ as program
 from loadtest.bench import plot, report, wrk
-from loadtest.bench.compare import Comparison, Cost, cpu, rate
+from loadtest.bench.compare import Comparison, Cost, cpu, rate, same_length
 from loadtest.bench.figures import median, percentile
+from loadtest.bench.load import Sample
 from loadtest.bench.outcome import FAILED, OVER, SHOWN, WITHIN, Budget, Outcome, all_kept
 from loadtest.bench.plan import Plan, quick
 
@@ -59,6 +62,29 @@ def test_ratios_are_taken_round_by_round() -> None:
     found = Comparison(((_cost(10, 300), _cost(20, 100)), (_cost(30, 100), _cost(30, 100))))
     assert found.ratios(cpu) == (0.5, 1.0) and found.ratios(rate) == (3.0, 1.0)
     assert found.medians(cpu) == (20.0, 25.0)
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_call", "calls", "same"),
+    [(1000, 5000, True), (960, 5000, True), (800, 5000, False), (1200, 5000, False), (1200, 100, True)],
+)
+def test_answers_must_be_as_long_as_a_good_one(bytes_per_call: float, calls: int, same: bool) -> None:
+    sample = Sample(calls, 0, 1.0, 1.0, 1.0, bytes_per_call)
+    assert same_length(sample, 1000, connections=16) is same
+
+
+def test_a_scenario_that_fails_owes_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scenario(chosen: Plan) -> Iterator[Outcome]:
+        yield Outcome("one", "", (1.0,))
+        yield Outcome("two", "", (1.0,))
+        raise RuntimeError("gone")
+
+    monkeypatch.setattr(program, "SCENARIOS", ((("one", "two", "three", "four"), scenario),))
+    found = list(program.outcomes(Plan(Path(), wanted=("one", "two", "three"))))
+    assert [(one.row, one.problem) for one in found[2:]] == [
+        ("two", "RuntimeError: gone"),
+        ("three", "RuntimeError: gone"),
+    ]
 
 
 def test_rows_are_chosen_by_the_beginning_of_their_name() -> None:
