@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test unit lint format node clean
+.PHONY: help install run test unit lint format node bench loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -42,5 +43,11 @@ format: install  ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+bench: install  ## benchmarks with their budgets; ARGS="--quick", ARGS="--row NAME", ARGS="--save"
+	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+loadtest: install  ## ten seconds of Locust on the gateway at HOST (start one with 'make run')
+	@$(BIN)/locust -f loadtest/ --headless -u 50 -r 50 -t 10s --host $(HOST) $(ARGS)
+
 clean:  ## remove what was built
-	rm -rf $(VENV) build dist *.egg-info tests/node/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis

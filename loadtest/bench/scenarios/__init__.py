@@ -1,0 +1,6 @@
+"""The rows of the table, by what has to run for them. A scenario names its rows and yields their outcomes.
+
+``calls`` one front end and one worker beside R; ``lists`` a long tools/list; ``processes`` 2 + 2 beside 1 + 1;
+``crowds`` many upstreams, many sessions, and what Redis is asked meanwhile; ``streams`` idle event streams;
+``beside`` small calls beside large and slow ones; ``start`` the time to the first call.
+"""

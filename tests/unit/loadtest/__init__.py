@@ -1,0 +1,1 @@
+"""The pure parts of ``loadtest``, and that Locust can load the folder."""
