@@ -37,7 +37,7 @@ from gateway.fleet.pool import WorkerPool
 from gateway.fleet.stats import Stats
 from gateway.fleet.subscriptions import Subscriptions
 from gateway.fleet.watcher import Watcher
-from shared import collector, logs
+from shared import logs, memory
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
 from shared.registry.members import Members
@@ -309,7 +309,7 @@ async def create() -> web.AppRunner:
     logs.configure("frontend", settings.service.log_level)
     front = FrontEnd(settings)
     await front.start()
-    collector.settle()
+    memory.settle()
     _log.info("front end %s is up (pid %d)", front.id, os.getpid())
     return McpRunner(
         routes(front),

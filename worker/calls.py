@@ -20,7 +20,7 @@ from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
-from worker.bridge.inputs import INPUT_REQUIRED, Need
+from worker.bridge.inputs import Need, may_require
 from worker.replay import KEEP_BYTES, Outcome, Replay
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Call:
         """The upstream's answer: the JSON of its ``result`` or ``error``."""
         if self.done:
             return
-        if self.era != self.upstream_era or INPUT_REQUIRED in raw:
+        if self.era != self.upstream_era or (self.era and may_require(raw)):
             try:
                 self._bridge(is_error, raw)
             except CallError as error:
@@ -299,7 +299,7 @@ class LinkCall(Call):
         if self.era == Era.MODERN and upstream_era == Era.MODERN:
             raw = raw if is_error else self.needs.wrap(self, raw)
         elif self.era == Era.LEGACY and upstream_era == Era.MODERN and not is_error:
-            required = inputs.read_required(raw) if INPUT_REQUIRED in raw else None
+            required = inputs.read_required(raw) if may_require(raw) else None
             if required is not None:
                 self.needs.ask_client(self, required)
                 return

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from shared import collector, logs
+from shared import logs, memory
 from shared.errors import GatewayError, RegistryUnavailable
 from shared.models import now_s
 from shared.registry.changes import ChangeFollower
@@ -112,7 +112,7 @@ class Worker:
         ]
         await self.follower.ready.wait()
         tasks.append(spawn(self.placement.run(), "placement"))
-        collector.settle()
+        memory.settle()
         _log.info("worker %s is up (pid %d)", self.id, os.getpid())
         await self.stopping.wait()
         await self._drain(tasks)

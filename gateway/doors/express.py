@@ -37,6 +37,8 @@ _MAX_HEAD = 8 * 1024
 _MAX_HEADS = 4096
 _MAX_WAITING = 256 * 1024
 """Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
+_WRITE_AHEAD = 512 * 1024
+"""Bytes of a large answer that wait for a client before the worker is told to wait: the window of its link."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
@@ -224,6 +226,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_AHEAD)
         self._lane.connections.add(self)
 
     def data_received(self, data: bytes) -> None:

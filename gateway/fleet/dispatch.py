@@ -70,9 +70,15 @@ class Dispatcher:
     def begin(self, call: Outgoing) -> InFlight | None:
         """Send ``call`` if it is plain where to; ``None`` when something has to be waited for or told first."""
         session = call.session
-        if len(self.under_way) >= self._max_in_flight or self.is_bound(call.route, session):
+        if len(self.under_way) >= self._max_in_flight:
             return None
-        replica = router.choose(call.route, (), self._loop.time())
+        now = self._loop.time()
+        if session is not None and self.is_bound(call.route, session):
+            replica = self._watcher.catalog.replica(session.pins.get(call.route.group, ""))
+            if replica is None or replica not in call.route.replicas or not replica.available(now):
+                return None
+        else:
+            replica = router.choose(call.route, (), now)
         client = self._pool.link_for(replica, session.sid if session is not None else "") if replica else None
         if replica is None or client is None:
             return None

@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from shared.rpc.framing import CHUNK, MAX_HEAD, WINDOW, FrameError, FrameReader, pack_sizes
+from shared.rpc.framing import CHUNK, GRANT, MAX_HEAD, WINDOW, FrameError, FrameReader, pack_sizes
 from shared.rpc.messages import Answer, Call, Chunk, Chunked, Grant, Head, Interim, Reply, decode, encode
 
 _log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class BodyStream:
         self._stream = stream
         self._chunks: list[bytes] = []
         self._received = 0
+        self._taken = 0  # chunks for which nothing was granted yet
         self._waiter: asyncio.Future[None] | None = None
         self._broken = False
 
@@ -65,8 +66,10 @@ class BodyStream:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
         chunk = self._chunks.pop(0)
-        if not self.complete:
-            self._link.send(Grant(self._stream, 1))
+        self._taken += 1
+        if self._taken >= GRANT and not self.complete:
+            self._link.send(Grant(self._stream, self._taken))
+            self._taken = 0
         return chunk
 
     async def whole(self) -> bytes:

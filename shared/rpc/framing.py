@@ -9,12 +9,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-CHUNK = 64 * 1024
+CHUNK = 128 * 1024
 """Largest body in one frame, bytes; larger bodies are chunked so that a slow stream stalls only itself."""
 WINDOW = 4
 """Chunks a sender may have under way before the receiver grants more."""
+GRANT = 2
+"""Chunks taken before as many are granted: half the window, so that the sender need not wait."""
 MAX_HEAD = 64 * 1024
-BUFFER = 256 * 1024
+BUFFER = 512 * 1024
 _SIZES = struct.Struct(">II")
 _PREFIX = _SIZES.size
 

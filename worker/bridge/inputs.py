@@ -42,6 +42,12 @@ class Required(Struct, frozen=True):
     state: bytes = b""
 
 
+def may_require(result: bytes) -> bool:
+    """Whether it is worth reading ``result``: whatever asks for input names it. One character is found much faster."""
+    at = result.find(b"_")
+    return at >= 0 and result.find(INPUT_REQUIRED, max(0, at - len(INPUT_REQUIRED))) >= 0
+
+
 def read_required(result: bytes) -> Required | None:
     """The ``InputRequiredResult`` in ``result``, or ``None`` when it is another result. Raises ``CallError``."""
     try:

@@ -1,0 +1,30 @@
+"""How a process that serves manages its memory: the garbage collector and, with glibc, the allocator.
+
+Reference counting frees what a call makes, cycles are rare: with Python's defaults the collector ran for 4-8 % of a
+worker's time, looking each time at everything that was loaded at the start. And glibc gives buffers of 128 KiB and more
+back to the kernel at once, so that every large body was paid for in page faults (a quarter of a worker's time for 1 MiB
+results).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+_THRESHOLDS = (20_000, 20, 20)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_KEPT_BYTES = 16 * 1024 * 1024
+_MAPPED_FROM_BYTES = 4 * 1024 * 1024
+
+
+def settle() -> None:
+    """Called once, when a process is ready to serve."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return  # another C library
+    mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM_BYTES)
+    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
