@@ -1,0 +1,160 @@
+"""The path of a call through a front end and through a worker, in one process, with transports that only remember.
+
+``FrontEndPath`` gets the bytes of an HTTP request and of the worker's frame; ``WorkerPath`` those of a frame and of the
+upstream's HTTP answer. Both run the real code from the socket's bytes in to the socket's bytes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from aiohttp import web
+
+from gateway.doors.express import Lane
+from gateway.doors.guard import Guard
+from gateway.doors.modern import ModernDoor
+from gateway.doors.requests import Requests
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.pool import WorkerPool
+from gateway.fleet.stats import Stats
+from gateway.fleet.worker_client import WorkerClient
+from gateway.routing.catalog import Catalog
+from shared.models import make_spec
+from shared.rpc import messages as rpc
+from shared.rpc.connection import Link
+from shared.rpc.framing import pack_sizes
+from shared.secrets import FleetKey
+from shared.settings import build
+from shared.tasks import Deadlines
+from tests.unit.builders import record
+from worker.rpc_server import RpcServer, _FrontEnd
+from worker.upstreams.http_client import _Connection
+from worker.upstreams.probe import Facts
+from worker.upstreams.upstream import Upstream
+
+_META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
+PARAMS = b'{"name":"echo","arguments":{"text":"%b"},"_meta":%b}' % (b"a" * 64, _META)
+RESULT = b'{"resultType":"complete","content":[{"type":"text","text":"%b"}]}' % (b"x" * 64)
+_BODY = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % PARAMS
+REQUEST = (
+    b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:4000\r\nContent-Type: application/json\r\n"
+    b"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\n"
+    b"Mcp-Method: tools/call\r\nMcp-Name: echo\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+)
+
+
+class Remembers(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """There is nothing to limit."""
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        raise AssertionError("the path ended its connection")
+
+    close = abort
+
+
+def frame(head: Any, body: bytes) -> bytes:
+    """One frame as it comes over a link."""
+    raw = rpc.encode(head)
+    return pack_sizes(len(raw), len(body)) + raw + body
+
+
+def receive(link: Link, data: bytes) -> None:
+    """Let a link read ``data``, and write what it has to say in the same tick."""
+    link.get_buffer(-1)[: len(data)] = data
+    link.buffer_updated(len(data))
+
+
+def flush(link: Link) -> None:
+    """The end of a loop's tick."""
+    link._flush()
+    link._scheduled = True  # the loop's own call is not needed: ``flush`` comes
+
+
+class FrontEndPath:
+    """A modern ``tools/call`` on the express lane."""
+
+    def __init__(self) -> None:
+        settings, key = build(), FleetKey(bytes(32))
+        one = record("echoes", tools=["echo"])
+        catalog = Catalog(settings.routing)
+        catalog.rebuild({"echoes": one}, 0.0)
+        anything: Any = SimpleNamespace(catalog=catalog, records={"echoes": one})
+        pool = WorkerPool(anything, "frontend", key, settings)
+        client = WorkerClient(one.owners[0][1], "frontend", key, 1.0, lambda gone: None)
+        self.link = Link(client, 1 << 24)
+        self.link.connection_made(Remembers())
+        client.ready = True
+        pool.clients[client.worker] = client
+        dispatcher = Dispatcher(anything, pool, anything, Stats(), 10_000)
+        requests = Requests(anything, dispatcher, anything, Stats(), key, settings, "1")
+
+        async def nobody(request: web.BaseRequest) -> web.StreamResponse:
+            raise AssertionError("the call left the express lane")
+
+        server = web.Server(nobody)  # type: ignore[arg-type]
+        lane = Lane(server, Guard(settings), requests, ModernDoor(requests, anything), anything, 75.0)
+        self.connection, self.client = lane(), Remembers()
+        self.connection.connection_made(self.client)
+        self._calls = 0
+
+    def call(self) -> None:
+        """One call there and back."""
+        self._calls += 1
+        self.connection.data_received(REQUEST)
+        flush(self.link)
+        receive(self.link, frame(rpc.Answer(self._calls), RESULT))
+
+
+class WorkerPath:
+    """The same call on its way to a modern HTTP upstream."""
+
+    def __init__(self) -> None:
+        settings, loop = build(), asyncio.get_running_loop()
+        url = "http://127.0.0.1:1/mcp"
+        upstream = Upstream(make_spec("echoes", {"type": "http", "url": url}), settings, "worker", lambda line: None)
+        upstream.adopt(Facts(("modern",), "http", url, False, "2026-07-28"))
+        pool = upstream._pool
+        assert pool is not None
+        self.upstream = Remembers()
+        self._connection = _Connection(pool)
+        self._connection.connection_made(self.upstream)
+        pool._open.add(self._connection)
+        pool.put_back(self._connection)
+        inventory: Any = SimpleNamespace(submit=lambda id, call: upstream.submit(call))
+        self._server = RpcServer("worker", FleetKey(bytes(32)), settings, inventory, Deadlines(loop.time))
+        peer = _FrontEnd(self._server)
+        self.link = Link(peer, 1 << 24, self._server.stalled)
+        self.frontend = Remembers()
+        self.link.connection_made(self.frontend)
+        peer.trusted, peer.name = True, "frontend"
+        self._calls = 0
+
+    def call(self) -> None:
+        """One call there and back."""
+        self._calls += 1
+        self._server.alive()
+        receive(self.link, frame(rpc.Call(self._calls, "echoes", "tools/call", 1, name="echo"), PARAMS))
+        sent = self.upstream.written.pop()
+        start = sent.index(b'"id":') + 5
+        id = sent[start : sent.index(b",", start)]
+        body = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, RESULT)
+        self._connection.data_received(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n"
+            b"Date: Sun, 22 Nov 2026 12:00:00 GMT\r\nServer: Python/3.11 aiohttp/3.14\r\n\r\n%b" % (len(body), body)
+        )
+        flush(self.link)

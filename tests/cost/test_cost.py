@@ -1,0 +1,59 @@
+"""The path of a call must not grow unnoticed: function calls are counted, which neither noise nor other load changes.
+
+When the count falls, or grows for a good reason, write the new numbers below and say why in the commit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.cost.hot_path import RESULT, FrontEndPath, WorkerPath
+
+CALLS = 1000
+ALLOWED_GROWTH = 1.10
+FUNCTIONS_PER_CALL = {"front end": 110.0, "worker": 146.0}
+"""Python and C functions called for one call, Python 3.11."""
+
+
+def count(call: Callable[[], None]) -> float:
+    """Functions that one call calls, on average over ``CALLS``."""
+    for _ in range(50):  # caches fill
+        call()
+    counted = 0
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        nonlocal counted
+        if event in ("call", "c_call"):
+            counted += 1
+
+    sys.setprofile(note)
+    try:
+        for _ in range(CALLS):
+            call()
+    finally:
+        sys.setprofile(None)
+    return counted / CALLS
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="other versions of Python count differently")
+@pytest.mark.parametrize("part", FUNCTIONS_PER_CALL)
+async def test_the_path_of_a_call_has_not_grown(part: str) -> None:
+    path = FrontEndPath() if part == "front end" else WorkerPath()
+    found, known = count(path.call), FUNCTIONS_PER_CALL[part]
+    assert found <= known * ALLOWED_GROWTH, f"{found:.1f} functions a call, {known:.1f} before: find out what was added"
+    assert found >= known / ALLOWED_GROWTH, (
+        f"{found:.1f} functions a call, {known:.1f} before: write the new number down"
+    )
+
+
+async def test_the_paths_really_answer() -> None:
+    front, worker = FrontEndPath(), WorkerPath()
+    front.call()
+    (answer,) = front.client.written
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n") and answer.endswith(b'"result":%b}' % RESULT)
+    worker.call()
+    assert worker.frontend.written[-1].endswith(RESULT)
