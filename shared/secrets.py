@@ -34,35 +34,43 @@ class SessionClaims(Struct, array_like=True, frozen=True):
 
 
 class FleetKey:
-    """Seals and proofs under one key. Its ``repr`` says nothing."""
+    """Seals and proofs under the fleet's key; what was made under ``older`` ones is still accepted.
 
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._aead = AESGCM(hashlib.sha256(b"seal" + key).digest())
-        self._mac_key = hashlib.sha256(b"link" + key).digest()
+    To rotate without losing sessions: give every process the new key as an older one, then the new one first.
+    Its ``repr`` says nothing.
+    """
+
+    def __init__(self, key: bytes, *older: bytes) -> None:
+        self._seals = [AESGCM(hashlib.sha256(b"seal" + one).digest()) for one in (key, *older)]
+        self._mac_keys = [hashlib.sha256(b"link" + one).digest() for one in (key, *older)]
 
     def __repr__(self) -> str:
         return "FleetKey(…)"
 
     @classmethod
     def from_secret(cls, secret: str) -> FleetKey:
-        """The key that the ``secret`` setting stands for."""
-        return cls(hashlib.sha256(secret.encode()).digest())
+        """The keys that the ``secret`` setting stands for: several are separated by commas, the first one is used."""
+        parts = [part.strip() for part in secret.split(",") if part.strip()] or [secret]
+        return cls(*(hashlib.sha256(part.encode()).digest() for part in parts))
 
     def seal(self, claims: Struct, purpose: bytes) -> str:
         """``claims`` as visible ASCII that only this fleet can read or make, for this ``purpose``."""
         nonce = os.urandom(_NONCE)
-        sealed = self._aead.encrypt(nonce, msgspec.msgpack.encode(claims), purpose)
+        sealed = self._seals[0].encrypt(nonce, msgspec.msgpack.encode(claims), purpose)
         return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
     def unseal(self, text: str, kind: type[T], purpose: bytes) -> T | None:
         """The claims in ``text``, or ``None`` when it is not one of ours."""
         try:
             blob = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-            plain = self._aead.decrypt(blob[:_NONCE], blob[_NONCE:], purpose)
-            return msgspec.msgpack.decode(plain, type=kind)
-        except (binascii.Error, ValueError, InvalidTag, msgspec.DecodeError):
+        except (binascii.Error, ValueError):
             return None
+        for seal in self._seals:
+            try:
+                return msgspec.msgpack.decode(seal.decrypt(blob[:_NONCE], blob[_NONCE:], purpose), type=kind)
+            except (ValueError, InvalidTag, msgspec.DecodeError):
+                continue
+        return None
 
     def seal_session(self, claims: SessionClaims) -> str:
         """A session id: visible ASCII, as MCP requires."""
@@ -76,11 +84,11 @@ class FleetKey:
 
     def proof(self, nonce: bytes) -> bytes:
         """The answer to a worker's challenge."""
-        return hmac.digest(self._mac_key, nonce, "sha256")
+        return hmac.digest(self._mac_keys[0], nonce, "sha256")
 
     def proves(self, nonce: bytes, proof: bytes) -> bool:
         """Whether ``proof`` answers ``nonce``."""
-        return hmac.compare_digest(self.proof(nonce), proof)
+        return any(hmac.compare_digest(hmac.digest(key, nonce, "sha256"), proof) for key in self._mac_keys)
 
 
 def digest(data: bytes) -> bytes:

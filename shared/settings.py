@@ -57,7 +57,9 @@ class AccessSettings(Struct, frozen=True):
     allowed_origins: Annotated[
         tuple[str, ...], Meta(description="browser origins accepted beside loopback ones; * for any")
     ] = ()
-    secret: Annotated[str, Meta(description="the fleet's key; default: made once and kept in Redis")] = ""
+    secret: Annotated[
+        str, Meta(description="the fleet's key, default: made once and kept in Redis; older ones after commas")
+    ] = ""
 
     def __repr__(self) -> str:
         return "AccessSettings(…)"

@@ -85,6 +85,11 @@ class Inventory:
         for holding in self._held.values():
             holding.upstream.subscriptions.forget(watcher)
 
+    def roots_changed(self, sid: str) -> None:
+        """A client's roots changed."""
+        for holding in self._held.values():
+            holding.upstream.roots_changed(sid)
+
     def end_client(self, sid: str) -> None:
         """A client session is over."""
         for holding in self._held.values():

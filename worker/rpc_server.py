@@ -94,6 +94,8 @@ class _FrontEnd:
         elif kind is rpc.CancelRequest:
             assert isinstance(head, rpc.CancelRequest)
             self.server.cancel_request(head.session, head.request)
+        elif kind is rpc.RootsChanged:
+            self.server.inventory.roots_changed(head.session)  # type: ignore[union-attr]
         elif kind is rpc.Resume:
             assert isinstance(head, rpc.Resume)
             self._resume(link, head)

@@ -27,7 +27,7 @@ from gateway.fleet.worker_client import Answered, Failure, InFlight, Interim, Re
 from shared.errors import CallError, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import CANCELLED, INITIALIZE
+from shared.mcp.methods import CANCELLED, INITIALIZE, ROOTS_CHANGED
 from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LEGACY_VERSIONS, Era, negotiate_legacy
 from shared.tasks import spawn
 
@@ -151,6 +151,8 @@ class LegacyDoor:
         """A notification or a response from the client: accepted; a cancel is carried out, an answer passed on."""
         if session is not None and not message.method and message.id:
             self._answered(session, message)
+        if message.method == ROOTS_CHANGED and session is not None:
+            self._pool.roots_changed(session.sid)
         if message.method != CANCELLED or session is None:
             return
         try:

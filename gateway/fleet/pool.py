@@ -146,6 +146,11 @@ class WorkerPool:
         if client is not None:
             client.reply(ask, sid, is_error, raw)
 
+    def roots_changed(self, sid: str) -> None:
+        """A session's roots changed."""
+        for client in self.clients.values():
+            client.roots_changed(sid)
+
     def cancel_request(self, sid: str, request: bytes) -> None:
         """A session cancelled a request that is not under way here: whichever worker has it stops it."""
         for client in self.clients.values():

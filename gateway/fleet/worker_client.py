@@ -289,6 +289,11 @@ class WorkerClient:
             self._link.send(rpc.Resume(self._last_call, sid, frontend, before, sequence))
         return in_flight
 
+    def roots_changed(self, sid: str) -> None:
+        """A session's roots changed."""
+        if sid in self._announced and self._link is not None:
+            self._link.send(rpc.RootsChanged(sid))
+
     def cancel_request(self, sid: str, request: bytes) -> None:
         """A session cancelled a request that another front end may have sent."""
         if self._link is not None:

@@ -210,6 +210,12 @@ class Resumed(Struct, array_like=True, tag=23, gc=False):
     request: bytes
 
 
+class RootsChanged(Struct, array_like=True, tag=24, gc=False):
+    """A client's roots changed: told to the upstream sessions that are its own."""
+
+    session: str
+
+
 class GoAway(Struct, array_like=True, tag=14, gc=False):
     """The worker drains: calls numbered above ``last_call`` were not taken."""
 
@@ -243,6 +249,7 @@ Head = (
     | CancelRequest
     | Resume
     | Resumed
+    | RootsChanged
 )
 
 encode = msgspec.msgpack.Encoder().encode

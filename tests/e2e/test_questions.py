@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import CreateMessageResult, ElicitResult, ListRootsResult, Root, TextContent
 
 from tests.clients import RawClient
-from tests.fleet import Fleet, SdkServer, stdio_connection
+from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -131,6 +131,20 @@ async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that
                 line = await asyncio.wait_for(lines.readline(), 10)
                 final = json.loads(line[5:]) if line.startswith(b"data: {") else {}
             assert final["result"]["content"][0]["text"] == "accept: red"
+
+
+async def test_changed_roots_are_told_on_the_sessions_that_are_the_clients_own(fleet: Fleet) -> None:
+    async with RawClient(fleet.urls[0]) as client:
+        await client.initialize()
+        for group in ("web", "local"):
+            await client.legacy_call(f"{group}__who")
+        await client.legacy_notice("notifications/roots/list_changed", url=fleet.urls[0])
+
+        async def told() -> bool:
+            return int((await client.legacy_call("web__roots_changes")).content) == 1
+
+        await eventually(told, 5.0, "the client's own session is told")
+        assert (await client.legacy_call("local__roots_changes")).content == "0", "clients share that one"
 
 
 async def test_a_cancelled_call_takes_its_question_with_it(fleet: Fleet) -> None:

@@ -18,6 +18,7 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import (
     Completion,
     EmptyResult,
+    NotificationParams,
     SamplingMessage,
     SubscribeRequestParams,
     TextContent,
@@ -141,6 +142,18 @@ def make(name: str) -> MCPServer:
 
     server._lowlevel_server.add_request_handler("resources/subscribe", SubscribeRequestParams, subscribe)
     server._lowlevel_server.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, unsubscribe)
+
+    roots_changed: list[Any] = []
+
+    async def note_roots(ctx: Any, params: NotificationParams) -> None:
+        roots_changed.append(ctx.session)
+
+    server._lowlevel_server.add_notification_handler("notifications/roots/list_changed", NotificationParams, note_roots)
+
+    @server.tool()
+    def roots_changes() -> int:
+        """How often clients said that their roots changed."""
+        return len(roots_changed)
 
     @server.tool()
     async def touch(ctx: Context, uri: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
-from shared.mcp.methods import INITIALIZE, NAMED_BY
+from shared.mcp.methods import INITIALIZE, LOGGED, NAMED_BY
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import spawn
 from worker.calls import NOBODY, Call, ClientFacts
@@ -25,6 +25,16 @@ from worker.upstreams.session import Session, SessionContext
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 _RESUMES = 3
+_STATE_LOST = jsonrpc.notification(
+    LOGGED,
+    jsonrpc.assemble(
+        {
+            "level": "warning",
+            "logger": "gateway",
+            "data": "the upstream forgot its session with this client; a new one was opened, its state is lost",
+        }
+    ),
+)
 _LINGER_S = 1.0
 _MIN_RETRY_S = 0.25
 
@@ -349,6 +359,8 @@ class LegacyHttp(HttpSession):
                 call.resent = True
                 if post.sid == self.sid and self.ready:
                     self._reopen()
+                if self.sid_of_client and self.logs:
+                    call.interim(_STATE_LOST, self.loop.time())
                 self.submit(call)
                 return
             call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))

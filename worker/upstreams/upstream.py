@@ -14,7 +14,8 @@ from msgspec import structs
 
 from shared.errors import CallError, NotDelivered
 from shared.isolation import SessionUse, era_for, session_use
-from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIBE
+from shared.mcp import jsonrpc
+from shared.mcp.methods import RESOURCE_UPDATED, ROOTS_CHANGED, SUBSCRIBE
 from shared.mcp.versions import Era
 from shared.models import EraChoice, HttpConnection, UpstreamSpec
 from shared.settings import Settings
@@ -233,6 +234,12 @@ class Upstream:
             self.on_trouble(error)
 
     # ---- housekeeping
+
+    def roots_changed(self, sid: str) -> None:
+        """Told on the client's own session only: the others know no roots."""
+        session = self._by_client.get(sid)
+        if session is not None and session.ready and session.era is Era.LEGACY:
+            session.send_notification(jsonrpc.notification(ROOTS_CHANGED))
 
     def end_client(self, sid: str) -> None:
         """The client session is over: so is what it had here."""

@@ -89,3 +89,14 @@ def test_the_key_is_not_in_its_repr() -> None:
 def test_a_digest_is_short_and_tells_things_apart() -> None:
     assert len(digest(b"a")) == 8
     assert digest(b"a") == digest(b"a") != digest(b"b")
+
+
+def test_a_rotated_key_opens_what_older_ones_sealed_and_seals_with_the_first() -> None:
+    old, both, new = (FleetKey.from_secret(secret) for secret in ("old", "new, old", "new"))
+    sid = old.seal_session(CLAIMS)
+    assert both.open_session(sid) == CLAIMS and new.open_session(sid) is None
+    sid = both.seal_session(CLAIMS)
+    assert new.open_session(sid) == CLAIMS and old.open_session(sid) is None
+    nonce = b"n" * 32
+    assert both.proves(nonce, old.proof(nonce)) and both.proves(nonce, new.proof(nonce))
+    assert new.proves(nonce, both.proof(nonce)) and not new.proves(nonce, old.proof(nonce))

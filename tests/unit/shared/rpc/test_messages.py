@@ -36,6 +36,7 @@ SAMPLES: list[Any] = [
     rpc.CancelRequest("sid", b"7"),
     rpc.Resume(2, "sid", "frontend", 1, 5),
     rpc.Resumed(2, b"7"),
+    rpc.RootsChanged("sid"),
 ]
 
 
@@ -75,6 +76,7 @@ def test_tags_are_fixed_because_other_versions_know_them() -> None:
         "CancelRequest": 21,
         "Resume": 22,
         "Resumed": 23,
+        "RootsChanged": 24,
     }
 
 
