@@ -115,6 +115,8 @@ class Dispatcher:
                 now = self._loop.time()
                 wait_until = wait_until or now + WAKE_S
                 if now >= wait_until or not (replica is not None or router.might_come(call.route)):
+                    if last is not None and last.code == "overloaded":
+                        raise last  # a limit was reached: nobody is unhealthy
                     raise router.unavailable(call.route, last)
                 await self._watcher.wait_change(wait_until - now)
                 tried.clear()
