@@ -15,7 +15,7 @@ from msgspec import structs
 
 from shared.errors import NotDelivered, RegistryUnavailable
 from shared.mcp.kinds import CHANGES, Kind
-from shared.models import HealthCheckResult, ServerStatus
+from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.registry.client import translated
 from shared.registry.records import Catalog, UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -270,12 +270,21 @@ class Inventory:
                 transport_in_use=facts.transport, url_in_use=facts.url, protocol_version=facts.protocol_version,
             )  # fmt: skip
 
-    async def catalog(self, id: str, documents: Mapping[Kind, bytes], digest: str, announced: Iterable[str]) -> None:
+    async def catalog(
+        self,
+        id: str,
+        documents: Mapping[Kind, bytes],
+        digest: str,
+        announced: Iterable[str],
+        ttl_s: float | None = None,
+    ) -> None:
         """Write what an upstream offers; what Redis missed is written again when it is back."""
         if id in self.records:
-            self.records[id] = structs.replace(self.records[id], catalog=Catalog(digest, dict(documents)))
+            self.records[id] = structs.replace(
+                self.records[id], catalog=Catalog(digest, dict(documents), now_s(), ttl_s)
+            )
         try:
-            await self._store.report_catalog(id, self._worker, documents, digest, announced)
+            await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s)
         except RegistryUnavailable:
             _log.debug("catalogue of %s is kept until Redis is back", id)
 
@@ -319,7 +328,7 @@ class Inventory:
             facts = holding.upstream.facts
             await self.status(id, holding.lifecycle.status, record.error, facts)
             if record.catalog.digest:
-                await self.catalog(id, record.catalog.documents, record.catalog.digest, ())
+                await self.catalog(id, record.catalog.documents, record.catalog.digest, (), record.catalog.ttl_s)
         for id, (status, error, facts) in list(self._unreported.items()):
             await self.status(id, status, error, facts)
 

@@ -255,12 +255,18 @@ class Catalog:
             self._cursors.add(written.decode())
             tail.append(b',"nextCursor":"%b"' % written)
         if era == Era.MODERN:
-            tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(self._settings.list_ttl_s * 1000))
+            tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(self._ttl_s(scope) * 1000))
         missing = self.missing_groups(scope)
         if missing:
             tail.append(b',"_meta":' + msgspec.json.encode({"gateway/unavailableGroups": missing}))
         tail.append(b"}")
         return head + b",".join(documents) + b"".join(tail)
+
+    def _ttl_s(self, scope: str | None) -> float:
+        """How long a merged list is fresh: the tightest of ours and those of upstreams that do not announce changes."""
+        groups = [group for name, group in self.groups.items() if scope in (None, name)]
+        given = [one.record.catalog.ttl_s for group in groups for one in group.replicas]
+        return min([self._settings.list_ttl_s, *(ttl_s for ttl_s in given if ttl_s is not None)])
 
     def missing_groups(self, scope: str | None) -> dict[str, str]:
         """Groups with no connected replica, and why."""

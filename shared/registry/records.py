@@ -31,6 +31,8 @@ class Catalog(Struct, frozen=True):
     digest: str = ""
     documents: dict[Kind, bytes] = {}
     listed_at: float = 0.0
+    ttl_s: float | None = None
+    """How long the upstream says its lists are fresh, where it does not announce their changes."""
 
     def document(self, kind: Kind) -> bytes:
         """The JSON array of one kind."""
@@ -146,6 +148,7 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
             catalog.get(b"digest", b"").decode(),
             {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
             float(catalog.get(b"listed_at", b"0")),
+            float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
         ),
         health=read_health(id, health),
     )

@@ -117,10 +117,17 @@ class RegistryStore:
         return bool(await self.run_script("REPORT", id, worker, str(now_s()), status.value, *fields))
 
     async def report_catalog(
-        self, id: str, worker: str, documents: Mapping[Kind, bytes], digest: str, announced: Iterable[str]
+        self,
+        id: str,
+        worker: str,
+        documents: Mapping[Kind, bytes],
+        digest: str,
+        announced: Iterable[str],
+        ttl_s: float | None = None,
     ) -> bool:
         """The owner of slot 0 says what the upstream offers. ``announced``: the notifications that it sent."""
         fields: list[str | bytes] = ["listed_at", str(now_s())]
+        fields += ["ttl_ms", "" if ttl_s is None else str(int(ttl_s * 1000))]
         for kind, document in documents.items():
             fields += [kind.value, document]
         return bool(await self.run_script("CATALOG", id, worker, ",".join(announced), digest, *fields))

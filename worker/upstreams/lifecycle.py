@@ -47,8 +47,16 @@ class Reporter(Protocol):
     async def still_owned(self, id: str) -> bool:
         """Whether this worker may start a child for it: a worker that was stopped may have lost it."""
 
-    async def catalog(self, id: str, documents: Mapping[Kind, bytes], digest: str, announced: Iterable[str]) -> None:
-        """It offers this; ``announced`` are the ``list_changed`` notifications that it sent."""
+    async def catalog(
+        self,
+        id: str,
+        documents: Mapping[Kind, bytes],
+        digest: str,
+        announced: Iterable[str],
+        ttl_s: float | None = None,
+    ) -> None:
+        """It offers this; ``announced`` are the ``list_changed`` notifications that it sent; ``ttl_s``: fresh so
+        long."""
 
     def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
         """A probe's outcome."""
@@ -56,6 +64,7 @@ class Reporter(Protocol):
 
 class _Page(Struct):
     nextCursor: str | None = None  # noqa: N815
+    ttlMs: float | None = None  # noqa: N815
 
 
 class Lifecycle:
@@ -74,6 +83,7 @@ class Lifecycle:
         self._wake = asyncio.Event()
         self._relist: set[str] = set()
         self._capabilities: dict[str, Any] = {}
+        self._ttl_s: float | None = None
         self._probe_now = False
         self._trouble: CallError | None = None
         upstream.on_announced = self.announced
@@ -184,7 +194,7 @@ class Lifecycle:
         loop = asyncio.get_running_loop()
         interval_s = self._settings.health.health_check_interval_s
         next_probe = loop.time() + interval_s * random.uniform(0.5, 1.0)
-        next_refresh = loop.time() + self._settings.health.refresh_interval_s
+        next_refresh = loop.time() + self._refresh_s()
         while True:
             try:
                 async with asyncio.timeout_at(min(next_probe, next_refresh)):
@@ -206,8 +216,8 @@ class Lifecycle:
                 next_probe = loop.time() + interval_s
                 await self._probe()
             if loop.time() >= next_refresh:
-                next_refresh = loop.time() + self._settings.health.refresh_interval_s
                 await self._list(())
+                next_refresh = loop.time() + self._refresh_s()
 
     # ---- asking
 
@@ -250,13 +260,14 @@ class Lifecycle:
     async def _list(self, announced: Iterable[str]) -> None:
         """Read every page of every list that the upstream offers, and report them."""
         documents: dict[Kind, bytes] = {}
+        self._ttl_s = None
         for kind, facts in KINDS.items():
             # Some servers do not declare what they have; tools are asked for in any case.
             if kind is Kind.TOOLS or isinstance(self._capabilities.get(facts.capability), dict):
                 documents[kind] = msgspec.json.encode(await self._entries(facts))
         together = b"".join(kind.encode() + document for kind, document in documents.items())
         digest = hashlib.sha256(together).hexdigest()[:16]
-        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced)
+        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s)
 
     async def _entries(self, facts: KindFacts) -> list[Raw]:
         entries: list[Raw] = []
@@ -266,7 +277,9 @@ class Lifecycle:
             raw = await self._request_list(facts, {} if cursor is None else {"cursor": cursor})
             try:
                 entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
-                cursor = msgspec.json.decode(raw, type=_Page).nextCursor
+                page = msgspec.json.decode(raw, type=_Page)
+                cursor = page.nextCursor
+                self._note_ttl(facts, page.ttlMs)
             except (msgspec.DecodeError, Refused) as error:
                 text = f"its {facts.method} is not a list of {facts.member}: {error}"
                 raise OutcomeUnknown("upstream_protocol", text) from error
@@ -274,6 +287,19 @@ class Lifecycle:
                 break
             seen.add(cursor)
         return [entry for entry in entries if _usable(entry, facts.key)]
+
+    def _note_ttl(self, facts: KindFacts, ttl_ms: float | None) -> None:
+        """The tightest time a modern upstream gives its lists (2026-07-28, caching), where changes are not
+        announced."""
+        offered = self._capabilities.get(facts.capability)
+        if ttl_ms is None or (isinstance(offered, dict) and offered.get("listChanged")):
+            return
+        self._ttl_s = min(max(ttl_ms / 1000, 0.0), self._ttl_s if self._ttl_s is not None else float("inf"))
+
+    def _refresh_s(self) -> float:
+        """How long until the lists are read again."""
+        wait_s = self._settings.health.refresh_interval_s
+        return wait_s if not self._ttl_s else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
 
     async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
         assert self._session is not None

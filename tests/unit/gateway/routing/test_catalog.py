@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.balancers import RoundRobin, Weighted
 from gateway.routing.catalog import Catalog
@@ -473,3 +474,19 @@ def test_every_kind_has_pages_of_its_own(kind: Kind) -> None:
 def test_each_change_is_announced_by_one_of_three_notifications() -> None:
     assert set(CHANGES) == {TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED}
     assert {facts.changed for facts in KINDS.values()} == set(CHANGES)
+
+
+def test_a_merged_list_is_as_fresh_as_the_tightest_upstream_that_does_not_announce_changes() -> None:
+    def ttl_ms(*given: float | None) -> int:
+        records = [record(f"u{place}", tools=[f"t{place}"]) for place in range(len(given))]
+        records = [
+            structs.replace(one, catalog=structs.replace(one.catalog, ttl_s=ttl_s))
+            for one, ttl_s in zip(records, given, strict=True)
+        ]
+        page = _catalog(*records).page(Kind.TOOLS, None, Era.MODERN, None)
+        return json.loads(page)["ttlMs"]
+
+    assert ttl_ms(None) == 5000
+    assert ttl_ms(None, 2.0, 60.0) == 2000
+    assert ttl_ms(60.0) == 5000
+    assert ttl_ms(0.0) == 0
