@@ -179,7 +179,8 @@ def test_arguments_that_python_cannot_read_are_told_apart_all_the_same(large: by
     params = b'{"a":%b,"b":[1]}' % large
     retry = b'{"a":%b,"b":[1],"_meta":{},"inputResponses":{},"requestState":"s"}' % large
     assert inputs.request_digest("tools/call", params) == inputs.request_digest("tools/call", retry)
-    assert inputs.request_digest("tools/call", params) != inputs.request_digest("tools/call", params.replace(b"1", b"2"))
+    other = params.replace(b"1", b"2")
+    assert inputs.request_digest("tools/call", params) != inputs.request_digest("tools/call", other)
     assert inputs.request_digest("tools/call", params) != inputs.request_digest("prompts/get", params)
 
 

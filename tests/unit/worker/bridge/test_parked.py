@@ -374,5 +374,3 @@ class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
     """Runs the machine."""
 
     settings = settings(derandomize=True, max_examples=100, stateful_step_count=30)
-
-
