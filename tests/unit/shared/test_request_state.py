@@ -115,7 +115,7 @@ def test_fields_of_a_later_version_are_tolerated() -> None:
     assert (found.upstream, found.worker, found.parked) == ("up", "w1", "")
 
 
-@pytest.mark.parametrize("text", ["", "x", "A", "=" * 8, "A===", "é" * 60, "\ud800" * 60, "!" * 60, "A" * 41, "A" * 500])
+@pytest.mark.parametrize("text", ["", "x", "A", "=" * 8, "A===", "é" * 60, "\ud800" * 60, "!" * 60, "A" * 500])
 def test_what_is_no_seal_is_refused(text: str) -> None:
     assert "issued" in _refused(text)
 
@@ -148,5 +148,3 @@ def test_what_could_not_be_taken_back_is_not_given_out(size: int) -> None:
     with pytest.raises(CallError) as caught:
         request_state.seal(KEY, _with_inner(size))
     assert caught.value.code == "upstream_protocol"
-
-
