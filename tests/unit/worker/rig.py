@@ -53,7 +53,9 @@ class _Jump(selectors.DefaultSelector):
         return ready
 
 
-class _Loop(asyncio.SelectorEventLoop):
+class JumpingLoop(asyncio.SelectorEventLoop):
+    """Time passes only when nothing else is left to do, and then at once."""
+
     def __init__(self) -> None:
         self._jump = _Jump()
         super().__init__(self._jump)
@@ -67,7 +69,7 @@ def timeless(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        with asyncio.Runner(loop_factory=_Loop) as runner:
+        with asyncio.Runner(loop_factory=JumpingLoop) as runner:
             runner.run(cast(Any, test(*args, **kwargs)))
 
     return run
@@ -201,9 +203,11 @@ class Rig:
         loop = asyncio.get_running_loop()
         self.settings = Settings(calls=CallSettings(**calls))
         self.lost: list[CallError] = []
-        context = make_context(self.settings, on_lost=lambda session, error: self.lost.append(error))
-        self.session = Wire(context, era, client)
-        self.session.ready = True
+        self.sessions: list[Wire] = []
+        self._make = lambda: Wire(
+            make_context(self.settings, on_lost=lambda session, error: self.lost.append(error)), era, client
+        )
+        self.connect()
         self.active = 0
         self.deadlines = Deadlines(loop.time)
         spawn(self.deadlines.run(), "deadlines")
@@ -211,6 +215,12 @@ class Rig:
         self.needs = self.server.needs
         self.a, self.b = FrontEnd(self.server, "a"), FrontEnd(self.server, "b")
         self._last = 0
+
+    def connect(self, ready: bool = True) -> None:
+        """A new upstream session, in place of the one that was lost."""
+        self.session = self._make()
+        self.session.ready = ready
+        self.sessions.append(self.session)
 
     # what RpcServer asks of an inventory
 
@@ -269,8 +279,9 @@ class Rig:
 
     def expect_nothing_left(self) -> None:
         """No table of the worker or the session remembers anything."""
-        assert self.session.correlation.calls == {}
-        assert self.session.active == 0
+        for session in self.sessions:
+            assert session.correlation.calls == {}
+            assert session.active == 0
         assert self.active == 0
         assert self.needs._asks == {}
         assert self.needs.parked == 0
