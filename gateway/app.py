@@ -70,7 +70,9 @@ class FrontEnd:
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
         self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
         self.subscriptions = Subscriptions(self.watcher, self.pool, self.dispatcher, settings)
-        interests = Interests(self.watcher, self.subscriptions, self.sessions, settings.routing.separator)
+        interests = Interests(
+            self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings.routing.separator
+        )
         self.streams = Streams(self.store, self.id, interests, settings.sessions)
         requests = Requests(self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__)
         guard = Guard(settings)

@@ -26,7 +26,9 @@ class Answer:
         self.text = text
         self.messages: list[Any] = []
         if headers.get("Content-Type", "").startswith("text/event-stream"):
-            self.messages = [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")]
+            self.messages = [
+                json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:") and line[5:].strip()
+            ]
         elif text:
             self.messages = [json.loads(text)]
 

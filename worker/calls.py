@@ -14,6 +14,7 @@ import msgspec
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
+from shared.mcp.methods import severity
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
@@ -25,6 +26,8 @@ from worker.replay import KEEP_BYTES, Outcome, Replay
 if TYPE_CHECKING:
     from worker.needs import Needs
 
+_UNASKED = "info"
+"""From where a client that set no level hears a session that was made verbose for another one."""
 _WORDS = 2000
 """Characters of an upstream's own words that an error repeats; heads of frames are small."""
 
@@ -32,13 +35,21 @@ _WORDS = 2000
 class ClientFacts:
     """What is known of the client session a call belongs to."""
 
-    __slots__ = ("_declared", "capabilities", "client_info", "principal", "version")
+    __slots__ = ("_declared", "capabilities", "client_info", "log_level", "principal", "version")
 
-    def __init__(self, principal: str = "", version: str = "", capabilities: bytes = b"{}", info: bytes = b"") -> None:
+    def __init__(
+        self,
+        principal: str = "",
+        version: str = "",
+        capabilities: bytes = b"{}",
+        info: bytes = b"",
+        log_level: str = "",
+    ) -> None:
         self.principal = principal
         self.version = version
         self.capabilities = capabilities
         self.client_info = info
+        self.log_level = log_level
         self._declared: dict[str, Any] | None = None
 
     @property
@@ -154,6 +165,17 @@ class Call:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
 
+    def hears(self, level: str, own: bool, raised: str) -> bool:
+        """Whether its client is told a log message of ``level`` from a legacy session.
+
+        ``own``: the session is the client's own, so the upstream filters; ``raised``: the level that a shared session
+        was set to for somebody. Modern clients hear only what they asked for (2026-07-28, logging).
+        """
+        if self.era == Era.MODERN:
+            return bool(self.client.log_level) and severity(level) >= severity(self.client.log_level)
+        wanted = self.client.log_level or (_UNASKED if raised else "")
+        return own or not wanted or severity(level) >= severity(wanted)
+
     def notice(self, method: str, params: bytes) -> None:
         """A notification that came on this call's stream and is not about the call itself."""
 
@@ -225,7 +247,8 @@ class LinkCall(Call):
             if meta is not None:
                 version = bytes(meta.version).strip(b'"').decode()
                 capabilities, info = bytes(meta.capabilities) or b"{}", bytes(meta.client_info)
-                self.client = ClientFacts(self.client.principal, version, capabilities, info)
+                level = bytes(meta.log_level).strip(b'"').decode()
+                self.client = ClientFacts(self.client.principal, version, capabilities, info, level)
 
     # ---- needs for input
 

@@ -69,7 +69,11 @@ class _FrontEnd:
                 call.fail(NotDelivered("cancelled", "cancelled by the client"))
         elif kind is rpc.OpenSession:
             assert isinstance(head, rpc.OpenSession)
-            self.sessions[head.session] = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
+            facts = self.sessions.get(head.session)
+            if facts is None:
+                facts = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
+                self.sessions[head.session] = facts
+            facts.log_level = head.log_level
         elif kind is rpc.Reply:
             assert isinstance(head, rpc.Reply)
             self.server.needs.reply(head.ask, head.session, head.is_error, body)

@@ -1,4 +1,4 @@
-"""Which resources the clients of this front end's streams want to hear of.
+"""What clients want to hear of: resources that change, log messages from a level on.
 
 A legacy session's subscriptions are kept in its hash in Redis (``sub:{uri}``), because the front end that takes
 ``resources/subscribe`` need not be the one that holds the session's stream: it tells everyone, and the holder takes
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.subscriptions import Listener, Subscriptions
 from gateway.fleet.watcher import Watcher
 from gateway.routing import router
@@ -37,14 +38,38 @@ class _Passing:
 class Interests:
     """See the module. ``stream_of`` gives a session's stream if it is held here; ``tell_everyone`` reaches others."""
 
-    def __init__(self, watcher: Watcher, subscriptions: Subscriptions, sessions: SessionTable, separator: str) -> None:
+    def __init__(
+        self,
+        watcher: Watcher,
+        dispatcher: Dispatcher,
+        subscriptions: Subscriptions,
+        sessions: SessionTable,
+        separator: str,
+    ) -> None:
         self._watcher = watcher
+        self._dispatcher = dispatcher
         self._subscriptions = subscriptions
         self._sessions = sessions
         self._separator = separator
         self._loop = asyncio.get_running_loop()
         self.stream_of: Callable[[str], Listener | None] = lambda sid: None
         self.tell_everyone: Callable[[str, str, str], None] = lambda kind, sid, uri: None
+
+    # ---- log levels
+
+    async def set_level(self, session: ClientSession, level: str) -> None:
+        """A session wants log messages from ``level`` on, on whichever front end it calls."""
+        session.log_level = level
+        self._dispatcher.tell_again(session)
+        await self._sessions.note(session, "log_level", level)
+        self.tell_everyone("level", session.sid, level)
+
+    def level_hint(self, kind: str, sid: str, level: str) -> None:
+        """Another front end took a session's level."""
+        session = self._sessions.known.get(sid)
+        if session is not None and session.log_level != level:
+            session.log_level = level
+            self._dispatcher.tell_again(session)
 
     # ---- legacy sessions
 

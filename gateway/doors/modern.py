@@ -19,7 +19,7 @@ from shared.errors import CallError, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import CAPABILITIES_META, LISTEN, NAMED_BY, VERSION_META
+from shared.mcp.methods import CAPABILITIES_META, LISTEN, LOG_LEVEL_META, LOG_LEVELS, NAMED_BY, VERSION_META
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 
 _RAW_VERSION = b'"' + LATEST_MODERN.encode() + b'"'
@@ -101,5 +101,7 @@ class ModernDoor:
                 "unsupported protocol version",
                 {"supported": list(MODERN_VERSIONS), "requested": version},
             )
+        if meta.log_level and jsonrpc.text(meta.log_level, "_meta.io.modelcontextprotocol/logLevel") not in LOG_LEVELS:
+            raise Refused("invalid_params", f"_meta.{LOG_LEVEL_META} must be one of {', '.join(LOG_LEVELS)}")
         if bytes(meta.capabilities)[:1] != b"{":
             raise Refused("invalid_params", "_meta.io.modelcontextprotocol/clientCapabilities must be an object")

@@ -30,15 +30,22 @@ from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.kinds import LIST_METHODS, Kind
-from shared.mcp.methods import DISCOVER, INITIALIZE, SERVER_INFO_META, SUBSCRIBE, UNSUBSCRIBE
+from shared.mcp.methods import (
+    DISCOVER,
+    INITIALIZE,
+    LOG_LEVELS,
+    SERVER_INFO_META,
+    SET_LEVEL,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+)
 from shared.mcp.versions import MODERN_VERSIONS, Era
 from shared.request_state import RequestState
 from shared.secrets import FleetKey
 from shared.settings import Settings
 
-_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 _CALLED = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
-_OURS = frozenset({INITIALIZE, DISCOVER, "ping", "logging/setLevel", SUBSCRIBE, UNSUBSCRIBE})
+_OURS = frozenset({INITIALIZE, DISCOVER, "ping", SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE})
 """Methods that are never passed on as unknown ones: they are about the client's own connection."""
 _OFFERED = ("tools", "prompts", "resources")
 """What the gateway always offers: an empty list is legal, and an upstream may connect later."""
@@ -168,7 +175,7 @@ class Requests:
                 return Ready(jsonrpc.response(bytes(message.id), b"{}"))
             if method in (SUBSCRIBE, UNSUBSCRIBE):
                 return await self._subscribe(message, params, caller)
-            if method == "logging/setLevel":
+            if method == SET_LEVEL:
                 return await self._set_level(message, params, caller)
         if method == DISCOVER and caller.era == Era.MODERN:
             return Ready(jsonrpc.response(bytes(message.id), self.discover(caller.scope)))
@@ -247,13 +254,15 @@ class Requests:
         return Ready(jsonrpc.response(bytes(message.id), b"{}"))
 
     async def _set_level(self, message: Message, params: Params, caller: Caller) -> Ready:
-        """``logging/setLevel``: told to every group that logs, on the sessions that are this client's own.
+        """``logging/setLevel``: told to the groups that log, on the upstream sessions that are this client's own.
 
-        Upstream sessions that clients share are left alone: one client's wish must not silence or flood the others.
+        Upstream sessions that clients share are raised by the worker when a call needs it, and filtered for each one.
         """
         level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
-        if level not in _LEVELS:
-            raise Refused("invalid_params", f"params.level must be one of {', '.join(_LEVELS)}")
+        if level not in LOG_LEVELS:
+            raise Refused("invalid_params", f"params.level must be one of {', '.join(LOG_LEVELS)}")
+        if caller.session is not None:
+            await self._interests.set_level(caller.session, level)
         catalog = self._watcher.catalog
         told = []
         for name, group in catalog.groups.items():

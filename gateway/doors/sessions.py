@@ -35,6 +35,7 @@ class ClientSession:
         "capabilities",
         "client_info",
         "holder",
+        "log_level",
         "pins",
         "principal",
         "scope",
@@ -52,6 +53,7 @@ class ClientSession:
         self.capabilities = b"{}"
         self.client_info = b""
         self.holder = ""
+        self.log_level = ""
         self.pins: dict[str, str] = {}
         self.calls: dict[bytes, InFlight] = {}
         self.subscriptions: set[str] = set()
@@ -162,27 +164,32 @@ class SessionTable:
         session.capabilities = facts.get(b"capabilities", b"{}")
         session.client_info = facts.get(b"client_info", b"")
         session.holder = facts.get(b"holder", b"").decode()
+        session.log_level = facts.get(b"log_level", b"").decode()
         for field, value in facts.items():
             if field.startswith(b"pin:"):
                 session.pins[field[4:].decode()] = value.decode()
             elif field.startswith(b"sub:"):
                 session.subscriptions.add(field[4:].decode())
 
-    # ---- subscriptions
+    # ---- what a session asked for
+
+    async def note(self, session: ClientSession, field: str, value: str | None) -> None:
+        """Keep one fact of a session for the other front ends; ``None`` takes it back."""
+        key = self._store.keys.session(session.sid)
+        try:
+            async with translated():
+                if value is None:
+                    await self._store.redis.hdel(key, field)
+                elif await self._store.redis.exists(key):
+                    await self._store.redis.hset(key, field, value)
+                    await self._store.redis.pexpire(key, self._ttl_ms)
+        except RegistryUnavailable:
+            _log.warning("what a session asked for while Redis is away is known to this front end alone")
 
     async def note_subscription(self, session: ClientSession, uri: str, on: bool) -> None:
         """Remember that a session subscribed to a resource, for whichever front end holds its stream."""
         (session.subscriptions.add if on else session.subscriptions.discard)(uri)
-        key, field = self._store.keys.session(session.sid), f"sub:{uri}"
-        try:
-            async with translated():
-                if not on:
-                    await self._store.redis.hdel(key, field)
-                elif await self._store.redis.exists(key):
-                    await self._store.redis.hset(key, field, "1")
-                    await self._store.redis.pexpire(key, self._ttl_ms)
-        except RegistryUnavailable:
-            _log.warning("a subscription made while Redis is away is known to this front end alone")
+        await self.note(session, f"sub:{uri}", "1" if on else None)
 
     async def subscriptions(self, session: ClientSession) -> set[str]:
         """What a session is subscribed to, as Redis says; as we remember while it is away."""

@@ -176,8 +176,18 @@ class Dispatcher:
     def facts(self, session: ClientSession) -> rpc.OpenSession:
         """What a worker is told of a client session."""
         return rpc.OpenSession(
-            session.sid, session.principal, session.version, session.capabilities, session.client_info
+            session.sid,
+            session.principal,
+            session.version,
+            session.capabilities,
+            session.client_info,
+            session.log_level,
         )
+
+    def tell_again(self, session: ClientSession) -> None:
+        """What workers know of a session has changed."""
+        for client in self._pool.clients.values():
+            client.announce_again(self.facts(session))
 
     def is_bound(self, route: Route, session: ClientSession | None) -> bool:
         """Whether calls of this session to this route use an upstream session of its own."""

@@ -235,6 +235,11 @@ class WorkerClient:
         if self._link is not None:
             self._link.send(rpc.Watch(0, upstream, uri, sid, on=False))
 
+    def announce_again(self, session: rpc.OpenSession) -> None:
+        """Send a session's facts again, if this worker has heard of it."""
+        if session.session in self._announced and self._link is not None:
+            self._link.send(session)
+
     def _announce(self, session: rpc.OpenSession) -> None:
         assert self._link is not None
         if session.session not in self._announced:

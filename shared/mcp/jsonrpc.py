@@ -28,6 +28,7 @@ class Meta(Struct, gc=False):
     capabilities: Raw = msgspec.field(name="io.modelcontextprotocol/clientCapabilities", default=ABSENT)
     client_info: Raw = msgspec.field(name="io.modelcontextprotocol/clientInfo", default=ABSENT)
     progress_token: Raw = msgspec.field(name="progressToken", default=ABSENT)
+    log_level: Raw = msgspec.field(name="io.modelcontextprotocol/logLevel", default=ABSENT)
 
 
 class Params(Struct, gc=False):

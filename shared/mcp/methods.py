@@ -1,4 +1,4 @@
-"""MCP method names, and the two questions a gateway asks about a method."""
+"""MCP method names, the two questions a gateway asks about a method, and log levels."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ LISTEN = "subscriptions/listen"
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 TOOLS_LIST = "tools/list"
 TOOLS_CALL = "tools/call"
+SET_LEVEL = "logging/setLevel"
+LOGGED = "notifications/message"
 SUBSCRIBE = "resources/subscribe"
 UNSUBSCRIBE = "resources/unsubscribe"
 RESOURCE_UPDATED = "notifications/resources/updated"
@@ -43,3 +45,11 @@ REPEATABLE = frozenset(
 
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
 """Methods whose ``Mcp-Name`` header mirrors a member of ``params`` (2026-07-28, streamable-http)."""
+
+LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
+"""RFC 5424 section 6.2.1, least severe first."""
+
+
+def severity(level: str) -> int:
+    """Place among ``LOG_LEVELS``; what is none of them is never left out."""
+    return LOG_LEVELS.index(level) if level in LOG_LEVELS else len(LOG_LEVELS)

@@ -30,13 +30,14 @@ class Hello(Struct, array_like=True, tag=2, gc=False):
 
 
 class OpenSession(Struct, array_like=True, tag=3, gc=False):
-    """Facts about a client session, sent once per link before its first call. Body: none."""
+    """Facts about a client session, sent before its first call on a link and when its log level changes."""
 
     session: str
     principal: str
     version: str
     capabilities: bytes = b"{}"
     client_info: bytes = b""
+    log_level: str = ""
 
 
 class EndSession(Struct, array_like=True, tag=4, gc=False):

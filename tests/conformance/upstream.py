@@ -8,21 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
+import anyio
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts.base import Message, UserMessage
 from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ServerMessageMetadata
 from mcp.types import (
     AudioContent,
     Completion,
+    CreateMessageRequest,
+    CreateMessageResult,
+    ElicitRequest,
+    ElicitResult,
     EmbeddedResource,
     EmptyResult,
     ImageContent,
     InputRequiredResult,
+    ListRootsRequest,
+    ListRootsResult,
     SamplingMessage,
     SubscribeRequestParams,
     TextContent,
@@ -317,6 +327,48 @@ def required(state: str | None = None, **requests: dict[str, Any]) -> InputRequi
     )
 
 
+class Gathered:
+    """What the tools below look at, for a legacy client: its answers were gathered by requests."""
+
+    def __init__(self, ctx: Context) -> None:
+        self.client_capabilities = ctx.client_capabilities
+        self.input_responses: dict[str, Any] = {}
+        self.request_state: str | None = None
+
+
+RESULTS: dict[str, tuple[Any, Any]] = {
+    "elicitation/create": (ElicitRequest, ElicitResult),
+    "sampling/createMessage": (CreateMessageRequest, CreateMessageResult),
+    "roots/list": (ListRootsRequest, ListRootsResult),
+}
+
+
+def in_either_era(tool: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
+    """Ask by ``input_required`` where the client knows that, else by requests, all of a round at once."""
+
+    @functools.wraps(tool)
+    async def run(ctx: Context) -> Any:
+        if ctx.protocol_version == "2026-07-28":
+            return tool(ctx)
+        gathered = Gathered(ctx)
+        related = ServerMessageMetadata(related_request_id=ctx.request_id)
+
+        async def ask(key: str, request: dict[str, Any]) -> None:
+            wanted, answer = RESULTS[request["method"]]
+            sent = wanted.model_validate(request)
+            gathered.input_responses[key] = await ctx.session.send_request(sent, answer, metadata=related)
+
+        while isinstance(result := tool(gathered), InputRequiredResult):
+            gathered.request_state = result.request_state
+            requests = result.model_dump(mode="json", by_alias=True, exclude_none=True).get("inputRequests") or {}
+            async with anyio.create_task_group() as tasks:
+                for key, request in requests.items():
+                    tasks.start_soon(ask, key, request)
+        return result
+
+    return run
+
+
 def given(ctx: Context, key: str) -> dict[str, Any] | None:
     """What the client answered under ``key``."""
     response = (ctx.input_responses or {}).get(key)
@@ -324,6 +376,7 @@ def given(ctx: Context, key: str) -> dict[str, Any] | None:
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_elicitation(ctx: Context) -> str | InputRequiredResult:
     """One elicitation."""
     answer = given(ctx, "user_name")
@@ -333,6 +386,7 @@ def test_input_required_result_elicitation(ctx: Context) -> str | InputRequiredR
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_streaming_elicitation(ctx: Context) -> str | InputRequiredResult:
     """Asks on its response stream, by its result alone."""
     answer = given(ctx, "user_name")
@@ -340,6 +394,7 @@ def test_streaming_elicitation(ctx: Context) -> str | InputRequiredResult:
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_sampling(ctx: Context) -> str | InputRequiredResult:
     """One sampling request."""
     answer = given(ctx, "capital_question")
@@ -349,6 +404,7 @@ def test_input_required_result_sampling(ctx: Context) -> str | InputRequiredResu
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_list_roots(ctx: Context) -> str | InputRequiredResult:
     """The client's roots."""
     answer = given(ctx, "client_roots")
@@ -356,6 +412,7 @@ def test_input_required_result_list_roots(ctx: Context) -> str | InputRequiredRe
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_request_state(ctx: Context) -> str | InputRequiredResult:
     """State that comes back."""
     if given(ctx, "confirm") is None:
@@ -364,6 +421,7 @@ def test_input_required_result_request_state(ctx: Context) -> str | InputRequire
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_tampered_state(ctx: Context) -> str | InputRequiredResult:
     """State that must not be changed: the SDK seals and checks it."""
     if given(ctx, "confirm") is None:
@@ -372,6 +430,7 @@ def test_input_required_result_tampered_state(ctx: Context) -> str | InputRequir
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_multiple_inputs(ctx: Context) -> str | InputRequiredResult:
     """Three at once."""
     if any(given(ctx, key) is None for key in ("user_name", "greeting", "client_roots")):
@@ -385,6 +444,7 @@ def test_input_required_result_multiple_inputs(ctx: Context) -> str | InputRequi
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_multi_round(ctx: Context) -> str | InputRequiredResult:
     """Two rounds."""
     if given(ctx, "step2") is not None:
@@ -395,6 +455,7 @@ def test_input_required_result_multi_round(ctx: Context) -> str | InputRequiredR
 
 
 @server.tool(structured_output=False)
+@in_either_era
 def test_input_required_result_capabilities(ctx: Context) -> str | InputRequiredResult:
     """Asks only for what the client declared."""
     declared = ctx.client_capabilities
@@ -407,6 +468,7 @@ def test_input_required_result_capabilities(ctx: Context) -> str | InputRequired
 
 
 @server.prompt()
+@in_either_era
 def test_input_required_result_prompt(ctx: Context) -> list[Message] | InputRequiredResult:
     """A prompt that asks."""
     answer = given(ctx, "user_context")

@@ -98,7 +98,7 @@ async def test_log_messages_follow_their_call(fleet: Fleet, group: str) -> None:
 
     async with Client(fleet.urls[0], mode="legacy", logging_callback=log) as client:
         assert (await client.call_tool(f"{group}__logs", {})).content[0].text == "logged"
-        assert heard == ["logged line"]
+        assert heard == ["detail", "logged line"]
 
 
 async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that_was_asked(fleet: Fleet) -> None:
@@ -119,7 +119,7 @@ async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that
             question: dict[str, Any] = {}
             while "method" not in question:
                 line = await asyncio.wait_for(lines.readline(), 10)
-                question = json.loads(line[5:]) if line.startswith(b"data:") else {}
+                question = json.loads(line[5:]) if line.startswith(b"data: {") else {}
             assert question["method"] == "elicitation/create"
             result = {"action": "accept", "content": {"colour": "red"}}
             reply = {"jsonrpc": "2.0", "id": question["id"], "result": result}
@@ -129,7 +129,7 @@ async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that
             final: dict[str, Any] = {}
             while "result" not in final:
                 line = await asyncio.wait_for(lines.readline(), 10)
-                final = json.loads(line[5:]) if line.startswith(b"data:") else {}
+                final = json.loads(line[5:]) if line.startswith(b"data: {") else {}
             assert final["result"]["content"][0]["text"] == "accept: red"
 
 

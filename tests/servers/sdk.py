@@ -122,6 +122,7 @@ def make(name: str) -> MCPServer:
     @server.tool()
     async def logs(ctx: Context) -> str:
         """Log something."""
+        await ctx.debug("detail")
         await ctx.info("logged line")
         await asyncio.sleep(0.02)
         return "logged"

@@ -19,6 +19,7 @@ def translate(
     token: int | None,
     capabilities: bytes = b"{}",
     client_info: bytes = b"",
+    log_level: str = "",
 ) -> bytes:
     """``params`` for the upstream. ``token`` replaces the client's progress token where there was one."""
     if client_era == upstream_era and token is None:
@@ -35,6 +36,8 @@ def translate(
         meta[CAPABILITIES_META] = Raw(capabilities)
         if client_info:
             meta[CLIENT_INFO_META] = Raw(client_info)
+        if log_level:  # never added for a client that did not ask (2026-07-28, logging)
+            meta[LOG_LEVEL_META] = Raw(b'"' + log_level.encode() + b'"')
     if meta:
         parts["_meta"] = Raw(jsonrpc.assemble(meta))
     else:

@@ -107,6 +107,7 @@ class _Connection(asyncio.Protocol):
         self.to_eof = False
         self.got_headers = False
         self.finished = False
+        self.keep = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -156,6 +157,7 @@ class _Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() >= 200:
             self.finished = True  # the parser may hold more bytes: what follows is done after it returns
+            self.keep = self.parser.should_keep_alive()  # only here does it know (llhttp forgets at the message's end)
 
     # ---- asyncio.Protocol
 
@@ -173,8 +175,7 @@ class _Connection(asyncio.Protocol):
             if exchange is not None:
                 self.pool.released(exchange)
             self.exchange = None
-            keep = broken is None and self.parser.should_keep_alive() and not self.to_eof
-            if keep and self.usable():
+            if broken is None and self.keep and not self.to_eof and self.usable():
                 self.pool.put_back(self)
             else:
                 self.pool.discard(self)

@@ -19,7 +19,16 @@ from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
-from shared.mcp.methods import CANCELLED, INITIALIZE, INITIALIZED, SUBSCRIPTION_META
+from shared.mcp.methods import (
+    CANCELLED,
+    INITIALIZE,
+    INITIALIZED,
+    LOG_LEVEL_META,
+    LOGGED,
+    SET_LEVEL,
+    SUBSCRIPTION_META,
+    severity,
+)
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
@@ -78,6 +87,8 @@ class Session:
         self.closed = False
         self.protocol_version = ""
         self.server: dict[str, Any] = {}
+        self.level = ""  # what ``logging/setLevel`` set, where clients share the session: the most verbose asked for
+        self.logs = False  # the upstream has levels that can be set
         self.sid_of_client = ""  # whose own session it is, if it is one client's
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
@@ -128,6 +139,10 @@ class Session:
         try:
             async with asyncio.timeout(self.context.settings.upstreams.start_timeout_s):
                 await self.connect()
+                if self.sid_of_client:
+                    self.level = self.client.log_level
+                if self.logs and self.level:  # a session that was lost had been told; this one has not
+                    await self._set_level()
         except TimeoutError:
             self._failure = NotDelivered(
                 "upstream_unavailable",
@@ -149,6 +164,9 @@ class Session:
         self.lost(self._failure)
 
     def _transmit(self, call: Call) -> None:
+        if self.logs and self._needs_level(call):
+            spawn(self._raise_level(call), "set-level")
+            return
         id = self.correlation.begin(call)
         try:
             body = bridge_params.translate(
@@ -158,12 +176,48 @@ class Session:
                 id if call.token else None,
                 call.client.capabilities,
                 call.client.client_info,
+                call.client.log_level,
             )
         except Refused as error:
             self.correlation.forget(id)
             call.fail(error)
             return
         self.send_request(id, call, jsonrpc.request(b"%d" % id, call.method, body))
+
+    # ---- log levels
+
+    def _needs_level(self, call: Call) -> bool:
+        """Whether a call's client asked for more than a session that is not its own was set to."""
+        if self.sid_of_client or call.method == SET_LEVEL:
+            return False
+        if call.era == Era.MODERN and LOG_LEVEL_META.encode() not in call.params:
+            return False
+        call.learn_client()
+        wanted = call.client.log_level
+        return bool(wanted) and (not self.level or severity(wanted) < severity(self.level))
+
+    async def _raise_level(self, call: Call) -> None:
+        self.level = call.client.log_level
+        await self._set_level()
+        if not call.done:
+            self._transmit(call)
+
+    async def _set_level(self) -> None:
+        try:
+            await self.request(SET_LEVEL, {"level": self.level}, self.context.settings.upstreams.connect_timeout_s)
+        except CallError as error:
+            _log.info("%s: its log level could not be set: %s", self.context.spec.id, error)
+
+    def _log_message(self, call: Call, method: str, params: bytes) -> None:
+        if self.era is Era.LEGACY:
+            try:
+                level = jsonrpc.text(jsonrpc.members(params).get("level", jsonrpc.ABSENT), "level")
+            except Refused:
+                return
+            call.learn_client()
+            if not call.hears(level, bool(self.sid_of_client), self.level):
+                return
+        call.interim(jsonrpc.notification(method, params), self.loop.time())
 
     def _abandon(self, call: Call, reason: str) -> None:
         if call in self._waiting:
@@ -224,6 +278,8 @@ class Session:
                 "upstream_protocol",
                 f"the upstream wants protocol version {self.protocol_version!r}, which we do not speak",
             )
+        capabilities = self.server.get("capabilities")
+        self.logs = isinstance(capabilities, dict) and "logging" in capabilities
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
 
     # ---- what comes back
@@ -253,10 +309,10 @@ class Session:
             outcome.call.interim(outcome.message, self.loop.time())
         elif type(outcome) is Asked:
             self._asked(outcome, call)
-        elif type(outcome) is Announced and outcome.method == "notifications/message":
+        elif type(outcome) is Announced and outcome.method == LOGGED:
             # A log message belongs to the call on whose stream it came; what cannot be attributed is dropped.
             if (call := call or self._only_call()) is not None:
-                call.interim(jsonrpc.notification(outcome.method, outcome.params), self.loop.time())
+                self._log_message(call, outcome.method, outcome.params)
         elif type(outcome) is Announced:
             listening = call or self._listening(outcome.params)
             if listening is not None:

@@ -32,6 +32,10 @@ SAMPLES: list[Any] = [
     rpc.Watch(1, "up", "file:///a", "sid", False),
     rpc.Watched(1, False),
     rpc.Updated("up", "file:///a", "sid"),
+    rpc.Detach(1),
+    rpc.CancelRequest("sid", b"7"),
+    rpc.Resume(2, "sid", "frontend", 1, 5),
+    rpc.Resumed(2, b"7"),
 ]
 
 
@@ -67,6 +71,10 @@ def test_tags_are_fixed_because_other_versions_know_them() -> None:
         "Watch": 17,
         "Watched": 18,
         "Updated": 19,
+        "Detach": 20,
+        "CancelRequest": 21,
+        "Resume": 22,
+        "Resumed": 23,
     }
 
 
