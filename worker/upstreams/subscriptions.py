@@ -197,9 +197,9 @@ class Subscriptions:
 
     def renew(self, session: Session) -> None:
         """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
-        if session.era is Era.MODERN and not session.closed:
-            if self._listen is not None and self._listen.session is session:
-                return  # its stream comes back by itself
+        listening = self._listen is not None and self._listen.session is session
+        if session.era is Era.MODERN and listening and not session.closed:
+            return  # its stream comes back by itself
         lost = {key: held for key, held in self._held.items() if held.session is session and held.agreed}
         for held in lost.values():
             held.agreed = False
