@@ -15,7 +15,6 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from shared.errors import CallError, NotDelivered
 from shared.mcp.methods import ACKNOWLEDGED, LISTEN, SUBSCRIBE, SUBSCRIPTION_META, UNSUBSCRIBE
 from shared.mcp.versions import Era
-from shared.tasks import spawn
 from tests.unit.worker.rig import JumpingLoop, Wire, make_context, settle, timeless
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.upstreams.session import Session
@@ -131,7 +130,7 @@ class Upstream:
 
     def watch(self, ear: Ear, uri: str, sid: str = "") -> asyncio.Task[None]:
         """Begin to watch."""
-        return spawn(self.subscriptions.watch(ear, uri, sid, NOBODY), "watch")
+        return asyncio.get_running_loop().create_task(self.subscriptions.watch(ear, uri, sid, NOBODY))
 
     def told(self, sid: str = "") -> list[tuple[str, Any]]:
         """Methods and URIs that the current session was sent since last asked."""
