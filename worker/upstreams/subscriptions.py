@@ -41,7 +41,8 @@ class Watcher(Protocol):
 
 
 class _Held:
-    """One subscription and who watches it. ``attempt`` is the last one to subscribe, ``agreed`` whether it holds."""
+    """One subscription and who watches it. ``attempt`` is the last one to subscribe, ``agreed`` whether it holds;
+    ``unsure``: the upstream did not answer and may hold it all the same."""
 
     attempt: asyncio.Task[CallError | None]
 
@@ -50,6 +51,7 @@ class _Held:
         self.watchers: set[Watcher] = set()
         self.session: Session | None = None
         self.agreed = False
+        self.unsure = False
 
 
 class Subscriptions:
@@ -127,6 +129,7 @@ class Subscriptions:
         try:
             await self._subscribe(key, held)
         except CallError as error:
+            held.unsure = isinstance(error, OutcomeUnknown)
             return error
         held.agreed = True
         return None
@@ -153,7 +156,7 @@ class Subscriptions:
     async def _unsubscribe(self, held: _Held, uri: str) -> None:
         await asyncio.wait({held.attempt})
         session = held.session
-        if not held.agreed or session is None:
+        if session is None or not (held.agreed or held.unsure):
             return  # it never came about
         if session.era is Era.MODERN:
             if self._listen is not None and self._listen.session is session:
@@ -342,7 +345,8 @@ class _Listen:
         self._call = call
         if before is not None:
             _drop(before)
-        return True
+        # One that was agreed to before and is not any more is asked for again, like a lost stream.
+        return call is None or all(uri in call.honoured for uri in uris if uri in self._uris)
 
     def _agree(self, uris: list[str], honoured: set[str]) -> None:
         for uri in uris:

@@ -291,6 +291,18 @@ async def test_who_leaves_while_subscribing_and_comes_back_is_subscribed(era: Er
 
 
 @timeless
+async def test_an_upstream_that_subscribes_too_late_is_told_that_nobody_wants_it_any_more() -> None:
+    up = Upstream(LEGACY)
+    up.holds = True
+    assert (await _failure(up.watch(Ear(), "r:/a"))).code == "timeout"
+    up.holds = False
+    await settle()
+    up.current[""].answer()
+    up.current[""].answer()
+    assert up.active_uris() == set()
+
+
+@timeless
 async def test_an_earlier_refusal_does_not_end_a_later_subscription() -> None:
     up, ear = Upstream(LEGACY), Ear()
     up.holds, up.refused = True, {"r:/a"}
@@ -511,6 +523,20 @@ async def test_a_stream_that_is_not_acknowledged_after_a_loss_is_tried_again() -
     await asyncio.sleep(70)
     assert up.active_uris() == {"r:/a"}
     assert ear.take() == ["r:/a"]
+
+
+@timeless
+async def test_one_that_is_not_honoured_any_more_when_the_stream_changes_is_asked_for_again() -> None:
+    up, ear = await _watching(MODERN, "r:/a")
+    up.refused = {"r:/a"}
+    await up.watch(ear, "r:/b")
+    await asyncio.sleep(60)
+    assert up.active_uris() == {"r:/b"}
+    assert len(up.told()) < 15
+    up.refused = set()
+    await asyncio.sleep(60)
+    assert up.active_uris() == {"r:/a", "r:/b"}
+    assert "r:/a" in ear.take()
 
 
 @timeless
