@@ -72,7 +72,7 @@ class Deadlines:
         self._put(item, self._slot(item))
 
     def move(self, item: Expirable) -> None:
-        """``expires_at`` of ``item`` was moved, perhaps back: only where it is put now counts from here on."""
+        """``expires_at`` of ``item`` was moved, perhaps back: it is looked at then. Moved often, it still stays one."""
         slot = self._slot(item)
         if self._moved.get(item) != slot:
             self._moved[item] = slot
@@ -93,16 +93,13 @@ class Deadlines:
         now = self._clock()
         last = int(now / self._tick_s)
         while self._next <= last:
-            slot = self._next
-            due = self._buckets.pop(slot, None)
+            due = self._buckets.pop(self._next, None)
             self._next += 1
             for item in due or ():
-                moved = self._moved and self._moved.get(item)
-                if moved and moved != slot:
-                    continue  # it is in another bucket now
+                moved = bool(self._moved) and item in self._moved
                 if item.expires_at > now:
                     if moved:
-                        self.move(item)
+                        self.move(item)  # unless it is where it belongs already
                     else:
                         self.add(item)
                     continue

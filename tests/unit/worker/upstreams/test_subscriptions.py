@@ -412,6 +412,19 @@ async def test_what_was_subscribed_on_a_lost_session_is_subscribed_again_and_eve
 
 
 @timeless
+async def test_a_session_that_is_lost_in_the_moment_of_its_answer_is_no_subscription() -> None:
+    up, ear = Upstream(LEGACY), Ear()
+    up.holds = True
+    task = up.watch(ear, "r:/a")
+    await asyncio.sleep(0.05)
+    up.holds = False
+    up.current[""].answer()
+    up.current[""].lost(GONE)
+    await _failure(task)
+    assert len(up.subscriptions) == 0
+
+
+@timeless
 async def test_a_session_that_was_opened_anew_is_subscribed_again() -> None:
     up, ear = await _watching(LEGACY, "r:/a")
     session = up.current[""]
@@ -472,6 +485,15 @@ async def test_who_leaves_during_the_renewal_leaves_nothing_behind_and_the_other
 
 
 @timeless
+async def test_a_stream_for_nothing_is_closed() -> None:
+    up = Upstream(MODERN)
+    up.refused = {"r:/no"}
+    await _failure(up.watch(Ear(), "r:/no"))
+    await asyncio.sleep(1)
+    assert up.current[""].correlation.calls == {}
+
+
+@timeless
 async def test_uris_of_one_moment_are_one_stream_and_a_change_replaces_it() -> None:
     up, ear = Upstream(MODERN), Ear()
     await asyncio.gather(*(up.watch(ear, f"r:/{n}") for n in range(3)))
@@ -511,6 +533,9 @@ async def test_while_the_stream_cannot_be_opened_nobody_hears_that_it_is_back() 
     await asyncio.sleep(40)
     assert ear.take() == ["r:/a"]
     assert up.active_uris() == {"r:/a"}
+    up.current[""].end_streams()
+    await asyncio.sleep(1)
+    assert ear.take() == ["r:/a"], "the next loss is a new one"
 
 
 @timeless
