@@ -130,7 +130,9 @@ class Upstream:
 
     def watch(self, ear: Ear, uri: str, sid: str = "") -> asyncio.Task[None]:
         """Begin to watch."""
-        return asyncio.get_running_loop().create_task(self.subscriptions.watch(ear, uri, sid, NOBODY))
+        task = asyncio.get_running_loop().create_task(self.subscriptions.watch(ear, uri, sid, NOBODY))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # not every test looks at it
+        return task
 
     def told(self, sid: str = "") -> list[tuple[str, Any]]:
         """Methods and URIs that the current session was sent since last asked."""
