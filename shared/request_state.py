@@ -11,7 +11,7 @@ import time
 
 from msgspec import Struct
 
-from shared.errors import Refused
+from shared.errors import CallError, Refused
 from shared.secrets import FleetKey
 
 MAX_STATE = 1024 * 1024
@@ -35,8 +35,11 @@ class RequestState(Struct, array_like=True, frozen=True):
 
 
 def seal(key: FleetKey, state: RequestState) -> str:
-    """The text for the client."""
-    return key.seal(state, b"state")
+    """The text for the client. Raises ``CallError`` when it would be longer than what is taken back."""
+    text = key.seal(state, b"state")
+    if len(text) > MAX_STATE:
+        raise CallError("upstream_protocol", f"the upstream's requestState is too large ({len(state.inner)} bytes)")
+    return text
 
 
 def unseal(key: FleetKey, text: str, principal: str) -> RequestState:

@@ -56,18 +56,32 @@ class Deadlines:
     """A timer wheel: objects in buckets of ``tick_s``, looked at when their bucket comes up.
 
     An object may move its ``expires_at`` forward at no cost (it is put back when its bucket is due), or
-    set it to 0 to be forgotten. Precision is one tick; memory is one reference per object.
+    set it to 0 to be forgotten; ``move`` is for any other change. Precision is one tick; memory is one reference
+    per object.
     """
 
     def __init__(self, clock: Callable[[], float], tick_s: float = 0.1) -> None:
         self._clock = clock
         self._tick_s = tick_s
         self._buckets: dict[int, list[Expirable]] = {}
+        self._moved: dict[Expirable, int] = {}
         self._next = int(clock() / tick_s)
 
     def add(self, item: Expirable) -> None:
         """Watch ``item`` until its ``expires_at``."""
-        slot = max(int(item.expires_at / self._tick_s) + 1, self._next)
+        self._put(item, self._slot(item))
+
+    def move(self, item: Expirable) -> None:
+        """``expires_at`` of ``item`` was moved, perhaps back: it is looked at then. Moved often, it still stays one."""
+        slot = self._slot(item)
+        if self._moved.get(item) != slot:
+            self._moved[item] = slot
+            self._put(item, slot)
+
+    def _slot(self, item: Expirable) -> int:
+        return max(int(item.expires_at / self._tick_s) + 1, self._next)
+
+    def _put(self, item: Expirable, slot: int) -> None:
         bucket = self._buckets.get(slot)
         if bucket is None:
             self._buckets[slot] = [item]
@@ -82,16 +96,22 @@ class Deadlines:
             due = self._buckets.pop(self._next, None)
             self._next += 1
             for item in due or ():
+                moved = bool(self._moved) and item in self._moved
+                if item.expires_at > now:
+                    if moved:
+                        self.move(item)  # unless it is where it belongs already
+                    else:
+                        self.add(item)
+                    continue
+                if moved:
+                    del self._moved[item]
                 if item.expires_at == 0:
                     continue
-                if item.expires_at <= now:
-                    item.expires_at = 0
-                    try:
-                        item.expire()
-                    except Exception:  # one that fails must not cost the others their end
-                        _log.exception("a deadline handler failed")
-                else:
-                    self.add(item)
+                item.expires_at = 0
+                try:
+                    item.expire()
+                except Exception:  # one that fails must not cost the others their end
+                    _log.exception("a deadline handler failed")
 
     async def run(self) -> None:
         """Advance once per tick until cancelled."""

@@ -90,7 +90,10 @@ class Needs:
         call = self._asks.get(ask)
         if call is not None and call.session == session:
             del self._asks[ask]
-            call.replied(ask, self._loop.time())(is_error, raw)
+            settle = call.replied(ask, self._loop.time())
+            if call.expires_at:
+                self._deadlines.move(call)  # it was put where the client's time would end
+            settle(is_error, raw)
 
     def drop(self, asks: Mapping[str, Settle]) -> None:
         """The call is over: nobody will answer its questions any more."""
@@ -198,7 +201,7 @@ class Needs:
     def sealed_round(self, call: ParkedCall, round: int) -> str:
         """The state by which the client's next try finds ``call``; its clock runs from now."""
         call.expires_at = self._loop.time() + self.input_timeout_s
-        self._deadlines.add(call)
+        self._deadlines.move(call)
         return self._seal(call, parked=call.id, round=round)
 
     def over(self, call: ParkedCall) -> None:
@@ -257,7 +260,7 @@ class ParkedCall(Call):
             parts = jsonrpc.members(jsonrpc.decode(self._progress).params)
             parts["progressToken"] = Raw(self.token)
             call.interim(jsonrpc.notification("notifications/progress", jsonrpc.assemble(parts)), self._loop.time())
-        self._progress = b""
+            self._progress = b""
 
     def _left(self, call: Call, reason: str) -> None:
         if call is self._waiter:
@@ -298,6 +301,9 @@ class ParkedCall(Call):
             return
         if isinstance(outcome, CallError):
             waiter.fail(OutcomeUnknown(outcome.code, outcome.message, outcome.data))
+        elif outcome[0]:
+            waiter.upstream_era = Era.LEGACY
+            waiter.answer(*outcome)  # an error may ask for more: URL elicitation
         else:
             waiter.complete(*outcome)
 

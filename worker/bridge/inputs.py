@@ -109,9 +109,12 @@ def request_digest(method: str, params: bytes) -> bytes:
     parts = jsonrpc.members(params)
     for name in ("_meta", "inputResponses", "requestState"):
         parts.pop(name, None)
-    plain = json.loads(jsonrpc.assemble(parts)) if parts else {}
-    text = json.dumps([method, plain], sort_keys=True, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    rest = jsonrpc.assemble(parts) if parts else b"{}"
+    try:
+        text = json.dumps([method, json.loads(rest)], sort_keys=True, separators=(",", ":")).encode()
+    except (ValueError, RecursionError):  # integers of more digits than Python reads: told apart as they were sent
+        text = json.dumps(method).encode() + rest
+    return hashlib.blake2b(text, digest_size=16).digest()
 
 
 def refusal(capabilities: Mapping[str, Any], method: str, params: bytes) -> tuple[int, str] | None:

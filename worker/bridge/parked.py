@@ -124,7 +124,7 @@ class Parked:
             if found is not None:
                 commands.append(Reply(found[0], False, raw))
         if self._held is not None:
-            return [*self._decline(), *self._deliver(self._held)]
+            return [*commands, *self._decline(), *self._deliver(self._held)]
         if self._open:
             return [*commands, *self._require()]
         return commands

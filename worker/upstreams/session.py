@@ -335,9 +335,17 @@ class Session:
             return None
 
     def _only_call(self) -> Call | None:
-        """The call that something without a stream of its own must belong to, if there is exactly one."""
-        calls = self.correlation.calls
-        return next(iter(calls.values())) if len(calls) == 1 else None
+        """The call that something without a stream of its own must belong to, if there is exactly one.
+
+        Requests of ours (a ping, a list, a standing listen) do not count: nobody is behind them to be asked or told.
+        """
+        found: Call | None = None
+        for call in self.correlation.calls.values():
+            if not isinstance(call, OwnCall):
+                if found is not None:
+                    return None
+                found = call
+        return found
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
         """A request from the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
@@ -347,7 +355,7 @@ class Session:
         call = call or self._only_call()
         settle = partial(self._settle, asked.id)
         if call is None:
-            count = len(self.correlation.calls)
+            count = sum(not isinstance(one, OwnCall) for one in self.correlation.calls.values())
             refusal = f"cannot tell which of {count} calls this is about; set isolation: client"
             settle(True, jsonrpc.error_object(-32601, refusal))
         elif asked.method == ROOTS and self.client is NOBODY:

@@ -3,6 +3,8 @@
 A watcher is a front end that has clients for it. Legacy upstreams are told ``resources/subscribe`` on the session that
 the clients' calls use (their own, or the shared one); modern ones have one ``subscriptions/listen`` stream for all
 URIs. When a lost session is back, watchers hear ``updated`` for each URI: what happened meanwhile is not known.
+
+For one URI there is one request at a time: who comes back while it is being unsubscribed waits for that.
 """
 
 from __future__ import annotations
@@ -39,13 +41,17 @@ class Watcher(Protocol):
 
 
 class _Held:
-    """One subscription and who watches it."""
+    """One subscription and who watches it. ``attempt`` is the last one to subscribe, ``agreed`` whether it holds;
+    ``unsure``: the upstream did not answer and may hold it all the same."""
+
+    attempt: asyncio.Task[CallError | None]
 
     def __init__(self, client: ClientFacts) -> None:
         self.client = client
         self.watchers: set[Watcher] = set()
         self.session: Session | None = None
-        self.done: asyncio.Task[CallError | None] | None = None
+        self.agreed = False
+        self.unsure = False
 
 
 class Subscriptions:
@@ -56,6 +62,8 @@ class Subscriptions:
         self._limit = limit
         self._session_for = session_for
         self._held: dict[Key, _Held] = {}
+        self._leaving: dict[Key, asyncio.Task[None]] = {}
+        self._renewals: set[asyncio.Task[None]] = set()
         self._listen: _Listen | None = None
 
     def __len__(self) -> int:
@@ -79,12 +87,12 @@ class Subscriptions:
             if len(self._held) >= self._limit:
                 raise NotDelivered("overloaded", f"{self._limit} resources are watched already (maxSubscriptions)")
             held = self._held[key] = _Held(client)
-            held.done = spawn(self._attempt(key, held), "subscribe")
+            self._try(key, held)
         held.watchers.add(watcher)
-        assert held.done is not None
-        error = await asyncio.shield(held.done)
+        error = await _outcome(held.attempt)
         if error is not None:
-            self.unwatch(watcher, uri, sid)
+            if self._held.get(key) is held:  # else who watches now has come later
+                self.unwatch(watcher, uri, sid)
             raise error
 
     def unwatch(self, watcher: Watcher, uri: str, sid: str) -> None:
@@ -94,8 +102,12 @@ class Subscriptions:
             return
         held.watchers.discard(watcher)
         if not held.watchers:
-            del self._held[sid, uri]
-            spawn(self._unsubscribe(held, uri), "unsubscribe")
+            key = (sid, uri)
+            del self._held[key]
+            leaving = self._leaving[key] = spawn(self._unsubscribe(held, uri), "unsubscribe")
+            leaving.add_done_callback(
+                lambda done: self._leaving.pop(key, None) if self._leaving.get(key) is done else None
+            )
 
     def forget(self, watcher: Watcher) -> None:
         """The watcher is gone."""
@@ -107,32 +119,47 @@ class Subscriptions:
         for key in [key for key in self._held if sid and key[0] == sid]:
             del self._held[key]
 
-    async def _attempt(self, key: Key, held: _Held) -> CallError | None:
+    def _try(self, key: Key, held: _Held) -> None:
+        held.agreed = False
+        held.attempt = spawn(self._attempt(key, held, self._leaving.get(key)), "subscribe")
+
+    async def _attempt(self, key: Key, held: _Held, leaving: asyncio.Task[None] | None) -> CallError | None:
+        if leaving is not None:
+            await asyncio.wait({leaving})
         try:
             await self._subscribe(key, held)
         except CallError as error:
+            held.unsure = isinstance(error, OutcomeUnknown)
             return error
+        held.agreed = True
         return None
 
     async def _subscribe(self, key: Key, held: _Held) -> None:
         sid, uri = key
         session = held.session = self._session_for(sid, held.client)
         if session.era is Era.MODERN:
-            if self._listen is None or self._listen.session is not session:
-                self._listen = _Listen(session, self._back)
-            await self._listen.add(uri)
+            await self._listen_on(session).add(uri)
         else:
             await session.open()
             await session.request(SUBSCRIBE, {"uri": uri})
+        if session.closed:
+            raise NotDelivered("upstream_unavailable", "the upstream session was lost meanwhile")
+
+    def _listen_on(self, session: Session) -> _Listen:
+        if self._listen is None or self._listen.session is not session:
+            before, self._listen = self._listen, _Listen(session, self._back)
+            if before is not None:
+                spawn(before.close(), "stop-listening")
+                self.renew(before.session)
+        return self._listen
 
     async def _unsubscribe(self, held: _Held, uri: str) -> None:
-        if held.done is not None and await held.done is not None:
-            return  # it never came about
+        await asyncio.wait({held.attempt})
         session = held.session
-        if session is None or session.closed:
-            return
+        if session is None or not (held.agreed or held.unsure):
+            return  # it never came about
         if session.era is Era.MODERN:
-            if self._listen is not None:
+            if self._listen is not None and self._listen.session is session:
                 self._listen.remove(uri)
         elif session.ready:
             try:
@@ -160,7 +187,7 @@ class Subscriptions:
             self._tell(key, params)
 
     def _tell(self, key: Key, params: bytes) -> None:
-        for watcher in self._held[key].watchers:
+        for watcher in list(self._held[key].watchers):
             watcher.updated(self._id, key[1], key[0], params)
 
     def _back(self, uris: Iterable[str]) -> None:
@@ -173,36 +200,61 @@ class Subscriptions:
 
     def renew(self, session: Session) -> None:
         """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
-        affected = {key: held for key, held in self._held.items() if held.session is session}
-        if affected and session.era is not Era.MODERN:
-            spawn(self._renew(affected), "renew-subscriptions")
+        listening = self._listen is not None and self._listen.session is session
+        if session.era is Era.MODERN and listening and not session.closed:
+            return  # its stream comes back by itself
+        lost = {key: held for key, held in self._held.items() if held.session is session and held.agreed}
+        for held in lost.values():
+            held.agreed = False
+        if lost:
+            task = spawn(self._renew(lost), "renew-subscriptions")
+            self._renewals.add(task)
+            task.add_done_callback(self._renewals.discard)
 
-    async def _renew(self, affected: dict[Key, _Held]) -> None:
-        for key, held in affected.items():
-            if self._held.get(key) is not held:
-                continue
-            error = await self._attempt(key, held)
-            if error is not None:
-                _log.warning("%s: a subscription could not be renewed: %s", self._id, error)
-                continue
-            self._tell(key, msgspec.json.encode({"uri": key[1]}))
+    async def _renew(self, lost: dict[Key, _Held]) -> None:
+        """Subscribe again until everything that is still watched is: an upstream may take a while to be back."""
+        wait_s = _RETRY_MIN_S
+        while True:
+            for key, held in list(lost.items()):
+                if self._held.get(key) is held:
+                    self._try(key, held)
+                    error = await _outcome(held.attempt)
+                    if error is not None:
+                        _log.info("%s: a subscription could not be renewed yet: %s", self._id, error)
+                        continue
+                    if self._held.get(key) is held:
+                        self._tell(key, msgspec.json.encode({"uri": key[1]}))
+                del lost[key]
+            if not lost:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, _RETRY_MAX_S)
 
     async def close(self) -> None:
         """The sessions are gone; watchers place their interest anew when the upstream is back."""
         held, self._held = self._held, {}
-        await cancel(*(one.done for one in held.values()))
+        await cancel(*self._renewals, *self._leaving.values(), *(one.attempt for one in held.values()))
         if self._listen is not None:
             await self._listen.close()
             self._listen = None
 
 
-class ListenCall(OwnCall):
-    """``subscriptions/listen`` with its acknowledgement."""
+async def _outcome(attempt: asyncio.Task[CallError | None]) -> CallError | None:
+    """How an attempt ended; that it was cancelled is a failure of its own, not a cancellation of who waits."""
+    await asyncio.wait({attempt})
+    if attempt.cancelled():
+        return NotDelivered("upstream_unavailable", "the upstream session was closed")
+    return attempt.result()
 
-    __slots__ = ("acknowledged",)
+
+class ListenCall(OwnCall):
+    """``subscriptions/listen`` with its acknowledgement; ``honoured`` are the URIs that it named."""
+
+    __slots__ = ("acknowledged", "honoured")
 
     def __init__(self, params: bytes) -> None:
         super().__init__(LISTEN, params, Era.MODERN, 0)
+        self.honoured: set[str] = set()
         self.acknowledged: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
 
     def notice(self, method: str, params: bytes) -> None:
@@ -245,43 +297,56 @@ class _Listen:
 
     async def _run(self) -> None:
         wait_s = _RETRY_MIN_S
+        broken = False
         while True:
-            changed = asyncio.ensure_future(self._changed.wait())
-            waiting: set[asyncio.Future[Any]] = {changed}
-            if self._call is not None:
-                waiting.add(self._call.future)
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-            lost = self._call is not None and self._call.future.done()
-            if lost:
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, _RETRY_MAX_S)
-            else:
-                await asyncio.sleep(_COALESCE_S)
-                wait_s = _RETRY_MIN_S
+            broken = await self._due(broken, wait_s)
             self._changed.clear()
-            await self._reopen(lost)
+            uris = list(self._uris)
+            if not await self._reopen(uris):
+                broken, wait_s = True, min(wait_s * 2, _RETRY_MAX_S)
+                continue
+            if broken:
+                self._on_back(uri for uri in uris if uri in self._uris)
+            broken, wait_s = False, _RETRY_MIN_S
 
-    async def _reopen(self, lost: bool) -> None:
-        before, self._call = self._call, None
-        uris = list(self._uris)
+    async def _due(self, broken: bool, wait_s: float) -> bool:
+        """Returns when there is something to do: whether a stream that is broken has to be brought back."""
+        changed = asyncio.ensure_future(self._changed.wait())
+        waiting: set[asyncio.Future[Any]] = {changed}
+        if self._call is not None and not broken:
+            waiting.add(self._call.future)
+        try:
+            await asyncio.wait(waiting, timeout=wait_s if broken else None, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            changed.cancel()
+        lost = self._call is not None and self._call.future.done()
+        await asyncio.sleep(wait_s if lost and not broken else _COALESCE_S)
+        return broken or lost
+
+    async def _reopen(self, uris: list[str]) -> bool:
+        """Open the stream for these, then close the one before: whether it is as it should be now."""
+        before, call = self._call, None
         if uris:
             params = self.session.own_params({"notifications": {"resourceSubscriptions": uris}})
-            call = self._call = ListenCall(params)
+            call = ListenCall(params)
             self.session.submit(call)
             limit_s = self.session.context.settings.calls.request_timeout_s
             either: set[asyncio.Future[Any]] = {call.acknowledged, call.future}
-            await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
-            if call.acknowledged.done():
-                self._agree(uris, call.acknowledged.result())
-            else:
-                self._refuse(uris, call)
-            if lost:
-                self._on_back(uris)
+            try:
+                await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                _drop(call)
+                raise
+            if not call.acknowledged.done():
+                self._refuse(uris, call)  # the one before goes on, if it is enough
+                return before is not None and not before.future.done() and before.honoured == set(self._uris)
+            call.honoured = call.acknowledged.result()
+            self._agree(uris, call.honoured)
+        self._call = call
         if before is not None:
             _drop(before)
+        # One that was agreed to before and is not any more is asked for again, like a lost stream.
+        return call is None or all(uri in call.honoured for uri in uris if uri in self._uris)
 
     def _agree(self, uris: list[str], honoured: set[str]) -> None:
         for uri in uris:
@@ -298,7 +363,6 @@ class _Listen:
         error: BaseException | None = call.future.exception() if call.future.done() else None
         if not call.future.done():
             _drop(call)
-            self._call = None
         if not isinstance(error, CallError):
             error = OutcomeUnknown("timeout", "the upstream did not acknowledge the subscription")
         for uri in uris:
@@ -309,12 +373,16 @@ class _Listen:
         agreed = self._uris.pop(uri)
         agreed.set_exception(error)
         agreed.exception()  # whoever waits has it; nobody may wait any more
+        if not self._uris:
+            self._changed.set()  # a stream for nothing is closed
 
     async def close(self) -> None:
         """Stop."""
         await cancel(self._task)
         if self._call is not None:
             _drop(self._call)
+        for uri in [uri for uri, agreed in self._uris.items() if not agreed.done()]:
+            self._fail(uri, NotDelivered("upstream_unavailable", "the upstream session was closed"))
 
 
 def _drop(call: ListenCall) -> None:

@@ -120,3 +120,69 @@ def test_nothing_expires_early_twice_or_never(spans: list[tuple[float, float]], 
     for item, final in items:
         assert len(item.expired) == 1
         assert item.expired[0] >= final
+
+
+def test_a_deadline_that_is_moved_back_is_followed() -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, 1000.5)
+    wheel.add(item)
+    item.expires_at = 1600.0
+    _walk(clock, wheel, 1001.0)
+    item.expires_at = 1003.0
+    wheel.move(item)
+    _walk(clock, wheel, 1003.0)
+    assert item.expired == []
+    _walk(clock, wheel, 1003.3)
+    assert len(item.expired) == 1
+    _walk(clock, wheel, 1601.0, 10.0)
+    assert len(item.expired) == 1
+
+
+def test_an_item_that_moves_often_stays_one() -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, 1001.0)
+    wheel.add(item)
+    for _ in range(300):
+        item.expires_at = clock.now + 5.0
+        wheel.move(item)
+        wheel.move(item)
+        _walk(clock, wheel, clock.now + 1.0)
+    assert sum(map(len, wheel._buckets.values())) <= 6
+    item.expires_at = 0
+    _walk(clock, wheel, clock.now + 10.0)
+    assert item.expired == []
+    assert wheel._buckets == wheel._moved == {}
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["forward", "move", "end"]), st.floats(0, 5), st.floats(0, 2)),
+        min_size=1,
+        max_size=25,
+    )
+)
+def test_wherever_it_is_moved_it_expires_once_and_in_time(steps: list[tuple[str, float, float]]) -> None:
+    clock = Clock()
+    wheel, item = Deadlines(clock, TICK), Item(clock, 1003.0)
+    wheel.add(item)
+    ended = False
+    for how, after, passes in steps:
+        if item.expires_at == 0:
+            break
+        ended = how == "end"
+        if how == "move":
+            item.expires_at = clock.now + after
+            wheel.move(item)
+        elif how == "forward":
+            item.expires_at = max(item.expires_at, clock.now + after)
+        else:
+            item.expires_at = 0
+        due = item.expires_at
+        _walk(clock, wheel, clock.now + passes)
+        if due and clock.now >= due + 2 * TICK:
+            assert len(item.expired) == 1
+        if item.expired:
+            assert item.expired[0] >= due
+    _walk(clock, wheel, clock.now + 12.0, 1.0)
+    assert len(item.expired) == (0 if ended else 1)
+    assert wheel._buckets == wheel._moved == {}
