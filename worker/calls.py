@@ -287,6 +287,15 @@ class LinkCall(Call):
             self.expires_at = now + self.timeout_s
         return settle
 
+    def expire(self) -> None:
+        """Its time is over; while the client is being asked, that is its doing."""
+        if not self.asks:
+            super().expire()
+        elif not self.done:
+            text = f"the client did not answer what the upstream asked in {self.needs.input_timeout_s:g} s"
+            self.stop(text)
+            self.fail(OutcomeUnknown("timeout", f"{text}; the call may have run"))
+
     def interim(self, message: bytes, now: float) -> None:
         """While the client is asked, nothing restarts the clock."""
         if self.asks:

@@ -40,7 +40,7 @@ class _Watch:
         self.route = route
         self.own = own
         self.session = session
-        self.listeners: dict[Listener, str] = {}
+        self.listeners: dict[tuple[Listener, str], None] = {}  # and the URI by which each knows it
         self.replica = ""
         self.client: WorkerClient | None = None
         self.placing = asyncio.Lock()
@@ -72,7 +72,9 @@ class Subscriptions:
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = _Watch(route, own, bound)
-        watch.listeners[listener] = uri
+        if self._by_listener.get(listener, {}).get(uri, key) != key:
+            self.remove(listener, uri)  # it leads elsewhere now
+        watch.listeners[listener, uri] = None
         self._by_listener.setdefault(listener, {})[uri] = key
         error = await self._place(watch)
         if error:
@@ -88,7 +90,7 @@ class Subscriptions:
         watch = self._watches.get(key) if key is not None else None
         if key is None or watch is None:
             return
-        watch.listeners.pop(listener, None)
+        watch.listeners.pop((listener, uri), None)
         if not watch.listeners:
             del self._watches[key]
             self._lift(watch)
@@ -169,5 +171,5 @@ class Subscriptions:
             self._tell(watch, params)
 
     def _tell(self, watch: _Watch, params: bytes) -> None:
-        for listener, uri in list(watch.listeners.items()):
+        for listener, uri in list(watch.listeners):
             listener.resource_updated(uri, watch.own, params)

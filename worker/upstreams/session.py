@@ -202,7 +202,9 @@ class Session:
     async def _raise_level(self, call: Call) -> None:
         self.level = call.client.log_level
         await self._set_level()
-        if not call.done:
+        if self.closed:
+            call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
+        elif not call.done:
             self._transmit(call)
 
     async def _set_level(self) -> None:
