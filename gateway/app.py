@@ -46,7 +46,7 @@ from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
 
 _log = logging.getLogger(__name__)
-_KEEPALIVE_S = 75.0
+_NEVER_S = 1e9
 
 
 class FrontEnd:
@@ -113,8 +113,9 @@ class FrontEnd:
         await self.members.join(self.id, self.facts())
         self._tasks.append(spawn(self._beat(), "heartbeat"))
 
-    def open_lane(self, server: web.Server, keepalive_s: float) -> Lane:
+    def open_lane(self, server: web.Server) -> Lane:
         """The express lane before aiohttp's server."""
+        keepalive_s = self.settings.service.keepalive_s
         return Lane(server, self._guard, self._requests, self._modern, self.legacy, keepalive_s)
 
     def _session_gone(self, sid: str) -> None:
@@ -231,7 +232,7 @@ class McpRunner(web.AppRunner):
 
         server.request_factory = make
         server.request_handler = handle
-        lane = self._front.lane = self._front.open_lane(server, _KEEPALIVE_S)
+        lane = self._front.lane = self._front.open_lane(server)
         return lane
 
     async def cleanup(self) -> None:
@@ -316,7 +317,7 @@ async def create() -> web.AppRunner:
         front,
         access_log=None,
         handler_cancellation=True,
-        keepalive_timeout=_KEEPALIVE_S,
+        keepalive_timeout=_NEVER_S,  # the lane looks after idle connections, aiohttp's included
         shutdown_timeout=2.0,
         max_line_size=16 * 1024,
         max_field_size=32 * 1024,

@@ -33,6 +33,7 @@ class ServiceSettings(Struct, frozen=True):
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="0 picks a free port")] = 4000
+    keepalive_s: Annotated[float, Meta(gt=0, description="idle client connections are closed after")] = 75.0
     frontends: Annotated[int, Meta(ge=1, le=256, description="front-end processes")] = 1
     workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"

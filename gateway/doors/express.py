@@ -13,6 +13,7 @@ A request's head is parsed by llhttp once for each distinct run of bytes; client
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -34,7 +35,9 @@ from shared.rpc.connection import BodyStream
 from shared.tasks import spawn
 
 _MAX_HEAD = 8 * 1024
-_MAX_HEADS = 4096
+_MAX_HEADS = 20_000
+_KEPT_HEAD = 1024
+"""Heads are remembered up to so many, and up to so many bytes each; each session's are its own."""
 _MAX_WAITING = 256 * 1024
 """Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
 _WRITE_AHEAD = 512 * 1024
@@ -141,21 +144,22 @@ class Lane:
         except KeyError:
             head = read_head(raw, self._guard)
             if len(self._heads) >= _MAX_HEADS:
-                self._heads.clear()
-            if len(raw) <= _MAX_HEAD // 4:
+                for old in list(itertools.islice(self._heads, _MAX_HEADS // 8)):
+                    del self._heads[old]
+            if len(raw) <= _KEPT_HEAD:
                 self._heads[raw] = head
             return head
 
     def sweep(self) -> None:
         """Close connections that were idle for too long (called about once a second)."""
-        limit = self.loop.time() - self._keepalive_s
-        for connection in [one for one in self.connections if one.idle_since(limit)]:
-            connection.close()
+        now = self.loop.time()
+        for connection in [one for one in self.connections if one.idle_for(now) > self._keepalive_s]:
+            connection.end()
 
     def close(self) -> None:
-        """The process ends: aiohttp closes its connections, we close ours."""
-        for connection in list(self.connections):
-            connection.close()
+        """The process ends: aiohttp ends the connections it knows, we end the others."""
+        for connection in [one for one in self.connections if not one.known]:
+            connection.end()
 
     def begin(self, head: Head, body: bytes) -> tuple[bytes, Ready | InFlight, Callable[[Ready], int]] | None:
         """Begin a request: its id, its answer or the call under way, and the HTTP status of an answer.
@@ -230,6 +234,8 @@ class Connection(asyncio.Protocol):
         self._lane.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._through or self._passing:
+            self._touched_at = self._lane.loop.time()
         if self._through:
             self._inner.data_received(data)
             return
@@ -369,8 +375,6 @@ class Connection(asyncio.Protocol):
             return
         keep = head.keep_alive and not Process.draining
         transport.write(b"%b\r\n%b" % (json_head(self._status(ready), len(ready.body), keep), ready.body))
-        if self._inner is not None:
-            self._inner._next_keepalive_close_time = self._touched_at + self._inner.keepalive_timeout
         if not keep:
             transport.close()
 
@@ -433,11 +437,19 @@ class Connection(asyncio.Protocol):
         self._through = True
         self._feed(data)
 
-    def idle_since(self, limit: float) -> bool:
-        """Whether nothing was asked since then; aiohttp looks after connections that it has."""
-        return self._inner is None and not self._busy and self._touched_at < limit
+    def idle_for(self, now: float) -> float:
+        """Seconds since anything happened here; a request or a stream that aiohttp is at counts as now."""
+        inner = self._inner
+        if self._busy or (inner is not None and not self._passing and inner._waiter is None):
+            self._touched_at = now
+        return now - self._touched_at
 
-    def close(self) -> None:
-        """End a connection that aiohttp does not know."""
-        if self._inner is None and self._transport is not None:
+    @property
+    def known(self) -> bool:
+        """aiohttp has a handler for it."""
+        return self._inner is not None
+
+    def end(self) -> None:
+        """Close it after what is written."""
+        if self._transport is not None:
             self._transport.close()
