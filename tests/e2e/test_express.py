@@ -232,14 +232,25 @@ async def test_a_client_that_does_not_read_is_not_read_either(fleet: Fleet) -> N
 
 
 async def test_idle_connections_are_closed_and_streams_are_not(redis_url: str, upstreams: RawUpstreams) -> None:
+    def plain(method: str, headers: str = "", body: bytes = b"") -> bytes:
+        head = f"{method} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+        return head.encode() + body
+
     async with Fleet(redis_url, keepalive_s=1.0) as fleet:
-        await fleet.register("up", upstreams.connection("up")) silent, express, ordinary, stream = [await
-        connect(fleet) for _ in range(4)] await express.send(call(1)) await express.result(1) await ordinary.send(b"GET
-        /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n") assert (await ordinary.answer())[0] == 200 body =
-        b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{}}}'
-        head = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        await stream.send(head % len(body) + body) sid = (await stream.answer())[1]["mcp-session-id"] await
-        stream.send( b"GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMcp-Session-Id: %b\r\n\r\n"
-        % sid.encode() ) await asyncio.wait_for(stream.reader.readuntil(b"\r\n\r\n"), 5.0) for wire in (silent,
-        express, ordinary): assert await wire.closed() with pytest.raises(TimeoutError): await
-        asyncio.wait_for(stream.reader.read(1), 2.5) stream.writer.close()
+        await fleet.register("up", upstreams.connection("up"))
+        silent, express, ordinary, stream = [await connect(fleet) for _ in range(4)]
+        await express.send(call(1))
+        await express.result(1)
+        await ordinary.send(plain("GET /healthz"))
+        assert (await ordinary.answer())[0] == 200
+        params = {"protocolVersion": "2025-06-18", "capabilities": {}}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+        await stream.send(plain("POST /mcp", "Content-Type: application/json\r\n", json.dumps(message).encode()))
+        sid = (await stream.answer())[1]["mcp-session-id"]
+        await stream.send(plain("GET /mcp", f"Accept: text/event-stream\r\nMcp-Session-Id: {sid}\r\n"))
+        await asyncio.wait_for(stream.reader.readuntil(b"\r\n\r\n"), 5.0)
+        for wire in (silent, express, ordinary):
+            assert await wire.closed()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(stream.reader.read(1), 2.5)
+        stream.writer.close()
