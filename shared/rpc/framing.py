@@ -14,11 +14,18 @@ CHUNK = 64 * 1024
 WINDOW = 4
 """Chunks a sender may have under way before the receiver grants more."""
 MAX_HEAD = 64 * 1024
+MAX_NAME = 16 * 1024
+"""Bytes of one name or URI in a head."""
 BUFFER = 256 * 1024
 _SIZES = struct.Struct(">II")
 _PREFIX = _SIZES.size
 
 pack_sizes = _SIZES.pack
+
+
+def too_long(name: str) -> bool:
+    """Whether a name or URI is more than may travel in a head."""
+    return (len(name) if name.isascii() else len(name.encode("utf-8", "replace"))) > MAX_NAME
 
 
 class FrameError(Exception):
