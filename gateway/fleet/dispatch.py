@@ -75,6 +75,8 @@ class Dispatcher:
         attempt = 0
         while attempt < ATTEMPTS:
             replica, client = await self._target(call, tried)
+            if call.session is not None and call.session.ended:  # while we looked: nobody would ever end this call
+                raise Refused("session_unknown", "the session has ended")
             if replica is None or client is None:
                 if replica is not None:
                     tried.add(replica.id)
