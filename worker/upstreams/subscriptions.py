@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -25,6 +27,11 @@ from worker.upstreams.session import Session
 
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
+_CALM_S = 0.05
+"""A resource that has changed is told of again after this long at the earliest."""
+_VAGUE_S = 0.25
+_NEWEST = 4
+"""Of what an upstream says faster than that, this much is kept."""
 _RETRY_MIN_S = 0.2
 _RETRY_MAX_S = 30.0
 Key = tuple[str, str]
@@ -45,6 +52,7 @@ class _Held:
         self.client = client
         self.watchers: set[Watcher] = set()
         self.session: Session | None = None
+        self.renewing = False
         self.done: asyncio.Task[CallError | None] | None = None
 
 
@@ -56,6 +64,10 @@ class Subscriptions:
         self._limit = limit
         self._session_for = session_for
         self._held: dict[Key, _Held] = {}
+        self._leaving: dict[Key, asyncio.Task[None]] = {}
+        self._news: dict[Key, deque[bytes]] = {}
+        self._vague: dict[str, deque[tuple[str, bytes]]] = {}
+        self._loop = asyncio.get_running_loop()
         self._listen: _Listen | None = None
 
     def __len__(self) -> int:
@@ -82,7 +94,10 @@ class Subscriptions:
             held.done = spawn(self._attempt(key, held), "subscribe")
         held.watchers.add(watcher)
         assert held.done is not None
-        error = await asyncio.shield(held.done)
+        await asyncio.wait({held.done})
+        if held.done.cancelled():
+            raise NotDelivered("upstream_unavailable", "the upstream's sessions were closed")
+        error = held.done.result()
         if error is not None:
             self.unwatch(watcher, uri, sid)
             raise error
@@ -95,7 +110,12 @@ class Subscriptions:
         held.watchers.discard(watcher)
         if not held.watchers:
             del self._held[sid, uri]
-            spawn(self._unsubscribe(held, uri), "unsubscribe")
+            leaving = self._leaving[sid, uri] = spawn(self._unsubscribe(held, uri), "unsubscribe")
+            leaving.add_done_callback(partial(self._left, (sid, uri)))
+
+    def _left(self, key: Key, leaving: asyncio.Task[None]) -> None:
+        if self._leaving.get(key) is leaving:
+            del self._leaving[key]
 
     def forget(self, watcher: Watcher) -> None:
         """The watcher is gone."""
@@ -108,6 +128,9 @@ class Subscriptions:
             del self._held[key]
 
     async def _attempt(self, key: Key, held: _Held) -> CallError | None:
+        leaving = self._leaving.get(key)
+        if leaving is not None:  # or the unsubscribing of those who were here before would end ours
+            await asyncio.wait({leaving})
         try:
             await self._subscribe(key, held)
         except CallError as error:
@@ -151,17 +174,45 @@ class Subscriptions:
             uri = jsonrpc.text(jsonrpc.members(params).get("uri", jsonrpc.ABSENT), "uri")
         except Refused:
             return
-        mine = [key for key in self._held if key[0] == sid]
         if (sid, uri) in self._held:
-            mine = [(sid, uri)]
-        elif shorter := [key for key in mine if uri.startswith(key[1])]:
-            mine = [max(shorter, key=lambda key: len(key[1]))]
-        for key in mine:
-            self._tell(key, params)
+            self._tell((sid, uri), params)
+            return
+        vague = self._vague.get(sid)
+        if vague is None:
+            vague = self._vague[sid] = deque(maxlen=_NEWEST)
+            self._loop.call_later(_VAGUE_S, self._look_up, sid)
+        vague.append((uri, params))
+
+    def _look_up(self, sid: str) -> None:
+        """Who is meant by URIs that nobody watches as such: it takes long, so it is done for the newest of a while."""
+        mine = [key for key in self._held if key[0] == sid]
+        everybody = b""
+        for uri, params in self._vague.pop(sid, ()):
+            if shorter := [key for key in mine if uri.startswith(key[1])]:
+                self._tell(max(shorter, key=lambda key: len(key[1])), params)
+            else:
+                everybody = params
+        if everybody:
+            for key in mine:
+                self._tell(key, everybody)
 
     def _tell(self, key: Key, params: bytes) -> None:
-        for watcher in self._held[key].watchers:
-            watcher.updated(self._id, key[1], key[0], params)
+        """Tell it at once; what follows soon after is told a little later, the newest of it."""
+        news = self._news.get(key)
+        if news is None:
+            self._news[key] = deque(maxlen=_NEWEST)
+            self._loop.call_later(_CALM_S, self._calm, key)
+            for watcher in self._held[key].watchers:
+                watcher.updated(self._id, key[1], key[0], params)
+        elif params not in news:
+            news.append(params)
+
+    def _calm(self, key: Key) -> None:
+        news, held = self._news.pop(key), self._held.get(key)
+        if not news or held is None:
+            return
+        self._tell(key, news.popleft())
+        self._news[key].extend(news)
 
     def _back(self, uris: Iterable[str]) -> None:
         """The listen stream was lost and is back."""
@@ -173,19 +224,32 @@ class Subscriptions:
 
     def renew(self, session: Session) -> None:
         """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
-        affected = {key: held for key, held in self._held.items() if held.session is session}
-        if affected and session.era is not Era.MODERN:
+        if session.era is Era.MODERN:
+            return
+        affected = {key: one for key, one in self._held.items() if one.session is session and not one.renewing}
+        for held in affected.values():
+            held.renewing = True
+        if affected:
             spawn(self._renew(affected), "renew-subscriptions")
 
     async def _renew(self, affected: dict[Key, _Held]) -> None:
-        for key, held in affected.items():
-            if self._held.get(key) is not held:
-                continue
-            error = await self._attempt(key, held)
-            if error is not None:
-                _log.warning("%s: a subscription could not be renewed: %s", self._id, error)
-                continue
-            self._tell(key, msgspec.json.encode({"uri": key[1]}))
+        """Until each is subscribed again or not wanted any more; an upstream that refuses is not pressed."""
+        wait_s = _RETRY_MIN_S
+        while affected:
+            for key, held in list(affected.items()):
+                error = None
+                if self._held.get(key) is held:
+                    error = await self._attempt(key, held)
+                    if error is None and self._held.get(key) is held:
+                        held.renewing = False
+                        self._tell(key, msgspec.json.encode({"uri": key[1]}))
+                if error is None:
+                    del affected[key]
+                elif wait_s == _RETRY_MIN_S:
+                    _log.warning("%s: a subscription could not be renewed: %s", self._id, error)
+            if affected:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _RETRY_MAX_S)
 
     async def close(self) -> None:
         """The sessions are gone; watchers place their interest anew when the upstream is back."""
@@ -227,6 +291,8 @@ class _Listen:
         self._on_back = on_back
         self._uris: dict[str, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._agreed_at = 0.0
         self._call: ListenCall | None = None
         self._task = spawn(self._run(), "listen-resources")
 
@@ -255,6 +321,8 @@ class _Listen:
             finally:
                 changed.cancel()
             lost = self._call is not None and self._call.future.done()
+            if lost and self._loop.time() - self._agreed_at > _RETRY_MAX_S:
+                wait_s = _RETRY_MIN_S
             if lost:
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, _RETRY_MAX_S)
@@ -275,9 +343,14 @@ class _Listen:
             either: set[asyncio.Future[Any]] = {call.acknowledged, call.future}
             await asyncio.wait(either, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
             if call.acknowledged.done():
+                self._agreed_at = self._loop.time()
                 self._agree(uris, call.acknowledged.result())
             else:
                 self._refuse(uris, call)
+                if not call.future.done():  # it says nothing: what was agreed to before goes on as it was
+                    _drop(call)
+                    self._call = before
+                    return
             if lost:
                 self._on_back(uris)
         if before is not None:
@@ -296,9 +369,6 @@ class _Listen:
     def _refuse(self, uris: list[str], call: ListenCall) -> None:
         """No acknowledgement: who waits for one is told; who had one keeps waiting for the next attempt."""
         error: BaseException | None = call.future.exception() if call.future.done() else None
-        if not call.future.done():
-            _drop(call)
-            self._call = None
         if not isinstance(error, CallError):
             error = OutcomeUnknown("timeout", "the upstream did not acknowledge the subscription")
         for uri in uris:
