@@ -76,7 +76,7 @@ class FrontEnd:
         interests = Interests(
             self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings.routing.separator
         )
-        self.streams = Streams(self.store, self.id, interests, settings.sessions)
+        self.streams = Streams(self.store, self.id, interests, self.sessions, settings.sessions)
         requests = self._requests = Requests(
             self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__
         )
@@ -226,9 +226,14 @@ class McpRunner(web.AppRunner):
             return ordinary(message, payload, protocol, writer, task)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            if type(request) is web.BaseRequest:
-                return await door.post(request, None, lane.begun.pop(request.protocol, None))
-            return await handle_ordinary(request)
+            try:
+                if type(request) is web.BaseRequest:
+                    return await door.post(request, None, lane.begun.pop(request.protocol, None))
+                return await handle_ordinary(request)
+            except ConnectionError:
+                if request.transport is None or request.transport.is_closing():
+                    raise asyncio.CancelledError("the client is gone") from None  # no error of ours: nothing to log
+                raise
 
         server.request_factory = make
         server.request_handler = handle

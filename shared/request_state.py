@@ -17,6 +17,9 @@ from shared.secrets import FleetKey
 MAX_STATE = 1024 * 1024
 """Characters of a ``requestState`` that are looked at."""
 
+MAX_INNER = MAX_STATE * 3 // 4 - 4096
+"""Bytes of an upstream's own state that fit into it."""
+
 
 class RequestState(Struct, array_like=True, frozen=True):
     """``expires`` is Unix seconds, ``digest`` that of the request; ``parked`` the call that waits in ``worker``, in

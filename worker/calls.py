@@ -254,6 +254,9 @@ class LinkCall(Call):
 
     def ask(self, settle: Callable[[bool, bytes], None], need: Need, carrier: Carrier) -> None:
         """See ``worker.needs`` for what becomes of it."""
+        if self.done:  # on a stream that the upstream did not close after its answer
+            settle(True, jsonrpc.error_object(-32603, "the call that this belongs to is over"))
+            return
         self.learn_client()
         why = inputs.refusal(self.client.declared, need.method, need.params)
         if why is None and self.era == Era.LEGACY and not self.session:
@@ -277,7 +280,7 @@ class LinkCall(Call):
         limit_s = self.needs.input_timeout_s
         self.hard_limit = max(self.hard_limit, now + limit_s + self.timeout_s)
         self.expires_at = now + limit_s
-        self._interim(message)
+        self._tell(message, must=True)
 
     def replied(self, ask: str, now: float) -> Callable[[bool, bytes], None]:
         """The client answered ``ask``: who takes it. After the last one the call's clock runs again."""
@@ -327,6 +330,7 @@ class LinkCall(Call):
     def _finish(self) -> None:
         self.frontend.calls.pop(self.number, None)
         super()._finish()
+        self.params = b""  # the deadline wheel holds the call for as long as it might have taken
         if self.asks:
             asks, self.asks = self.asks, None
             self.needs.drop(asks)
@@ -350,10 +354,13 @@ class LinkCall(Call):
             self._keep(lambda link, number: link.send(rpc.Failed(number, error.code, text, delivered, data)), 0)
 
     def _interim(self, message: bytes) -> None:
+        self._tell(message)
+
+    def _tell(self, message: bytes, must: bool = False) -> None:
         if self.session and self.era == Era.LEGACY:
             self.keep()
         sequence = self.needs.replays.add(self.replay, message) if self.replay is not None else 0
-        if not self.link.congested:  # a front end that does not keep up loses progress, never answers
+        if must or not self.link.congested:  # a front end that does not keep up loses progress, never what it waits for
             self.link.send(rpc.Interim(self.number, sequence=sequence), message)
 
     # ---- resuming

@@ -29,6 +29,7 @@ from worker.upstreams.subscriptions import Watcher
 from worker.upstreams.upstream import Upstream
 
 _log = logging.getLogger(__name__)
+_TELL_S = 0.25
 
 
 class _Holding:
@@ -54,6 +55,7 @@ class Inventory:
         self._held: dict[str, _Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
+        self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self.draining = False
 
@@ -192,14 +194,27 @@ class Inventory:
         await holding.upstream.close()
 
     def _tell_leader(self, kind: str, id: str, method: str) -> None:
-        if method in CHANGES or kind == "suspect":
-            spawn(self._announce(f"{kind}:{method}", id), "tell-leader")
+        if method not in CHANGES and kind != "suspect":
+            return
+        told = (f"{kind}:{method}", id)
+        if told in self._telling:
+            self._telling[told] = True
+        else:
+            self._telling[told] = False
+            spawn(self._announce(*told), "tell-leader")
 
     async def _announce(self, kind: str, id: str) -> None:
-        try:
-            await self._store.run_script("ANNOUNCE", kind, id)
-        except RegistryUnavailable:
-            pass
+        """However often it is said, the whole fleet hears of it a few times a second."""
+        again = True
+        while again:
+            self._telling[kind, id] = False
+            try:
+                await self._store.run_script("ANNOUNCE", kind, id)
+            except RegistryUnavailable:
+                pass
+            await asyncio.sleep(_TELL_S)
+            again = self._telling[kind, id]
+        del self._telling[kind, id]
 
     def hint(self, kind: str, id: str) -> None:
         """Another worker saw something on an upstream that we lead."""

@@ -30,7 +30,7 @@ from shared import request_state
 from shared.errors import CallError, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
-from shared.request_state import RequestState
+from shared.request_state import MAX_INNER, RequestState
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines
@@ -141,6 +141,8 @@ class Needs:
         required = inputs.read_required(result)
         if required is None:
             return result
+        if len(required.state) > MAX_INNER:
+            raise CallError("upstream_protocol", f"the upstream's requestState is larger than {MAX_INNER} bytes")
         return inputs.with_state(result, self._seal(call, inner=required.state))
 
     def _seal(

@@ -90,9 +90,9 @@ class Replays:
         replay.sequence += 1
         replay.messages.append((replay.sequence, message))
         self._grow(replay, len(message))
-        while replay.size > KEEP_BYTES:
-            self._grow(replay, -len(replay.messages.popleft()[1]))
         self._make_room()
+        while replay.messages and (replay.size > KEEP_BYTES or self._size > KEEP_BYTES_TOTAL):
+            self._grow(replay, -len(replay.messages.popleft()[1]))
         return replay.sequence
 
     def end(self, replay: Replay, outcome: Outcome) -> None:

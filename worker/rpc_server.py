@@ -79,10 +79,7 @@ class _FrontEnd:
             self.server.needs.reply(head.ask, head.session, head.is_error, body)
         elif kind is rpc.Watch:
             assert isinstance(head, rpc.Watch)
-            if head.on:
-                spawn(self._watch(link, head), "watch")
-            else:
-                self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
+            spawn(self._watch(link, head) if head.on else self._unwatch(head), "watch")  # in the order they came
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)
@@ -140,6 +137,9 @@ class _FrontEnd:
                 self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
             link.send(rpc.Watched(head.number))
 
+    async def _unwatch(self, head: rpc.Watch) -> None:
+        self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
+
     def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
         """A resource that this front end watches changed. A front end that does not keep up is told later ones."""
         if self.link is not None and not self.link.congested and len(params) <= CHUNK:
@@ -163,9 +163,12 @@ class _FrontEnd:
         call.hard_limit = now + server.settings.calls.request_timeout_max_s
         call.expires_at = min(now + call.timeout_s, call.hard_limit)
         server.deadlines.add(call)
-        if head.retry and server.needs.take(call):
-            return
-        server.inventory.submit(head.upstream, call)
+        try:
+            if not (head.retry and server.needs.take(call)):
+                server.inventory.submit(head.upstream, call)
+        except Exception as error:  # one call that cannot be handled must not cost the others their link
+            _log.exception("a call to %s", head.upstream)
+            call.fail(OutcomeUnknown("internal", f"the gateway failed: {type(error).__name__}"))
 
     def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
         return False  # requests are needed whole: their ids are written into the envelope

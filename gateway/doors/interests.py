@@ -31,6 +31,8 @@ _UNKNOWN = -32002
 class _Passing:
     """Stands in for a stream that another front end holds."""
 
+    gone = False
+
     def resource_updated(self, uri: str, own: str, params: bytes) -> None:
         """The holder hears of it as well."""
 
@@ -81,12 +83,15 @@ class Interests:
         passing = None
         if listener is None:
             listener = passing = _Passing()
-        error = await self._add(listener, uri, scope, session)
+        try:
+            error = await self._add(listener, uri, scope, session)
+        finally:  # also when the client leaves meanwhile
+            if passing is not None:
+                self._loop.call_later(HANDOVER_S, self._subscriptions.drop, passing)
         if error:
             return error
         await self._sessions.note_subscription(session, uri, True)
         if passing is not None:
-            self._loop.call_later(HANDOVER_S, self._subscriptions.drop, passing)
             self.tell_everyone("subscribed", session.sid, uri)
         return b""
 
@@ -137,6 +142,8 @@ class Interests:
         places = router.locate(self._watcher.catalog, uri, scope, self._separator)
         error = jsonrpc.error_object(_UNKNOWN, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
         for route, own in places:
+            if listener.gone:  # a stream that was closed before we came to it: nobody would ever drop what is added now
+                break
             error = await self._subscriptions.add(listener, uri, route, own, session)
             if not error:
                 break

@@ -41,6 +41,7 @@ from shared.mcp.methods import (
 )
 from shared.mcp.versions import MODERN_VERSIONS, Era
 from shared.request_state import RequestState
+from shared.rpc.framing import too_long
 from shared.secrets import FleetKey
 from shared.settings import Settings
 
@@ -52,8 +53,9 @@ _OFFERED = ("tools", "prompts", "resources")
 _INSTRUCTIONS_CHARS = 2048
 _INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 _MAX_TOKEN = 1024
-_MAX_ROUTED = 16 * 1024
+_MAX_HEADERS = 16 * 1024
 """What travels in the head of a frame or in HTTP headers is bounded."""
+_MAX_METHOD = 256
 _NOT_FOUND = (-32002, -32602)
 """How servers of either era say that they do not know a resource."""
 
@@ -168,7 +170,7 @@ class Requests:
             return Ready(jsonrpc.response(bytes(message.id), page))
         name = jsonrpc.text(params.name, "name")
         route = self._watcher.catalog.routes[kind].get(name)
-        if route is None or route.entry.annotated or params.request_state or len(name) > _MAX_ROUTED:
+        if route is None or route.entry.annotated or params.request_state or too_long(name):
             return None
         own = route.entry.name
         body = bytes(message.params) if own == name else renamed(bytes(message.params), "name", own)
@@ -271,7 +273,7 @@ class Requests:
         uri = jsonrpc.text(params.uri, "uri")
         if caller.session is None:
             raise Refused("invalid_request", "a subscription belongs to a session: send initialize first")
-        if len(uri) > _MAX_ROUTED:
+        if too_long(uri):
             raise Refused("invalid_params", "params.uri is too long")
         if message.method == UNSUBSCRIBE:
             await self._interests.unsubscribe(caller.session, uri)
@@ -353,8 +355,10 @@ class Requests:
         """Send a request to one of the route's replicas; ``readdress`` is applied to its result."""
         id = bytes(message.id)
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
-        if len(token) > _MAX_TOKEN or len(name) > _MAX_ROUTED or sum(map(len, (headers or {}).values())) > _MAX_ROUTED:
+        if len(token) > _MAX_TOKEN or too_long(name) or sum(map(len, (headers or {}).values())) > _MAX_HEADERS:
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
+        if len(message.method) > _MAX_METHOD:
+            raise Refused("method_unknown", f"method {message.method[:64]!r}… is too long")
         session, principal = caller.session, caller.principal
         call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
         call.begun, caller.begun = caller.begun, None
@@ -387,7 +391,7 @@ class Requests:
             return Ready(b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, event.body))
         try:
             code = _error_code.decode(event.body).code
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             code = -32603
         return Ready(jsonrpc.error_response(id, event.body), code)
 
@@ -401,6 +405,10 @@ class Requests:
             {**event.data, "upstream": in_flight.replica.id},
         )
         return Ready(error_body(error, id), error.wire.rpc)
+
+    def adopt(self, in_flight: InFlight) -> None:
+        """A call that another front end sent is under way here from now on."""
+        self._dispatcher.under_way[in_flight] = None
 
     def abandon(self, in_flight: InFlight) -> None:
         """The client left before the end; nothing is counted as an answer."""
@@ -422,7 +430,7 @@ def _readdress(own: str, listed: str) -> Callable[[bytes], bytes]:
             for one in contents:
                 if "uri" in one and msgspec.json.decode(one["uri"]) == own:
                     one["uri"] = Raw(msgspec.json.encode(listed))
-        except (KeyError, Refused, msgspec.DecodeError):
+        except (KeyError, Refused, msgspec.DecodeError, RecursionError):
             return result  # no contents: an upstream that asks for input, or its own nonsense
         parts["contents"] = Raw(msgspec.json.encode(contents))
         return jsonrpc.assemble(parts)

@@ -34,6 +34,7 @@ class ClientSession:
         "calls",
         "capabilities",
         "client_info",
+        "ended",
         "holder",
         "log_level",
         "pins",
@@ -58,6 +59,7 @@ class ClientSession:
         self.calls: dict[bytes, InFlight] = {}
         self.subscriptions: set[str] = set()
         self.touched_at = 0.0
+        self.ended = False
 
 
 class SessionTable:
@@ -173,18 +175,18 @@ class SessionTable:
 
     # ---- what a session asked for
 
-    async def note(self, session: ClientSession, field: str, value: str | None) -> None:
-        """Keep one fact of a session for the other front ends; ``None`` takes it back."""
-        key = self._store.keys.session(session.sid)
+    async def note(self, session: ClientSession, field: str, value: str | None) -> str | None:
+        """Keep one fact of a session for the other front ends; ``None`` takes it back. What it was before; ``None``
+        when the session is not known there, because it has ended or Redis was away."""
         try:
+            if value is not None:
+                before = await self._store.run_script("NOTE", session.sid, str(self._ttl_ms), field, value)
+                return bytes(before).decode() if before is not None else None
             async with translated():
-                if value is None:
-                    await self._store.redis.hdel(key, field)
-                elif await self._store.redis.exists(key):
-                    await self._store.redis.hset(key, field, value)
-                    await self._store.redis.pexpire(key, self._ttl_ms)
+                await self._store.redis.hdel(self._store.keys.session(session.sid), field)
         except RegistryUnavailable:
             _log.warning("what a session asked for while Redis is away is known to this front end alone")
+        return None
 
     async def note_subscription(self, session: ClientSession, uri: str, on: bool) -> None:
         """Remember that a session subscribed to a resource, for whichever front end holds its stream."""
@@ -205,20 +207,11 @@ class SessionTable:
 
     async def pin(self, session: ClientSession, group: str, replica: str, instead_of: str | None) -> str:
         """Bind the session to a replica of a group; the binding that all front ends share."""
-        key, field = self._store.keys.session(session.sid), f"pin:{group}"
+        ttl, field = str(self._ttl_ms), f"pin:{group}"
         try:
-            async with translated():
-                if not await self._store.redis.exists(key):
-                    session.pins[group] = replica
-                    return replica  # ended meanwhile, or opened while Redis was away: nothing to share
-                if instead_of is None:
-                    await self._store.redis.hsetnx(key, field, replica)
-                else:
-                    current = await self._store.redis.hget(key, field)
-                    if current is None or current.decode() == instead_of:
-                        await self._store.redis.hset(key, field, replica)
-                replica = (await self._store.redis.hget(key, field)).decode()
-                await self._store.redis.pexpire(key, self._ttl_ms)
+            bound = await self._store.run_script("PIN", session.sid, ttl, field, replica, instead_of or "")
+            if bound is not None:  # else it ended meanwhile, or opened while Redis was away: nothing to share
+                replica = bytes(bound).decode()
         except RegistryUnavailable:
             pass  # every front end decides alone until Redis is back
         session.pins[group] = replica
@@ -247,7 +240,10 @@ class SessionTable:
             self._ended.pop(next(iter(self._ended)))
         self._ended[sid] = None
         self._touched.pop(sid, None)
-        return self.known.pop(sid, None)
+        session = self.known.pop(sid, None)
+        if session is not None:
+            session.ended = True
+        return session
 
     async def flush(self) -> None:
         """Extend the sessions that were used, batched. Raises ``RegistryUnavailable``."""

@@ -24,7 +24,7 @@ from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.worker_client import Answered, Failure, InFlight, Interim, Resumed
-from shared.errors import CallError, Refused, RegistryUnavailable
+from shared.errors import CallError, OutcomeUnknown, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import CANCELLED, INITIALIZE, ROOTS_CHANGED
@@ -160,7 +160,7 @@ class LegacyDoor:
         except Refused:
             return  # "Invalid cancellation notifications SHOULD be ignored" (Cancellation, "Error Handling")
         id = bytes(parts.get("requestId", b""))
-        if not self._cancel(session.sid, id):
+        if len(id) <= jsonrpc.MAX_ID and not self._cancel(session.sid, id):
             self._pool.cancel_request(session.sid, id)
 
     def _answered(self, session: ClientSession, message: Message) -> None:
@@ -208,6 +208,9 @@ class LegacyDoor:
         id = bytes(message.id)
         try:
             reply = await self._requests.serve(message, jsonrpc.decode_params(message), caller)
+        except Abandoned as gone:
+            gone.in_flight.leave()
+            raise
         except CallError as error:
             return error_body(error, id)
         if isinstance(reply, Ready):
@@ -229,7 +232,15 @@ class LegacyDoor:
             write = jsonrpc.error_response if answered.is_error else jsonrpc.response
             answers.append(write(id, await answered.stream.whole()))
 
-        await relay(self._requests, reply, interim, finish, quiet, large)
+        try:
+            await relay(self._requests, reply, interim, finish, quiet, large)
+        except asyncio.CancelledError:
+            reply.in_flight.leave()
+            raise
+        except ConnectionError:
+            return error_body(OutcomeUnknown("outcome_unknown", "the worker that sent the answer is gone"), id)
+        finally:
+            self._requests.abandon(reply.in_flight)
         return answers[0]
 
     # ---- GET, DELETE, OPTIONS
@@ -266,7 +277,8 @@ class LegacyDoor:
         """Go on with the stream of a call, whichever front end began it ("Resumability and Redelivery")."""
         worker, frontend, number, sequence = last.split(".")
         client = self._pool.clients.get(worker)
-        if client is None or not client.ready or not (number + sequence).isdecimal():
+        numeric = all(one.isascii() and one.isdecimal() for one in (number, sequence))
+        if client is None or not client.ready or not numeric or not frontend.isascii():
             return problem(Refused("invalid_request", "this stream can no longer be resumed"))
         in_flight = client.resume(session.sid, frontend, int(number[:15]), int(sequence[:15]))
         try:
@@ -274,6 +286,7 @@ class LegacyDoor:
             if isinstance(event, Failure):
                 return problem(Refused("invalid_request", event.message))
             assert isinstance(event, Resumed)
+            self._requests.adopt(in_flight)
             in_flight.register(session.calls, event.request)
             started = Started(event.request, in_flight, await in_flight.next())
             resumable = Resumable(in_flight, session.version, self._retry_ms, resumed=True)

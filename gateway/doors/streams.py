@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from gateway.doors.interests import Interests
 from gateway.doors.responses import EventStream, problem
-from gateway.doors.sessions import ClientSession
+from gateway.doors.sessions import ClientSession, SessionTable
 from shared.errors import NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
@@ -37,12 +37,14 @@ from shared.mcp.methods import (
 from shared.mcp.versions import at_least
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
+from shared.rpc.framing import too_long
 from shared.settings import SessionSettings
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
-_MAX_URI = 16 * 1024
+_MAX_WAITING_BYTES = 32 * 1024 * 1024
+"""Of what waits on one stream; the newest message is kept whatever its size."""
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
 """Every legacy standing stream hears of all three kinds of lists."""
 _ASKED = {
@@ -61,17 +63,25 @@ class StandingStream:
         self.tag = tag
         self.changes = changes
         self.closing = False
+        self.gone = False
         self.position = "0-0"
         self._limit = limit
         self._queue: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, message: bytes) -> None:
         """Queue a message; the oldest makes room."""
-        if len(self._queue) >= self._limit:
-            self._queue.popleft()
         self._queue.append(message)
+        self._waiting_bytes += len(message)
+        while len(self._queue) > 1 and (len(self._queue) > self._limit or self._waiting_bytes > _MAX_WAITING_BYTES):
+            self._take()
         self._wake()
+
+    def _take(self) -> bytes:
+        message = self._queue.popleft()
+        self._waiting_bytes -= len(message)
+        return message
 
     def announce(self, methods: set[str]) -> None:
         """Queue each ``list_changed`` once, however often it is announced before the client reads."""
@@ -84,7 +94,10 @@ class StandingStream:
         parts = jsonrpc.members(params)
         if bytes(parts.get("uri", b"")) == _encode(own):
             parts["uri"] = Raw(_encode(uri))
-        meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
+        try:
+            meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
+        except Refused:
+            meta = {}  # an upstream's nonsense
         meta.pop(SUBSCRIPTION_META, None)
         if self.tag:
             meta[SUBSCRIPTION_META] = Raw(self.tag)
@@ -113,7 +126,7 @@ class StandingStream:
         loop = asyncio.get_running_loop()
         while True:
             while self._queue:
-                await stream.send(self._queue.popleft(), id())
+                await stream.send(self._take(), id())
             if self.closing:
                 return
             self._waiter = loop.create_future()
@@ -125,8 +138,16 @@ class StandingStream:
 class Streams:
     """All standing streams of this front end."""
 
-    def __init__(self, store: RegistryStore, frontend: str, interests: Interests, settings: SessionSettings) -> None:
+    def __init__(
+        self,
+        store: RegistryStore,
+        frontend: str,
+        interests: Interests,
+        sessions: SessionTable,
+        settings: SessionSettings,
+    ) -> None:
         self._store = store
+        self._sessions = sessions
         self._interests = interests
         self._frontend = frontend
         self._settings = settings
@@ -162,6 +183,7 @@ class Streams:
 
     def detach(self, stream: StandingStream) -> None:
         """It is gone."""
+        stream.gone = True
         self._open.discard(stream)
         self._interests.detach(stream)
         if self._by_session.get(stream.sid) is stream:
@@ -195,18 +217,19 @@ class Streams:
 
         Whether the session had a stream before.
         """
-        before = session.holder.encode()
-        key = self._store.keys.session(session.sid)
-        try:
-            async with translated():
-                before = await self._store.redis.hget(key, "holder")
-                await self._store.redis.hset(key, "holder", self._frontend)
-                if before and before.decode() != self._frontend:
-                    await self._store.redis.publish(self._store.keys.wake(before.decode()), f"close {session.sid}")
-        except RegistryUnavailable:
-            pass
+        before = await self._sessions.note(session, "holder", self._frontend)
+        if before and before != self._frontend:
+            await self._wake_up(before, f"close {session.sid}")
+        before = before or session.holder
         session.holder = self._frontend
         return bool(before)
+
+    async def _wake_up(self, frontend: str, text: str) -> None:
+        try:
+            async with translated():
+                await self._store.redis.publish(self._store.keys.wake(frontend), text)
+        except RegistryUnavailable:
+            pass
 
     async def listen(self, request: web.BaseRequest, message: Message, scope: str | None) -> web.StreamResponse:
         """``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result."""
@@ -220,7 +243,7 @@ class Streams:
         try:
             agreed: dict[str, Any] = dict(honoured)
             if isinstance(resources, list):
-                uris = [uri for uri in resources if isinstance(uri, str) and len(uri) <= _MAX_URI]
+                uris = [uri for uri in resources if isinstance(uri, str) and not too_long(uri)]
                 agreed["resourceSubscriptions"] = await self._interests.listen(stream, uris, scope)
             events = EventStream()
             await events.open(request)
@@ -330,11 +353,7 @@ class Streams:
 
     async def tell_everyone(self, kind: str, sid: str, id: str) -> None:
         """A hint for whichever front end it concerns."""
-        try:
-            async with translated():
-                await self._store.redis.publish(self._store.keys.wake("all"), f"{kind} {sid} {id}")
-        except RegistryUnavailable:
-            pass
+        await self._wake_up("all", f"{kind} {sid} {id}")
 
     def tell_soon(self, kind: str, sid: str, id: str) -> None:
         """``tell_everyone`` without waiting for it."""

@@ -107,6 +107,8 @@ class Dispatcher:
                 replica, client = cast(Replica, call.begun.replica), call.begun.client
             else:
                 replica, client = await self._target(call, tried)
+                if call.session is not None and call.session.ended:  # while we looked: nobody would ever end this call
+                    raise Refused("session_unknown", "the session has ended")
             if replica is None or client is None:
                 if replica is not None:
                     tried.add(replica.id)

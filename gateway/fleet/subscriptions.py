@@ -29,14 +29,17 @@ Key = tuple[str, str, str]
 
 
 class Listener(Protocol):
-    """A stream that hears of resources."""
+    """A stream that hears of resources, until it is ``gone``."""
+
+    gone: bool
 
     def resource_updated(self, uri: str, own: str, params: bytes) -> None:
         """``uri`` (``own`` at its upstream) changed; ``params`` are the upstream's."""
 
 
 class _Watch:
-    def __init__(self, route: Route, own: str, session: ClientSession | None) -> None:
+    def __init__(self, key: Key, route: Route, own: str, session: ClientSession | None) -> None:
+        self.key = key
         self.route = route
         self.own = own
         self.session = session
@@ -71,7 +74,7 @@ class Subscriptions:
         key = (route.group, own, bound.sid if bound is not None else "")
         watch = self._watches.get(key)
         if watch is None:
-            watch = self._watches[key] = _Watch(route, own, bound)
+            watch = self._watches[key] = _Watch(key, route, own, bound)
         if self._by_listener.get(listener, {}).get(uri, key) != key:
             self.remove(listener, uri)  # it leads elsewhere now
         watch.listeners[listener, uri] = None
@@ -91,9 +94,8 @@ class Subscriptions:
         if key is None or watch is None:
             return
         watch.listeners.pop((listener, uri), None)
-        if not watch.listeners:
-            del self._watches[key]
-            self._lift(watch)
+        if not watch.placing.locked():
+            self._tidy(watch)
 
     def drop(self, listener: Listener) -> None:
         """The stream is gone."""
@@ -105,6 +107,17 @@ class Subscriptions:
         return set(self._by_listener.get(listener, ()))
 
     # ---- where it is watched
+
+    def _tidy(self, watch: _Watch) -> None:
+        """Without listeners there is nothing to watch for.
+
+        While a watch is being placed this waits for the end of that: a new watch of the same resource beside it would
+        be lifted with it.
+        """
+        if not watch.listeners:
+            if self._watches.get(watch.key) is watch:
+                del self._watches[watch.key]
+            self._lift(watch)
 
     def _lift(self, watch: _Watch) -> None:
         client, watch.client = watch.client, None
@@ -126,25 +139,35 @@ class Subscriptions:
     async def _place(self, watch: _Watch) -> bytes:
         """Have it watched. Empty, or the JSON of the error."""
         async with watch.placing:
-            if self._holds(watch):
-                return b""
-            self._lift(watch)
-            group = self._watcher.catalog.groups.get(watch.route.group)
-            replica = await self._dispatcher.replica_for(watch.route, watch.session) if group is not None else None
-            client = self._link(replica, watch) if replica is not None else None
-            if replica is None or client is None:
-                return jsonrpc.error_object(_UNAVAILABLE, f"no healthy replica of {watch.route.group!r}")
-            facts = self._dispatcher.facts(watch.session) if watch.session is not None else None
             try:
-                error = await client.watch(replica.id, watch.own, facts, self._timeout_s)
-            except (TimeoutError, ConnectionError) as failure:
-                text = str(failure) or "the upstream did not answer in time"
-                return jsonrpc.error_object(_UNAVAILABLE, f"upstream {replica.id!r}: {text}")
-            if error is None:
-                watch.replica, watch.client = replica.id, client
-                if not watch.listeners:
-                    self._lift(watch)  # they left meanwhile
-            return error or b""
+                return await self._placed(watch)
+            finally:
+                self._tidy(watch)  # they may have left meanwhile
+
+    async def _placed(self, watch: _Watch) -> bytes:
+        if self._holds(watch) or not watch.listeners:
+            return b""
+        self._lift(watch)
+        group = self._watcher.catalog.groups.get(watch.route.group)
+        replica = await self._dispatcher.replica_for(watch.route, watch.session) if group is not None else None
+        client = self._link(replica, watch) if replica is not None else None
+        if watch.session is not None and watch.session.ended:
+            return jsonrpc.error_object(_UNAVAILABLE, "the session has ended")
+        if replica is None or client is None:
+            return jsonrpc.error_object(_UNAVAILABLE, f"no healthy replica of {watch.route.group!r}")
+        facts = self._dispatcher.facts(watch.session) if watch.session is not None else None
+        try:
+            error = await client.watch(replica.id, watch.own, facts, self._timeout_s)
+        except (TimeoutError, ConnectionError) as failure:
+            client.unwatch(replica.id, watch.own, watch.sid)
+            text = str(failure) or "the upstream did not answer in time"
+            return jsonrpc.error_object(_UNAVAILABLE, f"upstream {replica.id!r}: {text}")
+        except asyncio.CancelledError:
+            client.unwatch(replica.id, watch.own, watch.sid)
+            raise
+        if error is None:
+            watch.replica, watch.client = replica.id, client
+        return error or b""
 
     def _link(self, replica: Replica, watch: _Watch) -> WorkerClient | None:
         return self._pool.link_for(replica, watch.sid) if watch.sid else self._pool.leader_of(replica)

@@ -20,8 +20,11 @@ from shared.secrets import FleetKey
 _log = logging.getLogger(__name__)
 _MAX_ANNOUNCED = 100_000
 """Client sessions whose facts one worker is asked to remember; the oldest make room."""
-_MAX_INTERIM = 256
-"""Interim messages kept for a client that reads slowly; older ones are dropped first."""
+_MAX_WAITING_BYTES = 2 * 1024 * 1024
+"""Interim messages kept for a client that reads slowly; older ones are dropped first. More than what workers keep of a
+call, so that a resumed stream is whole."""
+_EVENT_BYTES = 64
+"""What an event takes beside its message, about."""
 
 
 class Interim(Struct, gc=False):
@@ -29,6 +32,11 @@ class Interim(Struct, gc=False):
 
     message: bytes
     sequence: int = 0
+
+    @property
+    def asks(self) -> bool:
+        """It is a request, which the call waits for the answer to: never dropped."""
+        return self.message.startswith(b'{"jsonrpc":"2.0","id":')
 
 
 class Resumed(Struct, gc=False):
@@ -75,6 +83,7 @@ class InFlight:
     __slots__ = (
         "_events",
         "_waiter",
+        "_waiting_bytes",
         "client",
         "done",
         "hushed_at",
@@ -102,19 +111,32 @@ class InFlight:
         self.registered: tuple[dict[bytes, InFlight], bytes] | None = None
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self._waiting_bytes = 0
 
     def push(self, event: Event) -> None:
         """An event arrived."""
-        events = self._events
-        if len(events) >= _MAX_INTERIM:
-            events.popleft()
-        events.append(event)
+        self._events.append(event)
+        if type(event) is Interim:
+            self._waiting_bytes += len(event.message) + _EVENT_BYTES
+            if self._waiting_bytes > _MAX_WAITING_BYTES:
+                self._make_room(event)
         if self.listener is not None:
             self.listener()
             return
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def _make_room(self, newest: Interim) -> None:
+        """Drop the older half of what is only told."""
+        kept: deque[Event] = deque()
+        for event in self._events:
+            told = type(event) is Interim and event is not newest and not event.asks
+            if told and self._waiting_bytes > _MAX_WAITING_BYTES // 2:
+                self._waiting_bytes -= len(event.message) + _EVENT_BYTES  # type: ignore[union-attr]
+            else:
+                kept.append(event)
+        self._events = kept
 
     def finish(self, event: Event) -> None:
         """The last event."""
@@ -137,7 +159,10 @@ class InFlight:
         while not self._events:
             self._waiter = self.client.loop.create_future()
             await self._waiter
-        return self._events.popleft()
+        event = self._events.popleft()
+        if type(event) is Interim:
+            self._waiting_bytes -= len(event.message) + _EVENT_BYTES
+        return event
 
     @property
     def first(self) -> Event:
@@ -145,7 +170,7 @@ class InFlight:
         return self._events[0]
 
     def drop_first(self) -> None:
-        """It was taken."""
+        """It was taken (for whole answers: no interim message is taken this way)."""
         self._events.popleft()
 
     def hush(self, now: float) -> None:

@@ -19,6 +19,10 @@ from shared.errors import Refused
 ABSENT = Raw()
 """A member that was not there; falsy, unlike any JSON value."""
 
+MAX_ID = 1024
+"""Bytes of a request id: it travels in the head of frames, and with every message of a stream."""
+MAX_BATCH = 1000
+"""Messages in a batch: they are taken in one go, while everybody else waits."""
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
 
 
@@ -97,6 +101,8 @@ def decode(body: bytes) -> Message:
 def check_id(message: Message) -> None:
     """Raise ``Refused`` unless the id is a string or an integer (MCP: never null, never a fraction)."""
     raw = bytes(message.id)
+    if len(raw) > MAX_ID:
+        raise Refused("invalid_request", f"member 'id' is longer than {MAX_ID} bytes")
     if raw[:1] != b'"' and not _INTEGER.match(raw) and not (raw == b"null" and message.error):
         raise Refused("invalid_request", "member 'id' must be a string or an integer")
 
@@ -110,6 +116,8 @@ def decode_batch(body: bytes) -> list[Message]:
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     if not items:
         raise Refused("invalid_request", "an empty batch")
+    if len(items) > MAX_BATCH:
+        raise Refused("invalid_request", f"a batch of {len(items)} messages; {MAX_BATCH} may be")
     return [decode(bytes(item)) for item in items]
 
 

@@ -122,6 +122,31 @@ return 1
 """
 )
 
+# ARGV: prefix, sid, ttl in ms, field, value → what it was before; nil when the session is over: it must stay over
+NOTE = """
+local P = ARGV[1]
+local key = P..'session:'..ARGV[2]
+if redis.call('EXISTS', key) == 0 then return false end
+local before = redis.call('HGET', key, ARGV[4]) or ''
+redis.call('HSET', key, ARGV[4], ARGV[5])
+redis.call('PEXPIRE', key, ARGV[3])
+return before
+"""
+
+# ARGV: prefix, sid, ttl in ms, field, replica, the replica that it replaces or '' → the replica that is bound; nil
+PIN = """
+local P = ARGV[1]
+local key = P..'session:'..ARGV[2]
+if redis.call('EXISTS', key) == 0 then return false end
+local bound = redis.call('HGET', key, ARGV[4])
+if not bound or bound == ARGV[6] then
+  bound = ARGV[5]
+  redis.call('HSET', key, ARGV[4], bound)
+end
+redis.call('PEXPIRE', key, ARGV[3])
+return bound
+"""
+
 # ARGV: prefix, kind, id
 ANNOUNCE = EMIT + "return emit(ARGV[2], ARGV[3])"
 

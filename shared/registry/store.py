@@ -43,6 +43,8 @@ class RegistryStore:
                 "CATALOG",
                 "ANNOUNCE",
                 "END_SESSION",
+                "NOTE",
+                "PIN",
             )
         }
 

@@ -16,11 +16,18 @@ WINDOW = 4
 GRANT = 2
 """Chunks taken before as many are granted: half the window, so that the sender need not wait."""
 MAX_HEAD = 64 * 1024
+MAX_NAME = 16 * 1024
+"""Bytes of one name or URI in a head."""
 BUFFER = 512 * 1024
 _SIZES = struct.Struct(">II")
 _PREFIX = _SIZES.size
 
 pack_sizes = _SIZES.pack
+
+
+def too_long(name: str) -> bool:
+    """Whether a name or URI is more than may travel in a head."""
+    return (len(name) if name.isascii() else len(name.encode("utf-8", "replace"))) > MAX_NAME
 
 
 class FrameError(Exception):

@@ -28,6 +28,17 @@ MAX_REQUESTS = 64
 """Questions of one call that may be open at a time."""
 
 
+class _Digits(str):
+    """A number as it was written: to become an ``int`` it would have to be short, and it would cost its square."""
+
+    __repr__ = str.__str__
+
+
+_canonical = json.JSONDecoder(
+    parse_int=_Digits, parse_float=_Digits, object_pairs_hook=lambda pairs: tuple(sorted(dict(pairs).items()))
+)
+
+
 class Need(Struct, frozen=True):
     """One thing a server asks of a client; ``params`` is JSON or empty."""
 
@@ -109,12 +120,8 @@ def request_digest(method: str, params: bytes) -> bytes:
     parts = jsonrpc.members(params)
     for name in ("_meta", "inputResponses", "requestState"):
         parts.pop(name, None)
-    rest = jsonrpc.assemble(parts) if parts else b"{}"
-    try:
-        text = json.dumps([method, json.loads(rest)], sort_keys=True, separators=(",", ":")).encode()
-    except (ValueError, RecursionError):  # integers of more digits than Python reads: told apart as they were sent
-        text = json.dumps(method).encode() + rest
-    return hashlib.blake2b(text, digest_size=16).digest()
+    plain = _canonical.decode(jsonrpc.assemble(parts).decode()) if parts else ()
+    return hashlib.blake2b(repr((method, plain)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def refusal(capabilities: Mapping[str, Any], method: str, params: bytes) -> tuple[int, str] | None:

@@ -129,7 +129,7 @@ class Session:
 
     async def open(self) -> None:
         """Open and wait. Raises ``CallError`` with the reason when the upstream cannot be reached."""
-        await asyncio.shield(self.start())
+        await asyncio.wait({self.start()})  # which may be cancelled by ``close``
         if not self.ready:
             raise self._failure
 

@@ -423,6 +423,7 @@ class _StandingGet:
         self._retry_ms = 1000
         self._closed = False
         self._refused = False
+        self._opened = False
 
     def open(self) -> None:
         """Send the GET."""
@@ -435,10 +436,12 @@ class _StandingGet:
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         if status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+            self._opened = True
             self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
             return
         self._refused = True
-        if status == 404 and not self._closed and self.session.ready:
+        # A 404 to the first GET of a session only means that there is no such stream.
+        if status == 404 and self._opened and not self._closed and self.session.ready:
             self.session.forgotten()
 
     def on_body(self, data: bytes) -> None:

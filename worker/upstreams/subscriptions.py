@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -27,6 +28,11 @@ from worker.upstreams.session import Session
 
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
+_CALM_S = 0.05
+"""A resource that has changed is told of again after this long at the earliest."""
+_VAGUE_S = 0.25
+_NEWEST = 4
+"""Of what an upstream says faster than that, this much is kept."""
 _RETRY_MIN_S = 0.2
 _RETRY_MAX_S = 30.0
 Key = tuple[str, str]
@@ -64,6 +70,9 @@ class Subscriptions:
         self._held: dict[Key, _Held] = {}
         self._leaving: dict[Key, asyncio.Task[None]] = {}
         self._renewals: set[asyncio.Task[None]] = set()
+        self._news: dict[Key, deque[bytes]] = {}
+        self._vague: dict[str, deque[tuple[str, bytes]]] = {}
+        self._loop = asyncio.get_running_loop()
         self._listen: _Listen | None = None
 
     def __len__(self) -> int:
@@ -178,17 +187,45 @@ class Subscriptions:
             uri = jsonrpc.text(jsonrpc.members(params).get("uri", jsonrpc.ABSENT), "uri")
         except Refused:
             return
-        mine = [key for key in self._held if key[0] == sid]
         if (sid, uri) in self._held:
-            mine = [(sid, uri)]
-        elif shorter := [key for key in mine if uri.startswith(key[1])]:
-            mine = [max(shorter, key=lambda key: len(key[1]))]
-        for key in mine:
-            self._tell(key, params)
+            self._tell((sid, uri), params)
+            return
+        vague = self._vague.get(sid)
+        if vague is None:
+            vague = self._vague[sid] = deque(maxlen=_NEWEST)
+            self._loop.call_later(_VAGUE_S, self._look_up, sid)
+        vague.append((uri, params))
+
+    def _look_up(self, sid: str) -> None:
+        """Who is meant by URIs that nobody watches as such: it takes long, so it is done for the newest of a while."""
+        mine = [key for key in self._held if key[0] == sid]
+        everybody = b""
+        for uri, params in self._vague.pop(sid, ()):
+            if shorter := [key for key in mine if uri.startswith(key[1])]:
+                self._tell(max(shorter, key=lambda key: len(key[1])), params)
+            else:
+                everybody = params
+        if everybody:
+            for key in mine:
+                self._tell(key, everybody)
 
     def _tell(self, key: Key, params: bytes) -> None:
-        for watcher in list(self._held[key].watchers):
-            watcher.updated(self._id, key[1], key[0], params)
+        """Tell it at once; what follows soon after is told a little later, the newest of it."""
+        news = self._news.get(key)
+        if news is None:
+            self._news[key] = deque(maxlen=_NEWEST)
+            self._loop.call_later(_CALM_S, self._calm, key)
+            for watcher in list(self._held[key].watchers):
+                watcher.updated(self._id, key[1], key[0], params)
+        elif params not in news:
+            news.append(params)
+
+    def _calm(self, key: Key) -> None:
+        news, held = self._news.pop(key), self._held.get(key)
+        if not news or held is None:
+            return
+        self._tell(key, news.popleft())
+        self._news[key].extend(news)
 
     def _back(self, uris: Iterable[str]) -> None:
         """The listen stream was lost and is back."""
@@ -279,6 +316,8 @@ class _Listen:
         self._on_back = on_back
         self._uris: dict[str, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._agreed_at = 0.0
         self._call: ListenCall | None = None
         self._task = spawn(self._run(), "listen-resources")
 
