@@ -28,8 +28,8 @@ NOT_CARRIED: dict[str, dict[str, str]] = {
     "http": {},
     "stdio": {},
     "sse": {
-        "input-required-result-basic-elicitation": "wants the server's own key, and the questions of a legacy server have "
-        "none: the gateway's are called elicitation-1 and so on"
+        "input-required-result-basic-elicitation": "wants the server's own key, and the questions of a legacy "
+        "server have none: the gateway's are called elicitation-1 and so on"
     },
 }
 SCENARIOS = {"2025-11-25": 33, "2026-07-28": 40, "2025-06-18": 27, "2025-03-26": 1}
