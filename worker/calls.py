@@ -132,6 +132,8 @@ class Call:
         """The upstream's answer: the JSON of its ``result`` or ``error``."""
         if self.done:
             return
+        if not is_error and self.era == Era.MODERN == self.upstream_era:
+            raw = results.typed(raw)
         if self.era != self.upstream_era or INPUT_REQUIRED in raw:
             try:
                 self._bridge(is_error, raw)
