@@ -24,7 +24,7 @@ and two workers: the Python SDK 2.x and 1.x and the TypeScript SDK; what no SDK 
 Upstreams are the Python SDK's server, spoken to in the handshake era (*legacy*: up to 2025-11-25) or in the
 stateless era (*modern*: 2026-07-28).
 
-✓ every client passes. ✗ one fails. A number: not applicable, see the notes.
+✓ every client passes. ✗ one fails. n/a: does not apply, for the reason with that number.
 """
 
 

@@ -147,9 +147,9 @@ async def completion(stage: Stage) -> None:
 async def changed(stage: Stage, kind: str) -> None:
     """A list changes, the client hears of it, and what it lists then is the new list; and back again."""
     player = await stage.connect()
-    listening = -1
+    listening, ended = -1, None
     if stage.cell.kind.modern:
-        listening, _ = player.begin("listen", **{f"{kind}_list_changed": True})
+        listening, ended = player.begin("listen", **{f"{kind}_list_changed": True})
         await eventually(lambda: player.heard("listening"), 10, "acknowledged")
     entry = stage.key
     listed = stage.uri(entry) if kind == "resources" else entry  # bare: no other group has it
@@ -176,8 +176,9 @@ async def changed(stage: Stage, kind: str) -> None:
         await eventually(as_it_is, 5, f"{listed} is {'' if there else 'not '}listed")
     if there:
         await change()
-    if listening >= 0:
+    if ended is not None:
         await player.do("cancel", of=listening)
+        await refused(ended)
 
 
 async def tools_changed(stage: Stage) -> None:
@@ -200,11 +201,12 @@ async def subscription(stage: Stage) -> None:
         await player.text(stage.name("touch"), uri=uri)
 
     if stage.cell.kind.modern:
-        listening, _ = player.begin("listen", resource_subscriptions=[uri])
+        listening, ended = player.begin("listen", resource_subscriptions=[uri])
         await eventually(lambda: player.heard("listening"), 10, "acknowledged")
         await player.hears(lambda: player.heard("changed"), touch, 10, "updated")
         assert {event["uri"] for event in player.heard("changed")} == {uri}
         await player.do("cancel", of=listening)
+        await refused(ended)
     else:
         await player.do("subscribe", uri=uri)
         method = "notifications/resources/updated"
