@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test unit lint format node bench loadtest clean
+.PHONY: help install run test matrix matrix-clients unit lint format node bench loadtest clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -26,8 +26,18 @@ node:  ## install the Node clients that some tests run (needs npm)
 	    cd tests/node && npm install --no-audit --no-fund --no-package-lock --loglevel=error && touch node_modules/.package-lock.json; fi; \
 	else echo "npm is not here: tests that need Node are skipped"; fi
 
-test: install node  ## all tests
+tests/matrix/.venv/.installed: tests/matrix/requirements.txt
+	$(PYTHON) -m venv tests/matrix/.venv
+	tests/matrix/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+matrix-clients: tests/matrix/.venv/.installed  ## install the older SDK that some tests run, beside .venv
+
+test: install node matrix-clients  ## all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+matrix: install node matrix-clients  ## every feature, client, SDK and upstream together; writes docs/matrix.md
+	$(BIN)/python -m tests.matrix $(ARGS)
 
 unit: install  ## the tests that touch no socket
 	$(BIN)/python -m pytest tests/unit $(ARGS)
@@ -50,4 +60,4 @@ loadtest: install  ## ten seconds of Locust on the gateway at HOST (start one wi
 	@$(BIN)/locust -f loadtest/ --headless -u 50 -r 50 -t 10s --host $(HOST) $(ARGS)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules tests/matrix/.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

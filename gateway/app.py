@@ -73,12 +73,12 @@ class FrontEnd:
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
         self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
         self.subscriptions = Subscriptions(self.watcher, self.pool, self.dispatcher, settings)
-        interests = Interests(
+        self.interests = Interests(
             self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings.routing.separator
         )
-        self.streams = Streams(self.store, self.id, interests, self.sessions, settings.sessions)
+        self.streams = Streams(self.store, self.id, self.interests, self.sessions, settings.sessions)
         requests = self._requests = Requests(
-            self.watcher, self.dispatcher, interests, self.stats, key, settings, __version__
+            self.watcher, self.dispatcher, self.interests, self.stats, key, settings, __version__
         )
         guard = self._guard = Guard(settings)
         self.legacy = LegacyDoor(
@@ -92,6 +92,7 @@ class FrontEnd:
         self.streams.place = lambda: self.watcher.follower.place
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone
+        self.watcher.on_level = self._level_noted
         self.watcher.on_gap = self.sessions.recheck
         self.pool.on_change = self.watcher.wake
         self.pool.on_updated = self.subscriptions.updated
@@ -127,6 +128,10 @@ class FrontEnd:
         self.pool.end_session(sid)
         self._beat_now.set()  # whoever ended it waits until we say that we know
 
+    def _level_noted(self, sid: str, level: str) -> None:
+        self.interests.level_noted(sid, level)
+        self._beat_now.set()
+
     def facts(self) -> dict[str, str]:
         """What others may know of this front end."""
         return {
@@ -143,7 +148,7 @@ class FrontEnd:
             "streams": str(self.streams.count),
             "sessions": str(len(self.sessions.known)),
             "workers": str(len(self.pool.clients)),
-            "seen": str(self.watcher.follower.sequence),
+            "seen": str(self.watcher.follower.applied),
         }
 
     @property

@@ -132,7 +132,10 @@ class Call:
         """The upstream's answer: the JSON of its ``result`` or ``error``."""
         if self.done:
             return
-        if self.era != self.upstream_era or (self.era and may_require(raw)):
+        modern = self.era == self.upstream_era == Era.MODERN
+        if modern and not is_error:
+            raw = results.typed(raw)
+        if self.era != self.upstream_era or (modern and may_require(raw)):
             try:
                 self._bridge(is_error, raw)
             except CallError as error:

@@ -63,11 +63,10 @@ class Interests:
         """A session wants log messages from ``level`` on, on whichever front end it calls."""
         session.log_level = level
         self._dispatcher.tell_again(session)
-        await self._sessions.note(session, "log_level", level)
-        self.tell_everyone("level", session.sid, level)
+        await self._sessions.note_level(session, level)
 
-    def level_hint(self, kind: str, sid: str, level: str) -> None:
-        """Another front end took a session's level."""
+    def level_noted(self, sid: str, level: str) -> None:
+        """A front end took a session's level."""
         session = self._sessions.known.get(sid)
         if session is not None and session.log_level != level:
             session.log_level = level

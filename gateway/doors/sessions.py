@@ -188,6 +188,16 @@ class SessionTable:
             _log.warning("what a session asked for while Redis is away is known to this front end alone")
         return None
 
+    async def note_level(self, session: ClientSession, level: str) -> None:
+        """The session's log level; returns when every live front end knows, so that no call goes by an older one."""
+        await self.note(session, "log_level", level)
+        try:
+            seen = await self._seen_by_all(int(await self._store.run_script("ANNOUNCE", f"level:{level}", session.sid)))
+        except RegistryUnavailable:
+            return  # ``note`` said so
+        if not seen:
+            _log.warning("a session's log level was set, but not every front end confirmed it in 2 s")
+
     async def note_subscription(self, session: ClientSession, uri: str, on: bool) -> None:
         """Remember that a session subscribed to a resource, for whichever front end holds its stream."""
         (session.subscriptions.add if on else session.subscriptions.discard)(uri)
@@ -223,6 +233,11 @@ class SessionTable:
         """End a session everywhere; returns when every live front end knows. Raises ``RegistryUnavailable``."""
         sequence = int(await self._store.run_script("END_SESSION", sid))
         self.forget(sid)
+        if not await self._seen_by_all(sequence):
+            _log.warning("a session ended, but not every front end confirmed it in 2 s")
+
+    async def _seen_by_all(self, sequence: int) -> bool:
+        """Wait until every live front end's record says that it applied this change; false after 2 s."""
         deadline = self._loop.time() + 2.0
         while self._loop.time() < deadline:
             alive = await self._frontends.alive()
@@ -230,9 +245,9 @@ class SessionTable:
                 id for id, facts in alive.items() if id != self._frontend and int(facts.get("seen", "0")) < sequence
             ]
             if not behind:
-                return
+                return True
             await asyncio.sleep(0.005)
-        _log.warning("a session ended, but not every front end confirmed it in 2 s")
+        return False
 
     def forget(self, sid: str) -> ClientSession | None:
         """The session is over (we were told, or ended it ourselves)."""

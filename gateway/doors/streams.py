@@ -161,7 +161,6 @@ class Streams:
         self.hints: dict[str, Callable[[str, str, str], None]] = {
             "subscribed": interests.hint,
             "unsubscribed": interests.hint,
-            "level": interests.level_hint,
         }
         interests.stream_of = self._by_session.get
         interests.tell_everyone = self.tell_soon

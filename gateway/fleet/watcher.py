@@ -39,6 +39,7 @@ class Watcher:
         self.on_lists_changed: Callable[[set[str]], None] = lambda methods: None
         self.on_workers_changed: Callable[[], None] = lambda: None
         self.on_session_gone: Callable[[str], None] = lambda sid: None
+        self.on_level: Callable[[str, str], None] = lambda sid, level: None
         self.on_gap: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._scheduled: asyncio.TimerHandle | None = None
@@ -99,6 +100,8 @@ class Watcher:
     def on_member(self, kind: str, id: str) -> None:
         if kind == "worker":
             self.on_workers_changed()
+        elif kind.startswith("level:"):
+            self.on_level(id, kind.removeprefix("level:"))
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
         self.on_session_gone(sid)

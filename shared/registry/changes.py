@@ -32,7 +32,9 @@ class Follower(Protocol):
         """What changed; ``None`` is unregistered. ``listed``: list_changed methods that upstreams announced."""
 
     def on_member(self, kind: str, id: str) -> None:
-        """A ``worker`` or ``frontend`` joined or left; or a worker hints another (``relist:METHOD``, ``suspect:``)."""
+        """A ``worker`` or ``frontend`` joined or left; a worker hints another (``relist:METHOD``, ``suspect:``);
+        a client session set its log level (``level:LEVEL``).
+        """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
         """A client session was deleted or revoked."""

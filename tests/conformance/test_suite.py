@@ -46,11 +46,11 @@ def installed() -> None:
     pytest.skip("npm is not on this machine")
 
 
-async def run(*arguments: str) -> tuple[int, str]:
+async def run(*arguments: str, cwd: Path | None = None) -> tuple[int, str]:
     """Run the suite's command with its own Node."""
     process = await asyncio.create_subprocess_exec(
         str(BIN / "node"), str(BIN / "conformance"), *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, cwd=cwd,
     )  # fmt: skip
     output, _ = await asyncio.wait_for(process.communicate(), 60)
     return process.returncode or 0, output.decode("utf-8", "replace")

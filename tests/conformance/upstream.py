@@ -8,31 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import functools
 import socket
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-import anyio
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts.base import Message, UserMessage
 from mcp.shared.exceptions import MCPError
-from mcp.shared.message import ServerMessageMetadata
 from mcp.types import (
     AudioContent,
     Completion,
-    CreateMessageRequest,
-    CreateMessageResult,
-    ElicitRequest,
-    ElicitResult,
     EmbeddedResource,
     EmptyResult,
     ImageContent,
     InputRequiredResult,
-    ListRootsRequest,
-    ListRootsResult,
     SamplingMessage,
     SubscribeRequestParams,
     TextContent,
@@ -40,6 +30,8 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 from pydantic import BaseModel, Field
+
+from tests.servers.asking import ROOTS, ask_model, form, given, in_either_era, required
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 WAV = "UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA="
@@ -299,80 +291,6 @@ def test_prompt_with_image() -> list[Message]:
 
 
 # ---- multi round-trip requests (2026-07-28, basic/patterns/mrtr)
-
-
-def form(message: str, **properties: str) -> dict[str, Any]:
-    """An elicitation request for these members (name=JSON type)."""
-    schema = {
-        "type": "object",
-        "properties": {k: {"type": v} for k, v in properties.items()},
-        "required": [*properties],
-    }
-    return {"method": "elicitation/create", "params": {"mode": "form", "message": message, "requestedSchema": schema}}
-
-
-def ask_model(text: str, tokens: int) -> dict[str, Any]:
-    """A sampling request."""
-    message = {"role": "user", "content": {"type": "text", "text": text}}
-    return {"method": "sampling/createMessage", "params": {"messages": [message], "maxTokens": tokens}}
-
-
-ROOTS: dict[str, Any] = {"method": "roots/list", "params": {}}
-
-
-def required(state: str | None = None, **requests: dict[str, Any]) -> InputRequiredResult:
-    """The result that asks."""
-    return InputRequiredResult.model_validate(
-        {"resultType": "input_required", "inputRequests": requests, **({"requestState": state} if state else {})}
-    )
-
-
-class Gathered:
-    """What the tools below look at, for a legacy client: its answers were gathered by requests."""
-
-    def __init__(self, ctx: Context) -> None:
-        self.client_capabilities = ctx.client_capabilities
-        self.input_responses: dict[str, Any] = {}
-        self.request_state: str | None = None
-
-
-RESULTS: dict[str, tuple[Any, Any]] = {
-    "elicitation/create": (ElicitRequest, ElicitResult),
-    "sampling/createMessage": (CreateMessageRequest, CreateMessageResult),
-    "roots/list": (ListRootsRequest, ListRootsResult),
-}
-
-
-def in_either_era(tool: Callable[[Any], Any]) -> Callable[..., Awaitable[Any]]:
-    """Ask by ``input_required`` where the client knows that, else by requests, all of a round at once."""
-
-    @functools.wraps(tool)
-    async def run(ctx: Context) -> Any:
-        if ctx.protocol_version == "2026-07-28":
-            return tool(ctx)
-        gathered = Gathered(ctx)
-        related = ServerMessageMetadata(related_request_id=ctx.request_id)
-
-        async def ask(key: str, request: dict[str, Any]) -> None:
-            wanted, answer = RESULTS[request["method"]]
-            sent = wanted.model_validate(request)
-            gathered.input_responses[key] = await ctx.session.send_request(sent, answer, metadata=related)
-
-        while isinstance(result := tool(gathered), InputRequiredResult):
-            gathered.request_state = result.request_state
-            requests = result.model_dump(mode="json", by_alias=True, exclude_none=True).get("inputRequests") or {}
-            async with anyio.create_task_group() as tasks:
-                for key, request in requests.items():
-                    tasks.start_soon(ask, key, request)
-        return result
-
-    return run
-
-
-def given(ctx: Context, key: str) -> dict[str, Any] | None:
-    """What the client answered under ``key``."""
-    response = (ctx.input_responses or {}).get(key)
-    return None if response is None else response.model_dump(mode="json", by_alias=True)
 
 
 @server.tool(structured_output=False)

@@ -13,6 +13,16 @@ _CACHEABLE = ("resources/read",)
 _COMPLETE = Raw(b'"complete"')
 
 
+def typed(result: bytes) -> bytes:
+    """A modern result as a server must write it: one without ``resultType`` means "complete" (2026-07-28, basic,
+    results), and clients that check what they get refuse it.
+    """
+    if b'"resultType"' in result or result[:1] != b"{":
+        return result
+    rest = result[1:].lstrip()
+    return b'{"resultType":"complete"' + (b"" if rest[:1] == b"}" else b",") + rest
+
+
 def translate(result: bytes, client_era: int, upstream_era: int, method: str = "") -> bytes:
     """``result`` of ``method`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
     if client_era == upstream_era:

@@ -316,7 +316,7 @@ class Session:
             self._asked(outcome, call)
         elif type(outcome) is Announced and outcome.method == LOGGED:
             # A log message belongs to the call on whose stream it came; what cannot be attributed is dropped.
-            if (call := call or self._only_call()) is not None:
+            if (call := call or self._logging_call()) is not None:
                 self._log_message(call, outcome.method, outcome.params)
         elif type(outcome) is Announced:
             listening = call or self._listening(outcome.params)
@@ -344,6 +344,22 @@ class Session:
         found: Call | None = None
         for call in self.correlation.calls.values():
             if not isinstance(call, OwnCall):
+                if found is not None:
+                    return None
+                found = call
+        return found
+
+    def _logging_call(self) -> Call | None:
+        """The call that a log message without a stream must come from, if there is exactly one.
+
+        A modern server logs only for requests that asked for it (2026-07-28, logging): ours and listens never do.
+        """
+        if self.era is Era.LEGACY:
+            return self._only_call()
+        found = None
+        for call in self.correlation.calls.values():
+            call.learn_client()
+            if call.client.log_level:
                 if found is not None:
                     return None
                 found = call

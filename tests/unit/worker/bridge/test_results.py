@@ -10,9 +10,22 @@ from hypothesis import strategies as st
 
 from shared.errors import CallError
 from shared.mcp.versions import Era
-from worker.bridge.results import translate
+from worker.bridge.results import translate, typed
 
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        (b'{"content":[]}', b'{"resultType":"complete","content":[]}'),
+        (b"{ }", b'{"resultType":"complete"}'),
+        (b'{"resultType":"input_required"}', b'{"resultType":"input_required"}'),
+        (b"[1]", b"[1]"),
+    ],
+)
+def test_a_modern_result_without_a_type_is_complete(sent: bytes, told: bytes) -> None:
+    assert typed(sent) == told
 
 
 @pytest.mark.parametrize("era", Era)

@@ -1,0 +1,115 @@
+"""A client that shows bytes: posts what it is given, at one front end after the other, and returns raw messages."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import aiohttp
+
+from tests.matrix.cells import Kind
+
+CAPABILITIES = {"sampling": {}, "elicitation": {}, "roots": {}}
+META = {
+    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+
+
+class Wire:
+    """One client of any kind, over Streamable HTTP or HTTP+SSE."""
+
+    def __init__(self, ports: list[int], kind: Kind) -> None:
+        self.kind = kind
+        self._ports = itertools.cycle(ports)
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        self._headers: dict[str, str] = {}
+        self._path = "/mcp"
+        self._messages: asyncio.Queue[str] = asyncio.Queue()
+        self._stream: aiohttp.ClientResponse | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Wire:
+        if self.kind.over_sse:
+            await self._open_stream()
+        if not self.kind.modern:
+            params = {
+                "protocolVersion": self.kind.version,
+                "capabilities": CAPABILITIES,
+                "clientInfo": {"name": "wire", "version": "1"},
+            }
+            body = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+            (answer,) = await self.post(json.dumps(body))
+            assert json.loads(answer)["result"]["protocolVersion"] == self.kind.version, answer
+            if not self.kind.over_sse:
+                self._headers["MCP-Protocol-Version"] = self.kind.version
+            await self.post('{"jsonrpc":"2.0","method":"notifications/initialized"}', answers=0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._stream is not None and self._reading is not None:
+            self._stream.close()
+            self._reading.cancel()
+        await self._http.close()
+
+    async def _open_stream(self) -> None:
+        url = f"http://127.0.0.1:{next(self._ports)}/sse"
+        self._stream = await self._http.get(url, headers={"Accept": "text/event-stream"})
+        self._reading = asyncio.create_task(self._read(self._stream))
+        self._path = await asyncio.wait_for(self._messages.get(), 10)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> None:
+        async for line in response.content:
+            if line.startswith(b"data:") and line[5:].strip():
+                await self._messages.put(line[5:].decode().strip())
+
+    async def post(self, body: str, answers: int = 1, headers: dict[str, str] | None = None) -> list[str]:
+        """POST these bytes; the raw messages that answer, without what comes before them."""
+        sent = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            **self._headers,
+            **(headers or {}),
+        }
+        url = f"http://127.0.0.1:{next(self._ports)}{self._path}"
+        async with self._http.post(url, data=body.encode(), headers=sent) as response:
+            if sid := response.headers.get("Mcp-Session-Id"):
+                self._headers["Mcp-Session-Id"] = sid
+            text = await response.text()
+            if response.content_type == "text/event-stream":
+                found = [
+                    line[5:].strip() for line in text.splitlines() if line.startswith("data:") and line[5:].strip()
+                ]
+            else:
+                found = [text] if response.content_type == "application/json" and text else []
+        if self.kind.over_sse:
+            found = [await asyncio.wait_for(self._messages.get(), 10) for _ in range(answers)]
+        return found[-answers:] if answers else []
+
+    async def request(self, method: str, params: str = "", name: str | None = None) -> str:
+        """One request; ``params`` are the members inside the braces, as they go out. The raw answer."""
+        headers: dict[str, str] = {}
+        if self.kind.modern:
+            headers = {"MCP-Protocol-Version": self.kind.version, "Mcp-Method": method}
+            if name is not None:
+                headers["Mcp-Name"] = name
+            meta = json.dumps(META)[1:-1]
+            if '"_meta":{' in params:
+                params = params.replace('"_meta":{', '"_meta":{' + meta + ",", 1)
+            else:
+                params = ",".join(part for part in (params, '"_meta":{' + meta + "}") if part)
+        body = f'{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{params}}}}}'
+        (answer,) = await self.post(body, headers=headers)
+        return answer
+
+    async def call(self, name: str, arguments: str, more: str = "") -> str:
+        """``tools/call``; the raw answer."""
+        members = [f'"name":"{name}"', f'"arguments":{arguments}', *([more] if more else [])]
+        return await self.request("tools/call", ",".join(members), name)
+
+    async def text(self, name: str, arguments: str) -> str:
+        """The first text of a tool's result."""
+        answer: dict[str, Any] = json.loads(await self.call(name, arguments))
+        return str(answer["result"]["content"][0]["text"])
