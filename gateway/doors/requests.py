@@ -164,7 +164,7 @@ class Requests:
         kind = _CALLED.get(message.method)
         if kind is None:
             listed = LIST_METHODS.get(message.method)
-            if listed is None or params.cursor:
+            if listed is None or params.cursor or not self._watcher.catalog.routes[Kind.TOOLS]:
                 return None
             page = self._watcher.catalog.page(listed, None, caller.era, None)
             return Ready(jsonrpc.response(bytes(message.id), page))
@@ -193,6 +193,8 @@ class Requests:
             return await self._call(message, params, caller, headers, called)
         kind = LIST_METHODS.get(method)
         if kind is not None:
+            if not self._watcher.catalog.routes[Kind.TOOLS]:
+                await self._watcher.catch_up()  # nothing at all? then rather ask than say so
             given = params.cursor and bytes(params.cursor) != b"null"
             cursor = jsonrpc.text(params.cursor, "cursor") if given else None
             page = self._watcher.catalog.page(kind, caller.scope, caller.era, cursor)
