@@ -24,7 +24,8 @@ from shared.settings import SessionSettings
 _log = logging.getLogger(__name__)
 _CACHED = 100_000
 _ENDED = 100_000
-_TOUCH_S = 30.0
+_LONGEST_TOUCH_S = 300.0
+"""Between two extensions of a session's life in Redis, at most; sessions that live shorter are extended more often."""
 
 
 class ClientSession:
@@ -79,6 +80,7 @@ class SessionTable:
         self._key = key
         self._settings = settings
         self._ttl_ms = int(settings.session_ttl_s * 1000)
+        self._touch_s = min(_LONGEST_TOUCH_S, settings.session_ttl_s / 12)
         self._loop = asyncio.get_running_loop()
         self.known: dict[str, ClientSession] = {}
         self._ended: dict[str, None] = {}
@@ -135,7 +137,7 @@ class SessionTable:
         session = self.known.get(sid)
         if session is not None:
             now = self._loop.time()
-            if now - session.touched_at > _TOUCH_S:
+            if now - session.touched_at > self._touch_s:
                 session.touched_at = now
                 self._touched[sid] = None
         return session

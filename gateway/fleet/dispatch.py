@@ -7,6 +7,7 @@ session to a group with sessions of its own asks Redis for the replica that the 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import cast
 
 from msgspec import Struct
@@ -20,7 +21,6 @@ from gateway.routing import router
 from gateway.routing.catalog import Replica, Route
 from gateway.routing.retry import ATTEMPTS, may_repeat
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
-from shared.isolation import SessionUse, session_use
 from shared.mcp.versions import Era
 from shared.request_state import RequestState
 from shared.rpc import messages as rpc
@@ -85,11 +85,13 @@ class Dispatcher:
         return self._start(call, replica, client)
 
     def _start(self, call: Outgoing, replica: Replica, client: WorkerClient) -> InFlight:
-        in_flight = client.call(replica, self._head(call, replica), call.params, self._facts(call))
+        session = call.session
+        facts = partial(self.facts, session) if session is not None else None
+        in_flight = client.call(replica, self._head(call, replica), call.params, facts)
         in_flight.modern = bool(call.era)
         self.under_way[in_flight] = None
-        if call.session is not None:
-            in_flight.register(call.session.calls, call.id)
+        if session is not None:
+            in_flight.register(session.calls, call.id)
         return in_flight
 
     async def send(self, call: Outgoing) -> tuple[InFlight, Event]:
@@ -184,7 +186,7 @@ class Dispatcher:
         """The replica for this call; where isolation resolves to the client, the one its session is bound to."""
         now = self._loop.time()
         session = call.session
-        if session is None or not any(self._bound(one, call) for one in call.route.replicas):
+        if session is None or not self.is_bound(call.route, session):
             return router.choose(call.route, tried, now)
         group = call.route.group
         pinned = session.pins.get(group)
@@ -224,17 +226,7 @@ class Dispatcher:
 
     def is_bound(self, route: Route, session: ClientSession | None) -> bool:
         """Whether calls of this session to this route use an upstream session of its own."""
-        if session is None:
-            return False
-        call = Outgoing("", b"", Era.LEGACY, route)
-        return any(self._bound(replica, call) for replica in route.replicas)
-
-    def _bound(self, replica: Replica, call: Outgoing) -> bool:
-        record = replica.record
-        use = session_use(
-            record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, call.era, True
-        )
-        return use is SessionUse.CLIENT
+        return session is not None and any(replica.binds for replica in route.replicas)
 
     def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         return rpc.Call(
@@ -250,9 +242,6 @@ class Dispatcher:
             retry=call.retry is not None,
             request=call.id if call.session is not None else b"",
         )
-
-    def _facts(self, call: Outgoing) -> rpc.OpenSession | None:
-        return self.facts(call.session) if call.session is not None else None
 
     def release(self, in_flight: InFlight) -> None:
         """The door has its last event."""

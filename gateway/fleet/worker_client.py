@@ -242,13 +242,13 @@ class WorkerClient:
         replica: Replica,
         head: rpc.Call,
         params: bytes,
-        session: rpc.OpenSession | None,
+        facts: Callable[[], rpc.OpenSession] | None,
     ) -> InFlight:
         """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
         link = self._link
         assert link is not None
-        if session is not None:
-            self._announce(session)
+        if facts is not None and head.session not in self._announced:
+            self._announce(facts())
         self._last_call += 1
         head.call = self._last_call
         in_flight = InFlight(self, head.call, replica, self.loop.time())

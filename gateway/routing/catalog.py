@@ -18,6 +18,7 @@ from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse, renamed
 from gateway.routing.naming import assign
 from shared.errors import Refused
+from shared.isolation import SessionUse, session_use
 from shared.mcp.kinds import CHANGES, KINDS, Kind
 from shared.mcp.versions import Era
 from shared.models import ServerStatus
@@ -28,7 +29,17 @@ from shared.settings import RoutingSettings
 class Replica:
     """An upstream as member of its group. Lives as long as the upstream is registered: counts survive rebuilds."""
 
-    __slots__ = ("id", "in_flight", "in_flight_elsewhere", "record", "sequence", "suspect_until", "suspected", "weight")
+    __slots__ = (
+        "binds",
+        "id",
+        "in_flight",
+        "in_flight_elsewhere",
+        "record",
+        "sequence",
+        "suspect_until",
+        "suspected",
+        "weight",
+    )
 
     def __init__(self, record: UpstreamRecord) -> None:
         self.in_flight = 0
@@ -43,6 +54,10 @@ class Replica:
         self.id = record.spec.id
         self.sequence = record.sequence
         self.weight = record.spec.weight
+        use = session_use(
+            record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, Era.LEGACY, True
+        )
+        self.binds = use is SessionUse.CLIENT  # a client session has an upstream session of its own here
 
     @property
     def load(self) -> int:

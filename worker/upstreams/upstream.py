@@ -178,10 +178,12 @@ class Upstream:
         """A session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
         call.learn_client()
         pool = self._leases.setdefault((call.client.principal, call.client.capabilities), [])
+        for session in pool:
+            if not session.active and not session.closed:
+                return session
         pool[:] = [session for session in pool if not session.closed]
-        best = min(pool, key=lambda session: session.active, default=None)
-        if best is not None and (best.active == 0 or len(pool) >= self.settings.upstreams.session_pool):
-            return best
+        if len(pool) >= self.settings.upstreams.session_pool:
+            return min(pool, key=lambda session: session.active)
         self._check_room()
         session = self._make(era, call)
         pool.append(session)
