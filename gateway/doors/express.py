@@ -40,6 +40,8 @@ _KEPT_HEAD = 1024
 """Heads are remembered up to so many, and up to so many bytes each; each session's are its own."""
 _MAX_WAITING = 256 * 1024
 """Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
+_VECTOR = 16 * 1024
+"""Larger bodies are not copied into one buffer with what is around them."""
 _WRITE_AHEAD = 512 * 1024
 """Bytes of a large answer that wait for a client before the worker is told to wait: the window of its link."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
@@ -161,13 +163,16 @@ class Lane:
         for connection in [one for one in self.connections if not one.known]:
             connection.end()
 
-    def begin(self, head: Head, body: bytes) -> tuple[bytes, Ready | InFlight, Callable[[Ready], int]] | None:
+    def begin(self, head: Head, request: bytes) -> tuple[bytes, Ready | InFlight, Callable[[Ready], int]] | None:
         """Begin a request: its id, its answer or the call under way, and the HTTP status of an answer.
 
         ``None``: it takes the ordinary path, which also words every refusal.
         """
         try:
-            message = jsonrpc.decode(body)
+            if len(request) > _VECTOR and request.isascii():
+                message = jsonrpc.decode_checked(memoryview(request)[head.size :])
+            else:
+                message = jsonrpc.decode(request[head.size :])
             if not message.id or not message.method:
                 return None
             params = jsonrpc.params_of(message.params)
@@ -338,7 +343,7 @@ class Connection(asyncio.Protocol):
                 return
 
     def _express(self, head: Head, request: bytes) -> bool:
-        begun = self._lane.begin(head, request[head.size :])
+        begun = self._lane.begin(head, request)
         if begun is None:
             return False
         self._touched_at = self._lane.loop.time()
@@ -360,7 +365,10 @@ class Connection(asyncio.Protocol):
         event = call.first
         if type(event) is Answered and event.stream is None:
             call.drop_first()
-            self._answer(self._lane.requests.finish(self._id, call, event))
+            if len(event.body) > _VECTOR and not event.is_error:
+                self._answer_vector(call, event.body)
+            else:
+                self._answer(self._lane.requests.finish(self._id, call, event))
         elif type(event) is Answered and event.stream is not None and not event.is_error:
             call.drop_first()
             self._streaming = spawn(self._answer_large(call, event.stream), "large-answer")
@@ -375,6 +383,19 @@ class Connection(asyncio.Protocol):
             return
         keep = head.keep_alive and not Process.draining
         transport.write(b"%b\r\n%b" % (json_head(self._status(ready), len(ready.body), keep), ready.body))
+        if not keep:
+            transport.close()
+
+    def _answer_vector(self, call: InFlight, result: bytes) -> None:
+        """A result of some size, without copying it."""
+        self._lane.requests.release(self._id, call)
+        transport, head = self._transport, self._head
+        if transport is None or head is None:
+            return
+        keep = head.keep_alive and not Process.draining
+        before = b'{"jsonrpc":"2.0","id":%b,"result":' % self._id
+        start = b"%b\r\n%b" % (json_head(200, len(before) + len(result) + 1, keep), before)
+        transport.writelines([start, result, b"}"])
         if not keep:
             transport.close()
 

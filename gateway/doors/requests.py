@@ -53,6 +53,8 @@ _OFFERED = ("tools", "prompts", "resources")
 _INSTRUCTIONS_CHARS = 2048
 _INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 _MAX_TOKEN = 1024
+_COPIED = 16 * 1024
+"""Smaller params are copied out of the request, larger ones sent as a view of it."""
 _MAX_HEADERS = 16 * 1024
 """What travels in the head of a frame or in HTTP headers is bounded."""
 _MAX_METHOD = 256
@@ -173,7 +175,11 @@ class Requests:
         if route is None or route.entry.annotated or params.request_state or too_long(name):
             return None
         own = route.entry.name
-        body = bytes(message.params) if own == name else renamed(bytes(message.params), "name", own)
+        body: bytes | memoryview = memoryview(message.params)
+        if own != name:
+            body = renamed(bytes(body), "name", own)
+        elif len(body) < _COPIED:
+            body = bytes(body)
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
         if len(token) > _MAX_TOKEN:
             return None

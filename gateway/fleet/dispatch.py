@@ -36,7 +36,7 @@ class Outgoing(Struct, gc=False):
     the state by which an earlier answer asked for input."""
 
     method: str
-    params: bytes
+    params: bytes | memoryview
     era: int
     route: Route
     id: bytes = b""

@@ -241,7 +241,7 @@ class WorkerClient:
         self,
         replica: Replica,
         head: rpc.Call,
-        params: bytes,
+        params: bytes | memoryview,
         facts: Callable[[], rpc.OpenSession] | None,
     ) -> InFlight:
         """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""

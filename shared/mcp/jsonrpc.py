@@ -81,6 +81,11 @@ def check_text(body: bytes) -> None:
 def decode(body: bytes) -> Message:
     """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
     check_text(body)
+    return decode_checked(body)
+
+
+def decode_checked(body: bytes | memoryview) -> Message:
+    """``decode`` for a body that is known to be UTF-8; its members are views of it."""
     try:
         message = _message.decode(body)
     except msgspec.ValidationError as error:

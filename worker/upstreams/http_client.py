@@ -28,9 +28,12 @@ _MAX_HEADERS = 200
 
 
 class Exchange(Protocol):
-    """One request and what becomes of its response. Called on the loop; exactly one of the last two ends it."""
+    """One request and what becomes of its response. Called on the loop; exactly one of the last two ends it.
 
-    request: bytes
+    A large ``request`` comes in parts, which are not copied together.
+    """
+
+    request: bytes | tuple[bytes, ...]
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Status line and those headers that matter here (in lower case; repeated ones joined by a comma)."""
@@ -49,7 +52,7 @@ class Notice:
     """A request whose answer only has to arrive; ``done`` is set then, or when it never will."""
 
     def __init__(self, request: bytes) -> None:
-        self.request = request
+        self.request: bytes | tuple[bytes, ...] = request
         self.status = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -122,7 +125,11 @@ class _Connection(asyncio.Protocol):
         self.got_headers = self.finished = False
         self.parser = httptools.HttpResponseParser(self)
         assert self.transport is not None
-        self.transport.write(exchange.request)
+        request = exchange.request
+        if isinstance(request, tuple):
+            self.transport.writelines(request)
+        else:
+            self.transport.write(request)
 
     def usable(self) -> bool:
         return self.transport is not None and not self.transport.is_closing()

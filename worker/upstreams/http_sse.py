@@ -21,7 +21,7 @@ class _Stream:
 
     def __init__(self, session: SseSession, request: bytes) -> None:
         self.session = session
-        self.request = request
+        self.request: bytes | tuple[bytes, ...] = request
         self.status = 0
         self.reader: sse.Reader | None = None
 
@@ -70,7 +70,7 @@ class _Post:
 
     def __init__(self, session: SseSession, request: bytes, id: int, call: Call | None) -> None:
         self.session = session
-        self.request = request
+        self.request: bytes | tuple[bytes, ...] = request
         self.id = id
         self.call = call
         self.status = 0

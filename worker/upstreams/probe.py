@@ -107,7 +107,7 @@ class _Answer:
 
     def __init__(self, pool: HttpPool, request: bytes) -> None:
         self.pool = pool
-        self.request = request
+        self.request: bytes | tuple[bytes, ...] = request
         self.status = 0
         self.body = b""
         self.reader: sse.Reader | None = None

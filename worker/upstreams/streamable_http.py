@@ -24,6 +24,8 @@ from worker.upstreams.session import Session, SessionContext
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+_VECTOR = 16 * 1024
+"""Larger messages are not copied together with their head."""
 _RESUMES = 3
 _STATE_LOST = jsonrpc.notification(
     LOGGED,
@@ -59,7 +61,7 @@ class Post:
         "status",
     )
 
-    def __init__(self, session: HttpSession, request: bytes, id: int, call: Call | None) -> None:
+    def __init__(self, session: HttpSession, request: bytes | tuple[bytes, ...], id: int, call: Call | None) -> None:
         self.session = session
         self.request = request
         self.id = id
@@ -145,7 +147,11 @@ class HttpSession(Session):
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
         """Send one message."""
-        exchange = Post(self, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message), id, call)
+        if len(message) > _VECTOR:
+            start = b"%bContent-Length: %d\r\n\r\n" % (head, len(message))
+            exchange = Post(self, (start, message), id, call)
+        else:
+            exchange = Post(self, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message), id, call)
         exchange.sid = self.sid
         if call is not None:
             self.posts[id] = exchange
@@ -417,7 +423,7 @@ class _StandingGet:
 
     def __init__(self, session: LegacyHttp) -> None:
         self.session = session
-        self.request = b""
+        self.request: bytes | tuple[bytes, ...] = b""
         self._reader: sse.Reader | None = None
         self._last_event_id: str | None = None
         self._retry_ms = 1000
