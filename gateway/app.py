@@ -73,9 +73,7 @@ class FrontEnd:
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
         self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
         self.subscriptions = Subscriptions(self.watcher, self.pool, self.dispatcher, settings)
-        self.interests = Interests(
-            self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings.routing.separator
-        )
+        self.interests = Interests(self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings)
         self.streams = Streams(self.store, self.id, self.interests, self.sessions, settings.sessions)
         requests = self._requests = Requests(
             self.watcher, self.dispatcher, self.interests, self.stats, key, settings, __version__
@@ -231,14 +229,18 @@ class McpRunner(web.AppRunner):
             return ordinary(message, payload, protocol, writer, task)
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            begun = lane.begun.pop(request.protocol, None)
             try:
                 if type(request) is web.BaseRequest:
-                    return await door.post(request, None, lane.begun.pop(request.protocol, None))
+                    return await door.post(request, None, begun)
                 return await handle_ordinary(request)
             except ConnectionError:
                 if request.transport is None or request.transport.is_closing():
                     raise asyncio.CancelledError("the client is gone") from None  # no error of ours: nothing to log
                 raise
+            finally:
+                if begun is not None:
+                    self._front.dispatcher.settle(begun)
 
         server.request_factory = make
         server.request_handler = handle

@@ -166,6 +166,16 @@ class SessionSettings(Struct, frozen=True):
     session_ttl_s: Annotated[float, Meta(gt=0, description="an unused client session ends after")] = 3600.0
     max_streams: Annotated[int, Meta(ge=1, description="standing streams per front end")] = 20_000
     stream_buffer: Annotated[int, Meta(ge=8, description="messages waiting on one standing stream")] = 256
+    replay_s: Annotated[float, Meta(gt=0, description="a call's stream can be resumed so long after its end")] = 60.0
+    replay_bytes: Annotated[int, Meta(ge=1024, description="kept of one call's stream; the oldest goes first")] = (
+        1024 * 1024
+    )
+    replay_total_bytes: Annotated[int, Meta(ge=1024, description="kept of all calls' streams in one worker")] = (
+        64 * 1024 * 1024
+    )
+    acknowledge_s: Annotated[
+        float, Meta(gt=0, description="a listen stream is acknowledged then without what upstreams have not agreed to")
+    ] = 2.0
     stream_retry_s: Annotated[
         float, Meta(gt=0, description="how long clients are told to wait before they resume a lost stream")
     ] = 1.0

@@ -21,7 +21,7 @@ from shared.rpc.connection import Link
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
 from worker.bridge.inputs import Need, may_require
-from worker.replay import KEEP_BYTES, Outcome, Replay
+from worker.replay import Outcome, Replay
 
 if TYPE_CHECKING:
     from worker.needs import Needs
@@ -341,7 +341,7 @@ class LinkCall(Call):
     def _answered(self, is_error: bool, raw: bytes) -> None:
         self.link.send(rpc.Answer(self.number, is_error), raw)
         if self.replay is not None:
-            if len(raw) > KEEP_BYTES:
+            if len(raw) > self.needs.replays.limit_bytes:
                 lost = "the answer was larger than what is kept for a lost stream; the call has run"
                 self._keep(lambda link, number: link.send(rpc.Failed(number, "outcome_unknown", lost, True)), 0)
             else:

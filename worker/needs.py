@@ -58,7 +58,7 @@ class Needs:
         self._settings = settings
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
-        self.replays = Replays(self._loop.time)
+        self.replays = Replays(self._loop.time, settings.sessions)
         self._asks: dict[str, LinkCall] = {}
         self._numbers = itertools.count(1)
         self._parked: dict[str, ParkedCall] = {}

@@ -11,11 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-KEEP_BYTES = 1024 * 1024
-"""Of one call; older messages make room. An answer that alone is larger is not kept."""
-KEEP_BYTES_TOTAL = 64 * 1024 * 1024
-KEEP_S = 60.0
-"""After the answer."""
+from shared.settings import SessionSettings
+
 Name = tuple[str, int]
 """(front end, number of the call on its link)."""
 
@@ -54,14 +51,20 @@ class Replay:
 class Replays:
     """See the module. One in each worker."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], settings: SessionSettings) -> None:
         self._clock = clock
+        self._settings = settings
         self._by_name: dict[Name, Replay] = {}
         self._ended: deque[Replay] = deque()
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._by_name)
+
+    @property
+    def limit_bytes(self) -> int:
+        """Of one call; older messages make room. An answer that alone is larger is not kept."""
+        return self._settings.replay_bytes
 
     @property
     def size(self) -> int:
@@ -91,7 +94,8 @@ class Replays:
         replay.messages.append((replay.sequence, message))
         self._grow(replay, len(message))
         self._make_room()
-        while replay.messages and (replay.size > KEEP_BYTES or self._size > KEEP_BYTES_TOTAL):
+        total = self._settings.replay_total_bytes
+        while replay.messages and (replay.size > self.limit_bytes or self._size > total):
             self._grow(replay, -len(replay.messages.popleft()[1]))
         return replay.sequence
 
@@ -111,11 +115,11 @@ class Replays:
 
     def trim(self) -> None:
         """Forget what nobody came back for."""
-        while self._ended and self._ended[0].ended_at <= self._clock() - KEEP_S:
+        while self._ended and self._ended[0].ended_at <= self._clock() - self._settings.replay_s:
             self._forget(self._ended.popleft())
 
     def _make_room(self) -> None:
-        while self._size > KEEP_BYTES_TOTAL and self._ended:
+        while self._size > self._settings.replay_total_bytes and self._ended:
             self._forget(self._ended.popleft())
 
     def _grow(self, replay: Replay, size: int) -> None:

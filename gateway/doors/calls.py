@@ -10,10 +10,8 @@ from aiohttp import web
 from gateway.doors.requests import Requests, Started
 from gateway.doors.responses import EventStream, large_answer
 from gateway.fleet.worker_client import Answered, Event, Failure, InFlight, Interim, Silent
+from shared.mcp import jsonrpc
 from shared.mcp.versions import at_least
-
-_RESULT = (b'{"jsonrpc":"2.0","id":%b,"result":', b"}")
-_ERROR = (b'{"jsonrpc":"2.0","id":%b,"error":', b"}")
 
 
 async def show(
@@ -22,10 +20,10 @@ async def show(
     """Write the rest of a call to ``request``. A client that leaves cancels the coroutine."""
     event = started.event
     if isinstance(event, Answered) and event.stream is not None and started.in_flight.readdress is None:
-        before, after = _ERROR if event.is_error else _RESULT
+        before, after = jsonrpc.around(started.id, event.is_error)
         requests.release(started.id, started.in_flight, event.is_error)
         try:
-            return await large_answer(request, before % started.id, event.stream, after, None)
+            return await large_answer(request, before, event.stream, after)
         except (asyncio.CancelledError, ConnectionError):
             started.in_flight.client.refuse_body(started.in_flight)
             raise
@@ -41,9 +39,9 @@ async def show(
         await stream.send(body, resumable.id(resumable.last + 1) if resumable is not None else None)
 
     async def send_large(answered: Answered) -> None:
-        before, after = _ERROR if answered.is_error else _RESULT
+        before, after = jsonrpc.around(started.id, answered.is_error)
         assert answered.stream is not None
-        await stream.send_large(before % started.id, answered.stream, after)
+        await stream.send_large(before, answered.stream, after)
 
     try:
         await relay(requests, started, send, finish, stream.comment, send_large)

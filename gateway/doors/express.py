@@ -32,6 +32,7 @@ from shared.errors import CallError
 from shared.mcp import jsonrpc
 from shared.mcp.versions import LEGACY_VERSIONS
 from shared.rpc.connection import BodyStream
+from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 
 _MAX_HEAD = 8 * 1024
@@ -40,8 +41,6 @@ _KEPT_HEAD = 1024
 """Heads are remembered up to so many, and up to so many bytes each; each session's are its own."""
 _MAX_WAITING = 256 * 1024
 """Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
-_VECTOR = 16 * 1024
-"""Larger bodies are not copied into one buffer with what is around them."""
 _WRITE_AHEAD = 512 * 1024
 """Bytes of a large answer that wait for a client before the worker is told to wait: the window of its link."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
@@ -169,7 +168,7 @@ class Lane:
         ``None``: it takes the ordinary path, which also words every refusal.
         """
         try:
-            if len(request) > _VECTOR and request.isascii():
+            if len(request) > COPIED and request.isascii():
                 message = jsonrpc.decode_checked(memoryview(request)[head.size :])
             else:
                 message = jsonrpc.decode(request[head.size :])
@@ -202,6 +201,7 @@ class Connection(asyncio.Protocol):
         "_id",
         "_inner",
         "_lane",
+        "_last",
         "_passing",
         "_paused",
         "_request",
@@ -223,6 +223,7 @@ class Connection(asyncio.Protocol):
         self._blocked = False
         self._drained: asyncio.Future[None] | None = None
         self._paused = False
+        self._last = False  # the connection ends with the answer that is being written
         self._streaming: asyncio.Task[None] | None = None
         self._touched_at = lane.loop.time()
         self._call: InFlight | None = None
@@ -260,7 +261,7 @@ class Connection(asyncio.Protocol):
     @property
     def _busy(self) -> bool:
         """The next request has to wait for the answer to the last one."""
-        return self._call is not None or self._streaming is not None or self._blocked
+        return self._call is not None or self._streaming is not None or self._blocked or self._last
 
     def _keep(self, data: bytes) -> None:
         self._waiting = data
@@ -360,62 +361,59 @@ class Connection(asyncio.Protocol):
     def _on_event(self) -> None:
         """The first event of the call: mostly its answer."""
         call = self._call
-        assert call is not None and self._head is not None
+        assert call is not None
         self._call, call.listener = None, None
+        request, self._request = self._request, b""
         event = call.first
-        if type(event) is Answered and event.stream is None:
-            call.drop_first()
-            if len(event.body) > _VECTOR and not event.is_error:
-                self._answer_vector(call, event.body)
-            else:
-                self._answer(self._lane.requests.finish(self._id, call, event))
-        elif type(event) is Answered and event.stream is not None and not event.is_error:
+        if type(event) is not Answered or (event.stream is not None and event.is_error):
+            self._feed(request, call)
+        elif event.stream is not None:
             call.drop_first()
             self._streaming = spawn(self._answer_large(call, event.stream), "large-answer")
         else:
-            request, self._request = self._request, b""
-            self._feed(request, call)
+            call.drop_first()
+            if len(event.body) > COPIED and not event.is_error:
+                self._lane.requests.release(self._id, call)
+                before, after = jsonrpc.around(self._id)
+                self._write(200, before, event.body, after)
+            else:
+                self._answer(self._lane.requests.finish(self._id, call, event))
         self._go_on()
 
     def _answer(self, ready: Ready) -> None:
-        transport, head = self._transport, self._head
-        if transport is None or head is None:
-            return
-        keep = head.keep_alive and not Process.draining
-        transport.write(b"%b\r\n%b" % (json_head(self._status(ready), len(ready.body), keep), ready.body))
-        if not keep:
-            transport.close()
+        self._write(self._status(ready), ready.body)
 
-    def _answer_vector(self, call: InFlight, result: bytes) -> None:
-        """A result of some size, without copying it."""
-        self._lane.requests.release(self._id, call)
+    def _write(self, status: int, *body: bytes, to_come: int = 0) -> None:
+        """Head and body of an answer, the latter in parts, of which ``to_come`` bytes follow."""
         transport, head = self._transport, self._head
         if transport is None or head is None:
             return
-        keep = head.keep_alive and not Process.draining
-        before = b'{"jsonrpc":"2.0","id":%b,"result":' % self._id
-        start = b"%b\r\n%b" % (json_head(200, len(before) + len(result) + 1, keep), before)
-        transport.writelines([start, result, b"}"])
-        if not keep:
+        self._last = not head.keep_alive or Process.draining
+        size = sum(map(len, body)) + to_come
+        start = b"%b\r\n%b" % (json_head(status, size, not self._last), body[0])
+        if len(body) == 1:
+            transport.write(start)
+        else:
+            transport.writelines([start, *body[1:]])
+        if self._last and not to_come:
             transport.close()
 
     async def _answer_large(self, call: InFlight, body: BodyStream) -> None:
         """An answer that comes in chunks, at the pace at which the client reads."""
-        transport, head = self._transport, self._head
+        transport = self._transport
         self._lane.requests.release(self._id, call)
         try:
-            if transport is None or head is None:
+            if transport is None:
                 raise ConnectionResetError("the client is gone")
-            keep = head.keep_alive and not Process.draining
-            before = b'{"jsonrpc":"2.0","id":%b,"result":' % self._id
-            transport.write(b"%b\r\n%b" % (json_head(200, len(before) + body.size + 1, keep), before))
+            before, after = jsonrpc.around(self._id)
+            self._write(200, before, to_come=body.size + len(after))
             while chunk := await body.next():
                 transport.write(chunk)
                 if self._blocked:
                     self._drained = self._lane.loop.create_future()
                     await self._drained
-            transport.write(b"}")
-            if not keep:
+            transport.write(after)
+            if self._last:
                 transport.close()
         except (asyncio.CancelledError, ConnectionError) as error:
             call.client.refuse_body(call)

@@ -17,14 +17,13 @@ from gateway.fleet.watcher import Watcher
 from gateway.routing import router
 from shared.errors import Refused
 from shared.mcp import jsonrpc
+from shared.settings import Settings
 from shared.tasks import spawn
 
 HANDOVER_S = 10.0
 """How long a front end watches for a session whose stream another one holds, until that one has taken over."""
 MAX_RESOURCES = 1000
 """Resources one session or one stream may listen for."""
-ACKNOWLEDGE_S = 2.0
-"""A listen stream is acknowledged after this long without the resources whose owners have not agreed."""
 _UNKNOWN = -32002
 
 
@@ -46,13 +45,14 @@ class Interests:
         dispatcher: Dispatcher,
         subscriptions: Subscriptions,
         sessions: SessionTable,
-        separator: str,
+        settings: Settings,
     ) -> None:
         self._watcher = watcher
         self._dispatcher = dispatcher
         self._subscriptions = subscriptions
         self._sessions = sessions
-        self._separator = separator
+        self._separator = settings.routing.separator
+        self._acknowledge_s = settings.sessions.acknowledge_s
         self._loop = asyncio.get_running_loop()
         self.stream_of: Callable[[str], Listener | None] = lambda sid: None
         self.tell_everyone: Callable[[str, str, str], None] = lambda kind, sid, uri: None
@@ -134,7 +134,7 @@ class Interests:
         if not wanted:
             return []
         tasks = {uri: spawn(self._add(listener, uri, scope, None), "listen") for uri in wanted}
-        await asyncio.wait(tasks.values(), timeout=ACKNOWLEDGE_S)
+        await asyncio.wait(tasks.values(), timeout=self._acknowledge_s)
         return [uri for uri, task in tasks.items() if task.done() and not task.result()]
 
     async def _add(self, listener: Listener, uri: str, scope: str | None, session: ClientSession | None) -> bytes:

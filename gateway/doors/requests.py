@@ -41,7 +41,7 @@ from shared.mcp.methods import (
 )
 from shared.mcp.versions import MODERN_VERSIONS, Era
 from shared.request_state import RequestState
-from shared.rpc.framing import too_long
+from shared.rpc.framing import COPIED, too_long
 from shared.secrets import FleetKey
 from shared.settings import Settings
 
@@ -53,8 +53,6 @@ _OFFERED = ("tools", "prompts", "resources")
 _INSTRUCTIONS_CHARS = 2048
 _INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 _MAX_TOKEN = 1024
-_COPIED = 16 * 1024
-"""Smaller params are copied out of the request, larger ones sent as a view of it."""
 _MAX_HEADERS = 16 * 1024
 """What travels in the head of a frame or in HTTP headers is bounded."""
 _MAX_METHOD = 256
@@ -178,7 +176,7 @@ class Requests:
         body: bytes | memoryview = memoryview(message.params)
         if own != name:
             body = renamed(bytes(body), "name", own)
-        elif len(body) < _COPIED:
+        elif len(body) <= COPIED:
             body = bytes(body)
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
         if len(token) > _MAX_TOKEN:

@@ -174,14 +174,10 @@ class EventStream:
 
 
 async def large_answer(
-    request: web.BaseRequest,
-    prefix: bytes,
-    stream: BodyStream,
-    suffix: bytes,
-    extra: Mapping[str, str] | None,
+    request: web.BaseRequest, prefix: bytes, stream: BodyStream, suffix: bytes
 ) -> web.StreamResponse:
     """A JSON answer whose body comes in chunks, at the pace at which the client reads."""
-    response = web.StreamResponse(headers={"Content-Type": "application/json", **(extra or {})})
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.content_length = len(prefix) + stream.size + len(suffix)
     await response.prepare(request)
     await response.write(prefix)

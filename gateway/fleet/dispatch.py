@@ -243,6 +243,13 @@ class Dispatcher:
             request=call.id if call.session is not None else b"",
         )
 
+    def settle(self, begun: InFlight) -> None:
+        """The request for which this call was begun is answered: without it, if nobody took it over."""
+        if begun in self.under_way:
+            self.release(begun)
+            if not begun.done:
+                begun.cancel("nobody waits for it")
+
     def release(self, in_flight: InFlight) -> None:
         """The door has its last event."""
         self.under_way.pop(in_flight, None)

@@ -102,10 +102,6 @@ class Subscriptions:
         for uri in list(self._by_listener.get(listener, ())):
             self.remove(listener, uri)
 
-    def watched_by(self, listener: Listener) -> set[str]:
-        """What it listens for."""
-        return set(self._by_listener.get(listener, ()))
-
     # ---- where it is watched
 
     def _tidy(self, watch: _Watch) -> None:

@@ -45,12 +45,6 @@ class RedisServer:
         self.asked += 1
         return int(info["total_commands_processed"]) - self.asked
 
-    def by_command(self) -> dict[str, int]:
-        """The same by command."""
-        info: dict[str, Any] = self.client.info("commandstats")
-        self.asked += 1
-        return {name.removeprefix("cmdstat_"): int(found["calls"]) for name, found in info.items()}
-
 
 @contextlib.contextmanager
 def redis_server(folder: Path) -> Iterator[RedisServer]:

@@ -190,6 +190,11 @@ def response(id: bytes, result: bytes) -> bytes:
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, result)
 
 
+def around(id: bytes, is_error: bool = False) -> tuple[bytes, bytes]:
+    """What stands before and after the result, or the error, of a response whose body is not copied."""
+    return b'{"jsonrpc":"2.0","id":%b,"%b":' % (id, b"error" if is_error else b"result"), b"}"
+
+
 def error_response(id: bytes, error: bytes) -> bytes:
     """An error response's bytes; ``error`` is the JSON of the error object."""
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id or b"null", error)

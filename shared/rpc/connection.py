@@ -14,12 +14,10 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from shared.rpc.framing import CHUNK, GRANT, MAX_HEAD, WINDOW, FrameError, FrameReader, pack_sizes
+from shared.rpc.framing import CHUNK, COPIED, GRANT, MAX_HEAD, WINDOW, FrameError, FrameReader, pack_sizes
 from shared.rpc.messages import Answer, Call, Chunk, Chunked, Grant, Head, Interim, Reply, decode, encode
 
 _log = logging.getLogger(__name__)
-_JOIN = 16 * 1024
-"""Up to so many bytes of bodies, joining them costs less than a vector of buffers."""
 
 
 class BodyStream:
@@ -171,7 +169,7 @@ class Link(asyncio.BufferedProtocol):
         out, self._out = self._out, []
         bodies, self._out_bodies = self._out_bodies, 0
         if self._transport is not None and not self.closed:
-            if bodies > _JOIN:
+            if bodies > COPIED:
                 self._transport.writelines(out)
             else:
                 self._transport.write(b"".join(out))

@@ -15,6 +15,8 @@ WINDOW = 4
 """Chunks a sender may have under way before the receiver grants more."""
 GRANT = 2
 """Chunks taken before as many are granted: half the window, so that the sender need not wait."""
+COPIED = 16 * 1024
+"""Up to so many bytes, copying a body into one buffer with what is around it costs less than a vector of buffers."""
 MAX_HEAD = 64 * 1024
 MAX_NAME = 16 * 1024
 """Bytes of one name or URI in a head."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import pytest_asyncio
 
+from shared.registry.members import Members
 from tests.clients import MODERN_META
 from tests.fleet import Fleet, SdkServer, eventually
 from tests.servers.raw import RawUpstreams
@@ -114,7 +115,7 @@ async def test_bytes_may_come_in_any_pieces(wire: Wire) -> None:
         await wire.result(piece + 1000)
     head, _, body = call("apart").partition(b"\r\n\r\n")
     await wire.send(head + b"\r\n\r\n")
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # long enough to be two segments; the answer must not depend on it
     await wire.send(body)
     await wire.result("apart")
 
@@ -220,12 +221,19 @@ async def test_a_client_that_does_not_read_is_not_read_either(fleet: Fleet) -> N
     text = "y" * 50_000
     request = call(0, "sdk__echo", {"text": text})
     wire.writer.transport.set_write_buffer_limits(high=1 << 30)
-    for _ in range(400):  # 20 MB of requests
+    for _ in range(1000):  # 50 MB of requests, more than all buffers of the kernel
         wire.writer.write(request)
-    await asyncio.sleep(1.0)
+    stopped: list[int] = []
+
+    def unread() -> bool:
+        """The gateway takes no more: what it has not read stays the same for a while."""
+        stopped.append(wire.writer.transport.get_write_buffer_size())
+        return len(stopped) > 10 and stopped[-10] == stopped[-1] > 0
+
+    await eventually(unread, 20.0, "the gateway stopped reading")
     await other.send(call("beside"))
     await other.result("beside")
-    for _ in range(400):
+    for _ in range(1000):
         assert (await wire.result(0))["content"][0]["text"] == text
     wire.writer.close()
     other.writer.close()
@@ -254,3 +262,27 @@ async def test_idle_connections_are_closed_and_streams_are_not(redis_url: str, u
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stream.reader.read(1), 2.5)
         stream.writer.close()
+
+
+async def test_a_call_whose_tool_goes_meanwhile_leaves_nothing_behind(redis_url: str) -> None:
+    """Begun here, then silent: its request takes the ordinary path, which does not know the tool any more."""
+    settings = {"keepalive_comment_s": 1.0, "drain_timeout_s": 20.0}
+    async with RawUpstreams() as upstreams, Fleet(redis_url, **settings) as fleet:
+        endpoint = upstreams.add("up")
+        await fleet.register("up", upstreams.connection("up"))
+        endpoint.behaviour = "hang"
+        wire = await connect(fleet)
+        await wire.send(call("left", "who"))
+        await eventually(lambda: endpoint.tool_calls, 5.0, "the call arrived")
+        await fleet.store.unregister("up")
+        status, _, body = await wire.answer()
+        message = json.loads(body)
+        assert message["id"] == "left" and message["error"]["data"]["code"] == "tool_unknown", (status, body)
+
+        async def forgotten() -> bool:
+            alive = await Members(fleet.store, "frontend", 5.0).alive()
+            return all(facts["in_flight"] == "0" for facts in alive.values())
+
+        await eventually(forgotten, 5.0, "the front end has no call in flight")
+        endpoint.release.set()
+        wire.writer.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aiohttp
 import pytest_asyncio
@@ -65,7 +66,8 @@ async def test_a_stdio_child_gets_its_environment_and_none_of_ours(fleet: Fleet,
 class ForgetfulServer:
     """A legacy server with sessions that it forgets on demand."""
 
-    def __init__(self) -> None:
+    def __init__(self, **capabilities: Any) -> None:
+        self.capabilities = {"tools": {}, **capabilities}
         self.sessions: list[str] = []
         self.initialized = 0
         self.ended: list[str] = []
@@ -96,7 +98,7 @@ class ForgetfulServer:
             sid = f"s{self.initialized}"
             self.sessions.append(sid)
             info = {"name": "f", "version": "1"}
-            result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
+            result = {"protocolVersion": "2025-06-18", "capabilities": self.capabilities, "serverInfo": info}
             body = {"jsonrpc": "2.0", "id": message["id"], "result": result}
             return web.json_response(body, headers={"Mcp-Session-Id": sid})
         if sid not in self.sessions:
@@ -105,6 +107,7 @@ class ForgetfulServer:
             return web.Response(status=202)
         results = {
             "ping": {},
+            "logging/setLevel": {},
             "tools/list": {"tools": [{"name": "f_who", "inputSchema": {"type": "object"}}]},
             "tools/call": {"content": [{"type": "text", "text": sid}]},
         }
@@ -128,6 +131,18 @@ async def test_an_expired_upstream_session_is_opened_again_and_nobody_notices(fl
             assert response.status == 200
         await eventually(lambda: after <= set(server.ended), 5.0, "the upstream session ended with the client's")
         await fleet.store.unregister("f")
+
+
+async def test_a_client_is_told_that_an_upstream_forgot_its_session(fleet: Fleet, client: RawClient) -> None:
+    async with ForgetfulServer(logging={}) as server:
+        await fleet.register("g", {"type": "http", "url": f"http://127.0.0.1:{server.port}/mcp"})
+        await client.initialize()
+        assert len((await client.legacy_call("f_who")).messages) == 1
+        server.sessions.clear()
+        told, answer = (await client.legacy_call("f_who")).messages
+        assert told["method"] == "notifications/message" and "state is lost" in told["params"]["data"]
+        assert "result" in answer
+        await fleet.store.unregister("g")
 
 
 async def test_a_modern_client_that_leaves_cancels_its_call_upstream(fleet: Fleet, client: RawClient) -> None:

@@ -28,6 +28,7 @@ class Endpoint:
         self.behaviour = "ok"
         self.delay_s = 0.0
         self.page_size = 1000
+        self.ttl_ms = 0
         self.calls: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.sessions: set[str] = set()
@@ -41,7 +42,7 @@ class Endpoint:
     def result(self, method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         """The result of a well-behaved server."""
         extra = {"resultType": "complete"} if self.era == "modern" else {}
-        cached = {"ttlMs": 0, "cacheScope": "private"} if self.era == "modern" else {}
+        cached = {"ttlMs": self.ttl_ms, "cacheScope": "private"} if self.era == "modern" else {}
         if method == "server/discover" and self.era == "modern":
             return {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **extra, **cached}
         if method == "initialize" and self.era == "legacy":
@@ -54,6 +55,8 @@ class Endpoint:
             page = self.tools[start : start + self.page_size]
             more = {"nextCursor": str(start + self.page_size)} if start + self.page_size < len(self.tools) else {}
             return {"tools": page, **more, **extra, **cached}
+        if method.startswith("example/"):
+            return {"echo": params.get("value"), **extra}
         if method == "tools/call":
             return {"content": [{"type": "text", "text": self.name}], **extra}
         return None

@@ -17,6 +17,7 @@ from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
 from shared.mcp.methods import INITIALIZE, LOGGED, NAMED_BY
 from shared.mcp.versions import LATEST_MODERN, Era
+from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.upstreams.http_client import HttpPool, Notice
@@ -24,8 +25,6 @@ from worker.upstreams.session import Session, SessionContext
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-_VECTOR = 16 * 1024
-"""Larger messages are not copied together with their head."""
 _RESUMES = 3
 _STATE_LOST = jsonrpc.notification(
     LOGGED,
@@ -147,7 +146,7 @@ class HttpSession(Session):
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
         """Send one message."""
-        if len(message) > _VECTOR:
+        if len(message) > COPIED:
             start = b"%bContent-Length: %d\r\n\r\n" % (head, len(message))
             exchange = Post(self, (start, message), id, call)
         else:

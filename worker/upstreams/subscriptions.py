@@ -316,8 +316,6 @@ class _Listen:
         self._on_back = on_back
         self._uris: dict[str, asyncio.Future[None]] = {}
         self._changed = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
-        self._agreed_at = 0.0
         self._call: ListenCall | None = None
         self._task = spawn(self._run(), "listen-resources")
 
