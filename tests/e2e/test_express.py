@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,8 +77,14 @@ async def wire(fleet: Fleet) -> AsyncIterator[Wire]:
     one.writer.close()
 
 
-async def connect(fleet: Fleet) -> Wire:
-    return Wire(*await asyncio.open_connection("127.0.0.1", urlsplit(fleet.url).port, limit=1 << 26))
+async def connect(fleet: Fleet, receive_bytes: int = 0) -> Wire:
+    """``receive_bytes`` bounds what the kernel takes in for this end (it may be tuned to give tens of megabytes)."""
+    here = socket.socket()
+    here.setblocking(False)
+    if receive_bytes:
+        here.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    await asyncio.get_running_loop().sock_connect(here, ("127.0.0.1", urlsplit(fleet.url).port))
+    return Wire(*await asyncio.open_connection(sock=here, limit=receive_bytes or 1 << 26))
 
 
 def call(id: Any, tool: str = "up__who", arguments: Any = None, meta: Any = None, **headers: str) -> bytes:
@@ -217,7 +224,7 @@ async def in_flight(fleet: Fleet, count: int) -> bool:
 
 async def test_a_client_that_does_not_read_is_not_read_either(fleet: Fleet) -> None:
     """Answers wait for it up to a bound; then its further requests wait, in its own buffers."""
-    wire, other = await connect(fleet), await connect(fleet)
+    wire, other = await connect(fleet, receive_bytes=64 * 1024), await connect(fleet)
     text = "y" * 50_000
     request = call(0, "sdk__echo", {"text": text})
     wire.writer.transport.set_write_buffer_limits(high=1 << 30)
