@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
+from shared.mcp.hollow import WORTHWHILE, Hollow
+
+_T = TypeVar("_T")
 
 ABSENT = Raw()
 """A member that was not there; falsy, unlike any JSON value."""
@@ -78,16 +81,30 @@ def check_text(body: bytes) -> None:
             raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
+def _hollow(decoder: msgspec.json.Decoder[_T], data: bytes | Raw, start: int = 0) -> tuple[_T, Hollow] | None:
+    """What ``data[start:]``, which is large, says without its long texts, and what gives these back; ``None``: read
+    all of it."""
+    hollow = Hollow(bytes(data), start)
+    if not hollow.text:
+        return None
+    try:
+        return decoder.decode(hollow.text), hollow
+    except (msgspec.DecodeError, RecursionError):
+        return None  # what is wrong, if anything is, is said of the data itself
+
+
 def decode(body: bytes) -> Message:
     """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
     check_text(body)
     return decode_checked(body)
 
 
-def decode_checked(body: bytes | memoryview) -> Message:
-    """``decode`` for a body that is known to be UTF-8; its members are views of it."""
+def decode_checked(body: bytes, start: int = 0) -> Message:
+    """``decode`` of ``body[start:]``, which is known to be UTF-8; large members are views of it."""
     try:
-        message = _message.decode(body)
+        message = _large_message(body, start) if len(body) - start >= WORTHWHILE else None
+        if message is None:
+            message = _message.decode(memoryview(body)[start:] if start else body)
     except msgspec.ValidationError as error:
         raise Refused("invalid_request", f"not a JSON-RPC message: {error}") from error
     except msgspec.DecodeError as error:
@@ -101,6 +118,14 @@ def decode_checked(body: bytes | memoryview) -> Message:
     if message.id:
         check_id(message)
     return message
+
+
+def _large_message(body: bytes, start: int) -> Message | None:
+    found = _hollow(_message, body, start)
+    if found is None or found[1].marks(found[0].method):
+        return None
+    found[1].fill(found[0])
+    return found[0]
 
 
 def check_id(message: Message) -> None:
@@ -136,7 +161,14 @@ def params_of(raw: Raw | bytes) -> Params:
     if not raw:
         return NO_PARAMS
     try:
-        return _params.decode(raw)
+        found = _hollow(_params, raw) if len(raw) >= WORTHWHILE else None
+        if found is None:
+            return _params.decode(raw)
+        params, hollow = found
+        hollow.fill(params)
+        if params.meta is not None:
+            hollow.fill(params.meta)
+        return params
     except msgspec.ValidationError as error:
         raise Refused("invalid_params", f"params: {error}") from error
     except RecursionError as error:
@@ -156,7 +188,10 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
     if not raw:
         return {}
     try:
-        return _object.decode(raw)
+        found = _hollow(_object, raw) if len(raw) >= WORTHWHILE else None
+        if found is None or any(found[1].marks(name) for name in found[0]):
+            return _object.decode(raw)
+        return {name: found[1].whole(value) for name, value in found[0].items()}
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("invalid_params", f"expected an object: {error}") from error
 

@@ -11,13 +11,18 @@ from shared.mcp.versions import Era
 _CACHEABLE = ("resources/read",)
 """Results that must carry caching hints towards modern clients (2026-07-28, caching); lists are the gateway's own."""
 _COMPLETE = Raw(b'"complete"')
+_TYPE = b'"resultType"'
+_NEAR = 256
+_LARGE = 4096
 
 
 def typed(result: bytes) -> bytes:
     """A modern result as a server must write it: one without ``resultType`` means "complete" (2026-07-28, basic,
     results), and clients that check what they get refuse it.
     """
-    if b'"resultType"' in result or result[:1] != b"{":
+    if len(result) > _LARGE and (_TYPE in result[:_NEAR] or _TYPE in result[-_NEAR:]):
+        return result  # mostly it is the first or the last member, and all of the result need not be searched
+    if _TYPE in result or result[:1] != b"{":
         return result
     rest = result[1:].lstrip()
     return b'{"resultType":"complete"' + (b"" if rest[:1] == b"}" else b",") + rest

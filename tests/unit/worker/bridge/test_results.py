@@ -13,6 +13,7 @@ from shared.mcp.versions import Era
 from worker.bridge.results import translate, typed
 
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
+LONG = b"x" * 10_000
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,9 @@ LEGACY, MODERN = Era.LEGACY, Era.MODERN
         (b"{ }", b'{"resultType":"complete"}'),
         (b'{"resultType":"input_required"}', b'{"resultType":"input_required"}'),
         (b"[1]", b"[1]"),
+        (b'{"a":"%b"}' % LONG, b'{"resultType":"complete","a":"%b"}' % LONG),
+        (b'{"a":"%b","resultType":"x","b":"%b"}' % (LONG, LONG),) * 2,
+        (b'{"a":"%b","resultType":"x"}' % LONG,) * 2,
     ],
 )
 def test_a_modern_result_without_a_type_is_complete(sent: bytes, told: bytes) -> None:
@@ -100,7 +104,8 @@ def test_a_legacy_client_gets_no_caching_hints() -> None:
     assert translate(modern, LEGACY, MODERN, "resources/read") == b'{"contents":[ ]}'
 
 
-RESULTS = st.dictionaries(st.text(max_size=6), st.integers() | st.text() | st.lists(st.integers()), max_size=5)
+NAMES = st.text(max_size=6).filter(lambda name: name not in ("ttlMs", "cacheScope", "resultType"))
+RESULTS = st.dictionaries(NAMES, st.integers() | st.text() | st.lists(st.integers()), max_size=5)
 
 
 @given(RESULTS, st.sampled_from(["tools/call", "prompts/get", "resources/read"]))

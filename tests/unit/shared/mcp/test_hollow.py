@@ -1,0 +1,96 @@
+"""``shared.mcp.hollow``: whatever is in a large message, its members come out as the bytes that were sent."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from shared.mcp.hollow import WORTHWHILE, Hollow
+
+LONG = WORTHWHILE + 1000
+TEXTS = st.builds(
+    lambda piece, times, end: piece * times + end,
+    st.sampled_from(["x", "\\", '"', "\\\\n", "é", "𝄞", "~", "a\n", 'say "hi" ', "\u2028"]),
+    st.sampled_from([0, 1, 3000, 9000, 20_000]),
+    st.text(max_size=8),
+)
+VALUES = st.recursive(
+    TEXTS | st.integers() | st.none(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def plain(data: bytes) -> dict[str, bytes]:
+    """The members as a reader without this module finds them."""
+    return {name: bytes(value) for name, value in msgspec.json.decode(data, type=dict[str, Raw]).items()}
+
+
+@given(VALUES, VALUES, st.booleans(), st.integers(0, 3))
+def test_members_are_what_was_sent(first: object, second: object, ascii: bool, spaces: int) -> None:
+    parts = {"id": 1, "first": first, "between": "y" * LONG, "second": second}
+    data = json.dumps(parts, ensure_ascii=ascii, indent=spaces or None).encode("utf-8", "replace")
+    found = {name: bytes(value) for name, value in jsonrpc.members(data).items()}
+    assert found == plain(data)
+
+
+@given(VALUES)
+def test_a_message_is_what_was_sent(params: object) -> None:
+    message = {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "n", "arguments": params}}
+    body = json.dumps(message).encode()
+    before = b"POST /mcp HTTP/1.1\r\n\r\n"
+    for decoded in (jsonrpc.decode(body), jsonrpc.decode_checked(before + body, len(before))):
+        assert bytes(decoded.params) == plain(body)["params"]
+        assert json.loads(bytes(jsonrpc.params_of(decoded.params).name)) == "n"
+
+
+@pytest.mark.parametrize("filling", [b"z", b"1,", b"\\", b"\\u0041", b'\\"'])
+@pytest.mark.parametrize("end", [b"", b'"', b'\\"', b"\\", b"\\\\", b"z" * 20 + b"\\" * 11, b"\\u00", b"1,"])
+@given(odd=st.just(b"") | st.binary(max_size=12))
+@settings(max_examples=20)
+def test_there_is_no_other_reading_than_that_of_json(odd: bytes, filling: bytes, end: bytes) -> None:
+    """A text that ends where it should not, an escape that is cut, numbers without end, garbage between."""
+    data = b'{"a":"%b%b","b":%b[1],"c":"%b"}' % (filling * (LONG // len(filling)), end, odd, b"w" * LONG)
+    try:
+        expected = plain(data)
+    except msgspec.DecodeError:
+        with pytest.raises(Refused):
+            jsonrpc.members(data)
+    else:
+        assert {name: bytes(value) for name, value in jsonrpc.members(data).items()} == expected
+
+
+def test_what_a_long_text_says_is_its_senders_business() -> None:
+    """No reader takes this escape; whoever sent it would be told so by its client directly, too."""
+    data = b'{"a":"\\q%b","b":1}' % (b"x" * LONG)
+    assert bytes(jsonrpc.members(data)["a"]) == data[5:-7]
+
+
+def test_a_long_text_is_not_read() -> None:
+    data = b'{"a":"%b","b":1}' % (b"x" * 1_000_000)
+    assert len(Hollow(data).text) < 1000
+
+
+@pytest.mark.parametrize("number", [b"1" * LONG, b"[" + b"1," * LONG + b"1]", b" " * LONG + b"1"])
+def test_what_is_no_text_is_left_alone(number: bytes) -> None:
+    data = b'{"a":%b,"b":"c"}' % number
+    assert bytes(jsonrpc.members(data)["a"]) == number.strip()
+
+
+def test_a_sender_cannot_write_marks() -> None:
+    """They are made for each message anew."""
+    data = b'{"a":"%b"}' % (b"x" * LONG)
+    assert Hollow(data).text != Hollow(data).text
+
+
+def test_names_of_members_and_methods_may_be_long_too() -> None:
+    name = "n" * LONG
+    assert list(jsonrpc.members(json.dumps({name: 1}).encode())) == [name]
+    assert jsonrpc.decode(json.dumps({"jsonrpc": "2.0", "id": 1, "method": name}).encode()).method == name
