@@ -126,7 +126,7 @@ class Link(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes | memoryview] = []
         self._out_bodies = 0
-        self._scheduled = False
+        self.scheduled = False
         self._last_stream = 0
         self._outgoing: dict[int, _Outgoing] = {}
         self._assembling: dict[int, _Assembly] = {}
@@ -160,12 +160,12 @@ class Link(asyncio.BufferedProtocol):
         if body:
             out.append(body)
             self._out_bodies += len(body)
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
-        self._scheduled = False
+        self.scheduled = False
         out, self._out = self._out, []
         bodies, self._out_bodies = self._out_bodies, 0
         if self._transport is not None and not self.closed:

@@ -82,7 +82,7 @@ def receive(link: Link, data: bytes) -> None:
 def flush(link: Link) -> None:
     """The end of a loop's tick."""
     link._flush()
-    link._scheduled = True  # the loop's own call is not needed: ``flush`` comes
+    link.scheduled = True  # the loop's own call is not needed: ``flush`` comes
 
 
 class FrontEndPath:
