@@ -128,11 +128,16 @@ class Call:
     def learn_client(self) -> None:
         """Note what the call itself says of its client."""
 
-    def answer(self, is_error: bool, raw: bytes) -> None:
-        """The upstream's answer: the JSON of its ``result`` or ``error``."""
+    def answer(self, is_error: bool, raw: bytes | memoryview) -> None:
+        """The upstream's answer: the JSON of its ``result`` or ``error``; a large one may be a view."""
         if self.done:
             return
         modern = self.era == self.upstream_era == Era.MODERN
+        if type(raw) is memoryview:
+            if results.plain(raw) if modern else self.era == self.upstream_era:
+                self.complete(is_error, raw)
+                return
+            raw = bytes(raw)
         if modern and not is_error:
             raw = results.typed(raw)
         if self.era != self.upstream_era or (modern and may_require(raw)):
@@ -149,7 +154,7 @@ class Call:
             raw = results.translate(raw, self.era, self.upstream_era, self.method)
         self.complete(is_error, raw)
 
-    def complete(self, is_error: bool, raw: bytes) -> None:
+    def complete(self, is_error: bool, raw: bytes | memoryview) -> None:
         """The answer as the caller gets it."""
         if not self.done:
             self._finish()
@@ -204,7 +209,7 @@ class Call:
         if self.on_done is not None:
             self.on_done(self)
 
-    def _answered(self, is_error: bool, raw: bytes) -> None:
+    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
         raise AssertionError("a subclass answers")
 
     def _failed(self, error: CallError) -> None:
@@ -338,7 +343,7 @@ class LinkCall(Call):
             asks, self.asks = self.asks, None
             self.needs.drop(asks)
 
-    def _answered(self, is_error: bool, raw: bytes) -> None:
+    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
         self.link.send(rpc.Answer(self.number, is_error), raw)
         if self.replay is not None:
             if len(raw) > self.needs.replays.limit_bytes:
@@ -395,13 +400,13 @@ class OwnCall(Call):
         super().__init__(method, params, era, timeout_s)
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def _answered(self, is_error: bool, raw: bytes) -> None:
+    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
         if self.future.done():
             return
         if is_error:
-            self.future.set_exception(UpstreamError(raw))
+            self.future.set_exception(UpstreamError(bytes(raw)))
         else:
-            self.future.set_result(raw)
+            self.future.set_result(bytes(raw))
 
     def _failed(self, error: CallError) -> None:
         if not self.future.done():

@@ -317,8 +317,8 @@ class ParkedCall(Call):
         if self.on_done is not None:
             self.on_done(self)
 
-    def _answered(self, is_error: bool, raw: bytes) -> None:
-        self._run(self._machine.answered((is_error, raw)))
+    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+        self._run(self._machine.answered((is_error, bytes(raw))))
 
     def _failed(self, error: CallError) -> None:
         self._run(self._machine.answered(error))

@@ -383,20 +383,23 @@ class Connection(asyncio.Protocol):
     def _answer(self, ready: Ready) -> None:
         self._write(self._status(ready), ready.body)
 
-    def _write(self, status: int, *body: bytes, to_come: int = 0) -> None:
-        """Head and body of an answer, the latter in parts, of which ``to_come`` bytes follow."""
-        transport, head = self._transport, self._head
-        if transport is None or head is None:
+    def _write(self, status: int, *body: bytes) -> None:
+        """Head and body of an answer, the latter in parts."""
+        transport = self._transport
+        if transport is None:
             return
-        self._last = not head.keep_alive or Process.draining
-        size = sum(map(len, body)) + to_come
-        start = b"%b\r\n%b" % (json_head(status, size, not self._last), body[0])
+        start = self._start(status, sum(map(len, body)), body[0])
         if len(body) == 1:
             transport.write(start)
         else:
             transport.writelines([start, *body[1:]])
-        if self._last and not to_come:
+        if self._last:
             transport.close()
+
+    def _start(self, status: int, size: int, body: bytes) -> bytes:
+        """The head of an answer of ``size`` bytes, and the first part of its body."""
+        self._last = self._head is None or not self._head.keep_alive or Process.draining
+        return b"%b\r\n%b" % (json_head(status, size, not self._last), body)
 
     async def _answer_large(self, call: InFlight, body: BodyStream) -> None:
         """An answer that comes in chunks, at the pace at which the client reads."""
@@ -406,13 +409,16 @@ class Connection(asyncio.Protocol):
             if transport is None:
                 raise ConnectionResetError("the client is gone")
             before, after = jsonrpc.around(self._id)
-            self._write(200, before, to_come=body.size + len(after))
-            while chunk := await body.next():
-                transport.write(chunk)
+            parts = [self._start(200, len(before) + body.size + len(after), before)]
+            while not body.finished:
+                parts += await body.next()
+                if body.finished:
+                    parts.append(after)
+                transport.writelines(parts)
+                parts = []
                 if self._blocked:
                     self._drained = self._lane.loop.create_future()
                     await self._drained
-            transport.write(after)
             if self._last:
                 transport.close()
         except (asyncio.CancelledError, ConnectionError) as error:

@@ -163,8 +163,9 @@ class EventStream:
     async def send_large(self, prefix: bytes, stream: BodyStream, suffix: bytes) -> None:
         """One event whose data comes in chunks; line breaks between JSON members become spaces."""
         await self._response.write(b"event: message\r\ndata: " + prefix)
-        while chunk := await stream.next():
-            await self._response.write(chunk.replace(b"\r", b" ").replace(b"\n", b" "))
+        while chunks := await stream.next():
+            for chunk in chunks:
+                await self._response.write(chunk.replace(b"\r", b" ").replace(b"\n", b" "))
         await self._response.write(suffix + b"\r\n\r\n")
 
     async def end(self) -> web.StreamResponse:
@@ -181,8 +182,9 @@ async def large_answer(
     response.content_length = len(prefix) + stream.size + len(suffix)
     await response.prepare(request)
     await response.write(prefix)
-    while chunk := await stream.next():
-        await response.write(chunk)
+    while chunks := await stream.next():
+        for chunk in chunks:
+            await response.write(chunk)
     await response.write(suffix)
     await response.write_eof()
     return response

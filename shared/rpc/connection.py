@@ -9,12 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import msgspec
 
-from shared.rpc.framing import CHUNK, COPIED, GRANT, MAX_HEAD, WINDOW, FrameError, FrameReader, pack_sizes
+from shared.rpc.framing import (
+    CHUNK,
+    COPIED,
+    GRANT,
+    MAX_HEAD,
+    SOCKET_BUFFER,
+    WINDOW,
+    FrameError,
+    FrameReader,
+    pack_sizes,
+)
 from shared.rpc.messages import Answer, Call, Chunk, Chunked, Grant, Head, Interim, Reply, decode, encode
 
 _log = logging.getLogger(__name__)
@@ -45,6 +56,11 @@ class BodyStream:
         """Every byte has arrived."""
         return self._received >= self.size
 
+    @property
+    def finished(self) -> bool:
+        """Every byte has been taken."""
+        return self.complete and not self._chunks
+
     def break_off(self) -> None:
         """The link is gone; readers get ``ConnectionResetError``."""
         self._broken = True
@@ -54,27 +70,30 @@ class BodyStream:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def next(self) -> bytes:
-        """The next chunk, or ``b""`` at the end. Raises ``ConnectionResetError`` when it will never come."""
+    async def next(self) -> list[bytes]:
+        """The chunks that have arrived, at least one; none at the end.
+
+        Raises ``ConnectionResetError`` when the rest will never come.
+        """
         while not self._chunks:
             if self._broken:
                 raise ConnectionResetError("the worker's link ended in the middle of a body")
             if self.complete:
-                return b""
+                return []
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        chunk = self._chunks.pop(0)
-        self._taken += 1
+        chunks, self._chunks = self._chunks, []
+        self._taken += len(chunks)
         if self._taken >= GRANT and not self.complete:
             self._link.send(Grant(self._stream, self._taken))
             self._taken = 0
-        return chunk
+        return chunks
 
     async def whole(self) -> bytes:
         """All of it. Raises ``ConnectionResetError`` when the rest will never come."""
-        parts = []
-        while chunk := await self.next():
-            parts.append(chunk)
+        parts: list[bytes] = []
+        while chunks := await self.next():
+            parts += chunks
         return b"".join(parts)
 
 
@@ -89,12 +108,12 @@ class _Outgoing:
 
 
 class _Assembly:
-    __slots__ = ("body", "call", "filled", "head")
+    __slots__ = ("call", "filled", "head", "parts")
 
     def __init__(self, head: Chunked) -> None:
         self.head = head
         self.call = getattr(head, "call", 0)
-        self.body = bytearray(head.size)
+        self.parts: list[bytes] = []
         self.filled = 0
 
 
@@ -127,6 +146,7 @@ class Link(asyncio.BufferedProtocol):
         self._out: list[bytes | memoryview] = []
         self._out_bodies = 0
         self.scheduled = False
+        """Whether something is written at the end of this tick."""
         self._last_stream = 0
         self._outgoing: dict[int, _Outgoing] = {}
         self._assembling: dict[int, _Assembly] = {}
@@ -207,6 +227,8 @@ class Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=4 * 1024 * 1024)
+        if (here := transport.get_extra_info("socket")) is not None and here.family == socket.AF_UNIX:
+            here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
         self._peer.on_connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -261,14 +283,14 @@ class Link(asyncio.BufferedProtocol):
         assembly = self._assembling.get(number)
         if assembly is None:
             return  # abandoned
-        stop = assembly.filled + len(body)
-        if stop > len(assembly.body):
+        assembly.parts.append(body)
+        assembly.filled += len(body)
+        size = assembly.head.size
+        if assembly.filled > size:
             raise FrameError("more body than announced")
-        assembly.body[assembly.filled : stop] = body
-        assembly.filled = stop
-        if stop == len(assembly.body):
+        if assembly.filled == size:
             del self._assembling[number]
-            self._peer.on_frame(self, assembly.head, bytes(assembly.body))
+            self._peer.on_frame(self, assembly.head, b"".join(assembly.parts))
         else:
             self.send(Grant(number, 1))
 

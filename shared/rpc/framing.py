@@ -11,10 +11,12 @@ from collections.abc import Iterator
 
 CHUNK = 128 * 1024
 """Largest body in one frame, bytes; larger bodies are chunked so that a slow stream stalls only itself."""
-WINDOW = 4
+WINDOW = 8
 """Chunks a sender may have under way before the receiver grants more."""
-GRANT = 2
+GRANT = 4
 """Chunks taken before as many are granted: half the window, so that the sender need not wait."""
+SOCKET_BUFFER = CHUNK * WINDOW
+"""Bytes of a Unix socket's send buffer, as far as the system allows it: a window is written in one go."""
 COPIED = 16 * 1024
 """Up to so many bytes, copying a body into one buffer with what is around it costs less than a vector of buffers."""
 MAX_HEAD = 64 * 1024

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec import Raw
 
 from shared.errors import CallError, Refused
@@ -12,16 +14,23 @@ _CACHEABLE = ("resources/read",)
 """Results that must carry caching hints towards modern clients (2026-07-28, caching); lists are the gateway's own."""
 _COMPLETE = Raw(b'"complete"')
 _TYPE = b'"resultType"'
+_FIRST = re.compile(rb'\s*\{\s*"resultType"\s*:\s*"complete"\s*[,}]')
+_LAST = re.compile(rb',\s*"resultType"\s*:\s*"complete"\s*\}\s*\Z')
 _NEAR = 256
-_LARGE = 4096
+
+
+def plain(result: bytes | memoryview) -> bool:
+    """Whether a modern result says at its very beginning or end that it is complete, so that none of it need be read.
+
+    For large results; small ones are searched faster.
+    """
+    return bool(_FIRST.match(result) or _LAST.search(result, max(0, len(result) - _NEAR)))
 
 
 def typed(result: bytes) -> bytes:
     """A modern result as a server must write it: one without ``resultType`` means "complete" (2026-07-28, basic,
     results), and clients that check what they get refuse it.
     """
-    if len(result) > _LARGE and (_TYPE in result[:_NEAR] or _TYPE in result[-_NEAR:]):
-        return result  # mostly it is the first or the last member, and all of the result need not be searched
     if _TYPE in result or result[:1] != b"{":
         return result
     rest = result[1:].lstrip()

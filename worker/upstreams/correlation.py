@@ -16,6 +16,7 @@ from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import PROGRESS
+from shared.rpc.framing import COPIED
 
 if TYPE_CHECKING:
     from worker.calls import Call
@@ -24,11 +25,11 @@ else:
 
 
 class Answered(Struct, gc=False):
-    """The answer to ``call``: the JSON of its result or error."""
+    """The answer to ``call``: the JSON of its result or error; a large result is a view of what came."""
 
     call: Call
     is_error: bool
-    raw: bytes
+    raw: bytes | memoryview
 
 
 class Progressed(Struct, gc=False):
@@ -103,7 +104,9 @@ class Correlation:
             return Ignored(f"an answer to id {bytes(message.id)[:64]!r}, which nobody waits for")
         if message.error:
             return Answered(call, True, bytes(message.error))
-        return Answered(call, False, bytes(message.result))
+        return Answered(
+            call, False, bytes(message.result) if len(message.result) <= COPIED else memoryview(message.result)
+        )
 
     def _progress(self, message: Message) -> Outcome:
         try:

@@ -22,8 +22,10 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
 
-_READ = frozenset((b"content-type", b"content-length", b"transfer-encoding", b"mcp-session-id"))
+_READ = frozenset((b"content-type", b"content-length", b"transfer-encoding", b"connection", b"mcp-session-id"))
 """The headers that somebody looks at."""
+_PAST_PARSER = 64 * 1024
+"""A body of so many bytes, whose length is known, need not go through the parser, which copies it."""
 _MAX_HEADERS = 200
 
 
@@ -116,6 +118,7 @@ class _Connection(asyncio.Protocol):
         self.finished = False
         self.keep = False
         self.header_count = 0
+        self.to_come = 0  # bytes of a body that goes past the parser
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -123,6 +126,7 @@ class _Connection(asyncio.Protocol):
     def start(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.got_headers = self.finished = False
+        self.to_come = 0
         self.parser = httptools.HttpResponseParser(self)
         assert self.transport is not None
         request = exchange.request
@@ -161,15 +165,23 @@ class _Connection(asyncio.Protocol):
             and b"chunked" not in self.headers.get(b"transfer-encoding", b"")
             and status not in (204, 304)
         )
+        length = self.headers.get(b"content-length", b"")
+        if length.isdigit() and int(length) >= _PAST_PARSER and status not in (204, 304):
+            self.to_come = int(length)
+            persistent = b"close" not in self.headers.get(b"connection", b"").lower()  # RFC 9112 section 9.3
+            self.keep = persistent and self.parser.get_http_version() == "1.1"
         if self.exchange is not None:
             self.exchange.on_headers(status, self.headers)
 
     def on_body(self, body: bytes) -> None:
+        if self.to_come:
+            self.to_come -= len(body)
+            self.finished = not self.to_come
         if self.exchange is not None:
             self.exchange.on_body(body)
 
     def on_message_complete(self) -> None:
-        if self.parser.get_status_code() >= 200:
+        if self.parser.get_status_code() >= 200 and not self.finished:
             self.finished = True  # the parser may hold more bytes: what follows is done after it returns
             self.keep = self.parser.should_keep_alive()  # only here does it know (llhttp forgets at the message's end)
 
@@ -181,7 +193,11 @@ class _Connection(asyncio.Protocol):
             return
         broken: Exception | None = None
         try:
-            self.parser.feed_data(data)
+            if not self.to_come:
+                self.parser.feed_data(data)
+            else:
+                self.keep = self.keep and len(data) <= self.to_come  # more than was announced: out of sync from here on
+                self.on_body(data[: self.to_come])
         except Exception as error:
             broken = error
         if self.finished:

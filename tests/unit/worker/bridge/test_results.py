@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import CallError
 from shared.mcp.versions import Era
-from worker.bridge.results import translate, typed
+from worker.bridge.results import plain, translate, typed
 
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
 LONG = b"x" * 10_000
@@ -30,6 +30,25 @@ LONG = b"x" * 10_000
 )
 def test_a_modern_result_without_a_type_is_complete(sent: bytes, told: bytes) -> None:
     assert typed(sent) == told
+
+
+@pytest.mark.parametrize(
+    ("result", "says_so"),
+    [
+        (b'{"resultType":"complete","a":"%b"}' % LONG, True),
+        (b' { "resultType" : "complete" , "a":"%b"}' % LONG, True),
+        (b'{"a":"%b","resultType":"complete"}' % LONG, True),
+        (b'{"a":"%b" , "resultType": "complete" } ' % LONG, True),
+        (b'{"a":"%b"}' % LONG, False),
+        (b'{"resultType":"input_required","a":"%b"}' % LONG, False),
+        (b'{"a":"%b","resultType":"input_required"}' % LONG, False),
+        (b'{"a":"%b","structuredContent":{"b":1,"resultType":"complete"}}' % LONG, False),
+        (b'{"structuredContent":{"resultType":"complete"},"a":"%b"}' % LONG, False),
+        (b'{"a":"%b,\\"resultType\\":\\"complete\\"}"}' % LONG, False),
+    ],
+)
+def test_a_large_result_says_first_or_last_that_it_is_complete(result: bytes, says_so: bool) -> None:
+    assert plain(memoryview(result)) is says_so
 
 
 @pytest.mark.parametrize("era", Era)
