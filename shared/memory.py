@@ -14,7 +14,7 @@ import gc
 _THRESHOLDS = (20_000, 20, 20)
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 _KEPT_BYTES = 64 * 1024 * 1024
-_MAPPED_FROM_BYTES = 4 * 1024 * 1024
+_MAPPED_FROM_BYTES = 2 * 1024 * 1024
 
 
 def settle() -> None:

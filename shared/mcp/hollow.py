@@ -15,6 +15,8 @@ import os
 
 from msgspec import Raw, Struct
 
+from shared.mcp.pieces import Whole
+
 WORTHWHILE = 16 * 1024
 """Bytes from which on a message is worth looking through for runs."""
 _RUN = 8192
@@ -27,13 +29,14 @@ class Hollow:
 
     __slots__ = ("_data", "_mark", "_runs", "text")
 
-    def __init__(self, data: bytes, start: int = 0) -> None:
+    def __init__(self, data: Whole, start: int = 0) -> None:
         self._data = data
         self._runs = _runs(data, start)
         self.text = b""
         if self._runs:
             self._mark = b"~%b" % os.urandom(8).hex().encode()  # made after ``data``, which cannot have known it
-            parts, at = [], start
+            parts: list[bytes | bytearray] = []
+            at = start
             for number, (begin, end) in enumerate(self._runs):
                 parts += [data[at:begin], self._mark, b"%08x" % number]
                 at = end
@@ -63,7 +66,7 @@ class Hollow:
                 setattr(struct, name, self.whole(value))
 
 
-def _runs(data: bytes, at: int) -> list[tuple[int, int]]:
+def _runs(data: Whole, at: int) -> list[tuple[int, int]]:
     """Where long runs begin and end: each after a quotation mark, up to just before the next one."""
     runs = []
     while at + _RUN < len(data):

@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 
 from shared.errors import Refused
 from shared.mcp.hollow import WORTHWHILE, Hollow
+from shared.mcp.pieces import Large, Whole
 
 _T = TypeVar("_T")
 
@@ -72,19 +73,19 @@ _encode = msgspec.json.Encoder().encode
 NO_PARAMS = Params()
 
 
-def check_text(body: bytes) -> None:
+def check_text(body: Whole) -> None:
     """Raise ``Refused`` (-32700) unless ``body`` is UTF-8 (RFC 8259 section 8.1)."""
-    if not body.isascii():
+    if not (body.ascii if type(body) is Large else body.isascii()):
         try:
             body.decode("utf-8")
         except UnicodeDecodeError as error:
             raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _hollow(decoder: msgspec.json.Decoder[_T], data: bytes | Raw, start: int = 0) -> tuple[_T, Hollow] | None:
+def _hollow(decoder: msgspec.json.Decoder[_T], data: Whole | Raw, start: int = 0) -> tuple[_T, Hollow] | None:
     """What ``data[start:]``, which is large, says without its long texts, and what gives these back; ``None``: read
     all of it."""
-    hollow = Hollow(bytes(data), start)
+    hollow = Hollow(bytes(data) if isinstance(data, Raw) else data, start)
     if not hollow.text:
         return None
     try:
@@ -93,13 +94,13 @@ def _hollow(decoder: msgspec.json.Decoder[_T], data: bytes | Raw, start: int = 0
         return None  # what is wrong, if anything is, is said of the data itself
 
 
-def decode(body: bytes) -> Message:
+def decode(body: Whole) -> Message:
     """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
     check_text(body)
     return decode_checked(body)
 
 
-def decode_checked(body: bytes, start: int = 0) -> Message:
+def decode_checked(body: Whole, start: int = 0) -> Message:
     """``decode`` of ``body[start:]``, which is known to be UTF-8; large members are views of it."""
     try:
         message = _large_message(body, start) if len(body) - start >= WORTHWHILE else None
@@ -120,7 +121,7 @@ def decode_checked(body: bytes, start: int = 0) -> Message:
     return message
 
 
-def _large_message(body: bytes, start: int) -> Message | None:
+def _large_message(body: Whole, start: int) -> Message | None:
     found = _hollow(_message, body, start)
     if found is None or found[1].marks(found[0].method):
         return None
@@ -137,7 +138,7 @@ def check_id(message: Message) -> None:
         raise Refused("invalid_request", "member 'id' must be a string or an integer")
 
 
-def decode_batch(body: bytes) -> list[Message]:
+def decode_batch(body: Whole) -> list[Message]:
     """The messages of a JSON-RPC batch (MCP 2025-03-26 only). Raises ``Refused`` like ``decode``."""
     check_text(body)
     try:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from shared.mcp.pieces import Pieces, Whole
+
+_DATA = b"data: "
+
 
 class Event(Struct, gc=False):
     """One dispatched event. ``id`` is ``None`` when the event set none; ``retry_ms`` likewise."""
 
     name: str
-    data: bytes
+    data: Whole
     id: str | None = None
     retry_ms: int | None = None
 
@@ -23,11 +27,11 @@ class Reader:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._tail: list[bytes] = []
-        self._tail_size = 0
+        self._open = Pieces()  # a line that has begun
+        self._is_data = False  # … whose field is known to be "data", and left out
         self._skip_lf = False
         self._name = b""
-        self._data: list[bytes] = []
+        self._data: list[Whole] = []
         self._size = 0
         self._id: str | None = None
         self._retry: int | None = None
@@ -35,26 +39,17 @@ class Reader:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Events completed by ``chunk``. Raises ``ValueError`` when one exceeds the limit."""
-        if not chunk:
-            return []
         if self._skip_lf and chunk.startswith(b"\n"):
             chunk = chunk[1:]
-        self._skip_lf = False
         if not chunk:
             return []
-        if b"\n" not in chunk and b"\r" not in chunk:
-            self._keep(chunk)
-            return []
-        if self._tail:
-            chunk = b"".join([*self._tail, chunk])
-            self._tail, self._tail_size = [], 0
         self._skip_lf = chunk.endswith(b"\r")
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         *lines, rest = chunk.split(b"\n")
         events: list[Event] = []
         for line in lines:
-            event = self._line(line)
+            event = self._end_line(line) if self._open.size or self._is_data else self._line(line)
             if event is not None:
                 events.append(event)
         if rest:
@@ -62,9 +57,27 @@ class Reader:
         return events
 
     def _keep(self, part: bytes) -> None:
-        self._tail.append(part)
-        self._tail_size += len(part)
-        if self._tail_size + self._size > self._limit:
+        """A part of a line whose end is still to come."""
+        if not self._open.size and not self._is_data and part.startswith(_DATA):
+            self._is_data, self._first, part = True, False, part[len(_DATA) :]
+        self._open.add(part)
+        if self._open.size + self._size > self._limit:
+            raise ValueError(f"an event larger than {self._limit} bytes")
+
+    def _end_line(self, part: bytes) -> Event | None:
+        """The last part of a line that has begun."""
+        self._open.add(part)
+        line = self._open.take()
+        if not self._is_data:
+            return self._line(bytes(line))
+        self._is_data = False
+        self._value(line)
+        return None
+
+    def _value(self, value: Whole) -> None:
+        self._data.append(value)
+        self._size += len(value) + 1
+        if self._size > self._limit:
             raise ValueError(f"an event larger than {self._limit} bytes")
 
     def _line(self, line: bytes) -> Event | None:
@@ -76,10 +89,7 @@ class Reader:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._data.append(value)
-            self._size += len(value) + 1
-            if self._size > self._limit:
-                raise ValueError(f"an event larger than {self._limit} bytes")
+            self._value(value)
         elif field == b"event":
             self._name = value
         elif field == b"id" and b"\0" not in value:
@@ -92,7 +102,8 @@ class Reader:
         if not self._data and self._id is None and self._retry is None:
             self._name = b""
             return None
-        event = Event(self._name.decode("utf-8", "replace") or "message", b"\n".join(self._data), self._id, self._retry)
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        event = Event(self._name.decode("utf-8", "replace") or "message", data, self._id, self._retry)
         self._name, self._data, self._size, self._id, self._retry = b"", [], 0, None, None
         return event
 

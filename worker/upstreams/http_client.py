@@ -27,6 +27,9 @@ _READ = frozenset((b"content-type", b"content-length", b"transfer-encoding", b"c
 _PAST_PARSER = 64 * 1024
 """A body of so many bytes, whose length is known, need not go through the parser, which copies it."""
 _MAX_HEADERS = 200
+_TURN = 256 * 1024
+"""Bytes that a connection is read in one turn of the loop: libuv goes on for up to 8 MB, and nobody else is served."""
+_FULL = 64 * 1024
 
 
 class Exchange(Protocol):
@@ -119,6 +122,7 @@ class _Connection(asyncio.Protocol):
         self.keep = False
         self.header_count = 0
         self.to_come = 0  # bytes of a body that goes past the parser
+        self.turn = 0  # bytes of large reads since the last pause
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -191,6 +195,10 @@ class _Connection(asyncio.Protocol):
         if self.exchange is None:
             self.pool.discard(self)  # bytes nobody asked for: out of sync
             return
+        if len(data) >= _FULL:
+            self.turn += len(data)
+            if self.turn >= _TURN:
+                self._let_others()
         broken: Exception | None = None
         try:
             if not self.to_come:
@@ -221,6 +229,17 @@ class _Connection(asyncio.Protocol):
                         f"the upstream's HTTP answer is broken ({broken}); it may have run",
                     )
                 )
+
+    def _let_others(self) -> None:
+        """Read on in the next turn of the loop."""
+        self.turn = 0
+        if self.transport is not None and self.usable():
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self.transport is not None and self.usable():
+            self.transport.resume_reading()
 
     def eof_received(self) -> bool:
         return False

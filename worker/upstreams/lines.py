@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from shared.mcp.pieces import Pieces, Whole
+
 
 class LineReader:
     """Feed chunks, take complete lines. A line over ``limit_bytes`` is skipped to its end and counted."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._open = Pieces()
         self._skipping = False
         self.overlong = 0
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes) -> list[Whole]:
         """Lines completed by ``chunk``, without their line ends."""
         *complete, rest = chunk.split(b"\n")
-        lines: list[bytes] = []
+        lines: list[Whole] = []
         for piece in complete:
-            if self._parts or self._skipping:
+            if self._open.size or self._skipping:
                 self._add(piece)
                 if not self._skipping:
-                    lines.append(b"".join(self._parts))
-                self._parts, self._size, self._skipping = [], 0, False
+                    lines.append(self._open.take())
+                self._skipping = False
             elif len(piece) <= self._limit:
                 lines.append(piece)
             else:
@@ -34,9 +35,9 @@ class LineReader:
     def _add(self, piece: bytes) -> None:
         if self._skipping:
             return
-        self._size += len(piece)
-        if self._size > self._limit:
+        if self._open.size + len(piece) > self._limit:
             self.overlong += 1
-            self._parts, self._skipping = [], True
+            self._open.drop()
+            self._skipping = True
         else:
-            self._parts.append(piece)
+            self._open.add(piece)

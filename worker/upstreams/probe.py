@@ -124,7 +124,7 @@ class _Answer:
             return
         for event in self.reader.feed(data):
             if event.data and not self.done.done():
-                self.body = event.data
+                self.body = bytes(event.data)
                 self.done.set_result(None)
 
     def on_complete(self) -> None:

@@ -29,6 +29,7 @@ from shared.mcp.methods import (
     SUBSCRIPTION_META,
     severity,
 )
+from shared.mcp.pieces import Whole
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
@@ -289,13 +290,14 @@ class Session:
 
     # ---- what comes back
 
-    def receive_bytes(self, body: bytes, call: Call | None = None) -> bool:
+    def receive_bytes(self, body: Whole, call: Call | None = None) -> bool:
         """Handle one message (or a batch) from the upstream. False: it is not JSON-RPC.
 
         ``call``: the one on whose own response stream it came, where the transport has such streams.
         """
         try:
-            messages = jsonrpc.decode_batch(body) if body.lstrip()[:1] == b"[" else [jsonrpc.decode(body)]
+            first = body[:1] if body[:1] in (b"{", b"[") else body.lstrip()[:1]
+            messages = jsonrpc.decode_batch(body) if first == b"[" else [jsonrpc.decode(body)]
         except Refused:
             return False
         for message in messages:

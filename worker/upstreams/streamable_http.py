@@ -16,6 +16,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
 from shared.mcp.methods import INITIALIZE, LOGGED, NAMED_BY
+from shared.mcp.pieces import Pieces, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.rpc.framing import COPIED
 from shared.tasks import spawn
@@ -44,11 +45,12 @@ class Post:
     """One POST (or a resuming GET) and its response: JSON, SSE, or something else."""
 
     __slots__ = (
+        "body",
         "call",
         "id",
         "kind",
         "last_event_id",
-        "parts",
+        "pieces",
         "reader",
         "request",
         "resumes",
@@ -56,7 +58,6 @@ class Post:
         "session",
         "session_header",
         "sid",
-        "size",
         "status",
     )
 
@@ -67,8 +68,8 @@ class Post:
         self.call = call
         self.status = 0
         self.kind = b""
-        self.parts: list[bytes] = []
-        self.size = 0
+        self.body = b""
+        self.pieces: Pieces | None = None  # of a body that comes in more than one
         self.reader: sse.Reader | None = None
         self.last_event_id: str | None = None
         self.retry_ms = 1000
@@ -93,13 +94,19 @@ class Post:
 
     def on_body(self, data: bytes) -> None:
         if self.reader is None:
-            self.size += len(data)
-            if self.size > self.session.context.settings.calls.max_result_bytes:
+            if not self.body:
+                self.body = data
+            elif self.pieces is None:
+                self.pieces = Pieces()
+                self.pieces.add(self.body)
+            size = len(data)
+            if self.pieces is not None:
+                self.pieces.add(data)
+                size = self.pieces.size
+            if size > self.session.context.settings.calls.max_result_bytes:
                 self._give_up(
                     OutcomeUnknown("upstream_protocol", "the upstream's answer is larger than maxResultBytes")
                 )
-            else:
-                self.parts.append(data)
             return
         try:
             events = self.reader.feed(data)
@@ -120,8 +127,7 @@ class Post:
             if self.unanswered:
                 self.session.stream_ended(self)
             return
-        body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
-        self.session.answered(self, body)
+        self.session.answered(self, self.body if self.pieces is None else self.pieces.take())
 
     def on_failed(self, error: CallError) -> None:
         self.session.posts.pop(self.id, None)
@@ -165,7 +171,7 @@ class HttpSession(Session):
     def on_session_header(self, post: Post) -> None:
         """A response named a session."""
 
-    def answered(self, post: Post, body: bytes) -> None:
+    def answered(self, post: Post, body: Whole) -> None:
         """A response that is no event stream is whole."""
         call = post.call
         if call is None or not post.unanswered:
@@ -183,7 +189,7 @@ class HttpSession(Session):
         self.correlation.forget(post.id)
         call.fail(self._verdict(post, body))
 
-    def _adopt_idless_error(self, post: Post, body: bytes) -> None:
+    def _adopt_idless_error(self, post: Post, body: Whole) -> None:
         """An error without a usable id on the call's own response can only mean this call."""
         try:
             message = jsonrpc.decode(body)
@@ -194,7 +200,7 @@ class HttpSession(Session):
         if self.correlation.forget(post.id) is not None:
             post.call.answer(True, bytes(message.error))
 
-    def _verdict(self, post: Post, body: bytes) -> CallError:
+    def _verdict(self, post: Post, body: Whole) -> CallError:
         """What an HTTP answer that is no MCP answer means for the call."""
         where, status = self.pool.endpoint.authority, post.status
         if status in (401, 403):
@@ -355,7 +361,7 @@ class LegacyHttp(HttpSession):
     def send_notification(self, message: bytes) -> None:
         self.post(0, None, self._head, message)
 
-    def answered(self, post: Post, body: bytes) -> None:
+    def answered(self, post: Post, body: Whole) -> None:
         call = post.call
         expired = post.status == 404 or (post.status == 400 and b"ession" in body)
         if expired and post.sid and call is not None and call.method != INITIALIZE and post.unanswered:

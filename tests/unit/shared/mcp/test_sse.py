@@ -77,6 +77,14 @@ def test_events_do_not_depend_on_how_bytes_arrive(lines: list[bytes], end: bytes
     assert _read(*(text[i : i + 1] for i in range(len(text)))) == _read(text)
 
 
+@given(st.lists(st.integers(1, 400_000), max_size=6), st.sampled_from([b"\n", b"\r\n", b"\r"]))
+def test_large_data_arrives_in_pieces(places: list[int], end: bytes) -> None:
+    data = b"x" * 300_000
+    text = end.join([b"event: message", b"data: " + data, b"id: 7", b"data: b", b"", b"data: c", b"", b""])
+    events = _read(*cut(text, places), limit=1_000_000)
+    assert events == [sse.Event("message", data + b"\nb", "7"), sse.Event("message", b"c")]
+
+
 @given(st.lists(st.binary(max_size=20), max_size=5), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 def test_line_ends_are_interchangeable(values: list[bytes], end: bytes) -> None:
     clean = [value.replace(b"\r", b"").replace(b"\n", b"") for value in values]
