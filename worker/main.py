@@ -138,6 +138,7 @@ class Worker:
             "joined_at": str(self.joined_at),
             "version": VERSION,
             "load": str(self.rpc.in_flight),
+            "parked": str(self.rpc.needs.parked),
             "draining": "1" if self.rpc.draining else "0",
         }
 

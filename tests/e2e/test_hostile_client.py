@@ -273,14 +273,27 @@ async def test_input_responses_of_any_shape_are_taken_or_refused(
         assert ("requestState" in text or '"content"' in text) if answer.status == 200 else "-32602" in text
 
 
+async def parked(fleet: Fleet) -> int:
+    """Calls that wait for their clients, as the workers' last heartbeats say."""
+    return sum(int(facts["parked"]) for facts in (await fleet.worker_facts()).values())
+
+
 async def test_who_never_comes_back_holds_a_bounded_number_of_calls_for_a_bounded_time(
     fleet: Fleet, raw: RawClient, asker: Scripted
 ) -> None:
+    async def none() -> bool:
+        return not await parked(fleet)
+
+    await raw.call("asker", meta=ASKABLE)
+    await eventually(lambda: parked(fleet), 10.0, "a heartbeat after that call")
+    await eventually(none, 10.0, "what other tests left parked is gone, and this as well")
+    before = asker.seen["notifications/cancelled"]
     async with bystanders(fleet):
         results = [(await raw.call("asker", meta=ASKABLE)).body["result"] for _ in range(3 * MAX_PARKED)]
         kept = [one["requestState"] for one in results if one["resultType"] == "input_required"]
         assert MAX_PARKED <= len(kept) <= 2 * MAX_PARKED, "maxParked in each of two workers"
-        await eventually(lambda: asker.seen["notifications/cancelled"] >= len(kept), 10.0, "the upstream is told")
+        told = before + len(kept)
+        await eventually(lambda: asker.seen["notifications/cancelled"] >= told, 10.0, "the upstream is told")
         answer = await raw.call("asker", meta=ASKABLE)
         assert answer.body["result"]["resultType"] == "input_required", "there is room again"
         params = {"name": "asker", "arguments": {}, "requestState": kept[0], "inputResponses": {"elicitation-1": BLUE}}
