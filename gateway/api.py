@@ -7,6 +7,7 @@ handle that may be awaited; it raises what Redis refused. ``list`` reads this pr
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from shared.registry.store import RegistryStore
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
 
+_log = logging.getLogger(__name__)
 _SETTLING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
@@ -36,6 +38,8 @@ class Handle:
     def settle(self, error: GatewayError | None = None) -> None:
         """The registry has answered."""
         self._done, self._error = True, error
+        if error is not None and not self._waiters:
+            _log.error("%s", error)  # perhaps nobody ever asks
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -54,15 +58,15 @@ class Gateway:
 
     def __init__(
         self,
-        name: str = "mcp-gateway",
-        port: int = 4000,
-        host: str = "127.0.0.1",
-        health_check_interval: float = 15.0,
-        balancer: BalancerStrategy | str = BalancerStrategy.ROUND_ROBIN,
-        request_timeout: float = 30.0,
+        name: str | None = None,
+        port: int | None = None,
+        host: str | None = None,
+        health_check_interval: float | None = None,
+        balancer: BalancerStrategy | str | None = None,
+        request_timeout: float | None = None,
         redis_url: str | None = None,
-        workers: int = 1,
-        frontends: int = 1,
+        workers: int | None = None,
+        frontends: int | None = None,
         config: str | Path | None = None,
         settings: Settings | None = None,
     ) -> None:
@@ -75,7 +79,7 @@ class Gateway:
                 "port": port,
                 "host": host,
                 "health_check_interval_s": health_check_interval,
-                "balancer": BalancerStrategy(balancer),
+                "balancer": BalancerStrategy(balancer) if balancer is not None else None,
                 "request_timeout_s": request_timeout,
                 "redis_url": redis_url,
                 "workers": workers,
@@ -144,6 +148,7 @@ class Gateway:
                     await self._store.unregister(change)
                 else:
                     await self._store.register(change)
+                    self._records.setdefault(change.id, UpstreamRecord(change, 0))
                 handle.settle()
             except GatewayError as error:
                 if not isinstance(change, str):
@@ -225,6 +230,7 @@ class Gateway:
             await self._store.close()
             self._store = None
         await self._supervisor.stop()
+        self._supervisor = Supervisor(self._settings)  # for another start
 
     async def __aenter__(self) -> Gateway:
         await self.start()

@@ -177,10 +177,10 @@ class FrontEnd:
             if self.lane is not None:
                 self.lane.sweep()
             self.dispatcher.hush(self.settings.calls.keepalive_comment_s)
-            for sid in self.sessions.trim():
-                self.pool.end_session(sid)
             try:
                 await self.sessions.flush()
+                for sid, over in (await self.sessions.trim()).items():
+                    self.pool.end_session(sid, over)
             except RegistryUnavailable:
                 pass
 

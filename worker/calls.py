@@ -331,6 +331,8 @@ class LinkCall(Call):
                 return
         if not is_error and self.era != upstream_era:
             raw = results.translate(raw, self.era, upstream_era, self.method)
+        elif is_error and self.era == Era.LEGACY and self.method == "resources/read":
+            raw = results.not_found(raw)
         self.complete(is_error, raw)
 
     # ---- the answer
@@ -350,7 +352,8 @@ class LinkCall(Call):
                 lost = "the answer was larger than what is kept for a lost stream; the call has run"
                 self._keep(lambda link, number: link.send(rpc.Failed(number, "outcome_unknown", lost, True)), 0)
             else:
-                self._keep(lambda link, number: link.send(rpc.Answer(number, is_error), raw), len(raw))
+                kept = bytes(raw)  # a view would keep all that came with it
+                self._keep(lambda link, number: link.send(rpc.Answer(number, is_error), kept), len(kept))
 
     def _failed(self, error: CallError) -> None:
         data = {"upstream": self.upstream, **{key: str(value)[:_WORDS] for key, value in list(error.data.items())[:16]}}

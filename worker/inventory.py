@@ -9,13 +9,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
 
 import orjson
 from msgspec import structs
 
 from shared.errors import NotDelivered, RegistryUnavailable
 from shared.mcp.kinds import CHANGES, Kind
-from shared.models import HealthCheckResult, ServerStatus, now_s
+from shared.models import HealthCheckResult, HttpConnection, ServerStatus, now_s
 from shared.registry.client import translated
 from shared.registry.records import Catalog, UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -30,6 +31,12 @@ from worker.upstreams.upstream import Upstream
 
 _log = logging.getLogger(__name__)
 _TELL_S = 0.25
+
+
+def _is_of(record: UpstreamRecord) -> bool:
+    """Whether what was found is of the entry as it is now: an entry's headers go to its own host and to no other."""
+    connection, found = record.spec.connection, urlsplit(record.url_in_use or "")
+    return isinstance(connection, HttpConnection) and urlsplit(connection.url)[:2] == found[:2]
 
 
 class _Holding:
@@ -54,6 +61,7 @@ class Inventory:
         self._settings = settings
         self._held: dict[str, _Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
+        self._told_healthy: dict[str, bool] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
         self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
@@ -109,6 +117,7 @@ class Inventory:
         for id, record in records.items():
             if record is None:
                 self.records.pop(id, None)
+                self._told_healthy.pop(id, None)
                 self._drop(id)
                 continue
             self.records[id] = record
@@ -163,7 +172,7 @@ class Inventory:
     def _follow(self, holding: _Holding) -> None:
         """Serve by the facts that the leader found."""
         record = holding.record
-        if holding.task is None and record.eras and record.transport_in_use in ("http", "sse") and record.url_in_use:
+        if holding.task is None and record.eras and record.transport_in_use in ("http", "sse") and _is_of(record):
             holding.upstream.adopt(
                 Facts(
                     record.eras,
@@ -313,6 +322,10 @@ class Inventory:
         batch = {id: result for id, result in held.items() if id in self.records}
         if batch:
             await self._store.report_health(list(batch.values()))
+            for id, (result, *_) in batch.items():
+                if self._told_healthy.get(id) is not result.healthy:  # who keeps a copy is told of turns, not of probes
+                    self._told_healthy[id] = result.healthy
+                    await self._store.run_script("ANNOUNCE", "server", id)
         for id, holding in list(self._held.items()):
             if holding.lines:
                 lines = list(holding.lines)

@@ -83,7 +83,8 @@ class _FrontEnd:
         elif kind is rpc.EndSession:
             assert isinstance(head, rpc.EndSession)
             self.sessions.pop(head.session, None)
-            self.server.end_session(head.session)
+            if head.over:
+                self.server.end_session(head.session)
         elif kind is rpc.Detach:
             call = self.calls.get(head.call)  # type: ignore[union-attr]
             if call is not None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -135,11 +136,20 @@ class AdminApi:
         return record
 
     async def _servers(self, request: web.Request) -> web.Response:
-        records = sorted(self._front.watcher.records.values(), key=lambda record: record.sequence)
+        known = await self._as_of_now()
+        records = sorted(known.values(), key=lambda record: record.sequence)
         return _json([record.entry(with_tools=False) for record in records])
 
     async def _server(self, request: web.Request) -> web.Response:
-        return _json(self._record(request).entry())
+        record = self._record(request)
+        return _json((await self._as_of_now()).get(record.spec.id, record).entry())
+
+    async def _as_of_now(self) -> dict[str, UpstreamRecord]:
+        """What Redis says, where results of probes are batched and not announced one by one; without it, our copy."""
+        try:
+            return await self._front.store.load_all()
+        except RegistryUnavailable:
+            return dict(self._front.watcher.records)
 
     async def _logs(self, request: web.Request) -> web.Response:
         record = self._record(request)
@@ -224,7 +234,7 @@ class AdminApi:
         return _json(found)
 
     async def _health(self, request: web.Request) -> web.Response:
-        records = await self._front.store.load_all()  # results are batched in Redis, not announced one by one
+        records = await self._as_of_now()
         return _json([record.health for record in records.values() if record.health is not None])
 
     async def _workers(self, request: web.Request) -> web.Response:
@@ -289,15 +299,17 @@ class AdminApi:
             )
         strategy = type(route.balancer).__name__
         likely = [candidate for candidate in candidates if candidate.available]
-        choice, because = _why(strategy, likely)
+        able = [replica for replica in route.replicas if replica.available(now)]
+        turn = deepcopy(route.balancer).choose(able).id if able else None  # asking must not turn it
+        choice, because = _why(strategy, likely, turn)
         return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
 
     async def _openapi(self, request: web.Request) -> web.Response:
         return _json(openapi(__version__))
 
 
-def _why(strategy: str, likely: list[Candidate]) -> tuple[str | None, str]:
-    """The likely choice (asking must not turn the balancer), and why."""
+def _why(strategy: str, likely: list[Candidate], turn: str | None) -> tuple[str | None, str]:
+    """The likely choice, and why; ``turn`` is what the balancer says."""
     if not likely:
         return None, "no replica is available; a call is answered with upstream_unavailable"
     if len(likely) == 1:
@@ -309,8 +321,8 @@ def _why(strategy: str, likely: list[Candidate]) -> tuple[str | None, str]:
     if strategy == "RandomChoice":
         return None, f"one of {names}, at random"
     return (
-        None,
-        f"one of {names}, whose turn it is ({strategy}); a client session may be bound to one of them",
+        turn,
+        f"of {names} it is its turn at this front end ({strategy}); a client session may be bound to another one",
     )
 
 

@@ -79,7 +79,11 @@ class GatewayClient:
 
     def _parameter_headers(self, tool: str, arguments: dict[str, Any]) -> dict[str, str]:
         """``Mcp-Param-*`` where the tool asks for them."""
-        listed = next((one for one in self.admin("GET", "tools") if one["name"] == tool), None)
+        try:
+            tools = self.admin("GET", "tools")
+        except CommandFailed:
+            tools = []  # not for us to see; the call itself may be
+        listed = next((one for one in tools if one["name"] == tool), None)
         annotated = mcp_headers.annotated_parameters(listed["inputSchema"]) if listed else None
         return mcp_headers.parameter_headers(annotated, arguments) if annotated else {}
 

@@ -27,6 +27,7 @@ _URL = click.option(
     show_default=True,
     help="the running gateway",
 )
+_URL_HERE = click.option("--url", help="the running gateway")
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs")
 
 
@@ -72,19 +73,21 @@ def _list_servers(url: str, as_json: bool) -> None:
 
 @servers.command("list")
 @_JSON
+@_URL_HERE
 @click.pass_obj
-def servers_list(url: str, as_json: bool) -> None:
+def servers_list(group_url: str, url: str | None, as_json: bool) -> None:
     """All upstreams."""
-    _list_servers(url, as_json)
+    _list_servers(url or group_url, as_json)
 
 
 @servers.command("show")
 @click.argument("id")
 @_JSON
+@_URL_HERE
 @click.pass_obj
-def servers_show(url: str, id: str, as_json: bool) -> None:
+def servers_show(group_url: str, url: str | None, id: str, as_json: bool) -> None:
     """One upstream, with its tools."""
-    one = GatewayClient(url).admin("GET", f"servers/{id}")
+    one = GatewayClient(url or group_url).admin("GET", f"servers/{id}")
     if as_json:
         show.as_json(one)
         return
@@ -168,20 +171,22 @@ def _pair(text: str, separator: str) -> tuple[str, str]:
 
 @servers.command("remove")
 @click.argument("id")
+@_URL_HERE
 @click.pass_obj
-def servers_remove(url: str, id: str) -> None:
+def servers_remove(group_url: str, url: str | None, id: str) -> None:
     """Remove an upstream."""
-    GatewayClient(url).admin("DELETE", f"servers/{id}")
+    GatewayClient(url or group_url).admin("DELETE", f"servers/{id}")
     click.echo(f"removed {id}")
 
 
 @servers.command("logs")
 @click.argument("id")
 @_JSON
+@_URL_HERE
 @click.pass_obj
-def servers_logs(url: str, id: str, as_json: bool) -> None:
+def servers_logs(group_url: str, url: str | None, id: str, as_json: bool) -> None:
     """Last stderr lines of a stdio upstream."""
-    lines = GatewayClient(url).admin("GET", f"servers/{id}/logs")
+    lines = GatewayClient(url or group_url).admin("GET", f"servers/{id}/logs")
     if as_json:
         show.as_json(lines)
     else:

@@ -169,7 +169,7 @@ class Lane:
         """
         try:
             if len(request) > COPIED and request.isascii():
-                message = jsonrpc.decode_checked(request, head.size)
+                message = jsonrpc.decode_checked(memoryview(request)[head.size :])
             else:
                 message = jsonrpc.decode(request[head.size :])
             if not message.id or not message.method:

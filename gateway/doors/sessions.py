@@ -277,13 +277,23 @@ class SessionTable:
             if not there and session is not None:
                 await self.save(session)  # Redis was emptied; the session is alive in us
 
-    def trim(self) -> list[str]:
-        """Drop sessions that were not used here for their whole life time; their ids."""
+    async def trim(self) -> dict[str, bool]:
+        """Drop sessions that were not used here for their whole life time: each one's id, and whether it is over.
+
+        It may be in use at another front end. Raises ``RegistryUnavailable``; then all of them stay.
+        """
         limit = self._loop.time() - self._settings.session_ttl_s
-        dropped = [sid for sid, session in self.known.items() if session.touched_at < limit]
-        for sid in dropped:
-            del self.known[sid]
-        return dropped
+        idle = [sid for sid, session in self.known.items() if session.touched_at < limit and not session.calls]
+        if not idle:
+            return {}
+        async with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for sid in idle:
+                pipe.exists(self._store.keys.session(sid))
+            alive = await pipe.execute()
+        for sid in idle:
+            self.known.pop(sid, None)
+        return {sid: not there for sid, there in zip(idle, alive, strict=True)}
 
     def recheck(self) -> None:
         """Something may have gone unheard: whether a session still exists is asked again, once, when it is used."""

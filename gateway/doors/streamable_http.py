@@ -220,6 +220,10 @@ class LegacyDoor:
         async def interim(event: Interim) -> None:
             if send is not None:  # at once: it may be a question that the call waits for
                 await send(event.message)
+            elif event.asks and caller.session is not None:
+                ask = msgspec.json.decode(jsonrpc.decode(event.message).id, type=str)
+                refusal = jsonrpc.error_object(-32601, "its client sent the call in a batch, and cannot be asked there")
+                self._pool.reply(ask, caller.session.sid, True, refusal)
 
         async def finish(body: bytes) -> None:
             answers.append(body)

@@ -47,6 +47,7 @@ _MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Of what waits on one stream; the newest message is kept whatever its size."""
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
 """Every legacy standing stream hears of all three kinds of lists."""
+_TOLD = b'{"jsonrpc":"2.0","method":'
 _ASKED = {
     "toolsListChanged": TOOLS_CHANGED,
     "promptsListChanged": PROMPTS_CHANGED,
@@ -71,12 +72,31 @@ class StandingStream:
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, message: bytes) -> None:
-        """Queue a message; the oldest makes room."""
+        """Queue a message. The oldest notifications make room; a client that reads neither answers nor questions, which
+        nobody can do without, loses the stream."""
         self._queue.append(message)
         self._waiting_bytes += len(message)
-        while len(self._queue) > 1 and (len(self._queue) > self._limit or self._waiting_bytes > _MAX_WAITING_BYTES):
-            self._take()
+        if len(self._queue) > 1 and self._full:
+            kept: deque[bytes] = deque()
+            for number, one in enumerate(self._queue, 1):
+                if one.startswith(_TOLD) and self._full_with(len(self._queue) - number + 1 + len(kept)):
+                    self._waiting_bytes -= len(one)
+                else:
+                    kept.append(one)
+            self._queue = kept
+            if self._full and len(kept) > 1:
+                _log.warning("a client does not read what it waits for (streamBuffer); its stream is closed")
+                self._queue.clear()
+                self._waiting_bytes = 0
+                self.closing = True
         self._wake()
+
+    @property
+    def _full(self) -> bool:
+        return self._full_with(len(self._queue))
+
+    def _full_with(self, count: int) -> bool:
+        return count > self._limit or self._waiting_bytes > _MAX_WAITING_BYTES
 
     def _take(self) -> bytes:
         message = self._queue.popleft()
@@ -364,6 +384,7 @@ class Streams:
             await asyncio.sleep(self._settings.stream_keepalive_s)
             for stream in list(self._open):
                 stream.nudge()
+                self._sessions.cached(stream.sid)  # whose stream is open uses its session
 
     async def drain(self, wait_s: float) -> None:
         """End every stream as its era asks, bounded."""

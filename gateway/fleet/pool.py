@@ -168,10 +168,10 @@ class WorkerPool:
         for client in self.clients.values():
             client.cancel_request(sid, request)
 
-    def end_session(self, sid: str) -> None:
-        """Tell the workers that heard of it."""
+    def end_session(self, sid: str, over: bool = True) -> None:
+        """Tell the workers that heard of it: it is over, or only not used here any more."""
         for client in self.clients.values():
-            client.forget_session(sid)
+            client.forget_session(sid, over)
 
     def close(self) -> None:
         """End all links."""

@@ -293,7 +293,7 @@ class WorkerClient:
         assert self._link is not None
         if session.session not in self._announced:
             if len(self._announced) >= _MAX_ANNOUNCED:
-                self.forget_session(next(iter(self._announced)))
+                self.forget_session(next(iter(self._announced)), over=False)
             self._announced[session.session] = None
             self._link.send(session)
 
@@ -340,11 +340,11 @@ class WorkerClient:
         if self._link is not None:
             self._link.send(rpc.Reply(ask, sid, is_error), raw)
 
-    def forget_session(self, sid: str) -> None:
-        """A client session ended."""
+    def forget_session(self, sid: str, over: bool = True) -> None:
+        """A client session ended (``over``), or is not used here any more."""
         if sid in self._announced and self._link is not None:
             del self._announced[sid]
-            self._link.send(rpc.EndSession(sid))
+            self._link.send(rpc.EndSession(sid, over))
 
     # ---- shared.rpc.connection.Peer
 

@@ -5,8 +5,9 @@ strings (a file, an image), and what these say is nobody's business here. So a r
 taken out and a mark put in its place. Inside a string that changes nothing about where the string, or anything around
 it, ends; outside of one the mark is no JSON, decoding fails, and the caller decodes the message itself.
 
-Counterpart: ``shared.mcp.jsonrpc``, which decodes. Not checked inside a run: escapes and control characters. They are
-the sender's, as everything there.
+Counterpart: ``shared.mcp.jsonrpc``, which decodes. Not checked inside a run: escapes and control characters. So this is
+for what an upstream answers one client, and for what was read whole before; a client's request is, because others share
+the upstream that gets it.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _TAIL = 8
 
 
 class Hollow:
-    """``data[start:]`` with marks in place of its long runs. ``text`` is what is left, empty when that is all of it."""
+    """``data`` with marks in place of its long runs. ``text`` is what is left, empty when that is all of it."""
 
     __slots__ = ("_data", "_mark", "_runs", "text")
 
-    def __init__(self, data: Whole, start: int = 0) -> None:
+    def __init__(self, data: Whole) -> None:
         self._data = data
-        self._runs = _runs(data, start)
+        self._runs = _runs(data)
         self.text = b""
         if self._runs:
             self._mark = b"~%b" % os.urandom(8).hex().encode()  # made after ``data``, which cannot have known it
             parts: list[bytes | bytearray] = []
-            at = start
+            at = 0
             for number, (begin, end) in enumerate(self._runs):
                 parts += [data[at:begin], self._mark, b"%08x" % number]
                 at = end
@@ -66,9 +67,9 @@ class Hollow:
                 setattr(struct, name, self.whole(value))
 
 
-def _runs(data: Whole, at: int) -> list[tuple[int, int]]:
+def _runs(data: Whole) -> list[tuple[int, int]]:
     """Where long runs begin and end: each after a quotation mark, up to just before the next one."""
-    runs = []
+    runs, at = [], 0
     while at + _RUN < len(data):
         begin = data.rfind(b'"', at, at + _RUN) + 1 or at
         stop = data.find(b'"', at + _RUN)

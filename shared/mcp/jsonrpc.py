@@ -82,10 +82,10 @@ def check_text(body: Whole) -> None:
             raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _hollow(decoder: msgspec.json.Decoder[_T], data: Whole | Raw, start: int = 0) -> tuple[_T, Hollow] | None:
-    """What ``data[start:]``, which is large, says without its long texts, and what gives these back; ``None``: read
+def _hollow(decoder: msgspec.json.Decoder[_T], data: Whole | Raw) -> tuple[_T, Hollow] | None:
+    """What ``data``, which is large, says without its long texts, and what gives these back; ``None``: read
     all of it."""
-    hollow = Hollow(bytes(data) if isinstance(data, Raw) else data, start)
+    hollow = Hollow(bytes(data) if isinstance(data, Raw) else data)
     if not hollow.text:
         return None
     try:
@@ -100,18 +100,27 @@ def decode(body: Whole) -> Message:
     return decode_checked(body)
 
 
-def decode_checked(body: Whole, start: int = 0) -> Message:
-    """``decode`` of ``body[start:]``, which is known to be UTF-8; large members are views of it."""
+def decode_answer(body: Whole) -> Message:
+    """``decode`` for what an upstream says to one client: what is in its long texts is between the two of them."""
+    check_text(body)
+    message = _large_message(body) if len(body) >= WORTHWHILE else None
+    return decode_checked(body) if message is None else _checked(message)
+
+
+def decode_checked(body: Whole | memoryview) -> Message:
+    """``decode`` for a body that is known to be UTF-8; its members are views of it."""
     try:
-        message = _large_message(body, start) if len(body) - start >= WORTHWHILE else None
-        if message is None:
-            message = _message.decode(memoryview(body)[start:] if start else body)
+        message = _message.decode(body)
     except msgspec.ValidationError as error:
         raise Refused("invalid_request", f"not a JSON-RPC message: {error}") from error
     except msgspec.DecodeError as error:
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
+    return _checked(message)
+
+
+def _checked(message: Message) -> Message:
     if message.jsonrpc != "2.0":
         raise Refused("invalid_request", "not a JSON-RPC message: member 'jsonrpc' must be \"2.0\"")
     if not message.method and not message.result and not message.error:
@@ -121,8 +130,8 @@ def decode_checked(body: Whole, start: int = 0) -> Message:
     return message
 
 
-def _large_message(body: Whole, start: int) -> Message | None:
-    found = _hollow(_message, body, start)
+def _large_message(body: Whole) -> Message | None:
+    found = _hollow(_message, body)
     if found is None or found[1].marks(found[0].method):
         return None
     found[1].fill(found[0])

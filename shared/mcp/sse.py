@@ -39,8 +39,11 @@ class Reader:
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Events completed by ``chunk``. Raises ``ValueError`` when one exceeds the limit."""
+        if not chunk:
+            return []
         if self._skip_lf and chunk.startswith(b"\n"):
             chunk = chunk[1:]
+        self._skip_lf = False
         if not chunk:
             return []
         self._skip_lf = chunk.endswith(b"\r")

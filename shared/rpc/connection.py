@@ -43,7 +43,7 @@ class BodyStream:
         self._received = 0
         self._taken = 0  # chunks for which nothing was granted yet
         self._waiter: asyncio.Future[None] | None = None
-        self._broken = False
+        self.broken = False
 
     def feed(self, chunk: bytes) -> None:
         """Called by the link."""
@@ -63,7 +63,7 @@ class BodyStream:
 
     def break_off(self) -> None:
         """The link is gone; readers get ``ConnectionResetError``."""
-        self._broken = True
+        self.broken = True
         self._wake()
 
     def _wake(self) -> None:
@@ -76,7 +76,7 @@ class BodyStream:
         Raises ``ConnectionResetError`` when the rest will never come.
         """
         while not self._chunks:
-            if self._broken:
+            if self.broken:
                 raise ConnectionResetError("the worker's link ended in the middle of a body")
             if self.complete:
                 return []
@@ -267,10 +267,12 @@ class Link(asyncio.BufferedProtocol):
             raise FrameError(f"a body of {head.size} bytes, over the limit of {self.max_body}")
         number = head.stream
         stream = BodyStream(self, number, getattr(head, "call", 0), head.size)
-        if self._peer.stream_body(self, head, stream):
-            self._streams[number] = stream
-        else:
+        if not self._peer.stream_body(self, head, stream):
             self._assembling[number] = _Assembly(head)
+        elif stream.broken:
+            return  # nobody wants it, and the sender was told
+        else:
+            self._streams[number] = stream
         self._chunk(number, body)
 
     def _chunk(self, number: int, body: bytes) -> None:

@@ -41,9 +41,10 @@ class OpenSession(Struct, array_like=True, tag=3, gc=False):
 
 
 class EndSession(Struct, array_like=True, tag=4, gc=False):
-    """The client session is over; close what was held for it."""
+    """The client session is over; close what was held for it. Not ``over``: this front end only stops using it."""
 
     session: str
+    over: bool = True
 
 
 class Call(Struct, array_like=True, tag=5, gc=False):

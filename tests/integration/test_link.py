@@ -99,3 +99,22 @@ async def test_a_body_over_the_limit_and_nonsense_end_the_link(tmp_path: Path) -
     assert await reader.read() == b""
     writer.close()
     server.close()
+
+
+async def test_a_large_body_that_nobody_wants_is_not_kept(tmp_path: Path) -> None:
+    worker, frontend, server = await pair(tmp_path)
+    assert worker.link and frontend.link
+
+    def refuse(link: Link, head: Any, stream: BodyStream) -> bool:
+        link.abandon(head.call)
+        stream.break_off()
+        return True
+
+    frontend.stream_body = refuse  # type: ignore[method-assign]
+    for number in range(5):
+        worker.link.send(rpc.Answer(number), os.urandom(2_000_000))
+    worker.link.send(rpc.Interim(9), b"after")
+    await eventually(lambda: frontend.frames and frontend.frames[-1][1] == b"after")
+    assert frontend.link._streams == {}
+    frontend.link.close()
+    server.close()

@@ -120,7 +120,10 @@ def request_digest(method: str, params: bytes) -> bytes:
     parts = jsonrpc.members(params)
     for name in ("_meta", "inputResponses", "requestState"):
         parts.pop(name, None)
-    plain = _canonical.decode(jsonrpc.assemble(parts).decode()) if parts else ()
+    try:
+        plain = _canonical.decode(jsonrpc.assemble(parts).decode()) if parts else ()
+    except ValueError as error:
+        raise Refused("invalid_params", f"params are not JSON: {error}") from error
     return hashlib.blake2b(repr((method, plain)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 

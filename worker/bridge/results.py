@@ -37,6 +37,20 @@ def typed(result: bytes) -> bytes:
     return b'{"resultType":"complete"' + (b"" if rest[:1] == b"}" else b",") + rest
 
 
+def not_found(error: bytes) -> bytes:
+    """A modern server's error to ``resources/read`` for a legacy client, whose era has a code of its own for a resource
+    that is not there (2025-11-25, resources, "Error Handling").
+    """
+    try:
+        parts = jsonrpc.members(error)
+        known = bytes(parts.get("code", b"")) == b"-32602" and "uri" in jsonrpc.members(
+            parts.get("data", jsonrpc.ABSENT)
+        )
+    except Refused:
+        return error
+    return jsonrpc.assemble({**parts, "code": Raw(b"-32002")}) if known else error
+
+
 def translate(result: bytes, client_era: int, upstream_era: int, method: str = "") -> bytes:
     """``result`` of ``method`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
     if client_era == upstream_era:

@@ -60,7 +60,37 @@ class Ignored(Struct, gc=False):
     reason: str
 
 
+_MAX_GIVEN_UP = 1000
+
 Outcome = Answered | Progressed | Asked | Announced | Ignored
+
+
+class GivenUp:
+    """Calls that nobody waits for any more, but that the upstream may still be at: what it asks or logs may be theirs.
+
+    Each is remembered until it is answered after all, or for a time; the newest ones.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[int, tuple[str, float]] = {}
+
+    def add(self, id: int, session: str, until: float) -> None:
+        """Call ``id`` of a client's ``session`` (empty: of somebody) was given up."""
+        if len(self._calls) >= _MAX_GIVEN_UP:
+            del self._calls[next(iter(self._calls))]
+        self._calls[id] = (session, until)
+
+    def answered(self, message: Message) -> None:
+        """An answer that nobody waited for: if it was to one of these, that is over."""
+        if self._calls and not message.method and (id := _integer(message.id)) is not None:
+            self._calls.pop(id, None)
+
+    def concerns(self, session: str, now: float) -> bool:
+        """Whether something that seems to be about ``session`` may be about a call of somebody else."""
+        if not self._calls:
+            return False
+        self._calls = {id: one for id, one in self._calls.items() if one[1] > now}
+        return any(owner != session or not owner for owner, _ in self._calls.values())
 
 
 class Correlation:

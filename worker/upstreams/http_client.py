@@ -233,7 +233,8 @@ class _Connection(asyncio.Protocol):
     def _let_others(self) -> None:
         """Read on in the next turn of the loop."""
         self.turn = 0
-        if self.transport is not None and self.usable():
+        # Over TLS a pause would cost what was not decrypted yet, should the upstream close after it.
+        if self.transport is not None and self.usable() and self.transport.get_extra_info("ssl_object") is None:
             self.transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._read_on)
 

@@ -118,7 +118,6 @@ class Lifecycle:
                 if not self._adopted and self.status is not ServerStatus.ERROR:
                     await self._become(ServerStatus.CONNECTING, None)
                 await self._connect()
-                wait_s = self._settings.upstreams.reconnect_min_s
                 await self._stay()
             except CallError as error:
                 reason = error.message
@@ -299,7 +298,7 @@ class Lifecycle:
     def _refresh_s(self) -> float:
         """How long until the lists are read again."""
         wait_s = self._settings.health.refresh_interval_s
-        return wait_s if not self._ttl_s else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
+        return wait_s if self._ttl_s is None else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
 
     async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
         assert self._session is not None

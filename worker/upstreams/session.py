@@ -37,7 +37,7 @@ from shared.tasks import spawn
 from worker.bridge import params as bridge_params
 from worker.bridge.inputs import ROOTS, Need
 from worker.calls import NOBODY, Call, ClientFacts, OwnCall
-from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
+from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, GivenUp, Ignored, Progressed
 
 _log = logging.getLogger(__name__)
 _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
@@ -91,6 +91,7 @@ class Session:
         self.level = ""  # what ``logging/setLevel`` set, where clients share the session: the most verbose asked for
         self.logs = False  # the upstream has levels that can be set
         self.sid_of_client = ""  # whose own session it is, if it is one client's
+        self._given_up = GivenUp()
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
@@ -232,6 +233,9 @@ class Session:
         id = self.correlation.id_of(call)
         if id is not None:
             self.correlation.forget(id)
+            if not isinstance(call, OwnCall):
+                until = self.loop.time() + self.context.settings.calls.request_timeout_max_s
+                self._given_up.add(id, call.session, until)
             if call.method != INITIALIZE:
                 self.cancel_request(id, call, reason)
 
@@ -297,7 +301,7 @@ class Session:
         """
         try:
             first = body[:1] if body[:1] in (b"{", b"[") else body.lstrip()[:1]
-            messages = jsonrpc.decode_batch(body) if first == b"[" else [jsonrpc.decode(body)]
+            messages = jsonrpc.decode_batch(body) if first == b"[" else [jsonrpc.decode_answer(body)]
         except Refused:
             return False
         for message in messages:
@@ -309,7 +313,10 @@ class Session:
 
     def _receive(self, message: jsonrpc.Message, call: Call | None) -> None:
         outcome = self.correlation.receive(message)
-        if type(outcome) is Answered:
+        if type(outcome) is Ignored:
+            self._given_up.answered(message)
+            _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
+        elif type(outcome) is Answered:
             self.last_used = self.loop.time()
             outcome.call.answer(outcome.is_error, outcome.raw)
         elif type(outcome) is Progressed:
@@ -325,8 +332,6 @@ class Session:
             if listening is not None:
                 listening.notice(outcome.method, outcome.params)
             self.context.on_announced(self, outcome.method, outcome.params)
-        elif type(outcome) is Ignored:
-            _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
 
     def _listening(self, params: bytes) -> Call | None:
         """The ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""
@@ -342,14 +347,15 @@ class Session:
         """The call that something without a stream of its own must belong to, if there is exactly one.
 
         Requests of ours (a ping, a list, a standing listen) do not count: nobody is behind them to be asked or told.
+        What comes on a client's own session is about that client, whichever of its calls tells it.
         """
         found: Call | None = None
         for call in self.correlation.calls.values():
             if not isinstance(call, OwnCall):
-                if found is not None:
+                if found is not None and not self.sid_of_client:
                     return None
                 found = call
-        return found
+        return None if found is None or self._given_up.concerns(found.session, self.loop.time()) else found
 
     def _logging_call(self) -> Call | None:
         """The call that a log message without a stream must come from, if there is exactly one.
@@ -365,7 +371,7 @@ class Session:
                 if found is not None:
                     return None
                 found = call
-        return found
+        return None if found is None or self._given_up.concerns(found.session, self.loop.time()) else found
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
         """A request from the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
@@ -376,7 +382,8 @@ class Session:
         settle = partial(self._settle, asked.id)
         if call is None:
             count = sum(not isinstance(one, OwnCall) for one in self.correlation.calls.values())
-            refusal = f"cannot tell which of {count} calls this is about; set isolation: client"
+            calls = f"{count} calls" if count != 1 else "a call and one that was given up"
+            refusal = f"cannot tell which of {calls} this is about; set isolation: client"
             settle(True, jsonrpc.error_object(-32601, refusal))
         elif asked.method == ROOTS and self.client is NOBODY:
             refusal = "clients share this session, so it knows no roots; set isolation: client"

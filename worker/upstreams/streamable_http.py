@@ -450,6 +450,8 @@ class _StandingGet:
             self._opened = True
             self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
             return
+        if status >= 500 or status == 429:
+            return  # it may come yet: the upstream, or what stands before it, is starting or overloaded
         self._refused = True
         # A 404 to the first GET of a session only means that there is no such stream.
         if status == 404 and self._opened and not self._closed and self.session.ready:

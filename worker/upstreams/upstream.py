@@ -15,9 +15,10 @@ from msgspec import structs
 from shared.errors import CallError, NotDelivered
 from shared.isolation import SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
+from shared.mcp.kinds import CHANGES
 from shared.mcp.methods import RESOURCE_UPDATED, ROOTS_CHANGED, SUBSCRIBE
 from shared.mcp.versions import Era
-from shared.models import EraChoice, HttpConnection, UpstreamSpec
+from shared.models import EraChoice, HttpConnection, StdioConnection, UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
 from worker.calls import Call, ClientFacts, OwnCall
@@ -64,6 +65,8 @@ class Upstream:
 
     def adopt(self, facts: Facts, session: Session | None = None) -> None:
         """Serve by these facts from now on. ``session``: the one the probe left open, for a stdio child."""
+        if facts.transport != "stdio" and isinstance(self.spec.connection, StdioConnection):
+            return  # found before the entry was changed
         if facts.transport != "stdio" and (self._pool is None or self._pool.endpoint.url != facts.url):
             connection = self.spec.connection
             assert isinstance(connection, HttpConnection)
@@ -220,7 +223,10 @@ class Upstream:
             self.on_announced(method)
 
     def _reopened(self, session: Session) -> None:
+        """A session was lost and opened anew: the upstream may have been restarted, and offer something else."""
         self.subscriptions.renew(session)
+        for method in CHANGES:
+            self.on_announced(method)
 
     def _forgotten(self, session: Session) -> None:
         if self.subscriptions.live_on(session):

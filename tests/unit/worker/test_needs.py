@@ -95,6 +95,50 @@ async def test_questions_of_two_calls_are_told_apart_by_their_streams_and_refuse
 
 
 @timeless
+async def test_what_a_call_that_was_given_up_still_asks_or_logs_reaches_nobody_else() -> None:
+    """Its client is not asked any more; somebody else, whose call is the only one in flight, must not be."""
+    rig = Rig(LEGACY)
+    given_up, id = _started(rig)
+    rig.a.tell(rpc.Cancel(given_up, "enough"))
+    rig.session.take()
+    other, _ = _started(rig, session="s2")
+    rig.session.receives(id="q", method=ELICIT, params=FORM)
+    rig.session.receives(method="notifications/message", params={"level": "error", "data": "a secret"})
+    refused = _only(rig.session.take())
+    assert (refused["id"], refused["error"]["code"]) == ("q", -32601)
+    assert rig.a.interim(other) == []
+    rig.session.receives(id=id, result=DONE)  # answered after all: now it is over
+    rig.session.receives(id="r", method=ELICIT, params=FORM)
+    assert _only(rig.a.interim(other))["method"] == ELICIT
+
+
+@timeless
+async def test_a_clients_own_given_up_call_does_not_keep_it_from_being_asked() -> None:
+    rig = Rig(LEGACY)
+    given_up, _ = _started(rig)
+    rig.a.tell(rpc.Cancel(given_up, "enough"))
+    number, _ = _started_again(rig)
+    rig.session.receives(id="q", method=ELICIT, params=FORM)
+    assert _only(rig.a.interim(number))["method"] == ELICIT
+
+
+def _started_again(rig: Rig) -> tuple[int, int]:
+    rig.session.take()
+    return _started(rig)
+
+
+@timeless
+async def test_on_a_clients_own_session_a_question_needs_no_stream_to_be_about_that_client() -> None:
+    rig = Rig(LEGACY, ClientFacts("ada", "2025-11-25", json.dumps(ALL).encode()))
+    rig.session.sid_of_client = "s1"
+    one, _ = _started(rig)
+    two, _ = _started_again(rig)
+    rig.session.receives(id="q", method=ROOTS)
+    asked = [*rig.a.interim(one), *rig.a.interim(two)]
+    assert _only(asked)["method"] == ROOTS
+
+
+@timeless
 async def test_our_own_requests_do_not_hide_whose_question_it_is() -> None:
     rig = Rig(LEGACY)
     number, _ = _started(rig)

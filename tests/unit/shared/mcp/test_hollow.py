@@ -45,8 +45,7 @@ def test_members_are_what_was_sent(first: object, second: object, ascii: bool, s
 def test_a_message_is_what_was_sent(params: object) -> None:
     message = {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "n", "arguments": params}}
     body = json.dumps(message).encode()
-    before = b"POST /mcp HTTP/1.1\r\n\r\n"
-    for decoded in (jsonrpc.decode(body), jsonrpc.decode_checked(before + body, len(before))):
+    for decoded in (jsonrpc.decode(body), jsonrpc.decode_answer(body)):
         assert bytes(decoded.params) == plain(body)["params"]
         assert json.loads(bytes(jsonrpc.params_of(decoded.params).name)) == "n"
 
@@ -68,9 +67,12 @@ def test_there_is_no_other_reading_than_that_of_json(odd: bytes, filling: bytes,
 
 
 def test_what_a_long_text_says_is_its_senders_business() -> None:
-    """No reader takes this escape; whoever sent it would be told so by its client directly, too."""
-    data = b'{"a":"\\q%b","b":1}' % (b"x" * LONG)
-    assert bytes(jsonrpc.members(data)["a"]) == data[5:-7]
+    """No reader takes this escape; an upstream's own client is told what it would be told directly. A request is read
+    whole, because others share the upstream that gets it."""
+    data = b'{"jsonrpc":"2.0","id":1,"result":"\\q%b"}' % (b"x" * LONG)
+    assert bytes(jsonrpc.decode_answer(data).result) == data[33:-1]
+    with pytest.raises(Refused):
+        jsonrpc.decode(data)
 
 
 def test_a_long_text_is_not_read() -> None:
@@ -93,4 +95,4 @@ def test_a_sender_cannot_write_marks() -> None:
 def test_names_of_members_and_methods_may_be_long_too() -> None:
     name = "n" * LONG
     assert list(jsonrpc.members(json.dumps({name: 1}).encode())) == [name]
-    assert jsonrpc.decode(json.dumps({"jsonrpc": "2.0", "id": 1, "method": name}).encode()).method == name
+    assert jsonrpc.decode_answer(json.dumps({"jsonrpc": "2.0", "id": 1, "method": name}).encode()).method == name

@@ -77,6 +77,13 @@ def test_events_do_not_depend_on_how_bytes_arrive(lines: list[bytes], end: bytes
     assert _read(*(text[i : i + 1] for i in range(len(text)))) == _read(text)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_kinds_of_line_ends_may_be_mixed_and_cut_anywhere(size: int) -> None:
+    text = b"data: a\r\n\ndata: b\r\n\r\n\ndata: c\n\r\n"
+    events = _read(*(text[at : at + size] for at in range(0, len(text), size)))
+    assert [event.data for event in events] == [b"a", b"b", b"c"]
+
+
 @given(st.lists(st.integers(1, 400_000), max_size=6), st.sampled_from([b"\n", b"\r\n", b"\r"]))
 def test_large_data_arrives_in_pieces(places: list[int], end: bytes) -> None:
     data = b"x" * 300_000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from shared.errors import CallError
 from shared.mcp.versions import Era
-from worker.bridge.results import plain, translate, typed
+from worker.bridge.results import not_found, plain, translate, typed
 
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
 LONG = b"x" * 10_000
@@ -49,6 +49,19 @@ def test_a_modern_result_without_a_type_is_complete(sent: bytes, told: bytes) ->
 )
 def test_a_large_result_says_first_or_last_that_it_is_complete(result: bytes, says_so: bool) -> None:
     assert plain(memoryview(result)) is says_so
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (b'{"code":-32602,"message":"m","data":{"uri":"a:b"}}', b'{"code":-32002,"message":"m","data":{"uri":"a:b"}}'),
+        (b'{"code":-32602,"message":"m"}',) * 2,
+        (b'{"code":-32602,"message":"m","data":"uri"}',) * 2,
+        (b'{"code":-32603,"message":"m","data":{"uri":"a:b"}}',) * 2,
+    ],
+)
+def test_a_resource_that_is_not_there_has_a_code_of_its_own_for_legacy_clients(error: bytes, told: bytes) -> None:
+    assert not_found(error) == told
 
 
 @pytest.mark.parametrize("era", Era)

@@ -1,0 +1,55 @@
+"""``gateway.doors.streams.StandingStream``: a client that does not read loses notifications first, and never an answer
+without being told."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.doors import streams
+from gateway.doors.streams import StandingStream
+from shared.mcp import jsonrpc
+
+LIMIT = 10
+
+
+def told(number: int) -> bytes:
+    return jsonrpc.notification("notifications/progress", b'{"progress":%d}' % number)
+
+
+def answer(number: int) -> bytes:
+    return jsonrpc.response(b"%d" % number, b"{}")
+
+
+def queue(stream: StandingStream) -> list[bytes]:
+    return list(stream._queue)
+
+
+def test_the_oldest_notifications_make_room_and_answers_stay() -> None:
+    stream = StandingStream("s", LIMIT, {})
+    stream.push(answer(1))
+    for number in range(100):
+        stream.push(told(number))
+    assert queue(stream) == [answer(1), *(told(number) for number in range(91, 100))]
+    stream.push(answer(2))
+    assert queue(stream)[0] == answer(1) and queue(stream)[-1] == answer(2) and len(queue(stream)) == LIMIT
+    assert not stream.closing
+
+
+def test_who_reads_no_answers_at_all_loses_the_stream() -> None:
+    stream = StandingStream("s", LIMIT, {})
+    for number in range(LIMIT):
+        stream.push(answer(number))
+    assert len(queue(stream)) == LIMIT and not stream.closing
+    stream.push(answer(LIMIT))
+    assert queue(stream) == [] and stream.closing
+
+
+def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "_MAX_WAITING_BYTES", 1000)
+    stream = StandingStream("s", LIMIT, {})
+    large = jsonrpc.notification("notifications/message", b'{"data":"%b"}' % (b"x" * 700))
+    stream.push(large)
+    stream.push(large)
+    assert queue(stream) == [large]
+    stream.push(answer(1))
+    assert queue(stream) == [large, answer(1)] and stream._waiting_bytes == len(large) + len(answer(1))
