@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import datetime
+import socket
+import ssl
+import threading
 from collections.abc import AsyncIterator
+from pathlib import Path
 
+import pytest
 import pytest_asyncio
+import uvloop
 from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from worker.upstreams.http_client import HttpEndpoint, HttpPool, Notice
 
@@ -72,3 +85,92 @@ async def test_concurrent_calls_get_a_connection_each_and_keep_them(server: tupl
         await asyncio.gather(*(post(pool, 5) for _ in range(4)))
     assert counting.answers == 60 and len(counting.connections) <= 4
     pool.close()
+
+
+class Collected:
+    """An exchange whose body is kept."""
+
+    def __init__(self, request: bytes) -> None:
+        self.request: bytes | tuple[bytes, ...] = request
+        self.body = bytearray()
+        self.done: asyncio.Future[CallError | None] = asyncio.get_running_loop().create_future()
+
+    def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
+        assert status == 200
+
+    def on_body(self, data: bytes) -> None:
+        self.body += data
+
+    def on_complete(self) -> None:
+        self.done.set_result(None)
+
+    def on_failed(self, error: CallError) -> None:
+        self.done.set_result(error)
+
+
+def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of a server and of a client that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    plain = serialization.NoEncryption()
+    pem = built.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "cert.pem").write_bytes(pem)
+    (folder / "key.pem").write_bytes(secret)
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return serving, ssl.create_default_context(cafile=str(folder / "cert.pem"))
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("length", [True, False])
+def test_a_large_answer_before_the_end_of_its_connection_is_whole(tmp_path: Path, tls: bool, length: bool) -> None:
+    """On the loop that workers use, whose TLS throws away what was not read when the other end closes."""
+    uvloop.run(_take_large_answers(certificate(tmp_path) if tls else (None, None), length))
+
+
+def _serve(listening: socket.socket, context: ssl.SSLContext | None, answer: bytes) -> None:
+    """Each connection gets this answer and is closed at once; in a thread, which waits for nobody."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return  # the test is over
+        with contextlib.closing(context.wrap_socket(connection, server_side=True) if context else connection) as one:
+            one.recv(65_536)
+            one.sendall(answer)
+
+
+async def _take_large_answers(contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None], length: bool) -> None:
+    serving, trusting = contexts
+    body = b"x" * 1_500_000
+    head = b"Content-Length: %d\r\n" % len(body) if length else b""
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n%b\r\n%b" % (head, body)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=_serve, args=(listening, serving, answer))
+        thread.start()
+        scheme, port = "https" if trusting else "http", listening.getsockname()[1]
+        pool = HttpPool(HttpEndpoint(f"{scheme}://localhost:{port}/", {}), UpstreamSettings())
+        pool._tls = trusting
+        try:
+            for _ in range(20):
+                exchange = Collected(pool.endpoint.head("GET", {}) + b"\r\n")
+                pool.submit(exchange)
+                assert await asyncio.wait_for(exchange.done, 10.0) is None
+                assert exchange.body == body
+        finally:
+            pool.close()
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join(10.0)
