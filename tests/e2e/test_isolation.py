@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from tests.clients import RawClient
@@ -56,3 +57,30 @@ async def test_sessions_are_limited_with_a_clear_error_and_closed_when_idle(redi
         finally:
             for client in clients:
                 await client.session.close()
+
+
+async def test_a_session_lives_on_where_it_is_used_although_another_front_end_has_forgotten_it(redis_url: str) -> None:
+    async with Fleet(redis_url, 2, 1, session_ttl_s=1.5, stream_keepalive_s=0.2) as fleet:
+        await fleet.register("own", stdio_connection("own"), isolation="client")
+        async with RawClient(fleet.urls[0]) as client, RawClient(fleet.urls[0]) as listener:
+            await client.initialize()
+            await listener.initialize()
+            headers = {**listener.legacy_headers(), "Accept": "text/event-stream"}
+            async with listener.session.get(fleet.urls[1], headers=headers) as stream:
+                assert stream.status == 200
+                child = await pid(client)
+                until = time.monotonic() + 4.5  # three life times, all of them at the other front end
+                while time.monotonic() < until:
+                    assert await pid(client, fleet.urls[1]) == child
+                assert await pid(client) == child, "the first one knows it again"
+                assert (await listener.legacy("ping", url=fleet.urls[0])).status == 200, "its open stream is a use"
+
+
+async def test_a_session_that_nobody_uses_ends_with_its_child(redis_url: str) -> None:
+    async with Fleet(redis_url, 2, 1, session_ttl_s=1.0) as fleet:
+        await fleet.register("own", stdio_connection("own"), isolation="client")
+        async with RawClient(fleet.urls[0]) as client:
+            await client.initialize()
+            child = await pid(client)
+            await eventually(lambda: not alive(child), 15.0, "its child is closed")
+            assert (await client.legacy_call("who")).status == 404

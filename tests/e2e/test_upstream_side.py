@@ -14,6 +14,7 @@ from aiohttp import web
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
 from tests.servers.raw import RawUpstreams
+from tests.servers.scripted import Exchange, Scripted, said
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -256,3 +257,65 @@ async def test_a_large_result_comes_whole_and_a_slow_reader_harms_nobody(fleet: 
     finally:
         await runner.cleanup()
         await fleet.store.unregister("large")
+
+
+async def test_a_question_during_a_batch_is_refused_at_once(fleet: Fleet, client: RawClient) -> None:
+    """A batch is answered as a whole: there is no stream on which its client could be asked."""
+    async with Scripted("batched") as upstream:
+
+        async def ask(exchange: Exchange) -> None:
+            await exchange.ask("q")
+            await eventually(lambda: "q" in upstream.replies, 5.0, "the gateway answers for the client")
+            await exchange.answer(said(str(upstream.replies["q"]["error"]["code"])))
+
+        upstream.on["tools/call"] = ask
+        await fleet.register("batched", upstream.connection)
+        capable = {"protocolVersion": "2025-03-26", "capabilities": {"elicitation": {}}, "clientInfo": {}}
+        opened = await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": capable})
+        client.sid, client.version = opened.headers["Mcp-Session-Id"], "2025-03-26"
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "batched"}}
+        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+        answer = await client.post([call, ping], client.legacy_headers())
+        by_id = {one["id"]: one["result"] for one in answer.body}
+        assert by_id[1]["content"][0]["text"] == "-32601" and by_id[2] == {}
+        await fleet.store.unregister("batched")
+
+
+async def test_a_standing_stream_that_is_refused_for_a_while_is_asked_for_again(fleet: Fleet) -> None:
+    async with Scripted("starting") as upstream:
+
+        async def starting(exchange: Exchange) -> dict[str, Any] | None:
+            if upstream.seen["GET"] < 3:
+                return {"status": 503}
+            await exchange.send({"method": "notifications/tools/list_changed"})
+            await asyncio.sleep(600)
+            return None
+
+        upstream.on["GET"] = starting
+        await fleet.register("starting", upstream.connection)
+        before = upstream.seen["tools/list"]
+        await eventually(lambda: upstream.seen["tools/list"] > before, 15.0, "what it says there is heard")
+        await fleet.store.unregister("starting")
+
+
+async def test_an_upstream_that_forgot_its_session_is_listed_again(fleet: Fleet, client: RawClient) -> None:
+    """It was restarted, probably: with what it offers now."""
+    async with Scripted("anew") as upstream:
+        await fleet.register("anew", upstream.connection)
+
+        async def forgotten(exchange: Exchange) -> None:
+            del upstream.on["tools/call"]
+            upstream.tools = ("anew", "newer")
+            exchange.response = web.StreamResponse(status=404)
+            await exchange.response.prepare(exchange.request)
+
+        upstream.on["tools/call"] = forgotten
+        await client.initialize()
+        assert (await client.legacy_call("anew")).content == "anew"
+
+        async def listed() -> bool:
+            tools = (await client.legacy("tools/list")).body["result"]["tools"]
+            return "newer" in [tool["name"] for tool in tools]
+
+        await eventually(listed, 5.0, "its new tool")
+        await fleet.store.unregister("anew")
