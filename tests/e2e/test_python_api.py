@@ -62,6 +62,27 @@ async def _answers(client: RawClient) -> bool:
     return "result" in (await client.call("web__who")).body
 
 
+async def test_a_files_settings_count_where_the_call_gives_none(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.json"
+    file.write_text('{"gateway": {"port": 5555, "balancer": "weighted", "requestTimeout": 1000}, "mcpServers": {}}')
+    settings = Gateway(config=file, balancer="random")._settings
+    assert (settings.service.port, settings.calls.request_timeout_s) == (5555, 1.0)
+    assert settings.routing.balancer is BalancerStrategy.RANDOM
+
+
+async def test_it_starts_again_after_it_was_stopped_and_lists_what_was_registered_at_once() -> None:
+    async with SdkServer("http", "again") as server:
+        gateway = Gateway(port=0)
+        for _ in range(2):
+            await gateway.start()
+            try:
+                await gateway.register(id="again", connection=server.connection)
+                assert [entry.id for entry in gateway.list()] == ["again"]
+                await gateway.unregister("again")
+            finally:
+                await gateway.stop()
+
+
 async def test_a_second_gateway_on_the_same_redis_sees_the_same_registry(redis_url: str) -> None:
     async with SdkServer("http", "shared") as server, Gateway(port=0, redis_url=redis_url) as first:
         await first.register(id="fromfirst", connection=server.connection)

@@ -142,9 +142,9 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 )
                 assert code == 0, text
                 await command.says(r"third \(third, stdio\): connected")
-                code, text = await run("servers", "--url", url, "show", "third")
+                code, text = await run("servers", "show", "third", "--url", url)
                 assert code == 0 and "connected" in text and "echo" in text
-                code, text = await run("servers", "--url", url, "remove", "third")
+                code, text = await run("servers", "remove", "third", "--url", url)
                 assert code == 0
                 await command.says(r"third: removed")
                 code, text = await run("servers", "--url", url, "remove", "third")
