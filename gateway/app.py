@@ -71,7 +71,14 @@ class FrontEnd:
         self.watcher = Watcher(self.store, settings)
         self.pool = WorkerPool(self.workers, self.id, key, settings)
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
-        self.dispatcher = Dispatcher(self.watcher, self.pool, self.sessions, self.stats, settings.calls.max_inflight)
+        self.dispatcher = Dispatcher(
+            self.watcher,
+            self.pool,
+            self.sessions,
+            self.stats,
+            settings.calls.max_inflight,
+            settings.calls.request_timeout_s,
+        )
         self.subscriptions = Subscriptions(self.watcher, self.pool, self.dispatcher, settings)
         self.interests = Interests(self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings)
         self.streams = Streams(self.store, self.id, self.interests, self.sessions, settings.sessions)

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
-from shared.mcp.methods import severity
+from shared.mcp.methods import CANCELLED, ELICITED, severity
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
@@ -187,6 +187,9 @@ class Call:
     def notice(self, method: str, params: bytes) -> None:
         """A notification that came on this call's stream and is not about the call itself."""
 
+    def withdrawn(self, settle: Callable[[bool, bytes], None]) -> None:
+        """The upstream does not want the answer any more for which ``settle`` was given."""
+
     def ask(self, settle: Callable[[bool, bytes], None], need: Need, carrier: Carrier) -> None:
         """The upstream needs something of the client during this call."""
         settle(True, jsonrpc.error_object(-32601, "this call has no client that could be asked"))
@@ -298,6 +301,22 @@ class LinkCall(Call):
             self.expires_at = now + self.timeout_s
         return settle
 
+    def notice(self, method: str, params: bytes) -> None:
+        """That an elicitation by URL is done is for the client that was sent there (2025-11-25, elicitation)."""
+        if method == ELICITED and self.era == Era.LEGACY and not self.done:
+            self._interim(jsonrpc.notification(method, params))
+
+    def withdrawn(self, settle: Callable[[bool, bytes], None]) -> None:
+        """The upstream does not want the answer any more for which ``settle`` was given."""
+        for ask, one in (self.asks or {}).items():
+            if one is settle:
+                self.needs.withdraw(self, ask)
+                return
+
+    def take_back(self, ask: str) -> None:
+        """Tell the client that a question needs no answer any more."""
+        self._tell(jsonrpc.notification(CANCELLED, msgspec.json.encode({"requestId": ask})))
+
     def expire(self) -> None:
         """Its time is over; while the client is being asked, that is its doing."""
         if not self.asks:
@@ -343,6 +362,8 @@ class LinkCall(Call):
         self.params = b""  # the deadline wheel holds the call for as long as it might have taken
         if self.asks:
             asks, self.asks = self.asks, None
+            for ask in asks:
+                self.take_back(ask)
             self.needs.drop(asks)
 
     def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:

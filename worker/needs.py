@@ -95,6 +95,14 @@ class Needs:
                 self._deadlines.move(call)  # it was put where the client's time would end
             settle(is_error, raw)
 
+    def withdraw(self, call: LinkCall, ask: str) -> None:
+        """The upstream takes its question back: its client need not answer any more."""
+        del self._asks[ask]
+        call.replied(ask, self._loop.time())
+        if call.expires_at:
+            self._deadlines.move(call)
+        call.take_back(ask)
+
     def drop(self, asks: Mapping[str, Settle]) -> None:
         """The call is over: nobody will answer its questions any more."""
         for ask, settle in asks.items():

@@ -50,6 +50,10 @@ _OURS = frozenset({INITIALIZE, DISCOVER, "ping", SET_LEVEL, SUBSCRIBE, UNSUBSCRI
 """Methods that are never passed on as unknown ones: they are about the client's own connection."""
 _OFFERED = ("tools", "prompts", "resources")
 """What the gateway always offers: an empty list is legal, and an upstream may connect later."""
+_TASKS = "io.modelcontextprotocol/tasks"
+"""Not carried yet."""
+_EXTENSIONS = ("io.modelcontextprotocol/ui",)
+"""What works for several upstreams together; ``/servers/{name}`` passes all that its group offers."""
 _INSTRUCTIONS_CHARS = 2048
 _INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 _MAX_TOKEN = 1024
@@ -143,6 +147,14 @@ class Requests:
                 capabilities[name] = {}
         if any((record.capabilities.get("resources") or {}).get("subscribe") for record in records):
             capabilities["resources"]["subscribe"] = True
+        extensions: dict[str, Any] = {}
+        for record in records:
+            offered = record.capabilities.get("extensions")
+            for name, what in offered.items() if isinstance(offered, dict) else ():
+                if name != _TASKS and (scope is not None or name in _EXTENSIONS):
+                    extensions.setdefault(name, what)
+        if extensions:
+            capabilities["extensions"] = extensions
         offer: dict[str, Any] = {"capabilities": capabilities}
         by_group: dict[str, str] = {}
         for record in sorted(records, key=lambda one: one.sequence):

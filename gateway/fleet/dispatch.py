@@ -53,13 +53,20 @@ class Dispatcher:
     """See the module."""
 
     def __init__(
-        self, watcher: Watcher, pool: WorkerPool, sessions: SessionTable, stats: Stats, max_in_flight: int
+        self,
+        watcher: Watcher,
+        pool: WorkerPool,
+        sessions: SessionTable,
+        stats: Stats,
+        max_in_flight: int,
+        timeout_s: float = 30.0,
     ) -> None:
         self._watcher = watcher
         self._pool = pool
         self._sessions = sessions
         self._stats = stats
         self._max_in_flight = max_in_flight
+        self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self.under_way: dict[InFlight, None] = {}
 
@@ -102,7 +109,8 @@ class Dispatcher:
         last: CallError | None = None
         wait_until = 0.0
         attempt = 0
-        while attempt < ATTEMPTS:
+        deadline = self._loop.time() + self._timeout_s
+        while attempt < max(ATTEMPTS, len(call.route.replicas)):
             replica: Replica | None
             client: WorkerClient | None
             if call.begun is not None:
@@ -140,7 +148,7 @@ class Dispatcher:
             self.release(in_flight)
             last = self._judge(event, replica, tried)
             repeatable = call.route.entry.repeatable and call.retry is None
-            if not may_repeat(event.delivered, event.code, call.method, repeatable):
+            if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
                 raise last
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from shared.mcp.methods import REPEATABLE
 
 ATTEMPTS = 4
-"""Sendings of one call, at most."""
+"""Sendings of one call, at most; a larger group may be tried whole, within the call's time."""
 
 
 def may_repeat(delivered: bool, code: str, method: str, tool_repeatable: bool) -> bool:

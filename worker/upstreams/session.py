@@ -21,6 +21,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.methods import (
     CANCELLED,
+    ELICITED,
     INITIALIZE,
     INITIALIZED,
     LOG_LEVEL_META,
@@ -92,6 +93,7 @@ class Session:
         self.logs = False  # the upstream has levels that can be set
         self.sid_of_client = ""  # whose own session it is, if it is one client's
         self._given_up = GivenUp()
+        self._questions: dict[bytes, tuple[Call, Callable[[bool, bytes], None]]] = {}
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
@@ -327,6 +329,11 @@ class Session:
             # A log message belongs to the call on whose stream it came; what cannot be attributed is dropped.
             if (call := call or self._logging_call()) is not None:
                 self._log_message(call, outcome.method, outcome.params)
+        elif type(outcome) is Announced and outcome.method == CANCELLED:
+            self._withdrawn(outcome.params)
+        elif type(outcome) is Announced and outcome.method == ELICITED:
+            if (call := call or self._only_call()) is not None:
+                call.notice(outcome.method, outcome.params)
         elif type(outcome) is Announced:
             listening = call or self._listening(outcome.params)
             if listening is not None:
@@ -389,10 +396,23 @@ class Session:
             refusal = "clients share this session, so it knows no roots; set isolation: client"
             settle(True, jsonrpc.error_object(-32601, refusal))
         else:
+            self._questions[asked.id] = (call, settle)
             call.ask(settle, Need(asked.method, asked.params), self)
+
+    def _withdrawn(self, params: bytes) -> None:
+        """The upstream cancels a request of its own (2025-11-25, basic/utilities/cancellation)."""
+        try:
+            id = bytes(jsonrpc.members(params).get("requestId", jsonrpc.ABSENT))
+        except Refused:
+            return
+        question = self._questions.pop(id, None)
+        if question is not None:
+            call, settle = question
+            call.withdrawn(settle)
 
     def _settle(self, id: bytes, is_error: bool, raw: bytes) -> None:
         """Answer the upstream's request ``id``."""
+        self._questions.pop(id, None)
         if not self.closed:
             self.send_notification(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
 

@@ -107,6 +107,8 @@ class AnyOrder(RuleBasedStateMachine):
             if "id" in message:
                 assert made.client in ("s1", "s2"), "only sessions are asked by requests"
                 self.asks[message["id"]] = made.client, int(message["params"]["message"])
+            elif message["method"] == "notifications/cancelled":
+                assert self.asks[message["params"]["requestId"]][0] == made.client, "somebody else's question"
             else:
                 assert message["params"]["progressToken"] == f"t{made.tag}", "somebody else's progress"
         elif isinstance(head, rpc.Answer):

@@ -893,3 +893,54 @@ async def test_a_client_that_never_answers_ends_the_call_there_too() -> None:
 def test_an_object_of_ours_is_json() -> None:
     for raw in (needs._OVER, needs._FULL):
         assert jsonrpc.members(raw)
+
+
+# ---- taken back
+
+
+@timeless
+async def test_a_question_that_the_upstream_cancels_is_taken_back_from_the_client() -> None:
+    rig = Rig(LEGACY)
+    number, id = _started(rig)
+    rig.session.receives(id="q", method=ELICIT, params=FORM)
+    ask = _only(rig.a.interim(number))["id"]
+    rig.session.receives(method="notifications/cancelled", params={"requestId": "q"})
+    assert rig.a.interim(number)[1]["method"] == "notifications/cancelled"
+    assert rig.a.interim(number)[1]["params"] == {"requestId": ask}
+    rig.reply(ask, "s1", YES)
+    assert rig.session.take() == [], "an answer that comes all the same is of no use"
+    rig.session.receives(method="notifications/cancelled", params={"requestId": "q"})
+    rig.session.receives(id=id, result=DONE)
+    assert rig.a.answer(number) == {"result": DONE}
+    rig.expect_nothing_left()
+
+
+@timeless
+async def test_the_clock_of_a_call_runs_again_once_its_question_was_taken_back() -> None:
+    rig = Rig(LEGACY, request_timeout_s=5.0, input_timeout_s=600.0)
+    number, _ = _started(rig)
+    rig.session.receives(id="q", method=ELICIT, params=FORM)
+    rig.session.receives(method="notifications/cancelled", params={"requestId": "q"})
+    await asyncio.sleep(6)
+    assert rig.a.answer(number)["failed"] == "timeout"
+
+
+@timeless
+async def test_a_client_whose_call_ends_is_told_that_its_question_needs_no_answer() -> None:
+    rig = Rig(LEGACY)
+    number, id = _started(rig)
+    rig.session.receives(id="q", method=ELICIT, params=FORM)
+    rig.session.receives(id=id, result=DONE)
+    question, taken_back = rig.a.interim(number)
+    assert (taken_back["method"], taken_back["params"]["requestId"]) == ("notifications/cancelled", question["id"])
+    assert rig.a.answer(number) == {"result": DONE}
+
+
+@timeless
+async def test_that_an_elicitation_by_url_is_done_is_told_on_its_calls_stream() -> None:
+    rig = Rig(LEGACY)
+    number, _ = _started(rig)
+    done = {"elicitationId": "e1"}
+    rig.session.receives(method="notifications/elicitation/complete", params=done)
+    told = _only(rig.a.interim(number))
+    assert (told["method"], told["params"]) == ("notifications/elicitation/complete", done)
