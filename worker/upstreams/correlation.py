@@ -68,7 +68,8 @@ Outcome = Answered | Progressed | Asked | Announced | Ignored
 class GivenUp:
     """Calls that nobody waits for any more, but that the upstream may still be at: what it asks or logs may be theirs.
 
-    Each is remembered until it is answered after all, or for a time; the newest ones.
+    Each is remembered until it is answered after all, or the upstream has certainly read that it was cancelled, and for
+    a time at most; the newest ones.
     """
 
     def __init__(self) -> None:
@@ -79,6 +80,10 @@ class GivenUp:
         if len(self._calls) >= _MAX_GIVEN_UP:
             del self._calls[next(iter(self._calls))]
         self._calls[id] = (session, until)
+
+    def done(self, id: int) -> None:
+        """The upstream is not at ``id`` any more."""
+        self._calls.pop(id, None)
 
     def answered(self, message: Message) -> None:
         """An answer that nobody waited for: if it was to one of these, that is over."""

@@ -21,11 +21,13 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.methods import (
     CANCELLED,
+    DISCOVER,
     ELICITED,
     INITIALIZE,
     INITIALIZED,
     LOG_LEVEL_META,
     LOGGED,
+    PING,
     SET_LEVEL,
     SUBSCRIPTION_META,
     severity,
@@ -37,7 +39,7 @@ from shared.settings import Settings
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
 from worker.bridge.inputs import ROOTS, Need
-from worker.calls import NOBODY, Call, ClientFacts, OwnCall
+from worker.calls import NOBODY, Call, ClientFacts, OwnCall, UpstreamError
 from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, GivenUp, Ignored, Progressed
 
 _log = logging.getLogger(__name__)
@@ -80,6 +82,8 @@ class Session:
     """See the module. ``client`` are the facts of the client it belongs to, ``NOBODY`` when it is shared."""
 
     era: Era = Era.LEGACY
+    streams_apart = False
+    """Whether everything that is about a call comes on a stream of its own."""
 
     def __init__(self, context: SessionContext, client: ClientFacts = NOBODY) -> None:
         self.context = context
@@ -235,11 +239,23 @@ class Session:
         id = self.correlation.id_of(call)
         if id is not None:
             self.correlation.forget(id)
-            if not isinstance(call, OwnCall):
-                until = self.loop.time() + self.context.settings.calls.request_timeout_max_s
-                self._given_up.add(id, call.session, until)
             if call.method != INITIALIZE:
                 self.cancel_request(id, call, reason)
+            if not isinstance(call, OwnCall) and not self.streams_apart:
+                until = self.loop.time() + self.context.settings.calls.request_timeout_max_s
+                self._given_up.add(id, call.session, until)
+                if self.ready:
+                    spawn(self._confirm(id), "confirm-cancel")
+
+    async def _confirm(self, id: int) -> None:
+        """What an upstream says after it has answered a request that came after a cancel, it says knowing of it."""
+        try:
+            await self.request(PING if self.era is Era.LEGACY else DISCOVER)
+        except UpstreamError:
+            pass  # an answer as well
+        except CallError:
+            return
+        self._given_up.done(id)
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
         """Tell the upstream; transports whose streams say it by closing override this."""
@@ -382,7 +398,7 @@ class Session:
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
         """A request from the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
-        if asked.method == "ping":
+        if asked.method == PING:
             self.send_notification(jsonrpc.response(asked.id, b"{}"))
             return
         call = call or self._only_call()

@@ -276,6 +276,7 @@ class ModernHttp(HttpSession):
     """2026-07-28: no handshake, no session."""
 
     era = Era.MODERN
+    streams_apart = True
 
     def __init__(self, context: SessionContext, pool: HttpPool) -> None:
         super().__init__(context, pool)

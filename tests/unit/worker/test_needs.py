@@ -12,7 +12,7 @@ from shared.errors import NotDelivered
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
-from tests.unit.worker.rig import ALL, META, Rig, settle, timeless
+from tests.unit.worker.rig import ALL, META, PONG_S, Rig, settle, timeless
 from worker import needs
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, ROOTS, SAMPLE
 from worker.calls import ClientFacts, OwnCall
@@ -94,8 +94,9 @@ async def test_questions_of_two_calls_are_told_apart_by_their_streams_and_refuse
     assert rig.a.interim(two) == []
 
 
+@pytest.mark.parametrize("answered", [True, False])
 @timeless
-async def test_what_a_call_that_was_given_up_still_asks_or_logs_reaches_nobody_else() -> None:
+async def test_what_a_call_that_was_given_up_still_asks_or_logs_reaches_nobody_else(answered: bool) -> None:
     """Its client is not asked any more; somebody else, whose call is the only one in flight, must not be."""
     rig = Rig(LEGACY)
     given_up, id = _started(rig)
@@ -107,7 +108,10 @@ async def test_what_a_call_that_was_given_up_still_asks_or_logs_reaches_nobody_e
     refused = _only(rig.session.take())
     assert (refused["id"], refused["error"]["code"]) == ("q", -32601)
     assert rig.a.interim(other) == []
-    rig.session.receives(id=id, result=DONE)  # answered after all: now it is over
+    if answered:
+        rig.session.receives(id=id, result=DONE)
+    else:
+        await asyncio.sleep(2 * PONG_S)  # what was asked of it after the cancel is answered: it knows
     rig.session.receives(id="r", method=ELICIT, params=FORM)
     assert _only(rig.a.interim(other))["method"] == ELICIT
 
