@@ -72,7 +72,7 @@ PLAYED = [
     pytest.param(fleet, version, id=f"{fleet}-{version}")
     for fleet in FLEETS
     for version in SCENARIOS
-    if fleet == FLEETS[0] or version in ("2025-11-25", "2026-07-28")
+    if fleet.transport == "http" or version in ("2025-11-25", "2026-07-28")
 ]
 
 

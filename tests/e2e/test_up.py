@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.clients import RawClient
-from tests.fleet import PYTHON, SdkServer, alive, eventually, stdio_connection
+from tests.fleet import PYTHON, SdkServer, alive, eventually, script_connection, stdio_connection
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -149,6 +149,9 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 await command.says(r"third: removed")
                 code, text = await run("servers", "--url", url, "remove", "third")
                 assert code == 1 and "no upstream 'third'" in text
+
+                code, text = await run("servers", "show", "web", "--url", url)
+                assert code == 0 and "health.latencyMs" in text and "health.checkedAt" in text
 
                 write(config, {"web": config_entry(server.connection, name="renamed")})
                 await command.says(r"web \(renamed, http\): connected")
@@ -292,3 +295,16 @@ async def test_check_accepts_the_demo_and_help_works() -> None:
         code, output = await run(command, "--help")
         assert code == 0 and "Usage:" in output
     assert (await run("--version"))[0] == 0
+
+
+async def test_what_a_child_says_on_stderr_is_shown(tmp_path: Path) -> None:
+    code = "import sys; print('no licence found', file=sys.stderr, flush=True); sys.exit(3)"
+    config = write(tmp_path / "gateway.json", {"mute": config_entry(script_connection(code))})
+    async with running(config) as (command, url):
+        await command.says(r"mute \(mute, stdio\): error")
+
+        async def shown() -> bool:
+            status, text = await run("servers", "logs", "mute", "--url", url)
+            return status == 0 and "no licence found" in text
+
+        await eventually(shown, 15.0, "its stderr")

@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
 from tests.servers.raw import RawUpstreams
-from tests.servers.scripted import Exchange, Scripted, said
+from tests.servers.scripted import Exchange, Scripted, echo, said
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -319,3 +319,14 @@ async def test_an_upstream_that_forgot_its_session_is_listed_again(fleet: Fleet,
 
         await eventually(listed, 5.0, "its new tool")
         await fleet.store.unregister("anew")
+
+
+async def test_several_hundred_calls_at_a_time_share_one_upstream(fleet: Fleet) -> None:
+    async with Scripted("many", "modern") as upstream, RawClient(fleet.urls[0]) as client:
+        upstream.on["tools/call"] = echo
+        await fleet.register("many", upstream.connection)
+        await client.session.close()
+        client.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        answers = await asyncio.gather(*(client.call("many", {"text": str(n)}) for n in range(400)))
+        assert [answer.content for answer in answers] == [str(n) for n in range(400)]
+        await fleet.store.unregister("many")
