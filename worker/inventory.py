@@ -323,7 +323,7 @@ class Inventory:
         if batch:
             await self._store.report_health(list(batch.values()))
             for id, (result, *_) in batch.items():
-                if self._told_healthy.get(id) is not result.healthy:  # who keeps a copy is told of turns, not of probes
+                if self._told_healthy.get(id, True) is not result.healthy:  # copies are told of turns, not of probes
                     self._told_healthy[id] = result.healthy
                     await self._store.run_script("ANNOUNCE", "server", id)
         for id, holding in list(self._held.items()):
