@@ -296,9 +296,9 @@ class Lifecycle:
         self._ttl_s = min(max(ttl_ms / 1000, 0.0), self._ttl_s if self._ttl_s is not None else float("inf"))
 
     def _refresh_s(self) -> float:
-        """How long until the lists are read again."""
+        """How long until the lists are read again. ``ttlMs: 0``, which servers send by default, is no wish to be polled."""
         wait_s = self._settings.health.refresh_interval_s
-        return wait_s if self._ttl_s is None else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
+        return wait_s if not self._ttl_s else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
 
     async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
         assert self._session is not None
