@@ -296,7 +296,7 @@ class Lifecycle:
         self._ttl_s = min(max(ttl_ms / 1000, 0.0), self._ttl_s if self._ttl_s is not None else float("inf"))
 
     def _refresh_s(self) -> float:
-        """How long until the lists are read again. ``ttlMs: 0``, which servers send by default, is no wish to be polled."""
+        """How long until the lists are read again. A ``ttlMs`` of 0, the SDK's default, is no wish to be polled."""
         wait_s = self._settings.health.refresh_interval_s
         return wait_s if not self._ttl_s else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
 
