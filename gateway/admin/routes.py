@@ -142,7 +142,11 @@ class AdminApi:
 
     async def _server(self, request: web.Request) -> web.Response:
         record = self._record(request)
-        return _json((await self._as_of_now()).get(record.spec.id, record).entry())
+        try:
+            now = (await self._front.store.load([record.spec.id]))[record.spec.id]
+        except RegistryUnavailable:
+            now = record
+        return _json((now or record).entry())
 
     async def _as_of_now(self) -> dict[str, UpstreamRecord]:
         """What Redis says, where results of probes are batched and not announced one by one; without it, our copy."""

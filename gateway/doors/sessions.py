@@ -283,7 +283,12 @@ class SessionTable:
         It may be in use at another front end. Raises ``RegistryUnavailable``; then all of them stay.
         """
         limit = self._loop.time() - self._settings.session_ttl_s
-        idle = [sid for sid, session in self.known.items() if session.touched_at < limit and not session.calls]
+
+        def unused(sid: str) -> bool:
+            session = self.known.get(sid)
+            return session is not None and session.touched_at < limit and not session.calls
+
+        idle = list(filter(unused, self.known))
         if not idle:
             return {}
         async with translated():
@@ -291,9 +296,10 @@ class SessionTable:
             for sid in idle:
                 pipe.exists(self._store.keys.session(sid))
             alive = await pipe.execute()
-        for sid in idle:
-            self.known.pop(sid, None)
-        return {sid: not there for sid, there in zip(idle, alive, strict=True)}
+        dropped = {sid: not there for sid, there in zip(idle, alive, strict=True) if unused(sid)}
+        for sid in dropped:
+            del self.known[sid]
+        return dropped
 
     def recheck(self) -> None:
         """Something may have gone unheard: whether a session still exists is asked again, once, when it is used."""
