@@ -105,22 +105,25 @@ async def _listed_is(client: RawClient, part: str, expected: list[str]) -> bool:
 
 async def test_a_registration_is_visible_on_every_front_end_within_100_ms(fleet: Fleet) -> None:
     async with RawUpstreams() as upstreams, RawClient(fleet.urls[0]) as one, RawClient(fleet.urls[1]) as two:
-        upstreams.add("quick", [{"name": "quick_who", "inputSchema": {"type": "object"}}])
-        body = {"id": "quick", "connection": upstreams.connection("quick")}
-        started = time.monotonic()
-        async with one.session.post(f"{fleet.frontends[0].url}/admin/v1/servers", json=body) as response:
-            assert response.status == 201
+        took: list[float] = []
+        for number in range(9):
+            id = f"quick{number}"
+            upstreams.add(id, [{"name": f"{id}_who", "inputSchema": {"type": "object"}}])
+            body = {"id": id, "connection": upstreams.connection(id)}
+            started = time.monotonic()
+            async with one.session.post(f"{fleet.frontends[0].url}/admin/v1/servers", json=body) as response:
+                assert response.status == 201
 
-        async def shown() -> bool:
-            async with two.session.get(f"{fleet.frontends[1].url}/admin/v1/servers/quick") as response:
-                return response.status == 200
+            async def shown(id: str = id) -> bool:
+                async with two.session.get(f"{fleet.frontends[1].url}/admin/v1/servers/{id}") as response:
+                    return response.status == 200
 
-        while not await shown():
-            assert time.monotonic() - started < 5
-        # The 100 ms of the promise, and room for a machine that does other things.
-        assert time.monotonic() - started < 0.5
-        await fleet.connected("quick")
-        await fleet.store.unregister("quick")
+            while not await shown():
+                assert time.monotonic() - started < 5
+            took.append(time.monotonic() - started)
+        assert sorted(took)[len(took) // 2] < 0.1, took  # a machine that does other things may stop any one of them
+        for number in range(9):
+            await fleet.store.unregister(f"quick{number}")
 
 
 async def test_a_list_change_reaches_clients_of_every_kind(fleet: Fleet) -> None:

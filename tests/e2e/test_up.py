@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from tests.clients import RawClient
@@ -223,6 +224,32 @@ async def test_a_killed_worker_or_front_end_is_replaced_and_status_shows_it(tmp_
 
             await eventually(replaced, 20.0, f"{kind} replaced")
         await eventually(lambda: _serves(client), 15.0, "it serves again")
+        code, text = await run("status", "--url", url)
+        assert code == 0 and re.search(r"PROCESS\s+REPLACED", text) and re.search(r"worker\S*\s+1\b", text), text
+
+
+@pytest.mark.parametrize(("seconds", "drain_ms", "finishes"), [(2, 10_000, True), (60, 1_000, False)])
+async def test_sigterm_finishes_running_calls_for_a_bounded_time(
+    tmp_path: Path, seconds: int, drain_ms: int, finishes: bool
+) -> None:
+    servers = {"local": config_entry(stdio_connection("drained"))}
+    config = write(tmp_path / "gateway.json", servers, drainTimeout=drain_ms)
+    async with running(config) as (command, url), RawClient(f"{url}/mcp") as client:
+        await command.says(r"local \(local, stdio\): connected")
+        call = asyncio.ensure_future(client.call("slow", {"seconds": seconds}))
+
+        async def under_way() -> bool:
+            async with client.session.get(f"{url}/admin/v1/frontends") as response:
+                return any(int(one["in_flight"]) for one in await response.json())
+
+        await eventually(under_way, 10.0, "the call is under way")
+        command.process.terminate()
+        if finishes:
+            assert (await call).content == "drained done"
+        assert await command.ended(20.0) == 0
+        if not finishes:
+            with contextlib.suppress(aiohttp.ClientError):
+                assert "error" in (await call).body
 
 
 async def _serves(client: RawClient) -> bool:
