@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,6 +11,8 @@ import aiohttp
 import pytest_asyncio
 
 from shared.models import make_spec
+from shared.registry.store import RegistryStore
+from shared.settings import build
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection, stdio_connection
 from tests.servers.scripted import Exchange, Scripted, said
@@ -47,6 +50,21 @@ async def test_another_address_never_gets_the_old_ones_calls_nor_the_old_one_new
             await eventually(lambda: says(client, "moved", "new"), 10.0, "calls go to the new address")
         assert "secret" not in sent
         await fleet.store.unregister("moved")
+
+
+async def test_what_was_found_at_the_old_address_is_forgotten_with_it(redis_url: str) -> None:
+    """In the same step, so that no worker and no front end ever sees the new entry with the old one's facts."""
+    store = RegistryStore(build(overrides={"redis_url": redis_url, "key_prefix": f"changed{os.getpid()}:"}).registry)
+    found = {"eras": "modern", "transport_in_use": "http", "url_in_use": "http://old/mcp", "status": "connected"}
+    for address, known in (("http://old/mcp", True), ("http://new/mcp", False)):
+        await store.register(make_spec("moved", {"type": "http", "url": "http://old/mcp"}), mode="replace")
+        await store.redis.hset(store.keys.server("moved"), mapping=found)
+        await store.register(make_spec("moved", {"type": "http", "url": address}, weight=2), mode="replace")
+        record = (await store.load(["moved"]))["moved"]
+        assert record is not None and record.spec.weight == 2
+        assert (bool(record.eras), bool(record.url_in_use), record.status == "connected") == (known,) * 3
+    await store.unregister("moved")
+    await store.close()
 
 
 async def test_an_http_entry_may_become_a_command_and_its_neighbours_go_on(fleet: Fleet) -> None:

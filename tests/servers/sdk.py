@@ -26,6 +26,8 @@ from mcp.types import (
     UnsubscribeRequestParams,
 )
 from pydantic import BaseModel
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 
 class Colour(BaseModel):
@@ -201,6 +203,8 @@ async def serve(transport: str, name: str) -> None:
     server = make(name)
     if transport == "sse":
         app = server.sse_app()
+        # Some servers show a page at their origin: a gateway that was given only that must look further.
+        app.router.routes.insert(0, Route("/", lambda request: JSONResponse({"name": name, "status": "ok"})))
     else:
         app = server.streamable_http_app(
             json_response=transport == "http-json", stateless_http=transport == "http-stateless"

@@ -899,6 +899,23 @@ def test_an_object_of_ours_is_json() -> None:
         assert jsonrpc.members(raw)
 
 
+# ---- what is kept
+
+
+@timeless
+async def test_what_is_kept_for_a_lost_stream_is_the_answer_and_not_all_that_came_with_it() -> None:
+    rig = Rig(LEGACY)
+    number, id = _started(rig)
+    rig.a.tell(rpc.Detach(number))
+    large = {"content": [{"type": "text", "text": "x" * 20_000}]}
+    rig.session.receives(junk="j" * 100_000, id=id, result=large)
+    replay = rig.needs.replays.find(("a", number), "s1")
+    assert replay is not None and replay.outcome is not None
+    cells: Any = replay.outcome.send.__closure__
+    kept = [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, bytes | memoryview)]
+    assert [type(one) for one in kept] == [bytes] and json.loads(kept[0]) == large
+
+
 # ---- taken back
 
 
