@@ -146,14 +146,20 @@ class AdminApi:
             now = (await self._front.store.load([record.spec.id]))[record.spec.id]
         except RegistryUnavailable:
             now = record
+        await self._front.watcher.catch_up()
         return _json((now or record).entry())
 
     async def _as_of_now(self) -> dict[str, UpstreamRecord]:
-        """What Redis says, where results of probes are batched and not announced one by one; without it, our copy."""
+        """What Redis says, where results of probes are batched and not announced one by one; without it, our copy.
+
+        Calls that come here after the answer are routed by what it shows.
+        """
         try:
-            return await self._front.store.load_all()
+            known = await self._front.store.load_all()
         except RegistryUnavailable:
             return dict(self._front.watcher.records)
+        await self._front.watcher.catch_up()
+        return known
 
     async def _logs(self, request: web.Request) -> web.Response:
         record = self._record(request)
