@@ -20,6 +20,7 @@ from aiohttp.streams import StreamReader
 
 from gateway import __version__
 from gateway.admin.routes import AdminApi
+from gateway.doors.asides import Asides
 from gateway.doors.express import Lane
 from gateway.doors.guard import Guard
 from gateway.doors.interests import Interests
@@ -95,6 +96,10 @@ class FrontEnd:
         self.sse = SseDoor(self.legacy, requests, self.sessions, self.streams, self.id, limit)
         self.watcher.on_lists_changed = self.streams.announce
         self.streams.place = lambda: self.watcher.follower.place
+        self.streams.available = lambda: self.watcher.available
+        self.streams.on_question = self.pool.news
+        asides = Asides(self.sessions, self.streams, self.pool, settings.sessions.stream_buffer)
+        self.pool.on_aside = asides.take
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone
         self.watcher.on_level = self._level_noted

@@ -176,6 +176,9 @@ class SessionSettings(Struct, frozen=True):
     acknowledge_s: Annotated[
         float, Meta(gt=0, description="a listen stream is acknowledged then without what upstreams have not agreed to")
     ] = 2.0
+    standing_wait_s: Annotated[
+        float, Meta(gt=0, description="a question outside of any call waits so long for its client to have a stream")
+    ] = 10.0
     stream_retry_s: Annotated[
         float, Meta(gt=0, description="how long clients are told to wait before they resume a lost stream")
     ] = 1.0

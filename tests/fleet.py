@@ -161,6 +161,12 @@ class Fleet:
         self.frontends.append(frontend)
         return frontend
 
+    def kill_frontend(self, number: int) -> None:
+        """``kill -9`` for a front end and its gunicorn."""
+        process = self.frontends[number]._children[0].process
+        assert process is not None
+        os.killpg(process.pid, signal.SIGKILL)
+
     async def add_worker(self) -> Child:
         """One more worker."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}

@@ -26,6 +26,7 @@ from worker.calls import Call, ClientFacts
 from worker.health.policy import HealthPolicy
 from worker.upstreams.lifecycle import Lifecycle
 from worker.upstreams.probe import Facts
+from worker.upstreams.session import Aside
 from worker.upstreams.subscriptions import Watcher
 from worker.upstreams.upstream import Upstream
 
@@ -66,6 +67,7 @@ class Inventory:
         self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self.draining = False
+        self.aside: Aside | None = None
 
     # ---- calls
 
@@ -99,6 +101,12 @@ class Inventory:
         """A client's roots changed."""
         for holding in self._held.values():
             holding.upstream.roots_changed(sid)
+
+    def notify(self, upstream: str, sid: str, client: ClientFacts, message: bytes) -> None:
+        """A notification of a client for ``upstream``."""
+        holding = self._held.get(upstream)
+        if holding is not None and not holding.leaving:
+            holding.upstream.notify(sid, client, message)
 
     def end_client(self, sid: str) -> None:
         """A client session is over."""
@@ -149,6 +157,8 @@ class Inventory:
         id = record.spec.id
         lines: deque[str] = deque(maxlen=self._settings.upstreams.log_lines)
         upstream = Upstream(record.spec, self._settings, self._worker, lines.append)
+        if self.aside is not None:
+            upstream.context.aside = self.aside
         holding = self._held[id] = _Holding(record, upstream)
         holding.lines = lines
         upstream.on_announced = lambda method: self._tell_leader("relist", id, method)

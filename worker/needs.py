@@ -22,6 +22,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw
@@ -46,7 +47,23 @@ MAX_OPEN = 10_000
 Settle = Callable[[bool, bytes], None]
 """Takes a client's answer: whether it is an error, and its JSON."""
 _OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
-_FULL = jsonrpc.error_object(-32603, "too many questions are open already")
+FULL = jsonrpc.error_object(-32603, "too many questions are open already")
+
+
+class Asker(Protocol):
+    """What a client was asked for: a call, or a question beside all calls (``worker.beside``)."""
+
+    session: str
+    expires_at: float
+
+    def replied(self, ask: str, now: float) -> Settle:
+        """``ask`` is not open any more: who takes the answer."""
+
+    def take_back(self, ask: str) -> None:
+        """Tell the client that ``ask`` needs no answer any more."""
+
+    def expire(self) -> None:
+        """Its time is over."""
 
 
 class Needs:
@@ -59,7 +76,8 @@ class Needs:
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self.replays = Replays(self._loop.time, settings.sessions)
-        self._asks: dict[str, LinkCall] = {}
+        self._asks: dict[str, Asker] = {}
+        self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's own, by question
         self._numbers = itertools.count(1)
         self._parked: dict[str, ParkedCall] = {}
         self._parked_by: dict[str, int] = {}
@@ -76,37 +94,69 @@ class Needs:
 
     # ---- relayed: legacy client
 
+    def enter(self, asker: Asker) -> str | None:
+        """A fresh id under which a client can be asked for ``asker``; ``None`` when too many questions are open."""
+        if len(self._asks) >= MAX_OPEN:
+            return None
+        ask = f"{self._worker}.{next(self._numbers)}"
+        self._asks[ask] = asker
+        return ask
+
+    def addressed(self, ask: str, need: Need) -> bytes:
+        """``params`` of the question ``ask``, with a progress token by which the client's progress finds its way."""
+        if need.on_progress is None:
+            return need.params
+        params, token = inputs.with_token(need.params, msgspec.json.encode(ask))
+        if token:
+            self._tokens[ask] = token, need.on_progress
+        return params
+
     def relay(self, call: LinkCall, need: Need, settle: Settle) -> None:
         """Ask the call's client; ``settle`` gets its answer, or an error when the call ends before."""
-        if len(self._asks) >= MAX_OPEN or len(call.asks or ()) >= MAX_REQUESTS:
-            settle(True, _FULL)
+        ask = self.enter(call) if len(call.asks or ()) < MAX_REQUESTS else None
+        if ask is None:
+            settle(True, FULL)
             return
-        ask = f"{self._worker}.{next(self._numbers)}"
-        self._asks[ask] = call
-        call.asked(ask, settle, jsonrpc.request(msgspec.json.encode(ask), need.method, need.params), self._loop.time())
+        params = self.addressed(ask, need)
+        call.asked(ask, settle, jsonrpc.request(msgspec.json.encode(ask), need.method, params), self._loop.time())
 
     def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> None:
         """A client's answer; ignored unless it comes from the session that was asked."""
-        call = self._asks.get(ask)
-        if call is not None and call.session == session:
-            del self._asks[ask]
-            settle = call.replied(ask, self._loop.time())
-            if call.expires_at:
-                self._deadlines.move(call)  # it was put where the client's time would end
-            settle(is_error, raw)
+        asker = self._asks.get(ask)
+        if asker is not None and asker.session == session:
+            self._close(asker, ask)(is_error, raw)
 
-    def withdraw(self, call: LinkCall, ask: str) -> None:
+    def asker(self, ask: str, session: str) -> Asker | None:
+        """Who asked this of this session, while it is open."""
+        asker = self._asks.get(ask)
+        return asker if asker is not None and asker.session == session else None
+
+    def progressed(self, ask: str, session: str, params: bytes) -> None:
+        """A client tells how far it is with its answer."""
+        token, on_progress = self._tokens.get(ask, (b"", None))
+        if on_progress is not None and self.asker(ask, session) is not None:
+            parts = jsonrpc.members(params)
+            parts["progressToken"] = Raw(token)
+            on_progress(jsonrpc.assemble(parts))
+
+    def withdraw(self, asker: Asker, ask: str) -> None:
         """The upstream takes its question back: its client need not answer any more."""
+        self._close(asker, ask)
+        asker.take_back(ask)
+
+    def _close(self, asker: Asker, ask: str) -> Settle:
         del self._asks[ask]
-        call.replied(ask, self._loop.time())
-        if call.expires_at:
-            self._deadlines.move(call)
-        call.take_back(ask)
+        self._tokens.pop(ask, None)
+        settle = asker.replied(ask, self._loop.time())
+        if asker.expires_at:
+            self._deadlines.move(asker)  # it was put where the client's time would end
+        return settle
 
     def drop(self, asks: Mapping[str, Settle]) -> None:
         """The call is over: nobody will answer its questions any more."""
         for ask, settle in asks.items():
             self._asks.pop(ask, None)
+            self._tokens.pop(ask, None)
             settle(True, _OVER)
 
     # ---- asked: legacy client, modern upstream
@@ -257,6 +307,15 @@ class ParkedCall(Call):
             settle(True, jsonrpc.error_object(*why))
         else:
             self._run(self._machine.asked(settle, need))
+
+    def withdrawn(self, settle: Settle) -> None:
+        """The upstream does not want the answer any more for which ``settle`` was given."""
+        self._run(self._machine.withdrawn(settle))
+
+    def notice(self, method: str, params: bytes) -> None:
+        """A notification that we do not know: for the try that waits, if one does."""
+        if self._waiter is not None:
+            self._waiter.notice(method, params)
 
     def resume(self, call: LinkCall, round: int, responses: Mapping[str, bytes]) -> None:
         """The client's next try."""

@@ -19,6 +19,7 @@ from shared.rpc.framing import CHUNK
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, spawn
+from worker.beside import Beside, Question
 from worker.calls import NOBODY, ClientFacts, LinkCall, UpstreamError
 from worker.inventory import Inventory
 from worker.needs import Needs
@@ -97,6 +98,13 @@ class _FrontEnd:
         elif kind is rpc.Resume:
             assert isinstance(head, rpc.Resume)
             self._resume(link, head)
+        elif kind is rpc.AskNews:
+            assert isinstance(head, rpc.AskNews)
+            self.server.heard(head.ask, head.session, body)
+        elif kind is rpc.Notice:
+            assert isinstance(head, rpc.Notice)
+            client = self.sessions.get(head.session, NOBODY)
+            self.server.inventory.notify(head.upstream, head.session, client, body)
 
     def _welcome(self, link: Link, head: rpc.Head) -> None:
         if not isinstance(head, rpc.Hello) or not self.server.key.proves(self.nonce, head.proof):
@@ -201,6 +209,8 @@ class RpcServer:
         self.inventory = inventory
         self.deadlines = deadlines
         self.needs = Needs(worker, key, settings, deadlines)
+        self.beside = Beside(self.needs, deadlines, settings, self.tell_client)
+        inventory.aside = self.beside
         self.draining = False
         self.links: set[_FrontEnd] = set()
         self.orphans: set[LinkCall] = set()
@@ -249,6 +259,22 @@ class RpcServer:
             if call.request == request:
                 call.stop("cancelled by the client")
                 call.fail(OutcomeUnknown("cancelled", "cancelled by the client"))
+
+    def tell_client(self, sid: str, message: bytes) -> bool:
+        """Something for a client's standing stream, by a front end that knows the session if there is one."""
+        peers = [peer for peer in self.links if peer.trusted and peer.link is not None and not peer.link.closed]
+        peer = next((peer for peer in peers if sid in peer.sessions), peers[0] if peers else None)
+        if peer is None or peer.link is None:
+            return False
+        peer.link.send(rpc.Aside(sid), message)
+        return True
+
+    def heard(self, ask: str, sid: str, progress: bytes) -> None:
+        """A client has a question before it, or tells how far it is with the answer."""
+        if progress:
+            self.needs.progressed(ask, sid, progress)
+        elif isinstance(question := self.needs.asker(ask, sid), Question):
+            self.beside.shown(question)
 
     def end_session(self, sid: str) -> None:
         """A client session is over, and everything that was done or kept for it."""

@@ -76,6 +76,9 @@ class SseDoor:
         session = await self._sessions.find(request.query.get("session_id", ""))
         if session is None or session.scope != (scope or ""):
             return problem(Refused("session_unknown", "unknown or ended session; open /sse again"))
+        if not self._streams.reaches(session):
+            text = "this session's stream is on another front end, and Redis, which leads there, does not answer"
+            return problem(RegistryUnavailable(text), status=503)
         try:
             body = await read_body(request, self._max_body)
             batch = body.lstrip()[:1] == b"["

@@ -234,6 +234,13 @@ class Requests:
                 return await self._send(message, bytes(message.params), params, caller, route)
         raise Refused("method_unknown", f"method {method[:64]!r} is not offered here")
 
+    async def notify(self, session: ClientSession, message: Message) -> None:
+        """A notification that we do not know, from a session of one group."""
+        route = router.anyone(self._watcher.catalog, session.scope)
+        if route is not None and not too_long(message.method):
+            notification = jsonrpc.notification(message.method, message.params)
+            await self._dispatcher.notify(route, session, notification)
+
     async def _call(
         self, message: Message, params: Params, caller: Caller, headers: Any, kind: Kind
     ) -> Ready | Started:

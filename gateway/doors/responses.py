@@ -17,6 +17,7 @@ from multidict import CIMultiDict
 
 from shared.errors import CallError, GatewayError
 from shared.mcp import jsonrpc, sse
+from shared.mcp.methods import LOGGED
 from shared.rpc.connection import BodyStream
 
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
@@ -155,6 +156,15 @@ class EventStream:
     async def comment(self) -> None:
         """A sign of life."""
         await self._response.write(sse.COMMENT)
+
+    async def tell_dropped(self, count: int, in_words: bool) -> None:
+        """The client missed ``count`` notifications because it read too slowly: a comment, which is for people who look
+        at the stream, and ``in_words`` a log message (2025-11-25, server/utilities/logging)."""
+        text = f"{count} older notifications were dropped: this stream was read too slowly"
+        await self._response.write(b": %b\r\n\r\n" % text.encode())
+        if in_words:
+            params = {"level": "warning", "logger": "gateway", "data": text}
+            await self.send(jsonrpc.notification(LOGGED, jsonrpc.assemble(params)))
 
     async def prime(self, id: str, retry_ms: int) -> None:
         """An empty event that gives the client an id to come back with, and how long to wait before it does."""

@@ -27,7 +27,7 @@ from gateway.fleet.worker_client import Answered, Failure, InFlight, Interim, Re
 from shared.errors import CallError, OutcomeUnknown, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import CANCELLED, INITIALIZE, ROOTS_CHANGED
+from shared.mcp.methods import CANCELLED, INITIALIZE, INITIALIZED, PROGRESS, ROOTS_CHANGED
 from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LEGACY_VERSIONS, Era, negotiate_legacy
 from shared.tasks import spawn
 
@@ -148,13 +148,22 @@ class LegacyDoor:
         return Caller(Era.LEGACY, request.headers.get("MCP-Protocol-Version") or DEFAULT_WITHOUT_HEADER, scope)
 
     async def notice(self, session: ClientSession | None, message: Message) -> None:
-        """A notification or a response from the client: accepted; a cancel is carried out, an answer passed on."""
+        """A notification or a response from the client: accepted; a cancel is carried out, an answer passed on, and so
+        is a notification that we do not know, where it is plain to whom."""
         if session is not None and not message.method and message.id:
             self._answered(session, message)
-        if message.method == ROOTS_CHANGED and session is not None:
-            self._pool.roots_changed(session.sid)
-        if message.method != CANCELLED or session is None:
+        if session is None or not message.method:
             return
+        if message.method == CANCELLED:
+            self._cancelled(session, message)
+        elif message.method == PROGRESS:
+            self._progressed(session, message)
+        elif message.method == ROOTS_CHANGED:
+            self._pool.roots_changed(session.sid)
+        elif session.scope and message.method != INITIALIZED:
+            await self._requests.notify(session, message)
+
+    def _cancelled(self, session: ClientSession, message: Message) -> None:
         try:
             parts = jsonrpc.members(message.params)
         except Refused:
@@ -169,6 +178,14 @@ class LegacyDoor:
         if isinstance(ask, str):
             is_error = bool(message.error)
             self._pool.reply(ask, session.sid, is_error, bytes(message.error if is_error else message.result))
+
+    def _progressed(self, session: ClientSession, message: Message) -> None:
+        """The client tells how far it is with something that an upstream asked of it."""
+        try:
+            ask = jsonrpc.text(jsonrpc.members(message.params).get("progressToken", jsonrpc.ABSENT), "progressToken")
+        except Refused:
+            return  # a token that no upstream's question had
+        self._pool.news(ask, session.sid, bytes(message.params))
 
     def _cancel(self, sid: str, id: bytes) -> bool:
         session = self._sessions.known.get(sid)

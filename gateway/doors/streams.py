@@ -1,27 +1,26 @@
 """Standing streams: a session's GET stream, an HTTP+SSE connection, a modern ``subscriptions/listen``.
 
-One queue a stream, bounded: a client that does not read loses the oldest messages, never other clients' time. Messages
-for a stream that another front end holds go through the session's outbox in Redis; a wake-up on a pub/sub channel tells
-the holder. Broadcasts never wait for a writer.
+Each has a bounded queue (``doors.standing``). Messages for a stream that another front end holds go through the
+session's outbox in Redis (``doors.outbox``); a wake-up tells the holder. Broadcasts never wait for a writer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import orjson
 from aiohttp import web
-from msgspec import Raw
-from redis.exceptions import RedisError
+from msgspec import Raw, Struct
 
 from gateway.doors.interests import Interests
+from gateway.doors.outbox import EVERYONE, KEPT_MS, START, Outbox, is_place
 from gateway.doors.responses import EventStream, problem
 from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.doors.standing import StandingStream
 from shared.errors import NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
@@ -29,25 +28,20 @@ from shared.mcp.kinds import CHANGES
 from shared.mcp.methods import (
     ACKNOWLEDGED,
     PROMPTS_CHANGED,
-    RESOURCE_UPDATED,
     RESOURCES_CHANGED,
     SUBSCRIPTION_META,
     TOOLS_CHANGED,
+    severity,
 )
 from shared.mcp.versions import at_least
-from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 from shared.rpc.framing import too_long
 from shared.settings import SessionSettings
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
-_encode = msgspec.json.encode
-_MAX_WAITING_BYTES = 32 * 1024 * 1024
-"""Of what waits on one stream; the newest message is kept whatever its size."""
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
 """Every legacy standing stream hears of all three kinds of lists."""
-_TOLD = b'{"jsonrpc":"2.0","method":'
 _ASKED = {
     "toolsListChanged": TOOLS_CHANGED,
     "promptsListChanged": PROMPTS_CHANGED,
@@ -55,104 +49,14 @@ _ASKED = {
 }
 
 
-class StandingStream:
-    """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words; ``tag``
-    the JSON of the id that its messages carry (modern)."""
+_LEAVE_AGAIN_S = 0.5
+_STRING_ID = b'{"jsonrpc":"2.0","id":"'
+"""How questions of upstreams begin (and answers to some clients): workers give them ids that are strings."""
 
-    def __init__(self, sid: str, limit: int, changes: dict[str, bytes], tag: bytes = b"") -> None:
-        self.sid = sid
-        self.tag = tag
-        self.changes = changes
-        self.closing = False
-        self.gone = False
-        self.position = "0-0"
-        self._limit = limit
-        self._queue: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
 
-    def push(self, message: bytes) -> None:
-        """Queue a message. The oldest notifications make room; a client that reads neither answers nor questions, which
-        nobody can do without, loses the stream."""
-        self._queue.append(message)
-        self._waiting_bytes += len(message)
-        if len(self._queue) > 1 and self._full:
-            kept: deque[bytes] = deque()
-            for number, one in enumerate(self._queue, 1):
-                if one.startswith(_TOLD) and self._full_with(len(self._queue) - number + 1 + len(kept)):
-                    self._waiting_bytes -= len(one)
-                else:
-                    kept.append(one)
-            self._queue = kept
-            if self._full and len(kept) > 1:
-                _log.warning("a client does not read what it waits for (streamBuffer); its stream is closed")
-                self._queue.clear()
-                self._waiting_bytes = 0
-                self.closing = True
-        self._wake()
-
-    @property
-    def _full(self) -> bool:
-        return self._full_with(len(self._queue))
-
-    def _full_with(self, count: int) -> bool:
-        return count > self._limit or self._waiting_bytes > _MAX_WAITING_BYTES
-
-    def _take(self) -> bytes:
-        message = self._queue.popleft()
-        self._waiting_bytes -= len(message)
-        return message
-
-    def announce(self, methods: set[str]) -> None:
-        """Queue each ``list_changed`` once, however often it is announced before the client reads."""
-        for method, message in self.changes.items():
-            if method in methods and message not in self._queue:
-                self.push(message)
-
-    def resource_updated(self, uri: str, own: str, params: bytes) -> None:
-        """A resource that the client listens for changed; said once, however often before the client reads."""
-        parts = jsonrpc.members(params)
-        if bytes(parts.get("uri", b"")) == _encode(own):
-            parts["uri"] = Raw(_encode(uri))
-        try:
-            meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
-        except Refused:
-            meta = {}  # an upstream's nonsense
-        meta.pop(SUBSCRIPTION_META, None)
-        if self.tag:
-            meta[SUBSCRIPTION_META] = Raw(self.tag)
-        parts.pop("_meta", None)
-        if meta:
-            parts = {"_meta": Raw(jsonrpc.assemble(meta)), **parts}
-        message = jsonrpc.notification(RESOURCE_UPDATED, jsonrpc.assemble(parts))
-        if message not in self._queue:
-            self.push(message)
-
-    def close(self) -> None:
-        """End the stream after what is queued."""
-        self.closing = True
-        self._wake()
-
-    def nudge(self) -> None:
-        """Let the writer show a sign of life."""
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def write_to(self, stream: EventStream, id: Callable[[], str | None] = lambda: None) -> None:
-        """Write until the stream is closed from our side; ``id`` gives each event's."""
-        loop = asyncio.get_running_loop()
-        while True:
-            while self._queue:
-                await stream.send(self._take(), id())
-            if self.closing:
-                return
-            self._waiter = loop.create_future()
-            await self._waiter
-            if not self._queue and not self.closing:
-                await stream.comment()
+class _Question(Struct):
+    id: str
+    method: str = ""
 
 
 class Streams:
@@ -166,14 +70,16 @@ class Streams:
         sessions: SessionTable,
         settings: SessionSettings,
     ) -> None:
-        self._store = store
         self._sessions = sessions
         self._interests = interests
         self._frontend = frontend
         self._settings = settings
         self._by_session: dict[str, StandingStream] = {}
         self._open: set[StandingStream] = set()
+        self._outbox = Outbox(store, frontend)
         self.draining = False
+        self.available: Callable[[], bool] = lambda: True  # whether Redis answers
+        self.on_question: Callable[[str, str], None] = lambda ask, sid: None  # it is on an open stream of its client
         self.place: Callable[[], tuple[str, int]] = lambda: ("", 0)
         self._announced = 0  # the last change that streams were told of
         self._began = 0
@@ -187,11 +93,12 @@ class Streams:
 
     # ---- opening
 
-    def attach(self, sid: str, changes: dict[str, bytes], tag: bytes = b"") -> StandingStream:
+    def attach(self, sid: str, changes: dict[str, bytes], tag: bytes = b"", resumable: bool = False) -> StandingStream:
         """A new stream. One a session, the newest wins. Raises ``NotDelivered`` at the limit."""
         if len(self._open) >= self._settings.max_streams or self.draining:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
         stream = StandingStream(sid, self._settings.stream_buffer, changes, tag)
+        stream.resumable = resumable
         if sid:
             older = self._by_session.get(sid)
             if older is not None:
@@ -213,20 +120,23 @@ class Streams:
     ) -> web.StreamResponse:
         """The GET stream of a Streamable HTTP session; with ``last_id`` it goes on where another one ended."""
         try:
-            stream = self.attach(session.sid, LEGACY_CHANGES)
+            stream = self.attach(session.sid, LEGACY_CHANGES, resumable=True)
         except NotDelivered as error:
             return problem(error, status=503)
         try:
             again = await self._take_over(session)
+            stream.hears_warnings = lambda: _hears_warnings(session)
             spawn(self._interests.attach(stream, session, again), "attach-subscriptions")
             events = EventStream({"Mcp-Session-Id": session.sid})
             await events.open(request)
+            stream.position = stream.written = _place_in(last_id)
+            await self.collect(session.sid)
+            stream.position, stream.written = stream.position or START, stream.written or stream.position or START
             if last_id:
                 stream.announce(self._missed(last_id))
             elif at_least(session.version, "2025-11-25"):
-                await events.prime(self._event_id(), int(self._settings.stream_retry_s * 1000))
-            await self.collect(session.sid)
-            await stream.write_to(events, self._event_id)
+                await events.prime(self._event_id(stream), int(self._settings.stream_retry_s * 1000))
+            await stream.write_to(events, lambda: self._event_id(stream))
             return await events.end()
         finally:
             self.detach(stream)
@@ -245,8 +155,7 @@ class Streams:
 
     async def _wake_up(self, frontend: str, text: str) -> None:
         try:
-            async with translated():
-                await self._store.redis.publish(self._store.keys.wake(frontend), text)
+            await self._outbox.wake(frontend, text)
         except RegistryUnavailable:
             pass
 
@@ -275,15 +184,16 @@ class Streams:
         finally:
             self.detach(stream)
 
-    # ---- resuming: a standing stream says that things changed, so its ids are places in the log of changes
+    # ---- resuming: event ids are places in the log of changes and in the session's outbox: ``epoch.change.place``
 
-    def _event_id(self) -> str:
+    def _event_id(self, stream: StandingStream) -> str:
         epoch, _ = self.place()
-        return f"{epoch}.{self._announced}"
+        return f"{epoch}.{self._announced}.{stream.written}"
 
     def _missed(self, last_id: str) -> set[str]:
         """Which lists changed since the event with this id, on whichever front end it was written."""
-        epoch, _, sequence = last_id.rpartition(".")
+        epoch, _, rest = last_id.partition(".")
+        sequence = rest.partition(".")[0]
         if epoch != self.place()[0] or not sequence.isdecimal():
             return set(CHANGES)
         return {method for method in CHANGES if self._changed.get(method, self._began) > int(sequence[:15])}
@@ -307,56 +217,99 @@ class Streams:
         if stream is not None:
             stream.close()
 
+    def reaches(self, session: ClientSession) -> bool:
+        """Whether an answer to what comes now would find its way to the session's stream."""
+        return session.sid in self._by_session or self.available()
+
     async def deliver(self, session: ClientSession, message: bytes) -> None:
-        """Send a message on a session's standing stream, wherever it is held."""
-        stream = self._by_session.get(session.sid)
-        if stream is not None:
-            stream.push(message)
+        """Send an answer or a question on a session's HTTP+SSE stream, wherever it is held: it must not get lost."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + KEPT_MS / 1000
+        while not session.ended:
+            stream = self._by_session.get(session.sid)
+            if stream is not None:
+                self.show(stream, message)
+                return
+            try:
+                waiting = await self._outbox.leave(session.sid, [message], session.holder, None)
+            except RegistryUnavailable:
+                if loop.time() < deadline:
+                    await asyncio.sleep(_LEAVE_AGAIN_S)
+                    continue
+                _log.warning("an answer for a stream on another front end was lost: Redis does not answer")
+                return
+            if waiting > self._settings.stream_buffer:
+                _log.warning("the holder of an HTTP+SSE stream does not take its answers; its session ends")
+                await self._end(session)
             return
-        if not session.holder:
-            return
+
+    async def _end(self, session: ClientSession) -> None:
         try:
-            async with translated():
-                pipe = self._store.redis.pipeline(transaction=True)
-                key = self._store.keys.outbox(session.sid)
-                pipe.xadd(key, {"message": message}, maxlen=self._settings.stream_buffer, approximate=True)
-                pipe.pexpire(key, 60_000)
-                pipe.publish(self._store.keys.wake(session.holder), f"outbox {session.sid}")
-                await pipe.execute()
+            await self._sessions.end(session.sid)
         except RegistryUnavailable:
-            _log.warning("a message for a stream on another front end was lost: Redis does not answer")
+            self._sessions.forget(session.sid)
+
+    async def pass_on(self, session: ClientSession, messages: list[bytes]) -> None:
+        """Send what belongs to no call on a session's standing stream, wherever it is held; kept for a while for one
+        that is opened, or resumed, then. Raises ``RegistryUnavailable`` when that cannot be."""
+        stream = self._by_session.get(session.sid)
+        try:
+            to = EVERYONE if stream is None else ""
+            await self._outbox.leave(session.sid, messages, to, self._settings.stream_buffer)
+        except RegistryUnavailable:
+            if stream is None:
+                raise
+            for message in messages:
+                self.show(stream, message)
+            return
+        await self.collect(session.sid)
+
+    def show(self, stream: StandingStream, message: bytes, place: str = "") -> None:
+        """Put a message on a stream that is held here."""
+        stream.push(message, place)
+        ask = ask_of(message)
+        if ask:
+            self.on_question(ask, stream.sid)
 
     async def collect(self, sid: str) -> None:
-        """Take what other front ends left for a stream that is held here."""
+        """Take what other front ends left for a stream that is held here. One at a time: nothing is taken twice."""
         stream = self._by_session.get(sid)
         if stream is None:
             return
-        try:
-            async with translated():
-                rows = await self._store.redis.xrange(self._store.keys.outbox(sid), f"({stream.position}")
-        except RegistryUnavailable:
+        stream.again = True
+        if stream.collecting:
             return
-        for position, fields in rows:
-            stream.position = position.decode()
-            stream.push(fields[b"message"])
+        stream.collecting = True
+        try:
+            while stream.again and not stream.gone:
+                stream.again = False
+                await self._collect(stream)
+        except RegistryUnavailable:
+            pass  # looked at again when Redis is back (``follow_wakeups``)
+        finally:
+            stream.collecting = False
+
+    async def _collect(self, stream: StandingStream) -> None:
+        rows = await self._outbox.after(stream.sid, stream.position)
+        if not rows or stream.gone:
+            return
+        for place, message in rows:
+            self.show(stream, message, place)
+        stream.position = rows[-1][0]
+        session = self._sessions.known.get(stream.sid)
+        if stream.resumable and session is not None:
+            await self._sessions.note(session, "taken", stream.position)
+        else:
+            await self._outbox.clear(stream.sid, stream.position)
 
     async def follow_wakeups(self) -> None:
         """Listen on our channels until cancelled; after a reconnect, look into every outbox."""
-        everyone = self._store.keys.wake("all")
-        while True:
-            pubsub = self._store.redis.pubsub()
-            try:
-                await pubsub.subscribe(self._store.keys.wake(self._frontend), everyone)
-                for sid in list(self._by_session):
-                    await self.collect(sid)
-                while True:
-                    item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                    if item is not None:
-                        await self._woken(item["data"].decode())
-            except (RedisError, OSError):
-                await asyncio.sleep(0.5)
-            finally:
-                await pubsub.aclose()
+
+        async def look() -> None:
+            for sid in list(self._by_session):
+                await self.collect(sid)
+
+        await self._outbox.follow(self._woken, look)
 
     async def _woken(self, text: str) -> None:
         kind, _, rest = text.partition(" ")
@@ -372,7 +325,7 @@ class Streams:
 
     async def tell_everyone(self, kind: str, sid: str, id: str) -> None:
         """A hint for whichever front end it concerns."""
-        await self._wake_up("all", f"{kind} {sid} {id}")
+        await self._wake_up(EVERYONE, f"{kind} {sid} {id}")
 
     def tell_soon(self, kind: str, sid: str, id: str) -> None:
         """``tell_everyone`` without waiting for it."""
@@ -399,6 +352,27 @@ class Streams:
     def count(self) -> int:
         """Open streams."""
         return len(self._open)
+
+
+def ask_of(message: bytes) -> str:
+    """The id that a worker gave to this question of an upstream; empty for any other message."""
+    if not message.startswith(_STRING_ID):
+        return ""
+    try:
+        question = msgspec.json.decode(message, type=_Question)
+    except msgspec.DecodeError:
+        return ""
+    return question.id if question.method else ""
+
+
+def _place_in(last_id: str) -> str:
+    """The place in the outbox that an event id of a standing stream names, if it does."""
+    place = last_id.rpartition(".")[2]
+    return place if is_place(place) else ""
+
+
+def _hears_warnings(session: ClientSession) -> bool:
+    return bool(session.log_level) and severity("warning") >= severity(session.log_level)
 
 
 def _filter(message: Message) -> dict[str, Any]:

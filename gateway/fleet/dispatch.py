@@ -216,6 +216,13 @@ class Dispatcher:
         """The replica that a call of this session to this route would go to now."""
         return await self._choose(self._renewed(Outgoing("", b"", Era.LEGACY, route, session=session)), set())
 
+    async def notify(self, route: Route, session: ClientSession, message: bytes) -> None:
+        """Send a notification to where a call of this session would go; dropped when there is nobody."""
+        replica = await self.replica_for(route, session)
+        client = self._pool.link_for(replica, session.sid) if replica is not None else None
+        if replica is not None and client is not None:
+            client.notify(replica.id, self.facts(session), message)
+
     def facts(self, session: ClientSession) -> rpc.OpenSession:
         """What a worker is told of a client session."""
         return rpc.OpenSession(

@@ -43,6 +43,7 @@ class WorkerPool:
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
+        self.on_aside: Callable[[str, bytes], None] = lambda sid, message: None
 
     def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
         """A link to one of the replica's owners; always the same one for one client session.
@@ -121,6 +122,7 @@ class WorkerPool:
                     return
                 await client.wait_ready()
             client.on_updated = self.on_updated
+            client.on_aside = self.on_aside
             self.clients[worker] = client
             loop.call_later(_LIVED_S, self._lived, client)
             spawn(client.keep_checking(), f"ping {worker}")
@@ -157,6 +159,12 @@ class WorkerPool:
         client = self.clients.get(ask.partition(".")[0])
         if client is not None:
             client.reply(ask, sid, is_error, raw)
+
+    def news(self, ask: str, sid: str, progress: bytes = b"") -> None:
+        """A question is before its client; or the client tells how far it is with the answer."""
+        client = self.clients.get(ask.partition(".")[0])
+        if client is not None:
+            client.news(ask, sid, progress)
 
     def roots_changed(self, sid: str) -> None:
         """A session's roots changed."""

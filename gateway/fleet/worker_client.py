@@ -15,6 +15,7 @@ from msgspec import Struct
 from gateway.routing.catalog import Replica
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
+from shared.rpc.framing import CHUNK
 from shared.secrets import FleetKey
 
 _log = logging.getLogger(__name__)
@@ -226,6 +227,7 @@ class WorkerClient:
         self._watching: dict[int, asyncio.Future[bytes | None]] = {}
         self._last_watch = 0
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
+        self.on_aside: Callable[[str, bytes], None] = lambda sid, message: None
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
@@ -340,6 +342,17 @@ class WorkerClient:
         if self._link is not None:
             self._link.send(rpc.Reply(ask, sid, is_error), raw)
 
+    def news(self, ask: str, sid: str, progress: bytes) -> None:
+        """A question of this worker is before its client; or the client tells how far it is with the answer."""
+        if self._link is not None and len(progress) <= CHUNK:
+            self._link.send(rpc.AskNews(ask, sid), progress)
+
+    def notify(self, upstream: str, session: rpc.OpenSession, message: bytes) -> None:
+        """A notification of a client for an upstream of this worker."""
+        if self._link is not None:
+            self._announce(session)
+            self._link.send(rpc.Notice(upstream, session.session), message)
+
     def forget_session(self, sid: str, over: bool = True) -> None:
         """A client session ended (``over``), or is not used here any more."""
         if sid in self._announced and self._link is not None:
@@ -374,6 +387,9 @@ class WorkerClient:
         elif kind is rpc.Updated:
             assert isinstance(head, rpc.Updated)
             self.on_updated(head.upstream, head.uri, head.session, body)
+        elif kind is rpc.Aside:
+            assert isinstance(head, rpc.Aside)
+            self.on_aside(head.session, body)
         elif kind is rpc.Watched:
             assert isinstance(head, rpc.Watched)
             answer = self._watching.get(head.number)

@@ -23,6 +23,11 @@ TOOLS_CHANGED = "notifications/tools/list_changed"
 PROMPTS_CHANGED = "notifications/prompts/list_changed"
 RESOURCES_CHANGED = "notifications/resources/list_changed"
 
+CHANGED = frozenset({TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE_UPDATED})
+"""About what an upstream offers, for whoever listens; not about a call."""
+NOT_FOR_CLIENTS = frozenset({INITIALIZED, ROOTS_CHANGED, ACKNOWLEDGED})
+"""Notifications that no client takes from its server, or that answer a listen of ours."""
+
 SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId"
 SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
 VERSION_META = "io.modelcontextprotocol/protocolVersion"

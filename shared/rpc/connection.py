@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import typing
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
@@ -26,7 +27,7 @@ from shared.rpc.framing import (
     FrameReader,
     pack_sizes,
 )
-from shared.rpc.messages import Answer, Call, Chunk, Chunked, Grant, Head, Interim, Reply, decode, encode
+from shared.rpc.messages import Chunk, Chunked, Grant, Head, decode, encode
 
 _log = logging.getLogger(__name__)
 
@@ -115,6 +116,9 @@ class _Assembly:
         self.call = getattr(head, "call", 0)
         self.parts: list[bytes] = []
         self.filled = 0
+
+
+_CHUNKED = frozenset(typing.get_args(Chunked))
 
 
 class Peer(Protocol):
@@ -257,7 +261,7 @@ class Link(asyncio.BufferedProtocol):
             if outgoing is not None:
                 outgoing.credit += head.chunks  # type: ignore[union-attr]
                 self._push(head.stream)  # type: ignore[union-attr]
-        elif (kind is Answer or kind is Call or kind is Interim or kind is Reply) and head.size:  # type: ignore[union-attr]
+        elif kind in _CHUNKED and head.size:  # type: ignore[union-attr]
             self._begin(cast(Chunked, head), body)
         else:
             self._peer.on_frame(self, head, body)

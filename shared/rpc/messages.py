@@ -217,13 +217,39 @@ class RootsChanged(Struct, array_like=True, tag=24, gc=False):
     session: str
 
 
+class Aside(Struct, array_like=True, tag=25, gc=False):
+    """Worker: for the standing stream of a client session, of which no call is in flight. Body: a whole JSON-RPC
+    message. It goes to one front end, whichever holds the stream."""
+
+    session: str
+    size: int = 0
+    stream: int = 0
+
+
+class AskNews(Struct, array_like=True, tag=26, gc=False):
+    """Front end: the question ``ask`` was put on a stream that the client has open; with a body (``params`` of
+    ``notifications/progress``), how far the client is with answering it."""
+
+    ask: str
+    session: str
+
+
+class Notice(Struct, array_like=True, tag=27, gc=False):
+    """Front end: a notification of a client session for the upstream. Body: a whole JSON-RPC message."""
+
+    upstream: str
+    session: str
+    size: int = 0
+    stream: int = 0
+
+
 class GoAway(Struct, array_like=True, tag=14, gc=False):
     """The worker drains: calls numbered above ``last_call`` were not taken."""
 
     last_call: int
 
 
-Chunked = Call | Interim | Answer | Reply
+Chunked = Call | Interim | Answer | Reply | Aside | Notice
 """Heads whose bodies may come in chunks."""
 
 Head = (
@@ -251,6 +277,9 @@ Head = (
     | Resume
     | Resumed
     | RootsChanged
+    | Aside
+    | AskNews
+    | Notice
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -155,9 +155,7 @@ async def test_a_killed_front_end_leaves_sessions_to_the_others(redis_url: str) 
         async with RawClient(fleet.urls[0]) as client:
             await client.initialize()
             before = (await client.legacy_call("who")).content
-            process = fleet.frontends[0]._children[0].process
-            assert process is not None
-            os.killpg(process.pid, signal.SIGKILL)
+            fleet.kill_frontend(0)
             after = (await client.legacy_call("who", url=fleet.urls[1])).content
             assert after == before
 

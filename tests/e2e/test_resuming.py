@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,13 +29,6 @@ def steps(count: int, id: Any = 7) -> dict[str, Any]:
 
 def progress(messages: list[dict[str, Any]]) -> list[int]:
     return [m["params"]["progress"] for m in messages if m.get("method") == "notifications/progress"]
-
-
-async def kill(fleet: Fleet, frontend: int) -> None:
-    """``kill -9`` for a front end and its gunicorn."""
-    child = fleet.frontends[frontend]._children[0]
-    assert child.process is not None
-    os.killpg(child.process.pid, signal.SIGKILL)
 
 
 async def test_a_dropped_call_goes_on_at_another_front_end(fleet: Fleet) -> None:
@@ -69,7 +60,7 @@ async def test_a_call_survives_the_front_end_that_took_it(fleet: Fleet) -> None:
         await client.initialize()
         async with calling(client, fleet.urls[0], steps(60)) as first:
             await eventually(lambda: len(progress(first.messages)) >= 3, 10.0, "some progress")
-            await kill(fleet, 0)
+            fleet.kill_frontend(0)
             await eventually(lambda: first.closed, 5.0, "the connection drops")
         async with standing(client, fleet.urls[1], first.ids[-1]) as second:
             await eventually(lambda: second.closed, 10.0, "the answer")
@@ -100,7 +91,7 @@ async def test_what_changed_while_a_standing_stream_was_down_is_told(fleet: Flee
         async with standing(client, fleet.urls[0]) as first:
             await client.legacy("resources/subscribe", {"uri": resource})
             await eventually(lambda: first.ids, 5.0, "a priming event")
-            await kill(fleet, 0)
+            fleet.kill_frontend(0)
             await eventually(lambda: first.closed, 5.0, "the connection drops")
         client.url = fleet.urls[1]
         await client.legacy_call("grow", {"tool": "grown-meanwhile"})

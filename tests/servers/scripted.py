@@ -82,6 +82,7 @@ class Scripted:
         self.seen: Counter[str] = Counter()
         self.replies: dict[Any, dict[str, Any]] = {}
         self.standing: list[Exchange] = []
+        self.noticed: Callable[[dict[str, Any]], None] = lambda message: None
         self.port = 0
         self._sessions = itertools.count(1)
         self._runner: web.ServerRunner | None = None
@@ -110,6 +111,7 @@ class Scripted:
         method = message.get("method")
         if "id" not in message or method is None:
             self.seen[method or "reply"] += 1
+            self.noticed(message)
             if method is None:
                 self.replies[message.get("id")] = message
             return web.Response(status=202)

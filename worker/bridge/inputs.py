@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -40,10 +40,12 @@ _canonical = json.JSONDecoder(
 
 
 class Need(Struct, frozen=True):
-    """One thing a server asks of a client; ``params`` is JSON or empty."""
+    """One thing a server asks of a client; ``params`` is JSON or empty. ``on_progress`` takes ``params`` of the
+    client's ``notifications/progress`` for it, where the server can be told."""
 
     method: str
     params: bytes = b""
+    on_progress: Callable[[bytes], None] | None = None
 
 
 class Required(Struct, frozen=True):
@@ -161,6 +163,23 @@ def for_legacy(need: Need, mint: str) -> Need:
     parts = jsonrpc.members(need.params)
     parts.setdefault("elicitationId", Raw(msgspec.json.encode(mint)))
     return Need(need.method, jsonrpc.assemble(parts))
+
+
+def with_token(params: bytes, token: bytes) -> tuple[bytes, bytes]:
+    """``params`` with another ``progressToken`` (its JSON), and the one that they had; as they are without one."""
+    if b"progressToken" not in params:
+        return params, b""
+    try:
+        parts = jsonrpc.members(params)
+        meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
+    except Refused:
+        return params, b""
+    before = bytes(meta.get("progressToken", b""))
+    if not before:
+        return params, b""
+    meta["progressToken"] = Raw(token)
+    parts["_meta"] = Raw(jsonrpc.assemble(meta))
+    return jsonrpc.assemble(parts), before
 
 
 def urls_required(error: bytes) -> dict[str, Need] | None:

@@ -1,7 +1,7 @@
 """A modern client's call on a legacy upstream that asked for input: kept alive between the client's tries. Pure.
 
-Events come in (``asked``, ``gathered``, ``retried``, ``answered``, ``left``, ``expired``), commands go out; the driver
-is ``worker.needs``. Rules:
+Events come in (``asked``, ``withdrawn``, ``gathered``, ``retried``, ``answered``, ``left``, ``expired``), commands go
+out; the driver is ``worker.needs``. Rules:
 
 * While a try of the client waits, questions are gathered for a moment and answer that try with ``input_required``.
 * The next try carries answers: those go to the upstream; what is still missing is asked again at once.
@@ -100,6 +100,11 @@ class Parked:
             return []  # it is part of this round, or of the next
         self._gathering = True
         return [Gather()]
+
+    def withdrawn(self, question: Any) -> list[Command]:
+        """The upstream takes a question back: it is not asked any more, and an answer to it goes nowhere."""
+        self._open = {key: one for key, one in self._open.items() if one[0] is not question}
+        return []
 
     def gathered(self) -> list[Command]:
         """The moment for further questions has passed."""

@@ -90,6 +90,11 @@ class GivenUp:
         if self._calls and not message.method and (id := _integer(message.id)) is not None:
             self._calls.pop(id, None)
 
+    def any(self, now: float) -> bool:
+        """Whether the upstream may still be at any of them."""
+        self._calls = {id: one for id, one in self._calls.items() if one[1] > now}
+        return bool(self._calls)
+
     def concerns(self, session: str, now: float) -> bool:
         """Whether something that seems to be about ``session`` may be about a call of somebody else."""
         if not self._calls:

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -21,13 +21,15 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.methods import (
     CANCELLED,
+    CHANGED,
     DISCOVER,
-    ELICITED,
     INITIALIZE,
     INITIALIZED,
     LOG_LEVEL_META,
     LOGGED,
+    NOT_FOR_CLIENTS,
     PING,
+    PROGRESS,
     SET_LEVEL,
     SUBSCRIPTION_META,
     severity,
@@ -49,8 +51,29 @@ would tell one client's folders to all."""
 VERSION = "0.1.0"
 
 
+class Withdrawable(Protocol):
+    """Who was asked something for the upstream."""
+
+    def withdrawn(self, settle: Callable[[bool, bytes], None]) -> None:
+        """The upstream does not want the answer any more for which ``settle`` was given."""
+
+
+class Aside(Protocol):
+    """A way to a client of which no call is in flight (``worker.beside``)."""
+
+    def ask(
+        self, session: str, client: ClientFacts, need: Need, settle: Callable[[bool, bytes], None]
+    ) -> Withdrawable | None:
+        """Ask the client of ``session``; ``None``: it was refused at once."""
+
+    def tell(self, session: str, message: bytes) -> None:
+        """A notification for the client of ``session``."""
+
+
 class SessionContext:
-    """What a session is given: its upstream, settings, and whom to tell."""
+    """What a session is given: its upstream, settings, and whom to tell. ``aside`` is set by who has one."""
+
+    aside: Aside
 
     def __init__(
         self,
@@ -97,10 +120,11 @@ class Session:
         self.logs = False  # the upstream has levels that can be set
         self.sid_of_client = ""  # whose own session it is, if it is one client's
         self._given_up = GivenUp()
-        self._questions: dict[bytes, tuple[Call, Callable[[bool, bytes], None]]] = {}
+        self._questions: dict[bytes, tuple[Withdrawable, Callable[[bool, bytes], None]]] = {}
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
+        self._early: list[bytes] = []  # notifications that wait for the handshake
         self._opening: asyncio.Task[None] | None = None
         self._was_ready = False
 
@@ -108,8 +132,8 @@ class Session:
 
     @property
     def active(self) -> int:
-        """Calls in flight or waiting for the handshake."""
-        return len(self.correlation.calls) + len(self._waiting)
+        """Calls in flight or waiting for the handshake, and questions that are open."""
+        return len(self.correlation.calls) + len(self._waiting) + len(self._questions)
 
     def submit(self, call: Call) -> None:
         """Carry ``call`` to the upstream, opening the session first if need be."""
@@ -127,6 +151,15 @@ class Session:
             )
         else:
             self._waiting.append(call)
+            self.start()
+
+    def notify(self, message: bytes) -> None:
+        """Carry a client's notification to the upstream, opening the session first if need be."""
+        self.last_used = self.loop.time()
+        if self.ready:
+            self.send_notification(message)
+        elif not self.closed and len(self._early) < self.context.settings.upstreams.max_pending:
+            self._early.append(message)
             self.start()
 
     def start(self) -> asyncio.Task[None]:
@@ -164,6 +197,9 @@ class Session:
             if self._was_ready:
                 self.context.on_reopened(self)
             self._was_ready = True
+            early, self._early = self._early, []
+            for message in early:
+                self.send_notification(message)
             while self._waiting:
                 call = self._waiting.popleft()
                 if not call.done:
@@ -347,14 +383,24 @@ class Session:
                 self._log_message(call, outcome.method, outcome.params)
         elif type(outcome) is Announced and outcome.method == CANCELLED:
             self._withdrawn(outcome.params)
-        elif type(outcome) is Announced and outcome.method == ELICITED:
-            if (call := call or self._only_call()) is not None:
-                call.notice(outcome.method, outcome.params)
-        elif type(outcome) is Announced:
+        elif type(outcome) is Announced and outcome.method in CHANGED:
             listening = call or self._listening(outcome.params)
             if listening is not None:
                 listening.notice(outcome.method, outcome.params)
             self.context.on_announced(self, outcome.method, outcome.params)
+        elif type(outcome) is Announced:
+            self._told(outcome, call)
+
+    def _told(self, announced: Announced, call: Call | None) -> None:
+        """That an elicitation by URL is done, or a notification that we do not know: for the client it is about."""
+        call = call or self._listening(announced.params)
+        if call is None and announced.method in NOT_FOR_CLIENTS:
+            return
+        call = call or self._only_call()
+        if call is not None:
+            call.notice(announced.method, announced.params)
+        elif self.sid_of_client:
+            self.context.aside.tell(self.sid_of_client, jsonrpc.notification(announced.method, announced.params))
 
     def _listening(self, params: bytes) -> Call | None:
         """The ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""
@@ -403,7 +449,12 @@ class Session:
             return
         call = call or self._only_call()
         settle = partial(self._settle, asked.id)
-        if call is None:
+        need = Need(asked.method, asked.params, self._client_progressed)
+        if call is None and self.sid_of_client and not self._given_up.any(self.loop.time()):
+            asker = self.context.aside.ask(self.sid_of_client, self.client, need, settle)
+            if asker is not None:
+                self._questions[asked.id] = (asker, settle)
+        elif call is None:
             count = sum(not isinstance(one, OwnCall) for one in self.correlation.calls.values())
             calls = f"{count} calls" if count != 1 else "a call and one that was given up"
             refusal = f"cannot tell which of {calls} this is about; set isolation: client"
@@ -413,7 +464,12 @@ class Session:
             settle(True, jsonrpc.error_object(-32601, refusal))
         else:
             self._questions[asked.id] = (call, settle)
-            call.ask(settle, Need(asked.method, asked.params), self)
+            call.ask(settle, need, self)
+
+    def _client_progressed(self, params: bytes) -> None:
+        """A client tells how far it is with something that the upstream asked of it."""
+        if not self.closed:
+            self.send_notification(jsonrpc.notification(PROGRESS, params))
 
     def _withdrawn(self, params: bytes) -> None:
         """The upstream cancels a request of its own (2025-11-25, basic/utilities/cancellation)."""
@@ -425,6 +481,12 @@ class Session:
         if question is not None:
             call, settle = question
             call.withdrawn(settle)
+
+    def _withdraw_all(self) -> None:
+        """The session is over, and nobody takes answers any more."""
+        questions, self._questions = self._questions, {}
+        for asker, settle in questions.values():
+            asker.withdrawn(settle)
 
     def _settle(self, id: bytes, is_error: bool, raw: bytes) -> None:
         """Answer the upstream's request ``id``."""
@@ -449,6 +511,7 @@ class Session:
             call.fail(NotDelivered(error.code, error.message, error.data))
         for call in self.correlation.drain():
             call.fail(OutcomeUnknown("outcome_unknown", f"{error.message}; the call may have run"))
+        self._withdraw_all()
         self.context.on_lost(self, error)
 
     async def close(self) -> None:
@@ -460,6 +523,7 @@ class Session:
         for call in [*self._waiting, *self.correlation.drain()]:
             call.fail(OutcomeUnknown("outcome_unknown", "the upstream session was closed; the call may have run"))
         self._waiting.clear()
+        self._withdraw_all()
         await self.disconnect()
 
     # ---- transports

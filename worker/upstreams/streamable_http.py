@@ -334,7 +334,7 @@ class LegacyHttp(HttpSession):
         self.sid = self.protocol_version = ""
         self._set_head()
         await self.handshake()
-        if self.sid and self._get is None:
+        if self._get is None:
             self._get = _StandingGet(self)
             self._get.open()
 
@@ -384,6 +384,7 @@ class LegacyHttp(HttpSession):
         _log.info("%s: the upstream session has expired; opening a new one", self.context.spec.id)
         self.ready = False
         self._opening = None
+        self._withdraw_all()
         if self._get is not None:
             self._get.close()
             self._get = None
@@ -455,7 +456,7 @@ class _StandingGet:
             return  # it may come yet: the upstream, or what stands before it, is starting or overloaded
         self._refused = True
         # A 404 to the first GET of a session only means that there is no such stream.
-        if status == 404 and self._opened and not self._closed and self.session.ready:
+        if status == 404 and self._opened and self.session.sid and not self._closed and self.session.ready:
             self.session.forgotten()
 
     def on_body(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ By era (a client is served in its own where the upstream speaks it) and by isola
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from copy import copy
 
@@ -30,6 +31,7 @@ from worker.upstreams.stdio import StdioSession
 from worker.upstreams.streamable_http import LegacyHttp, ModernHttp
 from worker.upstreams.subscriptions import Subscriptions
 
+_log = logging.getLogger(__name__)
 PoolKey = tuple[str, bytes]
 
 
@@ -248,6 +250,22 @@ class Upstream:
         session = self._by_client.get(sid)
         if session is not None and session.ready and session.era is Era.LEGACY:
             session.send_notification(jsonrpc.notification(ROOTS_CHANGED))
+
+    def notify(self, sid: str, client: ClientFacts, message: bytes) -> None:
+        """A client's notification that we do not know: on its own session, or on the one that clients share."""
+        facts = self.facts
+        if facts is None or self._closed:
+            return
+        use = session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
+        era = era_for(Era.LEGACY, facts.eras)
+        if era is not Era.LEGACY:
+            return  # a modern upstream takes no notifications that are about no request (2026-07-28, basic)
+        stub = OwnCall(method="", params=b"")
+        stub.session, stub.client = sid, client
+        try:
+            self._session_for(stub, use, era).notify(message)
+        except CallError as error:
+            _log.info("%s: a client's notification is dropped: %s", self.spec.id, error)
 
     def end_client(self, sid: str) -> None:
         """The client session is over: so is what it had here."""

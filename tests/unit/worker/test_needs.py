@@ -895,7 +895,7 @@ async def test_a_client_that_never_answers_ends_the_call_there_too() -> None:
 
 
 def test_an_object_of_ours_is_json() -> None:
-    for raw in (needs._OVER, needs._FULL):
+    for raw in (needs._OVER, needs.FULL):
         assert jsonrpc.members(raw)
 
 

@@ -37,6 +37,9 @@ SAMPLES: list[Any] = [
     rpc.Resume(2, "sid", "frontend", 1, 5),
     rpc.Resumed(2, b"7"),
     rpc.RootsChanged("sid"),
+    rpc.Aside("sid"),
+    rpc.AskNews("w1.1", "sid"),
+    rpc.Notice("up", "sid"),
 ]
 
 
@@ -77,6 +80,9 @@ def test_tags_are_fixed_because_other_versions_know_them() -> None:
         "Resume": 22,
         "Resumed": 23,
         "RootsChanged": 24,
+        "Aside": 25,
+        "AskNews": 26,
+        "Notice": 27,
     }
 
 

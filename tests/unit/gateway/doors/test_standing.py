@@ -1,12 +1,12 @@
-"""``gateway.doors.streams.StandingStream``: a client that does not read loses notifications first, and never an answer
+"""``gateway.doors.standing.StandingStream``: a client that does not read loses notifications first, and never an answer
 without being told."""
 
 from __future__ import annotations
 
 import pytest
 
-from gateway.doors import streams
-from gateway.doors.streams import StandingStream
+from gateway.doors import standing
+from gateway.doors.standing import StandingStream
 from shared.mcp import jsonrpc
 
 LIMIT = 10
@@ -21,7 +21,7 @@ def answer(number: int) -> bytes:
 
 
 def queue(stream: StandingStream) -> list[bytes]:
-    return list(stream._queue)
+    return [message for message, _ in stream._queue]
 
 
 def test_the_oldest_notifications_make_room_and_answers_stay() -> None:
@@ -45,7 +45,7 @@ def test_who_reads_no_answers_at_all_loses_the_stream() -> None:
 
 
 def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "_MAX_WAITING_BYTES", 1000)
+    monkeypatch.setattr(standing, "_MAX_WAITING_BYTES", 1000)
     stream = StandingStream("s", LIMIT, {})
     large = jsonrpc.notification("notifications/message", b'{"data":"%b"}' % (b"x" * 700))
     stream.push(large)

@@ -1,0 +1,161 @@
+"""One standing stream: a bounded queue of messages, and the writer that empties it at the pace of its client.
+
+A client that does not read loses the oldest notifications, and is told how many; never other clients' time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Raw
+
+from gateway.doors.responses import EventStream
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIPTION_META
+
+_log = logging.getLogger(__name__)
+_encode = msgspec.json.encode
+_MAX_WAITING_BYTES = 32 * 1024 * 1024
+"""Of what waits on one stream; the newest message is kept whatever its size."""
+TOLD = b'{"jsonrpc":"2.0","method":'
+"""How our notifications begin."""
+
+
+class StandingStream:
+    """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words; ``tag``
+    the JSON of the id that its messages carry (modern)."""
+
+    __slots__ = (
+        "_limit",
+        "_queue",
+        "_waiter",
+        "_waiting_bytes",
+        "again",
+        "changes",
+        "closing",
+        "collecting",
+        "dropped",
+        "gone",
+        "hears_warnings",
+        "position",
+        "resumable",
+        "sid",
+        "tag",
+        "written",
+    )
+
+    def __init__(self, sid: str, limit: int, changes: dict[str, bytes], tag: bytes = b"") -> None:
+        self.sid = sid
+        self.tag = tag
+        self.changes = changes
+        self.closing = False
+        self.gone = False
+        self.position = ""  # in the session's outbox: what was taken from there
+        self.written = ""  # … and what was written to the client
+        self.collecting = self.again = False  # something is being taken from there; it may not be all
+        self.dropped = 0  # notifications that the client will never see
+        self.resumable = False  # its client may come back for what it missed
+        self.hears_warnings: Callable[[], bool] = lambda: False  # it asked for log messages
+        self._limit = limit
+        self._queue: deque[tuple[bytes, str]] = deque()
+        self._waiting_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+
+    def push(self, message: bytes, place: str = "") -> None:
+        """Queue a message (from this place in the outbox). The oldest notifications make room, but for those that lists
+        changed; a client that reads neither answers nor questions, which nobody can do without, loses the stream."""
+        self._queue.append((message, place))
+        self._waiting_bytes += len(message)
+        if len(self._queue) > 1 and self._full:
+            kept: deque[tuple[bytes, str]] = deque()
+            lists = self.changes.values()
+            for number, entry in enumerate(self._queue, 1):
+                one = entry[0]
+                full = self._full_with(len(self._queue) - number + 1 + len(kept))
+                if full and one.startswith(TOLD) and one not in lists:
+                    self._waiting_bytes -= len(one)
+                    self.dropped += 1
+                else:
+                    kept.append(entry)
+            self._queue = kept
+            if self._full and len(kept) > 1:
+                _log.warning("a client does not read what it waits for (streamBuffer); its stream is closed")
+                self._queue.clear()
+                self._waiting_bytes = 0
+                self.closing = True
+        self._wake()
+
+    @property
+    def _full(self) -> bool:
+        return self._full_with(len(self._queue))
+
+    def _full_with(self, count: int) -> bool:
+        return count > self._limit or self._waiting_bytes > _MAX_WAITING_BYTES
+
+    def _take(self) -> bytes:
+        message, place = self._queue.popleft()
+        self._waiting_bytes -= len(message)
+        self.written = place or self.written
+        return message
+
+    def _waits(self, message: bytes) -> bool:
+        return any(message == one for one, _ in self._queue)
+
+    def announce(self, methods: set[str]) -> None:
+        """Queue each ``list_changed`` once, however often it is announced before the client reads."""
+        for method, message in self.changes.items():
+            if method in methods and not self._waits(message):
+                self.push(message)
+
+    def resource_updated(self, uri: str, own: str, params: bytes) -> None:
+        """A resource that the client listens for changed; said once, however often before the client reads."""
+        parts = jsonrpc.members(params)
+        if bytes(parts.get("uri", b"")) == _encode(own):
+            parts["uri"] = Raw(_encode(uri))
+        try:
+            meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
+        except Refused:
+            meta = {}  # an upstream's nonsense
+        meta.pop(SUBSCRIPTION_META, None)
+        if self.tag:
+            meta[SUBSCRIPTION_META] = Raw(self.tag)
+        parts.pop("_meta", None)
+        if meta:
+            parts = {"_meta": Raw(jsonrpc.assemble(meta)), **parts}
+        message = jsonrpc.notification(RESOURCE_UPDATED, jsonrpc.assemble(parts))
+        if not self._waits(message):
+            self.push(message)
+
+    def close(self) -> None:
+        """End the stream after what is queued."""
+        self.closing = True
+        self._wake()
+
+    def nudge(self) -> None:
+        """Let the writer show a sign of life."""
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def write_to(self, stream: EventStream, id: Callable[[], str | None] = lambda: None) -> None:
+        """Write until the stream is closed from our side; ``id`` gives each event's."""
+        loop = asyncio.get_running_loop()
+        while True:
+            while self._queue:
+                if self.dropped:
+                    dropped, self.dropped = self.dropped, 0
+                    await stream.tell_dropped(dropped, self.hears_warnings())
+                await stream.send(self._take(), id())
+            if self.closing:
+                return
+            self._waiter = loop.create_future()
+            await self._waiter
+            if not self._queue and not self.closing:
+                await stream.comment()

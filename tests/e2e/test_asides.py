@@ -1,0 +1,314 @@
+"""What an upstream says to a client while no call of it is in flight: on its standing stream, on any front end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from tests.clients import RawClient
+from tests.fleet import Fleet, eventually
+from tests.servers.scripted import Exchange, Scripted, said
+from tests.streams import Stream, calling, standing
+
+WAIT_S = 1.5
+ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+
+
+@pytest_asyncio.fixture(scope="module")
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    async with Fleet(redis_url, 2, 2, standing_wait_s=WAIT_S) as fleet:
+        yield fleet
+
+
+@pytest_asyncio.fixture(scope="module")
+async def up(fleet: Fleet) -> AsyncIterator[Scripted]:
+    async with Scripted("up", "legacy", "hello", "told", "sampled") as up:
+        await fleet.register("up", up.connection)
+        yield up
+
+
+@pytest_asyncio.fixture
+async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
+    async with RawClient(fleet.urls[0]) as client:
+        yield client
+
+
+async def begin(client: RawClient, url: str = "") -> None:
+    """A session of a client that can be asked everything."""
+    client.url = url or client.url
+    params = {"protocolVersion": "2025-11-25", "capabilities": ALL, "clientInfo": {"name": "raw", "version": "1"}}
+    answer = await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+    client.sid = answer.headers["Mcp-Session-Id"]
+    await client.legacy_notice("notifications/initialized")
+
+
+async def own_stream(client: RawClient, up: Scripted, tool: str = "hello") -> Exchange:
+    """Call once, so that the client has an upstream session; that session's stream."""
+    before = list(up.standing)
+    assert (await client.legacy_call(tool)).content == up.name
+    return await newest(up, before)
+
+
+async def newest(up: Scripted, before: list[Exchange]) -> Exchange:
+    """The stream that the upstream did not have before."""
+    await eventually(lambda: len(up.standing) > len(before), 5.0, "the upstream's standing stream")
+    (mine,) = [one for one in up.standing if one not in before]
+    return mine
+
+
+async def data(response: aiohttp.ClientResponse) -> str:
+    """The next event's, of an HTTP+SSE stream."""
+    while not (line := await asyncio.wait_for(response.content.readline(), 5)).startswith(b"data:"):
+        pass
+    return line[5:].strip().decode()
+
+
+async def heard(stream: Stream, method: str, count: int = 1) -> list[dict[str, Any]]:
+    """Messages with this method, when there are so many."""
+
+    def found() -> list[dict[str, Any]]:
+        return [one for one in stream.messages if one.get("method") == method]
+
+    await eventually(lambda: len(found()) >= count, 5.0, f"{count} × {method}")
+    return found()
+
+
+def custom(number: int) -> dict[str, Any]:
+    return {"method": "notifications/x/news", "params": {"number": number}}
+
+
+def numbers(stream: Stream) -> list[int]:
+    return [one["params"]["number"] for one in stream.messages if one.get("method") == "notifications/x/news"]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_question_outside_of_any_call_is_asked_and_answered(
+    fleet: Fleet, up: Scripted, client: RawClient, place: int
+) -> None:
+    await begin(client)
+    async with RawClient(fleet.urls[0]) as other:
+        await begin(other)
+        theirs = await own_stream(other, up)
+        mine = await own_stream(client, up)
+        assert theirs is not mine
+        async with standing(client, fleet.urls[place]) as stream, standing(other, fleet.urls[place]) as not_mine:
+            await mine.send({"id": f"q{place}", "method": "roots/list"})
+            (question,) = await heard(stream, "roots/list")
+            reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"roots": [{"uri": "file:///mine"}]}}
+            assert (await other.post(reply, other.legacy_headers())).status == 202, "not asked: ignored"
+            assert (await client.post(reply, client.legacy_headers(), url=fleet.urls[1 - place])).status == 202
+            await eventually(lambda: f"q{place}" in up.replies, 5.0, "the upstream has the answer")
+            assert up.replies[f"q{place}"]["result"] == reply["result"]
+            assert "roots/list" not in not_mine.methods()
+
+
+async def test_a_question_is_asked_on_a_stream_that_is_opened_in_time(
+    fleet: Fleet, up: Scripted, client: RawClient
+) -> None:
+    await begin(client)
+    mine = await own_stream(client, up)
+    await mine.ask("late", "Are you there?")
+    async with standing(client, fleet.urls[1]) as stream:
+        (question,) = await heard(stream, "elicitation/create")
+        await asyncio.sleep(WAIT_S + 0.3)  # now it is the client's time that runs
+        assert "late" not in up.replies
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
+        await client.post(reply, client.legacy_headers())
+        await eventually(lambda: "late" in up.replies, 5.0, "answered")
+        assert up.replies["late"]["result"] == {"action": "decline"}
+
+
+async def test_a_client_without_a_stream_cannot_be_asked(fleet: Fleet, up: Scripted, client: RawClient) -> None:
+    await begin(client)
+    mine = await own_stream(client, up)
+    started = time.monotonic()
+    await mine.ask("nobody")
+    await eventually(lambda: "nobody" in up.replies, WAIT_S + 3.0, "refused")
+    assert time.monotonic() - started > WAIT_S - 0.3
+    assert "no stream" in up.replies["nobody"]["error"]["message"]
+
+
+async def test_what_the_client_did_not_declare_is_refused_at_once(
+    fleet: Fleet, up: Scripted, client: RawClient
+) -> None:
+    await client.initialize()
+    mine = await own_stream(client, up)
+    async with standing(client, fleet.urls[0]) as stream:
+        await mine.send({"id": "undeclared", "method": "roots/list"})
+        await eventually(lambda: "undeclared" in up.replies, 1.0, "refused")
+        assert up.replies["undeclared"]["error"]["code"] == -32601 and "roots/list" not in stream.methods()
+
+
+async def test_a_question_that_the_upstream_takes_back(fleet: Fleet, up: Scripted, client: RawClient) -> None:
+    await begin(client)
+    mine = await own_stream(client, up)
+    async with standing(client, fleet.urls[1]) as stream:
+        await mine.ask("back")
+        (question,) = await heard(stream, "elicitation/create")
+        await mine.send({"method": "notifications/cancelled", "params": {"requestId": "back"}})
+        (cancelled,) = await heard(stream, "notifications/cancelled")
+        assert cancelled["params"]["requestId"] == question["id"]
+        reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
+        await client.post(reply, client.legacy_headers())
+        assert (await client.legacy_call("hello")).content == "up"
+        assert "back" not in up.replies
+
+
+async def test_a_lost_upstream_session_takes_its_questions_back(fleet: Fleet, client: RawClient) -> None:
+    async with Scripted("mortal", "legacy") as mortal:
+        await fleet.register("mortal", mortal.connection)
+        await begin(client)
+        mine = await own_stream(client, mortal, "mortal")
+        async with standing(client, fleet.urls[0]) as stream:
+            await mine.ask("never")
+            (question,) = await heard(stream, "elicitation/create")
+            await fleet.store.unregister("mortal")
+            (cancelled,) = await heard(stream, "notifications/cancelled")
+            assert cancelled["params"]["requestId"] == question["id"]
+
+
+async def test_notifications_that_we_do_not_know_cross_in_order_and_once(
+    fleet: Fleet, up: Scripted, client: RawClient
+) -> None:
+    await begin(client)
+    mine = await own_stream(client, up)
+    async with standing(client, fleet.urls[1]) as stream:
+        for number in range(20):
+            await mine.send(custom(number))
+        await heard(stream, "notifications/x/news", 20)
+        last = stream.ids[-1]
+    assert numbers(stream) == list(range(20))
+    await mine.send(custom(20), custom(21))
+    await eventually(lambda: _left(fleet, client.sid, 22), 5.0, "kept for a stream that comes back")
+    async with standing(client, fleet.urls[0], last) as resumed:
+        await heard(resumed, "notifications/x/news", 2)
+        await mine.send(custom(22))
+        await heard(resumed, "notifications/x/news", 3)
+    assert numbers(resumed) == [20, 21, 22]
+    async with standing(client, fleet.urls[1]) as fresh:
+        await mine.send(custom(23))
+        await heard(fresh, "notifications/x/news")
+    assert numbers(fresh) == [23], "what another stream was given is not given again"
+    async with standing(client, fleet.urls[0], last) as again:
+        await heard(again, "notifications/x/news", 4)
+    assert numbers(again) == [20, 21, 22, 23], "but to who says that it did not come"
+
+
+async def _left(fleet: Fleet, sid: str, count: int) -> bool:
+    return bool(await fleet.store.redis.xlen(fleet.store.keys.outbox(sid)) >= count)
+
+
+async def test_a_standing_stream_survives_the_front_end_that_held_it(redis_url: str) -> None:
+    async with Fleet(redis_url, 2, 1) as fleet, Scripted("up", "legacy") as up, RawClient(fleet.urls[0]) as client:
+        await fleet.register("up", up.connection)
+        await begin(client, fleet.urls[1])
+        mine = await own_stream(client, up, "up")
+        async with standing(client, fleet.urls[0]) as stream:
+            await mine.send(custom(1))
+            await heard(stream, "notifications/x/news")
+            fleet.kill_frontend(0)
+            await eventually(lambda: stream.closed, 5.0, "the stream is lost")
+        await mine.send(custom(2))
+        await mine.ask("after", "Still there?")
+        async with standing(client, fleet.urls[1], stream.ids[-1]) as resumed:
+            await heard(resumed, "elicitation/create")
+        assert numbers(resumed) == [2]
+
+
+async def test_a_notification_on_a_calls_stream_belongs_to_the_call(
+    fleet: Fleet, up: Scripted, client: RawClient
+) -> None:
+    async def tell(exchange: Exchange) -> dict[str, Any] | None:
+        await exchange.send(custom(7))
+        await exchange.answer(said("told"))
+        return None
+
+    await begin(client)
+    up.on["tools/call"] = tell
+    try:
+        message = {"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "told", "arguments": {}}}
+        async with calling(client, fleet.urls[0], message) as stream:
+            await eventually(lambda: stream.closed, 5.0, "answered")
+        assert [one.get("method", "answer") for one in stream.messages] == ["notifications/x/news", "answer"]
+        modern = await client.modern("tools/call", {"name": "told", "arguments": {}})
+        assert [one.get("method", "answer") for one in modern.messages] == ["notifications/x/news", "answer"]
+    finally:
+        del up.on["tools/call"]
+
+
+async def test_an_http_sse_client_hears_them_on_its_stream(fleet: Fleet, up: Scripted) -> None:
+    for frontend in fleet.frontends:  # a worker says it to one front end, whichever holds the stream
+        async with RawClient(frontend.url) as client, client.session.get(f"{frontend.url}/sse") as response:
+            messages = f"{frontend.url}{await data(response)}"
+            params = {"protocolVersion": "2025-11-25", "capabilities": ALL, "clientInfo": {"name": "r", "version": "1"}}
+            await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}, url=messages)
+            assert "result" in json.loads(await data(response))
+            before = list(up.standing)
+            call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hello", "arguments": {}}}
+            await client.post(call, url=messages)
+            assert json.loads(await data(response))["id"] == 1
+            mine = await newest(up, before)
+            for number in range(3):
+                await mine.send(custom(number))
+                assert json.loads(await data(response)) == {"jsonrpc": "2.0", **custom(number)}
+            await mine.ask("sse")
+            question = json.loads(await data(response))
+            up.replies.pop("sse", None)
+            reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "cancel"}}
+            await client.post(reply, url=messages)
+            await eventually(lambda: "sse" in up.replies, 5.0, "answered")
+
+
+async def test_a_clients_notifications_that_we_do_not_know_reach_the_group_they_are_sent_to(
+    fleet: Fleet, up: Scripted
+) -> None:
+    async with RawClient(f"{fleet.url}/servers/up/mcp") as client, RawClient(fleet.urls[0]) as anywhere:
+        await begin(client)
+        await client.legacy_notice("notifications/x/hello", {"a": 1})  # opens the client's session up there
+        await eventually(lambda: up.seen["notifications/x/hello"] == 1, 5.0, "it arrives")
+        await begin(anywhere)
+        assert (await anywhere.legacy_notice("notifications/x/hello")).status == 202, "to nobody in particular"
+        assert (await anywhere.legacy_call("hello")).content == "up"
+        assert up.seen["notifications/x/hello"] == 1
+
+
+async def test_how_far_a_client_is_with_its_answer_is_told(fleet: Fleet, up: Scripted, client: RawClient) -> None:
+    heard_by_upstream: list[dict[str, Any]] = []
+    up.noticed = heard_by_upstream.append
+    await begin(client)
+    mine = await own_stream(client, up)
+    params = {"messages": [], "maxTokens": 5, "_meta": {"progressToken": "theirs", "other": 1}}
+    async with standing(client, fleet.urls[1]) as stream:
+        await mine.send({"id": "long", "method": "sampling/createMessage", "params": params})
+        (question,) = await heard(stream, "sampling/createMessage")
+        token = question["params"]["_meta"]["progressToken"]
+        assert token != "theirs" and question["params"]["_meta"]["other"] == 1
+        await client.legacy_notice("notifications/progress", {"progressToken": token, "progress": 0.5})
+        await client.legacy_notice("notifications/progress", {"progressToken": "theirs", "progress": 0.6})
+        await eventually(lambda: up.seen["notifications/progress"], 5.0, "told")
+        result = {"role": "assistant", "content": {"type": "text", "text": "hi"}, "model": "m"}
+        await client.post({"jsonrpc": "2.0", "id": question["id"], "result": result}, client.legacy_headers())
+        await eventually(lambda: "long" in up.replies, 5.0, "answered")
+    told = [one["params"] for one in heard_by_upstream if one.get("method") == "notifications/progress"]
+    assert told == [{"progressToken": "theirs", "progress": 0.5}]
+
+
+async def test_a_flood_is_bounded_and_its_newest_are_kept(fleet: Fleet, up: Scripted, client: RawClient) -> None:
+    await begin(client)
+    mine = await own_stream(client, up)
+    count = 20_000
+    for start in range(0, count, 500):
+        await mine.send(*(custom(number) for number in range(start, start + 500)))
+    await mine.send(custom(count))
+    async with standing(client, fleet.urls[1]) as stream:
+        await eventually(lambda: count in numbers(stream), 10.0, "the newest comes")
+    kept = numbers(stream)
+    assert len(kept) < 2000 and kept == sorted(set(kept))
+    assert await fleet.store.redis.xlen(fleet.store.keys.outbox(client.sid)) < 1000

@@ -1,0 +1,111 @@
+"""What upstreams say to a client while no call of it is in flight, on upstream sessions that are its own.
+
+The handshake era lets a server ask and tell at any time (2025-11-25, basic/transports, "Listening for Messages from the
+Server"): roots after they changed, an elicitation from a background job, that an elicitation by URL is done. It goes to
+the client's standing stream, by way of any front end. A question waits ``standingWait`` until it is on a stream that
+the client has open, then ``inputTimeout`` for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from shared.mcp import jsonrpc
+from shared.mcp.methods import CANCELLED
+from shared.settings import Settings
+from shared.tasks import Deadlines
+from worker.bridge import inputs
+from worker.bridge.inputs import MAX_REQUESTS, Need
+from worker.calls import ClientFacts
+from worker.needs import FULL, Needs, Settle
+
+Send = Callable[[str, bytes], bool]
+"""Takes a client session and a JSON-RPC message for its standing stream; false when no front end is linked."""
+
+
+class Question:
+    """One open question; ``worker.needs.Asker``."""
+
+    __slots__ = ("_beside", "ask", "expires_at", "session", "settle", "shown")
+
+    def __init__(self, beside: Beside, session: str, settle: Settle, expires_at: float) -> None:
+        self._beside = beside
+        self.session = session
+        self.settle = settle
+        self.expires_at = expires_at
+        self.shown = False
+        self.ask = ""
+
+    def replied(self, ask: str, now: float) -> Settle:
+        """It is answered, or not to be answered any more."""
+        self.expires_at = 0.0
+        self._beside.closed(self)
+        return self.settle
+
+    def take_back(self, ask: str) -> None:
+        """Tell the client that it need not answer."""
+        self._beside.tell(self.session, jsonrpc.notification(CANCELLED, msgspec.json.encode({"requestId": ask})))
+
+    def withdrawn(self, settle: Settle) -> None:
+        """The upstream takes it back, or is gone."""
+        self._beside.needs.withdraw(self, self.ask)
+
+    def expire(self) -> None:
+        """Nobody was there to be asked, or nobody answered."""
+        why = "the client did not answer in time" if self.shown else "the client has no stream on which to be asked"
+        self._beside.needs.withdraw(self, self.ask)
+        self.settle(True, jsonrpc.error_object(-32603, why))
+
+
+class Beside:
+    """See the module. One in each worker; ``send`` reaches the front ends."""
+
+    def __init__(self, needs: Needs, deadlines: Deadlines, settings: Settings, send: Send) -> None:
+        self.needs = needs
+        self._deadlines = deadlines
+        self._settings = settings
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._open: dict[str, int] = {}
+
+    def ask(self, session: str, client: ClientFacts, need: Need, settle: Settle) -> Question | None:
+        """Ask the client of ``session``; ``settle`` gets its answer. ``None``: it was refused at once."""
+        why = inputs.refusal(client.declared, need.method, need.params)
+        if why is not None:
+            settle(True, jsonrpc.error_object(*why))
+            return None
+        question = Question(self, session, settle, self._loop.time() + self._settings.sessions.standing_wait_s)
+        ask = self.needs.enter(question) if self._open.get(session, 0) < MAX_REQUESTS else None
+        if ask is None:
+            settle(True, FULL)
+            return None
+        question.ask = ask
+        self._open[session] = self._open.get(session, 0) + 1
+        self._deadlines.add(question)
+        params = self.needs.addressed(ask, need)
+        if not self._send(session, jsonrpc.request(msgspec.json.encode(ask), need.method, params)):
+            question.expire()
+            return None
+        return question
+
+    def tell(self, session: str, message: bytes) -> None:
+        """A notification for the client of ``session``; dropped when no front end is linked."""
+        self._send(session, message)
+
+    def shown(self, question: Question) -> None:
+        """It is on a stream that the client has open: from now on it is the client's time that runs."""
+        if not question.shown and question.expires_at:
+            question.shown = True
+            question.expires_at = self._loop.time() + self._settings.calls.input_timeout_s
+            self._deadlines.move(question)
+
+    def closed(self, question: Question) -> None:
+        """It is not open any more."""
+        left = self._open.get(question.session, 1) - 1
+        if left:
+            self._open[question.session] = left
+        else:
+            self._open.pop(question.session, None)
