@@ -103,7 +103,7 @@ class Parked:
 
     def withdrawn(self, question: Any) -> list[Command]:
         """The upstream takes a question back: it is not asked any more, and an answer to it goes nowhere."""
-        self._open = {key: one for key, one in self._open.items() if one[0] is not question}
+        self._open = {key: one for key, one in self._open.items() if one[0] != question}
         return []
 
     def gathered(self) -> list[Command]:

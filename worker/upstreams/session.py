@@ -499,6 +499,9 @@ class Session:
         id = self.correlation.id_of(call)
         if id is not None:
             self.correlation.calls[id] = heir
+        for question, (asker, settle) in self._questions.items():
+            if asker is call:
+                self._questions[question] = heir, settle
 
     def lost(self, error: CallError) -> None:
         """The session is over: fail what waits (certainly not sent) and what is in flight (who knows)."""

@@ -26,7 +26,7 @@ from tests.unit.builders import spec
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.inventory import Inventory
 from worker.rpc_server import RpcServer, _FrontEnd
-from worker.upstreams.session import Session, SessionContext
+from worker.upstreams.session import Aside, Session, SessionContext
 
 KEY = FleetKey.from_secret("unit tests")
 ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
@@ -205,34 +205,48 @@ class FrontEnd:
         assert isinstance(head, rpc.Answer)
         return {"error" if head.is_error else "result": json.loads(body)}
 
+    def asides(self, session: str) -> list[dict[str, Any]]:
+        """What came for a session's standing stream."""
+        return [
+            json.loads(body)
+            for head, body in self.fake.frames
+            if isinstance(head, rpc.Aside) and head.session == session
+        ]
+
     def interim(self, number: int) -> list[dict[str, Any]]:
         """What came before the answer."""
         return [json.loads(body) for head, body in self.fake.of(number) if isinstance(head, rpc.Interim)]
 
 
 class Rig:
-    """One worker with one upstream session and front ends ``a`` and ``b``. ``calls`` are settings."""
+    """One worker with one upstream session and front ends ``a`` and ``b``. ``own``: the client session whose own it is;
+    ``calls`` are settings."""
 
-    def __init__(self, era: Era, client: ClientFacts = NOBODY, **calls: Any) -> None:
+    aside: Aside
+
+    def __init__(self, era: Era, client: ClientFacts = NOBODY, own: str = "", **calls: Any) -> None:
         loop = asyncio.get_running_loop()
         self.settings = Settings(calls=CallSettings(**calls))
         self.lost: list[CallError] = []
         self.sessions: list[Wire] = []
-        self._make = lambda: Wire(
-            make_context(self.settings, on_lost=lambda session, error: self.lost.append(error)), era, client
-        )
-        self.connect()
+        self.own = own
         self.active = 0
         self.deadlines = Deadlines(loop.time)
         spawn(self.deadlines.run(), "deadlines")
         self.server = RpcServer("w1", KEY, self.settings, cast(Inventory, self), self.deadlines)
         self.needs = self.server.needs
+        self._make = lambda: Wire(
+            make_context(self.settings, on_lost=lambda session, error: self.lost.append(error)), era, client
+        )
+        self.connect()
         self.a, self.b = FrontEnd(self.server, "a"), FrontEnd(self.server, "b")
         self._last = 0
 
     def connect(self, ready: bool = True) -> None:
         """A new upstream session, in place of the one that was lost."""
         self.session = self._make()
+        self.session.context.aside = self.aside
+        self.session.sid_of_client = self.own
         self.session.ready = ready
         self.sessions.append(self.session)
 
@@ -298,6 +312,8 @@ class Rig:
             assert session.active == 0
         assert self.active == 0
         assert self.needs._asks == {}
+        assert self.needs._tokens == {}
+        assert self.server.beside._open == {}
         assert self.needs.parked == 0
         assert self.needs._parked_by == {}
         assert self.a.peer.calls == self.b.peer.calls == {}

@@ -1,6 +1,7 @@
 """A whole upstream session, its front ends and clients in any order: ids match, everything is answered once.
 
-The upstream answers (rightly, twice, to nothing), asks, reports progress and goes away; clients call, answer questions
+The upstream answers (rightly, twice, to nothing, in batches), asks, takes back what it asked, reports progress and goes
+away; its session is shared by clients or one client's own; clients call, answer questions
 (rightly, twice, from another session), come back with input, cancel and disconnect; time passes. At the end every call
 and every question has had exactly one answer, and no table remembers anything.
 """
@@ -20,6 +21,7 @@ from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from tests.unit.worker.rig import ALL, FrontEnd, JumpingLoop, Rig, settle
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, SAMPLE
+from worker.calls import NOBODY, ClientFacts
 
 FRONTS = st.sampled_from(["a", "b"])
 CLIENTS = st.sampled_from(["s1", "s2", "", "modern", "modern"])
@@ -45,17 +47,25 @@ class AnyOrder(RuleBasedStateMachine):
         self.done_upstream: list[int] = []
         self.asked: dict[int, int] = {}  # question of the upstream → answers it got
         self.dead: set[int] = set()  # questions whose session is gone
+        self.taken_back: set[int] = set()
+        self.own = ""
         self.asks: dict[str, tuple[str, int]] = {}  # id that a legacy client was asked under → session, question
         self.retries: list[tuple[int, dict[str, Any]]] = []
         self.seen: dict[str, int] = {"a": 0, "b": 0}
         self.last = 0
 
-    @initialize(era=st.sampled_from([Era.LEGACY, Era.LEGACY, Era.MODERN]), ready=st.sampled_from([True, True, False]))
-    def begin(self, era: Era, ready: bool) -> None:
-        """A worker with one upstream session that is open, or will be."""
+    @initialize(
+        era=st.sampled_from([Era.LEGACY, Era.LEGACY, Era.MODERN]),
+        ready=st.sampled_from([True, True, False]),
+        own=st.sampled_from(["", "", "s1"]),
+    )
+    def begin(self, era: Era, ready: bool, own: str) -> None:
+        """A worker with one upstream session that is open, or will be; perhaps one that is a client's own."""
+        self.own = own if era is Era.LEGACY else ""
 
         async def make() -> None:
-            self.rig = Rig(era, input_timeout_s=60.0)
+            facts = ClientFacts("ada", "2025-11-25", json.dumps(ALL).encode()) if self.own else NOBODY
+            self.rig = Rig(era, facts, self.own, input_timeout_s=60.0)
             self.rig.connect(ready)
             for front in (self.rig.a, self.rig.b):
                 for session in ("s1", "s2"):
@@ -102,7 +112,14 @@ class AnyOrder(RuleBasedStateMachine):
             self.seen[name] = len(frames)
 
     def _frame(self, front: FrontEnd, head: rpc.Head, body: bytes) -> None:
-        if isinstance(head, rpc.Interim):
+        if isinstance(head, rpc.Aside):
+            assert head.session == self.own, "somebody else's session"
+            message = json.loads(body)
+            if message["method"] == "notifications/cancelled":
+                assert message["params"]["requestId"] in self.asks
+            else:
+                self.asks[message["id"]] = head.session, int(message["params"]["message"])
+        elif isinstance(head, rpc.Interim):
             made, message = self.calls[head.call], json.loads(body)
             if "id" in message:
                 assert made.client in ("s1", "s2"), "only sessions are asked by requests"
@@ -129,6 +146,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(clients=st.lists(CLIENTS, min_size=1, max_size=3), front=FRONTS, token=st.booleans(), asks=st.booleans())
     def call(self, clients: list[str], front: str, token: bool, asks: bool) -> None:
         """Clients call; perhaps the upstream needs input for each of them at once."""
+        if asks and self.own and self.rig.session.ready:
+            self._ask_aside()
         for client in clients:
             before = set(self.at_upstream)
             self._call(client, front, token)
@@ -136,6 +155,13 @@ class AnyOrder(RuleBasedStateMachine):
                 self._ask(id)
         if asks:
             self._now(pass_s=0.05)
+
+    def _ask_aside(self) -> None:
+        """The upstream asks something without a stream: of the client whose own session it is, if no call waits."""
+        question = self._fresh()
+        self.asked[question] = 0
+        params = {"message": str(question)}
+        self._now(lambda: self.rig.session.receives(None, id=question, method=ELICIT, params=params))
 
     def _ask(self, id: int) -> None:
         question = self._fresh()
@@ -153,6 +179,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _call(self, client: str, front: str, token: bool) -> None:
         where = self._front(front)
+        client = self.own or client
         tag = self._fresh()
         era = Era.MODERN if client == "modern" else Era.LEGACY
         sid = "" if client == "modern" else client
@@ -236,12 +263,14 @@ class AnyOrder(RuleBasedStateMachine):
         self._now(lambda: self.rig.session.receives(**members))
 
     @precondition(lambda self: self.at_upstream)
-    @rule(data=st.data(), kind=st.sampled_from(["result", "result", "error", "twice", "required", "state"]))
+    @rule(data=st.data(), kind=st.sampled_from(["result", "result", "error", "twice", "batch", "required", "state"]))
     def answer(self, data: st.DataObject, kind: str) -> None:
         """The upstream answers, in any order, perhaps twice, perhaps by asking."""
         id = data.draw(st.sampled_from(sorted(self.at_upstream)))
-        tag = self.at_upstream.pop(id)
-        self.done_upstream.append(id)
+        tag = self.at_upstream[id]
+        if kind != "batch":
+            del self.at_upstream[id]
+            self.done_upstream.append(id)
         answer: dict[str, Any] = {"result": {"for": tag}}
         if self.era is Era.MODERN and kind == "required":
             question = self._fresh()
@@ -256,7 +285,15 @@ class AnyOrder(RuleBasedStateMachine):
             for _ in range(2 if kind == "twice" else 1):
                 self.rig.session.receives(id=id, **answer)
 
-        self._now(act)
+        self._now(self._batch if kind == "batch" else act)
+
+    def _batch(self) -> None:
+        """Everything is answered in one batch, one of them twice, one that nobody asked."""
+        answers = [{"jsonrpc": "2.0", "id": id, "result": {"for": tag}} for id, tag in self.at_upstream.items()]
+        self.done_upstream += self.at_upstream
+        self.at_upstream.clear()
+        stray = {"jsonrpc": "2.0", "id": 3, "result": {"for": -1}}
+        assert self.rig.session.receive_bytes(json.dumps([*answers, *answers[:1], stray]).encode())
 
     @precondition(lambda self: self.era is Era.LEGACY and not self.rig.session.closed)
     @rule(data=st.data(), stream=st.booleans(), method=st.sampled_from([ELICIT, ELICIT, SAMPLE, "nonsense"]))
@@ -268,6 +305,27 @@ class AnyOrder(RuleBasedStateMachine):
         call = data.draw(st.sampled_from(list(calls.values()))) if stream and calls else None
         params = {"message": str(question)}
         self._now(lambda: self.rig.session.receives(call, id=question, method=method, params=params))
+
+    @precondition(lambda self: self.era is Era.LEGACY and not self.rig.session.closed and self.unanswered())
+    @rule(data=st.data())
+    def take_back(self, data: st.DataObject) -> None:
+        """The upstream does not want an answer any more: it gets none."""
+        question = data.draw(st.sampled_from(self.unanswered()))
+        params = {"requestId": question}
+        self._now(lambda: self.rig.session.receives(method="notifications/cancelled", params=params))
+        self.taken_back.add(question)
+
+    def unanswered(self) -> list[int]:
+        """Questions that the upstream still waits for."""
+        return [one for one, count in self.asked.items() if not count and one not in self.dead | self.taken_back]
+
+    @precondition(lambda self: self.asks)
+    @rule(data=st.data(), front=FRONTS, wrong=st.booleans())
+    def shown(self, data: st.DataObject, front: str, wrong: bool) -> None:
+        """A front end says that a question is before its client, perhaps one that is closed, or another's."""
+        ask = data.draw(st.sampled_from(sorted(self.asks)))
+        session = "s2" if wrong else self.asks[ask][0]
+        self._now(lambda: self._front(front).tell(rpc.AskNews(ask, session)))
 
     @precondition(lambda self: self.at_upstream)
     @rule(data=st.data())
@@ -331,9 +389,9 @@ class AnyOrder(RuleBasedStateMachine):
             return
         for number, made in self.calls.items():
             assert len(made.front.answers(number)) <= 1
-        assert all(count <= 1 for count in self.asked.values())
+        assert all(count <= (one not in self.taken_back) for one, count in self.asked.items())
         open_calls = sum(not made.front.answers(number) for number, made in self.calls.items())
-        assert len(self.rig.needs._asks) <= open_calls * MAX_REQUESTS
+        assert len(self.rig.needs._asks) <= (open_calls + bool(self.own)) * MAX_REQUESTS
 
     def teardown(self) -> None:
         """Everybody falls silent, and time passes until every clock has run out."""
@@ -352,7 +410,7 @@ class AnyOrder(RuleBasedStateMachine):
         for number, made in self.calls.items():
             assert made.front.fake.closed or len(made.front.answers(number)) == 1, "a call without an answer"
         for question, count in self.asked.items():
-            assert count == 1 or question in self.dead, "a question without an answer"
+            assert count == 1 or question in self.dead | self.taken_back, "a question without an answer"
         self.rig.expect_nothing_left()
 
 
@@ -360,5 +418,5 @@ class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
     """Runs the machine. Without shrinking: an example takes long enough, and reads like a script as it is."""
 
     settings = settings(
-        derandomize=True, max_examples=80, stateful_step_count=40, phases=[Phase.explicit, Phase.generate]
+        derandomize=True, max_examples=160, stateful_step_count=40, phases=[Phase.explicit, Phase.generate]
     )

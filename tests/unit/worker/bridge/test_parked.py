@@ -64,6 +64,29 @@ def test_questions_of_one_moment_are_one_round() -> None:
     assert parked.gathered() == [Require({"elicitation-1": FORM, "sampling-2": MODEL, "roots-3": FOLDERS}, 1)]
 
 
+def test_a_question_that_is_taken_back_is_not_asked_any_more() -> None:
+    parked = Parked()
+    parked.asked("q1", FORM)
+    parked.asked("q2", MODEL)
+    assert parked.withdrawn("q1") == []
+    assert parked.gathered() == [Require({"sampling-2": MODEL}, 1)]
+
+
+def test_an_answer_to_what_was_taken_back_goes_nowhere() -> None:
+    parked = _asked(FORM, MODEL)
+    assert parked.withdrawn("q1") == []
+    assert parked.retried(1, {"elicitation-1": YES, "sampling-2": b"{}"}) == [Reply("q2", False, b"{}")]
+    assert parked.answered("outcome") == [Deliver("outcome")]
+
+
+def test_a_round_of_which_everything_was_taken_back_is_none() -> None:
+    parked = Parked()
+    parked.asked("q1", FORM)
+    parked.withdrawn("q1")
+    assert parked.gathered() == [] and parked.phase is Phase.RUNNING
+    assert parked.asked("q2", FORM) == [Gather()]
+
+
 def test_what_is_asked_after_the_round_waits_for_the_next_try() -> None:
     parked = _asked(FORM)
     assert parked.asked("q2", FORM) == []
