@@ -93,3 +93,11 @@ async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncI
     async with client.session.post(url, json=message, headers=headers) as response, _reading(response) as stream:
         await eventually(lambda: stream.messages, 5.0, "acknowledged")
         yield stream
+
+
+async def sse_data(response: aiohttp.ClientResponse, within_s: float = 5.0) -> str:
+    """The data of the next event on an HTTP+SSE stream."""
+    async with asyncio.timeout(within_s):
+        while not (line := await response.content.readline()).startswith(b"data:"):
+            assert line, "the stream has ended"
+    return line[5:].strip().decode()

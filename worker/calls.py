@@ -225,7 +225,7 @@ class Call:
 class LinkCall(Call):
     """A front end's call. ``asks`` are the questions that its client has not answered yet."""
 
-    __slots__ = ("asking", "asks", "frontend", "link", "needs", "number", "replay", "request", "upstream")
+    __slots__ = ("asking", "asks", "frontend", "link", "listed", "needs", "number", "replay", "request", "upstream")
 
     def __init__(
         self,
@@ -246,6 +246,7 @@ class LinkCall(Call):
         self.token = head.token
         self.headers = head.headers
         self.request = head.request
+        self.listed = head.listed
         self.needs = needs
         self.replay: Replay | None = None
         self.asks: dict[str, Callable[[bool, bytes], None]] | None = None
@@ -402,6 +403,7 @@ class LinkCall(Call):
         """The client may come back for what is said from now on."""
         if self.replay is None:
             self.replay = self.needs.replays.open((self.frontend.name, self.number), self.session, self.request, self)
+            self.replay.name, self.replay.listed = self.name, self.listed
 
     def _keep(self, send: Callable[[Any, int], None], size: int) -> None:
         assert self.replay is not None

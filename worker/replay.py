@@ -30,12 +30,25 @@ class Outcome:
 class Replay:
     """The messages of one call; ``sequence`` numbers them from 1."""
 
-    __slots__ = ("call", "ended_at", "messages", "names", "outcome", "request", "sequence", "session", "size")
+    __slots__ = (
+        "call",
+        "ended_at",
+        "listed",
+        "messages",
+        "name",
+        "names",
+        "outcome",
+        "request",
+        "sequence",
+        "session",
+        "size",
+    )
 
     def __init__(self, session: str, request: bytes, call: object) -> None:
         self.session = session
         self.request = request
         self.call: object | None = call
+        self.name = self.listed = ""  # of what is called, at its upstream and for the client
         self.names: list[Name] = []
         self.sequence = 0
         self.messages: deque[tuple[int, bytes]] = deque()

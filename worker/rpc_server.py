@@ -123,7 +123,7 @@ class _FrontEnd:
             link.send(rpc.Failed(head.call, "invalid_request", text, True))
             return
         call = replay.call
-        link.send(rpc.Resumed(head.call, replay.request))
+        link.send(rpc.Resumed(head.call, replay.request, replay.name, replay.listed))
         for sequence, message in replay.after(head.sequence):
             link.send(rpc.Interim(head.call, sequence=sequence), message)
         self.server.needs.replays.name(replay, (self.name, head.call))

@@ -7,6 +7,7 @@ call whose first event is not its answer (``Started``), which it shows as an eve
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -178,7 +179,7 @@ class Requests:
             listed = LIST_METHODS.get(message.method)
             if listed is None or params.cursor or not self._watcher.catalog.routes[Kind.TOOLS]:
                 return None
-            page = self._watcher.catalog.page(listed, None, caller.era, None)
+            page = self._watcher.catalog.page(listed, None, caller.era, None, time.time())
             return Ready(jsonrpc.response(bytes(message.id), page))
         name = jsonrpc.text(params.name, "name")
         route = self._watcher.catalog.routes[kind].get(name)
@@ -213,7 +214,7 @@ class Requests:
                 await self._watcher.catch_up()  # nothing at all? then rather ask than say so
             given = params.cursor and bytes(params.cursor) != b"null"
             cursor = jsonrpc.text(params.cursor, "cursor") if given else None
-            page = self._watcher.catalog.page(kind, caller.scope, caller.era, cursor)
+            page = self._watcher.catalog.page(kind, caller.scope, caller.era, cursor, time.time())
             return Ready(jsonrpc.response(bytes(message.id), page))
         if method == "resources/read":
             return await self._read(message, params, caller)
@@ -291,7 +292,7 @@ class Requests:
         if own == uri:
             return await self._send(message, bytes(message.params), params, caller, route, own)
         body = renamed(bytes(message.params), "uri", own)
-        return await self._send(message, body, params, caller, route, own, None, _readdress(own, uri))
+        return await self._send(message, body, params, caller, route, own, None, uri)
 
     async def _subscribe(self, message: Message, params: Params, caller: Caller) -> Ready:
         """``resources/subscribe`` and ``unsubscribe``: updates come on the session's standing stream."""
@@ -375,18 +376,24 @@ class Requests:
         route: Route,
         name: str = "",
         headers: dict[str, str] | None = None,
-        readdress: Callable[[bytes], bytes] | None = None,
+        listed: str = "",
     ) -> Ready | Started:
-        """Send a request to one of the route's replicas; ``readdress`` is applied to its result."""
+        """Send a request to one of the route's replicas; ``listed``: the URI that its result is to name instead of
+        ``name``."""
         id = bytes(message.id)
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
-        if len(token) > _MAX_TOKEN or too_long(name) or sum(map(len, (headers or {}).values())) > _MAX_HEADERS:
+        if (
+            len(token) > _MAX_TOKEN
+            or too_long(name)
+            or too_long(listed)
+            or sum(map(len, (headers or {}).values())) > _MAX_HEADERS
+        ):
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
         if len(message.method) > _MAX_METHOD:
             raise Refused("method_unknown", f"method {message.method[:64]!r}… is too long")
         session, principal = caller.session, caller.principal
         call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
-        call.begun, caller.begun = caller.begun, None
+        call.begun, caller.begun, call.listed = caller.begun, None, listed
         if params.request_state and caller.era == Era.MODERN:
             call.retry = self._unsealed(params, principal, route)
         try:
@@ -394,7 +401,7 @@ class Requests:
         except CallError as error:
             self._stats.failed(error.code)
             raise
-        in_flight.readdress = readdress
+        in_flight.readdress = readdress(name, listed) if listed else None
         if type(event) is Answered and event.stream is None:
             return self.finish(id, in_flight, event)
         return Started(id, in_flight, event)
@@ -445,7 +452,7 @@ class Requests:
         self._stats.finished(in_flight.client.loop.time() - in_flight.started_at, is_error)
 
 
-def _readdress(own: str, listed: str) -> Callable[[bytes], bytes]:
+def readdress(own: str, listed: str) -> Callable[[bytes], bytes]:
     """For a resource that is listed under another URI: ``contents[].uri`` says the URI that the client asked for."""
 
     def apply(result: bytes) -> bytes:

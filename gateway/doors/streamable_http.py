@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from gateway.doors.calls import Resumable, relay, show
 from gateway.doors.guard import Guard
-from gateway.doors.requests import Caller, Ready, Requests, Started
+from gateway.doors.requests import Caller, Ready, Requests, Started, readdress
 from gateway.doors.responses import accepted, answer, error_body, problem
 from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.streams import Streams
@@ -309,6 +309,7 @@ class LegacyDoor:
             assert isinstance(event, Resumed)
             self._requests.adopt(in_flight)
             in_flight.register(session.calls, event.request)
+            in_flight.readdress = readdress(event.name, event.listed) if event.listed else None
             started = Started(event.request, in_flight, await in_flight.next())
             resumable = Resumable(in_flight, session.version, self._retry_ms, resumed=True)
             return await show(request, self._requests, started, resumable)

@@ -47,6 +47,7 @@ class Outgoing(Struct, gc=False):
     headers: dict[str, str] | None = None
     retry: RequestState | None = None
     begun: InFlight | None = None
+    listed: str = ""
 
 
 class Dispatcher:
@@ -256,6 +257,7 @@ class Dispatcher:
             call.headers,
             retry=call.retry is not None,
             request=call.id if call.session is not None else b"",
+            listed=call.listed if call.session is not None else "",
         )
 
     def settle(self, begun: InFlight) -> None:

@@ -34,7 +34,7 @@ class Watcher:
         self.settings = settings
         self.records: dict[str, UpstreamRecord] = {}
         self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
-        self.catalog = Catalog(settings.routing)
+        self.catalog = Catalog(settings.routing, settings.health.refresh_interval_s)
         self.follower = ChangeFollower(store, self)
         self.on_lists_changed: Callable[[set[str]], None] = lambda methods: None
         self.on_workers_changed: Callable[[], None] = lambda: None

@@ -41,9 +41,12 @@ class Interim(Struct, gc=False):
 
 
 class Resumed(Struct, gc=False):
-    """The call's stream goes on here; ``request`` is the JSON of the client's request id."""
+    """The call's stream goes on here; ``request`` is the JSON of the client's request id, ``name`` and ``listed`` the
+    URI of a resource at its upstream and here, where these differ."""
 
     request: bytes
+    name: str = ""
+    listed: str = ""
 
 
 class Answered(Struct, gc=False):
@@ -383,7 +386,7 @@ class WorkerClient:
             assert isinstance(head, rpc.Resumed)
             in_flight = self.calls.get(head.call)
             if in_flight is not None:
-                in_flight.push(Resumed(head.request))
+                in_flight.push(Resumed(head.request, head.name, head.listed))
         elif kind is rpc.Updated:
             assert isinstance(head, rpc.Updated)
             self.on_updated(head.upstream, head.uri, head.session, body)

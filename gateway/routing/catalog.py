@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.balancers import Balancer, make
-from gateway.routing.entries import Entry, parse, renamed
+from gateway.routing.entries import Entry, parse, renamed, with_ui
 from gateway.routing.naming import assign
 from shared.errors import Refused
+from shared.freshness import left_s, relist_s
 from shared.isolation import SessionUse, session_use
 from shared.mcp.kinds import CHANGES, KINDS, Kind
 from shared.mcp.versions import Era
@@ -99,19 +100,32 @@ class _Listed(Struct, frozen=True):
     route: Route
 
 
+class _Page(Struct, frozen=True):
+    """``until``: Unix time up to which the ``ttlMs`` in it is right."""
+
+    raw: bytes
+    until: float
+
+
+_AGEING_S = 1.0
+"""A page that gets older is written anew so often, at most."""
+
+
 class Catalog:
     """See the module. ``routes`` maps every listed name; ``groups`` are in registration order."""
 
-    def __init__(self, settings: RoutingSettings) -> None:
+    def __init__(self, settings: RoutingSettings, refresh_interval_s: float = 300.0) -> None:
         self._settings = settings
+        self._refresh_interval_s = refresh_interval_s
         self._parsed: dict[str, tuple[str, dict[Kind, list[Entry]]]] = {}
         self._replicas: dict[str, Replica] = {}
         self._balancers: dict[str, tuple[Any, Balancer]] = {}
         self.groups: dict[str, Group] = {}
         self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
-        self._pages: dict[tuple[Kind, str | None, int], dict[str, bytes]] = {}
+        self._pages: dict[tuple[Kind, str | None, int], dict[str, _Page]] = {}
         self._entries: dict[Kind, dict[str | None, list[_Listed]]] = {kind: {} for kind in Kind}
         self._cursors: set[str] = set()
+        self._listed_uris: dict[tuple[str, str], str] = {}  # (group, own URI) → the one that it is listed under
         self._records: Mapping[str, UpstreamRecord] = {}
         self.version = 0
 
@@ -164,6 +178,8 @@ class Catalog:
                 are_uris=kind in (Kind.RESOURCES, Kind.TEMPLATES),
             )
             self.routes[kind] = {listed: groups[group].routes[kind][own] for listed, (group, own) in named.items()}
+            if kind is Kind.RESOURCES:
+                self._listed_uris = {place: listed for listed, place in named.items()}
             self._collect(kind, wall_s)
         self._pages.clear()
         self._cursors.clear()
@@ -225,26 +241,31 @@ class Catalog:
     def _fingerprints(self) -> dict[str, list[tuple[str, bytes]]]:
         seen: dict[str, list[tuple[str, bytes]]] = {method: [] for method in CHANGES}
         for kind, entries in self._entries.items():
-            seen[KINDS[kind].changed] += [(one.name, one.route.entry.modern) for one in entries.get(None, [])]
+            seen[KINDS[kind].changed] += [
+                (one.name, one.route.entry.modern + self._listed_ui(one.route).encode())
+                if one.route.entry.ui
+                else (one.name, one.route.entry.modern)
+                for one in entries.get(None, [])
+            ]
         return seen
 
     # ---- lists
 
-    def page(self, kind: Kind, scope: str | None, era: int, cursor: str | None) -> bytes:
-        """The JSON of one list result. Raises ``Refused`` (-32602) for a cursor that is not ours."""
+    def page(self, kind: Kind, scope: str | None, era: int, cursor: str | None, wall_s: float) -> bytes:
+        """The JSON of one list result at ``wall_s`` (Unix time). Raises ``Refused`` (-32602) for a cursor that is not
+        ours."""
         if scope is not None and scope not in self.groups:
-            return self._render(kind, scope, era, cursor)  # not kept: anyone can make up a name
+            return self._render(kind, scope, era, cursor, wall_s).raw  # not kept: anyone can make up a name
         pages = self._pages.setdefault((kind, scope, era), {})
         page = pages.get(cursor or "")
-        if page is None:
-            page = self._render(kind, scope, era, cursor)
+        if page is None or page.until <= wall_s:
+            page = self._render(kind, scope, era, cursor, wall_s)
             # Only pages that our own cursors lead to are kept: anyone can make up others.
             if not cursor or cursor in self._cursors:
                 pages[cursor or ""] = page
-        return page
+        return page.raw
 
-    def _render(self, kind: Kind, scope: str | None, era: int, cursor: str | None) -> bytes:
-        facts = KINDS[kind]
+    def _render(self, kind: Kind, scope: str | None, era: int, cursor: str | None, wall_s: float) -> _Page:
         entries = self._entries[kind].get(scope, [])
         if cursor:
             after = _read_cursor(cursor)
@@ -253,35 +274,63 @@ class Catalog:
         more = False
         last: _Listed | None = None
         for entry in entries:
-            own = entry.route.entry
-            raw = own.modern if era == Era.MODERN else own.legacy
+            raw = self._document(entry, scope, era)
             if raw is None:
                 continue
             if len(documents) >= self._settings.page_size:
                 more = True
                 break
-            documents.append(raw if entry.name == own.name else renamed(raw, facts.key, entry.name))
+            documents.append(raw)
             last = entry
         head = b'{"resultType":"complete","%b":[' if era == Era.MODERN else b'{"%b":['
-        head %= facts.member.encode()
+        head %= KINDS[kind].member.encode()
         tail = [b"]"]
+        until = float("inf")
         if more and last is not None:
             written = _write_cursor(last.key)
             self._cursors.add(written.decode())
             tail.append(b',"nextCursor":"%b"' % written)
         if era == Era.MODERN:
-            tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(self._ttl_s(scope) * 1000))
+            ttl_s, ageing = self._ttl_s(scope, wall_s)
+            until = wall_s + _AGEING_S if ageing else until
+            tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(ttl_s * 1000))
         missing = self.missing_groups(scope)
         if missing:
             tail.append(b',"_meta":' + msgspec.json.encode({"gateway/unavailableGroups": missing}))
         tail.append(b"}")
-        return head + b",".join(documents) + b"".join(tail)
+        return _Page(head + b",".join(documents) + b"".join(tail), until)
 
-    def _ttl_s(self, scope: str | None) -> float:
-        """How long a merged list is fresh: the tightest of ours and those of upstreams that do not announce changes."""
-        groups = [group for name, group in self.groups.items() if scope in (None, name)]
-        given = [one.record.catalog.ttl_s for group in groups for one in group.replicas]
-        return min([self._settings.list_ttl_s, *(ttl_s for ttl_s in given if ttl_s is not None)])
+    def _document(self, listed: _Listed, scope: str | None, era: int) -> bytes | None:
+        """An entry as clients see it here: under its listed name, a tool with its resource's listed URI."""
+        own = listed.route.entry
+        raw = own.modern if era == Era.MODERN else own.legacy
+        if raw is None:
+            return None
+        if listed.name != own.name:
+            raw = renamed(raw, KINDS[own.kind].key, listed.name)
+        if own.ui and scope is None:
+            uri = self._listed_ui(listed.route)
+            raw = with_ui(raw, own.ui, uri) if uri != own.ui else raw
+        return raw
+
+    def _listed_ui(self, route: Route) -> str:
+        """The URI under which the resource of a tool's user interface is listed."""
+        return self._listed_uris.get((route.group, route.entry.ui), route.entry.ui)
+
+    def _ttl_s(self, scope: str | None, wall_s: float) -> tuple[float, bool]:
+        """How long a merged list is fresh, and whether that shrinks: the tightest of ours and what is left of those of
+        upstreams that do not announce changes."""
+        ours_s = self._settings.list_ttl_s
+        least_s, ageing = ours_s, False
+        for name, group in self.groups.items():
+            for replica in group.replicas if scope in (None, name) else ():
+                listed = replica.record.catalog
+                if listed.ttl_s is None:
+                    continue
+                again_s = relist_s(listed.ttl_s, self._refresh_interval_s, ours_s)
+                least_s = min(least_s, left_s(listed.ttl_s, wall_s - listed.listed_at, again_s))
+                ageing = ageing or listed.ttl_s > 0
+        return least_s, ageing
 
     def missing_groups(self, scope: str | None) -> dict[str, str]:
         """Groups with no connected replica, and why."""

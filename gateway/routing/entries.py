@@ -12,6 +12,9 @@ from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.kinds import KINDS, Kind
 
+_UI = b'"resourceUri"'
+_FLAT_UI = "ui/resourceUri"
+
 
 class Entry(Struct, frozen=True):
     """A tool, prompt, resource or template as its upstream names it.
@@ -25,6 +28,8 @@ class Entry(Struct, frozen=True):
     legacy: bytes | None
     repeatable: bool = True
     annotated: tuple[mcp_headers.Annotated, ...] = ()
+    ui: str = ""
+    """URI of the resource that shows a tool (MCP Apps, ``_meta.ui.resourceUri``)."""
 
 
 def parse(kind: Kind, document: bytes) -> list[Entry]:
@@ -61,7 +66,27 @@ def _tool(raw: bytes) -> Entry | None:
         legacy=_for_legacy(raw, plain),
         repeatable=hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True,
         annotated=tuple(annotated),
+        ui=_ui(plain) if _UI in raw else "",
     )
+
+
+def _ui(plain: dict[str, Any]) -> str:
+    meta = plain.get("_meta")
+    ui = meta.get("ui") if isinstance(meta, dict) else None
+    uri = ui.get("resourceUri") if isinstance(ui, dict) else None
+    return uri if isinstance(uri, str) else ""
+
+
+def with_ui(raw: bytes, own: str, uri: str) -> bytes:
+    """A tool whose ``_meta`` names ``uri`` where it named ``own`` (also by the flat name that MCP Apps had first)."""
+    parts = jsonrpc.members(raw)
+    meta = jsonrpc.members(parts["_meta"])
+    meta["ui"] = Raw(renamed(bytes(meta["ui"]), "resourceUri", uri))
+    flat = meta.get(_FLAT_UI)
+    if flat is not None and bytes(flat) == msgspec.json.encode(own):
+        meta[_FLAT_UI] = Raw(msgspec.json.encode(uri))
+    parts["_meta"] = Raw(jsonrpc.assemble(meta))
+    return jsonrpc.assemble(parts)
 
 
 def _for_legacy(raw: bytes, plain: dict[str, Any]) -> bytes | None:

@@ -53,7 +53,8 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it
     is, for pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of
     the client's progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a
-    ``requestState`` of ours; ``request`` the JSON of a session's own request id.
+    ``requestState`` of ours; ``request`` the JSON of a session's own request id; ``listed`` the URI under which the
+    client knows ``name``, where that is another.
     """
 
     call: int
@@ -69,6 +70,7 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     stream: int = 0
     retry: bool = False
     request: bytes = b""
+    listed: str = ""
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):
@@ -205,10 +207,13 @@ class Resume(Struct, array_like=True, tag=22, gc=False):
 
 
 class Resumed(Struct, array_like=True, tag=23, gc=False):
-    """What was missed follows. ``request`` is the JSON of the client's request id."""
+    """What was missed follows. ``request`` is the JSON of the client's request id; ``name`` and ``listed`` are those of
+    the ``Call``."""
 
     call: int
     request: bytes
+    name: str = ""
+    listed: str = ""
 
 
 class RootsChanged(Struct, array_like=True, tag=24, gc=False):

@@ -8,14 +8,13 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
 from tests.servers.scripted import Exchange, Scripted, said
-from tests.streams import Stream, calling, standing
+from tests.streams import Stream, calling, sse_data, standing
 
 WAIT_S = 1.5
 ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
@@ -61,13 +60,6 @@ async def newest(up: Scripted, before: list[Exchange]) -> Exchange:
     await eventually(lambda: len(up.standing) > len(before), 5.0, "the upstream's standing stream")
     (mine,) = [one for one in up.standing if one not in before]
     return mine
-
-
-async def data(response: aiohttp.ClientResponse) -> str:
-    """The next event's, of an HTTP+SSE stream."""
-    while not (line := await asyncio.wait_for(response.content.readline(), 5)).startswith(b"data:"):
-        pass
-    return line[5:].strip().decode()
 
 
 async def heard(stream: Stream, method: str, count: int = 1) -> list[dict[str, Any]]:
@@ -246,20 +238,20 @@ async def test_a_notification_on_a_calls_stream_belongs_to_the_call(
 async def test_an_http_sse_client_hears_them_on_its_stream(fleet: Fleet, up: Scripted) -> None:
     for frontend in fleet.frontends:  # a worker says it to one front end, whichever holds the stream
         async with RawClient(frontend.url) as client, client.session.get(f"{frontend.url}/sse") as response:
-            messages = f"{frontend.url}{await data(response)}"
+            messages = f"{frontend.url}{await sse_data(response)}"
             params = {"protocolVersion": "2025-11-25", "capabilities": ALL, "clientInfo": {"name": "r", "version": "1"}}
             await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}, url=messages)
-            assert "result" in json.loads(await data(response))
+            assert "result" in json.loads(await sse_data(response))
             before = list(up.standing)
             call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "hello", "arguments": {}}}
             await client.post(call, url=messages)
-            assert json.loads(await data(response))["id"] == 1
+            assert json.loads(await sse_data(response))["id"] == 1
             mine = await newest(up, before)
             for number in range(3):
                 await mine.send(custom(number))
-                assert json.loads(await data(response)) == {"jsonrpc": "2.0", **custom(number)}
+                assert json.loads(await sse_data(response)) == {"jsonrpc": "2.0", **custom(number)}
             await mine.ask("sse")
-            question = json.loads(await data(response))
+            question = json.loads(await sse_data(response))
             up.replies.pop("sse", None)
             reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "cancel"}}
             await client.post(reply, url=messages)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest_asyncio
 
 from gateway.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, stdio_connection
 from tests.servers.raw import RawUpstreams
+from tests.servers.scripted import Exchange, Scripted, said
+from tests.streams import sse_data, standing
 
 
 @pytest_asyncio.fixture
@@ -62,3 +67,81 @@ async def _restored(fleet: Fleet) -> bool:
     return {"h", "s"} <= set(records) and all(
         record.status == "connected" and record.catalog.digest and record.owners for record in records.values()
     )
+
+
+async def test_an_http_sse_client_without_redis(own_redis: EmbeddedRedis) -> None:
+    """Where its stream is held it is served; elsewhere it hears that this cannot be, and what was taken is not lost."""
+    go = asyncio.Event()
+
+    async def slow(exchange: Exchange) -> dict[str, Any]:
+        if exchange.arguments.get("wait"):
+            await go.wait()
+        return said("here")
+
+    async with (
+        Fleet(own_redis.url, frontends=2, workers=1) as fleet,
+        Scripted("up", "modern") as up,
+        RawClient(fleet.urls[0]) as client,
+        client.session.get(f"{fleet.url}/sse") as stream,
+    ):
+        up.on["tools/call"] = slow
+        await fleet.register("up", up.connection)
+        path = await sse_data(stream)
+        here, there = f"{fleet.url}{path}", f"{fleet.frontends[1].url}{path}"
+
+        def call(id: int, **arguments: Any) -> dict[str, Any]:
+            params = {"name": "up", "arguments": arguments}
+            return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}
+
+        assert (await client.post(call(1), url=there)).status == 202
+        await _answered(stream, 1)
+        assert (await client.post(call(2, wait=True), url=there)).status == 202
+        await eventually(lambda: up.seen["tools/call"] == 2, 5.0, "it is under way")
+        await own_redis.stop()
+        await eventually(lambda: _refuses(client, call(3), there), 10.0, "refused where nothing leads to the stream")
+        assert (await client.post(call(4), url=here)).status == 202
+        await _answered(stream, 4)
+        go.set()  # the answer is there, and Redis is not
+        await asyncio.sleep(1.0)
+        await own_redis.start()
+        await _answered(stream, 2)
+
+
+async def _answered(stream: aiohttp.ClientResponse, id: int) -> None:
+    """The next answer is to this request."""
+    while "id" not in (message := json.loads(await sse_data(stream, 20.0))):
+        pass
+    assert message["id"] == id and "result" in message
+
+
+async def _refuses(client: RawClient, message: dict[str, Any], url: str) -> bool:
+    answer = await client.post(message, url=url)
+    return answer.status == 503 and "Redis" in answer.error["message"]
+
+
+async def test_an_upstream_can_ask_without_redis_where_the_stream_is_held(own_redis: EmbeddedRedis) -> None:
+    async with (
+        Fleet(own_redis.url, frontends=1, workers=1) as fleet,
+        Scripted("up", "legacy") as up,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        await fleet.register("up", up.connection)
+        params = {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"roots": {}},
+            "clientInfo": {"name": "r", "version": "1"},
+        }
+        answer = await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+        client.sid = answer.headers["Mcp-Session-Id"]
+        before = len(up.standing)
+        await client.legacy_call("up")
+        await eventually(lambda: len(up.standing) > before, 5.0, "the upstream session's stream")
+        async with standing(client, fleet.urls[0]) as stream:
+            await eventually(lambda: stream.ids, 5.0, "open")
+            await own_redis.stop()
+            await up.standing[-1].send({"id": "q", "method": "roots/list"})
+            await eventually(lambda: "roots/list" in stream.methods(), 10.0, "asked")
+            reply = {"jsonrpc": "2.0", "id": stream.messages[-1]["id"], "result": {"roots": []}}
+            await client.post(reply, client.legacy_headers())
+            await eventually(lambda: "q" in up.replies, 5.0, "answered")
+        await own_redis.start()

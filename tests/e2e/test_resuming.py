@@ -11,6 +11,7 @@ import pytest_asyncio
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually
 from tests.servers.raw import RawUpstreams
+from tests.servers.scripted import Exchange, Scripted
 from tests.streams import calling, standing
 
 
@@ -104,3 +105,40 @@ async def test_what_changed_while_a_standing_stream_was_down_is_told(fleet: Flee
 async def _lists(client: RawClient, tool: str) -> bool:
     answer = await client.legacy("tools/list")
     return tool in {one["name"] for one in answer.body["result"]["tools"]}
+
+
+async def test_a_resumed_read_has_the_uri_that_the_client_asked_for(fleet: Fleet) -> None:
+    """Two groups have a resource of one URI: the second's is listed under another, and its contents say that one."""
+    go = asyncio.Event()
+
+    async def read(exchange: Exchange) -> dict[str, Any] | None:
+        params = {"progressToken": exchange.token, "progress": 1}
+        await exchange.send({"method": "notifications/progress", "params": params})
+        await go.wait()
+        uri = exchange.message["params"]["uri"]
+        await exchange.answer({"contents": [{"uri": uri, "text": "mine"}, {"uri": "memo:other", "text": "as it is"}]})
+        return None
+
+    async with (
+        Scripted("one", "legacy", resources={}) as one,
+        Scripted("two", "legacy", resources={}) as two,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        one.resources = two.resources = ["memo:same"]
+        two.on["resources/read"] = read
+        await fleet.register("one", one.connection)
+        await fleet.register("two", two.connection)
+        await client.initialize()
+        listed = [r["uri"] for r in (await client.legacy("resources/list")).body["result"]["resources"]]
+        (uri,) = [one for one in listed if "two" in one]
+        params = {"uri": uri, "_meta": {"progressToken": "t"}}
+        message = {"jsonrpc": "2.0", "id": 3, "method": "resources/read", "params": params}
+        async with calling(client, fleet.urls[0], message) as first:
+            await eventually(lambda: progress(first.messages), 5.0, "it has begun")
+        go.set()
+        async with standing(client, fleet.urls[1], first.ids[-1]) as second:
+            await eventually(lambda: second.closed, 10.0, "the answer")
+        contents = second.messages[-1]["result"]["contents"]
+        assert [one["uri"] for one in contents] == [uri, "memo:other"]
+        await fleet.store.unregister("one")
+        await fleet.store.unregister("two")

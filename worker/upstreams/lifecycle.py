@@ -18,6 +18,7 @@ import orjson
 from msgspec import Raw, Struct
 
 from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.freshness import relist_s
 from shared.mcp import jsonrpc
 from shared.mcp.kinds import CHANGES, KINDS, Kind, KindFacts
 from shared.mcp.methods import DISCOVER, LISTEN
@@ -296,9 +297,8 @@ class Lifecycle:
         self._ttl_s = min(max(ttl_ms / 1000, 0.0), self._ttl_s if self._ttl_s is not None else float("inf"))
 
     def _refresh_s(self) -> float:
-        """How long until the lists are read again. A ``ttlMs`` of 0, the SDK's default, is no wish to be polled."""
-        wait_s = self._settings.health.refresh_interval_s
-        return wait_s if not self._ttl_s else min(wait_s, max(self._ttl_s, self._settings.routing.list_ttl_s))
+        """How long until the lists are read again."""
+        return relist_s(self._ttl_s, self._settings.health.refresh_interval_s, self._settings.routing.list_ttl_s)
 
     async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
         assert self._session is not None

@@ -36,7 +36,7 @@ def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) ->
 
 
 def _page(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None) -> Any:
-    return json.loads(catalog.page(Kind.TOOLS, scope, era, cursor))
+    return json.loads(catalog.page(Kind.TOOLS, scope, era, cursor, NOW))
 
 
 def _names(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY) -> list[str]:
@@ -303,7 +303,7 @@ def test_a_page_of_hidden_tools_leads_nowhere() -> None:
 def test_a_bad_cursor_is_invalid_params(cursor: str, scope: str | None) -> None:
     catalog = _catalog(*_many(3), page_size=1)
     with pytest.raises(Refused, match="is not one of ours; list again without it") as caught:
-        catalog.page(Kind.TOOLS, scope, Era.LEGACY, cursor)
+        catalog.page(Kind.TOOLS, scope, Era.LEGACY, cursor, NOW)
     assert caught.value.code == "invalid_params"
     assert len(str(caught.value)) < 200
 
@@ -403,7 +403,7 @@ KEYS = {
 
 
 def _shown(catalog: Catalog, kind: Kind, scope: str | None = None, era: int = Era.LEGACY) -> list[dict[str, Any]]:
-    page = json.loads(catalog.page(kind, scope, era, None))
+    page = json.loads(catalog.page(kind, scope, era, None, NOW))
     return page[KINDS[kind].member]  # type: ignore[no-any-return]
 
 
@@ -450,8 +450,8 @@ def test_a_route_of_any_kind_has_the_replicas_that_have_it(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_an_empty_list_of_any_kind_is_worded_for_its_era(kind: Kind) -> None:
     catalog, member = _catalog(), KINDS[kind].member
-    assert json.loads(catalog.page(kind, None, Era.LEGACY, None)) == {member: []}
-    modern = json.loads(catalog.page(kind, None, Era.MODERN, None))
+    assert json.loads(catalog.page(kind, None, Era.LEGACY, None, NOW)) == {member: []}
+    modern = json.loads(catalog.page(kind, None, Era.MODERN, None, NOW))
     assert (modern["resultType"], modern[member], modern["cacheScope"]) == ("complete", [], "private")
 
 
@@ -463,7 +463,7 @@ def test_every_kind_has_pages_of_its_own(kind: Kind) -> None:
     seen: list[str] = []
     cursor = None
     for _ in range(3):
-        page = json.loads(catalog.page(kind, None, Era.LEGACY, cursor))
+        page = json.loads(catalog.page(kind, None, Era.LEGACY, cursor, NOW))
         seen += [one[KINDS[kind].key] for one in page[KINDS[kind].member]]
         cursor = page.get("nextCursor")
     assert cursor is None
@@ -476,6 +476,42 @@ def test_each_change_is_announced_by_one_of_three_notifications() -> None:
     assert {facts.changed for facts in KINDS.values()} == set(CHANGES)
 
 
+APP = {"ui": {"resourceUri": "ui://app", "csp": 1}, "ui/resourceUri": "ui://app", "x": 2}
+
+
+def test_a_tools_user_interface_follows_its_listed_uri() -> None:
+    mine = record("a", sequence=1, tools=[tool("t", _meta=APP)], resources=["ui://app"])
+    theirs = record("b", sequence=2, tools=[tool("u", _meta=APP)], resources=["ui://app"])
+    catalog = _catalog(mine, theirs)
+    first, second = _page(catalog)["tools"]
+    assert first["_meta"] == APP
+    uri = second["_meta"]["ui"]["resourceUri"]
+    assert uri != "ui://app" and uri.startswith("ui://")
+    assert catalog.routes[Kind.RESOURCES][uri].group == "b"
+    assert second["_meta"] == {"ui": {"resourceUri": uri, "csp": 1}, "ui/resourceUri": uri, "x": 2}
+    assert _page(catalog, scope="b")["tools"][0]["_meta"] == APP, "alone it has its own names"
+    assert TOOLS_CHANGED in _rebuild(catalog, theirs), "its URI is listed as it is now"
+    assert _page(catalog)["tools"][0]["_meta"] == APP
+
+
+@pytest.mark.parametrize("meta", [{"ui": 1}, {"ui": {"resourceUri": 1}}, {"ui": {}}, [], "resourceUri"])
+def test_a_user_interface_that_is_none_passes_as_it_is(meta: Any) -> None:
+    odd = tool("t", _meta=meta, title='"resourceUri"')
+    assert _page(_catalog(record("a", tools=[odd], resources=["ui://app"])))["tools"] == [odd]
+
+
+def test_a_list_gets_older_until_it_is_read_again() -> None:
+    aged = record("a", tools=["t"])
+    aged = structs.replace(aged, catalog=structs.replace(aged.catalog, ttl_s=4.0, listed_at=NOW))
+    catalog = _catalog(aged, list_ttl_s=10.0)
+
+    def ttl_ms(wall_s: float) -> int:
+        return int(json.loads(catalog.page(Kind.TOOLS, None, Era.MODERN, None, wall_s))["ttlMs"])
+
+    assert [ttl_ms(NOW + age_s) for age_s in (0, 0.5, 1, 3, 4, 9, 10, 11)] == [4000, 4000, 3000, 1000, 0, 0, 4000, 3000]
+    assert ttl_ms(NOW - 5) == 3000, "a page is written anew after a second; a clock that runs behind makes nothing up"
+
+
 def test_a_merged_list_is_as_fresh_as_the_tightest_upstream_that_does_not_announce_changes() -> None:
     def ttl_ms(*given: float | None) -> int:
         records = [record(f"u{place}", tools=[f"t{place}"]) for place in range(len(given))]
@@ -483,7 +519,7 @@ def test_a_merged_list_is_as_fresh_as_the_tightest_upstream_that_does_not_announ
             structs.replace(one, catalog=structs.replace(one.catalog, ttl_s=ttl_s))
             for one, ttl_s in zip(records, given, strict=True)
         ]
-        page = _catalog(*records).page(Kind.TOOLS, None, Era.MODERN, None)
+        page = _catalog(*records).page(Kind.TOOLS, None, Era.MODERN, None, NOW)
         return json.loads(page)["ttlMs"]
 
     assert ttl_ms(None) == 5000

@@ -35,7 +35,7 @@ SAMPLES: list[Any] = [
     rpc.Detach(1),
     rpc.CancelRequest("sid", b"7"),
     rpc.Resume(2, "sid", "frontend", 1, 5),
-    rpc.Resumed(2, b"7"),
+    rpc.Resumed(2, b"7", "file:///a", "file:///b"),
     rpc.RootsChanged("sid"),
     rpc.Aside("sid"),
     rpc.AskNews("w1.1", "sid"),
