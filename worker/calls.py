@@ -225,7 +225,19 @@ class Call:
 class LinkCall(Call):
     """A front end's call. ``asks`` are the questions that its client has not answered yet."""
 
-    __slots__ = ("asking", "asks", "frontend", "link", "listed", "needs", "number", "replay", "request", "upstream")
+    __slots__ = (
+        "asking",
+        "asks",
+        "dropped",
+        "frontend",
+        "link",
+        "listed",
+        "needs",
+        "number",
+        "replay",
+        "request",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -247,6 +259,7 @@ class LinkCall(Call):
         self.headers = head.headers
         self.request = head.request
         self.listed = head.listed
+        self.dropped = 0  # notifications that the front end did not take in time
         self.needs = needs
         self.replay: Replay | None = None
         self.asks: dict[str, Callable[[bool, bytes], None]] | None = None
@@ -369,6 +382,8 @@ class LinkCall(Call):
             self.needs.drop(asks)
 
     def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+        if self.dropped:
+            self.link.send(rpc.Interim(self.number, dropped=self.dropped))
         self.link.send(rpc.Answer(self.number, is_error), raw)
         if self.replay is not None:
             if len(raw) > self.needs.replays.limit_bytes:
@@ -395,7 +410,10 @@ class LinkCall(Call):
             self.keep()
         sequence = self.needs.replays.add(self.replay, message) if self.replay is not None else 0
         if must or not self.link.congested:  # a front end that does not keep up loses progress, never what it waits for
-            self.link.send(rpc.Interim(self.number, sequence=sequence), message)
+            dropped, self.dropped = self.dropped, 0
+            self.link.send(rpc.Interim(self.number, sequence=sequence, dropped=dropped), message)
+        else:
+            self.dropped += 1
 
     # ---- resuming
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 
+from gateway.doors.responses import dropped_message
 from gateway.doors.sessions import SessionTable
 from gateway.doors.standing import TOLD
 from gateway.doors.streams import Streams, ask_of
@@ -29,6 +30,7 @@ class Asides:
         self._pool = pool
         self._limit = limit
         self._waiting: dict[str, deque[bytes]] = {}
+        self._dropped: dict[str, int] = {}
 
     def take(self, sid: str, message: bytes) -> None:
         """A worker has something for a session."""
@@ -41,6 +43,7 @@ class Asides:
             oldest = next((one for one in waiting if one.startswith(TOLD)), None)
             if oldest is not None:  # the worker bounds the questions that a session can have open
                 waiting.remove(oldest)
+                self._dropped[sid] = self._dropped.get(sid, 0) + 1
 
     async def _pass_on(self, sid: str, waiting: deque[bytes]) -> None:
         try:
@@ -48,6 +51,9 @@ class Asides:
                 messages = list(waiting)
                 waiting.clear()
                 session = await self._sessions.find(sid)
+                dropped = self._dropped.pop(sid, 0)
+                if dropped and session is not None and session.hears_warnings:
+                    messages.insert(0, dropped_message(dropped))
                 try:
                     if session is None:
                         self._refuse(sid, messages, "the client's session has ended")
@@ -57,6 +63,7 @@ class Asides:
                     self._refuse(sid, messages, "the front end that holds the client's stream cannot be reached")
         finally:
             del self._waiting[sid]
+            self._dropped.pop(sid, None)
 
     def _refuse(self, sid: str, messages: list[bytes], why: str) -> None:
         for message in messages:

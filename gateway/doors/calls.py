@@ -15,9 +15,16 @@ from shared.mcp.versions import at_least
 
 
 async def show(
-    request: web.BaseRequest, requests: Requests, started: Started, resumable: Resumable | None = None
+    request: web.BaseRequest,
+    requests: Requests,
+    started: Started,
+    resumable: Resumable | None = None,
+    hears_warnings: bool = False,
 ) -> web.StreamResponse:
-    """Write the rest of a call to ``request``. A client that leaves cancels the coroutine."""
+    """Write the rest of a call to ``request``. A client that leaves cancels the coroutine.
+
+    ``hears_warnings``: the client asked for log messages, so it is told in one when it reads too slowly.
+    """
     event = started.event
     if isinstance(event, Answered) and event.stream is not None and started.in_flight.readdress is None:
         before, after = jsonrpc.around(started.id, event.is_error)
@@ -32,10 +39,17 @@ async def show(
     if resumable is not None:
         await resumable.begin(stream, event)
 
+    async def tell_dropped() -> None:
+        dropped, started.in_flight.dropped = started.in_flight.dropped, 0
+        if dropped:
+            await stream.tell_dropped(dropped, hears_warnings)
+
     async def send(interim: Interim) -> None:
+        await tell_dropped()
         await stream.send(interim.message, resumable.id(interim.sequence) if resumable is not None else None)
 
     async def finish(body: bytes) -> None:
+        await tell_dropped()
         await stream.send(body, resumable.id(resumable.last + 1) if resumable is not None else None)
 
     async def send_large(answered: Answered) -> None:

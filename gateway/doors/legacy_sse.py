@@ -14,7 +14,7 @@ from gateway.doors.negotiate import read_body
 from gateway.doors.requests import Caller, Requests
 from gateway.doors.responses import EventStream, accepted, error_body, problem
 from gateway.doors.sessions import ClientSession, SessionTable
-from gateway.doors.streamable_http import LegacyDoor, read_initialize
+from gateway.doors.streamable_http import LegacyDoor, check_batch, read_initialize
 from gateway.doors.streams import LEGACY_CHANGES, Streams
 from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
@@ -50,6 +50,7 @@ class SseDoor:
         session = await self._sessions.open(LATEST_LEGACY, "", scope or "", b"{}", b"", self._frontend)
         try:
             stream = self._streams.attach(session.sid, LEGACY_CHANGES)
+            stream.hears_warnings = lambda: session.hears_warnings
         except NotDelivered as error:
             return problem(error, status=503)
         try:
@@ -69,7 +70,7 @@ class SseDoor:
                 self._sessions.forget(session.sid)
 
     async def post(self, request: web.Request, scope: str | None) -> web.StreamResponse:
-        """One message; 202 now, its answer on the stream."""
+        """One message, or a batch; 202 now, the answers on the stream as they come."""
         refused = self._legacy.refusal(request)
         if refused is not None:
             return refused
@@ -83,6 +84,8 @@ class SseDoor:
             body = await read_body(request, self._max_body)
             batch = body.lstrip()[:1] == b"["
             messages = jsonrpc.decode_batch(body) if batch else [jsonrpc.decode(body)]
+            if batch:
+                check_batch(session.version, messages)
         except CallError as error:
             return problem(error)
         for message in messages:

@@ -20,7 +20,15 @@ from gateway.fleet.worker_client import InFlight
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import CAPABILITIES_META, LISTEN, LOG_LEVEL_META, LOG_LEVELS, NAMED_BY, VERSION_META
+from shared.mcp.methods import (
+    CAPABILITIES_META,
+    LISTEN,
+    LOG_LEVEL_META,
+    LOG_LEVELS,
+    NAMED_BY,
+    VERSION_META,
+    hears_warnings,
+)
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 
 _RAW_VERSION = b'"' + LATEST_MODERN.encode() + b'"'
@@ -67,7 +75,9 @@ class ModernDoor:
             return answer(reply.body, self.status(reply))
         assert not isinstance(reply, Ready)
         try:
-            return await show(request, self._requests, reply)
+            level = params.meta.log_level if params.meta is not None else jsonrpc.ABSENT
+            hears = bool(level) and hears_warnings(jsonrpc.text(level, "logLevel"))
+            return await show(request, self._requests, reply, hears_warnings=hears)
         except (asyncio.CancelledError, ConnectionError):
             reply.in_flight.cancel("the client closed the response stream")
             self._requests.abandon(reply.in_flight)

@@ -15,6 +15,7 @@ from typing import Any
 
 from gateway.fleet.worker_client import InFlight
 from shared.errors import RegistryUnavailable
+from shared.mcp.methods import hears_warnings
 from shared.registry.client import translated
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
@@ -61,6 +62,11 @@ class ClientSession:
         self.subscriptions: set[str] = set()
         self.touched_at = 0.0
         self.ended = False
+
+    @property
+    def hears_warnings(self) -> bool:
+        """It asked for log messages, and for warnings among them."""
+        return hears_warnings(self.log_level)
 
 
 class SessionTable:

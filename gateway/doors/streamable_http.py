@@ -56,6 +56,14 @@ def read_initialize(message: Message) -> Initialize:
     return Initialize(negotiate_legacy(requested), capabilities, info)
 
 
+def check_batch(version: str, messages: list[Message]) -> None:
+    """Raise ``Refused`` unless this version has batches, and such ones (2025-03-26, basic, "Batching")."""
+    if version not in ("2024-11-05", "2025-03-26"):
+        raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
+    if any(message.method == INITIALIZE for message in messages):
+        raise Refused("invalid_request", "initialize must not be part of a batch")
+
+
 class LegacyDoor:
     """See the module."""
 
@@ -107,7 +115,8 @@ class LegacyDoor:
         assert isinstance(reply, Started)
         try:
             resumable = Resumable(reply.in_flight, session.version, self._retry_ms) if session is not None else None
-            return await show(request, self._requests, reply, resumable)
+            hears = session is not None and session.hears_warnings
+            return await show(request, self._requests, reply, resumable, hears)
         except (asyncio.CancelledError, ConnectionError):
             reply.in_flight.leave()
             self._requests.abandon(reply.in_flight)
@@ -204,10 +213,7 @@ class LegacyDoor:
             version = (
                 session.version if session else request.headers.get("MCP-Protocol-Version", DEFAULT_WITHOUT_HEADER)
             )
-            if version not in ("2024-11-05", "2025-03-26"):
-                raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
-            if any(message.method == INITIALIZE for message in messages):
-                raise Refused("invalid_request", "initialize must not be part of a batch")
+            check_batch(version, messages)
         except CallError as error:
             return problem(error, status=error.wire.http)
         caller = self._caller(request, session, scope)
@@ -312,7 +318,7 @@ class LegacyDoor:
             in_flight.readdress = readdress(event.name, event.listed) if event.listed else None
             started = Started(event.request, in_flight, await in_flight.next())
             resumable = Resumable(in_flight, session.version, self._retry_ms, resumed=True)
-            return await show(request, self._requests, started, resumable)
+            return await show(request, self._requests, started, resumable, session.hears_warnings)
         except (asyncio.CancelledError, ConnectionError):
             in_flight.leave()
             self._requests.abandon(in_flight)

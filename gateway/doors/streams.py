@@ -31,7 +31,6 @@ from shared.mcp.methods import (
     RESOURCES_CHANGED,
     SUBSCRIPTION_META,
     TOOLS_CHANGED,
-    severity,
 )
 from shared.mcp.versions import at_least
 from shared.registry.store import RegistryStore
@@ -125,7 +124,7 @@ class Streams:
             return problem(error, status=503)
         try:
             again = await self._take_over(session)
-            stream.hears_warnings = lambda: _hears_warnings(session)
+            stream.hears_warnings = lambda: session.hears_warnings
             spawn(self._interests.attach(stream, session, again), "attach-subscriptions")
             events = EventStream({"Mcp-Session-Id": session.sid})
             await events.open(request)
@@ -369,10 +368,6 @@ def _place_in(last_id: str) -> str:
     """The place in the outbox that an event id of a standing stream names, if it does."""
     place = last_id.rpartition(".")[2]
     return place if is_place(place) else ""
-
-
-def _hears_warnings(session: ClientSession) -> bool:
-    return bool(session.log_level) and severity("warning") >= severity(session.log_level)
 
 
 def _filter(message: Message) -> dict[str, Any]:

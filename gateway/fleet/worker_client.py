@@ -90,6 +90,7 @@ class InFlight:
         "_waiting_bytes",
         "client",
         "done",
+        "dropped",
         "hushed_at",
         "listener",
         "modern",
@@ -108,6 +109,7 @@ class InFlight:
         self.started_at = started_at
         self.done = False
         self.unwanted = False
+        self.dropped = 0  # notifications that the client will never see
         self.hushed_at = started_at
         self.modern = False
         self.listener: Callable[[], None] | None = None  # hears of events, instead of somebody who awaits ``next``
@@ -138,6 +140,7 @@ class InFlight:
             told = type(event) is Interim and event is not newest and not event.asks
             if told and self._waiting_bytes > _MAX_WAITING_BYTES // 2:
                 self._waiting_bytes -= len(event.message) + _EVENT_BYTES  # type: ignore[union-attr]
+                self.dropped += 1
             else:
                 kept.append(event)
         self._events = kept
@@ -376,7 +379,9 @@ class WorkerClient:
         elif kind is rpc.Interim:
             in_flight = self.calls.get(head.call)  # type: ignore[union-attr]
             if in_flight is not None:
-                in_flight.push(Interim(body, head.sequence))  # type: ignore[union-attr]
+                in_flight.dropped += head.dropped  # type: ignore[union-attr]
+                if body:
+                    in_flight.push(Interim(body, head.sequence))  # type: ignore[union-attr]
         elif kind is rpc.Failed:
             assert isinstance(head, rpc.Failed)
             in_flight = self.calls.pop(head.call, None)

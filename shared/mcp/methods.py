@@ -60,3 +60,8 @@ LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert"
 def severity(level: str) -> int:
     """Place among ``LOG_LEVELS``; what is none of them is never left out."""
     return LOG_LEVELS.index(level) if level in LOG_LEVELS else len(LOG_LEVELS)
+
+
+def hears_warnings(level: str) -> bool:
+    """Whether a client that asked for ``level`` (empty: for nothing) is told warnings."""
+    return bool(level) and severity("warning") >= severity(level)

@@ -83,13 +83,15 @@ class Cancel(Struct, array_like=True, tag=6, gc=False):
 class Interim(Struct, array_like=True, tag=7, gc=False):
     """A message before the answer. Body: a whole JSON-RPC notification, or a request that the upstream relays.
 
-    ``sequence`` numbers those of a session's call from 1: with it the client's stream can be resumed.
+    ``sequence`` numbers those of a session's call from 1: with it the client's stream can be resumed. ``dropped``:
+    so many before it were dropped, because this link was congested; without a body it says only that.
     """
 
     call: int
     size: int = 0
     stream: int = 0
     sequence: int = 0
+    dropped: int = 0
 
 
 class Answer(Struct, array_like=True, tag=8, gc=False):

@@ -174,7 +174,10 @@ async def test_of_thousands_of_questions_in_one_call_a_bounded_number_is_asked(
         assert len(result.get("inputRequests", [])) <= 64
 
 
-async def test_a_question_in_a_flood_of_progress_is_not_lost(fleet: Fleet, upstream: Scripted, judge: Judge) -> None:
+@pytest.mark.parametrize("level", ["", "warning", "error"])
+async def test_a_question_in_a_flood_of_progress_is_not_lost_and_the_client_is_told_what_is(
+    fleet: Fleet, upstream: Scripted, judge: Judge, level: str
+) -> None:
     async def flood(exchange: Exchange) -> None:
         note = {"progressToken": exchange.token, "progress": 1, "message": "m" * 2000}
         for number in range(100):
@@ -186,7 +189,10 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost(fleet: Fleet, upstr
 
     upstream.on["tools/call"] = flood
     before = judge.memory_mib()
+    seen = dropped = in_words = 0
     async with await session(fleet.urls[0]) as one, bystanders(fleet):
+        if level:
+            await one.legacy("logging/setLevel", {"level": level})
         headers = {**one.legacy_headers(), "Accept": "application/json, text/event-stream"}
         async with one.session.post(fleet.urls[0], json=call("evil", 1, "t"), headers=headers) as response:
             await asyncio.sleep(1.0)  # it does not read meanwhile
@@ -194,7 +200,13 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost(fleet: Fleet, upstr
             question: dict[str, Any] = {}
             async with asyncio.timeout(8.0):
                 async for line in response.content:
+                    if line.startswith(b": ") and b"dropped" in line:
+                        dropped += int(line.split()[1])
                     message = json.loads(line[5:]) if line.startswith(b"data: {") else {}
+                    seen += message.get("method") == "notifications/progress"
+                    if message.get("method") == "notifications/message":
+                        assert message["params"]["logger"] == "gateway" and message["params"]["level"] == "warning"
+                        in_words += int(message["params"]["data"].split()[0])
                     if "method" in message and "id" in message:
                         question = message
                         reply = {"jsonrpc": "2.0", "id": message["id"], "result": BLUE}
@@ -202,6 +214,8 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost(fleet: Fleet, upstr
                     if "result" in message:
                         break
         assert question, "the question came"
+    assert dropped > 0 and seen + dropped == 10_000, "every notification came, or was counted"
+    assert in_words == (dropped if level == "warning" else 0), "in words only to who asked for warnings"
 
 
 # ---- floods

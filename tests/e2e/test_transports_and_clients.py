@@ -3,6 +3,7 @@ workers."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -13,6 +14,7 @@ from mcp.client.sse import sse_client
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
+from tests.streams import sse_data
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -139,3 +141,24 @@ async def test_a_batch_of_a_2025_03_26_client_is_answered_with_an_array(fleet: F
         ]
         answer = await client.post(batch, client.legacy_headers())
         assert [one["id"] for one in answer.body] == ["a", "b"]
+
+
+@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18"])
+async def test_a_batch_over_http_sse_is_for_the_versions_that_have_them(fleet: Fleet, version: str) -> None:
+    async with RawClient(fleet.url) as client, client.session.get(f"{fleet.url}/sse") as stream:
+        url = f"{fleet.url}{await sse_data(stream)}"
+        pings = [{"jsonrpc": "2.0", "id": id, "method": "ping"} for id in ("a", "b")]
+        assert (await client.post(pings, url=url)).status == 400, "before initialize"
+        info = {"name": "raw", "version": "1"}
+        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": info}
+        initialize = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+        await client.post(initialize, url=url)
+        assert json.loads(await sse_data(stream))["result"]["protocolVersion"] == version
+        answer = await client.post(pings, url=url)
+        if version == "2025-06-18":
+            assert answer.status == 400 and "no batches" in answer.error["message"]
+            return
+        assert answer.status == 202
+        assert {json.loads(await sse_data(stream))["id"] for _ in range(2)} == {"a", "b"}
+        answer = await client.post([initialize], url=url)
+        assert answer.status == 400 and "initialize" in answer.error["message"]

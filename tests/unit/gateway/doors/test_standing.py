@@ -53,3 +53,26 @@ def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert queue(stream) == [large]
     stream.push(answer(1))
     assert queue(stream) == [large, answer(1)] and stream._waiting_bytes == len(large) + len(answer(1))
+
+
+def test_that_lists_changed_is_never_dropped_and_what_is_dropped_is_counted() -> None:
+    changed = jsonrpc.notification("notifications/tools/list_changed")
+    stream = StandingStream("s", LIMIT, {"notifications/tools/list_changed": changed})
+    stream.announce({"notifications/tools/list_changed"})
+    for number in range(100):
+        stream.push(told(number))
+        stream.announce({"notifications/tools/list_changed"})
+    assert queue(stream) == [changed, *(told(number) for number in range(91, 100))]
+    assert stream.dropped == 91
+
+
+def test_the_place_in_the_outbox_follows_what_is_written() -> None:
+    stream = StandingStream("s", LIMIT, {})
+    stream.push(told(1), "5-0")
+    stream.push(told(2))
+    stream.push(told(3), "6-0")
+    places = []
+    while stream._queue:
+        stream._take()
+        places.append(stream.written)
+    assert places == ["5-0", "5-0", "6-0"]
