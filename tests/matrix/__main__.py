@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gateway.embedded_redis import EmbeddedRedis
 from tests.fleet import ROOT
-from tests.matrix.cells import FEATURES, KINDS, PLAYERS, UPSTREAMS, Cell, Kind, every_cell, players, why_not
+from tests.matrix.cells import FEATURES, KINDS, PLAYERS, UPSTREAMS, Cell, Kind, every_cell, is_own, players, why_not
 from tests.matrix.player import missing
 from tests.matrix.theatre import theatre
 
@@ -20,11 +20,12 @@ PAGE = ROOT / "docs/matrix.md"
 HEAD = """# What crosses
 
 Written by `make matrix`. Each mark is a test with real clients through two front ends, every request at the other one,
-and two workers: the Python SDK 2.x and 1.x and the TypeScript SDK; what no SDK lets one see is played on raw messages.
-Upstreams are the Python SDK's server, spoken to in the handshake era (*legacy*: up to 2025-11-25) or in the
-stateless era (*modern*: 2026-07-28).
+and two workers: the Python SDK 2.x and 1.x and the TypeScript SDK 2.x and 1.x (both 2.x play 2026-07-28, which the
+older ones do not have); what no SDK lets one see is played on raw messages. Upstreams are the Python SDK's server,
+spoken to in the handshake era (*legacy*: up to 2025-11-25) or in the stateless era (*modern*: 2026-07-28).
 
-✓ every client passes. ✗ one fails. n/a: does not apply, for the reason with that number.
+✓ every client passes (`✓*` with `isolation: client`, which gives each client a process). ✗ one fails. n/a: does not
+apply, for the reason with that number.
 """
 
 
@@ -67,7 +68,7 @@ def table(kind: Kind, outcome: dict[Cell, str], notes: list[str]) -> str:
                 marks.append(f"n/a ({notes.index(row.reason) + 1})")
                 continue
             played = [outcome[Cell(feature, kind, player, upstream)] for player in players(feature, kind)]
-            marks.append("✗" if any(played) else "✓")
+            marks.append("✗" if any(played) else "✓*" if is_own(feature, upstream) else "✓")
         lines.append(f"| {title} | {' | '.join(marks)} |")
     return "\n".join(lines) + "\n"
 

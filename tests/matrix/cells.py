@@ -52,13 +52,15 @@ UPSTREAMS = (
     Upstream("stdio", "modern"),
     Upstream("sse", "legacy"),
 )
-PLAYERS = ("python2", "python1", "typescript")
+PLAYERS = ("python2", "python1", "typescript2", "typescript1")
+BOTH_ERAS = ("python2", "typescript2")
 WIRE = "wire"
 """Plays what no SDK lets one see or send: raw bytes."""
 
 FEATURES: dict[str, str] = {
     "tools": "tools: list and call",
     "tool_errors": "errors of tools, of the protocol, of unknown names",
+    "shown": "titles, icons, annotations, `_meta` of entries and content",
     "structured": "structured results and output schemas",
     "pagination": "pages of every list, none lost or twice",
     "prompts": "prompts: list and get",
@@ -76,7 +78,11 @@ FEATURES: dict[str, str] = {
     "elicitation": "elicitation by form",
     "url_elicitation": "elicitation by URL",
     "url_required": "URL elicitation asked for by error -32042",
+    "elicitation_choices": "forms with defaults and choices",
     "roots": "roots",
+    "asked_aside": "asked while no call is in flight",
+    "isolation": "clients side by side: state, progress, questions, each its own",
+    "resumption": "a lost stream goes on at another front end",
     "ping": "ping",
     "batches": "batches",
     "unknown_members": "`_meta` and unknown members, byte for byte, both ways",
@@ -84,7 +90,7 @@ FEATURES: dict[str, str] = {
     "cache_hints": "`ttlMs` and `cacheScope` where they exist, and only there",
     "param_headers": "`Mcp-Param-*` headers, checked and passed on",
 }
-ON_THE_WIRE = frozenset({"batches", "unknown_members", "big_integers", "cache_hints"})
+ON_THE_WIRE = frozenset({"isolation", "resumption", "batches", "unknown_members", "big_integers", "cache_hints"})
 
 
 class NotApplicable(NamedTuple):
@@ -116,6 +122,37 @@ NOT_APPLICABLE = (
         "elicitation came with 2025-06-18 (its changelog, PR #382)",
     ),
     NotApplicable(
+        "elicitation_choices",
+        BEFORE_2025_06,
+        ANY,
+        "elicitation came with 2025-06-18 (its changelog, PR #382)",
+    ),
+    NotApplicable(
+        "elicitation_choices",
+        frozenset({"2025-06-18"}),
+        ANY,
+        "defaults and these choices came with 2025-11-25 (its changelog, SEP-1034, SEP-1330)",
+    ),
+    NotApplicable(
+        "asked_aside",
+        MODERN,
+        ANY,
+        "a 2026-07-28 server asks by the result of a request, never beside one (basic/patterns/mrtr)",
+    ),
+    NotApplicable(
+        "asked_aside",
+        ANY,
+        frozenset({"http-modern", "stdio-modern"}),
+        "a 2026-07-28 server asks by the result of a request, never beside one (basic/patterns/mrtr)",
+    ),
+    NotApplicable(
+        "resumption",
+        frozenset({"2024-11-05"}),
+        ANY,
+        "HTTP+SSE has no event ids to resume from (2024-11-05, basic/transports); its session ends with its stream",
+    ),
+    NotApplicable("resumption", MODERN, ANY, "2026-07-28 has no resumable streams (its changelog; SEP-2575)"),
+    NotApplicable(
         "url_elicitation",
         BEFORE_2025_11,
         ANY,
@@ -134,13 +171,6 @@ NOT_APPLICABLE = (
         "a 2026-07-28 server asks with an `input_required` result; -32042 is a legacy server's (basic/patterns/mrtr)",
     ),
     NotApplicable(
-        "roots",
-        ANY,
-        frozenset({"stdio-legacy"}),
-        "a legacy stdio session is one for all clients (basic/transports, stdio: one client, one process) and "
-        "`roots/list` there names no call: nobody's folders are told to others; `isolation: client` offers roots",
-    ),
-    NotApplicable(
         "batches",
         LEGACY - {"2025-03-26"},
         ANY,
@@ -149,6 +179,16 @@ NOT_APPLICABLE = (
     NotApplicable("batches", MODERN, ANY, "no batches since 2025-06-18 (its changelog, PR #416)"),
     NotApplicable("ping", MODERN, ANY, "`ping` is not in 2026-07-28 (its changelog; SEP-2575)"),
 )
+
+
+OWN = frozenset({"roots", "asked_aside"})
+"""What needs a session of the client's own: a legacy stdio server has one session, for all clients unless each gets a
+process of its own by ``isolation: client``."""
+
+
+def is_own(feature: str, upstream: Upstream) -> bool:
+    """Whether this is played on the upstream that gives each client a process."""
+    return feature in OWN and upstream.id == "stdio-legacy"
 
 
 class Cell(NamedTuple):
@@ -176,10 +216,10 @@ def why_not(feature: str, kind: Kind, upstream: Upstream) -> NotApplicable | Non
 
 
 def players(feature: str, kind: Kind) -> tuple[str, ...]:
-    """Who can play a client of this kind with this feature. 1.x and TypeScript 1.x have the handshake era only."""
+    """Who can play a client of this kind with this feature. Both SDKs have the modern era from 2.x on."""
     if feature in ON_THE_WIRE:
         return (WIRE,)
-    return ("python2",) if kind.modern else PLAYERS
+    return BOTH_ERAS if kind.modern else PLAYERS
 
 
 def every_cell() -> list[Cell]:

@@ -13,14 +13,16 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.fleet import eventually
-from tests.matrix.cells import ON_THE_WIRE, Cell
+from tests.matrix.cells import ON_THE_WIRE, Cell, is_own
 from tests.matrix.player import Player, Refused
-from tests.matrix.upstream import UNKNOWN
+from tests.matrix.upstream import ORDER, UNKNOWN
 from tests.matrix.wire import Wire
 
 LIMIT_S = 40.0
 PAGE = 11
 """Entries on one page of the gateway's lists, in the fleet that plays."""
+OWN_GROUP = "stdio-own"
+"""A legacy stdio upstream with a process for each client."""
 _numbers = itertools.count(1)
 
 
@@ -41,7 +43,7 @@ class Stage:
 
     @property
     def group(self) -> str:
-        return self.cell.upstream.id
+        return OWN_GROUP if is_own(self.cell.feature, self.cell.upstream) else self.cell.upstream.id
 
     def name(self, bare: str) -> str:
         """As it is listed: bare for the group that was registered first."""
@@ -92,6 +94,23 @@ async def structured(stage: Stage) -> None:
     result = await player.call(stage.name("weather"), city="oslo")
     assert result["structuredContent"] == {"city": "oslo", "degrees": 21}
     assert json.loads(result["content"][0]["text"]) == result["structuredContent"]
+
+
+async def shown(stage: Stage) -> None:
+    player = await stage.connect()
+    icons = [{"src": "https://pages.invalid/icon.png", "mimeType": "image/png", "sizes": ["48x48"]}]
+    tool = {tool["name"]: tool for tool in await player.entries("tools")}[stage.name("shown")]
+    assert (tool["title"], tool["icons"], tool["_meta"]["x-shown"]) == ("Shown", icons, {"a": 1}), tool
+    hints = {"title": "Hinted", "readOnlyHint": True, "openWorldHint": False}
+    assert {name: tool["annotations"].get(name) for name in hints} == hints, tool
+    prompt = {one["name"]: one for one in await player.entries("prompts")}[stage.name("greet")]
+    assert (prompt["title"], prompt["icons"]) == ("Greeting", icons), prompt
+    resource = {one["uri"]: one for one in await player.entries("resources")}[stage.uri("fixed")]
+    assert (resource["title"], resource["icons"]) == ("Fixed", icons), resource
+    assert resource["annotations"] == {"audience": ["assistant"], "priority": 0.75}, resource
+    text, link = (await player.call(stage.name("shown")))["content"]
+    assert text["annotations"] == {"audience": ["user"], "priority": 0.25}, text
+    assert (link["uri"], link["icons"]) == (stage.uri("fixed"), icons), link
 
 
 async def pagination(stage: Stage) -> None:
@@ -224,7 +243,7 @@ async def progress(stage: Stage) -> None:
     player = await stage.connect()
     assert await player.text(stage.name("progress"), steps=4) == "finished"
     # The TypeScript SDK drops progress that comes in one read with the answer.
-    least = 3 if player.name == "typescript" else 4
+    least = 3 if player.name.startswith("typescript") else 4
     await eventually(lambda: len(player.heard("progress")) >= least, 5, f"progress, saw {player.events}")
     seen = [(event["progress"], event["total"], event["message"]) for event in player.heard("progress")]
     assert seen == [(step, 4, f"step {step}") for step in range(1, len(seen) + 1)]
@@ -270,6 +289,14 @@ async def elicitation(stage: Stage) -> None:
     assert event["params"]["requestedSchema"]["properties"]["colour"]["type"] == "string"
 
 
+async def elicitation_choices(stage: Stage) -> None:
+    player = await stage.connect()
+    assert await player.text(stage.name("order")) == "accept: blue"
+    (event,) = player.heard("elicitation")
+    assert event["params"]["message"] == "What would you like?"
+    assert event["params"]["requestedSchema"] == ORDER["params"]["requestedSchema"], event
+
+
 async def url_elicitation(stage: Stage) -> None:
     player = await stage.connect()
     assert await player.text(stage.name("visit"), key=stage.key) == "accept"
@@ -297,6 +324,49 @@ async def roots(stage: Stage) -> None:
     player = await stage.connect()
     assert (await player.text(stage.name("roots"))).rstrip("/") == "file:///mine"
     assert len(player.heard("roots")) == 1
+
+
+async def asked_aside(stage: Stage) -> None:
+    player = await stage.connect()
+    assert await player.text(stage.name("later"), key=stage.key) == "later"
+
+    async def answered() -> bool:
+        return (await player.text(stage.name("later_answer"), key=stage.key)).rstrip("/") == "file:///mine"
+
+    await eventually(answered, 10, "the upstream has its answer")
+    assert len(player.heard("roots")) >= 1
+
+
+async def isolation(stage: Stage) -> None:
+    """Two clients at once, with the same ids and tokens: each hears of its own calls alone, and has its own state."""
+    stateful = not stage.cell.kind.modern and stage.group in ("http-legacy", "sse-legacy")
+    async with Wire(stage.ports, stage.cell.kind) as one, Wire(stage.ports, stage.cell.kind) as two:
+
+        async def play(wire: Wire, steps: int, mine: str) -> None:
+            if stateful:
+                assert await wire.text(stage.name("keep"), json.dumps({"value": mine})) == ""
+            for _ in range(3):
+                arguments = json.dumps({"steps": steps})
+                heard = await wire.whole(stage.name("progress"), arguments, '"_meta":{"progressToken":"same"}')
+                told = [m["params"] for m in heard if m.get("method") == "notifications/progress"]
+                assert [(p["progressToken"], p["total"]) for p in told] == [("same", steps)] * steps, heard
+                assert heard[-1]["result"]["content"][0]["text"] == "finished"
+                assert await wire.text(stage.name("echo"), json.dumps({"text": mine})) == mine
+            if stateful:
+                assert await wire.text(stage.name("keep"), json.dumps({"value": "x"})) == mine
+
+        await asyncio.gather(play(one, 3, f"{stage.key}-one"), play(two, 5, f"{stage.key}-two"))
+
+
+async def resumption(stage: Stage) -> None:
+    """A call's stream is lost after some progress; another front end goes on with it, and nothing is missing."""
+    async with Wire(stage.ports, stage.cell.kind) as wire:
+        arguments, meta = json.dumps({"steps": 25}), '"_meta":{"progressToken":"t"}'
+        first, last_id = await wire.lose(stage.name("progress"), arguments, meta, after=4)
+        rest = await wire.resume(last_id)
+        told = [m["params"]["progress"] for m in [*first, *rest] if m.get("method") == "notifications/progress"]
+        assert told == list(range(1, 26)), told
+        assert rest[-1]["result"]["content"][0]["text"] == "finished"
 
 
 async def ping(stage: Stage) -> None:
@@ -371,9 +441,10 @@ async def param_headers(stage: Stage) -> None:
 PLAYS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     play.__name__: play
     for play in (
-        tools, tool_errors, structured, pagination, prompts, resources, templates, completion, tools_changed,
+        tools, tool_errors, shown, structured, pagination, prompts, resources, templates, completion, tools_changed,
         prompts_changed, resources_changed, subscription, progress, cancellation, logging, sampling, elicitation,
-        url_elicitation, url_required, roots, ping, batches, unknown_members, big_integers, cache_hints, param_headers,
+        elicitation_choices, url_elicitation, url_required, roots, asked_aside, isolation, resumption, ping, batches,
+        unknown_members, big_integers, cache_hints, param_headers,
     )
 }  # fmt: skip
 

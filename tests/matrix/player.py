@@ -16,7 +16,8 @@ PYTHON1 = ROOT / "tests/matrix/.venv/bin/python"
 COMMANDS: dict[str, list[str]] = {
     "python2": [sys.executable, "-m", "tests.matrix.python2"],
     "python1": [str(PYTHON1), "-m", "tests.matrix.python1"],
-    "typescript": ["node", str(ROOT / "tests/node/matrix.mjs")],
+    "typescript1": ["node", str(ROOT / "tests/node/matrix1.mjs")],
+    "typescript2": ["node", str(ROOT / "tests/node/matrix2.mjs")],
 }
 
 
@@ -24,7 +25,7 @@ def missing(player: str) -> str:
     """Why this player cannot play here; empty if it can."""
     if player == "python1" and not PYTHON1.exists():
         return "the 1.x client is not installed: run 'make matrix-clients'"
-    if player == "typescript" and not ((ROOT / "tests/node/node_modules").exists() and shutil.which("node")):
+    if player.startswith("typescript") and not ((ROOT / "tests/node/node_modules").exists() and shutil.which("node")):
         return "tests/node is not installed: run 'make node'"
     return ""
 

@@ -2,8 +2,8 @@
 
 ``{"id": 1, "do": "call", "name": …}`` is answered ``{"id": 1, "result": …}`` or ``{"id": 1, "error": {code,
 message, data}}``; what the client hears meanwhile comes as ``{"event": {"kind": …}}``. Commands run side by side. Its
-counterpart is ``tests.matrix.player``; ``python1``, ``python2`` and ``../node/matrix.mjs`` are the puppets. This module
-knows no SDK: it runs in an environment of either.
+counterpart is ``tests.matrix.player``; ``python1``, ``python2``, ``../node/matrix1.mjs`` and ``matrix2.mjs`` are the
+puppets. This module knows no SDK: it runs in an environment of either.
 
 Every request goes to the other front end: the client sees one URL, its HTTP transport takes turns.
 """

@@ -69,7 +69,10 @@ async def theatre(redis_url: str) -> AsyncIterator[Theatre]:
         fleet = await stack.enter_async_context(Fleet(redis_url, 2, 2, page_size=features.PAGE))
         for kind, connection in zip(UPSTREAMS, connections, strict=True):
             await fleet.register(kind.id, connection, era=kind.era, connected=False)
-        await fleet.connected(*(kind.id for kind in UPSTREAMS))
+            if kind.id == "stdio-legacy":
+                own = {"era": kind.era, "isolation": "client", "connected": False}
+                await fleet.register(features.OWN_GROUP, connection, **own)
+        await fleet.connected(*(kind.id for kind in UPSTREAMS), features.OWN_GROUP)
         house = Theatre(fleet)
         try:
             yield house

@@ -19,16 +19,22 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
 from mcp.types import (
+    Annotations,
     CallToolResult,
     Completion,
     ElicitRequestURLParams,
     EmptyResult,
+    Icon,
     InputRequiredResult,
+    ListRootsRequest,
+    ListRootsResult,
     ListToolsResult,
     PaginatedRequestParams,
+    ResourceLink,
     SetLevelRequestParams,
     SubscribeRequestParams,
     TextContent,
+    ToolAnnotations,
     UnsubscribeRequestParams,
 )
 from pydantic import BaseModel, Field
@@ -41,6 +47,31 @@ UNKNOWN = '"x-later":{"z":[1.0,2.50,-0.0,1E2],"a":123456789012345678901234567890
 """A member that no version of the protocol knows: its order, numbers and escapes must come through as they are."""
 PLACE = '"x-later":"here"'
 """What the SDK writes in the result of ``mirror``; on the wire ``UNKNOWN`` stands there, and beside ``content``."""
+ICON = Icon(src="https://pages.invalid/icon.png", mime_type="image/png", sizes=["48x48"])
+HINTS = ToolAnnotations(title="Hinted", read_only_hint=True, open_world_hint=False)
+ORDER: dict[str, Any] = {
+    "method": "elicitation/create",
+    "params": {
+        "mode": "form",
+        "message": "What would you like?",
+        "requestedSchema": {
+            "type": "object",
+            "properties": {
+                "colour": {"type": "string", "enum": ["red", "blue"], "default": "red"},
+                "size": {
+                    "type": "string",
+                    "oneOf": [{"const": "s", "title": "Small"}, {"const": "l", "title": "Large"}],
+                },
+                "extras": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "default": ["a"]},
+                "count": {"type": "integer", "minimum": 1, "default": 2},
+                "gift": {"type": "boolean", "default": True},
+            },
+            "required": ["colour"],
+        },
+    },
+}
+"""A form with defaults (SEP-1034) and choices (SEP-1330)."""
+asking: set[asyncio.Task[None]] = set()
 heard: deque[str] = deque(maxlen=200)
 """Raw messages that call ``mirror``, as they came."""
 
@@ -140,6 +171,20 @@ def simple_tools(server: MCPServer, name: str) -> None:
         sent = ctx.headers.get("mcp-param-region") if ctx.headers is not None else None
         return f"{where} {sent}"
 
+    @server.tool(title="Shown", annotations=HINTS, icons=[ICON], meta={"x-shown": {"a": 1}})
+    def shown() -> CallToolResult:
+        """Everything that is for showing: title, icons, hints, and annotated content."""
+        text = TextContent(type="text", text="for you", annotations=Annotations(audience=["user"], priority=0.25))
+        link = ResourceLink(type="resource_link", uri=f"memo://{name}/fixed", name="fixed", icons=[ICON])
+        return CallToolResult(content=[text, link])
+
+    @server.tool()
+    def keep(ctx: Context, value: str) -> str:
+        """Remember a value for this connection; the one before."""
+        kept = ctx.session._connection.state
+        before, kept["kept"] = str(kept.get("kept", "")), value
+        return before
+
     @server.tool()
     def recall(marker: str) -> str:
         """The raw call of ``mirror`` that has this marker."""
@@ -155,6 +200,38 @@ def asking_tools(server: MCPServer) -> None:
         """A form."""
         answer = given(ctx, "colour")
         return required(colour=form("Which colour?", colour="string")) if answer is None else outcome(answer)
+
+    @server.tool(structured_output=False)
+    @in_either_era
+    def order(ctx: Context) -> str | InputRequiredResult:
+        """A form with defaults and choices of every kind."""
+        answer = given(ctx, "order")
+        return required(order=ORDER) if answer is None else outcome(answer)
+
+    answers: dict[str, str] = {}
+
+    @server.tool()
+    async def later(ctx: Context, key: str) -> str:
+        """Ask the client for its folders when this call is over."""
+        session = ctx.session
+
+        async def ask() -> None:
+            for _ in range(20):  # its standing stream may not be open yet
+                try:
+                    found = await session.send_request(ListRootsRequest(), ListRootsResult)
+                    answers[key] = ",".join(str(root.uri) for root in found.roots)
+                    return
+                except MCPError as error:
+                    answers[key] = f"{error.error.code}"
+                await asyncio.sleep(0.2)
+
+        asking.add(asyncio.create_task(ask()))
+        return "later"
+
+    @server.tool()
+    def later_answer(key: str) -> str:
+        """What came of ``later``."""
+        return answers.get(key, "")
 
     @server.tool(structured_output=False)
     @in_either_era
@@ -202,12 +279,14 @@ def outcome(answer: dict[str, Any]) -> str:
 def prompts_and_resources(server: MCPServer, name: str) -> None:
     """What is read."""
 
-    @server.prompt()
+    @server.prompt(title="Greeting", icons=[ICON])
     def greet(person: str) -> str:
         """Greet somebody."""
         return f"Hello {person}, from {name}"
 
-    @server.resource(f"memo://{name}/fixed", mime_type="text/plain")
+    notes = Annotations(audience=["assistant"], priority=0.75)
+
+    @server.resource(f"memo://{name}/fixed", mime_type="text/plain", title="Fixed", icons=[ICON], annotations=notes)
     def fixed() -> str:
         """A fixed resource."""
         return f"fixed of {name}"

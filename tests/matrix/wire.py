@@ -28,6 +28,7 @@ class Wire:
         self._headers: dict[str, str] = {}
         self._path = "/mcp"
         self._messages: asyncio.Queue[str] = asyncio.Queue()
+        self._kept: list[str] = []  # all messages that came for the last request
         self._stream: aiohttp.ClientResponse | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -85,8 +86,16 @@ class Wire:
             else:
                 found = [text] if response.content_type == "application/json" and text else []
         if self.kind.over_sse:
-            found = [await asyncio.wait_for(self._messages.get(), 10) for _ in range(answers)]
+            found = await self._answers(answers)
+        self._kept = found
         return found[-answers:] if answers else []
+
+    async def _answers(self, count: int) -> list[str]:
+        """Messages from the HTTP+SSE stream until there are so many answers."""
+        found: list[str] = []
+        while sum('"method":' not in one for one in found) < count:
+            found.append(await asyncio.wait_for(self._messages.get(), 10))
+        return found
 
     async def request(self, method: str, params: str = "", name: str | None = None) -> str:
         """One request; ``params`` are the members inside the braces, as they go out. The raw answer."""
@@ -108,6 +117,43 @@ class Wire:
         """``tools/call``; the raw answer."""
         members = [f'"name":"{name}"', f'"arguments":{arguments}', *([more] if more else [])]
         return await self.request("tools/call", ",".join(members), name)
+
+    async def whole(self, name: str, arguments: str, more: str = "") -> list[dict[str, Any]]:
+        """``tools/call``; every message on its stream, the answer last."""
+        self._kept = []
+        await self.call(name, arguments, more)
+        return [json.loads(one) for one in self._kept]
+
+    async def lose(self, name: str, arguments: str, more: str, after: int) -> tuple[list[dict[str, Any]], str]:
+        """``tools/call`` whose stream is dropped after so many messages: these, and the last event id."""
+        params = f'{{"name":"{name}","arguments":{arguments},{more}}}'
+        body = f'{{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{params}}}'
+        sent = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", **self._headers}
+        url = f"http://127.0.0.1:{next(self._ports)}{self._path}"
+        async with self._http.post(url, data=body.encode(), headers=sent) as response:
+            return await self._events(response, after)
+
+    async def resume(self, last_id: str) -> list[dict[str, Any]]:
+        """What follows the event with this id, at the next front end."""
+        sent = {"Accept": "text/event-stream", "Last-Event-ID": last_id, **self._headers}
+        async with self._http.get(f"http://127.0.0.1:{next(self._ports)}{self._path}", headers=sent) as response:
+            return (await self._events(response, 1000))[0]
+
+    @staticmethod
+    async def _events(response: aiohttp.ClientResponse, count: int) -> tuple[list[dict[str, Any]], str]:
+        messages: list[dict[str, Any]] = []
+        last_id = complete = ""
+        async for line in response.content:
+            name, _, value = line.decode().strip().partition(": ")
+            if name == "id":
+                last_id = value
+            elif name == "data" and value:
+                messages.append(json.loads(value))
+            elif not name and messages:
+                complete = last_id
+                if len(messages) >= count:
+                    break
+        return messages, complete
 
     async def text(self, name: str, arguments: str) -> str:
         """The first text of a tool's result."""

@@ -1,30 +1,33 @@
-// The puppet of the TypeScript SDK: node matrix.mjs. See tests/matrix/puppet.py, which says what it is told and says.
+// The puppet of the TypeScript SDK 2.x, in both eras: node matrix2.mjs. See tests/matrix/puppet.py, which says what it is
+// told and says.
 import { createInterface } from "node:readline";
-import { Client } from "@modelcontextprotocol/sdk/client/index.js";
-import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
-import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
-import {
-  CreateMessageRequestSchema,
-  ElicitRequestSchema,
-  ListRootsRequestSchema,
-} from "@modelcontextprotocol/sdk/types.js";
+import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 
+const MODERN = "2026-07-28";
 const ANSWERS = { colour: "blue", model: "hello", root: "file:///mine" };
 const LISTS = {
-  tools: "listTools",
-  prompts: "listPrompts",
-  resources: "listResources",
-  templates: "listResourceTemplates",
+  tools: "tools/list",
+  prompts: "prompts/list",
+  resources: "resources/list",
+  templates: "resources/templates/list",
+};
+const WANTED = {
+  tools_list_changed: "toolsListChanged",
+  prompts_list_changed: "promptsListChanged",
+  resources_list_changed: "resourcesListChanged",
+  resource_subscriptions: "resourceSubscriptions",
 };
 const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
 const event = (kind, facts = {}) => say({ event: { ...facts, kind } });
 const running = new Map();
 let client = null;
 let transport = null;
+let logLevel = null;
 
 const commands = {
-  async connect({ ports, path, version }) {
+  async connect({ ports, path, version, log_level }) {
     await commands.close();
+    logLevel = version === MODERN ? log_level : null;
     let turn = 0;
     // Every request goes to the other front end.
     const takingTurns = (url, init) => {
@@ -41,33 +44,31 @@ const commands = {
     };
     const elicitation = { form: {}, url: {} };
     client = new Client(
-      { name: "typescript", version: "1" },
-      { capabilities: { sampling: {}, elicitation, roots: { listChanged: true } } },
+      { name: "typescript2", version: "1" },
+      {
+        capabilities: { sampling: {}, elicitation, roots: { listChanged: true } },
+        versionNegotiation: { mode: version === MODERN ? { pin: MODERN } : "legacy" },
+      },
     );
-    client.setRequestHandler(ElicitRequestSchema, async ({ params }) => {
+    client.setRequestHandler("elicitation/create", async ({ params }) => {
       event("elicitation", { params });
       return params.mode === "url" ? { action: "accept" } : { action: "accept", content: { colour: ANSWERS.colour } };
     });
-    client.setRequestHandler(CreateMessageRequestSchema, async ({ params }) => {
+    client.setRequestHandler("sampling/createMessage", async ({ params }) => {
       event("sampling", { params });
       return { role: "assistant", content: { type: "text", text: ANSWERS.model }, model: "m" };
     });
-    client.setRequestHandler(ListRootsRequestSchema, async () => {
+    client.setRequestHandler("roots/list", async () => {
       event("roots");
       return { roots: [{ uri: ANSWERS.root }] };
     });
     client.fallbackNotificationHandler = async ({ method, params }) => {
       if (method === "notifications/message") event("log", { level: params.level, data: params.data });
+      if (version === MODERN && method !== "notifications/message") event("changed", { what: method, uri: params?.uri ?? "" });
       event("notification", { method, params });
     };
-    let agreed = null;
-    const setVersion = transport.setProtocolVersion?.bind(transport);
-    transport.setProtocolVersion = (negotiated) => {
-      agreed = negotiated;
-      setVersion?.(negotiated);
-    };
     await client.connect(transport);
-    return { version: agreed };
+    return { version: client.getNegotiatedProtocolVersion() };
   },
   async close() {
     if (client === null) return null;
@@ -78,25 +79,37 @@ const commands = {
     return null;
   },
   async list({ what }) {
+    if (what === "tools") await client.listTools(undefined, { cacheMode: "refresh" }); // what calls are checked against
     const pages = [];
     let cursor;
     do {
-      const page = await client[LISTS[what]]({ cursor });
+      const page = await client.request({ method: LISTS[what], params: cursor === undefined ? {} : { cursor } });
       pages.push(page);
       cursor = page.nextCursor;
     } while (cursor !== undefined);
     return pages;
   },
-  call: ({ name, arguments: args }, signal) =>
-    client.callTool({ name, arguments: args }, undefined, { signal, onprogress: (seen) => event("progress", seen) }),
+  call: ({ name, arguments: args }, signal) => {
+    const meta = logLevel === null ? {} : { _meta: { "io.modelcontextprotocol/logLevel": logLevel } };
+    const options = { signal, onprogress: (seen) => event("progress", seen) };
+    return client.callTool({ name, arguments: args, ...meta }, options);
+  },
   cancel: async ({ of }) => running.get(of).abort("no longer wanted"),
   prompt: ({ name, arguments: args }) => client.getPrompt({ name, arguments: args }),
-  read: ({ uri }) => client.readResource({ uri }),
+  read: ({ uri }) => client.readResource({ uri }, { cacheMode: "bypass" }),
   complete: ({ ref, argument }) => client.complete({ ref, argument }),
   subscribe: ({ uri }) => client.subscribeResource({ uri }),
   unsubscribe: ({ uri }) => client.unsubscribeResource({ uri }),
   level: ({ level }) => client.setLoggingLevel(level),
   ping: () => client.ping(),
+  async listen(wanted, signal) {
+    const filter = Object.fromEntries(Object.entries(wanted).map(([name, value]) => [WANTED[name], value]));
+    const subscription = await client.listen(filter);
+    event("listening");
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+    await subscription.close();
+    throw new Error("no longer wanted");
+  },
 };
 
 const lines = createInterface({ input: process.stdin });
