@@ -122,7 +122,7 @@ class Call:
         self.done = False
         self.resent = False
         self.carrier: Carrier | None = None
-        self.abandon: Callable[[Call, str], None] | None = None
+        self.abandon: Callable[[Call, str], bool] | None = None
         self.on_done: Callable[[Call], None] | None = None
 
     def learn_client(self) -> None:
@@ -198,13 +198,16 @@ class Call:
         """Its time is over (called by the deadline wheel)."""
         if self.done:
             return
-        self.stop(f"no answer in {self.timeout_s:g} s")
-        self.fail(OutcomeUnknown("timeout", f"no answer from the upstream in {self.timeout_s:g} s; it may have run"))
+        if self.stop(f"no answer in {self.timeout_s:g} s"):
+            text = f"the upstream could not be given the call in {self.timeout_s:g} s; it was not sent"
+            self.fail(NotDelivered("timeout", text))
+        else:
+            text = f"no answer from the upstream in {self.timeout_s:g} s; it may have run"
+            self.fail(OutcomeUnknown("timeout", text))
 
-    def stop(self, reason: str) -> None:
-        """Tell the upstream that nobody waits any more."""
-        if self.abandon is not None:
-            self.abandon(self, reason)
+    def stop(self, reason: str) -> bool:
+        """Tell the upstream that nobody waits any more; true when it was certainly not sent yet."""
+        return self.abandon is not None and self.abandon(self, reason)
 
     def _finish(self) -> None:
         self.done = True

@@ -331,9 +331,10 @@ class ParkedCall(Call):
             call.interim(jsonrpc.notification("notifications/progress", jsonrpc.assemble(parts)), self._loop.time())
             self._progress = b""
 
-    def _left(self, call: Call, reason: str) -> None:
+    def _left(self, call: Call, reason: str) -> bool:
         if call is self._waiter:
             self._run(self._machine.left(reason))
+        return False
 
     def expire(self) -> None:
         """The client did not come back in time."""

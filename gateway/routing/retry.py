@@ -14,8 +14,10 @@ ATTEMPTS = 4
 
 def may_repeat(delivered: bool, code: str, method: str, tool_repeatable: bool) -> bool:
     """Whether a failed call may be sent again."""
+    if code == "timeout":
+        return False  # its time is used up
     if not delivered:
-        return code not in ("cancelled",)
-    if code in ("timeout", "invalid_params"):
-        return False  # its time is used up; nobody else would take it either
+        return code != "cancelled"
+    if code == "invalid_params":
+        return False  # nobody else would take it either
     return method in REPEATABLE or tool_repeatable

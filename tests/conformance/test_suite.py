@@ -67,7 +67,7 @@ class Fleet(NamedTuple):
         return f"{self.transport}-{self.frontends}+{self.workers}"
 
 
-FLEETS = (Fleet("http", 3, 2), Fleet("http", 1, 1), Fleet("stdio", 3, 2), Fleet("sse", 3, 2))
+FLEETS = tuple(Fleet(transport, *size) for transport in ("http", "stdio", "sse") for size in ((3, 2), (1, 1)))
 PLAYED = [
     pytest.param(fleet, version, id=f"{fleet}-{version}")
     for fleet in FLEETS

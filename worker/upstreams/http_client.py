@@ -361,11 +361,17 @@ class HttpPool:
         if self._queue:
             self._grow()
 
+    def withdraw(self, exchange: Exchange) -> bool:
+        """Take back what still waits for a connection; false when nothing of it waits."""
+        if exchange not in self._queue:
+            return False
+        self._queue.remove(exchange)
+        return True
+
     def cancel(self, exchange: Exchange) -> None:
         """Give up on ``exchange``: closing its connection is how HTTP says so. Its callbacks stay silent."""
         self._standing.discard(exchange)
-        if exchange in self._queue:
-            self._queue.remove(exchange)
+        if self.withdraw(exchange):
             return
         for connection in self._open:
             if connection.exchange is exchange:

@@ -161,15 +161,26 @@ class Lifecycle:
         self._relist = set()
         self._capabilities = reached.facts.capabilities
         await self._list(())
+        proved = self._policy.down
+        if proved:
+            await self._prove()
         self._upstream.adopt(reached.facts, reached.session)
         if not self._adopted:
             await self._become(ServerStatus.CONNECTED, None, reached.facts)
         else:
             await self._reporter.status(spec.id, ServerStatus.CONNECTED, None, reached.facts)
         self.status = ServerStatus.CONNECTED
-        await self._probe()
+        if not proved:
+            await self._probe()
         if reached.session.era is Era.MODERN and self._announces():
             self._listen = spawn(self._keep_listening(reached.session), f"listen {spec.id}")
+
+    async def _prove(self) -> None:
+        """It was down: ``healthyAfter`` good probes in a row bring it back. Raises ``CallError`` when one fails."""
+        await self._probe()
+        while self._policy.down:
+            await asyncio.sleep(self._settings.upstreams.reconnect_min_s)
+            await self._probe()
 
     async def _disconnect(self) -> None:
         await cancel(self._listen)

@@ -268,13 +268,16 @@ class Session:
                 return
         call.interim(jsonrpc.notification(method, params), self.loop.time())
 
-    def _abandon(self, call: Call, reason: str) -> None:
+    def _abandon(self, call: Call, reason: str) -> bool:
+        """Stop a call; true when it was certainly not sent."""
         if call in self._waiting:
             self._waiting.remove(call)
-            return
+            return True
         id = self.correlation.id_of(call)
         if id is not None:
             self.correlation.forget(id)
+            if self.unsend(id):
+                return True
             if call.method != INITIALIZE:
                 self.cancel_request(id, call, reason)
             if not isinstance(call, OwnCall) and not self.streams_apart:
@@ -282,6 +285,7 @@ class Session:
                 self._given_up.add(id, call.session, until)
                 if self.ready:
                     spawn(self._confirm(id), "confirm-cancel")
+        return False
 
     async def _confirm(self, id: int) -> None:
         """What an upstream says after it has answered a request that came after a cancel, it says knowing of it."""
@@ -292,6 +296,10 @@ class Session:
         except CallError:
             return
         self._given_up.done(id)
+
+    def unsend(self, id: int) -> bool:
+        """Take back a request that still waits to be sent; false when it does not."""
+        return False
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
         """Tell the upstream; transports whose streams say it by closing override this."""

@@ -168,6 +168,13 @@ class HttpSession(Session):
             if post.call is call:
                 post.call = heir
 
+    def unsend(self, id: int) -> bool:
+        post = self.posts.get(id)
+        if post is None or post.resumes or not self.pool.withdraw(post):
+            return False
+        del self.posts[id]
+        return True
+
     def on_session_header(self, post: Post) -> None:
         """A response named a session."""
 
