@@ -98,7 +98,9 @@ class FrontEnd:
         self.streams.place = lambda: self.watcher.follower.place
         self.streams.available = lambda: self.watcher.available
         self.streams.on_question = self.pool.news
-        asides = Asides(self.sessions, self.streams, self.pool, settings.sessions.stream_buffer)
+        self.streams.on_alive = self.pool.alive
+        kept = settings.sessions
+        asides = Asides(self.sessions, self.streams, self.pool, kept.stream_buffer, kept.replay_bytes)
         self.pool.on_aside = asides.take
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone

@@ -20,22 +20,24 @@ from shared.tasks import Deadlines
 from worker.bridge import inputs
 from worker.bridge.inputs import MAX_REQUESTS, Need
 from worker.calls import ClientFacts
-from worker.needs import FULL, Needs, Settle
+from worker.needs import FULL, TOO_LARGE, Needs, Settle
 
-Send = Callable[[str, bytes], bool]
-"""Takes a client session and a JSON-RPC message for its standing stream; false when no front end is linked."""
+Send = Callable[[str, bytes, int, bool], bool]
+"""Takes a client session, a JSON-RPC message for its standing stream, how many before it were dropped, and whether it
+must go; false when no front end takes it."""
 
 
 class Question:
     """One open question; ``worker.needs.Asker``."""
 
-    __slots__ = ("_beside", "ask", "expires_at", "session", "settle", "shown")
+    __slots__ = ("_beside", "ask", "expires_at", "session", "settle", "shown", "size")
 
-    def __init__(self, beside: Beside, session: str, settle: Settle, expires_at: float) -> None:
+    def __init__(self, beside: Beside, session: str, settle: Settle, expires_at: float, size: int) -> None:
         self._beside = beside
         self.session = session
         self.settle = settle
         self.expires_at = expires_at
+        self.size = size
         self.shown = False
         self.ask = ""
 
@@ -69,31 +71,49 @@ class Beside:
         self._settings = settings
         self._send = send
         self._loop = asyncio.get_running_loop()
-        self._open: dict[str, int] = {}
+        self._limit = settings.sessions.replay_bytes  # of what is open for a session, and so of each message
+        self._open: dict[str, tuple[int, int]] = {}  # questions of a session, and their bytes
+        self._dropped: dict[str, int] = {}
 
     def ask(self, session: str, client: ClientFacts, need: Need, settle: Settle) -> Question | None:
         """Ask the client of ``session``; ``settle`` gets its answer. ``None``: it was refused at once."""
-        why = inputs.refusal(client.declared, need.method, need.params)
+        why = inputs.refusal(client.declared, need.method, need.params, client.alone)
         if why is not None:
             settle(True, jsonrpc.error_object(*why))
             return None
-        question = Question(self, session, settle, self._loop.time() + self._settings.sessions.standing_wait_s)
-        ask = self.needs.enter(question) if self._open.get(session, 0) < MAX_REQUESTS else None
+        count, size = self._open.get(session, (0, 0))
+        if size + len(need.params) > self._limit:
+            settle(True, TOO_LARGE)
+            return None
+        until = self._loop.time() + self._settings.sessions.standing_wait_s
+        question = Question(self, session, settle, until, len(need.params))
+        ask = self.needs.enter(question) if count < MAX_REQUESTS else None
         if ask is None:
             settle(True, FULL)
             return None
         question.ask = ask
-        self._open[session] = self._open.get(session, 0) + 1
+        self._open[session] = count + 1, size + question.size
         self._deadlines.add(question)
-        params = self.needs.addressed(ask, need)
-        if not self._send(session, jsonrpc.request(msgspec.json.encode(ask), need.method, params)):
+        message = jsonrpc.request(msgspec.json.encode(ask), need.method, self.needs.addressed(ask, need))
+        if not self._pass(session, message, True):
             question.expire()
             return None
         return question
 
     def tell(self, session: str, message: bytes) -> None:
-        """A notification for the client of ``session``; dropped when no front end is linked."""
-        self._send(session, message)
+        """A notification for the client of ``session``; dropped, and counted, when no front end takes it."""
+        if len(message) > self._limit or not self._pass(session, message, False):
+            self._dropped[session] = self._dropped.get(session, 0) + 1
+
+    def _pass(self, session: str, message: bytes, must: bool) -> bool:
+        sent = self._send(session, message, self._dropped.get(session, 0), must)
+        if sent:
+            self._dropped.pop(session, None)
+        return sent
+
+    def end_session(self, session: str) -> None:
+        """Nobody is to be told any more."""
+        self._dropped.pop(session, None)
 
     def shown(self, question: Question) -> None:
         """It is on a stream that the client has open: from now on it is the client's time that runs."""
@@ -104,8 +124,6 @@ class Beside:
 
     def closed(self, question: Question) -> None:
         """It is not open any more."""
-        left = self._open.get(question.session, 1) - 1
-        if left:
-            self._open[question.session] = left
-        else:
-            self._open.pop(question.session, None)
+        count, size = self._open.pop(question.session)
+        if count > 1:
+            self._open[question.session] = count - 1, size - question.size

@@ -17,7 +17,7 @@ from shared.mcp import jsonrpc
 from shared.mcp.methods import CANCELLED, CHANGED, ELICITED, NOT_FOR_CLIENTS, severity
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
-from shared.rpc.connection import Link
+from shared.rpc.connection import SLACK, Link
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
 from worker.bridge.inputs import Need, may_require
@@ -35,7 +35,7 @@ _WORDS = 2000
 class ClientFacts:
     """What is known of the client session a call belongs to."""
 
-    __slots__ = ("_declared", "capabilities", "client_info", "log_level", "principal", "version")
+    __slots__ = ("_declared", "alone", "capabilities", "client_info", "log_level", "principal", "seen_at", "version")
 
     def __init__(
         self,
@@ -50,6 +50,8 @@ class ClientFacts:
         self.capabilities = capabilities
         self.client_info = info
         self.log_level = log_level
+        self.alone = False  # it sees one group only
+        self.seen_at = 0.0  # loop time at which its stream was last known to be open
         self._declared: dict[str, Any] | None = None
 
     @property
@@ -286,7 +288,7 @@ class LinkCall(Call):
             settle(True, jsonrpc.error_object(-32603, "the call that this belongs to is over"))
             return
         self.learn_client()
-        why = inputs.refusal(self.client.declared, need.method, need.params)
+        why = inputs.refusal(self.client.declared, need.method, need.params, self.client.alone)
         if why is None and self.era == Era.LEGACY and not self.session:
             why = -32601, "a client without a session cannot be asked"
         if why is not None:
@@ -354,7 +356,7 @@ class LinkCall(Call):
     def _bridge(self, is_error: bool, raw: bytes) -> None:
         upstream_era = self.upstream_era
         if self.era == Era.MODERN and upstream_era == Era.MODERN:
-            raw = raw if is_error else self.needs.wrap(self, raw)
+            is_error, raw = (True, raw) if is_error else self.needs.wrap(self, raw)
         elif self.era == Era.LEGACY and upstream_era == Era.MODERN and not is_error:
             required = inputs.read_required(raw) if may_require(raw) else None
             if required is not None:
@@ -385,6 +387,9 @@ class LinkCall(Call):
             self.needs.drop(asks)
 
     def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+        if len(raw) > self.needs.max_bytes + SLACK:  # of many questions put together
+            self._failed(OutcomeUnknown("upstream_protocol", "what the upstream asks is larger than maxResultBytes"))
+            return
         if self.dropped:
             self.link.send(rpc.Interim(self.number, dropped=self.dropped))
         self.link.send(rpc.Answer(self.number, is_error), raw)
@@ -411,6 +416,9 @@ class LinkCall(Call):
     def _tell(self, message: bytes, must: bool = False) -> None:
         if self.session and self.era == Era.LEGACY:
             self.keep()
+        if len(message) > self.needs.max_bytes + SLACK:
+            self.dropped += 1
+            return
         sequence = self.needs.replays.add(self.replay, message) if self.replay is not None else 0
         if must or not self.link.congested:  # a front end that does not keep up loses progress, never what it waits for
             dropped, self.dropped = self.dropped, 0

@@ -36,7 +36,7 @@ from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines
 from worker.bridge import asked, inputs, parked
-from worker.bridge.inputs import MAX_REQUESTS, Need, Required
+from worker.bridge.inputs import MAX_REQUESTS, NEEDS, Need, Required
 from worker.calls import Call, Carrier, LinkCall
 from worker.replay import Replays
 
@@ -48,6 +48,7 @@ Settle = Callable[[bool, bytes], None]
 """Takes a client's answer: whether it is an error, and its JSON."""
 _OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
 FULL = jsonrpc.error_object(-32603, "too many questions are open already")
+TOO_LARGE = jsonrpc.error_object(-32603, "the question is too large for the client's stream")
 
 
 class Asker(Protocol):
@@ -75,6 +76,7 @@ class Needs:
         self._settings = settings
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
+        self.max_bytes = settings.calls.max_result_bytes  # of what upstreams say; front ends take a little more
         self.replays = Replays(self._loop.time, settings.sessions)
         self._asks: dict[str, Asker] = {}
         self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's own, by question
@@ -113,6 +115,9 @@ class Needs:
 
     def relay(self, call: LinkCall, need: Need, settle: Settle) -> None:
         """Ask the call's client; ``settle`` gets its answer, or an error when the call ends before."""
+        if len(need.params) > self.max_bytes:
+            settle(True, TOO_LARGE)
+            return
         ask = self.enter(call) if len(call.asks or ()) < MAX_REQUESTS else None
         if ask is None:
             settle(True, FULL)
@@ -194,14 +199,21 @@ class Needs:
 
     # ---- passed: modern client, modern upstream
 
-    def wrap(self, call: LinkCall, result: bytes) -> bytes:
-        """An ``input_required`` result with our seal around its state; others as they are. Raises ``CallError``."""
+    def wrap(self, call: LinkCall, result: bytes) -> tuple[bool, bytes]:
+        """Whether it is an error, and an ``input_required`` result with our seal around its state; others as they are.
+
+        A client is never asked for what it did not declare (2026-07-28, basic, -32021). Raises ``CallError``.
+        """
         required = inputs.read_required(result)
         if required is None:
-            return result
+            return False, result
+        call.learn_client()
+        for need in required.needs.values():
+            if need.method in NEEDS and inputs.refusal(call.client.declared, need.method, need.params):
+                return True, inputs.capability_missing(need)
         if len(required.state) > MAX_INNER:
             raise CallError("upstream_protocol", f"the upstream's requestState is larger than {MAX_INNER} bytes")
-        return inputs.with_state(result, self._seal(call, inner=required.state))
+        return False, inputs.with_state(result, self._seal(call, inner=required.state))
 
     def _seal(
         self, call: LinkCall | ParkedCall, inner: bytes = b"", parked: str = "", round: int = 0, fresh: bool = False

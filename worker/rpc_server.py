@@ -14,7 +14,7 @@ from pathlib import Path
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
-from shared.rpc.connection import BodyStream, Link
+from shared.rpc.connection import SLACK, BodyStream, Link
 from shared.rpc.framing import CHUNK
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -73,6 +73,7 @@ class _FrontEnd:
             facts = self.sessions.get(head.session)
             if facts is None:
                 facts = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
+                facts.alone = head.alone
                 self.sessions[head.session] = facts
             facts.log_level = head.log_level
         elif kind is rpc.Reply:
@@ -98,6 +99,8 @@ class _FrontEnd:
         elif kind is rpc.Resume:
             assert isinstance(head, rpc.Resume)
             self._resume(link, head)
+        elif kind is rpc.Alive:
+            self.server.alive_session(head.session)  # type: ignore[union-attr]
         elif kind is rpc.AskNews:
             assert isinstance(head, rpc.AskNews)
             self.server.heard(head.ask, head.session, body)
@@ -111,7 +114,7 @@ class _FrontEnd:
             self.server.refused(link)
             return
         self.trusted = True
-        link.max_body = self.server.settings.calls.max_body_bytes + 65536
+        link.max_body = self.server.settings.calls.max_body_bytes + SLACK
         self.name = head.frontend
         link.send(rpc.Welcome())
 
@@ -260,14 +263,24 @@ class RpcServer:
                 call.stop("cancelled by the client")
                 call.fail(OutcomeUnknown("cancelled", "cancelled by the client"))
 
-    def tell_client(self, sid: str, message: bytes) -> bool:
-        """Something for a client's standing stream, by a front end that knows the session if there is one."""
+    def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
+        """Something for a client's standing stream, by a front end that knows the session if there is one; false when
+        there is none. Always the same one while it is there, so that things come in order. ``must``: also by one that
+        does not keep up."""
         peers = [peer for peer in self.links if peer.trusted and peer.link is not None and not peer.link.closed]
-        peer = next((peer for peer in peers if sid in peer.sessions), peers[0] if peers else None)
-        if peer is None or peer.link is None:
+        peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
+        if peer is None or peer.link is None or (peer.link.congested and not must):
             return False
-        peer.link.send(rpc.Aside(sid), message)
+        peer.link.send(rpc.Aside(sid, dropped=dropped), message)
         return True
+
+    def alive_session(self, sid: str) -> None:
+        """A client session has its stream open: what is held for it is in use."""
+        now = self.clock()
+        for peer in self.links:
+            facts = peer.sessions.get(sid)
+            if facts is not None:
+                facts.seen_at = now
 
     def heard(self, ask: str, sid: str, progress: bytes) -> None:
         """A client has a question before it, or tells how far it is with the answer."""
@@ -282,6 +295,7 @@ class RpcServer:
             call.stop("the client's session ended")
             call.fail(OutcomeUnknown("cancelled", "the client's session ended"))
         self.needs.replays.end_session(sid)
+        self.beside.end_session(sid)
         self.inventory.end_client(sid)
 
     def alive(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 
-from gateway.doors.responses import dropped_message
 from gateway.doors.sessions import SessionTable
 from gateway.doors.standing import TOLD
 from gateway.doors.streams import Streams, ask_of
@@ -22,28 +21,34 @@ _log = logging.getLogger(__name__)
 
 
 class Asides:
-    """See the module. ``limit``: messages of one session that may wait."""
+    """See the module. ``limit``: messages of one session that may wait, ``bytes_limit``: their bytes."""
 
-    def __init__(self, sessions: SessionTable, streams: Streams, pool: WorkerPool, limit: int) -> None:
+    def __init__(
+        self, sessions: SessionTable, streams: Streams, pool: WorkerPool, limit: int, bytes_limit: int
+    ) -> None:
         self._sessions = sessions
         self._streams = streams
         self._pool = pool
         self._limit = limit
+        self._bytes_limit = bytes_limit
         self._waiting: dict[str, deque[bytes]] = {}
         self._dropped: dict[str, int] = {}
 
-    def take(self, sid: str, message: bytes) -> None:
-        """A worker has something for a session."""
+    def take(self, sid: str, message: bytes, dropped: int) -> None:
+        """A worker has something for a session; ``dropped``: so many before it were dropped there."""
+        if dropped:
+            self._dropped[sid] = self._dropped.get(sid, 0) + dropped
         waiting = self._waiting.get(sid)
         if waiting is None:
             waiting = self._waiting[sid] = deque()
             spawn(self._pass_on(sid, waiting), "aside")
         waiting.append(message)
-        if len(waiting) > self._limit:
+        while len(waiting) > self._limit or sum(map(len, waiting)) > self._bytes_limit:
             oldest = next((one for one in waiting if one.startswith(TOLD)), None)
-            if oldest is not None:  # the worker bounds the questions that a session can have open
-                waiting.remove(oldest)
-                self._dropped[sid] = self._dropped.get(sid, 0) + 1
+            if oldest is None:
+                break  # the worker bounds the questions that a session can have open
+            waiting.remove(oldest)
+            self._dropped[sid] = self._dropped.get(sid, 0) + 1
 
     async def _pass_on(self, sid: str, waiting: deque[bytes]) -> None:
         try:
@@ -52,13 +57,11 @@ class Asides:
                 waiting.clear()
                 session = await self._sessions.find(sid)
                 dropped = self._dropped.pop(sid, 0)
-                if dropped and session is not None and session.hears_warnings:
-                    messages.insert(0, dropped_message(dropped))
                 try:
                     if session is None:
                         self._refuse(sid, messages, "the client's session has ended")
                     else:
-                        await self._streams.pass_on(session, messages)
+                        await self._streams.pass_on(session, messages, dropped)
                 except RegistryUnavailable:
                     self._refuse(sid, messages, "the front end that holds the client's stream cannot be reached")
         finally:

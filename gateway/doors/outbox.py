@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
+from gateway.doors.standing import TOLD
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 
 KEPT_MS = 60_000
+_PAGE = 50
 EVERYONE = "all"
-START = "0-0"
-_PLACE = re.compile(r"\d{1,19}-\d{1,19}", re.ASCII)
+START = "0-0-0"
+"""A place: the id of an entry (milliseconds, number) and its number among the session's messages."""
+_PLACE = re.compile(r"\d{1,19}-\d{1,19}-\d{1,19}", re.ASCII)
 
 
 def is_place(text: str) -> bool:
@@ -26,9 +30,17 @@ def is_place(text: str) -> bool:
     return _PLACE.fullmatch(text) is not None
 
 
-def _order(place: str) -> tuple[int, int]:
-    milliseconds, _, number = place.partition("-")
-    return int(milliseconds), int(number)
+def missing(before: str, after: str) -> int:
+    """How many messages there were between two places, one read after the other."""
+    return max(0, int(after.rpartition("-")[2]) - int(before.rpartition("-")[2]) - 1)
+
+
+class Left(NamedTuple):
+    """One message, its place, and how many before it had to be dropped."""
+
+    place: str
+    message: bytes
+    dropped: int
 
 
 class Outbox:
@@ -38,40 +50,42 @@ class Outbox:
         self._store = store
         self._frontend = frontend
 
-    async def leave(self, sid: str, messages: Sequence[bytes], to: str, newest: int | None) -> int:
+    async def leave(
+        self, sid: str, messages: Sequence[bytes], to: str, newest: int = 0, bytes_kept: int = 0, dropped: int = 0
+    ) -> int:
         """Leave messages for a session and wake the front end ``to`` (empty: nobody); how many were there before.
 
-        ``newest``: about so many are kept; ``None``: all of them.
+        About ``newest`` messages and ``bytes_kept`` are kept: the oldest notifications make room, never questions or
+        answers. ``newest`` 0: all are kept. ``dropped``: so many before these were dropped on their way.
         """
-        key = self._store.keys.outbox(sid)
-        async with translated():
-            pipe = self._store.redis.pipeline(transaction=True)
-            pipe.xlen(key)
-            for message in messages:
-                pipe.xadd(key, {"message": message}, maxlen=newest, approximate=True)
-            pipe.pexpire(key, KEPT_MS)
-            if to:
-                pipe.publish(self._store.keys.wake(to), f"outbox {sid}")
-            return int((await pipe.execute())[0])
+        kinds = ("told" if newest and message.startswith(TOLD) else "kept" for message in messages)
+        entries = [part for kind, message in zip(kinds, messages, strict=True) for part in (kind, message)]
+        return int(await self._store.run_script("LEAVE", sid, str(KEPT_MS), to, newest, bytes_kept, dropped, *entries))
 
-    async def after(self, sid: str, place: str) -> list[tuple[str, bytes]]:
-        """Messages left after ``place`` (empty: after what was taken last), with their own places."""
+    async def begin(self, sid: str) -> str:
+        """The place up to which a session's messages were taken."""
         async with translated():
-            rows = await self._store.redis.xrange(self._store.keys.outbox(sid), f"({place or START}")
-            found = [(at.decode(), fields[b"message"]) for at, fields in rows]
-            if found and not place:
-                taken = await self._store.redis.hget(self._store.keys.session(sid), "taken")
-                if taken is not None:
-                    found = [one for one in found if _order(one[0]) > _order(taken.decode())]
+            taken = await self._store.redis.hget(self._store.keys.session(sid), "taken")
+        return taken.decode() if taken is not None else START
+
+    async def after(self, sid: str, place: str) -> list[Left]:
+        """The next messages left after ``place``; none when there are no more."""
+        async with translated():
+            start = f"({place.rpartition('-')[0]}"
+            rows = await self._store.redis.xrange(self._store.keys.outbox(sid), start, count=_PAGE)
+        found: list[Left] = []
+        for at, fields in rows:
+            here = f"{at.decode()}-{fields[b'seq'].decode()}"
+            found.append(Left(here, fields[b"message"], missing(place, here)))
+            place = here
         return found
 
     async def clear(self, sid: str, place: str) -> None:
         """Everything up to ``place`` was taken, and nobody will come back for it."""
-        milliseconds, number = _order(place)
+        milliseconds, number, _ = place.split("-")
+        after = f"{milliseconds}-{int(number) + 1}"
         async with translated():
-            await self._store.redis.xtrim(
-                self._store.keys.outbox(sid), minid=f"{milliseconds}-{number + 1}", approximate=False
-            )
+            await self._store.redis.xtrim(self._store.keys.outbox(sid), minid=after, approximate=False)
 
     async def wake(self, frontend: str, text: str) -> None:
         """Say something to a front end, or to ``EVERYONE``."""

@@ -131,16 +131,6 @@ def error_body(error: GatewayError, id: bytes) -> bytes:
     return jsonrpc.error_response(id, jsonrpc.error_object(error.wire.rpc, str(error), data))
 
 
-def _dropped(count: int) -> str:
-    return f"{count} older notifications were dropped: this stream was read too slowly"
-
-
-def dropped_message(count: int) -> bytes:
-    """The log message that tells a client how many notifications it will not see."""
-    params = {"level": "warning", "logger": "gateway", "data": _dropped(count)}
-    return jsonrpc.notification(LOGGED, jsonrpc.assemble(params))
-
-
 class EventStream:
     """A ``text/event-stream`` answer."""
 
@@ -170,9 +160,11 @@ class EventStream:
     async def tell_dropped(self, count: int, in_words: bool) -> None:
         """The client missed ``count`` notifications because it read too slowly: a comment, which is for people who look
         at the stream, and ``in_words`` a log message (2025-11-25, server/utilities/logging)."""
-        await self._response.write(b": %b\r\n\r\n" % _dropped(count).encode())
+        text = f"{count} older notifications were dropped: this stream was read too slowly"
+        await self._response.write(b": %b\r\n\r\n" % text.encode())
         if in_words:
-            await self.send(dropped_message(count))
+            params = {"level": "warning", "logger": "gateway", "data": text}
+            await self.send(jsonrpc.notification(LOGGED, jsonrpc.assemble(params)))
 
     async def prime(self, id: str, retry_ms: int) -> None:
         """An empty event that gives the client an id to come back with, and how long to wait before it does."""

@@ -55,7 +55,7 @@ class StandingStream:
         self.changes = changes
         self.closing = False
         self.gone = False
-        self.position = ""  # in the session's outbox: what was taken from there
+        self.position = "0-0-0"  # in the session's outbox: what was taken from there
         self.written = ""  # … and what was written to the client
         self.collecting = self.again = False  # something is being taken from there; it may not be all
         self.dropped = 0  # notifications that the client will never see

@@ -78,6 +78,7 @@ class Streams:
         self._outbox = Outbox(store, frontend)
         self.draining = False
         self.available: Callable[[], bool] = lambda: True  # whether Redis answers
+        self.on_alive: Callable[[str], None] = lambda sid: None
         self.on_question: Callable[[str, str], None] = lambda ask, sid: None  # it is on an open stream of its client
         self.place: Callable[[], tuple[str, int]] = lambda: ("", 0)
         self._announced = 0  # the last change that streams were told of
@@ -92,12 +93,11 @@ class Streams:
 
     # ---- opening
 
-    def attach(self, sid: str, changes: dict[str, bytes], tag: bytes = b"", resumable: bool = False) -> StandingStream:
+    def attach(self, sid: str, changes: dict[str, bytes], tag: bytes = b"") -> StandingStream:
         """A new stream. One a session, the newest wins. Raises ``NotDelivered`` at the limit."""
         if len(self._open) >= self._settings.max_streams or self.draining:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
         stream = StandingStream(sid, self._settings.stream_buffer, changes, tag)
-        stream.resumable = resumable
         if sid:
             older = self._by_session.get(sid)
             if older is not None:
@@ -119,18 +119,19 @@ class Streams:
     ) -> web.StreamResponse:
         """The GET stream of a Streamable HTTP session; with ``last_id`` it goes on where another one ended."""
         try:
-            stream = self.attach(session.sid, LEGACY_CHANGES, resumable=True)
+            stream = self.attach(session.sid, LEGACY_CHANGES)
         except NotDelivered as error:
             return problem(error, status=503)
+        stream.resumable = stream.collecting = True  # nothing is taken for it until it is known from where
         try:
             again = await self._take_over(session)
             stream.hears_warnings = lambda: session.hears_warnings
             spawn(self._interests.attach(stream, session, again), "attach-subscriptions")
             events = EventStream({"Mcp-Session-Id": session.sid})
             await events.open(request)
-            stream.position = stream.written = _place_in(last_id)
+            stream.position = stream.written = _place_in(last_id) or await self._begin(session.sid)
+            stream.collecting = False
             await self.collect(session.sid)
-            stream.position, stream.written = stream.position or START, stream.written or stream.position or START
             if last_id:
                 stream.announce(self._missed(last_id))
             elif at_least(session.version, "2025-11-25"):
@@ -139,6 +140,12 @@ class Streams:
             return await events.end()
         finally:
             self.detach(stream)
+
+    async def _begin(self, sid: str) -> str:
+        try:
+            return await self._outbox.begin(sid)
+        except RegistryUnavailable:
+            return START
 
     async def _take_over(self, session: ClientSession) -> bool:
         """Another front end may hold an older stream of this session: the newest wins there too.
@@ -230,7 +237,7 @@ class Streams:
                 self.show(stream, message)
                 return
             try:
-                waiting = await self._outbox.leave(session.sid, [message], session.holder, None)
+                waiting = await self._outbox.leave(session.sid, [message], session.holder)
             except RegistryUnavailable:
                 if loop.time() < deadline:
                     await asyncio.sleep(_LEAVE_AGAIN_S)
@@ -248,16 +255,18 @@ class Streams:
         except RegistryUnavailable:
             self._sessions.forget(session.sid)
 
-    async def pass_on(self, session: ClientSession, messages: list[bytes]) -> None:
+    async def pass_on(self, session: ClientSession, messages: list[bytes], dropped: int) -> None:
         """Send what belongs to no call on a session's standing stream, wherever it is held; kept for a while for one
-        that is opened, or resumed, then. Raises ``RegistryUnavailable`` when that cannot be."""
+        that is opened, or resumed, then. ``dropped``: so many before these were. Raises ``RegistryUnavailable``."""
         stream = self._by_session.get(session.sid)
         try:
             to = EVERYONE if stream is None else ""
-            await self._outbox.leave(session.sid, messages, to, self._settings.stream_buffer)
+            newest, size = self._settings.stream_buffer, self._settings.replay_bytes
+            await self._outbox.leave(session.sid, messages, to, newest, size, dropped)
         except RegistryUnavailable:
             if stream is None:
                 raise
+            stream.dropped += dropped
             for message in messages:
                 self.show(stream, message)
             return
@@ -292,9 +301,11 @@ class Streams:
         rows = await self._outbox.after(stream.sid, stream.position)
         if not rows or stream.gone:
             return
-        for place, message in rows:
-            self.show(stream, message, place)
-        stream.position = rows[-1][0]
+        stream.again = True  # there may be more
+        for row in rows:
+            stream.dropped += row.dropped
+            self.show(stream, row.message, row.place)
+        stream.position = rows[-1].place
         session = self._sessions.known.get(stream.sid)
         if stream.resumable and session is not None:
             await self._sessions.note(session, "taken", stream.position)
@@ -337,6 +348,8 @@ class Streams:
             for stream in list(self._open):
                 stream.nudge()
                 self._sessions.cached(stream.sid)  # whose stream is open uses its session
+                if stream.sid:
+                    self.on_alive(stream.sid)
 
     async def drain(self, wait_s: float) -> None:
         """End every stream as its era asks, bounded."""

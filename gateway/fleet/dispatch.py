@@ -233,6 +233,7 @@ class Dispatcher:
             session.capabilities,
             session.client_info,
             session.log_level,
+            bool(session.scope),
         )
 
     def tell_again(self, session: ClientSession) -> None:

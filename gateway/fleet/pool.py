@@ -13,7 +13,7 @@ from gateway.routing.catalog import Replica
 from shared.errors import RegistryUnavailable
 from shared.registry.members import Members
 from shared.rendezvous import rank
-from shared.rpc.connection import Link
+from shared.rpc.connection import SLACK, Link
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import spawn
@@ -43,7 +43,7 @@ class WorkerPool:
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
-        self.on_aside: Callable[[str, bytes], None] = lambda sid, message: None
+        self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
 
     def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
         """A link to one of the replica's owners; always the same one for one client session.
@@ -104,7 +104,7 @@ class WorkerPool:
     async def _connect(self, worker: str, facts: dict[str, str]) -> None:
         loop = asyncio.get_running_loop()
         client = WorkerClient(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, self._closed)
-        limit = self._settings.calls.max_result_bytes
+        limit = self._settings.calls.max_result_bytes + SLACK
         path = facts.get("address", "").removeprefix("unix:")
         try:
             async with asyncio.timeout(3.0):
@@ -165,6 +165,11 @@ class WorkerPool:
         client = self.clients.get(ask.partition(".")[0])
         if client is not None:
             client.news(ask, sid, progress)
+
+    def alive(self, sid: str) -> None:
+        """A session has its stream open here: what workers hold for it is in use."""
+        for client in self.clients.values():
+            client.alive(sid)
 
     def roots_changed(self, sid: str) -> None:
         """A session's roots changed."""

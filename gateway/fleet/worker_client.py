@@ -13,6 +13,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from gateway.routing.catalog import Replica
+from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
 from shared.rpc.framing import CHUNK
@@ -233,7 +234,7 @@ class WorkerClient:
         self._watching: dict[int, asyncio.Future[bytes | None]] = {}
         self._last_watch = 0
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
-        self.on_aside: Callable[[str, bytes], None] = lambda sid, message: None
+        self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
@@ -343,14 +344,19 @@ class WorkerClient:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, "nobody reads the answer"))
 
+    def alive(self, sid: str) -> None:
+        """A session has its stream open here."""
+        if self._link is not None and sid in self._announced:
+            self._link.send(rpc.Alive(sid))
+
     def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
         """A client answers what an upstream of this worker asked it."""
-        if self._link is not None:
+        if self._link is not None and len(ask) <= jsonrpc.MAX_ID:
             self._link.send(rpc.Reply(ask, sid, is_error), raw)
 
     def news(self, ask: str, sid: str, progress: bytes) -> None:
         """A question of this worker is before its client; or the client tells how far it is with the answer."""
-        if self._link is not None and len(progress) <= CHUNK:
+        if self._link is not None and len(progress) <= CHUNK and len(ask) <= jsonrpc.MAX_ID:
             self._link.send(rpc.AskNews(ask, sid), progress)
 
     def notify(self, upstream: str, session: rpc.OpenSession, message: bytes) -> None:
@@ -397,7 +403,7 @@ class WorkerClient:
             self.on_updated(head.upstream, head.uri, head.session, body)
         elif kind is rpc.Aside:
             assert isinstance(head, rpc.Aside)
-            self.on_aside(head.session, body)
+            self.on_aside(head.session, body, head.dropped)
         elif kind is rpc.Watched:
             assert isinstance(head, rpc.Watched)
             answer = self._watching.get(head.number)

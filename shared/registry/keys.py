@@ -58,7 +58,7 @@ class Keys:
         return f"{self.prefix}session:{sid}"
 
     def outbox(self, sid: str) -> str:
-        """stream, bounded, with TTL: messages for a client's standing stream held by another front end."""
+        """stream, bounded, with TTL: messages for a client's standing stream; ``…:state`` (hash): bytes, seq."""
         return f"{self.prefix}outbox:{sid}"
 
     def wake(self, frontend: str) -> str:

@@ -131,6 +131,38 @@ return 1
 """
 )
 
+# ARGV: prefix, sid, ttl in ms, front end to wake or '', messages kept at most or 0 (all), bytes kept at most, how many
+# were dropped on the way here, then kind (told | kept) and message, … → how many were there before. The oldest that are
+# only told make room; messages are numbered, so that whoever takes them sees how many are missing.
+LEAVE = """
+local P, sid, ttl, to, count, bytes = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
+local key, state = P..'outbox:'..sid, P..'outbox:'..sid..':state'
+local before = redis.call('XLEN', key)
+if before == 0 then redis.call('HSET', state, 'bytes', 0) end
+redis.call('HINCRBY', state, 'seq', ARGV[7])
+local left = before
+for at = 8, #ARGV - 1, 2 do
+  local message = ARGV[at + 1]
+  local held = redis.call('HINCRBY', state, 'bytes', #message)
+  left = left + 1
+  local from = '-'
+  while count > 0 and (left > count or held > bytes) do
+    local oldest = redis.call('XRANGE', key, from, '+', 'COUNT', 1)[1]
+    if not oldest then break end
+    if oldest[2][2] == 'told' then
+      redis.call('XDEL', key, oldest[1])
+      held, left = redis.call('HINCRBY', state, 'bytes', -#oldest[2][4]), left - 1
+    end
+    from = '('..oldest[1]
+  end
+  redis.call('XADD', key, '*', 'kind', ARGV[at], 'message', message, 'seq', redis.call('HINCRBY', state, 'seq', 1))
+end
+redis.call('PEXPIRE', state, ttl)
+redis.call('PEXPIRE', key, ttl)
+if to ~= '' then redis.call('PUBLISH', P..'wake:'..to, 'outbox '..sid) end
+return before
+"""
+
 # ARGV: prefix, sid, ttl in ms, field, value → what it was before; nil when the session is over: it must stay over
 NOTE = """
 local P = ARGV[1]

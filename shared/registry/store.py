@@ -45,6 +45,7 @@ class RegistryStore:
                 "END_SESSION",
                 "NOTE",
                 "PIN",
+                "LEAVE",
             )
         }
 

@@ -32,6 +32,10 @@ from shared.rpc.messages import Chunk, Chunked, Grant, Head, decode, encode
 _log = logging.getLogger(__name__)
 
 
+SLACK = 64 * 1024
+"""What a body may be larger on a link than the limit that it had to meet before: we add ids and seals of our own."""
+
+
 class BodyStream:
     """A chunked body while it arrives: ``size`` bytes in all; each chunk taken grants the next."""
 

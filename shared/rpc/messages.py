@@ -30,7 +30,8 @@ class Hello(Struct, array_like=True, tag=2, gc=False):
 
 
 class OpenSession(Struct, array_like=True, tag=3, gc=False):
-    """Facts about a client session, sent before its first call on a link and when its log level changes."""
+    """Facts about a client session, sent before its first call on a link and when its log level changes. ``alone``: it
+    is on ``/servers/{name}``, where methods that we do not know pass."""
 
     session: str
     principal: str
@@ -38,6 +39,7 @@ class OpenSession(Struct, array_like=True, tag=3, gc=False):
     capabilities: bytes = b"{}"
     client_info: bytes = b""
     log_level: str = ""
+    alone: bool = False
 
 
 class EndSession(Struct, array_like=True, tag=4, gc=False):
@@ -226,11 +228,12 @@ class RootsChanged(Struct, array_like=True, tag=24, gc=False):
 
 class Aside(Struct, array_like=True, tag=25, gc=False):
     """Worker: for the standing stream of a client session, of which no call is in flight. Body: a whole JSON-RPC
-    message. It goes to one front end, whichever holds the stream."""
+    message. It goes to one front end, whichever holds the stream. ``dropped``: so many before it were dropped."""
 
     session: str
     size: int = 0
     stream: int = 0
+    dropped: int = 0
 
 
 class AskNews(Struct, array_like=True, tag=26, gc=False):
@@ -248,6 +251,12 @@ class Notice(Struct, array_like=True, tag=27, gc=False):
     session: str
     size: int = 0
     stream: int = 0
+
+
+class Alive(Struct, array_like=True, tag=28, gc=False):
+    """Front end: a client session has its stream open here, so it is in use."""
+
+    session: str
 
 
 class GoAway(Struct, array_like=True, tag=14, gc=False):
@@ -287,6 +296,7 @@ Head = (
     | Aside
     | AskNews
     | Notice
+    | Alive
 )
 
 encode = msgspec.msgpack.Encoder().encode

@@ -72,8 +72,8 @@ async def heard(stream: Stream, method: str, count: int = 1) -> list[dict[str, A
     return found()
 
 
-def custom(number: int) -> dict[str, Any]:
-    return {"method": "notifications/x/news", "params": {"number": number}}
+def custom(number: int, size: int = 0) -> dict[str, Any]:
+    return {"method": "notifications/x/news", "params": {"number": number, "x": "x" * size}}
 
 
 def numbers(stream: Stream) -> list[int]:
@@ -185,9 +185,14 @@ async def test_notifications_that_we_do_not_know_cross_in_order_and_once(
         await heard(resumed, "notifications/x/news", 3)
     assert numbers(resumed) == [20, 21, 22]
     async with standing(client, fleet.urls[1]) as fresh:
+        await eventually(lambda: fresh.ids, 5.0, "a priming event")
+        prime = fresh.ids[-1]
         await mine.send(custom(23))
         await heard(fresh, "notifications/x/news")
     assert numbers(fresh) == [23], "what another stream was given is not given again"
+    async with standing(client, fleet.urls[0], prime) as primed:
+        await heard(primed, "notifications/x/news")
+    assert numbers(primed) == [23], "the priming event has a place too"
     async with standing(client, fleet.urls[0], last) as again:
         await heard(again, "notifications/x/news", 4)
     assert numbers(again) == [20, 21, 22, 23], "but to who says that it did not come"
@@ -292,15 +297,170 @@ async def test_how_far_a_client_is_with_its_answer_is_told(fleet: Fleet, up: Scr
     assert told == [{"progressToken": "theirs", "progress": 0.5}]
 
 
-async def test_a_flood_is_bounded_and_its_newest_are_kept(fleet: Fleet, up: Scripted, client: RawClient) -> None:
+@pytest.mark.parametrize("size", [10, 20_000])
+async def test_a_flood_is_bounded_its_newest_and_its_questions_are_kept_and_the_client_is_told(
+    fleet: Fleet, up: Scripted, client: RawClient, size: int
+) -> None:
+    await begin(client)
+    await client.legacy("logging/setLevel", {"level": "warning"})
+    mine = await own_stream(client, up)
+    count = 20_000 if size == 10 else 500
+    await mine.ask(f"early-{size}")
+    for start in range(0, count, 100):
+        await mine.send(*(custom(number, size) for number in range(start, start + 100)))
+    await eventually(lambda: _left(fleet, client.sid, 2), 5.0, "it is there")
+    async with standing(client, fleet.urls[1]) as stream:
+        await eventually(lambda: count - 1 in numbers(stream), 10.0, "the newest comes")
+        assert len(await heard(stream, "elicitation/create")) == 1
+    kept = numbers(stream)
+    told = [m["params"]["data"] for m in stream.messages if m.get("method") == "notifications/message"]
+    dropped = sum(int(text.split()[0]) for text in told)
+    assert kept == sorted(set(kept)) and len(kept) + dropped == count, (len(kept), told)
+    outbox = fleet.store.keys.outbox(client.sid)
+    assert await fleet.store.redis.xlen(outbox) <= 257
+    assert int(await fleet.store.redis.hget(f"{outbox}:state", "bytes")) < 1_100_000
+
+
+async def test_what_is_too_large_for_a_stream_harms_nobody(fleet: Fleet, up: Scripted, client: RawClient) -> None:
     await begin(client)
     mine = await own_stream(client, up)
-    count = 20_000
-    for start in range(0, count, 500):
-        await mine.send(*(custom(number) for number in range(start, start + 500)))
-    await mine.send(custom(count))
     async with standing(client, fleet.urls[1]) as stream:
-        await eventually(lambda: count in numbers(stream), 10.0, "the newest comes")
-    kept = numbers(stream)
-    assert len(kept) < 2000 and kept == sorted(set(kept))
-    assert await fleet.store.redis.xlen(fleet.store.keys.outbox(client.sid)) < 1000
+        await mine.send(custom(1, 3_000_000))
+        await mine.ask("huge", "?" * 3_000_000)
+        await eventually(lambda: "huge" in up.replies, 5.0, "refused")
+        assert "too large" in up.replies["huge"]["error"]["message"]
+        await mine.send(custom(2))
+        await heard(stream, "notifications/x/news")
+    assert numbers(stream) == [2]
+
+
+async def test_what_an_upstream_logs_in_the_background_is_heard(fleet: Fleet, client: RawClient) -> None:
+    async with Scripted("logger", "legacy", logging={}) as logger:
+        await fleet.register("logger", logger.connection)
+        await begin(client)
+        mine = await own_stream(client, logger, "logger")
+        async with standing(client, fleet.urls[1]) as stream:
+            await mine.send({"method": "notifications/message", "params": {"level": "info", "data": "by itself"}})
+            (message,) = await heard(stream, "notifications/message")
+            assert message["params"] == {"level": "info", "data": "by itself"}
+        await fleet.store.unregister("logger")
+
+
+async def test_the_loss_of_an_upstreams_state_is_told(fleet: Fleet, client: RawClient) -> None:
+    gone: list[str] = []
+
+    async def get(exchange: Exchange) -> dict[str, Any] | None:
+        """The standing stream: it ends when told so, and then the session is unknown."""
+        sid = exchange.request.headers["Mcp-Session-Id"]
+        if sid in gone:
+            return {"status": 404}
+        await exchange.open()
+        forgetful.standing.append(exchange)
+        await eventually(lambda: sid in gone, 60.0, "forgotten")
+        return None
+
+    async with Scripted("forgetful", "legacy", logging={}) as forgetful:
+        forgetful.on["GET"] = get
+        await fleet.register("forgetful", forgetful.connection)
+        await begin(client)
+        mine = await own_stream(client, forgetful, "forgetful")
+        async with standing(client, fleet.urls[0]) as stream:
+            gone.append(mine.request.headers["Mcp-Session-Id"])
+            (message,) = await heard(stream, "notifications/message")
+            assert message["params"]["logger"] == "gateway" and "state is lost" in message["params"]["data"]
+        await fleet.store.unregister("forgetful")
+        gone += [one.request.headers["Mcp-Session-Id"] for one in forgetful.standing]
+
+
+async def test_a_method_that_we_do_not_know_is_asked_of_who_sees_that_group_alone(
+    fleet: Fleet, up: Scripted, client: RawClient
+) -> None:
+    async with RawClient(f"{fleet.url}/servers/up/mcp") as alone:
+        for one, url in ((alone, alone.url), (client, fleet.urls[0])):
+            await begin(one)
+            mine = await own_stream(one, up)
+            async with standing(one, url) as stream:
+                id = f"new-{one is alone}"
+                await mine.send({"id": id, "method": "x/new", "params": {"a": 1}})
+                if one is alone:
+                    (question,) = await heard(stream, "x/new")
+                    reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"b": 2}}
+                    await one.post(reply, one.legacy_headers())
+                await eventually(lambda id=id: id in up.replies, 5.0, "answered")
+                assert up.replies[id].get("result") == ({"b": 2} if one is alone else None)
+
+
+async def test_made_up_tokens_and_ids_are_ignored(fleet: Fleet, up: Scripted, client: RawClient) -> None:
+    await begin(client)
+    await own_stream(client, up)
+    worker = next(iter(await fleet.worker_facts()))
+    for text in (f"{worker}." + "x" * 70_000, f"{worker}.1", "x" * 70_000, "."):
+        notice = await client.legacy_notice("notifications/progress", {"progressToken": text, "progress": 1})
+        assert notice.status == 202
+        reply = {"jsonrpc": "2.0", "id": text, "result": {}}
+        assert (await client.post(reply, client.legacy_headers())).status in (202, 400)
+    assert (await client.legacy_call("hello")).content == "up"
+
+
+@pytest.mark.parametrize("watched", [True, False])
+async def test_an_open_stream_keeps_the_upstream_session(redis_url: str, watched: bool) -> None:
+    settings = {"upstream_session_idle_s": 1.0, "stream_keepalive_s": 0.2}
+    async with (
+        Fleet(redis_url, 2, 1, **settings) as fleet,
+        Scripted("up", "legacy", logging={}) as up,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        await fleet.register("up", up.connection)
+        await begin(client)
+        mine = await own_stream(client, up, "up")
+        if watched:
+            async with standing(client, fleet.urls[0]) as stream:
+                await asyncio.sleep(3.0)
+                assert up.seen["DELETE"] == 0
+                await mine.send(custom(1))
+                await heard(stream, "notifications/x/news")
+        else:
+            await eventually(lambda: up.seen["DELETE"] == 1, 5.0, "closed")
+            async with standing(client, fleet.urls[0]) as stream:
+                (message,) = await heard(stream, "notifications/message")
+                assert "state is lost" in message["params"]["data"]
+
+
+async def test_questions_as_large_as_results_may_be_break_no_link(redis_url: str) -> None:
+    limit = 200_000
+    async with (
+        Fleet(redis_url, 1, 1, max_result_bytes=limit, replay_bytes=10 * limit) as fleet,
+        Scripted("up", "legacy") as up,
+        Scripted("other", "modern") as other,
+        RawClient(fleet.urls[0]) as client,
+        RawClient(fleet.urls[0]) as bystander,
+    ):
+        go = asyncio.Event()
+
+        async def slow(exchange: Exchange) -> dict[str, Any]:
+            await go.wait()
+            return said("there")
+
+        other.on["tools/call"] = slow
+        await fleet.register("up", up.connection)
+        await fleet.register("other", other.connection)
+        call = asyncio.ensure_future(bystander.call("other"))
+        await begin(client)
+        mine = await own_stream(client, up, "up")
+        frame = len(json.dumps({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create"}))
+        async with standing(client, fleet.urls[0]) as stream:
+            await mine.ask("q", "?" * (limit - frame - 100))
+            await heard(stream, "elicitation/create")
+
+        async def asks(exchange: Exchange) -> dict[str, Any] | None:
+            for number in range(3):
+                await exchange.ask(f"part-{number}", "?" * (limit - frame - 100))
+            await asyncio.sleep(1.0)
+            return None
+
+        up.on["tools/call"] = asks
+        meta = {"io.modelcontextprotocol/clientCapabilities": ALL}
+        answer = await bystander.call("up", meta=meta)  # together they are three times what may be
+        assert "maxResultBytes" in answer.error["message"]
+        go.set()
+        assert (await call).content == "there"

@@ -129,9 +129,14 @@ def request_digest(method: str, params: bytes) -> bytes:
     return hashlib.blake2b(repr((method, plain)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def refusal(capabilities: Mapping[str, Any], method: str, params: bytes) -> tuple[int, str] | None:
-    """Why a client with these capabilities must not be asked this: (JSON-RPC code, text), or ``None``."""
+def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: bool = False) -> tuple[int, str] | None:
+    """Why a client with these capabilities must not be asked this: (JSON-RPC code, text), or ``None``.
+
+    ``alone``: it sees this upstream's group only, so a method that we do not know is for it to know.
+    """
     needed = NEEDS.get(method)
+    if needed is None and alone:
+        return None
     if needed is None:
         return -32601, f"method {method[:64]!r} is not one that a client serves"
     declared = capabilities.get(needed)
@@ -142,6 +147,14 @@ def refusal(capabilities: Mapping[str, Any], method: str, params: bytes) -> tupl
         if mode not in (declared or {"form": {}}):  # an empty object means form only
             return -32602, f"the client did not declare elicitation mode {mode[:32]!r}"
     return None
+
+
+def capability_missing(need: Need) -> bytes:
+    """The JSON-RPC error for a client that cannot be asked this (2026-07-28, ``MissingRequiredClientCapability``)."""
+    mode: dict[str, Any] = {elicitation_mode(need.params): {}} if need.method == ELICIT else {}
+    text = f"the upstream needs {NEEDS[need.method]} of the client, which did not declare it"
+    data = {"code": "capability_missing", "requiredCapabilities": {NEEDS[need.method]: mode}}
+    return jsonrpc.error_object(-32021, text, data)
 
 
 class _Mode(Struct):

@@ -49,6 +49,18 @@ _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """What a session declares that several clients share: refused per call where the client lacks it; never roots, which
 would tell one client's folders to all."""
 VERSION = "0.1.0"
+MAX_NOTICES = 16
+"""Notifications of clients that one session holds on their way up."""
+STATE_LOST = jsonrpc.notification(
+    LOGGED,
+    jsonrpc.assemble(
+        {
+            "level": "warning",
+            "logger": "gateway",
+            "data": "the upstream's session with this client has ended; a new one is opened, its state is lost",
+        }
+    ),
+)
 
 
 class Withdrawable(Protocol):
@@ -157,10 +169,17 @@ class Session:
         """Carry a client's notification to the upstream, opening the session first if need be."""
         self.last_used = self.loop.time()
         if self.ready:
-            self.send_notification(message)
-        elif not self.closed and len(self._early) < self.context.settings.upstreams.max_pending:
+            if self.has_room():
+                self.send_notification(message)
+            else:
+                _log.info("%s: a client's notification is dropped: the upstream does not keep up", self.context.spec.id)
+        elif not self.closed and len(self._early) < MAX_NOTICES:
             self._early.append(message)
             self.start()
+
+    def has_room(self) -> bool:
+        """Whether the upstream takes one more of a client's notifications, which nobody waits for."""
+        return True
 
     def start(self) -> asyncio.Task[None]:
         """Begin opening; the task ends when the session is ready or has failed."""
@@ -387,8 +406,11 @@ class Session:
             self._asked(outcome, call)
         elif type(outcome) is Announced and outcome.method == LOGGED:
             # A log message belongs to the call on whose stream it came; what cannot be attributed is dropped.
+            # On a client's own session it is about that client in any case.
             if (call := call or self._logging_call()) is not None:
                 self._log_message(call, outcome.method, outcome.params)
+            elif self.sid_of_client:
+                self._tell_aside(jsonrpc.notification(outcome.method, outcome.params))
         elif type(outcome) is Announced and outcome.method == CANCELLED:
             self._withdrawn(outcome.params)
         elif type(outcome) is Announced and outcome.method in CHANGED:
@@ -408,7 +430,16 @@ class Session:
         if call is not None:
             call.notice(announced.method, announced.params)
         elif self.sid_of_client:
-            self.context.aside.tell(self.sid_of_client, jsonrpc.notification(announced.method, announced.params))
+            self._tell_aside(jsonrpc.notification(announced.method, announced.params))
+
+    def _tell_aside(self, message: bytes) -> None:
+        self.last_used = self.loop.time()
+        self.context.aside.tell(self.sid_of_client, message)
+
+    def tell_state_lost(self) -> None:
+        """The upstream session of one client is gone, and what the upstream remembered with it."""
+        if self.sid_of_client and self.logs:
+            self.context.aside.tell(self.sid_of_client, STATE_LOST)
 
     def _listening(self, params: bytes) -> Call | None:
         """The ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""
@@ -459,6 +490,7 @@ class Session:
         settle = partial(self._settle, asked.id)
         need = Need(asked.method, asked.params, self._client_progressed)
         if call is None and self.sid_of_client and not self._given_up.any(self.loop.time()):
+            self.last_used = self.loop.time()
             asker = self.context.aside.ask(self.sid_of_client, self.client, need, settle)
             if asker is not None:
                 self._questions[asked.id] = (asker, settle)
@@ -523,6 +555,8 @@ class Session:
         for call in self.correlation.drain():
             call.fail(OutcomeUnknown("outcome_unknown", f"{error.message}; the call may have run"))
         self._withdraw_all()
+        if self._was_ready:
+            self.tell_state_lost()
         self.context.on_lost(self, error)
 
     async def close(self) -> None:

@@ -136,6 +136,10 @@ class StdioSession(Session):
         if self._stdin is not None and not self._stdin.is_closing():
             self._write(message)
 
+    def has_room(self) -> bool:
+        limit = self.context.settings.upstreams.stdio_buffer_bytes
+        return self._stdin is not None and self._stdin.get_write_buffer_size() <= limit
+
     def _write(self, message: bytes) -> None:
         assert self._stdin is not None
         if b"\n" in message or b"\r" in message:  # between members only: inside strings they are escaped

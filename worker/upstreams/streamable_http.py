@@ -15,28 +15,18 @@ from typing import Any
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
-from shared.mcp.methods import INITIALIZE, LOGGED, NAMED_BY
+from shared.mcp.methods import INITIALIZE, NAMED_BY
 from shared.mcp.pieces import Pieces, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.upstreams.http_client import HttpPool, Notice
-from worker.upstreams.session import Session, SessionContext
+from worker.upstreams.session import MAX_NOTICES, STATE_LOST, Session, SessionContext
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 _RESUMES = 3
-_STATE_LOST = jsonrpc.notification(
-    LOGGED,
-    jsonrpc.assemble(
-        {
-            "level": "warning",
-            "logger": "gateway",
-            "data": "the upstream forgot its session with this client; a new one was opened, its state is lost",
-        }
-    ),
-)
 _LINGER_S = 1.0
 _MIN_RETRY_S = 0.25
 
@@ -123,6 +113,7 @@ class Post:
 
     def on_complete(self) -> None:
         self.session.posts.pop(self.id, None)
+        self.session.notices.discard(self)
         if self.reader is not None:
             if self.unanswered:
                 self.session.stream_ended(self)
@@ -131,6 +122,7 @@ class Post:
 
     def on_failed(self, error: CallError) -> None:
         self.session.posts.pop(self.id, None)
+        self.session.notices.discard(self)
         if self.reader is not None and self.last_event_id is not None and self.unanswered:
             self.session.stream_ended(self)
         else:
@@ -148,6 +140,7 @@ class HttpSession(Session):
         super().__init__(context, client)
         self.pool = pool
         self.posts: dict[int, Post] = {}
+        self.notices: set[Post] = set()  # what has no answer, on its way
         self.sid = ""
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
@@ -160,6 +153,8 @@ class HttpSession(Session):
         exchange.sid = self.sid
         if call is not None:
             self.posts[id] = exchange
+        else:
+            self.notices.add(exchange)
         self.pool.submit(exchange)
 
     def hand_over(self, call: Call, heir: Call) -> None:
@@ -167,6 +162,9 @@ class HttpSession(Session):
         for post in self.posts.values():
             if post.call is call:
                 post.call = heir
+
+    def has_room(self) -> bool:
+        return len(self.notices) < MAX_NOTICES
 
     def unsend(self, id: int) -> bool:
         post = self.posts.get(id)
@@ -379,7 +377,7 @@ class LegacyHttp(HttpSession):
                 if post.sid == self.sid and self.ready:
                     self._reopen()
                 if self.sid_of_client and self.logs:
-                    call.interim(_STATE_LOST, self.loop.time())
+                    call.interim(STATE_LOST, self.loop.time())
                 self.submit(call)
                 return
             call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))
@@ -399,6 +397,7 @@ class LegacyHttp(HttpSession):
     def forgotten(self) -> None:
         """The standing stream found the session gone: open it again at once if somebody listens there."""
         self._reopen()
+        self.tell_state_lost()
         self.context.on_forgotten(self)
 
     def stream_ended(self, post: Post) -> None:

@@ -280,7 +280,9 @@ class Upstream:
             self._pool.trim()
         deadline = self._loop.time() - self.settings.upstreams.upstream_session_idle_s
         for sid, session in list(self._by_client.items()):
-            if not session.active and session.last_used < deadline and not self.subscriptions.uses(sid):
+            used_at = max(session.last_used, session.client.seen_at)
+            if not session.active and used_at < deadline and not self.subscriptions.uses(sid):
+                session.tell_state_lost()
                 self.end_client(sid)
         for key, pool in list(self._leases.items()):
             for session in [s for s in pool if not s.active and s.last_used < deadline]:
@@ -297,6 +299,8 @@ class Upstream:
     async def close_sessions(self) -> None:
         """Close every session; calls in flight fail. A stdio child ends here."""
         await self.subscriptions.close()
+        for own in self._by_client.values():
+            own.tell_state_lost()
         sessions = [*self._shared.values(), *self._by_client.values()]
         sessions += [session for pool in self._leases.values() for session in pool]
         self._shared, self._by_client, self._leases = {}, {}, {}

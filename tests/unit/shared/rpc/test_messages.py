@@ -40,6 +40,7 @@ SAMPLES: list[Any] = [
     rpc.Aside("sid"),
     rpc.AskNews("w1.1", "sid"),
     rpc.Notice("up", "sid"),
+    rpc.Alive("sid"),
 ]
 
 
@@ -83,6 +84,7 @@ def test_tags_are_fixed_because_other_versions_know_them() -> None:
         "Aside": 25,
         "AskNews": 26,
         "Notice": 27,
+        "Alive": 28,
     }
 
 
