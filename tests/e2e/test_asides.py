@@ -447,14 +447,13 @@ async def test_questions_as_large_as_results_may_be_break_no_link(redis_url: str
         call = asyncio.ensure_future(bystander.call("other"))
         await begin(client)
         mine = await own_stream(client, up, "up")
-        frame = len(json.dumps({"jsonrpc": "2.0", "id": "q", "method": "elicitation/create"}))
         async with standing(client, fleet.urls[0]) as stream:
-            await mine.ask("q", "?" * (limit - frame - 100))
+            await mine.send(_question("q", limit - 2))
             await heard(stream, "elicitation/create")
 
         async def asks(exchange: Exchange) -> dict[str, Any] | None:
             for number in range(3):
-                await exchange.ask(f"part-{number}", "?" * (limit - frame - 100))
+                await exchange.send(_question(f"part-{number}", limit - 2))
             await asyncio.sleep(1.0)
             return None
 
@@ -464,3 +463,11 @@ async def test_questions_as_large_as_results_may_be_break_no_link(redis_url: str
         assert "maxResultBytes" in answer.error["message"]
         go.set()
         assert (await call).content == "there"
+
+
+def _question(id: str, size: int) -> dict[str, Any]:
+    """An elicitation of so many bytes."""
+    params = {"message": "", "requestedSchema": {"type": "object", "properties": {}}}
+    question = {"jsonrpc": "2.0", "id": id, "method": "elicitation/create", "params": params}
+    params["message"] = "?" * (size - len(json.dumps(question)))
+    return question

@@ -85,6 +85,23 @@ async def test_any_client_is_asked_for_a_modern_upstream(fleet: Fleet, mode: str
         assert expected in result.content[0].text
 
 
+@pytest.mark.parametrize(
+    ("tool", "missing"),
+    [
+        ("elicitation", {"elicitation": {"form": {}}}),
+        ("sampling", {"sampling": {}}),
+        ("list_roots", {"roots": {}}),
+    ],
+)
+async def test_a_modern_client_is_never_asked_for_what_it_did_not_declare(
+    fleet: Fleet, tool: str, missing: dict[str, Any]
+) -> None:
+    async with RawClient(fleet.urls[0]) as raw:
+        answer = await raw.call(f"test_input_required_result_{tool}")
+        assert answer.status == 400 and answer.error["code"] == -32021
+        assert answer.error["data"]["requiredCapabilities"] == missing
+
+
 ASKABLE = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
 BLUE = {"action": "accept", "content": {"colour": "blue"}}
 

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from tests.attack import Judge, bystanders, calm, session
 from tests.clients import MODERN_META, RawClient
-from tests.fleet import Fleet, eventually
+from tests.fleet import Fleet, eventually, script_connection
 from tests.servers.scripted import Exchange, Scripted, echo, said
 from tests.streams import calling, listening, standing
 
@@ -604,3 +604,38 @@ async def test_a_session_that_ends_in_the_middle_of_everything_is_over(
             await asyncio.gather(*(live_and_die(number) for number in range(10)))
         await eventually(lambda: _zero(judge, "gateway_streams"), 5.0, "no stream is left")
         await fleet.store.unregister("subs")
+
+
+@pytest.mark.parametrize("kind", ["stdio", "http"])
+async def test_a_flood_of_a_clients_notifications_takes_bounded_memory_and_nobodys_connection(
+    fleet: Fleet, judge: Judge, kind: str
+) -> None:
+    """The upstream does not take them: a child that does not read, a server that does not answer."""
+    deaf = """
+import json, sys, time
+info = {"protocolVersion": "2025-11-25", "capabilities": {}, "serverInfo": {"name": "deaf", "version": "1"}}
+results = {"initialize": info, "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]}, "ping": {}}
+for line in sys.stdin:
+    message = json.loads(line)
+    if message["method"] == "notifications/x":
+        time.sleep(600)
+    if "id" in message:
+        result = results.get(message["method"])
+        answer = {"error": {"code": -32601, "message": "no"}} if result is None else {"result": result}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}), flush=True)
+"""
+    async with Scripted("slow", "legacy") as upstream:
+        connection = script_connection(deaf) if kind == "stdio" else upstream.connection
+        upstream.notices = asyncio.Event()
+        await fleet.register("flooded", connection)
+        async with RawClient(f"{fleet.url}/servers/flooded/mcp") as client:
+            await client.initialize()
+            await client.legacy_notice("notifications/x", {"first": True})
+            before = judge.memory_mib()
+            for _ in range(40):
+                answer = await client.legacy_notice("notifications/x", {"x": "x" * 3_000_000})
+                assert answer.status == 202
+            await asyncio.sleep(0.5)
+            assert judge.memory_mib() - before < 90, "120 MB were sent"
+        upstream.notices.set()
+        await fleet.store.unregister("flooded")

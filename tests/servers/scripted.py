@@ -82,6 +82,7 @@ class Scripted:
         self.seen: Counter[str] = Counter()
         self.replies: dict[Any, dict[str, Any]] = {}
         self.standing: list[Exchange] = []
+        self.notices: asyncio.Event | None = None  # what answers to ``notifications/x`` wait for
         self.noticed: Callable[[dict[str, Any]], None] = lambda message: None
         self.port = 0
         self._sessions = itertools.count(1)
@@ -112,6 +113,8 @@ class Scripted:
         if "id" not in message or method is None:
             self.seen[method or "reply"] += 1
             self.noticed(message)
+            if self.notices is not None and method == "notifications/x":
+                await self.notices.wait()
             if method is None:
                 self.replies[message.get("id")] = message
             return web.Response(status=202)

@@ -13,7 +13,7 @@ from shared.mcp import sse
 from shared.mcp.versions import Era
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.upstreams.http_client import HttpPool, Notice
-from worker.upstreams.session import MAX_NOTICES, Session, SessionContext
+from worker.upstreams.session import Session, SessionContext, room_for
 
 
 class _Stream:
@@ -82,14 +82,14 @@ class _Post:
         """The specification gives the body of a 202 no meaning."""
 
     def on_complete(self) -> None:
-        self.session.notices.discard(self)
+        self.session.notices.pop(self, None)
         if self.status >= 300 and self.call is not None:
             text = f"the upstream answered HTTP {self.status} to the message"
             kind = OutcomeUnknown if self.status >= 500 else NotDelivered
             self._fail(kind("upstream_unavailable", text, {"http": str(self.status)}))
 
     def on_failed(self, error: CallError) -> None:
-        self.session.notices.discard(self)
+        self.session.notices.pop(self, None)
         self._fail(error)
 
     def _fail(self, error: CallError) -> None:
@@ -109,7 +109,7 @@ class SseSession(Session):
         self._endpoint: asyncio.Future[str] = self.loop.create_future()
         self._stream: _Stream | None = None
         self._head = b""
-        self.notices: set[_Post] = set()  # what has no answer, on its way
+        self.notices: dict[_Post, int] = {}  # what has no answer, on its way, and its size
 
     async def connect(self) -> None:
         request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
@@ -161,11 +161,11 @@ class SseSession(Session):
         request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message)
         post = _Post(self, request, id, call)
         if call is None:
-            self.notices.add(post)
+            self.notices[post] = len(message)
         self.pool.submit(post)
 
     def has_room(self) -> bool:
-        return len(self.notices) < MAX_NOTICES
+        return room_for(self.notices.values())
 
     async def disconnect(self) -> None:
         if self._stream is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import Any, Protocol
 
@@ -49,8 +49,15 @@ _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """What a session declares that several clients share: refused per call where the client lacks it; never roots, which
 would tell one client's folders to all."""
 VERSION = "0.1.0"
-MAX_NOTICES = 16
-"""Notifications of clients that one session holds on their way up."""
+_MAX_NOTICES, _MAX_NOTICE_BYTES = 16, 1024 * 1024
+"""Notifications of clients that one session holds on their way up, and their bytes; one goes whatever its size."""
+
+
+def room_for(waiting: Collection[int]) -> bool:
+    """Whether one more notification may wait beside those of these sizes."""
+    return not waiting or (len(waiting) < _MAX_NOTICES and sum(waiting) < _MAX_NOTICE_BYTES)
+
+
 STATE_LOST = jsonrpc.notification(
     LOGGED,
     jsonrpc.assemble(
@@ -173,7 +180,7 @@ class Session:
                 self.send_notification(message)
             else:
                 _log.info("%s: a client's notification is dropped: the upstream does not keep up", self.context.spec.id)
-        elif not self.closed and len(self._early) < MAX_NOTICES:
+        elif not self.closed and room_for([len(one) for one in self._early]):
             self._early.append(message)
             self.start()
 

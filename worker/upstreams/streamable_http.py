@@ -22,7 +22,7 @@ from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.upstreams.http_client import HttpPool, Notice
-from worker.upstreams.session import MAX_NOTICES, STATE_LOST, Session, SessionContext
+from worker.upstreams.session import STATE_LOST, Session, SessionContext, room_for
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -113,7 +113,7 @@ class Post:
 
     def on_complete(self) -> None:
         self.session.posts.pop(self.id, None)
-        self.session.notices.discard(self)
+        self.session.notices.pop(self, None)
         if self.reader is not None:
             if self.unanswered:
                 self.session.stream_ended(self)
@@ -122,7 +122,7 @@ class Post:
 
     def on_failed(self, error: CallError) -> None:
         self.session.posts.pop(self.id, None)
-        self.session.notices.discard(self)
+        self.session.notices.pop(self, None)
         if self.reader is not None and self.last_event_id is not None and self.unanswered:
             self.session.stream_ended(self)
         else:
@@ -140,7 +140,7 @@ class HttpSession(Session):
         super().__init__(context, client)
         self.pool = pool
         self.posts: dict[int, Post] = {}
-        self.notices: set[Post] = set()  # what has no answer, on its way
+        self.notices: dict[Post, int] = {}  # what has no answer, on its way, and its size
         self.sid = ""
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
@@ -154,7 +154,7 @@ class HttpSession(Session):
         if call is not None:
             self.posts[id] = exchange
         else:
-            self.notices.add(exchange)
+            self.notices[exchange] = len(message)
         self.pool.submit(exchange)
 
     def hand_over(self, call: Call, heir: Call) -> None:
@@ -164,7 +164,7 @@ class HttpSession(Session):
                 post.call = heir
 
     def has_room(self) -> bool:
-        return len(self.notices) < MAX_NOTICES
+        return room_for(self.notices.values())
 
     def unsend(self, id: int) -> bool:
         post = self.posts.get(id)

@@ -314,6 +314,7 @@ class Rig:
         assert self.needs._asks == {}
         assert self.needs._tokens == {}
         assert self.server.beside._open == {}
+        assert self.server.beside._dropped == {}
         assert self.needs.parked == 0
         assert self.needs._parked_by == {}
         assert self.a.peer.calls == self.b.peer.calls == {}

@@ -215,3 +215,50 @@ async def test_progress_towards_an_answer_has_the_upstreams_own_token_again() ->
     assert [one["id"] for one in rig.session.take()] == [1]
     rig.session.receives(id=next(iter(rig.session.correlation.calls)), result={})
     rig.expect_nothing_left()
+
+
+@timeless
+async def test_a_front_end_that_does_not_keep_up_loses_notifications_and_is_told_how_many() -> None:
+    rig = make()
+    rig.b.fake.congested = True
+    for number in range(3):
+        rig.session.receives(method=NEWS, params={"n": number})
+    assert rig.b.asides("s1") == [] and rig.a.asides("s1") == [], "in order, so by one front end only"
+    ask(rig)
+    (question,) = rig.b.asides("s1")
+    head = next(head for head, _ in rig.b.fake.frames if isinstance(head, rpc.Aside))
+    assert question["method"] == ELICIT and head.dropped == 3, "a question goes all the same"
+    rig.b.fake.congested = False
+    rig.session.receives(method=NEWS, params={"n": 4})
+    assert [head.dropped for head, _ in rig.b.fake.frames if isinstance(head, rpc.Aside)] == [3, 0]
+    await rig.session.close()
+    rig.expect_nothing_left()
+
+
+@timeless
+async def test_what_is_open_for_a_session_is_bounded_in_bytes() -> None:
+    rig = make()
+    limit = rig.settings.sessions.replay_bytes
+    ask(rig, 1, ELICIT, filler="x" * (limit // 2))
+    ask(rig, 2, ELICIT, filler="x" * (limit // 2))
+    (refused,) = rig.session.take()
+    assert refused["id"] == 2 and "too large" in refused["error"]["message"]
+    rig.reply(rig.b.asides("s1")[0]["id"], "s1", {"action": "cancel"}, front=rig.b)
+    ask(rig, 3, ELICIT, filler="x" * (limit // 2))
+    assert len(rig.b.asides("s1")) == 2
+    rig.session.receives(method=NEWS, params={"x": "x" * limit})
+    rig.session.receives(method=NEWS, params={})
+    assert [head.dropped for head, _ in rig.b.fake.frames if isinstance(head, rpc.Aside)] == [0, 0, 1]
+    await rig.session.close()
+    rig.expect_nothing_left()
+
+
+@timeless
+async def test_methods_that_we_do_not_know_are_asked_of_who_sees_the_group_alone() -> None:
+    for alone in (True, False):
+        rig = make()
+        rig.session.client.alone = alone
+        ask(rig, 1, "x/new")
+        assert len(rig.b.asides("s1")) == alone
+        assert len(rig.session.take()) == (not alone)
+        await rig.session.close()
