@@ -77,6 +77,8 @@ class SseDoor:
         session = await self._sessions.find(request.query.get("session_id", ""))
         if session is None or session.scope != (scope or ""):
             return problem(Refused("session_unknown", "unknown or ended session; open /sse again"))
+        if not session.initialized:
+            await self._sessions.refresh(session)
         if not self._streams.reaches(session):
             text = "this session's stream is on another front end, and Redis, which leads there, does not answer"
             return problem(RegistryUnavailable(text), status=503)
@@ -103,7 +105,7 @@ class SseDoor:
                 await self._streams.deliver(session, error_body(error, id))
                 return
             session.version, session.capabilities = facts.version, facts.capabilities
-            session.client_info = facts.client_info
+            session.client_info, session.initialized = facts.client_info, True
             await self._sessions.save(session)
             result = self._requests.initialize(facts.version, scope)
             await self._streams.deliver(session, jsonrpc.response(id, result))

@@ -38,6 +38,7 @@ class ClientSession:
         "client_info",
         "ended",
         "holder",
+        "initialized",
         "log_level",
         "pins",
         "principal",
@@ -56,6 +57,7 @@ class ClientSession:
         self.capabilities = b"{}"
         self.client_info = b""
         self.holder = ""
+        self.initialized = True  # its client said what it can do (HTTP+SSE: after the session was opened)
         self.log_level = ""
         self.pins: dict[str, str] = {}
         self.calls: dict[bytes, InFlight] = {}
@@ -107,6 +109,7 @@ class SessionTable:
         claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), scope, os.urandom(8))
         session = ClientSession(self._key.seal_session(claims), version, principal, scope)
         session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
+        session.initialized = not holder
         self._remember(session)
         await self.save(session)
         return session
@@ -120,6 +123,7 @@ class SessionTable:
             "capabilities": session.capabilities,
             "client_info": session.client_info,
             "holder": session.holder,
+            "initialized": "1" if session.initialized else "0",
             "created_at": str(int(time.time())),
         }
         key = self._store.keys.session(session.sid)
@@ -169,11 +173,22 @@ class SessionTable:
         self._touched[sid] = None
         return session
 
+    async def refresh(self, session: ClientSession) -> None:
+        """Its client may have said meanwhile, at another front end, what it can do."""
+        try:
+            async with translated():
+                facts: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.session(session.sid))
+        except RegistryUnavailable:
+            return
+        if facts:
+            self._apply(session, facts)
+
     def _apply(self, session: ClientSession, facts: dict[bytes, bytes]) -> None:
         session.version = facts.get(b"version", session.version.encode()).decode()
         session.capabilities = facts.get(b"capabilities", b"{}")
         session.client_info = facts.get(b"client_info", b"")
         session.holder = facts.get(b"holder", b"").decode()
+        session.initialized = facts.get(b"initialized", b"1") == b"1"
         session.log_level = facts.get(b"log_level", b"").decode()
         for field, value in facts.items():
             if field.startswith(b"pin:"):

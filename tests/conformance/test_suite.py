@@ -68,12 +68,7 @@ class Fleet(NamedTuple):
 
 
 FLEETS = tuple(Fleet(transport, *size) for transport in ("http", "stdio", "sse") for size in ((3, 2), (1, 1)))
-PLAYED = [
-    pytest.param(fleet, version, id=f"{fleet}-{version}")
-    for fleet in FLEETS
-    for version in SCENARIOS
-    if fleet.transport == "http" or version in ("2025-11-25", "2026-07-28")
-]
+PLAYED = [pytest.param(fleet, version, id=f"{fleet}-{version}") for fleet in FLEETS for version in SCENARIOS]
 
 
 @pytest_asyncio.fixture(scope="module")

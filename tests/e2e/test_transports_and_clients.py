@@ -162,3 +162,23 @@ async def test_a_batch_over_http_sse_is_for_the_versions_that_have_them(fleet: F
         assert {json.loads(await sse_data(stream))["id"] for _ in range(2)} == {"a", "b"}
         answer = await client.post([initialize], url=url)
         assert answer.status == 400 and "initialize" in answer.error["message"]
+
+
+async def test_what_an_http_sse_client_can_do_is_known_to_the_front_end_that_did_not_hear_it(fleet: Fleet) -> None:
+    """Its stream is held by one front end, ``initialize`` goes to the other, and the call to the first again."""
+    here, there = fleet.frontends[0].url, fleet.frontends[1].url
+    async with RawClient(here) as client, client.session.get(f"{here}/sse") as stream:
+        path = await sse_data(stream)
+        info = {"name": "raw", "version": "1"}
+        params = {"protocolVersion": "2024-11-05", "capabilities": {"sampling": {}}, "clientInfo": info}
+        initialize = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
+        await client.post(initialize, url=f"{there}{path}")
+        assert json.loads(await sse_data(stream))["result"]["protocolVersion"] == "2024-11-05"
+        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "http__sample", "arguments": {}}}
+        await client.post(call, url=f"{here}{path}")
+        question = json.loads(await sse_data(stream))
+        assert question["method"] == "sampling/createMessage", question
+        result = {"role": "assistant", "content": {"type": "text", "text": "hi"}, "model": "m"}
+        await client.post({"jsonrpc": "2.0", "id": question["id"], "result": result}, url=f"{there}{path}")
+        answer = json.loads(await sse_data(stream))
+        assert answer["result"]["content"][0]["text"] == "model said hi", answer

@@ -181,7 +181,7 @@ NOT_APPLICABLE = (
 )
 
 
-OWN = frozenset({"roots", "asked_aside"})
+OWN = frozenset({"roots", "asked_aside", "isolation"})
 """What needs a session of the client's own: a legacy stdio server has one session, for all clients unless each gets a
 process of its own by ``isolation: client``."""
 

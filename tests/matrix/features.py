@@ -339,7 +339,7 @@ async def asked_aside(stage: Stage) -> None:
 
 async def isolation(stage: Stage) -> None:
     """Two clients at once, with the same ids and tokens: each hears of its own calls alone, and has its own state."""
-    stateful = not stage.cell.kind.modern and stage.group in ("http-legacy", "sse-legacy")
+    stateful = not stage.cell.kind.modern and stage.group in ("http-legacy", "sse-legacy", OWN_GROUP)
     async with Wire(stage.ports, stage.cell.kind) as one, Wire(stage.ports, stage.cell.kind) as two:
 
         async def play(wire: Wire, steps: int, mine: str) -> None:
@@ -352,6 +352,9 @@ async def isolation(stage: Stage) -> None:
                 assert [(p["progressToken"], p["total"]) for p in told] == [("same", steps)] * steps, heard
                 assert heard[-1]["result"]["content"][0]["text"] == "finished"
                 assert await wire.text(stage.name("echo"), json.dumps({"text": mine})) == mine
+                told = {"role": "assistant", "content": {"type": "text", "text": mine}, "model": "m"}
+                result = await wire.answering(stage.name("think"), mine, told)
+                assert result["content"][0]["text"] == f"{mine}: model said {mine}", result
             if stateful:
                 assert await wire.text(stage.name("keep"), json.dumps({"value": "x"})) == mine
 

@@ -18,10 +18,13 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
+from mcp.shared.message import ServerMessageMetadata
 from mcp.types import (
     Annotations,
     CallToolResult,
     Completion,
+    CreateMessageRequest,
+    CreateMessageResult,
     ElicitRequestURLParams,
     EmptyResult,
     Icon,
@@ -239,6 +242,18 @@ def asking_tools(server: MCPServer) -> None:
         """The client's model."""
         answer = given(ctx, "model")
         return required(model=ask_model("Say hi", 9)) if answer is None else f"model said {answer['content']['text']}"
+
+    @server.tool(structured_output=False)
+    async def think(ctx: Context, key: str) -> Any:
+        """The client's model, about this key."""
+        asked = ask_model(f"About {key}", 9)
+        if ctx.protocol_version == "2026-07-28":
+            answer = given(ctx, "model")
+            return required(model=asked) if answer is None else f"{key}: model said {answer['content']['text']}"
+        related = ServerMessageMetadata(related_request_id=ctx.request_id)
+        wanted = CreateMessageRequest.model_validate(asked)
+        found = await ctx.session.send_request(wanted, CreateMessageResult, metadata=related)
+        return f"{key}: model said {found.content.text}"
 
     @server.tool(structured_output=False)
     @in_either_era

@@ -17,6 +17,8 @@ META = {
     "io.modelcontextprotocol/clientCapabilities": {},
 }
 
+ASKABLE = {**META, "io.modelcontextprotocol/clientCapabilities": CAPABILITIES}
+
 
 class Wire:
     """One client of any kind, over Streamable HTTP or HTTP+SSE."""
@@ -97,18 +99,18 @@ class Wire:
             found.append(await asyncio.wait_for(self._messages.get(), 10))
         return found
 
-    async def request(self, method: str, params: str = "", name: str | None = None) -> str:
+    async def request(self, method: str, params: str = "", name: str | None = None, meta: dict[str, Any] = META) -> str:
         """One request; ``params`` are the members inside the braces, as they go out. The raw answer."""
         headers: dict[str, str] = {}
         if self.kind.modern:
             headers = {"MCP-Protocol-Version": self.kind.version, "Mcp-Method": method}
             if name is not None:
                 headers["Mcp-Name"] = name
-            meta = json.dumps(META)[1:-1]
+            facts = json.dumps(meta)[1:-1]
             if '"_meta":{' in params:
-                params = params.replace('"_meta":{', '"_meta":{' + meta + ",", 1)
+                params = params.replace('"_meta":{', '"_meta":{' + facts + ",", 1)
             else:
-                params = ",".join(part for part in (params, '"_meta":{' + meta + "}") if part)
+                params = ",".join(part for part in (params, '"_meta":{' + facts + "}") if part)
         body = f'{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{params}}}}}'
         (answer,) = await self.post(body, headers=headers)
         return answer
@@ -123,6 +125,38 @@ class Wire:
         self._kept = []
         await self.call(name, arguments, more)
         return [json.loads(one) for one in self._kept]
+
+    async def answering(self, name: str, key: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """``tools/call`` of a tool that asks once; its result, when the question was answered with ``answer``.
+
+        What the client was asked must name ``key``: a question of another client does not.
+        """
+        members = {"name": name, "arguments": {"key": key}}
+        if self.kind.modern:
+            raw = json.loads(await self.request("tools/call", json.dumps(members)[1:-1], name, ASKABLE))["result"]
+            (asked,) = raw["inputRequests"].items()
+            assert key in json.dumps(asked[1]), (key, asked)
+            retry = {**members, "requestState": raw["requestState"], "inputResponses": {asked[0]: answer}}
+            return dict(json.loads(await self.request("tools/call", json.dumps(retry)[1:-1], name, ASKABLE))["result"])
+        message = {"jsonrpc": "2.0", "id": 11, "method": "tools/call", "params": members}
+        headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", **self._headers}
+        url = f"http://127.0.0.1:{next(self._ports)}{self._path}"
+        async with self._http.post(url, json=message, headers=headers) as response:
+            while "result" not in (heard := await self._next(response)):
+                assert key in json.dumps(heard), (key, heard)
+                await self.post(json.dumps({"jsonrpc": "2.0", "id": heard["id"], "result": answer}), answers=0)
+        return dict(heard["result"])
+
+    async def _next(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
+        """The next message, on whichever stream this client hears."""
+        async with asyncio.timeout(10):
+            if self.kind.over_sse:
+                return dict(json.loads(await self._messages.get()))
+            while True:
+                line = await response.content.readline()
+                assert line, "the stream has ended"
+                if line.startswith(b"data: {"):
+                    return dict(json.loads(line[5:]))
 
     async def lose(self, name: str, arguments: str, more: str, after: int) -> tuple[list[dict[str, Any]], str]:
         """``tools/call`` whose stream is dropped after so many messages: these, and the last event id."""
