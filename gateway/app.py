@@ -134,7 +134,7 @@ class FrontEnd:
     def _session_gone(self, sid: str) -> None:
         session = self.sessions.forget(sid)
         if session is not None:
-            for in_flight in list(session.calls.values()):
+            for in_flight in session.calls:
                 in_flight.cancel("the session ended")
         self.streams.end_session(sid)
         self.pool.end_session(sid)

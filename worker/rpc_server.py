@@ -27,6 +27,7 @@ from worker.needs import Needs
 _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
 """A peer that has not proved membership by then is dropped."""
+_MAX_FACTS = 1000
 STALL_S = 2.0
 """When our loop stood still for longer, unread frames are dropped: their callers have given up on us."""
 
@@ -72,7 +73,9 @@ class _FrontEnd:
             assert isinstance(head, rpc.OpenSession)
             facts = self.sessions.get(head.session)
             if facts is None:
-                facts = ClientFacts(head.principal, head.version, head.capabilities, head.client_info)
+                same = self.server.shared
+                capabilities, info = same(head.capabilities), same(head.client_info)
+                facts = ClientFacts(head.principal, head.version, capabilities, info)
                 facts.alone = head.alone
                 self.sessions[head.session] = facts
             facts.log_level = head.log_level
@@ -221,6 +224,7 @@ class RpcServer:
         self.loop = asyncio.get_running_loop()
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
+        self._facts: dict[bytes, bytes] = {}
         self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
         self.path: Path | None = None
@@ -237,6 +241,12 @@ class RpcServer:
             server = await loop.create_server(self._link, host.strip("[]") or "127.0.0.1", int(port))
             self.tcp_port = server.sockets[0].getsockname()[1]
             self._servers.append(server)
+
+    def shared(self, fact: bytes) -> bytes:
+        """One copy of what many clients say of themselves: with ten thousand of them, calls touch less memory."""
+        if len(self._facts) >= _MAX_FACTS:
+            self._facts.clear()
+        return self._facts.setdefault(fact, fact)
 
     def _link(self) -> Link:
         return Link(_FrontEnd(self), 0, self.stalled)  # no large bodies before the peer has proved who it is

@@ -46,8 +46,11 @@ _WRITE_AHEAD = 512 * 1024
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
-class Head(Struct, frozen=True, gc=False):
-    """One request head: its own ``size`` and the body's ``length`` in bytes, and what the lane asks of it."""
+class Head(Struct, gc=False):
+    """One request head: its own ``size`` and the body's ``length`` in bytes, and what the lane asks of it.
+
+    ``headers`` are shared by heads that say the same: with ten thousand sessions a call costs what memory it touches.
+    """
 
     size: int
     length: int
@@ -55,6 +58,8 @@ class Head(Struct, frozen=True, gc=False):
     express: bool
     headers: RoutingHeaders
     session: str = ""
+    found: Any = None
+    """The ``ClientSession``, as it was known when this head was last seen."""
 
 
 class _HeadReader:
@@ -120,6 +125,7 @@ class Lane:
         self._guard = guard
         self._keepalive_s = keepalive_s
         self._heads: dict[bytes, Head | None] = {}
+        self._headers: dict[RoutingHeaders, RoutingHeaders] = {}
         self.requests = requests
         self.modern = modern
         self.legacy = legacy
@@ -144,6 +150,10 @@ class Lane:
             return self._heads[raw]
         except KeyError:
             head = read_head(raw, self._guard)
+            if head is not None and len(raw) <= _KEPT_HEAD:
+                if len(self._headers) >= _MAX_HEADS:
+                    self._headers.clear()
+                head.headers = self._headers.setdefault(head.headers, head.headers)
             if len(self._heads) >= _MAX_HEADS:
                 for old in list(itertools.islice(self._heads, _MAX_HEADS // 8)):
                     del self._heads[old]
@@ -180,9 +190,10 @@ class Lane:
             if (meta is not None and meta.version) or (version is not None and version not in LEGACY_VERSIONS):
                 caller, status = self.modern.admit(head.headers, message, params), self.modern.status
             else:
-                legacy_caller = self.legacy.admit(head.session, version)
+                legacy_caller = self.legacy.admit(head.session, version, head.found)
                 if legacy_caller is None:
                     return None
+                head.found = legacy_caller.session
                 caller, status = legacy_caller, self.legacy.status
             begun = self.requests.begin(message, params, caller)
         except CallError:

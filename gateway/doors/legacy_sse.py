@@ -62,7 +62,7 @@ class SseDoor:
             return await events.end()
         finally:
             self._streams.detach(stream)
-            for in_flight in list(session.calls.values()):
+            for in_flight in session.calls:
                 in_flight.cancel("the client closed its stream")
             try:
                 await self._sessions.end(session.sid)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import time
 from typing import Any
 
@@ -25,33 +26,41 @@ from shared.settings import SessionSettings
 _log = logging.getLogger(__name__)
 _CACHED = 100_000
 _ENDED = 100_000
+_ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
 """Between two extensions of a session's life in Redis, at most; sessions that live shorter are extended more often."""
 
 
 class ClientSession:
-    """What a front end knows of one client session. ``scope`` is the group of ``/servers/{name}``, or empty."""
+    """What a front end knows of one client session. ``scope`` is the group of ``/servers/{name}``, or empty.
+
+    With ten thousand of them each call meets cold memory, so what it looks at is little, and shared where it can be:
+    ``round`` and ``told`` are small integers, versions are interned, and without calls there is no table of them.
+    """
 
     __slots__ = (
-        "calls",
         "capabilities",
         "client_info",
         "ended",
         "holder",
         "initialized",
+        "known",
         "log_level",
         "pins",
         "principal",
+        "round",
         "scope",
         "sid",
         "subscriptions",
+        "told",
         "touched_at",
+        "under_way",
         "version",
     )
 
     def __init__(self, sid: str, version: str, principal: str, scope: str) -> None:
         self.sid = sid
-        self.version = version
+        self.version = sys.intern(version)
         self.principal = principal
         self.scope = scope
         self.capabilities = b"{}"
@@ -60,10 +69,22 @@ class ClientSession:
         self.initialized = True  # its client said what it can do (HTTP+SSE: after the session was opened)
         self.log_level = ""
         self.pins: dict[str, str] = {}
-        self.calls: dict[bytes, InFlight] = {}
+        self.under_way: dict[bytes, InFlight] | None = None
+        self.told = 0
         self.subscriptions: set[str] = set()
         self.touched_at = 0.0
+        self.round = -1  # when it was last noted that the session is in use
+        self.known = False  # it is in the session table
         self.ended = False
+
+    @property
+    def calls(self) -> list[InFlight]:
+        """Those under way here."""
+        return list((self.under_way or {}).values())
+
+    def call(self, id: bytes) -> InFlight | None:
+        """The one under way here that its client gave this id."""
+        return (self.under_way or {}).get(id)
 
     @property
     def hears_warnings(self) -> bool:
@@ -91,6 +112,7 @@ class SessionTable:
         self._touch_s = min(_LONGEST_TOUCH_S, settings.session_ttl_s / 12)
         self._loop = asyncio.get_running_loop()
         self.known: dict[str, ClientSession] = {}
+        self._round = 0
         self._ended: dict[str, None] = {}
         self._touched: dict[str, None] = {}
 
@@ -138,19 +160,33 @@ class SessionTable:
 
     def _remember(self, session: ClientSession) -> None:
         if len(self.known) >= _CACHED:
-            self.known.pop(next(iter(self.known)))
-        session.touched_at = self._loop.time()
+            self._drop(next(iter(self.known)))
+        session.touched_at, session.round = self._loop.time(), self._round
         self.known[session.sid] = session
+        session.known = True
+
+    def _drop(self, sid: str) -> ClientSession | None:
+        session = self.known.pop(sid, None)
+        if session is not None:
+            session.known = False
+        return session
 
     def cached(self, sid: str) -> ClientSession | None:
         """The session, if this front end knows it; notes that it is in use."""
         session = self.known.get(sid)
-        if session is not None:
-            now = self._loop.time()
-            if now - session.touched_at > self._touch_s:
-                session.touched_at = now
-                self._touched[sid] = None
+        if session is not None and session.round != self._round:
+            self._touch(session)
         return session
+
+    def again(self, session: ClientSession) -> bool:
+        """``cached`` for a session that was found before: whether it still counts."""
+        if session.known and session.round != self._round:
+            self._touch(session)
+        return session.known
+
+    def _touch(self, session: ClientSession) -> None:
+        session.round, session.touched_at = self._round, self._loop.time()
+        self._touched[session.sid] = None
 
     async def find(self, sid: str) -> ClientSession | None:
         """The session; ``None`` when it is unknown, ended, expired or not ours (the client gets 404)."""
@@ -184,7 +220,7 @@ class SessionTable:
             self._apply(session, facts)
 
     def _apply(self, session: ClientSession, facts: dict[bytes, bytes]) -> None:
-        session.version = facts.get(b"version", session.version.encode()).decode()
+        session.version = sys.intern(facts.get(b"version", session.version.encode()).decode())
         session.capabilities = facts.get(b"capabilities", b"{}")
         session.client_info = facts.get(b"client_info", b"")
         session.holder = facts.get(b"holder", b"").decode()
@@ -278,13 +314,14 @@ class SessionTable:
             self._ended.pop(next(iter(self._ended)))
         self._ended[sid] = None
         self._touched.pop(sid, None)
-        session = self.known.pop(sid, None)
+        session = self._drop(sid)
         if session is not None:
             session.ended = True
         return session
 
     async def flush(self) -> None:
         """Extend the sessions that were used, batched. Raises ``RegistryUnavailable``."""
+        self._round = int(self._loop.time() / self._touch_s) % _ROUNDS
         touched, self._touched = list(self._touched), {}
         if not touched:
             return
@@ -307,7 +344,7 @@ class SessionTable:
 
         def unused(sid: str) -> bool:
             session = self.known.get(sid)
-            return session is not None and session.touched_at < limit and not session.calls
+            return session is not None and session.touched_at < limit and session.under_way is None
 
         idle = list(filter(unused, self.known))
         if not idle:
@@ -319,14 +356,14 @@ class SessionTable:
             alive = await pipe.execute()
         dropped = {sid: not there for sid, there in zip(idle, alive, strict=True) if unused(sid)}
         for sid in dropped:
-            del self.known[sid]
+            self._drop(sid)
         return dropped
 
     def recheck(self) -> None:
         """Something may have gone unheard: whether a session still exists is asked again, once, when it is used."""
         for sid, session in list(self.known.items()):
-            if not session.calls:
-                del self.known[sid]
+            if session.under_way is None:
+                self._drop(sid)
 
     async def listing(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Live sessions, for the admin API (the id is shortened: whoever holds it whole is the client)."""

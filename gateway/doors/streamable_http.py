@@ -137,11 +137,11 @@ class LegacyDoor:
             raise Refused("session_unknown", "unknown or ended session; send initialize again")
         return session
 
-    def admit(self, sid: str, version: str | None) -> Caller | None:
-        """Who asks, if that is known here without asking Redis."""
+    def admit(self, sid: str, version: str | None, found: ClientSession | None = None) -> Caller | None:
+        """Who asks, if that is known here without asking Redis. ``found``: the session, as it was known before."""
         if not sid:
             return Caller(Era.LEGACY, version or DEFAULT_WITHOUT_HEADER)
-        session = self._sessions.cached(sid)
+        session = found if found is not None and self._sessions.again(found) else self._sessions.cached(sid)
         if session is None or session.scope:
             return None
         return Caller(Era.LEGACY, session.version, None, session, session.principal)
@@ -198,7 +198,7 @@ class LegacyDoor:
 
     def _cancel(self, sid: str, id: bytes) -> bool:
         session = self._sessions.known.get(sid)
-        in_flight = session.calls.get(id) if session is not None else None
+        in_flight = session.call(id) if session is not None else None
         if in_flight is None:
             return False
         in_flight.cancel("cancelled by the client")
@@ -314,7 +314,7 @@ class LegacyDoor:
                 return problem(Refused("invalid_request", event.message))
             assert isinstance(event, Resumed)
             self._requests.adopt(in_flight)
-            in_flight.register(session.calls, event.request)
+            in_flight.register(session, event.request)
             in_flight.readdress = readdress(event.name, event.listed) if event.listed else None
             started = Started(event.request, in_flight, await in_flight.next())
             resumable = Resumable(in_flight, session.version, self._retry_ms, resumed=True)
@@ -333,7 +333,7 @@ class LegacyDoor:
             session = await self._session(request, scope)
             if session is None:
                 return _not_allowed("DELETE ends a session: send its Mcp-Session-Id")
-            for in_flight in list(session.calls.values()):
+            for in_flight in session.calls:
                 in_flight.cancel("the client ended its session")
             await self._sessions.end(session.sid)
         except CallError as error:

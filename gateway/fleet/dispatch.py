@@ -7,7 +7,6 @@ session to a group with sessions of its own asks Redis for the replica that the 
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import cast
 
 from msgspec import Struct
@@ -94,12 +93,11 @@ class Dispatcher:
 
     def _start(self, call: Outgoing, replica: Replica, client: WorkerClient) -> InFlight:
         session = call.session
-        facts = partial(self.facts, session) if session is not None else None
-        in_flight = client.call(replica, self._head(call, replica), call.params, facts)
+        in_flight = client.call(replica, self._head(call, replica), call.params, session, self.facts)
         in_flight.modern = bool(call.era)
         self.under_way[in_flight] = None
         if session is not None:
-            in_flight.register(session.calls, call.id)
+            in_flight.register(session, call.id)
         return in_flight
 
     async def send(self, call: Outgoing) -> tuple[InFlight, Event]:
@@ -243,7 +241,7 @@ class Dispatcher:
 
     def is_bound(self, route: Route, session: ClientSession | None) -> bool:
         """Whether calls of this session to this route use an upstream session of its own."""
-        return session is not None and any(replica.binds for replica in route.replicas)
+        return session is not None and route.binds
 
     def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         return rpc.Call(

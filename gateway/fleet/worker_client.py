@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -75,11 +77,26 @@ Event = Interim | Answered | Failure | Silent | Resumed
 SILENT = Silent()
 
 
+class Told(Protocol):
+    """A client session: ``told`` has a bit for each worker that has heard of it, so that a call looks at no table."""
+
+    told: int
+
+
+_bits = itertools.count()
+
+
 class Nowhere:
     """Stands in for the replica of a call that was routed by another front end."""
 
     id = ""
     in_flight = 0
+
+
+class Caller(Protocol):
+    """Who made calls: those under way, by the client's own request ids; ``None`` while there are none."""
+
+    under_way: dict[bytes, InFlight] | None
 
 
 class InFlight:
@@ -115,7 +132,7 @@ class InFlight:
         self.modern = False
         self.listener: Callable[[], None] | None = None  # hears of events, instead of somebody who awaits ``next``
         self.readdress: Callable[[bytes], bytes] | None = None  # what the door does to the result
-        self.registered: tuple[dict[bytes, InFlight], bytes] | None = None
+        self.registered: tuple[Caller, bytes] | None = None
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._waiting_bytes = 0
@@ -152,15 +169,21 @@ class InFlight:
             self.done = True
             self.replica.in_flight -= 1
             if self.registered is not None:
-                calls, id = self.registered
-                if calls.get(id) is self:
+                caller, id = self.registered
+                calls = caller.under_way
+                if calls is not None and calls.get(id) is self:
                     del calls[id]
+                    if not calls:
+                        caller.under_way = None
             self.push(event)
 
-    def register(self, calls: dict[bytes, InFlight], id: bytes) -> None:
-        """Be found in ``calls`` under the client's own request id, until the call is over."""
-        calls[id] = self
-        self.registered = (calls, id)
+    def register(self, caller: Caller, id: bytes) -> None:
+        """Be found at ``caller`` under the client's own request id, until the call is over."""
+        if caller.under_way is None:
+            caller.under_way = {id: self}
+        else:
+            caller.under_way[id] = self
+        self.registered = (caller, id)
 
     async def next(self) -> Event:
         """The next event."""
@@ -230,7 +253,8 @@ class WorkerClient:
         self._on_closed = on_closed
         self._link: Link | None = None
         self._last_call = 0
-        self._announced: dict[str, None] = {}
+        self._announced: dict[str, Told | None] = {}
+        self._bit = 1 << next(_bits)
         self._watching: dict[int, asyncio.Future[bytes | None]] = {}
         self._last_watch = 0
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
@@ -256,13 +280,16 @@ class WorkerClient:
         replica: Replica,
         head: rpc.Call,
         params: bytes | memoryview,
-        facts: Callable[[], rpc.OpenSession] | None,
+        session: Told | None,
+        facts: Callable[[Any], rpc.OpenSession],
     ) -> InFlight:
         """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
         link = self._link
         assert link is not None
-        if facts is not None and head.session not in self._announced:
-            self._announce(facts())
+        if session is not None and not session.told & self._bit:
+            self._announce(facts(session))
+            self._announced[head.session] = session
+            session.told |= self._bit
         self._last_call += 1
         head.call = self._last_call
         in_flight = InFlight(self, head.call, replica, self.loop.time())
@@ -368,7 +395,9 @@ class WorkerClient:
     def forget_session(self, sid: str, over: bool = True) -> None:
         """A client session ended (``over``), or is not used here any more."""
         if sid in self._announced and self._link is not None:
-            del self._announced[sid]
+            session = self._announced.pop(sid)
+            if session is not None:
+                session.told &= ~self._bit
             self._link.send(rpc.EndSession(sid, over))
 
     # ---- shared.rpc.connection.Peer

@@ -77,6 +77,8 @@ class Route(Struct, frozen=True):
     entry: Entry
     replicas: tuple[Replica, ...]
     balancer: Balancer
+    binds: bool = False
+    """A client session has an upstream session of its own on some of them."""
 
 
 class Group:
@@ -206,7 +208,9 @@ class Catalog:
                     elif first[1][-1] is not replica:
                         first[1].append(replica)
             group.routes[kind] = {
-                name: Route(group.name, entry, tuple(replicas), group.balancer)
+                name: Route(
+                    group.name, entry, tuple(replicas), group.balancer, any(replica.binds for replica in replicas)
+                )
                 for name, (entry, replicas) in having.items()
             }
 

@@ -110,7 +110,8 @@ def anyone(catalog: Catalog, scope: str) -> Route | None:
     if group is None:
         return None
     entry = Entry(Kind.TOOLS, "", b"", b"", repeatable=False)
-    return Route(scope, entry, tuple(group.replicas), group.balancer)
+    replicas = tuple(group.replicas)
+    return Route(scope, entry, replicas, group.balancer, any(replica.binds for replica in replicas))
 
 
 def choose(route: Route, tried: Container[str], now: float) -> Replica | None:

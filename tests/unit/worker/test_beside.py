@@ -84,6 +84,7 @@ async def test_without_a_front_end_it_is_refused_at_once() -> None:
     ask(rig)
     (answer,) = rig.session.take()
     assert answer["error"]["code"] == -32603
+    rig.server.beside.end_session("s1")
     rig.expect_nothing_left()
 
 

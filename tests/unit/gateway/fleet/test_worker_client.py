@@ -41,9 +41,10 @@ class AnyOrder(RuleBasedStateMachine):
         """A link that is up."""
         self.loop = asyncio.new_event_loop()
         self.calls: dict[int, _Call] = {}
-        self.sessions: dict[bytes, InFlight] = {}
+        self.session: Any = SimpleNamespace(under_way=None, told=0)
         self.replica: Any = SimpleNamespace(id="up", in_flight=0)
         self.closed = self.draining = False
+        self.forgotten = 0
         self.last_told = 0
 
         async def make() -> None:
@@ -73,10 +74,14 @@ class AnyOrder(RuleBasedStateMachine):
 
         async def act() -> None:
             for _ in range(count):
-                in_flight = self.client.call(self.replica, rpc.Call(0, "up", "tools/call"), b"{}", None)
+                session = self.session if named else None
+                head = rpc.Call(0, "up", "tools/call", session="s" if named else "")
+                in_flight = self.client.call(
+                    self.replica, head, b"{}", session, lambda one: rpc.OpenSession("s", "", "")
+                )
                 self.calls[in_flight.number] = _Call(in_flight)
                 if named:
-                    in_flight.register(self.sessions, b"%d" % in_flight.number)
+                    in_flight.register(self.session, b"%d" % in_flight.number)
 
         self.loop.run_until_complete(act())
 
@@ -98,6 +103,13 @@ class AnyOrder(RuleBasedStateMachine):
                 call.in_flight.hush(1.0)
 
         self.loop.run_until_complete(act())
+
+    @rule(over=st.booleans())
+    def forget(self, over: bool) -> None:
+        """The session is not used any more, or not for now: the worker forgets it, and is told again."""
+        self.forgotten += 1
+        self.client.forget_session("s", over)
+        assert self.session.told == 0
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
@@ -168,7 +180,7 @@ class AnyOrder(RuleBasedStateMachine):
         if hasattr(self, "calls"):
             open_calls = [one.in_flight for one in self.calls.values() if not one.in_flight.done]
             assert self.replica.in_flight == len(open_calls)
-            assert set(self.sessions.values()) <= set(open_calls)
+            assert set((self.session.under_way or {}).values()) <= set(open_calls)
             assert set(self.client.calls.values()) == set(open_calls)
 
     def teardown(self) -> None:
@@ -180,7 +192,9 @@ class AnyOrder(RuleBasedStateMachine):
                 self._take(call)
                 self._check(number, call)
             self.counted_once()
-            assert self.replica.in_flight == 0 and not self.sessions
+            assert self.replica.in_flight == 0 and self.session.under_way is None
+            opened = [head for head, _ in self.link.frames if isinstance(head, rpc.OpenSession)]
+            assert len(opened) <= 1 + self.forgotten, "told once, and again after it was forgotten"
             self.loop.close()
 
     def _check(self, number: int, call: _Call) -> None:
