@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -83,7 +82,16 @@ class Told(Protocol):
     told: int
 
 
-_bits = itertools.count()
+_bits: set[int] = set()
+"""Those in use by links that are up."""
+
+
+def _take_bit() -> int:
+    bit = 1
+    while bit in _bits:
+        bit <<= 1
+    _bits.add(bit)
+    return bit
 
 
 class Nowhere:
@@ -254,7 +262,7 @@ class WorkerClient:
         self._link: Link | None = None
         self._last_call = 0
         self._announced: dict[str, Told | None] = {}
-        self._bit = 1 << next(_bits)
+        self._bit = 0
         self._watching: dict[int, asyncio.Future[bytes | None]] = {}
         self._last_watch = 0
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
@@ -404,6 +412,7 @@ class WorkerClient:
 
     def on_connected(self, link: Link) -> None:
         self._link = link
+        self._bit = _take_bit()
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
         kind = type(head)
@@ -470,6 +479,11 @@ class WorkerClient:
 
     def on_closed(self, link: Link, error: Exception | None) -> None:
         self.ready = False
+        for session in self._announced.values():
+            if session is not None:
+                session.told &= ~self._bit
+        self._announced.clear()
+        _bits.discard(self._bit)
         if not self._ready_waiter.done():
             self._ready_waiter.set_exception(ConnectionError("the worker refused or closed the link"))
             self._ready_waiter.exception()

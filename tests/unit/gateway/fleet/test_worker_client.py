@@ -213,6 +213,27 @@ class AnyOrder(RuleBasedStateMachine):
             assert ends[0].delivered is (ends[0].code == "outcome_unknown")
 
 
+def test_a_lost_link_leaves_no_mark_on_sessions_and_its_mark_is_used_again() -> None:
+    async def play() -> None:
+        session: Any = SimpleNamespace(under_way=None, told=0)
+        marks = set()
+        for _ in range(100):
+            client = WorkerClient("w1", "f1", FleetKey.from_secret("x"), 1.0, lambda client: None)
+            link = FakeLink()
+            client.on_connected(cast(Link, link))
+            replica: Any = SimpleNamespace(id="up", in_flight=0)
+            for _ in range(2):
+                head = rpc.Call(0, "up", "ping", session="s")
+                client.call(replica, head, b"", session, lambda one: rpc.OpenSession("s", "", ""))
+            assert [type(head) for head, _ in link.frames] == [rpc.OpenSession, rpc.Call, rpc.Call]
+            marks.add(session.told)
+            client.on_closed(cast(Link, link), None)
+            assert session.told == 0
+        assert len(marks) == 1
+
+    asyncio.run(play())
+
+
 class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
     """Runs the machine."""
 
