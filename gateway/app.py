@@ -98,7 +98,7 @@ class FrontEnd:
         self.streams.place = lambda: self.watcher.follower.place
         self.streams.available = lambda: self.watcher.available
         self.streams.on_question = self.pool.news
-        self.streams.on_alive = self.pool.alive
+        self.pool.has_stream = self.streams.has
         kept = settings.sessions
         asides = Asides(self.sessions, self.streams, self.pool, kept.stream_buffer, kept.replay_bytes)
         self.pool.on_aside = asides.take

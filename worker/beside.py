@@ -63,13 +63,16 @@ class Question:
 
 
 class Beside:
-    """See the module. One in each worker; ``send`` reaches the front ends."""
+    """See the module. One in each worker; ``send`` reaches a front end, ``inquire`` asks all of them for a stream."""
 
-    def __init__(self, needs: Needs, deadlines: Deadlines, settings: Settings, send: Send) -> None:
+    def __init__(
+        self, needs: Needs, deadlines: Deadlines, settings: Settings, send: Send, inquire: Callable[[str], None]
+    ) -> None:
         self.needs = needs
         self._deadlines = deadlines
         self._settings = settings
         self._send = send
+        self.inquire = inquire
         self._loop = asyncio.get_running_loop()
         self._limit = settings.sessions.replay_bytes  # of what is open for a session, and so of each message
         self._open: dict[str, tuple[int, int]] = {}  # questions of a session, and their bytes

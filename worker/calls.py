@@ -35,7 +35,7 @@ _WORDS = 2000
 class ClientFacts:
     """What is known of the client session a call belongs to."""
 
-    __slots__ = ("_declared", "alone", "capabilities", "client_info", "log_level", "principal", "seen_at", "version")
+    __slots__ = ("_declared", "alone", "capabilities", "client_info", "log_level", "principal", "version")
 
     def __init__(
         self,
@@ -51,7 +51,6 @@ class ClientFacts:
         self.client_info = info
         self.log_level = log_level
         self.alone = False  # it sees one group only
-        self.seen_at = 0.0  # loop time at which its stream was last known to be open
         self._declared: dict[str, Any] | None = None
 
     @property

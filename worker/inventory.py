@@ -102,6 +102,11 @@ class Inventory:
         for holding in self._held.values():
             holding.upstream.roots_changed(sid)
 
+    def alive(self, sid: str) -> None:
+        """A client has a stream open."""
+        for holding in self._held.values():
+            holding.upstream.alive(sid)
+
     def notify(self, upstream: str, sid: str, client: ClientFacts, message: bytes) -> None:
         """A notification of a client for ``upstream``."""
         holding = self._held.get(upstream)

@@ -103,7 +103,7 @@ class _FrontEnd:
             assert isinstance(head, rpc.Resume)
             self._resume(link, head)
         elif kind is rpc.Alive:
-            self.server.alive_session(head.session)  # type: ignore[union-attr]
+            self.server.inventory.alive(head.session)  # type: ignore[union-attr]
         elif kind is rpc.AskNews:
             assert isinstance(head, rpc.AskNews)
             self.server.heard(head.ask, head.session, body)
@@ -215,7 +215,7 @@ class RpcServer:
         self.inventory = inventory
         self.deadlines = deadlines
         self.needs = Needs(worker, key, settings, deadlines)
-        self.beside = Beside(self.needs, deadlines, settings, self.tell_client)
+        self.beside = Beside(self.needs, deadlines, settings, self.tell_client, self.inquire)
         inventory.aside = self.beside
         self.draining = False
         self.links: set[_FrontEnd] = set()
@@ -284,13 +284,11 @@ class RpcServer:
         peer.link.send(rpc.Aside(sid, dropped=dropped), message)
         return True
 
-    def alive_session(self, sid: str) -> None:
-        """A client session has its stream open: what is held for it is in use."""
-        now = self.clock()
+    def inquire(self, sid: str) -> None:
+        """Ask all front ends whether a session has its stream open there."""
         for peer in self.links:
-            facts = peer.sessions.get(sid)
-            if facts is not None:
-                facts.seen_at = now
+            if peer.trusted and peer.link is not None and not peer.link.congested:
+                peer.link.send(rpc.Alive(sid))
 
     def heard(self, ask: str, sid: str, progress: bytes) -> None:
         """A client has a question before it, or tells how far it is with the answer."""

@@ -55,7 +55,7 @@ class Asides:
             while waiting:
                 messages = list(waiting)
                 waiting.clear()
-                session = await self._sessions.find(sid)
+                session = await self._sessions.find(sid, used=False)
                 dropped = self._dropped.pop(sid, 0)
                 try:
                     if session is None:

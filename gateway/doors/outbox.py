@@ -82,10 +82,7 @@ class Outbox:
 
     async def clear(self, sid: str, place: str) -> None:
         """Everything up to ``place`` was taken, and nobody will come back for it."""
-        milliseconds, number, _ = place.split("-")
-        after = f"{milliseconds}-{int(number) + 1}"
-        async with translated():
-            await self._store.redis.xtrim(self._store.keys.outbox(sid), minid=after, approximate=False)
+        await self._store.run_script("CLEAR", sid, place.rpartition("-")[0])
 
     async def wake(self, frontend: str, text: str) -> None:
         """Say something to a front end, or to ``EVERYONE``."""

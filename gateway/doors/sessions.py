@@ -188,9 +188,12 @@ class SessionTable:
         session.round, session.touched_at = self._round, self._loop.time()
         self._touched[session.sid] = None
 
-    async def find(self, sid: str) -> ClientSession | None:
-        """The session; ``None`` when it is unknown, ended, expired or not ours (the client gets 404)."""
-        session = self.cached(sid)
+    async def find(self, sid: str, used: bool = True) -> ClientSession | None:
+        """The session; ``None`` when it is unknown, ended, expired or not ours (the client gets 404).
+
+        ``used``: its client is here; else somebody has something for it, which does not keep it alive.
+        """
+        session = self.cached(sid) if used else self.known.get(sid)
         if session is not None or sid in self._ended:
             return session
         claims = self._key.open_session(sid)
@@ -204,9 +207,12 @@ class SessionTable:
             return session if time.time() - claims.created < self._settings.session_ttl_s else None
         if not facts or sid in self._ended:
             return None
+        if (first := self.known.get(sid)) is not None:
+            return first  # found by another request meanwhile: there is one object for one session
         self._apply(session, facts)
-        self._remember(session)
-        self._touched[sid] = None
+        if used:
+            self._remember(session)
+            self._touched[sid] = None
         return session
 
     async def refresh(self, session: ClientSession) -> None:

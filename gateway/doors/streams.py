@@ -17,7 +17,7 @@ from aiohttp import web
 from msgspec import Raw, Struct
 
 from gateway.doors.interests import Interests
-from gateway.doors.outbox import EVERYONE, KEPT_MS, START, Outbox, is_place
+from gateway.doors.outbox import EVERYONE, KEPT_MS, Outbox, is_place
 from gateway.doors.responses import EventStream, problem
 from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.standing import StandingStream
@@ -78,7 +78,6 @@ class Streams:
         self._outbox = Outbox(store, frontend)
         self.draining = False
         self.available: Callable[[], bool] = lambda: True  # whether Redis answers
-        self.on_alive: Callable[[str], None] = lambda sid: None
         self.on_question: Callable[[str, str], None] = lambda ask, sid: None  # it is on an open stream of its client
         self.place: Callable[[], tuple[str, int]] = lambda: ("", 0)
         self._announced = 0  # the last change that streams were told of
@@ -145,7 +144,7 @@ class Streams:
         try:
             return await self._outbox.begin(sid)
         except RegistryUnavailable:
-            return START
+            return ""
 
     async def _take_over(self, session: ClientSession) -> bool:
         """Another front end may hold an older stream of this session: the newest wins there too.
@@ -223,6 +222,10 @@ class Streams:
         if stream is not None:
             stream.close()
 
+    def has(self, sid: str) -> bool:
+        """Whether the session's stream is held here."""
+        return sid in self._by_session
+
     def reaches(self, session: ClientSession) -> bool:
         """Whether an answer to what comes now would find its way to the session's stream."""
         return session.sid in self._by_session or self.available()
@@ -298,6 +301,7 @@ class Streams:
             stream.collecting = False
 
     async def _collect(self, stream: StandingStream) -> None:
+        stream.position = stream.position or await self._outbox.begin(stream.sid)
         rows = await self._outbox.after(stream.sid, stream.position)
         if not rows or stream.gone:
             return
@@ -348,8 +352,6 @@ class Streams:
             for stream in list(self._open):
                 stream.nudge()
                 self._sessions.cached(stream.sid)  # whose stream is open uses its session
-                if stream.sid:
-                    self.on_alive(stream.sid)
 
     async def drain(self, wait_s: float) -> None:
         """End every stream as its era asks, bounded."""

@@ -43,6 +43,7 @@ class WorkerPool:
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
+        self.has_stream: Callable[[str], bool] = lambda sid: False
         self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
 
     def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
@@ -123,6 +124,7 @@ class WorkerPool:
                 await client.wait_ready()
             client.on_updated = self.on_updated
             client.on_aside = self.on_aside
+            client.has_stream = self.has_stream
             self.clients[worker] = client
             loop.call_later(_LIVED_S, self._lived, client)
             spawn(client.keep_checking(), f"ping {worker}")
@@ -165,11 +167,6 @@ class WorkerPool:
         client = self.clients.get(ask.partition(".")[0])
         if client is not None:
             client.news(ask, sid, progress)
-
-    def alive(self, sid: str) -> None:
-        """A session has its stream open here: what workers hold for it is in use."""
-        for client in self.clients.values():
-            client.alive(sid)
 
     def roots_changed(self, sid: str) -> None:
         """A session's roots changed."""

@@ -187,6 +187,8 @@ class InFlight:
 
     def register(self, caller: Caller, id: bytes) -> None:
         """Be found at ``caller`` under the client's own request id, until the call is over."""
+        if self.done:
+            return
         if caller.under_way is None:
             caller.under_way = {id: self}
         else:
@@ -267,6 +269,7 @@ class WorkerClient:
         self._last_watch = 0
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
         self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
+        self.has_stream: Callable[[str], bool] = lambda sid: False
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
@@ -379,11 +382,6 @@ class WorkerClient:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, "nobody reads the answer"))
 
-    def alive(self, sid: str) -> None:
-        """A session has its stream open here."""
-        if self._link is not None and sid in self._announced:
-            self._link.send(rpc.Alive(sid))
-
     def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
         """A client answers what an upstream of this worker asked it."""
         if self._link is not None and len(ask) <= jsonrpc.MAX_ID:
@@ -439,6 +437,9 @@ class WorkerClient:
         elif kind is rpc.Updated:
             assert isinstance(head, rpc.Updated)
             self.on_updated(head.upstream, head.uri, head.session, body)
+        elif kind is rpc.Alive:
+            if self.has_stream(head.session):  # type: ignore[union-attr]
+                link.send(head)
         elif kind is rpc.Aside:
             assert isinstance(head, rpc.Aside)
             self.on_aside(head.session, body, head.dropped)

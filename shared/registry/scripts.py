@@ -141,6 +141,15 @@ local before = redis.call('XLEN', key)
 if before == 0 then redis.call('HSET', state, 'bytes', 0) end
 redis.call('HINCRBY', state, 'seq', ARGV[7])
 local left = before
+if count > 0 then  -- nobody comes back for what is older than it is kept
+  local now = redis.call('TIME')
+  local old = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) - ttl)
+  for _, entry in ipairs(redis.call('XRANGE', key, '-', old)) do
+    redis.call('XDEL', key, entry[1])
+    redis.call('HINCRBY', state, 'bytes', -#entry[2][4])
+    left = left - 1
+  end
+end
 for at = 8, #ARGV - 1, 2 do
   local message = ARGV[at + 1]
   local held = redis.call('HINCRBY', state, 'bytes', #message)
@@ -161,6 +170,16 @@ redis.call('PEXPIRE', state, ttl)
 redis.call('PEXPIRE', key, ttl)
 if to ~= '' then redis.call('PUBLISH', P..'wake:'..to, 'outbox '..sid) end
 return before
+"""
+
+# ARGV: prefix, sid, id of an entry: it and those before it were taken, and nobody will come back for them
+CLEAR = """
+local P, sid = ARGV[1], ARGV[2]
+local key = P..'outbox:'..sid
+for _, entry in ipairs(redis.call('XRANGE', key, '-', ARGV[3])) do
+  redis.call('XDEL', key, entry[1])
+  redis.call('HINCRBY', key..':state', 'bytes', -#entry[2][4])
+end
 """
 
 # ARGV: prefix, sid, ttl in ms, field, value → what it was before; nil when the session is over: it must stay over
@@ -195,7 +214,7 @@ ANNOUNCE = EMIT + "return emit(ARGV[2], ARGV[3])"
 END_SESSION = (
     EMIT
     + """
-redis.call('DEL', P..'session:'..ARGV[2], P..'outbox:'..ARGV[2])
+redis.call('DEL', P..'session:'..ARGV[2], P..'outbox:'..ARGV[2], P..'outbox:'..ARGV[2]..':state')
 return emit('session', ARGV[2])
 """
 )

@@ -46,6 +46,7 @@ class RegistryStore:
                 "NOTE",
                 "PIN",
                 "LEAVE",
+                "CLEAR",
             )
         }
 

@@ -254,7 +254,7 @@ class Notice(Struct, array_like=True, tag=27, gc=False):
 
 
 class Alive(Struct, array_like=True, tag=28, gc=False):
-    """Front end: a client session has its stream open here, so it is in use."""
+    """Worker: does this client session have a stream open there? Front end: it does."""
 
     session: str
 

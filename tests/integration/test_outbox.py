@@ -11,10 +11,12 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.doors import outbox
 from gateway.doors.outbox import START, Outbox, is_place, missing
 from shared.mcp import jsonrpc
 from shared.registry.store import RegistryStore
@@ -143,6 +145,22 @@ async def test_what_was_taken_for_good_is_gone_and_the_rest_stays(store: Registr
     assert number_of(rest.message) == 3
     await session.outbox.clear(session.sid, rest.place)
     assert await session.outbox.after(session.sid, START) == []
+    assert await store.redis.hget(f"{store.keys.outbox(session.sid)}:state", "bytes") == b"0"
+
+
+async def test_what_is_older_than_it_is_kept_is_gone_questions_too(
+    store: RegistryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(Outbox(store, "f"))
+    monkeypatch.setattr(outbox, "KEPT_MS", 300)
+    await session.leave(["asked", "told"])
+    for _ in range(4):  # it is never silent for so long that the whole of it would be forgotten
+        await asyncio.sleep(0.15)
+        await session.leave(["told"])
+    rows = await session.outbox.after(session.sid, START)
+    assert 1 <= len(rows) <= 3 and all(number_of(row.message) > 2 for row in rows)
+    state = await store.redis.hget(f"{store.keys.outbox(session.sid)}:state", "bytes")
+    assert int(state) == sum(len(row.message) for row in rows)
 
 
 async def test_it_is_kept_for_a_while_only(store: RegistryStore) -> None:

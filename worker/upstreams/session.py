@@ -88,6 +88,9 @@ class Aside(Protocol):
     def tell(self, session: str, message: bytes) -> None:
         """A notification for the client of ``session``."""
 
+    def inquire(self, session: str) -> None:
+        """Ask all front ends whether the client of ``session`` has a stream open there."""
+
 
 class SessionContext:
     """What a session is given: its upstream, settings, and whom to tell. ``aside`` is set by who has one."""
@@ -146,6 +149,8 @@ class Session:
         self._early: list[bytes] = []  # notifications that wait for the handshake
         self._opening: asyncio.Task[None] | None = None
         self._was_ready = False
+        self._said_lost = False  # that its state is lost, since it was ready last
+        self.inquired_at = 0.0  # when it was asked whether its client has a stream open (0: it is not idle)
 
     # ---- calls
 
@@ -222,7 +227,7 @@ class Session:
             self.ready = True
             if self._was_ready:
                 self.context.on_reopened(self)
-            self._was_ready = True
+            self._was_ready, self._said_lost = True, False
             early, self._early = self._early, []
             for message in early:
                 self.send_notification(message)
@@ -440,12 +445,14 @@ class Session:
             self._tell_aside(jsonrpc.notification(announced.method, announced.params))
 
     def _tell_aside(self, message: bytes) -> None:
-        self.last_used = self.loop.time()
         self.context.aside.tell(self.sid_of_client, message)
 
     def tell_state_lost(self) -> None:
         """The upstream session of one client is gone, and what the upstream remembered with it."""
-        if self.sid_of_client and self.logs:
+        level = self.client.log_level
+        heard = not level or severity("warning") >= severity(level)
+        if self.sid_of_client and self.logs and heard and not self._said_lost:
+            self._said_lost = True
             self.context.aside.tell(self.sid_of_client, STATE_LOST)
 
     def _listening(self, params: bytes) -> Call | None:
@@ -497,7 +504,6 @@ class Session:
         settle = partial(self._settle, asked.id)
         need = Need(asked.method, asked.params, self._client_progressed)
         if call is None and self.sid_of_client and not self._given_up.any(self.loop.time()):
-            self.last_used = self.loop.time()
             asker = self.context.aside.ask(self.sid_of_client, self.client, need, settle)
             if asker is not None:
                 self._questions[asked.id] = (asker, settle)

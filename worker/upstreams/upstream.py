@@ -32,6 +32,8 @@ from worker.upstreams.streamable_http import LegacyHttp, ModernHttp
 from worker.upstreams.subscriptions import Subscriptions
 
 _log = logging.getLogger(__name__)
+_INQUIRY_S = 2.0
+"""How long front ends have to say that the client of an idle upstream session has a stream open."""
 PoolKey = tuple[str, bytes]
 
 
@@ -248,7 +250,7 @@ class Upstream:
     def roots_changed(self, sid: str) -> None:
         """Told on the client's own session only: the others know no roots."""
         session = self._by_client.get(sid)
-        if session is not None and session.ready and session.era is Era.LEGACY:
+        if session is not None and session.ready and session.era is Era.LEGACY and session.has_room():
             session.send_notification(jsonrpc.notification(ROOTS_CHANGED))
 
     def notify(self, sid: str, client: ClientFacts, message: bytes) -> None:
@@ -267,6 +269,12 @@ class Upstream:
         except CallError as error:
             _log.info("%s: a client's notification is dropped: %s", self.spec.id, error)
 
+    def alive(self, sid: str) -> None:
+        """The client has a stream open, on which it may be waiting for something."""
+        session = self._by_client.get(sid)
+        if session is not None:
+            session.last_used = self._loop.time()
+
     def end_client(self, sid: str) -> None:
         """The client session is over: so is what it had here."""
         self.subscriptions.end_client(sid)
@@ -280,8 +288,12 @@ class Upstream:
             self._pool.trim()
         deadline = self._loop.time() - self.settings.upstreams.upstream_session_idle_s
         for sid, session in list(self._by_client.items()):
-            used_at = max(session.last_used, session.client.seen_at)
-            if not session.active and used_at < deadline and not self.subscriptions.uses(sid):
+            if session.active or session.last_used >= deadline or self.subscriptions.uses(sid):
+                session.inquired_at = 0.0
+            elif not session.inquired_at:
+                session.inquired_at = self._loop.time()
+                self.context.aside.inquire(sid)
+            elif session.inquired_at < self._loop.time() - _INQUIRY_S:
                 session.tell_state_lost()
                 self.end_client(sid)
         for key, pool in list(self._leases.items()):

@@ -234,6 +234,22 @@ def test_a_lost_link_leaves_no_mark_on_sessions_and_its_mark_is_used_again() -> 
     asyncio.run(play())
 
 
+def test_a_call_that_is_over_is_not_found_any_more() -> None:
+    async def play() -> None:
+        session: Any = SimpleNamespace(under_way=None, told=0)
+        client = WorkerClient("w1", "f1", FleetKey.from_secret("x"), 1.0, lambda client: None)
+        link = cast(Link, FakeLink())
+        client.on_connected(link)
+        in_flight = client.resume("s", "f0", 1, 0)
+        client.on_frame(link, rpc.Resumed(in_flight.number, b"7"), b"")
+        client.on_frame(link, rpc.Answer(in_flight.number), b"{}")
+        in_flight.register(session, b"7")
+        assert session.under_way is None
+        client.on_closed(link, None)
+
+    asyncio.run(play())
+
+
 class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
     """Runs the machine."""
 
