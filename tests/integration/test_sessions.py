@@ -1,0 +1,59 @@
+"""``gateway.doors.sessions`` on a real Redis: one object for one session, and what counts as its use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from gateway.doors.sessions import SessionTable
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+from shared.secrets import FleetKey
+from shared.settings import RegistrySettings, SessionSettings
+
+TTL_S = 60.0
+
+
+@pytest_asyncio.fixture
+async def store(redis_url: str) -> AsyncIterator[RegistryStore]:
+    store = RegistryStore(RegistrySettings(redis_url=redis_url, key_prefix="sessions:"))
+    yield store
+    await store.close()
+
+
+def table(store: RegistryStore, name: str) -> SessionTable:
+    """One front end's."""
+    members = Members(store, "frontend", 5.0)
+    return SessionTable(store, members, name, FleetKey.from_secret("x"), SessionSettings(session_ttl_s=TTL_S))
+
+
+async def test_requests_that_find_a_session_at_once_find_one_object(store: RegistryStore) -> None:
+    opened = await table(store, "f1").open("2025-11-25", "", "", b"{}", b"")
+    other = table(store, "f2")
+    one, two = await asyncio.gather(other.find(opened.sid), other.find(opened.sid))
+    assert one is not None and one is two is other.known[opened.sid] and other.again(one)
+    await other.end(opened.sid)
+    assert one.ended and not other.again(one) and await other.find(opened.sid) is None
+
+
+async def test_a_session_that_was_dropped_and_found_again_is_not_mistaken(store: RegistryStore) -> None:
+    mine = table(store, "f1")
+    before = await mine.open("2025-11-25", "", "", b"{}", b"")
+    mine.recheck()
+    assert not mine.again(before)
+    after = await mine.find(before.sid)
+    assert after is not None and after is not before and mine.again(after) and not mine.again(before)
+
+
+async def test_to_have_something_for_a_session_is_no_use_of_it(store: RegistryStore) -> None:
+    opened = await table(store, "f1").open("2025-11-25", "", "", b"{}", b"")
+    other, key = table(store, "f2"), store.keys.session(opened.sid)
+    await store.redis.pexpire(key, 5_000)
+    assert await other.find(opened.sid, used=False) is not None
+    await other.flush()
+    assert await store.redis.pttl(key) <= 5_000 and not other.known
+    assert await other.find(opened.sid) is not None
+    await other.flush()
+    assert await store.redis.pttl(key) > 50_000
