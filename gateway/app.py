@@ -174,7 +174,8 @@ class FrontEnd:
         while True:
             self._beat_now.clear()
             try:
-                await self.members.beat(self.id, self.facts())
+                if not await self.members.beat(self.id, self.facts()):
+                    await self.members.join(self.id, self.facts())
             except RegistryUnavailable:
                 pass
             try:

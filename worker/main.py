@@ -149,7 +149,7 @@ class Worker:
             try:
                 if not await self.members.beat(self.id, self._facts()):
                     self.joined_at = now_s()  # others took us for dead: we join anew, and get our share anew
-                    await self.members.beat(self.id, self._facts())
+                    await self.members.join(self.id, self._facts())
                 await self.inventory.flush()
             except RegistryUnavailable:
                 await self._without_redis()

@@ -137,7 +137,7 @@ class SessionTable:
         return session
 
     async def save(self, session: ClientSession) -> None:
-        """Write a session's facts."""
+        """Write a session's facts, unless it has ended meanwhile."""
         facts = {
             "version": session.version,
             "principal": session.principal,
@@ -148,13 +148,9 @@ class SessionTable:
             "initialized": "1" if session.initialized else "0",
             "created_at": str(int(time.time())),
         }
-        key = self._store.keys.session(session.sid)
+        fields = [part for fact in facts.items() for part in fact]
         try:
-            async with translated():
-                pipe = self._store.redis.pipeline(transaction=True)
-                pipe.hset(key, mapping=facts)
-                pipe.pexpire(key, self._ttl_ms)
-                await pipe.execute()
+            await self._store.run_script("SAVE", session.sid, str(self._ttl_ms), *fields)
         except RegistryUnavailable:
             _log.warning("a session opened while Redis is away is known by its seal alone")
 

@@ -57,6 +57,10 @@ class Keys:
         """hash with TTL: one client session."""
         return f"{self.prefix}session:{sid}"
 
+    def ended(self, sid: str) -> str:
+        """string, for a minute: this client session has ended, and must not be written back."""
+        return f"{self.prefix}ended:{sid}"
+
     def outbox(self, sid: str) -> str:
         """stream, bounded, with TTL: messages for a client's standing stream; ``…:state`` (hash): bytes, seq."""
         return f"{self.prefix}outbox:{sid}"

@@ -26,19 +26,21 @@ class Members:
 
     async def join(self, id: str, facts: Mapping[str, str]) -> None:
         """Become visible, and say so."""
-        await self.beat(id, facts)
-        await self._store.run_script("ANNOUNCE", self._kind, id)
-
-    async def beat(self, id: str, facts: Mapping[str, str]) -> bool:
-        """Stay visible. False: the record had expired, so others count us as dead."""
         async with translated():
             pipe = self._store.redis.pipeline(transaction=True)
-            pipe.exists(self._key(id))
             pipe.hset(self._key(id), mapping=dict(facts))
             pipe.pexpire(self._key(id), self._ttl_ms)
             pipe.sadd(self._set, id)
-            existed, *_ = await pipe.execute()
-        return bool(existed)
+            await pipe.execute()
+        await self._store.run_script("ANNOUNCE", self._kind, id)
+
+    async def beat(self, id: str, facts: Mapping[str, str]) -> bool:
+        """Stay visible. False, and nothing is written: the record has expired, so others count us as dead; join anew.
+
+        In one step: whoever saw the old facts come back would take us for somebody who was here all the time.
+        """
+        fields = [part for fact in facts.items() for part in fact]
+        return bool(await self._store.run_script("BEAT", self._key(id), str(self._ttl_ms), *fields))
 
     async def leave(self, id: str) -> None:
         """Stop being visible, and say so."""

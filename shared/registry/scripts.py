@@ -172,6 +172,23 @@ if to ~= '' then redis.call('PUBLISH', P..'wake:'..to, 'outbox '..sid) end
 return before
 """
 
+# ARGV: prefix, key of a member's record, its life in ms, field, value, … → 0, and nothing written, when it has expired
+BEAT = """
+if redis.call('EXISTS', ARGV[2]) == 0 then return 0 end
+redis.call('HSET', ARGV[2], unpack(ARGV, 4))
+redis.call('PEXPIRE', ARGV[2], ARGV[3])
+return 1
+"""
+
+# ARGV: prefix, sid, its life in ms, field, value, … → 0 when the session has ended: it must stay over
+SAVE = """
+local P, sid = ARGV[1], ARGV[2]
+if redis.call('EXISTS', P..'ended:'..sid) == 1 then return 0 end
+redis.call('HSET', P..'session:'..sid, unpack(ARGV, 4))
+redis.call('PEXPIRE', P..'session:'..sid, ARGV[3])
+return 1
+"""
+
 # ARGV: prefix, sid, id of an entry: it and those before it were taken, and nobody will come back for them
 CLEAR = """
 local P, sid = ARGV[1], ARGV[2]
@@ -215,6 +232,7 @@ END_SESSION = (
     EMIT
     + """
 redis.call('DEL', P..'session:'..ARGV[2], P..'outbox:'..ARGV[2], P..'outbox:'..ARGV[2]..':state')
+redis.call('SET', P..'ended:'..ARGV[2], 1, 'PX', 60000)  -- a front end that has not heard yet must not write it back
 return emit('session', ARGV[2])
 """
 )

@@ -47,6 +47,8 @@ class RegistryStore:
                 "PIN",
                 "LEAVE",
                 "CLEAR",
+                "BEAT",
+                "SAVE",
             )
         }
 

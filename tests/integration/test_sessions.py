@@ -57,3 +57,33 @@ async def test_to_have_something_for_a_session_is_no_use_of_it(store: RegistrySt
     assert await other.find(opened.sid) is not None
     await other.flush()
     assert await store.redis.pttl(key) > 50_000
+
+
+async def test_a_session_that_has_ended_is_not_written_back(store: RegistryStore) -> None:
+    mine, other = table(store, "f1"), table(store, "f2")
+    opened = await mine.open("2025-11-25", "", "", b"{}", b"")
+    assert await other.find(opened.sid) is not None
+    await mine.end(opened.sid)
+    await other.flush()  # it has not heard yet, and finds the session gone
+    assert not await store.redis.exists(store.keys.session(opened.sid))
+
+
+async def test_a_session_that_redis_lost_is_written_back(store: RegistryStore) -> None:
+    mine = table(store, "f1")
+    opened = await mine.open("2025-11-25", "", "", b"{}", b"")
+    mine._touched[opened.sid] = None
+    await store.redis.delete(store.keys.session(opened.sid))
+    await mine.flush()
+    assert await store.redis.exists(store.keys.session(opened.sid))
+
+
+async def test_who_was_counted_as_dead_comes_back_as_somebody_new(store: RegistryStore) -> None:
+    members = Members(store, "worker", 5.0)
+    await members.join("w", {"joined_at": "1"})
+    assert await members.beat("w", {"joined_at": "1", "load": "2"})
+    assert (await members.alive())["w"] == {"joined_at": "1", "load": "2"}
+    await store.redis.delete(store.keys.worker("w"))
+    assert not await members.beat("w", {"joined_at": "1"})
+    assert "w" not in await members.alive(), "nobody sees the old facts come back"
+    await members.join("w", {"joined_at": "2"})
+    assert (await members.alive())["w"] == {"joined_at": "2"}

@@ -273,7 +273,7 @@ class Upstream:
         """The client has a stream open, on which it may be waiting for something."""
         session = self._by_client.get(sid)
         if session is not None:
-            session.last_used = self._loop.time()
+            session.last_used, session.inquired_at = self._loop.time(), 0.0
 
     def end_client(self, sid: str) -> None:
         """The client session is over: so is what it had here."""
