@@ -91,11 +91,11 @@ class RawClient:
         """``tools/call`` in the modern era."""
         return await self.modern("tools/call", {"name": name, "arguments": arguments or {}}, **options)
 
-    async def initialize(self, version: str = "2025-11-25") -> Answer:
+    async def initialize(self, version: str = "2025-11-25", capabilities: dict[str, Any] | None = None) -> Answer:
         """Open a legacy session."""
         params = {
             "protocolVersion": version,
-            "capabilities": {},
+            "capabilities": capabilities or {},
             "clientInfo": {"name": "raw", "version": "1"},
         }
         answer = await self.post({"jsonrpc": "2.0", "id": next(_ids), "method": "initialize", "params": params})

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
-from shared.mcp.methods import CANCELLED, CHANGED, ELICITED, NOT_FOR_CLIENTS, severity
+from shared.mcp.methods import CANCELLED, ELICITED, severity
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, Link
@@ -322,7 +322,7 @@ class LinkCall(Call):
     def notice(self, method: str, params: bytes) -> None:
         """What we do not know is for the client to know. That an elicitation by URL is done is for the one that was
         sent there (2025-11-25, elicitation); the modern era has no such notification."""
-        if not self.done and method not in NOT_FOR_CLIENTS | CHANGED and (method != ELICITED or self.era == Era.LEGACY):
+        if not self.done and (method != ELICITED or self.era == Era.LEGACY):
             self._interim(jsonrpc.notification(method, params))
 
     def withdrawn(self, settle: Callable[[bool, bytes], None]) -> None:

@@ -24,9 +24,9 @@ from shared.settings import Settings
 from shared.tasks import cancel, spawn
 from worker.calls import Call, ClientFacts
 from worker.health.policy import HealthPolicy
+from worker.upstreams.context import Aside
 from worker.upstreams.lifecycle import Lifecycle
 from worker.upstreams.probe import Facts
-from worker.upstreams.session import Aside
 from worker.upstreams.subscriptions import Watcher
 from worker.upstreams.upstream import Upstream
 

@@ -29,7 +29,7 @@ from shared.tasks import Deadlines, cancel, spawn
 from worker.inventory import Inventory
 from worker.placement import Placement
 from worker.rpc_server import RpcServer
-from worker.upstreams.session import VERSION
+from worker.upstreams.context import VERSION
 
 _log = logging.getLogger(__name__)
 

@@ -142,24 +142,19 @@ class AdminApi:
 
     async def _server(self, request: web.Request) -> web.Response:
         record = self._record(request)
-        try:
-            now = (await self._front.store.load([record.spec.id]))[record.spec.id]
-        except RegistryUnavailable:
-            now = record
-        await self._front.watcher.catch_up()
-        return _json((now or record).entry())
+        now = await self._as_of_now(record.spec.id)
+        return _json(now.get(record.spec.id, record).entry())
 
-    async def _as_of_now(self) -> dict[str, UpstreamRecord]:
-        """What Redis says, where results of probes are batched and not announced one by one; without it, our copy.
-
-        Calls that come here after the answer are routed by what it shows.
-        """
+    async def _as_of_now(self, *ids: str) -> dict[str, UpstreamRecord]:
+        """What Redis says of these (none: of all), where results of probes are batched and not announced one by one;
+        without it, our copy. Calls that come here after the answer are routed by what it shows."""
+        store = self._front.store
         try:
-            known = await self._front.store.load_all()
+            found = await (store.load(ids) if ids else store.load_all())
         except RegistryUnavailable:
             return dict(self._front.watcher.records)
         await self._front.watcher.catch_up()
-        return known
+        return {id: record for id, record in found.items() if record is not None}
 
     async def _logs(self, request: web.Request) -> web.Response:
         record = self._record(request)

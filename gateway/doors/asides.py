@@ -7,10 +7,9 @@ takes them make room for newer ones.
 from __future__ import annotations
 
 import logging
-from collections import deque
 
 from gateway.doors.sessions import SessionTable
-from gateway.doors.standing import TOLD
+from gateway.doors.standing import Waiting
 from gateway.doors.streams import Streams, ask_of
 from gateway.fleet.pool import WorkerPool
 from shared.errors import RegistryUnavailable
@@ -31,32 +30,23 @@ class Asides:
         self._pool = pool
         self._limit = limit
         self._bytes_limit = bytes_limit
-        self._waiting: dict[str, deque[bytes]] = {}
-        self._dropped: dict[str, int] = {}
+        self._waiting: dict[str, Waiting] = {}
 
     def take(self, sid: str, message: bytes, dropped: int) -> None:
         """A worker has something for a session; ``dropped``: so many before it were dropped there."""
-        if dropped:
-            self._dropped[sid] = self._dropped.get(sid, 0) + dropped
         waiting = self._waiting.get(sid)
         if waiting is None:
-            waiting = self._waiting[sid] = deque()
+            waiting = self._waiting[sid] = Waiting(self._limit, self._bytes_limit)
             spawn(self._pass_on(sid, waiting), "aside")
-        waiting.append(message)
-        while len(waiting) > self._limit or sum(map(len, waiting)) > self._bytes_limit:
-            oldest = next((one for one in waiting if one.startswith(TOLD)), None)
-            if oldest is None:
-                break  # the worker bounds the questions that a session can have open
-            waiting.remove(oldest)
-            self._dropped[sid] = self._dropped.get(sid, 0) + 1
+        waiting.dropped += dropped
+        waiting.push(message)  # of questions the worker bounds how many a session can have open
 
-    async def _pass_on(self, sid: str, waiting: deque[bytes]) -> None:
+    async def _pass_on(self, sid: str, waiting: Waiting) -> None:
         try:
             while waiting:
-                messages = list(waiting)
-                waiting.clear()
+                messages = [waiting.take()[0] for _ in range(len(waiting))]
+                dropped, waiting.dropped = waiting.dropped, 0
                 session = await self._sessions.find(sid, used=False)
-                dropped = self._dropped.pop(sid, 0)
                 try:
                     if session is None:
                         self._refuse(sid, messages, "the client's session has ended")
@@ -66,7 +56,6 @@ class Asides:
                     self._refuse(sid, messages, "the front end that holds the client's stream cannot be reached")
         finally:
             del self._waiting[sid]
-            self._dropped.pop(sid, None)
 
     def _refuse(self, sid: str, messages: list[bytes], why: str) -> None:
         for message in messages:
@@ -74,4 +63,4 @@ class Asides:
             if ask:
                 self._pool.reply(ask, sid, True, jsonrpc.error_object(-32603, why))
             else:
-                _log.info("a notification for a client is dropped: %s", why)
+                _log.debug("a notification for a client is dropped: %s", why)

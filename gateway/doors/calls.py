@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.doors.requests import Requests, Started
 from gateway.doors.responses import EventStream, large_answer
-from gateway.fleet.worker_client import Answered, Event, Failure, InFlight, Interim, Silent
+from gateway.fleet.in_flight import Answered, Event, Failure, InFlight, Interim, Silent
 from shared.mcp import jsonrpc
 from shared.mcp.versions import at_least
 

@@ -26,8 +26,9 @@ from gateway.doors.modern import ModernDoor
 from gateway.doors.requests import Ready, Requests
 from gateway.doors.responses import Process, json_head
 from gateway.doors.routing_headers import RoutingHeaders
+from gateway.doors.sessions import ClientSession
 from gateway.doors.streamable_http import SESSION_HEADER, LegacyDoor
-from gateway.fleet.worker_client import Answered, InFlight
+from gateway.fleet.in_flight import Answered, InFlight
 from shared.errors import CallError
 from shared.mcp import jsonrpc
 from shared.mcp.versions import LEGACY_VERSIONS
@@ -58,8 +59,8 @@ class Head(Struct, gc=False):
     express: bool
     headers: RoutingHeaders
     session: str = ""
-    found: Any = None
-    """The ``ClientSession``, as it was known when this head was last seen."""
+    found: ClientSession | None = None
+    """The session, as it was known when this head was last seen."""
 
 
 class _HeadReader:
@@ -150,16 +151,19 @@ class Lane:
             return self._heads[raw]
         except KeyError:
             head = read_head(raw, self._guard)
-            if head is not None and len(raw) <= _KEPT_HEAD:
-                if len(self._headers) >= _MAX_HEADS:
-                    self._headers.clear()
-                head.headers = self._headers.setdefault(head.headers, head.headers)
-            if len(self._heads) >= _MAX_HEADS:
-                for old in list(itertools.islice(self._heads, _MAX_HEADS // 8)):
-                    del self._heads[old]
             if len(raw) <= _KEPT_HEAD:
-                self._heads[raw] = head
+                self._keep(raw, head)
             return head
+
+    def _keep(self, raw: bytes, head: Head | None) -> None:
+        if len(self._heads) >= _MAX_HEADS:
+            for old in list(itertools.islice(self._heads, _MAX_HEADS // 8)):
+                del self._heads[old]
+        self._heads[raw] = head
+        if len(self._headers) >= _MAX_HEADS:
+            self._headers.clear()
+        if head is not None:
+            head.headers = self._headers.setdefault(head.headers, head.headers)
 
     def sweep(self) -> None:
         """Close connections that were idle for too long (called about once a second)."""

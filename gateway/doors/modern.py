@@ -16,7 +16,7 @@ from gateway.doors.responses import accepted, answer, problem
 from gateway.doors.routing_headers import RoutingHeaders
 from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
-from gateway.fleet.worker_client import InFlight
+from gateway.fleet.in_flight import InFlight
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params

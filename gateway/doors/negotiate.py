@@ -13,7 +13,7 @@ from gateway.doors.modern import ModernDoor
 from gateway.doors.responses import problem
 from gateway.doors.routing_headers import VERSION_HEADER
 from gateway.doors.streamable_http import LegacyDoor
-from gateway.fleet.worker_client import InFlight
+from gateway.fleet.in_flight import InFlight
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.versions import LEGACY_VERSIONS

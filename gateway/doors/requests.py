@@ -19,9 +19,9 @@ from gateway.doors.interests import Interests
 from gateway.doors.responses import error_body
 from gateway.doors.sessions import ClientSession
 from gateway.fleet.dispatch import Dispatcher, Outgoing
+from gateway.fleet.in_flight import Answered, Event, Failure, InFlight
 from gateway.fleet.stats import Stats
 from gateway.fleet.watcher import Watcher
-from gateway.fleet.worker_client import Answered, Event, Failure, InFlight
 from gateway.routing import router
 from gateway.routing.catalog import Route
 from gateway.routing.entries import renamed

@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from gateway.fleet.worker_client import InFlight
+from gateway.fleet.in_flight import InFlight
 from shared.errors import RegistryUnavailable
 from shared.mcp.methods import hears_warnings
 from shared.registry.client import translated

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 from msgspec import Raw
@@ -26,20 +26,74 @@ TOLD = b'{"jsonrpc":"2.0","method":'
 """How our notifications begin."""
 
 
+class Waiting:
+    """Messages that wait for somebody: bounded, the oldest notifications make room, and are counted in ``dropped``.
+
+    What is in ``kept`` is not dropped either; nor is the newest message, whatever its size.
+    """
+
+    __slots__ = ("_bytes", "_entries", "_limit", "_limit_bytes", "dropped", "kept")
+
+    def __init__(self, limit: int, limit_bytes: int, kept: Collection[bytes] = ()) -> None:
+        self.dropped = 0
+        self.kept = kept
+        self._limit = limit
+        self._limit_bytes = limit_bytes
+        self._entries: deque[tuple[bytes, str]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, message: bytes) -> bool:
+        return any(message == one for one, _ in self._entries)
+
+    def push(self, message: bytes, place: str = "") -> bool:
+        """Add a message (from this place in an outbox). False: more waits than may, and none of it can be dropped."""
+        self._entries.append((message, place))
+        self._bytes += len(message)
+        if len(self._entries) > 1 and self._full(len(self._entries)):
+            self._make_room()
+        return len(self._entries) < 2 or not self._full(len(self._entries))
+
+    def _make_room(self) -> None:
+        left: deque[tuple[bytes, str]] = deque()
+        for number, entry in enumerate(self._entries, 1):
+            one = entry[0]
+            full = self._full(len(self._entries) - number + 1 + len(left)) and number < len(self._entries)
+            if full and one.startswith(TOLD) and one not in self.kept:
+                self._bytes -= len(one)
+                self.dropped += 1
+            else:
+                left.append(entry)
+        self._entries = left
+
+    def _full(self, count: int) -> bool:
+        return count > self._limit or self._bytes > self._limit_bytes
+
+    def take(self) -> tuple[bytes, str]:
+        """The oldest message, and its place."""
+        entry = self._entries.popleft()
+        self._bytes -= len(entry[0])
+        return entry
+
+    def clear(self) -> None:
+        """Forget what waits."""
+        self._entries.clear()
+        self._bytes = 0
+
+
 class StandingStream:
     """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words; ``tag``
     the JSON of the id that its messages carry (modern)."""
 
     __slots__ = (
-        "_limit",
         "_queue",
         "_waiter",
-        "_waiting_bytes",
         "again",
         "changes",
         "closing",
         "collecting",
-        "dropped",
         "gone",
         "hears_warnings",
         "position",
@@ -58,58 +112,28 @@ class StandingStream:
         self.position = "0-0-0"  # in the session's outbox: what was taken from there
         self.written = ""  # … and what was written to the client
         self.collecting = self.again = False  # something is being taken from there; it may not be all
-        self.dropped = 0  # notifications that the client will never see
         self.resumable = False  # its client may come back for what it missed
         self.hears_warnings: Callable[[], bool] = lambda: False  # it asked for log messages
-        self._limit = limit
-        self._queue: deque[tuple[bytes, str]] = deque()
-        self._waiting_bytes = 0
+        self._queue = Waiting(limit, _MAX_WAITING_BYTES, changes.values())
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, message: bytes, place: str = "") -> None:
         """Queue a message (from this place in the outbox). The oldest notifications make room, but for those that lists
         changed; a client that reads neither answers nor questions, which nobody can do without, loses the stream."""
-        self._queue.append((message, place))
-        self._waiting_bytes += len(message)
-        if len(self._queue) > 1 and self._full:
-            kept: deque[tuple[bytes, str]] = deque()
-            lists = self.changes.values()
-            for number, entry in enumerate(self._queue, 1):
-                one = entry[0]
-                full = self._full_with(len(self._queue) - number + 1 + len(kept))
-                if full and one.startswith(TOLD) and one not in lists:
-                    self._waiting_bytes -= len(one)
-                    self.dropped += 1
-                else:
-                    kept.append(entry)
-            self._queue = kept
-            if self._full and len(kept) > 1:
-                _log.warning("a client does not read what it waits for (streamBuffer); its stream is closed")
-                self._queue.clear()
-                self._waiting_bytes = 0
-                self.closing = True
+        if not self._queue.push(message, place):
+            _log.warning("a client does not read what it waits for (streamBuffer); its stream is closed")
+            self._queue.clear()
+            self.closing = True
         self._wake()
 
-    @property
-    def _full(self) -> bool:
-        return self._full_with(len(self._queue))
-
-    def _full_with(self, count: int) -> bool:
-        return count > self._limit or self._waiting_bytes > _MAX_WAITING_BYTES
-
-    def _take(self) -> bytes:
-        message, place = self._queue.popleft()
-        self._waiting_bytes -= len(message)
-        self.written = place or self.written
-        return message
-
-    def _waits(self, message: bytes) -> bool:
-        return any(message == one for one, _ in self._queue)
+    def missed(self, count: int) -> None:
+        """So many notifications were dropped before they came here."""
+        self._queue.dropped += count
 
     def announce(self, methods: set[str]) -> None:
         """Queue each ``list_changed`` once, however often it is announced before the client reads."""
         for method, message in self.changes.items():
-            if method in methods and not self._waits(message):
+            if method in methods and message not in self._queue:
                 self.push(message)
 
     def resource_updated(self, uri: str, own: str, params: bytes) -> None:
@@ -128,7 +152,7 @@ class StandingStream:
         if meta:
             parts = {"_meta": Raw(jsonrpc.assemble(meta)), **parts}
         message = jsonrpc.notification(RESOURCE_UPDATED, jsonrpc.assemble(parts))
-        if not self._waits(message):
+        if message not in self._queue:
             self.push(message)
 
     def close(self) -> None:
@@ -149,10 +173,12 @@ class StandingStream:
         loop = asyncio.get_running_loop()
         while True:
             while self._queue:
-                if self.dropped:
-                    dropped, self.dropped = self.dropped, 0
+                if self._queue.dropped:
+                    dropped, self._queue.dropped = self._queue.dropped, 0
                     await stream.tell_dropped(dropped, self.hears_warnings())
-                await stream.send(self._take(), id())
+                message, place = self._queue.take()
+                self.written = place or self.written
+                await stream.send(message, id())
             if self.closing:
                 return
             self._waiter = loop.create_future()

@@ -22,8 +22,8 @@ from gateway.doors.responses import accepted, answer, error_body, problem
 from gateway.doors.sessions import ClientSession, SessionTable
 from gateway.doors.streams import Streams
 from gateway.fleet.dispatch import Abandoned
+from gateway.fleet.in_flight import Answered, Failure, InFlight, Interim, Resumed
 from gateway.fleet.pool import WorkerPool
-from gateway.fleet.worker_client import Answered, Failure, InFlight, Interim, Resumed
 from shared.errors import CallError, OutcomeUnknown, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params

@@ -12,10 +12,11 @@ from typing import cast
 from msgspec import Struct
 
 from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.fleet.in_flight import Event, Failure, InFlight
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.stats import Stats
 from gateway.fleet.watcher import Watcher
-from gateway.fleet.worker_client import Event, Failure, InFlight, WorkerClient
+from gateway.fleet.worker_client import WorkerClient
 from gateway.routing import router
 from gateway.routing.catalog import Replica, Route
 from gateway.routing.retry import ATTEMPTS, may_repeat

@@ -104,14 +104,7 @@ async def test_log_messages_follow_their_call(fleet: Fleet, group: str) -> None:
 async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that_was_asked(fleet: Fleet) -> None:
     async with RawClient(fleet.urls[0]) as asked, RawClient(fleet.urls[1]) as stranger:
         for client in (asked, stranger):
-            params = {
-                "protocolVersion": "2025-11-25",
-                "capabilities": {"elicitation": {}},
-                "clientInfo": {"name": "raw", "version": "1"},
-            }
-            answer = await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
-            client.sid = answer.headers["Mcp-Session-Id"]
-            await client.legacy_notice("notifications/initialized")
+            await client.initialize(capabilities={"elicitation": {}})
         message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "web__ask", "arguments": {}}}
         headers = {**asked.legacy_headers(), "Accept": "application/json, text/event-stream"}
         async with asked.session.post(fleet.urls[0], json=message, headers=headers) as response:

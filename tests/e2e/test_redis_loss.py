@@ -126,13 +126,7 @@ async def test_an_upstream_can_ask_without_redis_where_the_stream_is_held(own_re
         RawClient(fleet.urls[0]) as client,
     ):
         await fleet.register("up", up.connection)
-        params = {
-            "protocolVersion": "2025-11-25",
-            "capabilities": {"roots": {}},
-            "clientInfo": {"name": "r", "version": "1"},
-        }
-        answer = await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
-        client.sid = answer.headers["Mcp-Session-Id"]
+        await client.initialize(capabilities={"roots": {}})
         before = len(up.standing)
         await client.legacy_call("up")
         await eventually(lambda: len(up.standing) > before, 5.0, "the upstream session's stream")

@@ -12,8 +12,9 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.versions import Era
 from worker.calls import NOBODY, Call, ClientFacts
+from worker.upstreams.context import SessionContext
 from worker.upstreams.http_client import HttpPool, Notice
-from worker.upstreams.session import Session, SessionContext, room_for
+from worker.upstreams.session import Session
 
 
 class _Stream:
@@ -109,7 +110,6 @@ class SseSession(Session):
         self._endpoint: asyncio.Future[str] = self.loop.create_future()
         self._stream: _Stream | None = None
         self._head = b""
-        self.notices: dict[_Post, int] = {}  # what has no answer, on its way, and its size
 
     async def connect(self) -> None:
         request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
@@ -163,9 +163,6 @@ class SseSession(Session):
         if call is None:
             self.notices[post] = len(message)
         self.pool.submit(post)
-
-    def has_room(self) -> bool:
-        return room_for(self.notices.values())
 
     async def disconnect(self) -> None:
         if self._stream is not None:

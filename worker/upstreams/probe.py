@@ -20,9 +20,10 @@ from shared.mcp.methods import DISCOVER
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 from shared.models import EraChoice, HttpConnection
 from worker.calls import UpstreamError
+from worker.upstreams.context import SessionContext
 from worker.upstreams.http_client import HttpEndpoint, HttpPool
 from worker.upstreams.http_sse import SseSession
-from worker.upstreams.session import Session, SessionContext
+from worker.upstreams.session import Session
 from worker.upstreams.stdio import StdioSession
 from worker.upstreams.streamable_http import LegacyHttp, ModernHttp
 

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Collection
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import orjson
@@ -32,33 +32,25 @@ from shared.mcp.methods import (
     PROGRESS,
     SET_LEVEL,
     SUBSCRIPTION_META,
+    hears_warnings,
     severity,
 )
 from shared.mcp.pieces import Whole
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
-from shared.models import UpstreamSpec
-from shared.settings import Settings
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
 from worker.bridge.inputs import ROOTS, Need
 from worker.calls import NOBODY, Call, ClientFacts, OwnCall, UpstreamError
+from worker.upstreams.context import VERSION, SessionContext, Withdrawable
 from worker.upstreams.correlation import Announced, Answered, Asked, Correlation, GivenUp, Ignored, Progressed
 
 _log = logging.getLogger(__name__)
 _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """What a session declares that several clients share: refused per call where the client lacks it; never roots, which
 would tell one client's folders to all."""
-VERSION = "0.1.0"
 _MAX_NOTICES, _MAX_NOTICE_BYTES = 16, 1024 * 1024
-"""Notifications of clients that one session holds on their way up, and their bytes; one goes whatever its size."""
-
-
-def room_for(waiting: Collection[int]) -> bool:
-    """Whether one more notification may wait beside those of these sizes."""
-    return not waiting or (len(waiting) < _MAX_NOTICES and sum(waiting) < _MAX_NOTICE_BYTES)
-
-
-STATE_LOST = jsonrpc.notification(
+"""Notifications that one session holds on their way up, and their bytes; one of a client's goes whatever its size."""
+_STATE_LOST = jsonrpc.notification(
     LOGGED,
     jsonrpc.assemble(
         {
@@ -70,57 +62,8 @@ STATE_LOST = jsonrpc.notification(
 )
 
 
-class Withdrawable(Protocol):
-    """Who was asked something for the upstream."""
-
-    def withdrawn(self, settle: Callable[[bool, bytes], None]) -> None:
-        """The upstream does not want the answer any more for which ``settle`` was given."""
-
-
-class Aside(Protocol):
-    """A way to a client of which no call is in flight (``worker.beside``)."""
-
-    def ask(
-        self, session: str, client: ClientFacts, need: Need, settle: Callable[[bool, bytes], None]
-    ) -> Withdrawable | None:
-        """Ask the client of ``session``; ``None``: it was refused at once."""
-
-    def tell(self, session: str, message: bytes) -> None:
-        """A notification for the client of ``session``."""
-
-    def inquire(self, session: str) -> None:
-        """Ask all front ends whether the client of ``session`` has a stream open there."""
-
-
-class SessionContext:
-    """What a session is given: its upstream, settings, and whom to tell. ``aside`` is set by who has one."""
-
-    aside: Aside
-
-    def __init__(
-        self,
-        spec: UpstreamSpec,
-        settings: Settings,
-        incarnation: str,
-        on_announced: Callable[[Session, str, bytes], None],
-        on_lost: Callable[[Session, CallError], None],
-        log_line: Callable[[str], None],
-        on_reopened: Callable[[Session], None] = lambda session: None,
-        on_forgotten: Callable[[Session], None] = lambda session: None,
-    ) -> None:
-        self.spec = spec
-        self.settings = settings
-        self.incarnation = incarnation
-        self.on_announced = on_announced
-        self.on_lost = on_lost
-        self.log_line = log_line
-        self.on_reopened = on_reopened
-        self.on_forgotten = on_forgotten
-
-    @property
-    def client_info(self) -> bytes:
-        """Who we say we are, where no client stands behind a session."""
-        return orjson.dumps({"name": self.settings.service.name, "version": VERSION})
+def _room_for(waiting: Collection[int]) -> bool:
+    return not waiting or (len(waiting) < _MAX_NOTICES and sum(waiting) < _MAX_NOTICE_BYTES)
 
 
 class Session:
@@ -146,6 +89,7 @@ class Session:
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
+        self.notices: dict[object, int] = {}  # what has no answer, on its way up, and its size
         self._early: list[bytes] = []  # notifications that wait for the handshake
         self._opening: asyncio.Task[None] | None = None
         self._was_ready = False
@@ -184,14 +128,14 @@ class Session:
             if self.has_room():
                 self.send_notification(message)
             else:
-                _log.info("%s: a client's notification is dropped: the upstream does not keep up", self.context.spec.id)
-        elif not self.closed and room_for([len(one) for one in self._early]):
+                _log.debug("%s: a notification is dropped: the upstream does not keep up", self.context.spec.id)
+        elif not self.closed and _room_for([len(one) for one in self._early]):
             self._early.append(message)
             self.start()
 
     def has_room(self) -> bool:
         """Whether the upstream takes one more of a client's notifications, which nobody waits for."""
-        return True
+        return _room_for(self.notices.values())
 
     def start(self) -> asyncio.Task[None]:
         """Begin opening; the task ends when the session is ready or has failed."""
@@ -426,9 +370,6 @@ class Session:
         elif type(outcome) is Announced and outcome.method == CANCELLED:
             self._withdrawn(outcome.params)
         elif type(outcome) is Announced and outcome.method in CHANGED:
-            listening = call or self._listening(outcome.params)
-            if listening is not None:
-                listening.notice(outcome.method, outcome.params)
             self.context.on_announced(self, outcome.method, outcome.params)
         elif type(outcome) is Announced:
             self._told(outcome, call)
@@ -436,7 +377,7 @@ class Session:
     def _told(self, announced: Announced, call: Call | None) -> None:
         """That an elicitation by URL is done, or a notification that we do not know: for the client it is about."""
         call = call or self._listening(announced.params)
-        if call is None and announced.method in NOT_FOR_CLIENTS:
+        if announced.method in NOT_FOR_CLIENTS and not isinstance(call, OwnCall):
             return
         call = call or self._only_call()
         if call is not None:
@@ -447,13 +388,17 @@ class Session:
     def _tell_aside(self, message: bytes) -> None:
         self.context.aside.tell(self.sid_of_client, message)
 
-    def tell_state_lost(self) -> None:
-        """The upstream session of one client is gone, and what the upstream remembered with it."""
+    def tell_state_lost(self, call: Call | None = None) -> None:
+        """The upstream session of one client is gone, and what the upstream remembered with it: said once, on the
+        stream of ``call`` if one met it."""
         level = self.client.log_level
-        heard = not level or severity("warning") >= severity(level)
-        if self.sid_of_client and self.logs and heard and not self._said_lost:
-            self._said_lost = True
-            self.context.aside.tell(self.sid_of_client, STATE_LOST)
+        if not self.sid_of_client or not self.logs or self._said_lost or (level and not hears_warnings(level)):
+            return
+        self._said_lost = True
+        if call is not None:
+            call.interim(_STATE_LOST, self.loop.time())
+        else:
+            self._tell_aside(_STATE_LOST)
 
     def _listening(self, params: bytes) -> Call | None:
         """The ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""

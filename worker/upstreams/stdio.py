@@ -18,8 +18,9 @@ from shared.mcp.versions import LATEST_MODERN, Era
 from shared.models import StdioConnection
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.reaper import MARKER
+from worker.upstreams.context import SessionContext
 from worker.upstreams.lines import LineReader
-from worker.upstreams.session import Session, SessionContext
+from worker.upstreams.session import Session
 
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024

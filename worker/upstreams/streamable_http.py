@@ -21,8 +21,9 @@ from shared.mcp.versions import LATEST_MODERN, Era
 from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 from worker.calls import NOBODY, Call, ClientFacts
+from worker.upstreams.context import SessionContext
 from worker.upstreams.http_client import HttpPool, Notice
-from worker.upstreams.session import STATE_LOST, Session, SessionContext, room_for
+from worker.upstreams.session import Session
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -140,7 +141,6 @@ class HttpSession(Session):
         super().__init__(context, client)
         self.pool = pool
         self.posts: dict[int, Post] = {}
-        self.notices: dict[Post, int] = {}  # what has no answer, on its way, and its size
         self.sid = ""
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
@@ -162,9 +162,6 @@ class HttpSession(Session):
         for post in self.posts.values():
             if post.call is call:
                 post.call = heir
-
-    def has_room(self) -> bool:
-        return room_for(self.notices.values())
 
     def unsend(self, id: int) -> bool:
         post = self.posts.get(id)
@@ -376,8 +373,7 @@ class LegacyHttp(HttpSession):
                 call.resent = True
                 if post.sid == self.sid and self.ready:
                     self._reopen()
-                if self.sid_of_client and self.logs:
-                    call.interim(STATE_LOST, self.loop.time())
+                self.tell_state_lost(call)
                 self.submit(call)
                 return
             call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))

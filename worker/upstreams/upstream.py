@@ -23,10 +23,11 @@ from shared.models import EraChoice, HttpConnection, StdioConnection, UpstreamSp
 from shared.settings import Settings
 from shared.tasks import spawn
 from worker.calls import Call, ClientFacts, OwnCall
+from worker.upstreams.context import SessionContext
 from worker.upstreams.http_client import HttpEndpoint, HttpPool
 from worker.upstreams.http_sse import SseSession
 from worker.upstreams.probe import Facts
-from worker.upstreams.session import Session, SessionContext
+from worker.upstreams.session import Session
 from worker.upstreams.stdio import StdioSession
 from worker.upstreams.streamable_http import LegacyHttp, ModernHttp
 from worker.upstreams.subscriptions import Subscriptions
@@ -267,7 +268,7 @@ class Upstream:
         try:
             self._session_for(stub, use, era).notify(message)
         except CallError as error:
-            _log.info("%s: a client's notification is dropped: %s", self.spec.id, error)
+            _log.debug("%s: a client's notification is dropped: %s", self.spec.id, error)
 
     def alive(self, sid: str) -> None:
         """The client has a stream open, on which it may be waiting for something."""

@@ -26,7 +26,8 @@ from tests.unit.builders import spec
 from worker.calls import NOBODY, Call, ClientFacts
 from worker.inventory import Inventory
 from worker.rpc_server import RpcServer, _FrontEnd
-from worker.upstreams.session import Aside, Session, SessionContext
+from worker.upstreams.context import Aside, SessionContext
+from worker.upstreams.session import Session
 
 KEY = FleetKey.from_secret("unit tests")
 ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}

@@ -10,8 +10,8 @@ import pytest
 
 from gateway.doors.requests import Caller, Ready, Requests, Started
 from gateway.fleet.dispatch import Outgoing
+from gateway.fleet.in_flight import Answered, Failure, Interim
 from gateway.fleet.stats import Stats
-from gateway.fleet.worker_client import Answered, Failure, Interim
 from gateway.routing.catalog import Catalog
 from shared.errors import NotDelivered, Refused
 from shared.mcp import jsonrpc

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.doors import standing
-from gateway.doors.standing import StandingStream
+from gateway.doors.standing import StandingStream, Waiting
 from shared.mcp import jsonrpc
 
 LIMIT = 10
@@ -21,7 +21,7 @@ def answer(number: int) -> bytes:
 
 
 def queue(stream: StandingStream) -> list[bytes]:
-    return [message for message, _ in stream._queue]
+    return [message for message, _ in stream._queue._entries]
 
 
 def test_the_oldest_notifications_make_room_and_answers_stay() -> None:
@@ -52,7 +52,7 @@ def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
     stream.push(large)
     assert queue(stream) == [large]
     stream.push(answer(1))
-    assert queue(stream) == [large, answer(1)] and stream._waiting_bytes == len(large) + len(answer(1))
+    assert queue(stream) == [large, answer(1)] and stream._queue._bytes == len(large) + len(answer(1))
 
 
 def test_that_lists_changed_is_never_dropped_and_what_is_dropped_is_counted() -> None:
@@ -63,16 +63,24 @@ def test_that_lists_changed_is_never_dropped_and_what_is_dropped_is_counted() ->
         stream.push(told(number))
         stream.announce({"notifications/tools/list_changed"})
     assert queue(stream) == [changed, *(told(number) for number in range(91, 100))]
-    assert stream.dropped == 91
+    assert stream._queue.dropped == 91
 
 
-def test_the_place_in_the_outbox_follows_what_is_written() -> None:
-    stream = StandingStream("s", LIMIT, {})
-    stream.push(told(1), "5-0")
-    stream.push(told(2))
-    stream.push(told(3), "6-0")
-    places = []
-    while stream._queue:
-        stream._take()
-        places.append(stream.written)
-    assert places == ["5-0", "5-0", "6-0"]
+def test_what_waits_keeps_its_place_in_the_outbox() -> None:
+    waiting = Waiting(LIMIT, 1000)
+    waiting.push(told(1), "5-0-1")
+    waiting.push(answer(2))
+    waiting.push(told(3), "6-0-2")
+    assert len(waiting) == 3 and answer(2) in waiting and answer(4) not in waiting
+    assert [waiting.take() for _ in range(3)] == [(told(1), "5-0-1"), (answer(2), ""), (told(3), "6-0-2")]
+
+
+def test_the_newest_is_kept_whatever_its_size_and_answers_are_too_many_when_nothing_makes_room() -> None:
+    waiting = Waiting(3, 1000)
+    assert waiting.push(told(1)) and waiting.push(answer(2)) and waiting.push(answer(3))
+    assert waiting.push(answer(4)) and waiting.dropped == 1
+    assert not waiting.push(answer(5)), "none of it can be dropped"
+    waiting.clear()
+    large = jsonrpc.notification("n", b'"%b"' % (b"x" * 5000))
+    assert waiting.push(large) and len(waiting) == 1
+    assert waiting.push(large) and len(waiting) == 1 and waiting.dropped == 2

@@ -14,7 +14,8 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.fleet.worker_client import Answered, Event, Failure, InFlight, Interim, WorkerClient
+from gateway.fleet.in_flight import Answered, Event, Failure, InFlight, Interim
+from gateway.fleet.worker_client import WorkerClient
 from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
