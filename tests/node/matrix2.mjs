@@ -1,10 +1,9 @@
 // The puppet of the TypeScript SDK 2.x, in both eras: node matrix2.mjs. See tests/matrix/puppet.py, which says what it is
 // told and says.
-import { createInterface } from "node:readline";
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
+import { answering, cancel, event, serve, transportFor } from "./puppet.mjs";
 
 const MODERN = "2026-07-28";
-const ANSWERS = { colour: "blue", model: "hello", root: "file:///mine" };
 const LISTS = {
   tools: "tools/list",
   prompts: "prompts/list",
@@ -17,9 +16,6 @@ const WANTED = {
   resources_list_changed: "resourcesListChanged",
   resource_subscriptions: "resourceSubscriptions",
 };
-const say = (message) => process.stdout.write(JSON.stringify(message) + "\n");
-const event = (kind, facts = {}) => say({ event: { ...facts, kind } });
-const running = new Map();
 let client = null;
 let transport = null;
 let logLevel = null;
@@ -28,20 +24,8 @@ const commands = {
   async connect({ ports, path, version, log_level }) {
     await commands.close();
     logLevel = version === MODERN ? log_level : null;
-    let turn = 0;
-    // Every request goes to the other front end.
-    const takingTurns = (url, init) => {
-      const next = new URL(url);
-      next.port = ports[turn++ % ports.length];
-      return fetch(next, init);
-    };
     const Transport = path.endsWith("/sse") ? SSEClientTransport : StreamableHTTPClientTransport;
-    transport = new Transport(new URL(`http://127.0.0.1:${ports[0]}${path}`), { fetch: takingTurns });
-    const send = transport.send.bind(transport);
-    transport.send = (message, options) => {
-      if (message.method === "initialize") message.params.protocolVersion = version;
-      return send(message, options);
-    };
+    transport = transportFor(Transport, ports, path, version);
     const elicitation = { form: {}, url: {} };
     client = new Client(
       { name: "typescript2", version: "1" },
@@ -50,18 +34,7 @@ const commands = {
         versionNegotiation: { mode: version === MODERN ? { pin: MODERN } : "legacy" },
       },
     );
-    client.setRequestHandler("elicitation/create", async ({ params }) => {
-      event("elicitation", { params });
-      return params.mode === "url" ? { action: "accept" } : { action: "accept", content: { colour: ANSWERS.colour } };
-    });
-    client.setRequestHandler("sampling/createMessage", async ({ params }) => {
-      event("sampling", { params });
-      return { role: "assistant", content: { type: "text", text: ANSWERS.model }, model: "m" };
-    });
-    client.setRequestHandler("roots/list", async () => {
-      event("roots");
-      return { roots: [{ uri: ANSWERS.root }] };
-    });
+    for (const [method, handler] of Object.entries(answering)) client.setRequestHandler(method, handler);
     client.fallbackNotificationHandler = async ({ method, params }) => {
       if (method === "notifications/message") event("log", { level: params.level, data: params.data });
       if (version === MODERN && method !== "notifications/message") event("changed", { what: method, uri: params?.uri ?? "" });
@@ -94,7 +67,7 @@ const commands = {
     const options = { signal, onprogress: (seen) => event("progress", seen) };
     return client.callTool({ name, arguments: args, ...meta }, options);
   },
-  cancel: async ({ of }) => running.get(of).abort("no longer wanted"),
+  cancel,
   prompt: ({ name, arguments: args }) => client.getPrompt({ name, arguments: args }),
   read: ({ uri }) => client.readResource({ uri }, { cacheMode: "bypass" }),
   complete: ({ ref, argument }) => client.complete({ ref, argument }),
@@ -112,19 +85,4 @@ const commands = {
   },
 };
 
-const lines = createInterface({ input: process.stdin });
-lines.on("line", async (line) => {
-  const { id, do: name, ...args } = JSON.parse(line);
-  const abort = new AbortController();
-  running.set(id, abort);
-  try {
-    say({ id, result: (await commands[name](args, abort.signal)) ?? null });
-  } catch (error) {
-    // The SDK puts "MCP error CODE: " before the message.
-    const message = String(error?.message ?? error).replace(/^MCP error -?\d+: /, "");
-    say({ id, error: { code: error?.code ?? 0, message, data: error?.data ?? null } });
-  } finally {
-    running.delete(id);
-  }
-});
-lines.on("close", () => process.exit(0));
+serve(commands);
