@@ -83,7 +83,7 @@ async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncI
         "jsonrpc": "2.0",
         "id": "listen-1",
         "method": "subscriptions/listen",
-        "params": {"_meta": MODERN_META, "notifications": notifications},
+        "params": {"_meta": {**MODERN_META, "progressToken": "listener"}, "notifications": notifications},
     }
     headers = {
         "Accept": "application/json, text/event-stream",

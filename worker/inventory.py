@@ -79,6 +79,14 @@ class Inventory:
             return
         holding.upstream.submit(call)
 
+    def listen(self, upstream: str, call: Call) -> None:
+        """Carry a client's own ``subscriptions/listen`` to ``upstream``, if it is ours."""
+        holding = self._held.get(upstream)
+        if holding is None or holding.leaving:
+            call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
+        else:
+            holding.upstream.listen(call)
+
     async def watch(self, watcher: Watcher, upstream: str, uri: str, sid: str, client: ClientFacts) -> None:
         """Subscribe to a resource. Raises ``CallError``."""
         holding = self._held.get(upstream)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
+from shared.mcp.methods import LISTEN
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
 from shared.rpc.framing import CHUNK
@@ -174,6 +175,9 @@ class _FrontEnd:
                 call.client = facts
         elif head.principal:
             call.client = ClientFacts(head.principal)
+        if head.method == LISTEN:
+            server.inventory.listen(head.upstream, call)
+            return
         now = server.clock()
         call.hard_limit = now + server.settings.calls.request_timeout_max_s
         call.expires_at = min(now + call.timeout_s, call.hard_limit)
@@ -327,6 +331,9 @@ class RpcServer:
         for peer in self.links:
             if peer.link is not None:
                 peer.link.send(rpc.GoAway(peer.last_call))
+            for call in [call for call in peer.calls.values() if call.method == LISTEN]:  # it would never end
+                call.stop("the worker is shutting down")
+                call.fail(OutcomeUnknown("cancelled", "the worker is shutting down"))
 
     @property
     def in_flight(self) -> int:

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from typing import Any
 
+from msgspec import Raw, structs
+
+from gateway.doors.foreign import ForeignListen
 from gateway.doors.sessions import ClientSession, SessionTable
+from gateway.doors.standing import StandingStream
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.subscriptions import Listener, Subscriptions
 from gateway.fleet.watcher import Watcher
 from gateway.routing import router
 from shared.errors import Refused
 from shared.mcp import jsonrpc
+from shared.mcp.methods import FILTER
+from shared.mcp.versions import Era
 from shared.settings import Settings
 from shared.tasks import spawn
 
@@ -125,6 +132,20 @@ class Interests:
                 listener.resource_updated(uri, uri, params)
 
     # ---- modern streams
+
+    def foreign(
+        self, stream: StandingStream, wanted: dict[str, Any], params: Raw, scope: str | None
+    ) -> ForeignListen | None:
+        """Ask a modern replica of the one group for what a filter ``wants`` that we do not know, if it does."""
+        others = {name: what for name, what in wanted.items() if name not in FILTER}
+        route = router.anyone(self._watcher.catalog, scope) if others and scope is not None else None
+        if route is None:
+            return None
+        modern = tuple(one for one in route.replicas if Era.MODERN.word in one.record.eras)
+        if not modern:
+            return None
+        route = structs.replace(route, replicas=modern)
+        return ForeignListen(self._dispatcher, route, params, others, stream, self._acknowledge_s)
 
     async def listen(self, listener: Listener, uris: Iterable[str], scope: str | None) -> list[str]:
         """Listen for all of them; those that were agreed to in time."""

@@ -94,6 +94,7 @@ class StandingStream:
         "changes",
         "closing",
         "collecting",
+        "cut",
         "gone",
         "hears_warnings",
         "position",
@@ -108,6 +109,7 @@ class StandingStream:
         self.tag = tag
         self.changes = changes
         self.closing = False
+        self.cut = False  # it ends because something behind it broke
         self.gone = False
         self.position = "0-0-0"  # in the session's outbox: what was taken from there
         self.written = ""  # … and what was written to the client
@@ -141,23 +143,14 @@ class StandingStream:
         parts = jsonrpc.members(params)
         if bytes(parts.get("uri", b"")) == _encode(own):
             parts["uri"] = Raw(_encode(uri))
-        try:
-            meta = jsonrpc.members(parts.get("_meta", jsonrpc.ABSENT))
-        except Refused:
-            meta = {}  # an upstream's nonsense
-        meta.pop(SUBSCRIPTION_META, None)
-        if self.tag:
-            meta[SUBSCRIPTION_META] = Raw(self.tag)
-        parts.pop("_meta", None)
-        if meta:
-            parts = {"_meta": Raw(jsonrpc.assemble(meta)), **parts}
-        message = jsonrpc.notification(RESOURCE_UPDATED, jsonrpc.assemble(parts))
+        message = jsonrpc.notification(RESOURCE_UPDATED, _tagged(parts, self.tag))
         if message not in self._queue:
             self.push(message)
 
-    def close(self) -> None:
-        """End the stream after what is queued."""
+    def close(self, cut: bool = False) -> None:
+        """End the stream after what is queued; ``cut``: without the result that says that all is well."""
         self.closing = True
+        self.cut = self.cut or cut
         self._wake()
 
     def nudge(self) -> None:
@@ -185,3 +178,20 @@ class StandingStream:
             await self._waiter
             if not self._queue and not self.closing:
                 await stream.comment()
+
+
+def tagged(params: Raw, tag: bytes) -> bytes:
+    """A notification's ``params`` with the id of the listen stream that they are shown on (JSON; empty: of none).
+    Raises ``Refused`` unless they are an object."""
+    return _tagged(jsonrpc.members(params), tag)
+
+
+def _tagged(parts: dict[str, Raw], tag: bytes) -> bytes:
+    try:
+        meta = jsonrpc.members(parts.pop("_meta", jsonrpc.ABSENT))
+    except Refused:
+        meta = {}  # an upstream's nonsense
+    meta.pop(SUBSCRIPTION_META, None)
+    if tag:
+        meta[SUBSCRIPTION_META] = Raw(tag)
+    return jsonrpc.assemble({"_meta": Raw(jsonrpc.assemble(meta)), **parts} if meta else parts)

@@ -26,10 +26,9 @@ from shared.mcp.jsonrpc import Message
 from shared.mcp.kinds import CHANGES
 from shared.mcp.methods import (
     ACKNOWLEDGED,
-    PROMPTS_CHANGED,
-    RESOURCES_CHANGED,
+    LISTS_IN_FILTER,
+    RESOURCES_IN_FILTER,
     SUBSCRIPTION_META,
-    TOOLS_CHANGED,
 )
 from shared.mcp.versions import at_least
 from shared.registry.store import RegistryStore
@@ -40,13 +39,6 @@ from shared.tasks import spawn
 _log = logging.getLogger(__name__)
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
 """Every legacy standing stream hears of all three kinds of lists."""
-_ASKED = {
-    "toolsListChanged": TOOLS_CHANGED,
-    "promptsListChanged": PROMPTS_CHANGED,
-    "resourcesListChanged": RESOURCES_CHANGED,
-}
-
-
 _LEAVE_AGAIN_S = 0.5
 _STRING_ID = b'{"jsonrpc":"2.0","id":"'
 """How questions of upstreams begin (and answers to some clients): workers give them ids that are strings."""
@@ -163,26 +155,33 @@ class Streams:
         """``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result."""
         wanted = _filter(message)
         tag = {SUBSCRIPTION_META: Raw(bytes(message.id))}
-        honoured = {name: True for name in _ASKED if wanted.get(name) is True}
+        honoured = {name: True for name in LISTS_IN_FILTER if wanted.get(name) is True}
         tagged = jsonrpc.assemble({"_meta": tag})
-        changes = {_ASKED[name]: jsonrpc.notification(_ASKED[name], tagged) for name in honoured}
-        resources = wanted.get("resourceSubscriptions")
+        methods = [LISTS_IN_FILTER[name] for name in honoured]
+        changes = {method: jsonrpc.notification(method, tagged) for method in methods}
+        resources = wanted.get(RESOURCES_IN_FILTER)
         stream = self.attach("", changes, bytes(message.id))
+        foreign = self._interests.foreign(stream, wanted, message.params, scope)
         try:
             agreed: dict[str, Any] = dict(honoured)
             if isinstance(resources, list):
                 uris = [uri for uri in resources if isinstance(uri, str) and not too_long(uri)]
-                agreed["resourceSubscriptions"] = await self._interests.listen(stream, uris, scope)
+                agreed[RESOURCES_IN_FILTER] = await self._interests.listen(stream, uris, scope)
+            if foreign is not None:
+                agreed.update(await foreign.agreed())
             events = EventStream()
             await events.open(request)
             acknowledged = jsonrpc.assemble({"_meta": tag, "notifications": agreed})
             await events.send(jsonrpc.notification(ACKNOWLEDGED, acknowledged))
             await stream.write_to(events)
-            result = jsonrpc.assemble({"resultType": "complete", "_meta": tag})
-            await events.send(jsonrpc.response(bytes(message.id), result))
+            if not stream.cut:
+                result = jsonrpc.assemble({"resultType": "complete", "_meta": tag})
+                await events.send(jsonrpc.response(bytes(message.id), result))
             return await events.end()
         finally:
             self.detach(stream)
+            if foreign is not None:
+                await foreign.close()
 
     # ---- resuming: event ids are places in the log of changes and in the session's outbox: ``epoch.change.place``
 

@@ -28,6 +28,15 @@ CHANGED = frozenset({TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE
 NOT_FOR_CLIENTS = frozenset({INITIALIZED, ROOTS_CHANGED, ACKNOWLEDGED})
 """Notifications that no client takes from its server, or that answer a listen of ours."""
 
+LISTS_IN_FILTER = {
+    "toolsListChanged": TOOLS_CHANGED,
+    "promptsListChanged": PROMPTS_CHANGED,
+    "resourcesListChanged": RESOURCES_CHANGED,
+}
+RESOURCES_IN_FILTER = "resourceSubscriptions"
+FILTER = frozenset({*LISTS_IN_FILTER, RESOURCES_IN_FILTER})
+"""What the filter of a ``subscriptions/listen`` may ask for (2026-07-28, subscriptions)."""
+
 SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId"
 SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
 VERSION_META = "io.modelcontextprotocol/protocolVersion"

@@ -25,6 +25,7 @@ from shared.mcp.methods import (
     DISCOVER,
     INITIALIZE,
     INITIALIZED,
+    LISTEN,
     LOG_LEVEL_META,
     LOGGED,
     NOT_FOR_CLIENTS,
@@ -377,7 +378,7 @@ class Session:
     def _told(self, announced: Announced, call: Call | None) -> None:
         """That an elicitation by URL is done, or a notification that we do not know: for the client it is about."""
         call = call or self._listening(announced.params)
-        if announced.method in NOT_FOR_CLIENTS and not isinstance(call, OwnCall):
+        if announced.method in NOT_FOR_CLIENTS and (call is None or call.method != LISTEN):
             return
         call = call or self._only_call()
         if call is not None:
@@ -418,7 +419,7 @@ class Session:
         """
         found: Call | None = None
         for call in self.correlation.calls.values():
-            if not isinstance(call, OwnCall):
+            if not isinstance(call, OwnCall) and call.method != LISTEN:
                 if found is not None and not self.sid_of_client:
                     return None
                 found = call

@@ -13,16 +13,16 @@ from copy import copy
 
 from msgspec import structs
 
-from shared.errors import CallError, NotDelivered
+from shared.errors import CallError, NotDelivered, Refused
 from shared.isolation import SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
 from shared.mcp.kinds import CHANGES
-from shared.mcp.methods import RESOURCE_UPDATED, ROOTS_CHANGED, SUBSCRIBE
+from shared.mcp.methods import LISTEN, RESOURCE_UPDATED, ROOTS_CHANGED, SUBSCRIBE
 from shared.mcp.versions import Era
 from shared.models import EraChoice, HttpConnection, StdioConnection, UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
-from worker.calls import Call, ClientFacts, OwnCall
+from worker.calls import NOBODY, Call, ClientFacts, OwnCall
 from worker.upstreams.context import SessionContext
 from worker.upstreams.http_client import HttpEndpoint, HttpPool
 from worker.upstreams.http_sse import SseSession
@@ -115,6 +115,18 @@ class Upstream:
             call.fail(error)
             return
         session.submit(call)
+
+    def listen(self, call: Call) -> None:
+        """Carry a client's own ``subscriptions/listen``, which has no end: nothing waits for it to be over."""
+        try:
+            session = self._session_to_watch("", NOBODY)
+        except CallError as error:
+            call.fail(error)
+            return
+        if session.era is Era.MODERN:
+            session.submit(call)
+        else:
+            call.fail(Refused("method_unknown", f"upstream {self.spec.id!r} knows no {LISTEN}"))
 
     def _may_speak_legacy(self, facts: Facts) -> bool:
         """A child locks to the era of its first request; whether it has the other one too is not known yet."""

@@ -1,0 +1,110 @@
+"""What a ``subscriptions/listen`` on ``/servers/{name}`` asks for beyond what the specification names.
+
+The members of its filter that we do not know go to one modern replica of the group, as a listen of their own. What
+comes of it is shown on the client's stream, tagged with the client's id. When the upstream's stream ends, so does the
+client's: what happened meanwhile is not known here, and the client knows to listen again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+from msgspec import Raw
+
+from gateway.doors.standing import StandingStream, tagged
+from gateway.fleet.dispatch import Abandoned, Dispatcher, Outgoing
+from gateway.fleet.in_flight import Answered, Interim, Silent
+from gateway.routing.catalog import Route
+from shared.errors import CallError, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.methods import ACKNOWLEDGED, LISTEN
+from shared.mcp.versions import Era
+from shared.tasks import cancel, spawn
+
+
+class ForeignListen:
+    """See the module. ``params`` are the client's, ``wanted`` the members of its filter that the upstream gets; it
+    has ``within_s`` to agree."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        route: Route,
+        params: Raw,
+        wanted: dict[str, Any],
+        stream: StandingStream,
+        within_s: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._stream = stream
+        self._until = asyncio.get_running_loop().time() + within_s
+        self._agreed: dict[str, Any] = {}
+        self._acknowledged = asyncio.Event()
+        sent: dict[str, Any] = {**jsonrpc.members(params), "notifications": wanted}
+        meta = jsonrpc.members(sent.get("_meta", jsonrpc.ABSENT))
+        meta.pop("progressToken", None)  # it would be the client's among others' on an upstream that all share
+        sent["_meta"] = meta
+        call = Outgoing(LISTEN, jsonrpc.assemble(sent), Era.MODERN, route)
+        self._wanted = wanted
+        self._task = spawn(self._run(call), "foreign-listen")
+
+    async def agreed(self) -> dict[str, Any]:
+        """What the upstream said that it honours, in its words; nothing when it did not say so in time."""
+        try:
+            async with asyncio.timeout_at(self._until):
+                await self._acknowledged.wait()
+        except TimeoutError:
+            await self.close()
+        return self._agreed
+
+    async def close(self) -> None:
+        """The client's stream is over."""
+        await cancel(self._task)
+
+    async def _run(self, call: Outgoing) -> None:
+        try:
+            in_flight, event = await self._dispatcher.send(call)
+        except Abandoned as gone:
+            gone.in_flight.cancel("the client closed the stream")
+            raise
+        except CallError:
+            self._acknowledged.set()  # to nothing
+            return
+        try:
+            while isinstance(event, (Interim, Silent)):
+                dropped, in_flight.dropped = in_flight.dropped, 0
+                self._stream.missed(dropped)
+                if isinstance(event, Interim):
+                    self._told(event.message)
+                event = await in_flight.next()
+        except asyncio.CancelledError:
+            in_flight.cancel("the client closed the stream")
+            raise
+        finally:
+            self._dispatcher.release(in_flight)
+        if isinstance(event, Answered) and event.stream is not None:
+            in_flight.client.refuse_body(in_flight)
+        if self._agreed:
+            self._stream.close(cut=not isinstance(event, Answered) or event.is_error)
+        self._acknowledged.set()
+
+    def _told(self, raw: bytes) -> None:
+        message = jsonrpc.decode(raw)
+        if message.method != ACKNOWLEDGED:
+            try:
+                self._stream.push(jsonrpc.notification(message.method, tagged(message.params, self._stream.tag)))
+            except Refused:
+                pass  # its params are no object: an upstream's nonsense
+        elif not self._acknowledged.is_set():
+            self._agreed = {name: what for name, what in _acknowledged(message.params).items() if name in self._wanted}
+            self._acknowledged.set()
+
+
+def _acknowledged(params: Raw) -> dict[str, Any]:
+    try:
+        honoured = orjson.loads(bytes(jsonrpc.members(params)["notifications"]))
+    except (Refused, KeyError, orjson.JSONDecodeError):
+        return {}
+    return honoured if isinstance(honoured, dict) else {}

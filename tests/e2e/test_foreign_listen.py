@@ -1,0 +1,225 @@
+"""What a ``subscriptions/listen`` on ``/servers/{name}`` asks for that we do not know: it passes, both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.clients import Answer, RawClient
+from tests.fleet import Fleet, eventually, script_connection
+from tests.servers.scripted import Exchange, Scripted
+from tests.streams import Stream, listening
+
+TAG = "io.modelcontextprotocol/subscriptionId"
+LINES = """
+import json, sys
+
+def say(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+CACHED = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
+listens = {}
+for line in sys.stdin:
+    message = json.loads(line)
+    method, id, params = message.get("method"), message.get("id"), message.get("params", {})
+    if method == "server/discover":
+        say(id=id, result={"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}, **CACHED})
+    elif method == "tools/list":
+        say(id=id, result={"tools": [{"name": "go", "inputSchema": {"type": "object"}}], **CACHED})
+    elif method == "subscriptions/listen":
+        wanted = params["notifications"]
+        tag = {"_meta": {"io.modelcontextprotocol/subscriptionId": id}}
+        say(method="notifications/subscriptions/acknowledged", params={"notifications": wanted, **tag})
+        if "weather" in wanted:
+            listens[id] = tag
+    elif method == "notifications/cancelled":
+        listens.pop(params["requestId"], None)
+    elif method == "tools/call":
+        for tag in listens.values():
+            say(method="notifications/weather", params={"now": "rain", **tag})
+        say(id=id, result={"content": [{"type": "text", "text": str(len(listens))}], "resultType": "complete"})
+    elif id is not None:
+        say(id=id, error={"code": -32601, "message": "method not found"})
+"""
+
+
+class Weather:
+    """What the HTTP upstream does with listens: those that ask for ``weather`` stay open."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self._begun: list[Exchange] = []
+        self.over = asyncio.Event()
+        self.aborts = False
+
+    async def __call__(self, exchange: Exchange) -> dict[str, Any] | None:
+        """One listen."""
+        wanted = exchange.message["params"]["notifications"]
+        tag = {"_meta": {TAG: exchange.message["id"]}}
+        if "weather" not in wanted:
+            return {"error": {"code": -32601, "message": "method not found"}}
+        self.asked.append(exchange.message["params"])
+        honoured = {"weather": wanted["weather"]}
+        acknowledged = {"notifications": honoured, **tag}
+        await exchange.send({"method": "notifications/subscriptions/acknowledged", "params": acknowledged})
+        self._begun.append(exchange)
+        await self.over.wait()
+        if self.aborts:
+            exchange.abort()
+        else:
+            await exchange.answer({"resultType": "complete", **tag})
+        return None
+
+    @property
+    def open(self) -> list[Exchange]:
+        """Those whose connection is there."""
+        connections = [(exchange, exchange.request.transport) for exchange in self._begun]
+        return [exchange for exchange, transport in connections if transport and not transport.is_closing()]
+
+    async def tell(self, **params: Any) -> None:
+        """Everybody who listens."""
+        for exchange in self.open:
+            tag = {"_meta": {TAG: exchange.message["id"], "kept": 1}}
+            await exchange.send({"method": "notifications/weather", "params": {**params, **tag}})
+
+
+@pytest_asyncio.fixture
+async def weather() -> AsyncIterator[Scripted]:
+    async with Scripted("weather", "modern") as upstream:
+        upstream.on["subscriptions/listen"] = Weather()
+        yield upstream
+
+
+@pytest_asyncio.fixture
+async def fleet(redis_url: str, weather: Scripted) -> AsyncIterator[Fleet]:
+    async with Fleet(redis_url, frontends=2, acknowledge_s=1.0) as fleet:
+        await fleet.register("weather", weather.connection)
+        yield fleet
+
+
+def _of(upstream: Scripted) -> Weather:
+    found = upstream.on["subscriptions/listen"]
+    assert isinstance(found, Weather)
+    return found
+
+
+def _acknowledged(stream: Stream) -> Any:
+    return stream.messages[0]["params"]["notifications"]
+
+
+def _text(answer: Answer) -> str:
+    text: str = answer.body["result"]["content"][0]["text"]
+    return text
+
+
+@contextlib.asynccontextmanager
+async def _listen(fleet: Fleet, group: str, **wanted: Any) -> AsyncIterator[Stream]:
+    async with (
+        RawClient(f"{fleet.url}/servers/{group}/mcp") as client,
+        listening(client, client.url, **wanted) as stream,
+    ):
+        yield stream
+
+
+async def _hears(stream: Stream) -> None:
+    await eventually(lambda: "notifications/weather" in stream.methods(), 5.0, "told")
+
+
+async def test_unknown_members_of_a_filter_pass_and_what_comes_of_them(fleet: Fleet, weather: Scripted) -> None:
+    upstream = _of(weather)
+    async with _listen(fleet, "weather", toolsListChanged=True, weather={"of": "Oslo"}, moon=True) as stream:
+        assert _acknowledged(stream) == {"toolsListChanged": True, "weather": {"of": "Oslo"}}
+        assert [asked["notifications"] for asked in upstream.asked] == [{"weather": {"of": "Oslo"}, "moon": True}]
+        assert "progressToken" not in upstream.asked[0]["_meta"], "no progress is told of a stream"
+        await upstream.tell(now="rain", big=2**70)
+        await _hears(stream)
+        told = stream.messages[-1]
+        assert told["params"] == {"_meta": {"kept": 1, TAG: "listen-1"}, "now": "rain", "big": 2**70}
+    await eventually(lambda: not upstream.open, 5.0, "the upstream's stream is closed with the client's")
+
+
+async def test_each_client_hears_its_own_and_only_on_the_group(fleet: Fleet, weather: Scripted) -> None:
+    upstream = _of(weather)
+    async with (
+        _listen(fleet, "weather", weather=1) as one,
+        _listen(fleet, "weather", weather=2) as two,
+        RawClient(f"{fleet.url}/mcp") as client,
+        listening(client, client.url, weather=3) as everything,
+    ):
+        assert [_acknowledged(stream) for stream in (one, two, everything)] == [{"weather": 1}, {"weather": 2}, {}]
+        tag = {"_meta": {TAG: upstream.open[1].message["id"]}}
+        await upstream.open[1].send({"method": "notifications/weather", "params": tag})
+        await _hears(two)
+        await upstream.tell(now="sun")
+        await _hears(one)
+        assert one.methods().count("notifications/weather") == 1
+        assert everything.methods() == ["notifications/subscriptions/acknowledged"]
+
+
+@pytest.mark.parametrize("aborts", [False, True], ids=["in good order", "broken"])
+async def test_the_end_of_the_upstreams_stream_is_the_end_of_the_clients(
+    fleet: Fleet, weather: Scripted, aborts: bool
+) -> None:
+    upstream = _of(weather)
+    upstream.aborts = aborts
+    async with _listen(fleet, "weather", weather=1) as stream:
+        await upstream.tell(now="rain")
+        upstream.over.set()
+        await eventually(lambda: stream.closed, 5.0, "the client's stream ends")
+    assert "notifications/weather" in stream.methods()
+    assert [message["id"] for message in stream.messages if "result" in message] == ([] if aborts else ["listen-1"])
+
+
+async def test_an_upstream_that_does_not_agree_costs_the_client_nothing_else(redis_url: str) -> None:
+    async def never(exchange: Exchange) -> dict[str, Any] | None:
+        await exchange.open()
+        await asyncio.sleep(60)
+        return None
+
+    async with Scripted("deaf", "modern") as deaf, Scripted("old", "legacy") as old:
+        deaf.on["subscriptions/listen"] = never
+        async with Fleet(redis_url, acknowledge_s=0.3) as fleet:
+            for upstream in (deaf, old):
+                await fleet.register(upstream.name, upstream.connection)
+                async with _listen(fleet, upstream.name, promptsListChanged=True, weather=1) as stream:
+                    assert _acknowledged(stream) == {"promptsListChanged": True}
+                    assert not stream.closed
+
+
+async def test_it_ends_with_the_worker_that_carries_it(fleet: Fleet) -> None:
+    loop = asyncio.get_running_loop()
+    async with _listen(fleet, "weather", weather=1) as stream:
+        began = loop.time()
+        await fleet.workers[0].stop(20.0)
+        assert loop.time() - began < fleet.settings.fleet.drain_timeout_s / 2, "it waited for a stream without an end"
+        await eventually(lambda: stream.closed, 5.0, "the client's stream ends")
+
+
+async def test_it_outlives_the_timeout_of_calls(redis_url: str, weather: Scripted) -> None:
+    async with Fleet(redis_url, request_timeout_s=0.2, request_timeout_max_s=0.3) as fleet:
+        await fleet.register("weather", weather.connection)
+        async with _listen(fleet, "weather", weather=1) as stream:
+            await asyncio.sleep(0.8)  # several timeouts
+            await _of(weather).tell(now="rain")
+            await _hears(stream)
+
+
+async def test_over_stdio_each_listen_gets_what_carries_its_id(redis_url: str) -> None:
+    async with Fleet(redis_url) as fleet, RawClient(f"{fleet.url}/servers/lines/mcp") as client:
+        await fleet.register("lines", script_connection(LINES), era="modern")
+        async with _listen(fleet, "lines", weather=1) as one, _listen(fleet, "lines", sun=1) as two:
+            assert (_acknowledged(one), _acknowledged(two)) == ({"weather": 1}, {"sun": 1})
+            assert _text(await client.call("go")) == "1"
+            await _hears(one)
+            assert one.messages[-1]["params"] == {"_meta": {TAG: "listen-1"}, "now": "rain"}
+            assert "notifications/weather" not in two.methods()
+
+        async def gone() -> bool:
+            return _text(await client.call("go")) == "0"
+
+        await eventually(gone, 5.0, "the upstream is told that nobody listens any more")
