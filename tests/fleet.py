@@ -163,9 +163,13 @@ class Fleet:
 
     def kill_frontend(self, number: int) -> None:
         """``kill -9`` for a front end and its gunicorn."""
+        self.signal_frontend(number, signal.SIGKILL)
+
+    def signal_frontend(self, number: int, which: signal.Signals) -> None:
+        """Send a signal to a front end and its gunicorn."""
         process = self.frontends[number]._children[0].process
         assert process is not None
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, which)
 
     async def add_worker(self) -> Child:
         """One more worker."""

@@ -21,6 +21,7 @@ class Stream:
         self.messages: list[dict[str, Any]] = []
         self.ids: list[str] = []
         self.retry_ms = 0
+        self.comments = 0
         self.closed = False
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
@@ -29,7 +30,9 @@ class Stream:
             async for line in response.content:
                 name, _, value = line.decode().strip().partition(":")
                 value = value.strip()
-                if name == "data" and value:
+                if line.startswith(b":"):
+                    self.comments += 1
+                elif name == "data" and value:
                     self.messages.append(json.loads(value))
                 elif name == "id":
                     self.ids.append(value)
@@ -47,7 +50,8 @@ class Stream:
 
 
 @contextlib.asynccontextmanager
-async def _reading(response: aiohttp.ClientResponse) -> AsyncIterator[Stream]:
+async def reading(response: aiohttp.ClientResponse) -> AsyncIterator[Stream]:
+    """Read it while the block runs, then close it."""
     stream = Stream()
     assert response.status == 200, await response.text()
     task = asyncio.create_task(stream.read(response))
@@ -64,7 +68,7 @@ async def standing(client: RawClient, url: str, last_id: str = "") -> AsyncItera
     sent = {**client.legacy_headers(), "Accept": "text/event-stream"}
     if last_id:
         sent["Last-Event-ID"] = last_id
-    async with client.session.get(url, headers=sent) as response, _reading(response) as stream:
+    async with client.session.get(url, headers=sent) as response, reading(response) as stream:
         yield stream
 
 
@@ -72,7 +76,7 @@ async def standing(client: RawClient, url: str, last_id: str = "") -> AsyncItera
 async def calling(client: RawClient, url: str, message: dict[str, Any]) -> AsyncIterator[Stream]:
     """A legacy request whose answer is read as a stream."""
     sent = {**client.legacy_headers(), "Accept": "application/json, text/event-stream"}
-    async with client.session.post(url, json=message, headers=sent) as response, _reading(response) as stream:
+    async with client.session.post(url, json=message, headers=sent) as response, reading(response) as stream:
         yield stream
 
 
@@ -90,7 +94,7 @@ async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncI
         "MCP-Protocol-Version": "2026-07-28",
         "Mcp-Method": "subscriptions/listen",
     }
-    async with client.session.post(url, json=message, headers=headers) as response, _reading(response) as stream:
+    async with client.session.post(url, json=message, headers=headers) as response, reading(response) as stream:
         await eventually(lambda: stream.messages, 5.0, "acknowledged")
         yield stream
 

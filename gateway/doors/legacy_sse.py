@@ -10,17 +10,19 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.doors.batches import check_batch
 from gateway.doors.negotiate import read_body
 from gateway.doors.requests import Caller, Requests
 from gateway.doors.responses import EventStream, accepted, error_body, problem
 from gateway.doors.sessions import ClientSession, SessionTable
-from gateway.doors.streamable_http import LegacyDoor, check_batch, read_initialize
+from gateway.doors.streamable_http import LegacyDoor, read_initialize
 from gateway.doors.streams import LEGACY_CHANGES, Streams
 from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import LATEST_LEGACY, Era
+from shared.tasks import spawn
 
 
 class SseDoor:
@@ -111,4 +113,21 @@ class SseDoor:
             await self._streams.deliver(session, jsonrpc.response(id, result))
         else:
             caller = Caller(Era.LEGACY, session.version, scope, session, session.principal)
-            self._legacy.run(message, caller, session)
+            spawn(self._legacy.serve_to(_Down(self._streams, session), message, caller), "sse-request")
+
+
+class _Down:
+    """What comes of a request goes down the session's stream, wherever it is held."""
+
+    def __init__(self, streams: Streams, session: ClientSession) -> None:
+        self._streams = streams
+        self._session = session
+
+    async def send(self, message: bytes, dropped: int) -> None:
+        """At once: it may be a question that the call waits for."""
+        await self._streams.deliver(self._session, message, dropped)
+
+    finish = send
+
+    async def comment(self) -> None:
+        """The stream is kept alive by other means."""

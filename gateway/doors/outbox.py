@@ -52,15 +52,17 @@ class Outbox:
 
     async def leave(
         self, sid: str, messages: Sequence[bytes], to: str, newest: int = 0, bytes_kept: int = 0, dropped: int = 0
-    ) -> int:
-        """Leave messages for a session and wake the front end ``to`` (empty: nobody); how many were there before.
+    ) -> tuple[int, int]:
+        """Leave messages for a session and wake the front end ``to`` (empty: nobody); messages and bytes there before.
 
         About ``newest`` messages and ``bytes_kept`` are kept: the oldest notifications make room, never questions or
         answers. ``newest`` 0: all are kept. ``dropped``: so many before these were dropped on their way.
         """
         kinds = ("told" if newest and message.startswith(TOLD) else "kept" for message in messages)
         entries = [part for kind, message in zip(kinds, messages, strict=True) for part in (kind, message)]
-        return int(await self._store.run_script("LEAVE", sid, str(KEPT_MS), to, newest, bytes_kept, dropped, *entries))
+        limits = (newest, bytes_kept, dropped)
+        count, size = await self._store.run_script("LEAVE", sid, str(KEPT_MS), to, *limits, *entries)
+        return int(count), int(size)
 
     async def begin(self, sid: str) -> str:
         """The place up to which a session's messages were taken."""

@@ -9,12 +9,13 @@ session. A connection that drops does not cancel: only ``notifications/cancelled
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Protocol
 
 import msgspec
 from aiohttp import web
 from msgspec import Struct
 
+from gateway.doors.batches import BatchAnswer, check_batch
 from gateway.doors.calls import Resumable, relay, show
 from gateway.doors.guard import Guard
 from gateway.doors.requests import Caller, Ready, Requests, Started, readdress
@@ -29,7 +30,6 @@ from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import CANCELLED, INITIALIZE, INITIALIZED, PROGRESS, ROOTS_CHANGED
 from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LEGACY_VERSIONS, Era, negotiate_legacy
-from shared.tasks import spawn
 
 SESSION_HEADER = "Mcp-Session-Id"
 _CALL_ID_DOTS = 3
@@ -56,12 +56,17 @@ def read_initialize(message: Message) -> Initialize:
     return Initialize(negotiate_legacy(requested), capabilities, info)
 
 
-def check_batch(version: str, messages: list[Message]) -> None:
-    """Raise ``Refused`` unless this version has batches, and such ones (2025-03-26, basic, "Batching")."""
-    if version not in ("2024-11-05", "2025-03-26"):
-        raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
-    if any(message.method == INITIALIZE for message in messages):
-        raise Refused("invalid_request", "initialize must not be part of a batch")
+class Taker(Protocol):
+    """Where the messages of a call go, in order; ``dropped``: so many before this one were dropped."""
+
+    async def send(self, message: bytes, dropped: int) -> None:
+        """One that comes before the answer."""
+
+    async def finish(self, body: bytes, dropped: int) -> None:
+        """The answer."""
+
+    async def comment(self) -> None:
+        """Nothing came for a while."""
 
 
 class LegacyDoor:
@@ -204,10 +209,10 @@ class LegacyDoor:
         in_flight.cancel("cancelled by the client")
         return True
 
-    # ---- batches (2025-03-26 only)
+    # ---- batches
 
     async def batch(self, request: web.BaseRequest, messages: list[Message], scope: str | None) -> web.StreamResponse:
-        """A JSON-RPC batch: answered with an array of the responses."""
+        """A JSON-RPC batch; see ``doors.batches``."""
         try:
             session = await self._session(request, scope)
             version = (
@@ -223,11 +228,12 @@ class LegacyDoor:
                 await self.notice(session, message)
         if not wanted:
             return accepted()
-        bodies = await asyncio.gather(*(self.whole(message, caller) for message in wanted))
-        return answer(b"[" + b",".join(bodies) + b"]")
+        taker = BatchAnswer(request, session is not None and session.hears_warnings)
+        await asyncio.gather(*(self.serve_to(taker, message, caller) for message in wanted))
+        return await taker.end()
 
-    async def whole(self, message: Message, caller: Caller, send: Any = None) -> bytes:
-        """One request's response, all of it; interim messages go to ``send``, where there is somewhere to send."""
+    async def serve_to(self, taker: Taker, message: Message, caller: Caller) -> None:
+        """Serve one request, and give ``taker`` what comes of it."""
         id = bytes(message.id)
         try:
             reply = await self._requests.serve(message, jsonrpc.decode_params(message), caller)
@@ -235,40 +241,38 @@ class LegacyDoor:
             gone.in_flight.leave()
             raise
         except CallError as error:
-            return error_body(error, id)
+            await taker.finish(error_body(error, id), 0)
+            return
         if isinstance(reply, Ready):
-            return reply.body
-        answers: list[bytes] = []
+            await taker.finish(reply.body, 0)
+            return
+        in_flight = reply.in_flight
+
+        def dropped() -> int:
+            count, in_flight.dropped = in_flight.dropped, 0
+            return count
 
         async def interim(event: Interim) -> None:
-            if send is not None:  # at once: it may be a question that the call waits for
-                await send(event.message)
-            elif event.asks and caller.session is not None:
-                ask = msgspec.json.decode(jsonrpc.decode(event.message).id, type=str)
-                refusal = jsonrpc.error_object(-32601, "its client sent the call in a batch, and cannot be asked there")
-                self._pool.reply(ask, caller.session.sid, True, refusal)
+            await taker.send(event.message, dropped())
 
         async def finish(body: bytes) -> None:
-            answers.append(body)
-
-        async def quiet() -> None:
-            """Batches and HTTP+SSE keep their connection alive by other means."""
+            await taker.finish(body, dropped())
 
         async def large(answered: Answered) -> None:
             assert answered.stream is not None
             write = jsonrpc.error_response if answered.is_error else jsonrpc.response
-            answers.append(write(id, await answered.stream.whole()))
+            await finish(write(id, await answered.stream.whole()))
 
         try:
-            await relay(self._requests, reply, interim, finish, quiet, large)
+            await relay(self._requests, reply, interim, finish, taker.comment, large)
         except asyncio.CancelledError:
-            reply.in_flight.leave()
+            in_flight.leave()
             raise
-        except ConnectionError:
-            return error_body(OutcomeUnknown("outcome_unknown", "the worker that sent the answer is gone"), id)
+        except ConnectionError:  # the worker that sends the answer is gone, or the taker; the latter raises again
+            in_flight.leave()
+            await finish(error_body(OutcomeUnknown("outcome_unknown", "the worker that sent the answer is gone"), id))
         finally:
-            self._requests.abandon(reply.in_flight)
-        return answers[0]
+            self._requests.abandon(in_flight)
 
     # ---- GET, DELETE, OPTIONS
 
@@ -341,17 +345,6 @@ class LegacyDoor:
         except RegistryUnavailable as error:
             return problem(error, status=503)
         return answer(b"{}", 200)
-
-    def run(self, message: Message, caller: Caller, session: ClientSession) -> None:
-        """Serve a request whose answer goes down the session's standing stream (HTTP+SSE)."""
-
-        async def work() -> None:
-            async def send(body: bytes) -> None:
-                await self._streams.deliver(session, body)
-
-            await send(await self.whole(message, caller, send))
-
-        spawn(work(), "sse-request")
 
 
 def _not_allowed(text: str) -> web.StreamResponse:

@@ -19,7 +19,7 @@ from gateway.doors.interests import Interests
 from gateway.doors.outbox import EVERYONE, KEPT_MS, Outbox, is_place
 from gateway.doors.responses import EventStream, problem
 from gateway.doors.sessions import ClientSession, SessionTable
-from gateway.doors.standing import StandingStream
+from gateway.doors.standing import MAX_WAITING_BYTES, StandingStream
 from shared.errors import NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
@@ -224,24 +224,26 @@ class Streams:
         """Whether an answer to what comes now would find its way to the session's stream."""
         return session.sid in self._by_session or self.available()
 
-    async def deliver(self, session: ClientSession, message: bytes) -> None:
-        """Send an answer or a question on a session's HTTP+SSE stream, wherever it is held: it must not get lost."""
+    async def deliver(self, session: ClientSession, message: bytes, dropped: int = 0) -> None:
+        """Send an answer or a question on a session's HTTP+SSE stream, wherever it is held: it must not get lost.
+        ``dropped``: so many notifications before it were."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + KEPT_MS / 1000
         while not session.ended:
             stream = self._by_session.get(session.sid)
             if stream is not None:
+                stream.missed(dropped)
                 stream.push(message)
                 return
             try:
-                waiting = await self._outbox.leave(session.sid, [message], session.holder)
+                count, size = await self._outbox.leave(session.sid, [message], session.holder, dropped=dropped)
             except RegistryUnavailable:
                 if loop.time() < deadline:
                     await asyncio.sleep(_LEAVE_AGAIN_S)
                     continue
                 _log.warning("an answer for a stream on another front end was lost: Redis does not answer")
                 return
-            if waiting > self._settings.stream_buffer:
+            if count > self._settings.stream_buffer or size > MAX_WAITING_BYTES:
                 _log.warning("the holder of an HTTP+SSE stream does not take its answers; its session ends")
                 await self._end(session)
             return

@@ -132,13 +132,14 @@ return 1
 )
 
 # ARGV: prefix, sid, ttl in ms, front end to wake or '', messages kept at most or 0 (all), bytes kept at most, how many
-# were dropped on the way here, then kind (told | kept) and message, … → how many were there before. The oldest that are
-# only told make room; messages are numbered, so that whoever takes them sees how many are missing.
+# were dropped on the way here, then kind (told | kept) and message, … → messages and bytes there before. The oldest of
+# those that are only told make room; messages are numbered, so that whoever takes them sees how many are missing.
 LEAVE = """
 local P, sid, ttl, to, count, bytes = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local key, state = P..'outbox:'..sid, P..'outbox:'..sid..':state'
 local before = redis.call('XLEN', key)
 if before == 0 then redis.call('HSET', state, 'bytes', 0) end
+local heavy = tonumber(redis.call('HGET', state, 'bytes')) or 0
 redis.call('HINCRBY', state, 'seq', ARGV[7])
 local left = before
 if count > 0 then  -- nobody comes back for what is older than it is kept
@@ -169,7 +170,7 @@ end
 redis.call('PEXPIRE', state, ttl)
 redis.call('PEXPIRE', key, ttl)
 if to ~= '' then redis.call('PUBLISH', P..'wake:'..to, 'outbox '..sid) end
-return before
+return {before, heavy}
 """
 
 # ARGV: prefix, key of a member's record, its life in ms, field, value, … → 0, and nothing written, when it has expired

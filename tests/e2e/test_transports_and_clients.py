@@ -126,44 +126,6 @@ async def test_a_sessionless_legacy_request_is_served(fleet: Fleet) -> None:
         assert (await client.legacy_call("http__echo", {"text": "x"})).content == "x"
 
 
-async def test_a_batch_of_a_2025_03_26_client_is_answered_with_an_array(fleet: Fleet) -> None:
-    async with RawClient(fleet.urls[0]) as client:
-        await client.initialize("2025-03-26")
-        batch = [
-            {
-                "jsonrpc": "2.0",
-                "id": "a",
-                "method": "tools/call",
-                "params": {"name": "http__echo", "arguments": {"text": "1"}},
-            },
-            {"jsonrpc": "2.0", "method": "notifications/initialized"},
-            {"jsonrpc": "2.0", "id": "b", "method": "ping"},
-        ]
-        answer = await client.post(batch, client.legacy_headers())
-        assert [one["id"] for one in answer.body] == ["a", "b"]
-
-
-@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18"])
-async def test_a_batch_over_http_sse_is_for_the_versions_that_have_them(fleet: Fleet, version: str) -> None:
-    async with RawClient(fleet.url) as client, client.session.get(f"{fleet.url}/sse") as stream:
-        url = f"{fleet.url}{await sse_data(stream)}"
-        pings = [{"jsonrpc": "2.0", "id": id, "method": "ping"} for id in ("a", "b")]
-        assert (await client.post(pings, url=url)).status == 400, "before initialize"
-        info = {"name": "raw", "version": "1"}
-        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": info}
-        initialize = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}
-        await client.post(initialize, url=url)
-        assert json.loads(await sse_data(stream))["result"]["protocolVersion"] == version
-        answer = await client.post(pings, url=url)
-        if version == "2025-06-18":
-            assert answer.status == 400 and "no batches" in answer.error["message"]
-            return
-        assert answer.status == 202
-        assert {json.loads(await sse_data(stream))["id"] for _ in range(2)} == {"a", "b"}
-        answer = await client.post([initialize], url=url)
-        assert answer.status == 400 and "initialize" in answer.error["message"]
-
-
 async def test_what_an_http_sse_client_can_do_is_known_to_the_front_end_that_did_not_hear_it(fleet: Fleet) -> None:
     """Its stream is held by one front end, ``initialize`` goes to the other, and the call to the first again."""
     here, there = fleet.frontends[0].url, fleet.frontends[1].url

@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
 from tests.servers.raw import RawUpstreams
-from tests.servers.scripted import Exchange, Scripted, echo, said
+from tests.servers.scripted import Exchange, Scripted, echo
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -257,28 +257,6 @@ async def test_a_large_result_comes_whole_and_a_slow_reader_harms_nobody(fleet: 
     finally:
         await runner.cleanup()
         await fleet.store.unregister("large")
-
-
-async def test_a_question_during_a_batch_is_refused_at_once(fleet: Fleet, client: RawClient) -> None:
-    """A batch is answered as a whole: there is no stream on which its client could be asked."""
-    async with Scripted("batched") as upstream:
-
-        async def ask(exchange: Exchange) -> None:
-            await exchange.ask("q")
-            await eventually(lambda: "q" in upstream.replies, 5.0, "the gateway answers for the client")
-            await exchange.answer(said(str(upstream.replies["q"]["error"]["code"])))
-
-        upstream.on["tools/call"] = ask
-        await fleet.register("batched", upstream.connection)
-        capable = {"protocolVersion": "2025-03-26", "capabilities": {"elicitation": {}}, "clientInfo": {}}
-        opened = await client.post({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": capable})
-        client.sid, client.version = opened.headers["Mcp-Session-Id"], "2025-03-26"
-        call = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "batched"}}
-        ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
-        answer = await client.post([call, ping], client.legacy_headers())
-        by_id = {one["id"]: one["result"] for one in answer.body}
-        assert by_id[1]["content"][0]["text"] == "-32601" and by_id[2] == {}
-        await fleet.store.unregister("batched")
 
 
 async def test_a_standing_stream_that_is_refused_for_a_while_is_asked_for_again(fleet: Fleet) -> None:
