@@ -142,6 +142,32 @@ def mask_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}:{MASK}@{host}"))
 
 
+def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:
+    """A connection that somebody may have been shown and sent back: what was masked is what ``present`` has there.
+
+    Raises ``ConfigError`` for a mask that nothing is behind: it would be stored as if it were the value.
+    """
+    found = dict(raw)
+    for member in ("headers", "env"):
+        given = found.get(member)
+        if isinstance(given, dict):
+            kept: dict[str, str] = getattr(present, member, {})
+            found[member] = {name: kept.get(name, MASK) if value == MASK else value for name, value in given.items()}
+            for name, value in found[member].items():
+                if value == MASK:
+                    raise ConfigError(
+                        f"connection.{member}.{name} is {MASK!r}, which stands for a secret; send the value"
+                    )
+    url = found.get("url")
+    if isinstance(url, str) and f":{MASK}@" in url:
+        if not isinstance(present, HttpConnection) or url != mask_url(present.url):
+            raise ConfigError(
+                f"connection.url has {MASK!r} for its password, which stands for a secret; send the password"
+            )
+        found["url"] = present.url
+    return found
+
+
 class UpstreamSpec(Struct, frozen=True, rename="camel"):
     """What a user registers: one MCP server. Those with the same ``name`` are replicas of one group."""
 

@@ -66,6 +66,7 @@ class Inventory:
         self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
         self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
+        self._without_children = False
         self.draining = False
         self.aside: Aside | None = None
 
@@ -180,6 +181,8 @@ class Inventory:
 
     def _lead(self, holding: _Holding) -> None:
         if holding.task is not None or holding.leaving or self.draining:
+            return
+        if self._without_children and holding.record.spec.transport == "stdio":
             return
         self._follow(holding)
         holding.lifecycle = Lifecycle(holding.upstream, self._settings, self, holding.record.status)
@@ -384,10 +387,24 @@ class Inventory:
             await self.status(id, status, error, facts)
 
     async def stop_stdio(self) -> None:
-        """``stdioOnRedisLoss: stop``: end the children rather than risk two of them."""
-        for id in [id for id, holding in self._held.items() if holding.record.spec.transport == "stdio"]:
-            await self.hand_over(id)
-            self._held.pop(id, None)
+        """``stdioOnRedisLoss: stop``: end the children rather than risk two of them. What is known of their upstreams is
+        kept, for ``start_stdio``."""
+        self._without_children = True
+        running = {
+            id: holding
+            for id, holding in self._held.items()
+            if holding.task is not None and holding.record.spec.transport == "stdio"
+        }
+        await asyncio.gather(*(self.hand_over(id) for id in running), return_exceptions=True)
+        for id, holding in running.items():
+            if self._held.get(id) is holding:
+                self._take(holding.record)
+
+    def start_stdio(self) -> None:
+        """Redis is back: start the children again that are still ours."""
+        if self._without_children:
+            self._without_children = False
+            self.apply(dict(self.records))
 
     async def close(self) -> None:
         """Stop everything."""

@@ -32,6 +32,8 @@ from worker.rpc_server import RpcServer
 from worker.upstreams.context import VERSION
 
 _log = logging.getLogger(__name__)
+_STALE = 0.6
+"""Of ``heartbeatTtl``: a worker whose last heartbeat is older ends its children while it still counts as alive."""
 
 
 class Worker:
@@ -50,7 +52,9 @@ class Worker:
         )
         self.deadlines = Deadlines(asyncio.get_running_loop().time)
         self.stopping = asyncio.Event()
-        self._lost_redis_at = 0.0
+        self._lost_redis = False
+        self._beaten_at = asyncio.get_running_loop().time()
+        self._stopping_stdio: asyncio.Task[None] | None = None
         self._reaper: asyncio.subprocess.Process | None = None
         self._scratch = ""
 
@@ -88,11 +92,9 @@ class Worker:
 
     def on_connection(self, available: bool) -> None:
         if available:
-            if self._lost_redis_at:
+            if self._lost_redis:
                 self.placement.redis_returned()
-            self._lost_redis_at = 0.0
-        else:
-            self._lost_redis_at = asyncio.get_running_loop().time()
+        self._lost_redis = not available
 
     # ---- life
 
@@ -145,14 +147,20 @@ class Worker:
     async def _beat(self) -> None:
         """Heartbeat, batched reports, housekeeping; once a ``heartbeat_s``."""
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
+        loop = asyncio.get_running_loop()
         while True:
             try:
+                began = loop.time()
                 if not await self.members.beat(self.id, self._facts()):
                     self.joined_at = now_s()  # others took us for dead: we join anew, and get our share anew
                     await self.members.join(self.id, self._facts())
+                self._beaten_at = began
+                if self._stopping_stdio is not None and self._stopping_stdio.done():
+                    self._stopping_stdio = None
+                    self.inventory.start_stdio()
                 await self.inventory.flush()
             except RegistryUnavailable:
-                await self._without_redis()
+                pass
             except Exception:  # the heart must go on beating
                 _log.exception("a heartbeat failed")
             self.inventory.trim()
@@ -161,11 +169,17 @@ class Worker:
                 self.stopping.set()
             await asyncio.sleep(self.settings.fleet.heartbeat_s)
 
-    async def _without_redis(self) -> None:
-        lost_for = asyncio.get_running_loop().time() - self._lost_redis_at if self._lost_redis_at else 0.0
-        limit = self.settings.fleet.heartbeat_ttl_s * 0.6
-        if self.settings.upstreams.stdio_on_redis_loss == "stop" and lost_for > limit:
-            await self.inventory.stop_stdio()
+    def _guard_stdio(self) -> None:
+        """``stdioOnRedisLoss: stop``: others count us as dead when our last heartbeat is ``heartbeatTtl`` old, and start
+        the children that are ours. Whether Redis refuses or hangs, ours are gone before that."""
+        old_s = asyncio.get_running_loop().time() - self._beaten_at
+        if (
+            self.settings.upstreams.stdio_on_redis_loss == "stop"
+            and self._stopping_stdio is None
+            and old_s > self.settings.fleet.heartbeat_ttl_s * _STALE
+        ):
+            _log.warning("no heartbeat reached Redis for %.1f s; stopping stdio upstreams (stdioOnRedisLoss)", old_s)
+            self._stopping_stdio = spawn(self.inventory.stop_stdio(), "stop-stdio")
 
     async def _stay_alive(self) -> None:
         """Show the reaper and ourselves that the loop turns; after a stall, drop what is stale."""
@@ -175,6 +189,7 @@ class Worker:
                 self.rpc.drop_links()
                 self.joined_at = now_s()
             self.rpc.alive()
+            self._guard_stdio()
             if self._reaper is not None and self._reaper.stdin is not None:
                 if self._reaper.returncode is not None:
                     _log.warning("the reaper died; starting another")
@@ -184,7 +199,7 @@ class Worker:
             await asyncio.sleep(0.25)
 
     async def _start_reaper(self) -> None:
-        silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * 0.6)
+        silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _STALE)
         self._reaper = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "worker.reaper", self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
         )

@@ -24,7 +24,7 @@ from gateway.admin.schemas import Candidate, Change, ErrorBody, Explanation, Lis
 from gateway.routing import router
 from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError, RegistryUnavailable
 from shared.mcp.kinds import Kind
-from shared.models import Connection, UpstreamSpec, make_spec
+from shared.models import Connection, UpstreamSpec, make_spec, unmasked
 from shared.registry.client import translated
 from shared.registry.records import UpstreamRecord
 
@@ -166,7 +166,7 @@ class AdminApi:
         body = msgspec.json.decode(await request.read(), type=Registration)
         spec = make_spec(
             body.id,
-            body.connection,
+            unmasked(body.connection),
             name=body.name,
             transport=body.transport,
             separator=self._front.settings.routing.separator,
@@ -197,7 +197,8 @@ class AdminApi:
             name: getattr(change, name) for name in change.__struct_fields__ if getattr(change, name) is not None
         }
         spec = record.spec
-        raw: dict[str, Any] | Connection = changes.pop("connection", spec.connection)
+        sent = changes.pop("connection", None)
+        raw: dict[str, Any] | Connection = unmasked(sent, spec.connection) if sent is not None else spec.connection
         options = {name: getattr(spec, name) for name in ("weight", "metadata", "isolation", "era", "balancer")}
         changed = make_spec(
             spec.id,

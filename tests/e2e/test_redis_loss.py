@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
 from gateway.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
-from tests.fleet import Fleet, eventually, stdio_connection
+from tests.fleet import Fleet, alive, eventually, stdio_connection
 from tests.servers.raw import RawUpstreams
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import sse_data, standing
@@ -60,6 +62,38 @@ async def test_calls_flow_without_redis_and_an_emptied_redis_is_filled_again(
                 assert response.status == 201
             await fleet.connected("new")
             assert (await client.call("later__h_who")).content == "h"
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+async def test_children_are_stopped_while_redis_is_away_where_two_of_them_would_be_worse(
+    own_redis: EmbeddedRedis, emptied: bool
+) -> None:
+    assert own_redis.process is not None
+    async with (
+        Scripted("h", "modern") as h,
+        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_ttl_s=2.0) as fleet,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        await fleet.register("h", h.connection)
+        await fleet.register("s", stdio_connection("s"))
+        child = int((await client.call("who")).content.rpartition(":")[2])
+        if emptied:
+            await own_redis.stop()
+        else:
+            own_redis.process.send_signal(signal.SIGSTOP)
+        await eventually(lambda: not alive(child), 10.0, "the child is stopped before another worker may start one")
+        refused = await client.call("who")
+        assert "error" in refused.body, refused.body
+        assert (await client.call("h")).content == "h", "what has no child is served on"
+        if emptied:
+            await own_redis.start()
+        else:
+            own_redis.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: _serves(client, "who"), 20.0, "it is started again")
+
+
+async def _serves(client: RawClient, tool: str) -> bool:
+    return "result" in (await client.call(tool)).body
 
 
 async def _restored(fleet: Fleet) -> bool:

@@ -20,6 +20,7 @@ import pytest
 
 from tests.clients import RawClient
 from tests.fleet import PYTHON, SdkServer, alive, eventually, script_connection, stdio_connection
+from tests.servers.scripted import Scripted
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -256,6 +257,29 @@ async def _serves(client: RawClient) -> bool:
     with contextlib.suppress(Exception):
         return "result" in (await client.call("echo", {"text": "x"})).body
     return False
+
+
+async def test_sighup_reads_the_file_that_is_there_now(tmp_path: Path) -> None:
+    """A release that is switched by a link further up changes nothing in the folder that is watched."""
+    async with Scripted("one", "modern") as one, Scripted("two", "modern") as two:
+        for upstream in (one, two):
+            (tmp_path / upstream.name).mkdir()
+            write(tmp_path / upstream.name / "gateway.json", {upstream.name: upstream.connection})
+        (tmp_path / "current").symlink_to(tmp_path / "one")
+        async with running(tmp_path / "current" / "gateway.json") as (command, url):
+            await command.says(r"one \(one, http\): connected")
+            (tmp_path / "next").symlink_to(tmp_path / "two")
+            os.replace(tmp_path / "next", tmp_path / "current")
+            await asyncio.sleep(0.7)  # longer than a change that is seen takes
+            assert "two" not in command.output
+            command.process.send_signal(signal.SIGHUP)
+            await command.says(r"two \(two, http\): connected")
+            async with RawClient(f"{url}/mcp") as client:
+                await eventually(lambda: _tools(client, {"two"}), 5.0, "what left the file is gone")
+
+
+async def _tools(client: RawClient, wanted: set[str]) -> bool:
+    return {tool["name"] for tool in (await client.modern("tools/list")).body["result"]["tools"]} == wanted
 
 
 async def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
