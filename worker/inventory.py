@@ -387,8 +387,8 @@ class Inventory:
             await self.status(id, status, error, facts)
 
     async def stop_stdio(self) -> None:
-        """``stdioOnRedisLoss: stop``: end the children rather than risk two of them. What is known of their upstreams is
-        kept, for ``start_stdio``."""
+        """``stdioOnRedisLoss: stop``: end the children rather than risk two of them. What is known of their upstreams
+        is kept, for ``start_stdio``."""
         self._without_children = True
         running = {
             id: holding

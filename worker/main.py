@@ -91,9 +91,8 @@ class Worker:
         self.rpc.end_session(sid)
 
     def on_connection(self, available: bool) -> None:
-        if available:
-            if self._lost_redis:
-                self.placement.redis_returned()
+        if available and self._lost_redis:
+            self.placement.redis_returned()
         self._lost_redis = not available
 
     # ---- life
@@ -170,8 +169,8 @@ class Worker:
             await asyncio.sleep(self.settings.fleet.heartbeat_s)
 
     def _guard_stdio(self) -> None:
-        """``stdioOnRedisLoss: stop``: others count us as dead when our last heartbeat is ``heartbeatTtl`` old, and start
-        the children that are ours. Whether Redis refuses or hangs, ours are gone before that."""
+        """``stdioOnRedisLoss: stop``: others count us as dead when our last heartbeat is ``heartbeatTtl`` old, and
+        start the children that are ours. Whether Redis refuses or hangs, ours are gone before that."""
         old_s = asyncio.get_running_loop().time() - self._beaten_at
         if (
             self.settings.upstreams.stdio_on_redis_loss == "stop"
