@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Callable
 
+from gateway.fleet.homes import Homes
 from gateway.fleet.worker_client import WorkerClient
 from gateway.routing.catalog import Replica
 from shared.errors import RegistryUnavailable
@@ -22,8 +23,6 @@ _log = logging.getLogger(__name__)
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 10.0
 _LIVED_S = 1.0
-_TOGETHER = 16
-"""Calls of one tick that one worker gets before it is another one's turn."""
 
 
 class WorkerPool:
@@ -37,9 +36,7 @@ class WorkerPool:
         self.clients: dict[str, WorkerClient] = {}
         self._connecting: set[str] = set()
         self._not_before: dict[str, tuple[float, float]] = {}  # worker → (loop time, wait) after a failed attempt
-        self._turn = 0
-        self._last: WorkerClient | None = None
-        self._together = 0
+        self._homes = Homes()
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
@@ -47,10 +44,7 @@ class WorkerPool:
         self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
 
     def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
-        """A link to one of the replica's owners; always the same one for one client session.
-
-        They take turns, but what comes in one tick of the loop goes together: one write here, one wake-up there.
-        """
+        """A link to one of the replica's owners; always the same one for one client session."""
         ready = [
             client
             for _, owner in replica.record.owners
@@ -61,13 +55,7 @@ class WorkerPool:
         if sid:
             best = rank(f"{sid}\0{replica.id}", [client.worker for client in ready])[0]
             return next(client for client in ready if client.worker == best)
-        last = self._last
-        if last is not None and last.writing and self._together < _TOGETHER and last in ready:
-            self._together += 1
-            return last
-        self._turn, self._together = self._turn + 1, 1
-        self._last = ready[self._turn % len(ready)]
-        return self._last
+        return self._homes.choose(replica.record.owners, ready)
 
     def leader_of(self, replica: Replica) -> WorkerClient | None:
         """A link to the owner of the replica's lowest slot, so that all front ends ask the same worker."""
@@ -86,6 +74,7 @@ class WorkerPool:
         while True:
             try:
                 alive = await self._members.alive()
+                self._homes.reconsider({id: int(facts.get("load", "0")) for id, facts in alive.items()})
                 self._not_before = {id: entry for id, entry in self._not_before.items() if id in alive}
                 now = asyncio.get_running_loop().time()
                 for worker, facts in alive.items():

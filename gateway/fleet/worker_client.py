@@ -68,11 +68,6 @@ class WorkerClient:
         """Who we are to the worker."""
         return self._frontend
 
-    @property
-    def writing(self) -> bool:
-        """Whether something leaves for this worker in this tick anyway."""
-        return self._link is not None and self._link.scheduled
-
     # ---- calls
 
     def call(

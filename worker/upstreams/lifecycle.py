@@ -204,7 +204,7 @@ class Lifecycle:
     async def _stay(self) -> None:
         loop = asyncio.get_running_loop()
         interval_s = self._settings.health.health_check_interval_s
-        next_probe = loop.time() + interval_s * random.uniform(0.5, 1.0)
+        next_probe = loop.time() + interval_s * random.random()  # what began together is not probed together
         next_refresh = loop.time() + self._refresh_s()
         while True:
             try:
