@@ -62,6 +62,13 @@ class ChildProcess:
         """Its process id."""
         return self.process.pid
 
+    def step_back(self) -> None:
+        """Let it have only the CPU that nobody else wants (Linux): it stands for something on another machine."""
+        if sys.platform == "linux":
+            os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))
+            with contextlib.suppress(OSError):  # sessions are scheduled as groups, where the kernel does that (sched(7))
+                Path(f"/proc/{self.pid}/autogroup").write_text("19")
+
     @property
     def said(self) -> str:
         """Its output so far."""
