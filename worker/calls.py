@@ -15,6 +15,7 @@ import msgspec
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.methods import CANCELLED, ELICITED, severity
+from shared.mcp.pieces import Body
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, Link
@@ -129,12 +130,12 @@ class Call:
     def learn_client(self) -> None:
         """Note what the call itself says of its client."""
 
-    def answer(self, is_error: bool, raw: bytes | memoryview) -> None:
+    def answer(self, is_error: bool, raw: Body) -> None:
         """The upstream's answer: the JSON of its ``result`` or ``error``; a large one may be a view."""
         if self.done:
             return
         modern = self.era == self.upstream_era == Era.MODERN
-        if type(raw) is memoryview:
+        if type(raw) is not bytes:
             if results.plain(raw) if modern else self.era == self.upstream_era:
                 self.complete(is_error, raw)
                 return
@@ -155,7 +156,7 @@ class Call:
             raw = results.translate(raw, self.era, self.upstream_era, self.method)
         self.complete(is_error, raw)
 
-    def complete(self, is_error: bool, raw: bytes | memoryview) -> None:
+    def complete(self, is_error: bool, raw: Body) -> None:
         """The answer as the caller gets it."""
         if not self.done:
             self._finish()
@@ -216,7 +217,7 @@ class Call:
         if self.on_done is not None:
             self.on_done(self)
 
-    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+    def _answered(self, is_error: bool, raw: Body) -> None:
         raise AssertionError("a subclass answers")
 
     def _failed(self, error: CallError) -> None:
@@ -385,7 +386,7 @@ class LinkCall(Call):
                 self.take_back(ask)
             self.needs.drop(asks)
 
-    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+    def _answered(self, is_error: bool, raw: Body) -> None:
         if len(raw) > self.needs.max_bytes + SLACK:  # of many questions put together
             self._failed(OutcomeUnknown("upstream_protocol", "what the upstream asks is larger than maxResultBytes"))
             return
@@ -455,7 +456,7 @@ class OwnCall(Call):
         super().__init__(method, params, era, timeout_s)
         self.future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+    def _answered(self, is_error: bool, raw: Body) -> None:
         if self.future.done():
             return
         if is_error:

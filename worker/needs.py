@@ -30,6 +30,7 @@ from msgspec import Raw
 from shared import request_state
 from shared.errors import CallError, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
+from shared.mcp.pieces import Body
 from shared.mcp.versions import Era
 from shared.request_state import MAX_INNER, RequestState
 from shared.secrets import FleetKey
@@ -397,7 +398,7 @@ class ParkedCall(Call):
         if self.on_done is not None:
             self.on_done(self)
 
-    def _answered(self, is_error: bool, raw: bytes | memoryview) -> None:
+    def _answered(self, is_error: bool, raw: Body) -> None:
         self._run(self._machine.answered((is_error, bytes(raw))))
 
     def _failed(self, error: CallError) -> None:

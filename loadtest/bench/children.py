@@ -66,7 +66,7 @@ class ChildProcess:
         """Let it have only the CPU that nobody else wants (Linux): it stands for something on another machine."""
         if sys.platform == "linux":
             os.sched_setscheduler(self.pid, os.SCHED_IDLE, os.sched_param(0))
-            with contextlib.suppress(OSError):  # sessions are scheduled as groups, where the kernel does that (sched(7))
+            with contextlib.suppress(OSError):  # a session is scheduled as a group (sched(7), autogroup)
                 Path(f"/proc/{self.pid}/autogroup").write_text("19")
 
     @property

@@ -16,13 +16,11 @@ import os
 
 from msgspec import Raw, Struct
 
-from shared.mcp.pieces import Whole
+from shared.mcp.pieces import Large, Whole
+from shared.mcp.runs import RunFinder
 
 WORTHWHILE = 16 * 1024
 """Bytes from which on a message is worth looking through for runs."""
-_RUN = 8192
-_TAIL = 8
-"""Bytes of a run that stay where they are: an escape sequence (at most six) that the run was cut in ends there."""
 
 
 class Hollow:
@@ -36,7 +34,7 @@ class Hollow:
         self.text = b""
         if self._runs:
             self._mark = b"~%b" % os.urandom(8).hex().encode()  # made after ``data``, which cannot have known it
-            parts: list[bytes | bytearray] = []
+            parts: list[bytes] = []
             at = 0
             for number, (begin, end) in enumerate(self._runs):
                 parts += [data[at:begin], self._mark, b"%08x" % number]
@@ -47,8 +45,8 @@ class Hollow:
         """Whether ``name``, decoded from ``text``, is not what was sent."""
         return self._mark.decode() in name
 
-    def whole(self, value: Raw) -> Raw:
-        """``value``, decoded from ``text``, as it stands in the data."""
+    def whole(self, value: Raw) -> Raw | Large:
+        """``value``, decoded from ``text``, as it stands in the data; a part of it where that is ``Large``."""
         raw = bytes(value)
         first = raw.find(self._mark)
         if first < 0:
@@ -57,10 +55,11 @@ class Hollow:
         end = last + len(self._mark) + 8
         begin = self._runs[int(raw[first + len(self._mark) : first + len(self._mark) + 8], 16)][0] - first
         stop = self._runs[int(raw[end - 8 : end], 16)][1] + len(raw) - end
-        return Raw(memoryview(self._data)[begin:stop])
+        data = self._data
+        return data.cut(begin, stop) if isinstance(data, Large) else Raw(memoryview(data)[begin:stop])
 
     def fill(self, struct: Struct) -> None:
-        """Make every ``Raw`` member of ``struct`` whole."""
+        """Make every ``Raw`` member of ``struct`` whole; one that is not all in one place becomes a ``Large``."""
         for name in struct.__struct_fields__:
             value = getattr(struct, name)
             if type(value) is Raw and value:
@@ -68,16 +67,8 @@ class Hollow:
 
 
 def _runs(data: Whole) -> list[tuple[int, int]]:
-    """Where long runs begin and end: each after a quotation mark, up to just before the next one."""
-    runs, at = [], 0
-    while at + _RUN < len(data):
-        begin = data.rfind(b'"', at, at + _RUN) + 1 or at
-        stop = data.find(b'"', at + _RUN)
-        if stop < 0:
-            break
-        end = stop - _TAIL
-        # A backslash is never parted from what it may escape.
-        if end - begin >= _RUN // 2 and data[end - 1] != 0x5C:
-            runs.append((begin, end))
-        at = stop + 1
-    return runs
+    if isinstance(data, Large):
+        return data.runs
+    finder = RunFinder()
+    finder.look(data)
+    return finder.runs

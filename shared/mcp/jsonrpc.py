@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
 from shared.mcp.hollow import WORTHWHILE, Hollow
-from shared.mcp.pieces import Large, Whole
+from shared.mcp.pieces import Body, Large, Whole
 
 _T = TypeVar("_T")
 
@@ -75,9 +75,9 @@ NO_PARAMS = Params()
 
 def check_text(body: Whole) -> None:
     """Raise ``Refused`` (-32700) unless ``body`` is UTF-8 (RFC 8259 section 8.1)."""
-    if not (body.ascii if type(body) is Large else body.isascii()):
+    if not body.isascii():
         try:
-            body.decode("utf-8")
+            bytes(body).decode("utf-8")
         except UnicodeDecodeError as error:
             raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
@@ -107,10 +107,10 @@ def decode_answer(body: Whole) -> Message:
     return decode_checked(body) if message is None else _checked(message)
 
 
-def decode_checked(body: Whole | memoryview) -> Message:
+def decode_checked(body: Body) -> Message:
     """``decode`` for a body that is known to be UTF-8; its members are views of it."""
     try:
-        message = _message.decode(body)
+        message = _message.decode(bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
     except msgspec.ValidationError as error:
         raise Refused("invalid_request", f"not a JSON-RPC message: {error}") from error
     except msgspec.DecodeError as error:
@@ -151,7 +151,7 @@ def decode_batch(body: Whole) -> list[Message]:
     """The messages of a JSON-RPC batch (MCP 2025-03-26 only). Raises ``Refused`` like ``decode``."""
     check_text(body)
     try:
-        items = msgspec.json.decode(body, type=list[Raw])
+        items = msgspec.json.decode(bytes(body), type=list[Raw])
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     if not items:
@@ -201,7 +201,7 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
         found = _hollow(_object, raw) if len(raw) >= WORTHWHILE else None
         if found is None or any(found[1].marks(name) for name in found[0]):
             return _object.decode(raw)
-        return {name: found[1].whole(value) for name, value in found[0].items()}
+        return {name: cast(Raw, found[1].whole(value)) for name, value in found[0].items()}
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("invalid_params", f"expected an object: {error}") from error
 

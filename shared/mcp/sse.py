@@ -105,7 +105,7 @@ class Reader:
         if not self._data and self._id is None and self._retry is None:
             self._name = b""
             return None
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(map(bytes, self._data))
         event = Event(self._name.decode("utf-8", "replace") or "message", data, self._id, self._retry)
         self._name, self._data, self._size, self._id, self._retry = b"", [], 0, None, None
         return event

@@ -16,6 +16,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
+from shared.mcp.pieces import Body, Large
 from shared.rpc.framing import (
     CHUNK,
     COPIED,
@@ -105,7 +106,7 @@ class BodyStream:
 class _Outgoing:
     __slots__ = ("body", "call", "credit", "offset")
 
-    def __init__(self, call: int, body: memoryview, offset: int) -> None:
+    def __init__(self, call: int, body: memoryview | Large, offset: int) -> None:
         self.call = call
         self.body = body
         self.offset = offset
@@ -164,7 +165,7 @@ class Link(asyncio.BufferedProtocol):
 
     # ---- writing
 
-    def send(self, head: Any, body: bytes | memoryview = b"") -> None:
+    def send(self, head: Any, body: Body = b"") -> None:
         """Queue one frame for this tick's write. Large bodies are chunked; sending never blocks."""
         if self.closed:
             return
@@ -172,11 +173,11 @@ class Link(asyncio.BufferedProtocol):
             raw = encode(head)
             if len(raw) > MAX_HEAD:
                 raise ValueError(f"a {type(head).__name__} head of {len(raw)} bytes; bound what goes into it")
-            self._put(raw, body)
+            self._put(raw, bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
             return
         self._last_stream += 1
         head.size, head.stream = len(body), self._last_stream
-        view = memoryview(body)
+        view = body if isinstance(body, Large) else memoryview(body)
         self._put(encode(head), view[:CHUNK])
         self._outgoing[head.stream] = _Outgoing(getattr(head, "call", 0), view, CHUNK)
         self._push(head.stream)

@@ -8,6 +8,7 @@ from msgspec import Raw
 
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
+from shared.mcp.pieces import Body
 from shared.mcp.versions import Era
 
 _CACHEABLE = ("resources/read",)
@@ -19,12 +20,12 @@ _LAST = re.compile(rb',\s*"resultType"\s*:\s*"complete"\s*\}\s*\Z')
 _NEAR = 256
 
 
-def plain(result: bytes | memoryview) -> bool:
+def plain(result: Body) -> bool:
     """Whether a modern result says at its very beginning or end that it is complete, so that none of it need be read.
 
     For large results; small ones are searched faster.
     """
-    return bool(_FIRST.match(result) or _LAST.search(result, max(0, len(result) - _NEAR)))
+    return bool(_FIRST.match(result[:_NEAR]) or _LAST.search(result[-_NEAR:]))
 
 
 def typed(result: bytes) -> bytes:

@@ -16,6 +16,7 @@ from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import PROGRESS
+from shared.mcp.pieces import Body, Large
 from shared.rpc.framing import COPIED
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Answered(Struct, gc=False):
 
     call: Call
     is_error: bool
-    raw: bytes | memoryview
+    raw: Body
 
 
 class Progressed(Struct, gc=False):
@@ -144,9 +145,10 @@ class Correlation:
             return Ignored(f"an answer to id {bytes(message.id)[:64]!r}, which nobody waits for")
         if message.error:
             return Answered(call, True, bytes(message.error))
-        return Answered(
-            call, False, bytes(message.result) if len(message.result) <= COPIED else memoryview(message.result)
-        )
+        result: Raw | Large = message.result
+        if len(result) <= COPIED:
+            return Answered(call, False, bytes(result))
+        return Answered(call, False, result if isinstance(result, Large) else memoryview(result))
 
     def _progress(self, message: Message) -> Outcome:
         try:

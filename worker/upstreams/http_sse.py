@@ -52,7 +52,7 @@ class _Stream:
             return
         for event in events:
             if event.name == "endpoint":
-                self.session.on_endpoint(event.data.decode("utf-8", "replace"))
+                self.session.on_endpoint(bytes(event.data).decode("utf-8", "replace"))
             elif event.data:
                 self.session.receive_bytes(event.data)
 

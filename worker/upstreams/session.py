@@ -338,7 +338,7 @@ class Session:
         ``call``: the one on whose own response stream it came, where the transport has such streams.
         """
         try:
-            first = body[:1] if body[:1] in (b"{", b"[") else body.lstrip()[:1]
+            first = body[:1] if body[:1] in (b"{", b"[") else bytes(body).lstrip()[:1]
             messages = jsonrpc.decode_batch(body) if first == b"[" else [jsonrpc.decode_answer(body)]
         except Refused:
             return False

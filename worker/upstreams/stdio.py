@@ -14,6 +14,7 @@ import signal
 from typing import cast
 
 from shared.errors import NotDelivered
+from shared.mcp.pieces import Large
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.models import StdioConnection
 from worker.calls import NOBODY, Call, ClientFacts
@@ -38,11 +39,11 @@ class _Pipes(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
             for line in self.err.feed(data):
-                self.session.context.log_line(line.decode("utf-8", "replace"))
+                self.session.context.log_line(bytes(line).decode("utf-8", "replace"))
             return
         skipped = self.out.overlong
         for line in self.out.feed(data):
-            if line.strip() and not self.session.receive_bytes(line):
+            if (isinstance(line, Large) or line.strip()) and not self.session.receive_bytes(line):
                 self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
         if self.out.overlong > skipped:
             self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")

@@ -366,7 +366,7 @@ class LegacyHttp(HttpSession):
 
     def answered(self, post: Post, body: Whole) -> None:
         call = post.call
-        expired = post.status == 404 or (post.status == 400 and b"ession" in body)
+        expired = post.status == 404 or (post.status == 400 and b"ession" in bytes(body))
         if expired and post.sid and call is not None and call.method != INITIALIZE and post.unanswered:
             self.correlation.forget(post.id)
             if not call.resent:
