@@ -1,4 +1,5 @@
-"""Alternating rounds of two sides under the same load: a round's ratio does not depend on the machine's mood.
+"""Alternating rounds of two sides under the same load: a round's ratio does not depend on the machine's mood. As that
+changes from second to second, the sides of a round take turns every second.
 
 wrk sees only HTTP statuses. So that JSON-RPC errors are not counted as fast calls, one call is looked at beforehand,
 and every round's answers must be as long as that one.
@@ -103,17 +104,32 @@ def compare(subject: Side, reference: Side, plan: Plan) -> Comparison:
     if plan.warm_up_s:
         for side in (reference, subject):
             drive(side.port, side.load, plan.warm_up_s)
-    rounds, seconds = plan.rounds, plan.seconds
-    pairs = []
-    for number in range(rounds):
+    return Comparison(tuple(_round(subject, reference, plan.seconds) for _ in range(plan.rounds)))
+
+
+def _round(subject: Side, reference: Side, seconds: float) -> tuple[Cost, Cost]:
+    turns = max(1, round(seconds))
+    ours, theirs = [], []
+    for number in range(turns):
         if number % 2:
-            ours = measure(subject, seconds)
-            theirs = measure(reference, seconds)
+            ours.append(measure(subject, seconds / turns))
+            theirs.append(measure(reference, seconds / turns))
         else:
-            theirs = measure(reference, seconds)
-            ours = measure(subject, seconds)
-        pairs.append((ours, theirs))
-    return Comparison(tuple(pairs))
+            theirs.append(measure(reference, seconds / turns))
+            ours.append(measure(subject, seconds / turns))
+    return together(ours), together(theirs)
+
+
+def together(turns: Sequence[Cost]) -> Cost:
+    """Turns of equal length as one: CPU of all by calls of all; of latencies the mean."""
+    count, calls = len(turns), sum(turn.per_second for turn in turns)
+    return Cost(
+        sum(turn.cpu_us * turn.per_second for turn in turns) / calls,
+        calls / count,
+        sum(turn.p50_ms for turn in turns) / count,
+        sum(turn.p99_ms for turn in turns) / count,
+        turns[0].bytes_per_call,
+    )
 
 
 def cpu(cost: Cost) -> float:
