@@ -17,8 +17,8 @@ TOGETHER = 32
 _UNEVEN = 8
 """A home with more than twice the load of another, and this much more, is left."""
 _KEPT = 1000
-Owners = tuple[tuple[int, str], ...]
-"""(slot, worker) of an upstream, as its record has them."""
+Owners = tuple[str, ...]
+"""Workers that carry an upstream, in the same order wherever the same do."""
 
 
 class Candidate(Protocol):
@@ -63,6 +63,6 @@ class Homes:
         much more than another owner; if all did, they would only change places."""
         self._loads = loads
         for owners, home in list(self._homes.items()):
-            others = [(loads[worker], worker) for _, worker in owners if worker in loads and worker != home]
+            others = [(loads[worker], worker) for worker in owners if worker in loads and worker != home]
             if others and loads.get(home, 0) > 2 * min(others)[0] + _UNEVEN and random.random() < 0.5:
                 self._homes[owners] = min(others)[1]

@@ -47,7 +47,7 @@ class WorkerPool:
         """A link to one of the replica's owners; always the same one for one client session."""
         ready = [
             client
-            for _, owner in replica.record.owners
+            for owner in replica.workers
             if (client := self.clients.get(owner)) is not None and client.ready and not client.draining
         ]
         if len(ready) <= 1:
@@ -55,7 +55,7 @@ class WorkerPool:
         if sid:
             best = rank(f"{sid}\0{replica.id}", [client.worker for client in ready])[0]
             return next(client for client in ready if client.worker == best)
-        return self._homes.choose(replica.record.owners, ready)
+        return self._homes.choose(replica.workers, ready)
 
     def leader_of(self, replica: Replica) -> WorkerClient | None:
         """A link to the owner of the replica's lowest slot, so that all front ends ask the same worker."""

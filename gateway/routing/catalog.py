@@ -40,6 +40,7 @@ class Replica:
         "suspect_until",
         "suspected",
         "weight",
+        "workers",
     )
 
     def __init__(self, record: UpstreamRecord) -> None:
@@ -55,6 +56,7 @@ class Replica:
         self.id = record.spec.id
         self.sequence = record.sequence
         self.weight = record.spec.weight
+        self.workers = tuple(sorted(worker for _, worker in record.owners))
         use = session_use(
             record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, Era.LEGACY, True
         )

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.fleet.homes import TOGETHER, Homes
 
-OWNERS = ((0, "a"), (1, "b"))
+OWNERS = ("a", "b")
 
 
 class Link:
@@ -19,7 +19,7 @@ class Link:
         self.calls: set[int] = set()
 
 
-def put(homes: Homes, links: list[Link], count: int, owners: tuple[tuple[int, str], ...] = OWNERS) -> None:
+def put(homes: Homes, links: list[Link], count: int, owners: tuple[str, ...] = OWNERS) -> None:
     for number in range(count):
         homes.choose(owners, links).calls.add(number)
 
@@ -79,5 +79,5 @@ def test_who_is_even_or_idle_stays() -> None:
 def test_what_is_remembered_is_bounded() -> None:
     homes, links = Homes(), [Link("a"), Link("b")]
     for number in range(5000):
-        homes.choose((*OWNERS, (2, str(number))), links)
+        homes.choose((*OWNERS, str(number)), links)
     assert len(homes._homes) <= 1000
