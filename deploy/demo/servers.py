@@ -19,7 +19,7 @@ DOCUMENTS = [
 
 def search(port: int) -> MCPServer:
     """Finds sentences; says which replica answered."""
-    server = MCPServer("demo-search", instructions="Searches three sentences about the gateway.")
+    server = MCPServer("demo-search", instructions="Searches three sentences about the gateway.", log_level="WARNING")
 
     @server.tool()
     def search_documents(query: str) -> str:
@@ -39,7 +39,7 @@ def search(port: int) -> MCPServer:
 
 def weather(port: int) -> MCPServer:
     """Weather of four cities."""
-    server = MCPServer("demo-weather")
+    server = MCPServer("demo-weather", log_level="WARNING")
 
     @server.tool()
     def get_weather(city: str) -> str:
@@ -51,7 +51,7 @@ def weather(port: int) -> MCPServer:
 
 def notes(port: int) -> MCPServer:
     """Notes in memory."""
-    server = MCPServer("demo-notes")
+    server = MCPServer("demo-notes", log_level="WARNING")
     kept: list[str] = []
 
     @server.tool()
