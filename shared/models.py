@@ -142,16 +142,26 @@ def mask_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}:{MASK}@{host}"))
 
 
+def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
+    """The server, or the command, that a connection's secrets are given to."""
+    if raw.get("url"):
+        parts = urlsplit(str(raw["url"]))
+        return parts.scheme, parts.hostname, parts.port
+    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd")
+
+
 def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:
     """A connection that somebody may have been shown and sent back: what was masked is what ``present`` has there.
 
-    Raises ``ConfigError`` for a mask that nothing is behind: it would be stored as if it were the value.
+    A secret stays where it is: headers go to the same server, an environment to the same command. Raises
+    ``ConfigError`` for any other mask: it would be stored as if it were the value, or shown to somebody new.
     """
     found = dict(raw)
+    same = present is not None and _leads_to(found) == _leads_to(msgspec.to_builtins(present))
     for member in ("headers", "env"):
         given = found.get(member)
         if isinstance(given, dict):
-            kept: dict[str, str] = getattr(present, member, {})
+            kept: dict[str, str] = getattr(present, member, {}) if same else {}
             found[member] = {name: kept.get(name, MASK) if value == MASK else value for name, value in given.items()}
             for name, value in found[member].items():
                 if value == MASK:

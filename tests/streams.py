@@ -33,7 +33,10 @@ class Stream:
                 if line.startswith(b":"):
                     self.comments += 1
                 elif name == "data" and value:
-                    self.messages.append(json.loads(value))
+                    try:
+                        self.messages.append(json.loads(value))
+                    except ValueError:
+                        self.messages.append({"unreadable": value[:100]})
                 elif name == "id":
                     self.ids.append(value)
                 elif name == "retry":

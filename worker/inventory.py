@@ -276,9 +276,10 @@ class Inventory:
             return
         holding.leaving = True
         await cancel(holding.task)
+        closing = [holding.upstream.close()]
         if holding.lifecycle is not None:
-            await holding.lifecycle.close()
-        await holding.upstream.close()
+            closing.append(holding.lifecycle.close())
+        await asyncio.gather(*closing)
 
     async def stopped(self, id: str) -> None:
         """The last worker leaves: say so, instead of leaving a status behind that nobody keeps."""
@@ -292,7 +293,7 @@ class Inventory:
             async with translated():
                 owner = await self._store.redis.hget(self._store.keys.server(id), "owner:0")
         except RegistryUnavailable:
-            return id in self._held
+            return id in self._held and self._settings.upstreams.stdio_on_redis_loss == "keep"
         return owner is not None and bytes(owner).decode() == self._worker
 
     async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:

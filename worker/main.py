@@ -32,8 +32,10 @@ from worker.rpc_server import RpcServer
 from worker.upstreams.context import VERSION
 
 _log = logging.getLogger(__name__)
-_STALE = 0.6
-"""Of ``heartbeatTtl``: a worker whose last heartbeat is older ends its children while it still counts as alive."""
+_SILENT = 0.6
+"""Of ``heartbeatTtl``: a worker whose loop stands still for so long loses its children to the reaper."""
+_STALE = 0.4
+"""… and one whose last heartbeat is older ends them itself (``stdioOnRedisLoss: stop``), while it counts as alive."""
 
 
 class Worker:
@@ -172,10 +174,11 @@ class Worker:
         """``stdioOnRedisLoss: stop``: others count us as dead when our last heartbeat is ``heartbeatTtl`` old, and
         start the children that are ours. Whether Redis refuses or hangs, ours are gone before that."""
         old_s = asyncio.get_running_loop().time() - self._beaten_at
+        fleet = self.settings.fleet
         if (
             self.settings.upstreams.stdio_on_redis_loss == "stop"
             and self._stopping_stdio is None
-            and old_s > self.settings.fleet.heartbeat_ttl_s * _STALE
+            and old_s > max(fleet.heartbeat_ttl_s * _STALE, 1.5 * fleet.heartbeat_s)
         ):
             _log.warning("no heartbeat reached Redis for %.1f s; stopping stdio upstreams (stdioOnRedisLoss)", old_s)
             self._stopping_stdio = spawn(self.inventory.stop_stdio(), "stop-stdio")
@@ -198,7 +201,7 @@ class Worker:
             await asyncio.sleep(0.25)
 
     async def _start_reaper(self) -> None:
-        silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _STALE)
+        silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "worker.reaper", self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.methods import LISTEN
+from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
 from shared.rpc.framing import CHUNK
@@ -175,15 +176,16 @@ class _FrontEnd:
                 call.client = facts
         elif head.principal:
             call.client = ClientFacts(head.principal)
-        if head.method == LISTEN:
-            server.inventory.listen(head.upstream, call)
-            return
-        now = server.clock()
-        call.hard_limit = now + server.settings.calls.request_timeout_max_s
-        call.expires_at = min(now + call.timeout_s, call.hard_limit)
-        server.deadlines.add(call)
+        endless = head.method == LISTEN and head.era == Era.MODERN
+        if not endless:
+            now = server.clock()
+            call.hard_limit = now + server.settings.calls.request_timeout_max_s
+            call.expires_at = min(now + call.timeout_s, call.hard_limit)
+            server.deadlines.add(call)
         try:
-            if not (head.retry and server.needs.take(call)):
+            if endless:
+                server.inventory.listen(head.upstream, call)
+            elif not (head.retry and server.needs.take(call)):
                 server.inventory.submit(head.upstream, call)
         except Exception as error:  # one call that cannot be handled must not cost the others their link
             _log.exception("a call to %s", head.upstream)
@@ -337,8 +339,8 @@ class RpcServer:
 
     @property
     def in_flight(self) -> int:
-        """Calls of front ends under way."""
-        return sum(len(peer.calls) for peer in self.links)
+        """Calls of front ends under way; what listens is none."""
+        return sum(call.method != LISTEN for peer in self.links for call in peer.calls.values())
 
     async def close(self) -> None:
         """Stop listening and end the links."""

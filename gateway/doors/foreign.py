@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
 from msgspec import Raw
 
 from gateway.doors.standing import StandingStream, tagged
@@ -33,14 +32,14 @@ class ForeignListen:
         dispatcher: Dispatcher,
         route: Route,
         params: Raw,
-        wanted: dict[str, Any],
+        wanted: dict[str, Raw],
         stream: StandingStream,
         within_s: float,
     ) -> None:
         self._dispatcher = dispatcher
         self._stream = stream
         self._until = asyncio.get_running_loop().time() + within_s
-        self._agreed: dict[str, Any] = {}
+        self._agreed: dict[str, Raw] = {}
         self._acknowledged = asyncio.Event()
         sent: dict[str, Any] = {**jsonrpc.members(params), "notifications": wanted}
         meta = jsonrpc.members(sent.get("_meta", jsonrpc.ABSENT))
@@ -50,17 +49,19 @@ class ForeignListen:
         self._wanted = wanted
         self._task = spawn(self._run(call), "foreign-listen")
 
-    async def agreed(self) -> dict[str, Any]:
+    async def agreed(self) -> dict[str, Raw]:
         """What the upstream said that it honours, in its words; nothing when it did not say so in time."""
         try:
             async with asyncio.timeout_at(self._until):
                 await self._acknowledged.wait()
         except TimeoutError:
+            pass
+        if not self._agreed:
             await self.close()
         return self._agreed
 
     async def close(self) -> None:
-        """The client's stream is over."""
+        """The client's stream is over, or nothing was agreed to."""
         await cancel(self._task)
 
     async def _run(self, call: Outgoing) -> None:
@@ -72,6 +73,8 @@ class ForeignListen:
         except CallError:
             self._acknowledged.set()  # to nothing
             return
+        self._dispatcher.release(in_flight)
+        in_flight.stand()
         try:
             while isinstance(event, (Interim, Silent)):
                 dropped, in_flight.dropped = in_flight.dropped, 0
@@ -79,11 +82,10 @@ class ForeignListen:
                 if isinstance(event, Interim):
                     self._told(event.message)
                 event = await in_flight.next()
-        except asyncio.CancelledError:
+        except BaseException:
             in_flight.cancel("the client closed the stream")
+            self._stream.close(cut=True)
             raise
-        finally:
-            self._dispatcher.release(in_flight)
         if isinstance(event, Answered) and event.stream is not None:
             in_flight.client.refuse_body(in_flight)
         if self._agreed:
@@ -91,20 +93,13 @@ class ForeignListen:
         self._acknowledged.set()
 
     def _told(self, raw: bytes) -> None:
-        message = jsonrpc.decode(raw)
-        if message.method != ACKNOWLEDGED:
-            try:
+        try:
+            message = jsonrpc.decode_answer(raw)
+            if message.method != ACKNOWLEDGED:
                 self._stream.push(jsonrpc.notification(message.method, tagged(message.params, self._stream.tag)))
-            except Refused:
-                pass  # its params are no object: an upstream's nonsense
-        elif not self._acknowledged.is_set():
-            self._agreed = {name: what for name, what in _acknowledged(message.params).items() if name in self._wanted}
-            self._acknowledged.set()
-
-
-def _acknowledged(params: Raw) -> dict[str, Any]:
-    try:
-        honoured = orjson.loads(bytes(jsonrpc.members(params)["notifications"]))
-    except (Refused, KeyError, orjson.JSONDecodeError):
-        return {}
-    return honoured if isinstance(honoured, dict) else {}
+            elif not self._acknowledged.is_set():
+                honoured = jsonrpc.members(jsonrpc.members(message.params).get("notifications", jsonrpc.ABSENT))
+                self._agreed = {name: what for name, what in honoured.items() if name in self._wanted}
+                self._acknowledged.set()
+        except Refused:
+            pass  # an upstream's nonsense

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from msgspec import Raw, structs
 
@@ -134,10 +133,10 @@ class Interests:
     # ---- modern streams
 
     def foreign(
-        self, stream: StandingStream, wanted: dict[str, Any], params: Raw, scope: str | None
+        self, stream: StandingStream, wanted: dict[str, bytes], params: Raw, scope: str | None
     ) -> ForeignListen | None:
         """Ask a modern replica of the one group for what a filter ``wants`` that we do not know, if it does."""
-        others = {name: what for name, what in wanted.items() if name not in FILTER}
+        others = {name: Raw(what) for name, what in wanted.items() if name not in FILTER}
         route = router.anyone(self._watcher.catalog, scope) if others and scope is not None else None
         if route is None:
             return None

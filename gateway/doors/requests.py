@@ -34,6 +34,7 @@ from shared.mcp.kinds import LIST_METHODS, Kind
 from shared.mcp.methods import (
     DISCOVER,
     INITIALIZE,
+    LISTEN,
     LOG_LEVELS,
     SERVER_INFO_META,
     SET_LEVEL,
@@ -47,7 +48,7 @@ from shared.secrets import FleetKey
 from shared.settings import Settings
 
 _CALLED = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
-_OURS = frozenset({INITIALIZE, DISCOVER, "ping", SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE})
+_OURS = frozenset({INITIALIZE, DISCOVER, LISTEN, "ping", SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE})
 """Methods that are never passed on as unknown ones: they are about the client's own connection."""
 _OFFERED = ("tools", "prompts", "resources")
 """What the gateway always offers: an empty list is legal, and an upstream may connect later."""

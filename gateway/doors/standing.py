@@ -20,7 +20,7 @@ from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIPTION_META
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
-MAX_WAITING_BYTES = 32 * 1024 * 1024
+_MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Of what waits on one stream; the newest message is kept whatever its size."""
 TOLD = b'{"jsonrpc":"2.0","method":'
 """How our notifications begin."""
@@ -116,7 +116,7 @@ class StandingStream:
         self.collecting = self.again = False  # something is being taken from there; it may not be all
         self.resumable = False  # its client may come back for what it missed
         self.hears_warnings: Callable[[], bool] = lambda: False  # it asked for log messages
-        self._queue = Waiting(limit, MAX_WAITING_BYTES, changes.values())
+        self._queue = Waiting(limit, _MAX_WAITING_BYTES, changes.values())
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, message: bytes, place: str = "") -> None:

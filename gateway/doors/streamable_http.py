@@ -229,7 +229,12 @@ class LegacyDoor:
         if not wanted:
             return accepted()
         taker = BatchAnswer(request, session is not None and session.hears_warnings)
-        await asyncio.gather(*(self.serve_to(taker, message, caller) for message in wanted))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for message in wanted:
+                    group.create_task(self.serve_to(taker, message, caller))
+        except* ConnectionError as gone:  # of the client; the rest was cancelled with it
+            raise gone.exceptions[0] from None
         return await taker.end()
 
     async def serve_to(self, taker: Taker, message: Message, caller: Caller) -> None:

@@ -19,7 +19,7 @@ from gateway.doors.interests import Interests
 from gateway.doors.outbox import EVERYONE, KEPT_MS, Outbox, is_place
 from gateway.doors.responses import EventStream, problem
 from gateway.doors.sessions import ClientSession, SessionTable
-from gateway.doors.standing import MAX_WAITING_BYTES, StandingStream
+from gateway.doors.standing import StandingStream
 from shared.errors import NotDelivered, Refused, RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
 """Every legacy standing stream hears of all three kinds of lists."""
 _LEAVE_AGAIN_S = 0.5
+_MAX_LEFT_BYTES = 128 * 1024 * 1024
+"""What waits in Redis for the holder of an HTTP+SSE stream: two of the largest answers."""
 _STRING_ID = b'{"jsonrpc":"2.0","id":"'
 """How questions of upstreams begin (and answers to some clients): workers give them ids that are strings."""
 _METHOD_NEXT = b'","method":'
@@ -155,14 +157,15 @@ class Streams:
         """``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result."""
         wanted = _filter(message)
         tag = {SUBSCRIPTION_META: Raw(bytes(message.id))}
-        honoured = {name: True for name in LISTS_IN_FILTER if wanted.get(name) is True}
+        honoured = {name: True for name in LISTS_IN_FILTER if wanted.get(name) == b"true"}
         tagged = jsonrpc.assemble({"_meta": tag})
         methods = [LISTS_IN_FILTER[name] for name in honoured]
         changes = {method: jsonrpc.notification(method, tagged) for method in methods}
-        resources = wanted.get(RESOURCES_IN_FILTER)
+        resources = orjson.loads(wanted.get(RESOURCES_IN_FILTER, b"null"))
         stream = self.attach("", changes, bytes(message.id))
-        foreign = self._interests.foreign(stream, wanted, message.params, scope)
+        foreign = None
         try:
+            foreign = self._interests.foreign(stream, wanted, message.params, scope)
             agreed: dict[str, Any] = dict(honoured)
             if isinstance(resources, list):
                 uris = [uri for uri in resources if isinstance(uri, str) and not too_long(uri)]
@@ -243,7 +246,7 @@ class Streams:
                     continue
                 _log.warning("an answer for a stream on another front end was lost: Redis does not answer")
                 return
-            if count > self._settings.stream_buffer or size > MAX_WAITING_BYTES:
+            if count > self._settings.stream_buffer or size > _MAX_LEFT_BYTES:
                 _log.warning("the holder of an HTTP+SSE stream does not take its answers; its session ends")
                 await self._end(session)
             return
@@ -379,12 +382,9 @@ def _place_in(last_id: str) -> str:
     return place if is_place(place) else ""
 
 
-def _filter(message: Message) -> dict[str, Any]:
-    raw = jsonrpc.members(message.params).get("notifications")
-    try:
-        wanted = orjson.loads(bytes(raw)) if raw is not None else None
-    except orjson.JSONDecodeError:
-        wanted = None
-    if not isinstance(wanted, dict):
+def _filter(message: Message) -> dict[str, bytes]:
+    """The JSON of each member."""
+    raw = jsonrpc.members(message.params).get("notifications", jsonrpc.ABSENT)
+    if bytes(raw)[:1] != b"{":
         raise Refused("invalid_params", "subscriptions/listen needs params.notifications, an object")
-    return wanted
+    return {name: bytes(value) for name, value in jsonrpc.members(raw).items()}

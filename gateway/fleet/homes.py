@@ -9,7 +9,7 @@ asking each other; when several chose the same, what workers say of their load, 
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
 TOGETHER = 32
@@ -27,8 +27,8 @@ class Candidate(Protocol):
     worker: str
 
     @property
-    def calls(self) -> Collection[int]:
-        """Of this front end, in flight there."""
+    def in_flight(self) -> int:
+        """Calls of this front end there."""
 
 
 C = TypeVar("C", bound=Candidate)
@@ -47,9 +47,9 @@ class Homes:
         home = next((one for one in ready if one.worker == name), None)
         if home is None:
             home = self._settle(owners, ready)
-        if len(home.calls) < TOGETHER:
+        if home.in_flight < TOGETHER:
             return home
-        return min(ready, key=lambda one: len(one.calls))
+        return min(ready, key=lambda one: one.in_flight)
 
     def _settle(self, owners: Owners, ready: Sequence[C]) -> C:
         if len(self._homes) >= _KEPT:

@@ -100,6 +100,7 @@ class InFlight:
         "readdress",
         "registered",
         "replica",
+        "standing",
         "started_at",
         "unwanted",
     )
@@ -111,6 +112,7 @@ class InFlight:
         self.started_at = started_at
         self.done = False
         self.unwanted = False
+        self.standing = False  # it has no end, and is no load
         self.dropped = 0  # notifications that the client will never see
         self.hushed_at = started_at
         self.modern = False
@@ -151,7 +153,10 @@ class InFlight:
         """The last event."""
         if not self.done:
             self.done = True
-            self.replica.in_flight -= 1
+            if self.standing:
+                self.client.standing -= 1
+            else:
+                self.replica.in_flight -= 1
             if self.registered is not None:
                 caller, id = self.registered
                 calls = caller.under_way
@@ -160,6 +165,13 @@ class InFlight:
                     if not calls:
                         caller.under_way = None
             self.push(event)
+
+    def stand(self) -> None:
+        """It has no end (a listen): it does not count as a call in flight."""
+        if not self.done:
+            self.standing = True
+            self.client.standing += 1
+            self.replica.in_flight -= 1
 
     def register(self, caller: Caller, id: bytes) -> None:
         """Be found at ``caller`` under the client's own request id, until the call is over."""

@@ -74,7 +74,7 @@ class WorkerPool:
         while True:
             try:
                 alive = await self._members.alive()
-                self._homes.reconsider({id: int(facts.get("load", "0")) for id, facts in alive.items()})
+                self._homes.reconsider({id: _load(facts) for id, facts in alive.items()})
                 self._not_before = {id: entry for id, entry in self._not_before.items() if id in alive}
                 now = asyncio.get_running_loop().time()
                 for worker, facts in alive.items():
@@ -176,3 +176,9 @@ class WorkerPool:
         """End all links."""
         for client in list(self.clients.values()):
             client.close()
+
+
+def _load(facts: dict[str, str]) -> int:
+    """Calls in flight on a worker, as its record says."""
+    text = facts.get("load", "")
+    return int(text) if text.isdecimal() else 0

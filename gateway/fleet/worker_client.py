@@ -46,6 +46,7 @@ class WorkerClient:
         self.ready = False
         self.draining = False
         self.calls: dict[int, InFlight] = {}
+        self.standing = 0  # of these, that have no end
         self._frontend = frontend
         self._key = key
         self._ping_s = ping_s
@@ -67,6 +68,11 @@ class WorkerClient:
     def frontend(self) -> str:
         """Who we are to the worker."""
         return self._frontend
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of ours that this worker is at."""
+        return len(self.calls) - self.standing
 
     # ---- calls
 

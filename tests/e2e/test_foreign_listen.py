@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from tests.clients import Answer, RawClient
+from tests.clients import MODERN_META, Answer, RawClient
 from tests.fleet import Fleet, eventually, script_connection
 from tests.servers.scripted import Exchange, Scripted
 from tests.streams import Stream, listening
@@ -132,9 +133,10 @@ async def _hears(stream: Stream) -> None:
 
 async def test_unknown_members_of_a_filter_pass_and_what_comes_of_them(fleet: Fleet, weather: Scripted) -> None:
     upstream = _of(weather)
-    async with _listen(fleet, "weather", toolsListChanged=True, weather={"of": "Oslo"}, moon=True) as stream:
-        assert _acknowledged(stream) == {"toolsListChanged": True, "weather": {"of": "Oslo"}}
-        assert [asked["notifications"] for asked in upstream.asked] == [{"weather": {"of": "Oslo"}, "moon": True}]
+    wanted = {"of": "Oslo", "digits": 2**100}
+    async with _listen(fleet, "weather", toolsListChanged=True, weather=wanted, moon=True) as stream:
+        assert _acknowledged(stream) == {"toolsListChanged": True, "weather": wanted}
+        assert [asked["notifications"] for asked in upstream.asked] == [{"weather": wanted, "moon": True}]
         assert "progressToken" not in upstream.asked[0]["_meta"], "no progress is told of a stream"
         await upstream.tell(now="rain", big=2**70)
         await _hears(stream)
@@ -189,6 +191,62 @@ async def test_an_upstream_that_does_not_agree_costs_the_client_nothing_else(red
                 async with _listen(fleet, upstream.name, promptsListChanged=True, weather=1) as stream:
                     assert _acknowledged(stream) == {"promptsListChanged": True}
                     assert not stream.closed
+
+
+async def test_what_cannot_be_read_costs_nothing_else(fleet: Fleet, weather: Scripted) -> None:
+    """What is in a long text is its sender's business; what is wrong there must not cost the stream."""
+    async with _listen(fleet, "weather", weather=1) as stream:
+        (exchange,) = _of(weather).open
+        tag = json.dumps({TAG: exchange.message["id"]})
+        for text in ("\\q" + "x" * 20_000, "x" * 20_000 + "\x01"):
+            raw = f'{{"jsonrpc":"2.0","method":"notifications/weather","params":{{"_meta":{tag},"text":"{text}"}}}}'
+            await exchange.write(b"data: %b\n\n" % raw.encode())
+        await exchange.send({"method": "notifications/weather", "params": [1]})
+        await _of(weather).tell(now="rain")
+        await eventually(lambda: any("rain" in json.dumps(one) for one in stream.messages), 5.0, "told")
+        assert not stream.closed
+
+
+async def test_listens_are_no_calls(redis_url: str, weather: Scripted) -> None:
+    """They take nothing from the limits of calls, and one that is agreed to by nobody takes nothing at all."""
+    async with (
+        Fleet(redis_url, max_connections=2, max_inflight=3, acknowledge_s=0.5) as fleet,
+        RawClient(fleet.urls[0]) as client,
+        contextlib.AsyncExitStack() as streams,
+    ):
+        await fleet.register("weather", weather.connection)
+        for number in range(5):
+            await streams.enter_async_context(_listen(fleet, "weather", weather=number))
+        assert len(_of(weather).open) == 5
+        answers = await asyncio.gather(*(client.call("weather") for _ in range(3)))
+        assert [answer.content for answer in answers] == ["weather"] * 3
+        await streams.enter_async_context(_listen(fleet, "weather", weather=5, nothing=True))
+        await streams.enter_async_context(_listen(fleet, "weather", moon=True))
+        assert len(_of(weather).open) == 6
+        async with client.session.get(f"{fleet.url}/admin/v1/workers") as response:
+            assert [worker["load"] for worker in await response.json()] == ["0"]
+
+
+async def test_a_legacy_client_cannot_begin_one(fleet: Fleet, weather: Scripted) -> None:
+    """Its era has none, and nothing would ever end it."""
+    async with RawClient(f"{fleet.url}/servers/weather/mcp") as client:
+        answers = [await client.legacy("subscriptions/listen", {"notifications": {"weather": 1}})]
+        await client.initialize()
+        answers.append(await client.legacy("subscriptions/listen", {"notifications": {"weather": 1}}))
+        assert [answer.error["code"] for answer in answers] == [-32601] * 2
+        assert not _of(weather).asked
+
+
+@pytest.mark.parametrize("filter", ["[]", "1", '{"weather":1,"deep":%s}' % ("[" * 5000 + "]" * 5000)])
+async def test_a_filter_that_makes_no_sense_is_refused_and_leaves_nothing(fleet: Fleet, filter: str) -> None:
+    params = f'{{"_meta":{json.dumps(MODERN_META)},"notifications":{filter}}}'
+    body = f'{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{params}}}'
+    headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "subscriptions/listen"}
+    async with RawClient(f"{fleet.url}/servers/weather/mcp") as client:
+        answer = await client.post(body.encode(), headers)
+        assert answer.status == 400 and answer.error["code"] in (-32602, -32700)
+        async with client.session.get(f"{fleet.url}/admin/v1/frontends") as response:
+            assert {frontend["streams"] for frontend in await response.json()} == {"0"}
 
 
 async def test_it_ends_with_the_worker_that_carries_it(fleet: Fleet) -> None:

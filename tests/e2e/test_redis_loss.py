@@ -16,10 +16,30 @@ import pytest_asyncio
 
 from gateway.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
-from tests.fleet import Fleet, alive, eventually, stdio_connection
+from tests.fleet import Fleet, alive, eventually, script_connection, stdio_connection
 from tests.servers.raw import RawUpstreams
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import sse_data, standing
+
+STUBBORN = """
+import json, os, signal, sys, time
+
+INFO = {"name": "s", "version": "1"}
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for line in sys.stdin:
+    message = json.loads(line)
+    result = {
+        "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": INFO},
+        "tools/list": {"tools": [{"name": "who", "inputSchema": {"type": "object"}}]},
+        "tools/call": {"content": [{"type": "text", "text": str(os.getpid())}]},
+        "ping": {},
+    }.get(message.get("method"))
+    if "id" in message:
+        answer = {"error": {"code": -32601, "message": "no"}} if result is None else {"result": result}
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}), flush=True)
+time.sleep(600)
+"""
+"""A server that goes on when its input ends, and when it is asked to end."""
 
 
 @pytest_asyncio.fixture
@@ -71,17 +91,19 @@ async def test_children_are_stopped_while_redis_is_away_where_two_of_them_would_
     assert own_redis.process is not None
     async with (
         Scripted("h", "modern") as h,
-        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_ttl_s=2.0) as fleet,
+        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_s=0.2, heartbeat_ttl_s=3.0) as fleet,
         RawClient(fleet.urls[0]) as client,
     ):
         await fleet.register("h", h.connection)
-        await fleet.register("s", stdio_connection("s"))
-        child = int((await client.call("who")).content.rpartition(":")[2])
+        await fleet.register("s", script_connection(STUBBORN))
+        child = int((await client.call("who")).content)
+        await asyncio.sleep(1.5)  # several heartbeats
+        assert int((await client.call("who")).content) == child, "as long as Redis is there, nothing is stopped"
         if emptied:
             await own_redis.stop()
         else:
             own_redis.process.send_signal(signal.SIGSTOP)
-        await eventually(lambda: not alive(child), 10.0, "the child is stopped before another worker may start one")
+        await eventually(lambda: not alive(child), 3.0, "the child is stopped before another worker may start one")
         refused = await client.call("who")
         assert "error" in refused.body, refused.body
         assert (await client.call("h")).content == "h", "what has no child is served on"

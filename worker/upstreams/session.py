@@ -434,6 +434,8 @@ class Session:
             return self._only_call()
         found = None
         for call in self.correlation.calls.values():
+            if call.method == LISTEN:
+                continue
             call.learn_client()
             if call.client.log_level:
                 if found is not None:

@@ -23,6 +23,9 @@ from worker.upstreams.context import SessionContext
 from worker.upstreams.lines import LineReader
 from worker.upstreams.session import Session
 
+_HURRY = 0.2
+"""Of ``heartbeatTtl``: the longest wait between closing a child's stdin, SIGTERM and SIGKILL where children must be
+gone before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
 _EXIT_S = 0.25
@@ -153,7 +156,10 @@ class StdioSession(Session):
         transport, pipes = self._transport, self._pipes
         if transport is None or pipes is None:
             return
-        wait_s = self.context.settings.upstreams.stop_timeout_s
+        settings = self.context.settings
+        wait_s = settings.upstreams.stop_timeout_s
+        if settings.upstreams.stdio_on_redis_loss == "stop":  # there may not be more time: see worker.main
+            wait_s = min(wait_s, settings.fleet.heartbeat_ttl_s * _HURRY)
         if self._stdin is not None:
             self._stdin.close()
         for step in (None, signal.SIGTERM, signal.SIGKILL):

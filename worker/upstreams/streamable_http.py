@@ -15,7 +15,7 @@ from typing import Any
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
-from shared.mcp.methods import INITIALIZE, NAMED_BY
+from shared.mcp.methods import INITIALIZE, LISTEN, NAMED_BY
 from shared.mcp.pieces import Pieces, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.rpc.framing import COPIED
@@ -155,7 +155,7 @@ class HttpSession(Session):
             self.posts[id] = exchange
         else:
             self.notices[exchange] = len(message)
-        self.pool.submit(exchange)
+        self.pool.submit(exchange, call is not None and call.method == LISTEN)
 
     def hand_over(self, call: Call, heir: Call) -> None:
         super().hand_over(call, heir)

@@ -45,7 +45,7 @@ def test_who_reads_no_answers_at_all_loses_the_stream() -> None:
 
 
 def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing, "MAX_WAITING_BYTES", 1000)
+    monkeypatch.setattr(standing, "_MAX_WAITING_BYTES", 1000)
     stream = StandingStream("s", LIMIT, {})
     large = jsonrpc.notification("notifications/message", b'{"data":"%b"}' % (b"x" * 700))
     stream.push(large)
