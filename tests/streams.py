@@ -26,6 +26,8 @@ class Stream:
 
     async def read(self, response: aiohttp.ClientResponse) -> None:
         """Until it ends."""
+        ids: list[str] = []  # of the event that is being read: what is in it counts when it is whole
+        data = ""
         with contextlib.suppress(aiohttp.ClientError, asyncio.CancelledError):
             async for line in response.content:
                 name, _, value = line.decode().strip().partition(":")
@@ -33,15 +35,23 @@ class Stream:
                 if line.startswith(b":"):
                     self.comments += 1
                 elif name == "data" and value:
-                    try:
-                        self.messages.append(json.loads(value))
-                    except ValueError:
-                        self.messages.append({"unreadable": value[:100]})
+                    data = value
                 elif name == "id":
-                    self.ids.append(value)
+                    ids.append(value)
+                elif not name:
+                    self._dispatch(data, ids)
+                    data, ids = "", []
                 elif name == "retry":
                     self.retry_ms = int(value)
         self.closed = True
+
+    def _dispatch(self, data: str, ids: list[str]) -> None:
+        self.ids += ids
+        if data:
+            try:
+                self.messages.append(json.loads(data))
+            except ValueError:
+                self.messages.append({"unreadable": data[:100]})
 
     def methods(self) -> list[str]:
         """Of the notifications that came."""

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
 """A peer that has not proved membership by then is dropped."""
 _MAX_FACTS = 1000
+_MAX_TELLERS = 100_000
 STALL_S = 2.0
 """When our loop stood still for longer, unread frames are dropped: their callers have given up on us."""
 
@@ -231,6 +232,7 @@ class RpcServer:
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
         self._facts: dict[bytes, bytes] = {}
+        self._tellers: dict[str, _FrontEnd] = {}  # by session: who is told what is for its standing stream
         self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
         self.path: Path | None = None
@@ -283,9 +285,16 @@ class RpcServer:
         """Something for a client's standing stream, by a front end that knows the session if there is one; false when
         there is none. Always the same one while it is there, so that things come in order. ``must``: also by one that
         does not keep up."""
-        peers = [peer for peer in self.links if peer.trusted and peer.link is not None and not peer.link.closed]
-        peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
-        if peer is None or peer.link is None or (peer.link.congested and not must):
+        peer = self._tellers.get(sid)
+        if peer is None or peer not in self.links:
+            peers = [peer for peer in self.links if peer.trusted and peer.link is not None and not peer.link.closed]
+            peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
+            if peer is None:
+                return False
+            if len(self._tellers) >= _MAX_TELLERS:
+                self._tellers.clear()
+            self._tellers[sid] = peer
+        if peer.link is None or peer.link.closed or (peer.link.congested and not must):
             return False
         peer.link.send(rpc.Aside(sid, dropped=dropped), message)
         return True
@@ -308,6 +317,7 @@ class RpcServer:
         for call in self._calls_of(sid):
             call.stop("the client's session ended")
             call.fail(OutcomeUnknown("cancelled", "the client's session ended"))
+        self._tellers.pop(sid, None)
         self.needs.replays.end_session(sid)
         self.beside.end_session(sid)
         self.inventory.end_client(sid)

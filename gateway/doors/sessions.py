@@ -249,6 +249,12 @@ class SessionTable:
             _log.warning("what a session asked for while Redis is away is known to this front end alone")
         return None
 
+    async def noted(self, sid: str, field: str) -> str:
+        """What ``note`` kept last; empty: nothing. Raises ``RegistryUnavailable``."""
+        async with translated():
+            found = await self._store.redis.hget(self._store.keys.session(sid), field)
+        return bytes(found).decode() if found is not None else ""
+
     async def note_level(self, session: ClientSession, level: str) -> None:
         """The session's log level; returns when every live front end knows, so that no call goes by an older one."""
         await self.note(session, "log_level", level)

@@ -147,6 +147,22 @@ class Streams:
         session.holder = self._frontend
         return bool(before)
 
+    async def _give_way(self, sid: str) -> None:
+        """Another front end took over from a stream of the session here, which the client may have left since for a new
+        one here: that one stays, also while it is only being opened."""
+        stream = self._by_session.get(sid)
+        if stream is None or not stream.written:
+            return
+        try:
+            holder = await self._sessions.noted(sid, "holder")
+        except RegistryUnavailable:
+            return
+        if holder != self._frontend:
+            stream.close()
+            await self._wake_up(
+                holder, f"outbox {sid}"
+            )  # what was left meanwhile for the stream here was told to nobody
+
     async def _wake_up(self, frontend: str, text: str) -> None:
         try:
             await self._outbox.wake(frontend, text)
@@ -261,6 +277,8 @@ class Streams:
         """Send what belongs to no call on a session's standing stream, wherever it is held; kept for a while for one
         that is opened, or resumed, then. ``dropped``: so many before these were. Raises ``RegistryUnavailable``."""
         stream = self._by_session.get(session.sid)
+        if stream is not None and stream.closing:
+            stream = None
         try:
             to = EVERYONE if stream is None else ""
             newest, size = self._settings.stream_buffer, self._settings.replay_bytes
@@ -272,6 +290,8 @@ class Streams:
             for message in messages:
                 self.show(stream, message)
             return
+        if stream is not None and stream.closing:  # another front end has taken over since
+            await self._wake_up(EVERYONE, f"outbox {session.sid}")
         await self.collect(session.sid)
 
     def show(self, stream: StandingStream, message: bytes, place: str = "") -> None:
@@ -330,7 +350,7 @@ class Streams:
         if kind == "outbox":
             await self.collect(sid)
         elif kind == "close":
-            self.end_session(sid)
+            await self._give_way(sid)
         else:
             hint = self.hints.get(kind)
             if hint is not None:
