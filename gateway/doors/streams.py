@@ -159,9 +159,8 @@ class Streams:
             return
         if holder != self._frontend:
             stream.close()
-            await self._wake_up(
-                holder, f"outbox {sid}"
-            )  # what was left meanwhile for the stream here was told to nobody
+            # What was left meanwhile for the stream that was here woke nobody.
+            await self._wake_up(holder, f"outbox {sid}")
 
     async def _wake_up(self, frontend: str, text: str) -> None:
         try:
