@@ -170,7 +170,8 @@ class _FrontEnd:
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
             return
-        self.last_call = max(self.last_call, head.call)  # a large call is whole later than those sent after it
+        if head.call > self.last_call:  # a large call is whole later than those sent after it
+            self.last_call = head.call
         if head.session:
             facts = self.sessions.get(head.session)
             if facts is not None:

@@ -182,13 +182,13 @@ class Lane:
         ``None``: it takes the ordinary path, which also words every refusal.
         """
         try:
-            if len(request) > COPIED and request.isascii():
-                message = jsonrpc.decode_checked(memoryview(request)[head.size :])
+            if len(request) > COPIED:
+                message, params = jsonrpc.decode_request(request, head.size)
             else:
                 message = jsonrpc.decode(request[head.size :])
+                params = jsonrpc.params_of(message.params)
             if not message.id or not message.method:
                 return None
-            params = jsonrpc.params_of(message.params)
             version = head.headers.version
             meta = params.meta
             if (meta is not None and meta.version) or (version is not None and version not in LEGACY_VERSIONS):

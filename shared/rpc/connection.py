@@ -183,12 +183,12 @@ class Link(asyncio.BufferedProtocol):
         self._push(head.stream)
 
     def _put(self, head: bytes, body: bytes | memoryview) -> None:
-        out = self._out
-        out.append(pack_sizes(len(head), len(body)))
-        out.append(head)
-        if body:
-            out.append(body)
-            self._out_bodies += len(body)
+        size = len(body)
+        if size:
+            self._out += (pack_sizes(len(head), size), head, body)
+            self._out_bodies += size
+        else:
+            self._out += (pack_sizes(len(head), 0), head)
         if not self.scheduled:
             self.scheduled = True
             self._loop.call_soon(self._flush)

@@ -45,7 +45,7 @@ def test_members_are_what_was_sent(first: object, second: object, ascii: bool, s
 def test_a_message_is_what_was_sent(params: object) -> None:
     message = {"jsonrpc": "2.0", "id": "a", "method": "tools/call", "params": {"name": "n", "arguments": params}}
     body = json.dumps(message).encode()
-    for decoded in (jsonrpc.decode(body), jsonrpc.decode_answer(body)):
+    for decoded in (jsonrpc.decode(body), jsonrpc.decode_answer(body), jsonrpc.decode_request(b"POST" + body, 4)[0]):
         assert bytes(decoded.params) == plain(body)["params"]
         assert json.loads(bytes(jsonrpc.params_of(decoded.params).name)) == "n"
 
@@ -73,6 +73,64 @@ def test_what_a_long_text_says_is_its_senders_business() -> None:
     assert bytes(jsonrpc.decode_answer(data).result) == data[33:-1]
     with pytest.raises(Refused):
         jsonrpc.decode(data)
+
+
+@pytest.mark.parametrize("filling", [b"z", b"\\n", b"\\\\", "é".encode()])
+@given(odd=st.binary(max_size=6), at=st.integers(0, LONG), name=st.text(max_size=4))
+@settings(max_examples=60)
+def test_a_request_is_taken_if_a_reader_of_all_of_it_takes_it(filling: bytes, odd: bytes, at: int, name: str) -> None:
+    text = filling * (LONG // len(filling))
+    at -= at % len(filling)
+    head = json.dumps({"_meta": {"progressToken": 1}, "name": name}).encode()[:-1]
+    params = b'%b,"arguments":{"text":"%b%b%b"}}' % (head, text[:at], odd, text[at:])
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % params
+    try:
+        body.decode()
+        plain(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        for decode in (jsonrpc.decode, jsonrpc.decode_request):
+            with pytest.raises(Refused):
+                decode(body)
+    else:
+        assert bytes(jsonrpc.decode(body).params) == plain(body)["params"]
+        message, found = jsonrpc.decode_request(b"POST" + body, 4)
+        assert (bytes(message.id), message.method) == (b"1", "tools/call")
+        assert (bytes(message.params), bytes(found.name)) == (plain(body)["params"], plain(params)["name"])
+        assert found.meta is not None and bytes(found.meta.progress_token) == b"1"
+
+
+@pytest.mark.parametrize("odd", [b"\0", b"\n", b"\x1f", b"\x7f", b"\x80", b"\\q", b"\\u00x0"])
+@pytest.mark.parametrize("at", [0, 1, 7, 300_000, -1])
+def test_nothing_that_is_no_json_hides_in_a_clear_text(odd: bytes, at: int) -> None:
+    text = b"x" * 600_000
+    at %= len(text)
+    body = b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"text":"%b%b%b"}}' % (text[:at], odd, text[at:])
+    if odd == b"\x7f":
+        assert jsonrpc.decode_request(body)[0].method == "m"
+    else:
+        for decode in (jsonrpc.decode, jsonrpc.decode_request):
+            with pytest.raises(Refused):
+                decode(body)
+
+
+def test_routing_members_may_be_long_too() -> None:
+    name, uri = "n" * LONG, "u" * LONG
+    members = {"name": name, "uri": uri, "_meta": {"progressToken": name}}
+    body = json.dumps({"jsonrpc": "2.0", "id": name[:99], "method": name, "params": members}).encode()
+    message, params = jsonrpc.decode_request(body)
+    assert message.method == name
+    assert [json.loads(bytes(one)) for one in (params.name, params.uri)] == [name, uri]
+    assert params.meta is not None and json.loads(bytes(params.meta.progress_token)) == name
+
+
+def test_an_escape_at_the_end_of_a_text_does_not_hinder() -> None:
+    for end in range(40):
+        data = b'{"a":"%b"}' % (b"lines\\n" * 3000 + b"x" * end)
+        assert len(Hollow(data).text) < 200
+
+
+def test_clear_text_is_not_read() -> None:
+    assert len(Hollow.clear(b"POST" + b'{"a":"%b","b":1}' % (b"x" * 1_000_000), 4).text) < 200
 
 
 def test_a_long_text_is_not_read() -> None:
