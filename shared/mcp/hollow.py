@@ -34,12 +34,12 @@ class Hollow:
         self._make(data, 0, _runs(data))
 
     @classmethod
-    def clear(cls, data: bytes, at: int = 0) -> Hollow:
+    def of_clear_texts(cls, data: bytes, at: int = 0) -> Hollow:
         """``data`` from ``at`` on, without those runs that are clear text (ASCII)."""
         self = cls.__new__(cls)
         finder = RunFinder(at)
         finder.look(data)
-        self._make(data, at, [run for run in finder.runs if _clear(data, *run)])
+        self._make(data, at, [run for run in finder.runs if _is_clear(data, *run)])
         return self
 
     def _make(self, data: Whole, at: int, runs: list[tuple[int, int]]) -> None:
@@ -87,11 +87,11 @@ def _runs(data: Whole) -> list[tuple[int, int]]:
     return finder.runs
 
 
-def _clear(data: bytes, begin: int, end: int) -> bool:
+def _is_clear(data: bytes, begin: int, end: int) -> bool:
     """Whether these bytes, within a JSON string, are ASCII that stands for itself.
 
-    A JSON writer escapes what must be escaped; so what comes out of it as long as it went in had nothing of that. It
-    looks at a MiB in 0.03 ms.
+    A JSON writer escapes what must be escaped; so what comes out of it as long as it went in had nothing of that.
+    Writing takes a third of the time of reading.
     """
     if data.find(b"\\", begin, end) >= 0:
         return False

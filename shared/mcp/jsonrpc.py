@@ -95,7 +95,7 @@ def _without_texts(decoder: msgspec.json.Decoder[_T], hollow: Hollow) -> _T | No
 def decode(body: Whole) -> Message:
     """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
     if len(body) >= WORTHWHILE and type(body) is bytes:
-        found = _clear_message(body, 0)
+        found = _without_clear_texts(body, 0)
         if found is not None:
             return _whole(*found)
     check_text(body)
@@ -104,7 +104,7 @@ def decode(body: Whole) -> Message:
 
 def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
     """``decode`` and ``decode_params`` in one, of a large message that is what ``data`` has from ``at`` on."""
-    found = _clear_message(data, at)
+    found = _without_clear_texts(data, at)
     if found is None:
         if data.isascii():
             body: Body = memoryview(data)[at:]
@@ -119,8 +119,8 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
     return _whole(message, hollow), params
 
 
-def _clear_message(data: bytes, at: int) -> tuple[Message, Hollow] | None:
-    hollow = Hollow.clear(data, at)
+def _without_clear_texts(data: bytes, at: int) -> tuple[Message, Hollow] | None:
+    hollow = Hollow.of_clear_texts(data, at)
     message = _without_texts(_message, hollow)
     if message is None or hollow.marks(message.method) or not hollow.text.isascii():
         return None

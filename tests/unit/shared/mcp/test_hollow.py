@@ -130,7 +130,7 @@ def test_an_escape_at_the_end_of_a_text_does_not_hinder() -> None:
 
 
 def test_clear_text_is_not_read() -> None:
-    assert len(Hollow.clear(b"POST" + b'{"a":"%b","b":1}' % (b"x" * 1_000_000), 4).text) < 200
+    assert len(Hollow.of_clear_texts(b"POST" + b'{"a":"%b","b":1}' % (b"x" * 1_000_000), 4).text) < 200
 
 
 def test_a_long_text_is_not_read() -> None:

@@ -50,7 +50,7 @@ def test_notifications_and_responses_are_no_requests(rest: str) -> None:
         (b'{"jsonrpc":"2.0","method":"\xff"}', "parse_error"),
         (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":"\xc3("}}', "parse_error"),
         (
-            b'{"jsonrpc":"2.0","id":1,"method":"x","params":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+            b'{"jsonrpc":"2.0","id":1,"method":"x","params":' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}",
             "parse_error",
         ),
         (b"[]", "invalid_request"),
