@@ -116,9 +116,8 @@ def test_nothing_that_is_no_json_hides_in_a_clear_text(odd: bytes, at: int) -> N
 def test_routing_members_may_be_long_too() -> None:
     name, uri = "n" * LONG, "u" * LONG
     members = {"name": name, "uri": uri, "_meta": {"progressToken": name}}
-    body = json.dumps({"jsonrpc": "2.0", "id": name[:99], "method": name, "params": members}).encode()
-    message, params = jsonrpc.decode_request(body)
-    assert message.method == name
+    request = {"jsonrpc": "2.0", "id": 1, "method": "m", "params": members}
+    _, params = jsonrpc.decode_request(json.dumps(request).encode())
     assert [json.loads(bytes(one)) for one in (params.name, params.uri)] == [name, uri]
     assert params.meta is not None and json.loads(bytes(params.meta.progress_token)) == name
 
@@ -126,16 +125,19 @@ def test_routing_members_may_be_long_too() -> None:
 def test_an_escape_at_the_end_of_a_text_does_not_hinder() -> None:
     for end in range(40):
         data = b'{"a":"%b"}' % (b"lines\\n" * 3000 + b"x" * end)
-        assert len(Hollow(data).text) < 200
+        assert 0 < len(Hollow(data).text) < 200
 
 
 def test_clear_text_is_not_read() -> None:
-    assert len(Hollow.of_clear_texts(b"POST" + b'{"a":"%b","b":1}' % (b"x" * 1_000_000), 4).text) < 200
+    before = b'POST "%b"' % (b"y" * LONG)
+    data = before + b'{"a":"%b","b":1}' % (b"x" * 1_000_000)
+    text = Hollow.of_clear_texts(data, len(before)).text
+    assert text.startswith(b'{"a":"') and len(text) < 200
 
 
 def test_a_long_text_is_not_read() -> None:
     data = b'{"a":"%b","b":1}' % (b"x" * 1_000_000)
-    assert len(Hollow(data).text) < 1000
+    assert 0 < len(Hollow(data).text) < 1000
 
 
 @pytest.mark.parametrize("number", [b"1" * LONG, b"[" + b"1," * LONG + b"1]", b" " * LONG + b"1"])
@@ -153,4 +155,5 @@ def test_a_sender_cannot_write_marks() -> None:
 def test_names_of_members_and_methods_may_be_long_too() -> None:
     name = "n" * LONG
     assert list(jsonrpc.members(json.dumps({name: 1}).encode())) == [name]
-    assert jsonrpc.decode_answer(json.dumps({"jsonrpc": "2.0", "id": 1, "method": name}).encode()).method == name
+    message = json.dumps({"jsonrpc": "2.0", "id": 1, "method": name}).encode()
+    assert jsonrpc.decode_answer(message).method == jsonrpc.decode_request(message)[0].method == name
