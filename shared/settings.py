@@ -132,9 +132,9 @@ class UpstreamSettings(Struct, frozen=True):
     spread: Annotated[int, Meta(ge=1, le=8, description="workers that carry one HTTP or SSE upstream")] = 2
     connect_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a connection")] = 5.0
     start_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for probe and handshake together")] = 30.0
-    probe_timeout_s: Annotated[float, Meta(gt=0, description="how long a stdio server may take for the era probe")] = (
-        10.0
-    )
+    probe_timeout_s: Annotated[
+        float, Meta(gt=0, description="a stdio server that is silent for so long is greeted in the handshake era too")
+    ] = 10.0
     reconnect_min_s: Annotated[float, Meta(gt=0, description="first wait before connecting again")] = 0.5
     reconnect_max_s: Annotated[float, Meta(gt=0, description="longest wait before connecting again")] = 30.0
     stop_timeout_s: Annotated[float, Meta(gt=0, description="a stdio child gets this long after stdin closes")] = 2.0

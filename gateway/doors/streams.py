@@ -176,7 +176,10 @@ class Streams:
         tagged = jsonrpc.assemble({"_meta": tag})
         methods = [LISTS_IN_FILTER[name] for name in honoured]
         changes = {method: jsonrpc.notification(method, tagged) for method in methods}
-        resources = orjson.loads(wanted.get(RESOURCES_IN_FILTER, b"null"))
+        try:
+            resources = orjson.loads(wanted.get(RESOURCES_IN_FILTER, b"null"))
+        except orjson.JSONDecodeError as error:  # as JSON it was read before: it is nested too deeply for this reader
+            raise Refused("invalid_params", f"params.notifications.{RESOURCES_IN_FILTER}: {error}") from error
         stream = self.attach("", changes, bytes(message.id))
         foreign = None
         try:

@@ -27,7 +27,7 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         health_check_timeout_s=0.5,
         reconnect_min_s=0.1,
         reconnect_max_s=0.5,
-        start_timeout_s=2.0,
+        start_timeout_s=6.0,
         probe_timeout_s=1.0,
     ) as fleet:
         yield fleet

@@ -19,6 +19,7 @@ from shared.mcp import sse
 from shared.mcp.methods import DISCOVER
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 from shared.models import EraChoice, HttpConnection
+from shared.tasks import cancel, spawn
 from worker.calls import UpstreamError
 from worker.upstreams.context import SessionContext
 from worker.upstreams.http_client import HttpEndpoint, HttpPool
@@ -255,31 +256,76 @@ async def reach_stdio(context: SessionContext) -> Reached:
     """Start the child and find its era. Raises ``CallError`` with the reason."""
     choice = context.spec.era
     if choice is EraChoice.AUTO:
-        session = StdioSession(context, Era.MODERN, fresh=True)
-        await session.spawn_child()
-        try:
-            modern = await _stdio_discover(session, context)
-        except BaseException:
-            await session.close()
-            raise
+        session, modern = await _greeted(context)
         if modern is not None:
             await session.open()
             return Reached(_facts((Era.MODERN.word,), "stdio", "", False, LATEST_MODERN, modern), session)
-        if not session.closed:
-            session.era = Era.LEGACY
-        else:
+        if session.closed:
             session = StdioSession(context, Era.LEGACY)
     else:
         session = StdioSession(context, Era[choice.name])
     await _opened(session)
-    said = session.server if session.era is Era.LEGACY else orjson.loads(await session.request(DISCOVER))
+    if session.era is Era.LEGACY:
+        said = session.server
+    else:
+        try:
+            said = orjson.loads(await session.request(DISCOVER))
+        except orjson.JSONDecodeError as error:
+            raise OutcomeUnknown(
+                "upstream_protocol", f"its answer to server/discover is unreadable: {error}"
+            ) from error
     return Reached(_facts((session.era.word,), "stdio", "", False, session.protocol_version, said), session)
+
+
+async def _greeted(context: SessionContext) -> tuple[StdioSession, dict[str, Any] | None]:
+    """A new child and, if it is modern, what it says of itself. Raises ``CallError`` when it will have neither era.
+
+    One that says nothing for ``probeTimeout`` passes over what it does not know, or is slow to start. So it is greeted
+    in the handshake era too, on the same pipe (another child would be as slow), and its answers decide.
+    """
+    settings = context.settings.upstreams
+    session = StdioSession(context, Era.MODERN, fresh=True)
+    await session.spawn_child()
+    asking = spawn(_stdio_discover(session, context), f"discover {context.spec.id}")
+    greeting: asyncio.Task[CallError | None] | None = None
+    try:
+        await asyncio.wait({asking}, timeout=settings.probe_timeout_s)
+        if not asking.done():
+            greeting = spawn(_stdio_greet(session, context), f"greet {context.spec.id}")
+            await asyncio.wait({asking, greeting}, return_when=asyncio.FIRST_COMPLETED)
+            if greeting.done() and greeting.result() is not None:
+                await asyncio.wait({asking}, timeout=settings.probe_timeout_s)  # it may come with the next line
+        modern = asking.result() if asking.done() else None
+        if modern is None:
+            session.era = Era.LEGACY
+            failure = await greeting if greeting is not None else None
+            if failure is not None and not session.closed:
+                raise failure
+        return session, modern
+    except BaseException:
+        await session.close()
+        raise
+    finally:
+        await cancel(asking, greeting)
+
+
+async def _stdio_greet(session: StdioSession, context: SessionContext) -> CallError | None:
+    """``initialize``; what is wrong, if anything is."""
+    try:
+        async with asyncio.timeout(context.settings.upstreams.start_timeout_s):
+            await session.handshake()
+    except TimeoutError:
+        within_s = context.settings.upstreams.start_timeout_s
+        return NotDelivered("upstream_unavailable", f"no handshake in {within_s:g} s", {"certain": "1"})
+    except CallError as error:
+        return NotDelivered("upstream_unavailable", error.message, error.data)
+    return None
 
 
 async def _stdio_discover(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
     """What a modern child says of itself; ``None`` for a legacy one, dead or alive."""
     try:
-        result = orjson.loads(await session.request(DISCOVER, timeout_s=context.settings.upstreams.probe_timeout_s))
+        result = orjson.loads(await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s))
         if is_modern({"result": result}):
             return dict(result)
     except UpstreamError as error:

@@ -302,6 +302,9 @@ class Session:
         except TimeoutError:
             call.stop("timeout")
             raise OutcomeUnknown("timeout", f"no answer to {method} in {timeout_s:g} s") from None
+        except asyncio.CancelledError:
+            call.stop("nobody waits for it")
+            raise
 
     async def handshake(self) -> None:
         """``initialize`` and ``notifications/initialized``; notes version, capabilities and identity."""
@@ -312,7 +315,7 @@ class Session:
         }
         if self.client is not NOBODY and self.client.client_info:
             members["clientInfo"] = Raw(self.client.client_info)
-        call = OwnCall(INITIALIZE, msgspec.json.encode(members), self.era, 0)
+        call = OwnCall(INITIALIZE, msgspec.json.encode(members), Era.LEGACY, 0)
         id = self.correlation.begin(call)
         self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
         raw = await call.future

@@ -67,7 +67,7 @@ class StdioSession(Session):
     def __init__(self, context: SessionContext, era: Era, client: ClientFacts = NOBODY, fresh: bool = False) -> None:
         super().__init__(context, client)
         self.era = era
-        self._fresh = fresh  # spawned by the probe: connect() must not spawn or shake hands again
+        self._fresh = fresh  # spawned by the probe, which may have shaken hands too
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._pipes: _Pipes | None = None
@@ -100,7 +100,8 @@ class StdioSession(Session):
         if not self._fresh:
             await self.spawn_child()
         if self.era is Era.LEGACY:
-            await self.handshake()
+            if not self.server:
+                await self.handshake()
         else:
             self.protocol_version = LATEST_MODERN
 
