@@ -13,3 +13,5 @@ def configure(process: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    # It logs each change that it sees; in a file beside the configuration that is a change.
+    logging.getLogger("watchfiles").setLevel(max(root.level, logging.INFO))
