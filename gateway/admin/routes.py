@@ -93,7 +93,7 @@ class AdminApi:
     def _has_token(self, request: web.Request) -> bool:
         token = self._front.settings.access.admin_token
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return bool(token) and hmac.compare_digest(sent.encode(), token.encode())
+        return bool(token) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
 
     def _trusted(self, request: web.Request) -> bool:
         if self._has_token(request):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -67,10 +70,24 @@ async def test_with_a_token_on_loopback_who_is_forwarded_needs_it(
             answered, body = await admin("GET", "servers", headers=headers)
             assert answered == status
             assert status == 200 or (body["code"] == "forbidden" and "the admin's" not in str(body))
+        assert await asyncio.to_thread(_status, fleet.url, b"Bearer \xff") == 401
         for path in ("/metrics", "servers/x", "sessions", "openapi.json"):
             assert (await admin("GET", path, headers=forwarded))[0] == 401, path
         for path in ("/healthz", "/readyz"):  # probes of an orchestrator have no token
             assert (await admin("GET", path, headers=forwarded))[0] == 200, path
+
+
+def _status(url: str, authorization: bytes) -> int:
+    """With a header that aiohttp would not send."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        connection.putrequest("GET", "/admin/v1/servers")
+        connection.putheader("X-Forwarded-For", "127.0.0.1")
+        connection.putheader("Authorization", authorization)
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize(("allowed", "sends", "status"), [(True, True, 201), (True, False, 403), (False, True, 403)])
