@@ -5,6 +5,7 @@ Roles: ``search`` (Streamable HTTP), ``weather`` (HTTP+SSE), ``notes`` (stdio).
 
 from __future__ import annotations
 
+import asyncio
 import sys
 
 from mcp.server.mcpserver import Context, MCPServer
@@ -29,8 +30,9 @@ def search(port: int) -> MCPServer:
 
     @server.tool()
     async def index_documents(ctx: Context, steps: int = 3) -> str:
-        """Pretend to index; reports progress."""
+        """Pretend to index; takes its time and reports progress."""
         for step in range(steps):
+            await asyncio.sleep(0.1)
             await ctx.report_progress(step + 1, steps, f"step {step + 1} of {steps}")
         return f"indexed in {steps} steps on port {port}"
 
