@@ -14,4 +14,4 @@ def configure(process: str, level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # It logs each change that it sees; in a file beside the configuration that is a change.
-    logging.getLogger("watchfiles").setLevel(max(root.level, logging.INFO))
+    logging.getLogger("watchfiles").setLevel(max(root.level, logging.WARNING))

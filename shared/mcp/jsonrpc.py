@@ -121,10 +121,10 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
 
 def _without_clear_texts(data: bytes, at: int) -> tuple[Message, Hollow] | None:
     hollow = Hollow.of_clear_texts(data, at)
-    message = _without_texts(_message, hollow)
-    if message is None or hollow.marks(message.method) or not hollow.text.isascii():
+    if not hollow.text.isascii():
         return None
-    return message, hollow
+    message = _without_texts(_message, hollow)
+    return None if message is None or hollow.marks(message.method) else (message, hollow)
 
 
 def _whole(message: Message, hollow: Hollow) -> Message:

@@ -1,16 +1,18 @@
-"""stdio servers that are slow to start, or silent on what they do not know: their era is found all the same, and each
-is started once."""
+"""stdio servers that are slow to start, or silent on what they do not know, or refuse whatever they are asked: their
+era is found all the same, each is started once, and none is left behind."""
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from tests.clients import RawClient
-from tests.fleet import Fleet, script_connection
+from tests.clients import MODERN_META, RawClient
+from tests.fleet import Fleet, alive, eventually, script_connection
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BEGINS = """
@@ -35,11 +37,50 @@ for line in sys.stdin:
     out.update({{'result': r}} if r is not None else {{'error': {{'code': -32601, 'message': 'no'}}}})
     if r is not None or {complains}: print(json.dumps(out), flush=True)
 """
+REFUSES = """
+for line in sys.stdin:
+    m = json.loads(line)
+    if 'id' not in m: continue
+    print(json.dumps({{'jsonrpc': '2.0', 'id': m['id'], 'error': {{'code': -32601, 'message': 'never'}}}}), flush=True)
+"""
+DEAF = """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(60)
+"""
+# Of both eras at once, which no SDK is; it answers all that came while it started in one write.
+OPEN_TO_BOTH = """
+asked = []
+def answer(m):
+    me = {{'name': 'g', 'version': '1'}}
+    both = {{'capabilities': {{'tools': {{}}, 'logging': {{}}}}, 'serverInfo': me, 'resultType': 'complete'}}
+    r = {{'initialize': {{'protocolVersion': '2025-11-25', **both}},
+         'server/discover': {{'supportedVersions': ['2026-07-28'], 'ttlMs': 0, 'cacheScope': 'private', **both}},
+         'tools/list': {{'tools': [{{'name': 'echo', 'inputSchema': {{'type': 'object'}}}}], 'resultType': 'complete',
+                         'ttlMs': 0, 'cacheScope': 'private'}},
+         'tools/call': {{'content': [{{'type': 'text', 'text': json.dumps(asked)}}], 'resultType': 'complete'}}}}
+    r = r.get(m['method'])
+    out = {{'jsonrpc': '2.0', 'id': m['id']}}
+    out.update({{'result': r}} if r is not None else {{'error': {{'code': -32601, 'message': 'no'}}}})
+    return json.dumps(out)
+waiting, both = [], False
+for line in sys.stdin:
+    m = json.loads(line)
+    asked.append(m['method'])
+    if 'id' not in m: continue
+    waiting.append(answer(m))
+    both = both or len(waiting) == 2
+    if both:
+        sys.stdout.write(''.join(one + chr(10) for one in waiting)); sys.stdout.flush()
+        waiting.clear()
+"""
 
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, probe_timeout_s=0.3, start_timeout_s=15.0) as fleet:
+    async with Fleet(
+        redis_url, probe_timeout_s=0.3, start_timeout_s=15.0, reconnect_min_s=0.1, stop_timeout_s=0.5
+    ) as fleet:
         yield fleet
 
 
@@ -66,3 +107,47 @@ async def test_its_era_is_found_and_it_is_started_once(
         assert len(log.read_text().splitlines()) == 1
     finally:
         await fleet.store.unregister("child")
+
+
+@pytest.mark.parametrize("era", ["auto", "modern", "legacy"])
+async def test_one_that_refuses_everything_is_told_of_and_leaves_no_child(
+    fleet: Fleet, tmp_path: Path, era: str
+) -> None:
+    log = tmp_path / "starts"
+    connection = script_connection(BEGINS.format(log=str(log), sleep_s=0.0) + REFUSES.format())
+    try:
+        await fleet.register("child", connection, connected=False, era=era)
+        await eventually(lambda: log.exists() and len(_started(log)) >= 3, 20.0, "it is tried again")
+        assert "never" in await fleet.failed("child")
+    finally:
+        await fleet.store.unregister("child")
+    await eventually(lambda: not any(map(alive, _started(log))), 10.0, "no child is left")
+
+
+@pytest.mark.parametrize("era", ["auto", "legacy"])
+async def test_one_that_is_removed_while_it_starts_leaves_no_child(fleet: Fleet, tmp_path: Path, era: str) -> None:
+    log = tmp_path / "starts"
+    connection = script_connection(BEGINS.format(log=str(log), sleep_s=0.0) + DEAF)
+    await fleet.register("child", connection, connected=False, era=era)
+    await eventually(lambda: log.exists() and _started(log), 10.0, "it is started")
+    await asyncio.sleep(0.5)  # greeted both ways, where its era is not known
+    await fleet.store.unregister("child")
+    await eventually(lambda: not any(map(alive, _started(log))), 15.0, "no child is left")
+
+
+async def test_one_that_answers_both_greetings_at_once_is_spoken_to_in_one_era(fleet: Fleet, tmp_path: Path) -> None:
+    code = BEGINS.format(log=str(tmp_path / "starts"), sleep_s=1.0) + OPEN_TO_BOTH.format()
+    try:
+        await fleet.register("child", script_connection(code))
+        record = await fleet.record("child")
+        async with RawClient(fleet.urls[0]) as client:
+            meta = {**MODERN_META, "io.modelcontextprotocol/logLevel": "debug"}
+            asked = json.loads((await client.call("echo", {}, meta=meta)).content)
+        assert record is not None and record.eras == ("modern",)
+        assert "logging/setLevel" not in asked and asked[:2] == ["server/discover", "initialize"]
+    finally:
+        await fleet.store.unregister("child")
+
+
+def _started(log: Path) -> list[int]:
+    return [int(pid) for pid in log.read_text().split()]

@@ -247,76 +247,97 @@ async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: Call
 async def _opened(session: Session) -> None:
     try:
         await session.open()
-    except CallError:
-        await session.close()
+    except BaseException:
+        await _end(session)
         raise
 
 
-async def reach_stdio(context: SessionContext) -> Reached:
-    """Start the child and find its era. Raises ``CallError`` with the reason."""
-    choice = context.spec.era
-    if choice is EraChoice.AUTO:
-        session, modern = await _greeted(context)
-        if modern is not None:
-            await session.open()
-            return Reached(_facts((Era.MODERN.word,), "stdio", "", False, LATEST_MODERN, modern), session)
-        if session.closed:
-            session = StdioSession(context, Era.LEGACY)
-    else:
-        session = StdioSession(context, Era[choice.name])
-    await _opened(session)
-    if session.era is Era.LEGACY:
-        said = session.server
-    else:
+async def _end(session: Session) -> None:
+    """Close it, and wait for that however often it is asked to leave: nobody else knows of its child."""
+    closing = spawn(session.close(), f"close {session.context.spec.id}")
+    asked: asyncio.CancelledError | None = None
+    while not closing.done():
         try:
-            said = orjson.loads(await session.request(DISCOVER))
-        except orjson.JSONDecodeError as error:
-            raise OutcomeUnknown(
-                "upstream_protocol", f"its answer to server/discover is unreadable: {error}"
-            ) from error
+            await asyncio.wait({closing})
+        except asyncio.CancelledError as error:
+            asked = error
+    if asked is not None:
+        raise asked
+
+
+async def reach_stdio(context: SessionContext) -> Reached:
+    """Start the child and find its era. Raises ``CallError`` with the reason; then no child is left."""
+    within_s = context.settings.upstreams.start_timeout_s
+    try:
+        async with asyncio.timeout(within_s):
+            return await _reach_child(context)
+    except TimeoutError:
+        raise NotDelivered(
+            "upstream_unavailable",
+            f"no handshake in {within_s:g} s; see 'gateway servers logs {context.spec.id}'",
+            {"certain": "1"},
+        ) from None
+
+
+async def _reach_child(context: SessionContext) -> Reached:
+    choice = context.spec.era
+    unknown = choice is EraChoice.AUTO
+    session = StdioSession(context, Era.MODERN if unknown else Era[choice.name], fresh=unknown)
+    said: dict[str, Any] | None = None
+    try:
+        if unknown:
+            said = await _greeted(session, context)
+            if said is None and session.closed:  # it may have ended because of the probe
+                session = StdioSession(context, Era.LEGACY)
+        await session.open()
+        if session.era is Era.LEGACY:
+            said = session.server
+        elif said is None:
+            said = orjson.loads(await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s))
+    except orjson.JSONDecodeError as error:
+        await _end(session)
+        raise OutcomeUnknown("upstream_protocol", f"its answer to server/discover is unreadable: {error}") from error
+    except BaseException:
+        await _end(session)
+        raise
     return Reached(_facts((session.era.word,), "stdio", "", False, session.protocol_version, said), session)
 
 
-async def _greeted(context: SessionContext) -> tuple[StdioSession, dict[str, Any] | None]:
-    """A new child and, if it is modern, what it says of itself. Raises ``CallError`` when it will have neither era.
+async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
+    """Start the child; what it says of itself, if it is modern. Raises ``CallError`` when it will have neither era.
 
     One that says nothing for ``probeTimeout`` passes over what it does not know, or is slow to start. So it is greeted
     in the handshake era too, on the same pipe (another child would be as slow), and its answers decide.
     """
-    settings = context.settings.upstreams
-    session = StdioSession(context, Era.MODERN, fresh=True)
+    wait_s = context.settings.upstreams.probe_timeout_s
     await session.spawn_child()
     asking = spawn(_stdio_discover(session, context), f"discover {context.spec.id}")
     greeting: asyncio.Task[CallError | None] | None = None
     try:
-        await asyncio.wait({asking}, timeout=settings.probe_timeout_s)
+        await asyncio.wait({asking}, timeout=wait_s)
         if not asking.done():
-            greeting = spawn(_stdio_greet(session, context), f"greet {context.spec.id}")
+            greeting = spawn(_stdio_greet(session), f"greet {context.spec.id}")
             await asyncio.wait({asking, greeting}, return_when=asyncio.FIRST_COMPLETED)
             if greeting.done() and greeting.result() is not None:
-                await asyncio.wait({asking}, timeout=settings.probe_timeout_s)  # it may come with the next line
-        modern = asking.result() if asking.done() else None
-        if modern is None:
-            session.era = Era.LEGACY
-            failure = await greeting if greeting is not None else None
-            if failure is not None and not session.closed:
-                raise failure
-        return session, modern
-    except BaseException:
-        await session.close()
-        raise
+                await asyncio.wait({asking}, timeout=wait_s)  # it may come with the next line
+        modern: dict[str, Any] | None = asking.result() if asking.done() else None
+        if modern is not None:
+            await cancel(greeting)
+            session.server, session.logs = {}, False  # what an answer to the greeting left
+            return modern
+        session.era = Era.LEGACY
+        failure = await greeting if greeting is not None else None
+        if failure is not None and not session.closed:
+            raise failure
+        return None
     finally:
         await cancel(asking, greeting)
 
 
-async def _stdio_greet(session: StdioSession, context: SessionContext) -> CallError | None:
+async def _stdio_greet(session: StdioSession) -> CallError | None:
     """``initialize``; what is wrong, if anything is."""
     try:
-        async with asyncio.timeout(context.settings.upstreams.start_timeout_s):
-            await session.handshake()
-    except TimeoutError:
-        within_s = context.settings.upstreams.start_timeout_s
-        return NotDelivered("upstream_unavailable", f"no handshake in {within_s:g} s", {"certain": "1"})
+        await session.handshake()
     except CallError as error:
         return NotDelivered("upstream_unavailable", error.message, error.data)
     return None

@@ -318,7 +318,11 @@ class Session:
         call = OwnCall(INITIALIZE, msgspec.json.encode(members), Era.LEGACY, 0)
         id = self.correlation.begin(call)
         self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
-        raw = await call.future
+        try:
+            raw = await call.future
+        except asyncio.CancelledError:
+            self.correlation.forget(id)
+            raise
         try:
             self.server = orjson.loads(raw)
             self.protocol_version = str(self.server["protocolVersion"])

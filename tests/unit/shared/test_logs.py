@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import watchfiles
 
 from shared.logs import configure
 
@@ -20,10 +23,24 @@ def unchanged() -> Iterator[None]:
     watching.setLevel(before[2])
 
 
-def test_following_files_is_not_logged_as_a_log_may_be_one_of_them() -> None:
-    configure("supervisor", "debug")
-    assert logging.getLogger("gateway").isEnabledFor(logging.DEBUG)
-    assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.DEBUG)
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_a_log_in_a_folder_that_is_followed_does_not_feed_itself(tmp_path: Path, level: str) -> None:
+    configure("supervisor", level)
+    with (tmp_path / "log").open("w") as log:
+        logging.getLogger().handlers[:] = [logging.StreamHandler(log)]
+        async with asyncio.timeout(20.0), asyncio.TaskGroup() as tasks:
+            touching = tasks.create_task(_touch(tmp_path / "config"))
+            async for _ in watchfiles.awatch(tmp_path, step=5, debounce=20):
+                break
+            touching.cancel()
+        logging.getLogger("gateway").warning("ours")
+    assert (tmp_path / "log").read_text() == "ours\n"
+
+
+async def _touch(path: Path) -> None:
+    while True:
+        path.touch()
+        await asyncio.sleep(0.02)
 
 
 def test_what_is_asked_for_is_not_exceeded() -> None:

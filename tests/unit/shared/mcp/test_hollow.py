@@ -113,6 +113,15 @@ def test_nothing_that_is_no_json_hides_in_a_clear_text(odd: bytes, at: int) -> N
                 decode(body)
 
 
+@pytest.mark.parametrize("member", [b'"jsonrpc":"2.0%b"', b'"method":"%b"', b'"%b":1', b'"id":"%b"'])
+@pytest.mark.parametrize("odd", [b"\xff", b"\0", b"\xc3"])
+def test_what_stands_beside_a_long_text_is_read(member: bytes, odd: bytes) -> None:
+    body = b'{"jsonrpc":"2.0","id":1,"method":"m",%b,"params":{"text":"%b"}}' % (member % odd, b"x" * LONG)
+    for decode in (jsonrpc.decode, jsonrpc.decode_request, jsonrpc.decode_answer):
+        with pytest.raises(Refused):
+            decode(body)
+
+
 def test_routing_members_may_be_long_too() -> None:
     name, uri = "n" * LONG, "u" * LONG
     members = {"name": name, "uri": uri, "_meta": {"progressToken": name}}
