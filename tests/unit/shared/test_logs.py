@@ -27,14 +27,17 @@ def unchanged() -> Iterator[None]:
 async def test_a_log_in_a_folder_that_is_followed_does_not_feed_itself(tmp_path: Path, level: str) -> None:
     configure("supervisor", level)
     with (tmp_path / "log").open("w") as log:
-        logging.getLogger().handlers[:] = [logging.StreamHandler(log)]
+        handler = logging.StreamHandler(log)
+        handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
+        logging.getLogger().handlers[:] = [handler]
         async with asyncio.timeout(20.0), asyncio.TaskGroup() as tasks:
             touching = tasks.create_task(_touch(tmp_path / "config"))
             async for _ in watchfiles.awatch(tmp_path, step=5, debounce=20):
                 break
             touching.cancel()
         logging.getLogger("gateway").warning("ours")
-    assert (tmp_path / "log").read_text() == "ours\n"
+    lines = (tmp_path / "log").read_text().splitlines()  # what other tests left behind may speak up too
+    assert "gateway ours" in lines and not any(line.startswith("watchfiles") for line in lines)
 
 
 async def _touch(path: Path) -> None:
