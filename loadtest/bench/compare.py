@@ -1,8 +1,10 @@
-"""Alternating rounds of two sides under the same load: a round's ratio does not depend on the machine's mood. As that
-changes from second to second, the sides of a round take turns every second.
+"""Two sides under the same load in turns of a second: a pair's ratio does not depend on the machine's mood.
+
+That mood changes from second to second (a neighbour's work can double what ours costs). So each pair is a measurement
+of its own, and one that such a burst fell into does not spoil the others.
 
 wrk sees only HTTP statuses. So that JSON-RPC errors are not counted as fast calls, one call is looked at beforehand,
-and every round's answers must be as long as that one.
+and every turn's answers must be as long as that one.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Cost:
-    """One round of one side. ``cpu_us`` is CPU time per call."""
+    """One turn of one side. ``cpu_us`` is CPU time per call."""
 
     cpu_us: float
     per_second: float
@@ -42,17 +44,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rounds in pairs: (subject, reference)."""
+    """Pairs of turns: (subject, reference)."""
 
-    rounds: tuple[tuple[Cost, Cost], ...]
+    turns: tuple[tuple[Cost, Cost], ...]
 
     def ratios(self, of: Callable[[Cost], float]) -> tuple[float, ...]:
-        """Subject over reference, round by round."""
-        return tuple(of(subject) / of(reference) for subject, reference in self.rounds)
+        """Subject over reference, pair by pair."""
+        return tuple(of(subject) / of(reference) for subject, reference in self.turns)
 
     def medians(self, of: Callable[[Cost], float]) -> tuple[float, float]:
         """Of the subject and of the reference."""
-        subjects, references = zip(*self.rounds, strict=True)
+        subjects, references = zip(*self.turns, strict=True)
         return median([of(cost) for cost in subjects]), median([of(cost) for cost in references])
 
     def note(self, of: Callable[[Cost], float], unit: str, name: str = "R") -> str:
@@ -80,7 +82,7 @@ def same_length(sample: Sample, expected: int, connections: int) -> bool:
 
 
 def measure(side: Side, seconds: float) -> Cost:
-    """One round. Raises ``LoadFailed`` when calls failed."""
+    """One turn. Raises ``LoadFailed`` when calls failed."""
     expected = length_of_a_good_answer(side)
     before = accounting.cpu_s(side.pids)
     sample = put(side.port, side.load, seconds)
@@ -100,36 +102,21 @@ def _cost(sample: Sample, cpu_s: float) -> Cost:
 
 
 def compare(subject: Side, reference: Side, plan: Plan) -> Comparison:
-    """As many rounds of each as planned, alternating; who begins alternates too."""
+    """As many rounds of each as planned, in turns; who begins alternates too."""
     if plan.warm_up_s:
         for side in (reference, subject):
             drive(side.port, side.load, plan.warm_up_s)
-    return Comparison(tuple(_round(subject, reference, plan.seconds) for _ in range(plan.rounds)))
+    count = plan.rounds * max(1, round(plan.seconds))
+    seconds = plan.rounds * plan.seconds / count
+    return Comparison(tuple(_pair(subject, reference, seconds, bool(number % 2)) for number in range(count)))
 
 
-def _round(subject: Side, reference: Side, seconds: float) -> tuple[Cost, Cost]:
-    turns = max(1, round(seconds))
-    ours, theirs = [], []
-    for number in range(turns):
-        if number % 2:
-            ours.append(measure(subject, seconds / turns))
-            theirs.append(measure(reference, seconds / turns))
-        else:
-            theirs.append(measure(reference, seconds / turns))
-            ours.append(measure(subject, seconds / turns))
-    return together(ours), together(theirs)
-
-
-def together(turns: Sequence[Cost]) -> Cost:
-    """Turns of equal length as one: CPU of all by calls of all; of latencies the mean."""
-    count, calls = len(turns), sum(turn.per_second for turn in turns)
-    return Cost(
-        sum(turn.cpu_us * turn.per_second for turn in turns) / calls,
-        calls / count,
-        sum(turn.p50_ms for turn in turns) / count,
-        sum(turn.p99_ms for turn in turns) / count,
-        turns[0].bytes_per_call,
-    )
+def _pair(subject: Side, reference: Side, seconds: float, subject_first: bool) -> tuple[Cost, Cost]:
+    if subject_first:
+        ours = measure(subject, seconds)
+        return ours, measure(reference, seconds)
+    theirs = measure(reference, seconds)
+    return measure(subject, seconds), theirs
 
 
 def cpu(cost: Cost) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from loadtest.bench.figures import median
+from loadtest.bench.figures import median, percentile
 
 WITHIN, OVER, FAILED, SHOWN = "within", "OVER", "FAILED", "-"
 
@@ -28,7 +28,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row of the table: ``value`` is the median of ``values``, one for each round.
+    """A row of the table: ``value`` is the median of ``values``, one for each round or turn.
 
     ``unit`` is ``×R`` or what the figure is measured in; ``note`` has absolute figures for orientation; ``problem``
     is why there is no value; ``points`` are (x, y) for the plot of that name.
@@ -51,8 +51,8 @@ class Outcome:
 
     @property
     def spread(self) -> tuple[float, float] | None:
-        """The lowest and the highest round."""
-        return (min(self.values), max(self.values)) if self.values else None
+        """The middle half of the values lies between these."""
+        return (percentile(self.values, 25), percentile(self.values, 75)) if self.values else None
 
     @property
     def verdict(self) -> str:

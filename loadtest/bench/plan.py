@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Plan:
-    """``rounds`` of ``seconds`` for each side; the rest are the sizes of the larger scenarios."""
+    """``rounds`` of ``seconds`` for each side, in turns; the rest are the sizes of the larger scenarios."""
 
     folder: Path
     wanted: tuple[str, ...] = ()

@@ -91,9 +91,9 @@ def markdown(outcomes: Sequence[Outcome], about: dict[str, Any], picture: str = 
         [
             "# Benchmarks",
             "",
-            "Written by `make bench`. ×R is a ratio to a bare aiohttp reverse proxy measured in the same run, rounds",
-            "of both alternating; each value is the median of the rounds, the spread their lowest and highest. CPU is",
-            "that of all processes of the gateway, Redis included.",
+            "Written by `make bench`. ×R is a ratio to a bare aiohttp reverse proxy measured in the same run, both",
+            "taking turns every second; each value is the median of the pairs of turns, and half of them lie in the",
+            "spread. CPU is that of all processes of the gateway, Redis included.",
             "",
             "| " + " | ".join(_COLUMNS) + " |",
             "|" + "---|" * len(_COLUMNS),

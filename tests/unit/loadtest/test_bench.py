@@ -11,10 +11,10 @@ import pytest
 
 from loadtest import wire
 from loadtest.bench import __main__ as program
-from loadtest.bench import plot, report, wrk
-from loadtest.bench.compare import Comparison, Cost, cpu, rate, same_length, together
+from loadtest.bench import compare, plot, report, wrk
+from loadtest.bench.compare import Comparison, Cost, Side, cpu, rate, same_length
 from loadtest.bench.figures import median, percentile
-from loadtest.bench.load import Sample
+from loadtest.bench.load import Load, Sample
 from loadtest.bench.outcome import FAILED, OVER, SHOWN, WITHIN, Budget, Outcome, all_kept
 from loadtest.bench.plan import Plan, quick
 
@@ -58,15 +58,29 @@ def _cost(cpu_us: float, per_second: float) -> Cost:
     return Cost(cpu_us, per_second, 1.0, 2.0, 100.0)
 
 
-def test_ratios_are_taken_round_by_round() -> None:
+def test_ratios_are_taken_pair_by_pair() -> None:
     found = Comparison(((_cost(10, 300), _cost(20, 100)), (_cost(30, 100), _cost(30, 100))))
     assert found.ratios(cpu) == (0.5, 1.0) and found.ratios(rate) == (3.0, 1.0)
     assert found.medians(cpu) == (20.0, 25.0)
 
 
-def test_turns_together_count_by_their_calls() -> None:
-    both = together([_cost(10, 300), _cost(30, 100)])
-    assert both == Cost(15.0, 200.0, 1.0, 2.0, 100.0)
+def test_one_side_takes_its_turn_after_the_other_and_who_begins_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[tuple[int, float]] = []
+
+    def measure(side: Side, seconds: float) -> Cost:
+        turns.append((side.port, seconds))
+        return _cost(side.port, len(turns))
+
+    monkeypatch.setattr(compare, "measure", measure)
+    load = Load((wire.modern("tools/list"),))
+    found = compare.compare(Side(1, [], load), Side(2, [], load), Plan(Path(), rounds=2, seconds=2.0, warm_up_s=0.0))
+    assert turns == [(port, 1.0) for port in (2, 1, 1, 2, 2, 1, 1, 2)]
+    assert found.ratios(cpu) == (0.5,) * 4
+
+
+def test_a_burst_in_a_few_turns_changes_nothing() -> None:
+    found = Outcome("row", "what", (0.5, 0.5, 1.2, 0.49, 0.2, 0.51, 0.5, 0.5))
+    assert found.value == 0.5 and found.spread == (0.49, 0.5)
 
 
 @pytest.mark.parametrize(
