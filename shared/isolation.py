@@ -1,4 +1,5 @@
-"""Which upstream session a call uses. Pure; front end and worker must agree, so the rule is written once.
+"""Which upstream session a call uses. Pure (and remembered: it is asked with each call); front end and worker
+must agree, so the rule is written once.
 
 A front end needs the answer because ``CLIENT`` binds a client session to one replica and one worker; the worker
 because it opens the sessions.
@@ -7,7 +8,7 @@ because it opens the sessions.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+import functools
 
 from shared.mcp.versions import Era
 from shared.models import Isolation
@@ -26,7 +27,12 @@ class SessionUse(enum.Enum):
     """A session borrowed for the call, among those of the same principal."""
 
 
-def era_for(client_era: int, eras: Sequence[str]) -> Era:
+FOR_ALL = (SessionUse.STATELESS, SessionUse.SHARED)
+"""The uses that do not depend on whose call it is: one session carries every call of an era."""
+
+
+@functools.lru_cache(256)
+def era_for(client_era: int, eras: tuple[str, ...]) -> Era:
     """The era in which a client is served: its own where the upstream speaks it."""
     own = Era(client_era)
     if own.word in eras or not eras:
@@ -34,10 +40,11 @@ def era_for(client_era: int, eras: Sequence[str]) -> Era:
     return Era.MODERN if own is Era.LEGACY else Era.LEGACY
 
 
+@functools.lru_cache(256)
 def session_use(
     isolation: Isolation,
     transport: str,
-    eras: Sequence[str],
+    eras: tuple[str, ...],
     sessionful: bool,
     client_era: int,
     has_session: bool,

@@ -7,6 +7,7 @@ the worker's own (listing, probing), answering a future. Whatever happens, a cal
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _UNASKED = "info"
 """From where a client that set no level hears a session that was made verbose for another one."""
+_MAX_REMEMBERED_BYTES = 2048
 _WORDS = 2000
 """Characters of an upstream's own words that an error repeats; heads of frames are small."""
 
@@ -66,6 +68,16 @@ class ClientFacts:
 
 
 NOBODY = ClientFacts()
+
+
+def _said(principal: str, meta: bytes) -> ClientFacts:
+    """What a modern request's ``_meta`` says of its client."""
+    found = msgspec.json.decode(meta, type=jsonrpc.Meta)
+    version, level = (bytes(raw).strip(b'"').decode() for raw in (found.version, found.log_level))
+    return ClientFacts(principal, version, bytes(found.capabilities) or b"{}", bytes(found.client_info), level)
+
+
+_remembered = functools.lru_cache(256)(_said)  # a client says the same with each of its calls
 
 
 class Carrier(Protocol):
@@ -273,12 +285,10 @@ class LinkCall(Call):
     def learn_client(self) -> None:
         """A modern request says itself who its client is and what it can do (2026-07-28, basic, ``_meta``)."""
         if self.era == Era.MODERN and not self.client.version:
-            meta = jsonrpc.params_of(self.params).meta
-            if meta is not None:
-                version = bytes(meta.version).strip(b'"').decode()
-                capabilities, info = bytes(meta.capabilities) or b"{}", bytes(meta.client_info)
-                level = bytes(meta.log_level).strip(b'"').decode()
-                self.client = ClientFacts(self.client.principal, version, capabilities, info, level)
+            meta = jsonrpc.meta_of(self.params)
+            if meta:
+                remembered = len(meta) <= _MAX_REMEMBERED_BYTES
+                self.client = (_remembered if remembered else _said)(self.client.principal, meta)
 
     # ---- needs for input
 

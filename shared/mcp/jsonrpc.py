@@ -73,6 +73,13 @@ _encode = msgspec.json.Encoder().encode
 NO_PARAMS = Params()
 
 
+class _OnlyMeta(Struct, gc=False):
+    meta: Raw = msgspec.field(name="_meta", default=ABSENT)
+
+
+_only_meta = msgspec.json.Decoder(_OnlyMeta)
+
+
 def check_text(body: Whole) -> None:
     """Raise ``Refused`` (-32700) unless ``body`` is UTF-8 (RFC 8259 section 8.1)."""
     if not body.isascii():
@@ -210,6 +217,33 @@ def params_of(raw: Raw | bytes) -> Params:
         raise Refused("invalid_params", f"params: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "params are nested too deeply") from error
+
+
+def meta_of(raw: Raw | bytes) -> bytes:
+    """The JSON of ``_meta`` in ``params``, empty without one. Raises ``Refused`` (-32602): ``params`` are no object."""
+    if not raw:
+        return b""
+    if len(raw) >= WORTHWHILE:
+        return bytes(members(raw).get("_meta", ABSENT))
+    try:
+        return bytes(_only_meta.decode(raw).meta)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused("invalid_params", f"expected an object: {error}") from error
+
+
+def with_meta(params: bytes, meta: bytes, other: bytes) -> bytes | None:
+    """``params``, whose ``_meta`` is ``meta`` (see ``meta_of``), with ``other`` instead, or with none if that is empty.
+
+    Only where it is their first or their last member and written without spaces, as most clients do; else ``None``.
+    What is at the very beginning, or right before the last brace, is a member of ``params`` and of nothing within them.
+    """
+    last = b',"_meta":%b}' % meta
+    if params.endswith(last):
+        return b'%b,"_meta":%b}' % (params[: -len(last)], other) if other else params[: -len(last)] + b"}"
+    first = b'{"_meta":%b,' % meta
+    if params.startswith(first):
+        return b'{"_meta":%b,%b' % (other, params[len(first) :]) if other else b"{" + params[len(first) :]
+    return None
 
 
 def _fill(params: Params, hollow: Hollow) -> None:

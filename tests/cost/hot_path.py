@@ -21,6 +21,7 @@ from gateway.fleet.pool import WorkerPool
 from gateway.fleet.stats import Stats
 from gateway.fleet.worker_client import WorkerClient
 from gateway.routing.catalog import Catalog
+from shared.mcp.versions import LATEST_LEGACY, LATEST_MODERN, Era
 from shared.models import make_spec
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
@@ -29,6 +30,7 @@ from shared.secrets import FleetKey
 from shared.settings import build
 from shared.tasks import Deadlines
 from tests.unit.builders import record
+from worker.calls import OwnCall
 from worker.rpc_server import RpcServer, _FrontEnd
 from worker.upstreams.http_client import _Connection
 from worker.upstreams.probe import Facts
@@ -36,7 +38,8 @@ from worker.upstreams.upstream import Upstream
 
 _META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
 PARAMS = b'{"name":"echo","arguments":{"text":"%b"},"_meta":%b}' % (b"a" * 64, _META)
-RESULT = b'{"resultType":"complete","content":[{"type":"text","text":"%b"}]}' % (b"x" * 64)
+LEGACY_RESULT = b'{"content":[{"type":"text","text":"%b"}]}' % (b"x" * 64)
+RESULT = b'{"resultType":"complete",' + LEGACY_RESULT[1:]
 _BODY = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % PARAMS
 REQUEST = (
     b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:4000\r\nContent-Type: application/json\r\n"
@@ -121,13 +124,14 @@ class FrontEndPath:
 
 
 class WorkerPath:
-    """The same call on its way to a modern HTTP upstream."""
+    """The same call on its way to an HTTP upstream, of either era."""
 
-    def __init__(self) -> None:
+    def __init__(self, era: Era = Era.MODERN) -> None:
         settings, loop = build(), asyncio.get_running_loop()
         url = "http://127.0.0.1:1/mcp"
         upstream = Upstream(make_spec("echoes", {"type": "http", "url": url}), settings, "worker", lambda line: None)
-        upstream.adopt(Facts(("modern",), "http", url, False, "2026-07-28"))
+        modern = era is Era.MODERN
+        upstream.adopt(Facts((era.word,), "http", url, not modern, LATEST_MODERN if modern else LATEST_LEGACY))
         pool = upstream._pool
         assert pool is not None
         self.upstream = Remembers()
@@ -135,6 +139,9 @@ class WorkerPath:
         self._connection.connection_made(self.upstream)
         pool._open.add(self._connection)
         pool.put_back(self._connection)
+        if not modern:  # a client without a session borrows one of those that were opened for its like
+            session = upstream._lease(OwnCall("tools/call", PARAMS), era)
+            session.protocol_version, session.ready = LATEST_LEGACY, True
         inventory: Any = SimpleNamespace(submit=lambda id, call: upstream.submit(call))
         self._server = RpcServer("worker", FleetKey(bytes(32)), settings, inventory, Deadlines(loop.time))
         peer = _FrontEnd(self._server)
@@ -143,6 +150,7 @@ class WorkerPath:
         self.link.connection_made(self.frontend)
         peer.trusted, peer.name = True, "frontend"
         self._calls = 0
+        self._result = RESULT if modern else LEGACY_RESULT
 
     def call(self) -> None:
         """One call there and back."""
@@ -152,7 +160,7 @@ class WorkerPath:
         sent = self.upstream.written.pop()
         start = sent.index(b'"id":') + 5
         id = sent[start : sent.index(b",", start)]
-        body = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, RESULT)
+        body = b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, self._result)
         self._connection.data_received(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: %d\r\n"
             b"Date: Sun, 22 Nov 2026 12:00:00 GMT\r\nServer: Python/3.11 aiohttp/3.14\r\n\r\n%b" % (len(body), body)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from msgspec import Raw
 
 from shared.mcp import jsonrpc
@@ -9,6 +11,7 @@ from shared.mcp.methods import CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_ME
 from shared.mcp.versions import LATEST_MODERN, Era
 
 _MODERN_META = (VERSION_META, CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_META)
+_MAX_REMEMBERED_BYTES = 2048
 _VERSION = Raw(b'"' + LATEST_MODERN.encode() + b'"')
 
 
@@ -22,15 +25,17 @@ def translate(
     log_level: str = "",
 ) -> bytes:
     """``params`` for the upstream. ``token`` replaces the client's progress token where there was one."""
-    if client_era == upstream_era and token is None:
-        return params
+    if token is None:
+        if client_era == upstream_era:
+            return params
+        if upstream_era == Era.LEGACY and (spliced := _spliced_for_legacy(params)) is not None:
+            return spliced
     parts = jsonrpc.members(params)
     meta = jsonrpc.members(parts["_meta"]) if parts.get("_meta") else {}
     if token is not None:
         meta["progressToken"] = Raw(b"%d" % token)
     if upstream_era == Era.LEGACY:
-        for name in _MODERN_META:
-            meta.pop(name, None)
+        _without_modern(meta)
     elif client_era == Era.LEGACY:
         meta[VERSION_META] = _VERSION
         meta[CAPABILITIES_META] = Raw(capabilities)
@@ -42,4 +47,25 @@ def translate(
         parts["_meta"] = Raw(jsonrpc.assemble(meta))
     else:
         parts.pop("_meta", None)
+    return jsonrpc.assemble(parts) if parts else b""
+
+
+def _without_modern(meta: dict[str, Raw]) -> None:
+    for name in _MODERN_META:
+        meta.pop(name, None)
+
+
+def _spliced_for_legacy(params: bytes) -> bytes | None:
+    """The usual case, without taking apart what ``_meta`` stands beside; none: it is not the usual case."""
+    meta = jsonrpc.meta_of(params)
+    if not meta or len(meta) > _MAX_REMEMBERED_BYTES:
+        return None
+    return jsonrpc.with_meta(params, meta, _for_legacy(meta))
+
+
+@functools.lru_cache(256)
+def _for_legacy(meta: bytes) -> bytes:
+    """Remembered: a client says the same in each of its calls."""
+    parts = jsonrpc.members(meta)
+    _without_modern(parts)
     return jsonrpc.assemble(parts) if parts else b""

@@ -56,6 +56,8 @@ def translate(result: bytes, client_era: int, upstream_era: int, method: str = "
     """``result`` of ``method`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
     if client_era == upstream_era:
         return result
+    if client_era == Era.MODERN and method not in _CACHEABLE and _TYPE not in result and result[:2] == b'{"':
+        return b'{"resultType":"complete",' + result[1:]
     try:
         parts = jsonrpc.members(result)
     except Refused as error:

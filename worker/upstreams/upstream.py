@@ -14,7 +14,7 @@ from copy import copy
 from msgspec import structs
 
 from shared.errors import CallError, NotDelivered, Refused
-from shared.isolation import SessionUse, era_for, session_use
+from shared.isolation import FOR_ALL, SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
 from shared.mcp.kinds import CHANGES
 from shared.mcp.methods import LISTEN, RESOURCE_UPDATED, ROOTS_CHANGED, SUBSCRIBE
@@ -57,9 +57,8 @@ class Upstream:
         self.on_trouble: Callable[[CallError], None] = lambda error: None
         self._loop = asyncio.get_running_loop()
         self._pool: HttpPool | None = None
-        self._modern: ModernHttp | None = None
-        self._direct: tuple[bool, ...] = (False, False)  # by the call's era: carried by ``_modern``
         self._shared: dict[Era, Session] = {}
+        self._for_all: list[Session | None] = [None, None]  # by a call's era: what carries all such calls, once chosen
         self._by_client: dict[str, Session] = {}
         self._leases: dict[PoolKey, list[Session]] = {}
         self._for_legacy: list[Call] = []
@@ -72,40 +71,56 @@ class Upstream:
         """Serve by these facts from now on. ``session``: the one the probe left open, for a stdio child."""
         if facts.transport != "stdio" and isinstance(self.spec.connection, StdioConnection):
             return  # found before the entry was changed
-        if facts.transport != "stdio" and (self._pool is None or self._pool.endpoint.url != facts.url):
+        if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
+            self._leave(facts)
+        if facts.transport != "stdio" and self._pool is None:
             connection = self.spec.connection
             assert isinstance(connection, HttpConnection)
-            if self._pool is not None:
-                self._pool.close()
             self._pool = HttpPool(HttpEndpoint(facts.url, connection.headers), self.settings.upstreams)
-            self._modern = ModernHttp(self.context, self._pool)
         if session is not None and facts.transport == "stdio":
             self._shared[session.era] = session
         self.facts = facts
         self._legacy_tried = False
-        stateless = facts.transport == "http"
-        self._direct = tuple(stateless and era_for(era, facts.eras) is Era.MODERN for era in Era)
+        self._for_all = [None, None]
+
+    def _leave(self, facts: Facts) -> None:
+        """The upstream was found elsewhere, or speaks by another transport: what was open to it is of no use."""
+        gone = NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is reached by {facts.transport} now")
+        for session in self._sessions():
+            session.lost(gone)
+            spawn(session.close(), "close-upstream-session")
+        self._shared, self._by_client, self._leases = {}, {}, {}
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+
+    def _sessions(self) -> list[Session]:
+        leased = [session for pool in self._leases.values() for session in pool]
+        return [*self._shared.values(), *self._by_client.values(), *leased]
 
     # ---- calls
 
     def submit(self, call: Call) -> None:
         """Carry ``call``; it is answered or failed exactly once."""
-        if self._direct[call.era] and self._modern is not None:
-            self.calls += 1
-            self.last_call = self._loop.time()
-            call.on_done = self._done
-            self._modern.submit(call)
-            return
-        facts = self.facts
-        if facts is None or self._closed:
-            call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
-            return
-        if call.era == Era.LEGACY and self._may_speak_legacy(facts):
-            self._try_legacy(call)
-            return
+        session = self._for_all[call.era]
+        if session is None or session.closed:
+            session = self._carrier(call)
+            if session is None:
+                return
         self.calls += 1
         self.last_call = self._loop.time()
         call.on_done = self._done
+        session.submit(call)
+
+    def _carrier(self, call: Call) -> Session | None:
+        """The session for ``call``; none: it has failed, or waits until it is known which era carries it."""
+        facts = self.facts
+        if facts is None or self._closed:
+            call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
+            return None
+        if call.era == Era.LEGACY and self._may_speak_legacy(facts):
+            self._try_legacy(call)
+            return None
         use = session_use(
             self.spec.isolation, facts.transport, facts.eras, facts.sessionful, call.era, bool(call.session)
         )
@@ -113,8 +128,10 @@ class Upstream:
             session = self._session_for(call, use, era_for(call.era, facts.eras))
         except CallError as error:
             call.fail(error)
-            return
-        session.submit(call)
+            return None
+        if use in FOR_ALL:
+            self._for_all[call.era] = session
+        return session
 
     def listen(self, call: Call) -> None:
         """Carry a client's own ``subscriptions/listen``, which has no end: nothing waits for it to be over."""
@@ -156,6 +173,7 @@ class Upstream:
             self._shared[Era.LEGACY] = session
             if self.facts is not None:
                 self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
+                self._for_all = [None, None]
         self._legacy_tried = True
         waiting, self._for_legacy = self._for_legacy, []
         for call in waiting:
@@ -163,7 +181,7 @@ class Upstream:
                 self.submit(call)
 
     def _session_for(self, call: Call, use: SessionUse, era: Era) -> Session:
-        if use in (SessionUse.SHARED, SessionUse.STATELESS):
+        if use in FOR_ALL:
             shared = self._shared.get(era)
             if shared is None or shared.closed:
                 shared = self._shared[era] = self._make(era, None)
@@ -188,11 +206,7 @@ class Upstream:
             use = session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
             if use is SessionUse.CLIENT:
                 return self._session_for(stub, use, era_for(Era.LEGACY, facts.eras))
-        era = era_for(Era.MODERN, facts.eras)
-        if era is Era.MODERN and facts.transport == "http":
-            assert self._modern is not None
-            return self._modern
-        return self._session_for(stub, SessionUse.SHARED, era)
+        return self._session_for(stub, SessionUse.SHARED, era_for(Era.MODERN, facts.eras))
 
     def _lease(self, call: Call, era: Era) -> Session:
         """A session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
@@ -226,6 +240,8 @@ class Upstream:
         assert self._pool is not None
         if self.facts.transport == "sse":
             return SseSession(context, self._pool, *client)
+        if era is Era.MODERN:
+            return ModernHttp(context, self._pool)
         return LegacyHttp(context, self._pool, *client)
 
     def _done(self, call: Call) -> None:
@@ -326,21 +342,16 @@ class Upstream:
         await self.subscriptions.close()
         for own in self._by_client.values():
             own.tell_state_lost()
-        sessions = [*self._shared.values(), *self._by_client.values()]
-        sessions += [session for pool in self._leases.values() for session in pool]
+        sessions = self._sessions()
         self._shared, self._by_client, self._leases = {}, {}, {}
-        if self._modern is not None:
-            sessions.append(self._modern)
-            self._modern = None
+        self._for_all = [None, None]
         await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
         if self._pool is not None:
             self._pool.close()
             self._pool = None
         self.facts = None
-        self._direct = (False, False)
 
     async def close(self) -> None:
         """The upstream is no longer ours."""
         self._closed = True
-        self._direct = (False, False)
         await self.close_sessions()

@@ -86,3 +86,30 @@ def test_params_or_meta_that_are_no_object_are_invalid_params(params: bytes) -> 
     with pytest.raises(Refused) as caught:
         translate(params, LEGACY, MODERN, None)
     assert caught.value.code == "invalid_params"
+
+
+_NAMES = st.sampled_from(["name", "_meta", 'say ",\"_meta\":{}', "arguments"])
+_VALUES = st.recursive(
+    st.sampled_from([{}, MODERN_META, 1, ',"_meta":{}}', [MODERN_META]]),
+    lambda inner: st.dictionaries(_NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(_NAMES, _VALUES, max_size=4),
+    st.sampled_from([{}, {"own": 1}, MODERN_META, {"own": {"_meta": MODERN_META}, **MODERN_META}]),
+    st.integers(0, 4),
+    st.sampled_from([(",", ":"), (", ", ": ")]),
+)
+def test_a_legacy_upstream_gets_the_rest_wherever_meta_stands(
+    others: dict[str, Any], meta: dict[str, Any], place: int, separators: tuple[str, str]
+) -> None:
+    items = [(name, value) for name, value in others.items() if name != "_meta"]
+    items.insert(place, ("_meta", meta))
+    sent = translate(json.dumps(dict(items), separators=separators).encode(), MODERN, LEGACY, None)
+    left = {name: value for name, value in meta.items() if name not in MODERN_META}
+    expected = [(name, left if name == "_meta" else value) for name, value in items if name != "_meta" or left]
+    assert json.loads(sent or b"{}", object_pairs_hook=list) == json.loads(
+        json.dumps(dict(expected)), object_pairs_hook=list
+    )
