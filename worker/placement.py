@@ -107,6 +107,7 @@ class Placement:
         self._since_available = 0.0
         self.wake = asyncio.Event()
         self.workers: dict[str, float] = {}
+        self._at_rest: dict[str, float] | None = None  # the workers among whom all upstreams had found their place
 
     def redis_returned(self) -> None:
         """Redis is back: incumbents reassert what they own before anyone claims."""
@@ -115,6 +116,9 @@ class Placement:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            if self.wake.is_set():
+                self._at_rest = None
+                self.wake.clear()
             if self._available():
                 try:
                     await self._once()
@@ -122,7 +126,6 @@ class Placement:
                     _log.debug("placement waits: %s", error)
                 except Exception:  # a worker that never claims again would be worse than one that missed a round
                     _log.exception("a round of placement failed")
-            self.wake.clear()
             try:
                 async with asyncio.timeout(self._tick_s):
                     await self.wake.wait()
@@ -135,7 +138,13 @@ class Placement:
         self._note(alive)
         if self._worker not in self.workers:
             return  # our heartbeat has to come first
-        plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, time.time())
+        if self._at_rest == self.workers:
+            return  # nobody came or went, and no record has changed: with a thousand upstreams worth not asking
+        now = time.time()
+        plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, now)
+        settled = all(now - joined >= SETTLED_S for joined in self.workers.values())
+        nothing = not (plan.claims or plan.releases or plan.moves)
+        self._at_rest = dict(self.workers) if settled and nothing else None
         settling = time.monotonic() - self._since_available < SETTLED_S and self._since_available > 0
         for id, slot in plan.claims:
             record = self._held.records.get(id)

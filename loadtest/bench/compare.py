@@ -46,7 +46,11 @@ class Cost:
 class Comparison:
     """Pairs of turns: (subject, reference)."""
 
-    turns: tuple[tuple[Cost, Cost], ...]
+    turns: tuple[tuple[Cost, Cost], ...] = ()
+
+    def __add__(self, other: Comparison) -> Comparison:
+        """The turns of both."""
+        return Comparison(self.turns + other.turns)
 
     def ratios(self, of: Callable[[Cost], float]) -> tuple[float, ...]:
         """Subject over reference, pair by pair."""

@@ -8,7 +8,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Plan:
-    """``rounds`` of ``seconds`` for each side, in turns; the rest are the sizes of the larger scenarios."""
+    """``rounds`` of ``seconds`` for each side, in turns; the rest are the sizes of the larger scenarios.
+
+    ``instances``: how often two gateways that are compared with each other are started. How a process happens to lie in
+    memory makes up to a tenth of what a call costs it, for as long as it lives.
+    """
 
     folder: Path
     wanted: tuple[str, ...] = ()
@@ -20,11 +24,16 @@ class Plan:
     sessions: tuple[int, ...] = (16, 1000, 10_000)
     streams: int = 5000
     starts: int = 5
+    instances: int = 3
     processes: tuple[int, ...] = (1, 2, 4)
 
     def wants(self, *rows: str) -> bool:
         """Whether any of these rows was asked for: by name, or by how the name begins; no names ask for all."""
         return not self.wanted or any(row.startswith(asked) for asked in self.wanted for row in rows)
+
+    def of_each_instance(self) -> Plan:
+        """The share of each of the ``instances``."""
+        return replace(self, rounds=max(1, -(-self.rounds // self.instances)))
 
     def briefly(self) -> Plan:
         """For rows much like another one: a quick run gives them one round."""
@@ -44,5 +53,6 @@ def quick(folder: Path, wanted: tuple[str, ...] = ()) -> Plan:
         sessions=(16, 1000),
         streams=1000,
         starts=1,
+        instances=1,
         processes=(1, 2),
     )

@@ -381,6 +381,8 @@ class HttpPool:
 
     def trim(self) -> None:
         """Close connections that were idle for too long (called about once a second)."""
+        if not self._idle:
+            return
         deadline = self._loop.time() - self._settings.connection_idle_s
         for connection in [c for c in self._idle if c.idle_since < deadline or not c.usable()]:
             self.discard(connection)

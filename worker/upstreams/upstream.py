@@ -315,6 +315,8 @@ class Upstream:
         """Close what has been idle for too long (about once a second)."""
         if self._pool is not None:
             self._pool.trim()
+        if not self._by_client and not self._leases:
+            return
         deadline = self._loop.time() - self.settings.upstreams.upstream_session_idle_s
         for sid, session in list(self._by_client.items()):
             if session.active or session.last_used >= deadline or self.subscriptions.uses(sid):

@@ -9,7 +9,7 @@ from typing import Any
 
 from loadtest import wire
 from loadtest.bench.children import server
-from loadtest.bench.compare import Side, compare, cpu
+from loadtest.bench.compare import Comparison, Side, compare, cpu
 from loadtest.bench.figures import median
 from loadtest.bench.load import Load, LoadFailed, drive
 from loadtest.bench.outcome import Budget, Outcome
@@ -39,44 +39,48 @@ def _upstreams(ports: list[int], count: int) -> dict[str, Any]:
 def catalogue(plan: Plan) -> Iterator[Outcome]:
     """Upstreams by the hundred."""
     with server("upstream_http") as (_, first), server("upstream_http") as (_, second):
-        ports = [first, second]
-        with gateway(plan.folder, config(_upstreams(ports, 1))) as one:
-            for count in plan.upstreams[1:]:
-                with redis_server(plan.folder) as redis:
-                    configuration = config(_upstreams(ports, count))
-                    given = (redis.url, redis.pid)
-                    begun = time.monotonic()
-                    with gateway(plan.folder, configuration, redis=given, connected_within_s=180.0) as many:
-                        took_s = time.monotonic() - begun
-                        if plan.wants("scale-catalogue"):
-                            yield from _cost(plan, one, many, count, took_s)
-                        if plan.wants("redis"):
-                            yield from _redis(plan, many, redis, count)
+        for count in plan.upstreams[1:]:
+            yield from _many_beside_one(plan, [first, second], count)
 
 
-def _cost(plan: Plan, one: Subject, many: Subject, count: int, took_s: float) -> Iterator[Outcome]:
-    theirs = Side(one.port, one.pids, Load((call("u0_0"),)))
-    same = compare(Side(many.port, many.pids, Load((call("u0_0"),))), theirs, plan)
-    yield Outcome(
-        "scale-catalogue",
-        f"{count:,} upstreams, {count * TOOLS_EACH:,} tools: CPU per call",
-        same.ratios(cpu),
-        Budget(1.1),
-        unit="×one",
-        note=f"{same.note(cpu, 'µs', 'one')}; all connected {took_s:.1f} s after the start",
-        plot="upstreams",
-        points=((count, median(same.ratios(cpu))),),
-    )
-    if plan.quick or count != plan.upstreams[-1]:
-        return
-    spread = compare(Side(many.port, many.pids, Load(_everywhere(count))), theirs, plan)
-    yield Outcome(
-        "scale-catalogue",
-        f"… calls spread over all {count:,} upstreams",
-        spread.ratios(cpu),
-        unit="×one",
-        note=spread.note(cpu, "µs", "one"),
-    )
+def _many_beside_one(plan: Plan, ports: list[int], count: int) -> Iterator[Outcome]:
+    same, spread, redis_rows = Comparison(), Comparison(), list[Outcome]()
+    took_s = 0.0
+    share = plan.of_each_instance()
+    everywhere = plan.wants("scale-catalogue") and not plan.quick and count == plan.upstreams[-1]
+    for instance in range(plan.instances if plan.wants("scale-catalogue") else 1):
+        with gateway(plan.folder, config(_upstreams(ports, 1))) as one, redis_server(plan.folder) as redis:
+            configuration = config(_upstreams(ports, count))
+            begun = time.monotonic()
+            with gateway(plan.folder, configuration, redis=(redis.url, redis.pid), connected_within_s=180.0) as many:
+                took_s = max(took_s, time.monotonic() - begun)
+                theirs = Side(one.port, one.pids, Load((call("u0_0"),)))
+                if plan.wants("scale-catalogue"):
+                    same += compare(Side(many.port, many.pids, Load((call("u0_0"),))), theirs, share)
+                if everywhere:
+                    spread += compare(Side(many.port, many.pids, Load(_everywhere(count))), theirs, share)
+                if plan.wants("redis") and instance == 0:
+                    redis_rows = list(_redis(plan, many, redis, count))
+    if same.turns:
+        yield Outcome(
+            "scale-catalogue",
+            f"{count:,} upstreams, {count * TOOLS_EACH:,} tools: CPU per call",
+            same.ratios(cpu),
+            Budget(1.1),
+            unit="×one",
+            note=f"{same.note(cpu, 'µs', 'one')}; all connected {took_s:.1f} s after the start",
+            plot="upstreams",
+            points=((count, median(same.ratios(cpu))),),
+        )
+    if spread.turns:
+        yield Outcome(
+            "scale-catalogue",
+            f"… calls spread over all {count:,} upstreams",
+            spread.ratios(cpu),
+            unit="×one",
+            note=spread.note(cpu, "µs", "one"),
+        )
+    yield from redis_rows
 
 
 def _everywhere(count: int) -> tuple[Request, ...]:
@@ -114,26 +118,30 @@ def _commands_per_s(redis: RedisServer, meanwhile: Any) -> tuple[float, Any]:
 
 def sessions(plan: Plan) -> Iterator[Outcome]:
     """Legacy sessions by the thousand: the load goes round all of them."""
+    found = dict.fromkeys(plan.sessions[1:], Comparison())
     with server("upstream_http") as (_, port):
         configuration = config({"u0": http_upstream(port, "modern", 1, "u0")})
-        with gateway(plan.folder, configuration) as few, gateway(plan.folder, configuration) as many:
-            theirs = Side(few.port, few.pids, Load(session_calls(few.port, "u0_0", plan.sessions[0])))
-            opened: list[str] = []
-            for count in plan.sessions[1:]:
-                opened += _open(many.port, count - len(opened))
-                params = {"name": "u0_0", "arguments": SMALL}
-                requests = tuple(wire.legacy("tools/call", params, sid=sid) for sid in opened)
-                found = compare(Side(many.port, many.pids, Load(requests)), theirs, plan)
-                yield Outcome(
-                    "scale-sessions",
-                    f"{count:,} live legacy sessions: CPU per call",
-                    found.ratios(cpu),
-                    Budget(1.1),
-                    unit=f"×{plan.sessions[0]}",
-                    note=found.note(cpu, "µs", f"{plan.sessions[0]} sessions"),
-                    plot="sessions",
-                    points=((count, median(found.ratios(cpu))),),
-                )
+        for _ in range(plan.instances):
+            with gateway(plan.folder, configuration) as few, gateway(plan.folder, configuration) as many:
+                theirs = Side(few.port, few.pids, Load(session_calls(few.port, "u0_0", plan.sessions[0])))
+                opened: list[str] = []
+                for count in found:
+                    opened += _open(many.port, count - len(opened))
+                    params = {"name": "u0_0", "arguments": SMALL}
+                    requests = tuple(wire.legacy("tools/call", params, sid=sid) for sid in opened)
+                    ours = Side(many.port, many.pids, Load(requests))
+                    found[count] += compare(ours, theirs, plan.of_each_instance())
+    for count, comparison in found.items():
+        yield Outcome(
+            "scale-sessions",
+            f"{count:,} live legacy sessions: CPU per call",
+            comparison.ratios(cpu),
+            Budget(1.1),
+            unit=f"×{plan.sessions[0]}",
+            note=comparison.note(cpu, "µs", f"{plan.sessions[0]} sessions"),
+            plot="sessions",
+            points=((count, median(comparison.ratios(cpu))),),
+        )
 
 
 def _open(port: int, count: int) -> list[str]:

@@ -39,27 +39,33 @@ def run(plan: Plan) -> Iterator[Outcome]:
     """A row for each balancer; without budgets, what more processes than cores cost."""
     with server("upstream_http") as (_, port):
         configuration = config(_groups(port))
-        with gateway(plan.folder, configuration) as one:
-            for count in plan.processes[1:]:
-                flags = ("--frontends", str(count), "--workers", str(count))
-                with gateway(plan.folder, configuration, *flags) as many:
-                    yield from _rows(plan, one, many, count)
+        for count in plan.processes[1:]:
+            wanted = [one for one in BALANCERS if plan.wants(f"processes-{one}")]
+            if count > 2:
+                wanted = [one for one in wanted if one == BALANCERS[0]]
+            found = dict.fromkeys(wanted, Comparison())
+            flags = ("--frontends", str(count), "--workers", str(count))
+            for _ in range(plan.instances if found else 0):
+                with (
+                    gateway(plan.folder, configuration) as one,
+                    gateway(plan.folder, configuration, *flags) as many,
+                ):
+                    for balancer in found:
+                        share = plan if balancer == BALANCERS[0] else plan.briefly()
+                        found[balancer] += _beside_one(share.of_each_instance(), many, count, one, balancer)
+            for balancer, comparison in found.items():
+                yield _row(count, balancer, comparison)
 
 
-def _rows(plan: Plan, one: Subject, many: Subject, count: int) -> Iterator[Outcome]:
-    for balancer in BALANCERS:
-        row = f"processes-{balancer}"
-        if not plan.wants(row) or (count > 2 and balancer != BALANCERS[0]):
-            continue
-        found = _beside_one(plan if balancer == BALANCERS[0] else plan.briefly(), many, count, one, balancer)
-        ours, theirs = found.medians(rate)
-        yield Outcome(
-            row,
-            f"{count} front ends + {count} workers: CPU per call",
-            found.ratios(cpu),
-            Budget(1.15) if count == 2 else None,
-            unit="×(1+1)",
-            note=f"{found.note(cpu, 'µs', '1+1')}; {ours:,.0f}/s, 1+1 {theirs:,.0f}/s",
-            plot="processes" if balancer == BALANCERS[0] else "",
-            points=((count, median(found.ratios(cpu))),),
-        )
+def _row(count: int, balancer: str, found: Comparison) -> Outcome:
+    ours, theirs = found.medians(rate)
+    return Outcome(
+        f"processes-{balancer}",
+        f"{count} front ends + {count} workers: CPU per call",
+        found.ratios(cpu),
+        Budget(1.15) if count == 2 else None,
+        unit="×(1+1)",
+        note=f"{found.note(cpu, 'µs', '1+1')}; {ours:,.0f}/s, 1+1 {theirs:,.0f}/s",
+        plot="processes" if balancer == BALANCERS[0] else "",
+        points=((count, median(found.ratios(cpu))),),
+    )

@@ -1,19 +1,25 @@
-"""``worker.placement.decide``: workers that see the same agree without asking, and come to rest."""
+"""``worker.placement``: workers that see the same agree without asking, and come to rest."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
+import pytest_asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.registry.records import UpstreamRecord
 from shared.rendezvous import rank
+from shared.settings import build
+from shared.tasks import cancel, spawn
+from tests.fleet import eventually
 from tests.unit.builders import record
-from worker.placement import SETTLED_S, Plan, decide, slots_of
+from worker.placement import SETTLED_S, Placement, Plan, decide, slots_of
 
 NOW = 10_000.0
 OLD = NOW - 100
@@ -224,3 +230,81 @@ def test_a_fleet_comes_to_rest_with_every_slot_on_its_best_worker(
         held = {slot: owner for slot, owner in owners[one.spec.id].items() if owner in workers}
         assert set(held) == set(range(count))
         assert set(held.values()) == set(rank(one.spec.id, workers)[:count])
+
+
+class _Fleet:
+    """What ``Placement`` asks and tells, and how often it has looked through the records."""
+
+    def __init__(self) -> None:
+        self.looked = 0
+        self.asked = 0
+        self.joined = {"me": 0.0}
+        self.claimed: list[tuple[str, int]] = []
+        self._records = {"u": _up("u", {0: "me"})}
+
+    @property
+    def records(self) -> dict[str, UpstreamRecord]:
+        self.looked += 1
+        return self._records
+
+    async def alive(self) -> dict[str, dict[str, str]]:
+        self.asked += 1
+        return {id: {"joined_at": str(joined)} for id, joined in self.joined.items()}
+
+    async def claim(self, id: str, slot: int, worker: str) -> None:
+        self.claimed.append((id, slot))
+        self._records[id] = _up(id, {slot: worker})
+
+
+@pytest_asyncio.fixture
+async def placed() -> AsyncIterator[tuple[Placement, _Fleet]]:
+    fleet: Any = _Fleet()
+    placement = Placement(fleet, fleet, fleet, "me", build(overrides={"heartbeat_s": 0.001}), lambda: True)
+    task = spawn(placement.run(), "placement")
+    yield placement, fleet
+    await cancel(task)
+
+
+async def _rounds(fleet: _Fleet, count: int) -> None:
+    wanted = fleet.asked + count
+    await eventually(lambda: fleet.asked >= wanted)
+
+
+async def test_a_fleet_at_rest_is_not_looked_through_again(placed: tuple[Placement, _Fleet]) -> None:
+    placement, fleet = placed
+    await _rounds(fleet, 2)
+    before = fleet.looked
+    await _rounds(fleet, 3)
+    assert fleet.looked == before
+    fleet._records["new"] = _up("new")
+    placement.wake.set()
+    await eventually(lambda: fleet.claimed == [("new", 0)])
+    await _rounds(fleet, 2)
+    before = fleet.looked
+    fleet.joined["other"] = 0.0
+    await _rounds(fleet, 2)
+    assert fleet.looked > before
+
+
+async def test_who_came_is_looked_after_until_it_has_settled(placed: tuple[Placement, _Fleet]) -> None:
+    _, fleet = placed
+    fleet.joined["young"] = time.time() + 1000
+    await _rounds(fleet, 2)
+    before = fleet.looked
+    await _rounds(fleet, 3)
+    assert fleet.looked >= before + 2
+
+
+async def test_a_change_in_the_middle_of_a_round_is_not_lost(placed: tuple[Placement, _Fleet]) -> None:
+    placement, fleet = placed
+    await _rounds(fleet, 2)
+    alive = fleet.alive
+
+    async def alive_with_news() -> dict[str, dict[str, str]]:
+        if "new" not in fleet._records:
+            fleet._records["new"] = _up("new")
+            placement.wake.set()
+        return await alive()
+
+    fleet.alive = alive_with_news  # type: ignore[method-assign]
+    await eventually(lambda: fleet.claimed == [("new", 0)])
