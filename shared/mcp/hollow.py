@@ -7,7 +7,7 @@ it, ends; outside of one the mark is no JSON, decoding fails, and the caller dec
 
 Counterpart: ``shared.mcp.jsonrpc``, which decodes. Not checked inside a run: escapes and control characters. That will
 do for what an upstream answers one client, and for what was read before. Others share the upstream that gets a client's
-request, so there a run must be ``clear``: without escapes, and nothing in it that would need one.
+request, so there only ``clear`` runs are taken out: ASCII without escapes, and nothing in it that would need one.
 """
 
 from __future__ import annotations
@@ -23,33 +23,27 @@ from shared.mcp.runs import RunFinder
 WORTHWHILE = 16 * 1024
 """Bytes from which on a message is worth looking through for runs."""
 _SLICE = 256 * 1024
+"""Bytes of a run that are looked at in one go: a copy is made of them."""
 
 
 class Hollow:
-    """``data`` with marks in place of its long runs. ``text`` is what is left, empty when that is all of it."""
+    """``data`` from ``at`` on with marks in place of its long runs, or of the ``clear`` ones among them. ``text`` is
+    what is left, empty when that is all of it.
+    """
 
     __slots__ = ("_data", "_mark", "_runs", "text")
 
-    def __init__(self, data: Whole) -> None:
-        self._make(data, 0, _runs(data))
-
-    @classmethod
-    def of_clear_texts(cls, data: bytes, at: int = 0) -> Hollow:
-        """``data`` from ``at`` on, without those runs that are clear text (ASCII)."""
-        self = cls.__new__(cls)
-        finder = RunFinder(at)
-        finder.look(data)
-        self._make(data, at, [run for run in finder.runs if _is_clear(data, *run)])
-        return self
-
-    def _make(self, data: Whole, at: int, runs: list[tuple[int, int]]) -> None:
+    def __init__(self, data: Whole, at: int = 0, clear: bool = False) -> None:
+        runs = _runs(data, at)
+        if clear:
+            runs = [run for run in runs if _is_clear(bytes(data), *run)]
         self._data = data
         self._runs = runs
         self.text = b""
-        if self._runs:
+        if runs:
             self._mark = b"~%b" % os.urandom(8).hex().encode()  # made after ``data``, which cannot have known it
             parts: list[bytes] = []
-            for number, (begin, end) in enumerate(self._runs):
+            for number, (begin, end) in enumerate(runs):
                 parts += [data[at:begin], self._mark, b"%08x" % number]
                 at = end
             self.text = b"".join([*parts, data[at:]])
@@ -79,10 +73,10 @@ class Hollow:
                 setattr(struct, name, self.whole(value))
 
 
-def _runs(data: Whole) -> list[tuple[int, int]]:
+def _runs(data: Whole, at: int) -> list[tuple[int, int]]:
     if isinstance(data, Large):
-        return data.runs
-    finder = RunFinder()
+        return data.runs  # found as it came, from its beginning
+    finder = RunFinder(at)
     finder.look(data)
     return finder.runs
 

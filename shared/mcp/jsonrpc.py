@@ -127,7 +127,7 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
 
 
 def _without_clear_texts(data: bytes, at: int) -> tuple[Message, Hollow] | None:
-    hollow = Hollow.of_clear_texts(data, at)
+    hollow = Hollow(data, at, clear=True)
     if not hollow.text.isascii():
         return None
     message = _without_texts(_message, hollow)

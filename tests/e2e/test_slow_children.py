@@ -3,7 +3,6 @@ era is found all the same, each is started once, and none is left behind."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -46,6 +45,8 @@ for line in sys.stdin:
 DEAF = """
 import signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+for line in sys.stdin:
+    with open({log!r} + '.asked', 'a') as asked: print(json.loads(line)['method'], file=asked)
 time.sleep(60)
 """
 # Of both eras at once, which no SDK is; it answers all that came while it started in one write.
@@ -127,10 +128,11 @@ async def test_one_that_refuses_everything_is_told_of_and_leaves_no_child(
 @pytest.mark.parametrize("era", ["auto", "legacy"])
 async def test_one_that_is_removed_while_it_starts_leaves_no_child(fleet: Fleet, tmp_path: Path, era: str) -> None:
     log = tmp_path / "starts"
-    connection = script_connection(BEGINS.format(log=str(log), sleep_s=0.0) + DEAF)
+    asked = log.with_suffix(".asked")
+    connection = script_connection(BEGINS.format(log=str(log), sleep_s=0.0) + DEAF.format(log=str(log)))
     await fleet.register("child", connection, connected=False, era=era)
-    await eventually(lambda: log.exists() and _started(log), 10.0, "it is started")
-    await asyncio.sleep(0.5)  # greeted both ways, where its era is not known
+    greeted = ["initialize"] if era == "legacy" else ["server/discover", "initialize"]
+    await eventually(lambda: asked.exists() and asked.read_text().split() == greeted, 10.0, "it is greeted")
     await fleet.store.unregister("child")
     await eventually(lambda: not any(map(alive, _started(log))), 15.0, "no child is left")
 

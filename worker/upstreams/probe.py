@@ -293,10 +293,7 @@ async def _reach_child(context: SessionContext) -> Reached:
         if session.era is Era.LEGACY:
             said = session.server
         elif said is None:
-            said = orjson.loads(await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s))
-    except orjson.JSONDecodeError as error:
-        await _end(session)
-        raise OutcomeUnknown("upstream_protocol", f"its answer to server/discover is unreadable: {error}") from error
+            said = await _stdio_discovered(session, context)
     except BaseException:
         await _end(session)
         raise
@@ -311,7 +308,7 @@ async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, 
     """
     wait_s = context.settings.upstreams.probe_timeout_s
     await session.spawn_child()
-    asking = spawn(_stdio_discover(session, context), f"discover {context.spec.id}")
+    asking = spawn(_stdio_is_modern(session, context), f"discover {context.spec.id}")
     greeting: asyncio.Task[CallError | None] | None = None
     try:
         await asyncio.wait({asking}, timeout=wait_s)
@@ -343,15 +340,24 @@ async def _stdio_greet(session: StdioSession) -> CallError | None:
     return None
 
 
-async def _stdio_discover(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
+async def _stdio_discovered(session: StdioSession, context: SessionContext) -> Any:
+    """What the child answers to ``server/discover``. Raises ``CallError``."""
+    answer = await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s)
+    try:
+        return orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        raise OutcomeUnknown("upstream_protocol", f"its answer to server/discover is unreadable: {error}") from error
+
+
+async def _stdio_is_modern(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
     """What a modern child says of itself; ``None`` for a legacy one, dead or alive."""
     try:
-        result = orjson.loads(await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s))
+        result = await _stdio_discovered(session, context)
         if is_modern({"result": result}):
             return dict(result)
     except UpstreamError as error:
         if speaks_modern(error.detail):
             return {"capabilities": {"tools": {}}}
-    except (CallError, orjson.JSONDecodeError):
+    except CallError:
         pass
     return None

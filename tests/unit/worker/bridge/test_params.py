@@ -88,7 +88,7 @@ def test_params_or_meta_that_are_no_object_are_invalid_params(params: bytes) -> 
     assert caught.value.code == "invalid_params"
 
 
-_NAMES = st.sampled_from(["name", "_meta", 'say ",\"_meta\":{}', "arguments"])
+_NAMES = st.sampled_from(["name", "_meta", 'say ","_meta":{}', "arguments"])
 _VALUES = st.recursive(
     st.sampled_from([{}, MODERN_META, 1, ',"_meta":{}}', [MODERN_META]]),
     lambda inner: st.dictionaries(_NAMES, inner, max_size=3),
