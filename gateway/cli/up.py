@@ -150,6 +150,7 @@ async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is a file to read again
     await supervisor.start()
     follower = None
     try:

@@ -78,9 +78,9 @@ async def run(*arguments: str, **extra: str) -> tuple[int, str]:
 
 
 @asynccontextmanager
-async def running(config: Path, *arguments: str) -> AsyncIterator[tuple[Command, str]]:
-    """``gateway up`` on a free port; its URL."""
-    command = await gateway("up", "--config", str(config), "--port", "0", *arguments)
+async def running(*arguments: str | Path, name: str = "up", **extra: str) -> AsyncIterator[tuple[Command, str]]:
+    """``gateway up`` (or ``name``) on a free port; its URL."""
+    command = await gateway(name, "--port", "0", *map(str, arguments), **extra)
     try:
         yield command, (await command.says(r"MCP endpoint\s+(http://\S+)/mcp"))
     finally:
@@ -105,7 +105,7 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
             tmp_path / "gateway.json",
             {"web": config_entry(server.connection), "local": config_entry(stdio_connection("two"))},
         )
-        async with running(config, "--workers", "2") as (command, url):
+        async with running("--config", config, "--workers", "2") as (command, url):
             await command.says(r"web \(web, http\): connected, \d+ tools")
             await command.says(r"local \(local, stdio\): connected, \d+ tools")
             assert "Add it to a client" in command.output
@@ -206,7 +206,7 @@ async def test_killing_the_supervisor_leaves_nothing_behind(tmp_path: Path) -> N
 
 async def test_a_killed_worker_or_front_end_is_replaced_and_status_shows_it(tmp_path: Path) -> None:
     config = write(tmp_path / "gateway.json", {"local": config_entry(stdio_connection("replaced"))})
-    async with running(config, "--workers", "1") as (command, url), RawClient(f"{url}/mcp") as client:
+    async with running("--config", config, "--workers", "1") as (command, url), RawClient(f"{url}/mcp") as client:
         await command.says(r"local \(local, stdio\): connected")
 
         async def pids(kind: str) -> set[str]:
@@ -235,7 +235,7 @@ async def test_sigterm_finishes_running_calls_for_a_bounded_time(
 ) -> None:
     servers = {"local": config_entry(stdio_connection("drained"))}
     config = write(tmp_path / "gateway.json", servers, drainTimeout=drain_ms)
-    async with running(config) as (command, url), RawClient(f"{url}/mcp") as client:
+    async with running("--config", config) as (command, url), RawClient(f"{url}/mcp") as client:
         await command.says(r"local \(local, stdio\): connected")
         call = asyncio.ensure_future(client.call("slow", {"seconds": seconds}))
 
@@ -266,7 +266,7 @@ async def test_sighup_reads_the_file_that_is_there_now(tmp_path: Path) -> None:
             (tmp_path / upstream.name).mkdir()
             write(tmp_path / upstream.name / "gateway.json", {upstream.name: upstream.connection})
         (tmp_path / "current").symlink_to(tmp_path / "one")
-        async with running(tmp_path / "current" / "gateway.json") as (command, url):
+        async with running("--config", tmp_path / "current" / "gateway.json") as (command, url):
             await command.says(r"one \(one, http\): connected")
             (tmp_path / "next").symlink_to(tmp_path / "two")
             os.replace(tmp_path / "next", tmp_path / "current")
@@ -276,6 +276,34 @@ async def test_sighup_reads_the_file_that_is_there_now(tmp_path: Path) -> None:
             await command.says(r"two \(two, http\): connected")
             async with RawClient(f"{url}/mcp") as client:
                 await eventually(lambda: _tools(client, {"two"}), 5.0, "what left the file is gone")
+
+
+async def test_sighup_ends_no_front_end_service(tmp_path: Path, redis_url: str) -> None:
+    """``serve`` reads its file again too, and without one it goes on."""
+    options = ("--redis-url", redis_url)
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "gateway.json", {name: {"command": "true"}})
+    current = tmp_path / "current"
+    current.symlink_to(tmp_path / "one")
+    async with (
+        running(*options, name="serve", GATEWAY_KEY_PREFIX="hup-bare:") as (bare, _),
+        running("--config", current / "gateway.json", *options, name="serve", GATEWAY_KEY_PREFIX="hup:") as (file, url),
+    ):
+        await eventually(lambda: _servers(url, ["one"]), 10.0, "its file is read")
+        (tmp_path / "next").symlink_to(tmp_path / "two")
+        os.replace(tmp_path / "next", current)
+        for command in (bare, file):
+            command.process.send_signal(signal.SIGHUP)
+        await eventually(lambda: _servers(url, ["two"]), 10.0, "its file is read again")
+        assert bare.process.returncode is None
+        bare.process.terminate()
+        assert await bare.ended() == 0
+
+
+async def _servers(url: str, wanted: list[str]) -> bool:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/admin/v1/servers") as response:
+        return [server["id"] for server in await response.json()] == wanted
 
 
 async def _tools(client: RawClient, wanted: set[str]) -> bool:
@@ -351,7 +379,7 @@ async def test_check_accepts_the_demo_and_help_works() -> None:
 async def test_what_a_child_says_on_stderr_is_shown(tmp_path: Path) -> None:
     code = "import sys; print('no licence found', file=sys.stderr, flush=True); sys.exit(3)"
     config = write(tmp_path / "gateway.json", {"mute": config_entry(script_connection(code))})
-    async with running(config) as (command, url):
+    async with running("--config", config) as (command, url):
         await command.says(r"mute \(mute, stdio\): error")
 
         async def shown() -> bool:
