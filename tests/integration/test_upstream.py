@@ -14,6 +14,8 @@ from shared.errors import OutcomeUnknown
 from shared.mcp.versions import LATEST_LEGACY, LATEST_MODERN, Era
 from shared.models import make_spec
 from shared.settings import build
+from shared.tasks import cancel
+from tests.fleet import eventually
 from worker.calls import OwnCall
 from worker.upstreams.probe import Facts
 from worker.upstreams.upstream import Upstream
@@ -27,12 +29,14 @@ class Server:
 
     url: str = ""
     taken: asyncio.Event = field(default_factory=asyncio.Event)
+    told: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.Response:
         if request.method != "POST":
             return web.Response(status=405)
         message = await request.json()
         if "id" not in message:
+            self.told.append(message["method"])
             return web.Response(status=202)
         if (message.get("params") or {}).get("name") == "slow":
             self.taken.set()
@@ -104,3 +108,17 @@ async def test_what_is_under_way_where_the_upstream_was_fails_at_once(
     with pytest.raises(OutcomeUnknown):
         await asyncio.wait_for(under_way, 10)
     assert b"/after" in await submit(upstream, Era.MODERN)
+
+
+async def test_a_request_of_ours_that_is_not_waited_for_any_more_is_taken_back(
+    server: Server, upstream: Upstream
+) -> None:
+    upstream.adopt(facts(server, "/here", "legacy"))
+    session = upstream._make(Era.LEGACY, None)
+    await session.open()
+    asking = asyncio.ensure_future(session.request("tools/call", {"name": "slow"}))
+    await asyncio.wait_for(server.taken.wait(), 10)
+    await cancel(asking)
+    assert not session.correlation.calls
+    await eventually(lambda: "notifications/cancelled" in server.told)
+    await session.close()
