@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from tests.clients import RawClient
@@ -79,6 +80,23 @@ async def test_a_call_is_cancelled_at_any_front_end(redis_url: str) -> None:
         call = asyncio.create_task(client.legacy_call("who", id="mine"))
         await eventually(lambda: endpoint.calls[-1]["method"] == "tools/call", 5.0, "the call arrived")
         await client.legacy_notice("notifications/cancelled", {"requestId": "mine"}, url=fleet.urls[1])
+        answer = await asyncio.wait_for(call, 5.0)
+        assert answer.error["data"]["code"] == "cancelled"
+        endpoint.release.set()
+
+
+@pytest.mark.parametrize("frontend", [0, 1])
+async def test_the_end_of_a_session_ends_its_calls_at_any_front_end(redis_url: str, frontend: int) -> None:
+    async with RawUpstreams() as upstreams, Fleet(redis_url, 2, 1) as fleet, RawClient("") as client:
+        endpoint = upstreams.add("up")
+        await fleet.register("up", upstreams.connection("up"))
+        client.url = fleet.urls[0]
+        await client.initialize()
+        endpoint.behaviour = "hang"
+        call = asyncio.create_task(client.legacy_call("who"))
+        await eventually(lambda: endpoint.calls[-1]["method"] == "tools/call", 5.0, "the call arrived")
+        async with client.session.delete(fleet.urls[frontend], headers=client.legacy_headers()) as response:
+            assert response.status == 200
         answer = await asyncio.wait_for(call, 5.0)
         assert answer.error["data"]["code"] == "cancelled"
         endpoint.release.set()
