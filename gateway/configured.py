@@ -44,10 +44,10 @@ async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> 
 class ConfigFollower:
     """Reloads on change and when ``reload_now`` is set (SIGHUP)."""
 
-    def __init__(self, path: Path, store: RegistryStore) -> None:
+    def __init__(self, path: Path, store: RegistryStore, reload_now: asyncio.Event | None = None) -> None:
         self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link that moves
         self._store = store
-        self.reload_now = asyncio.Event()
+        self.reload_now = reload_now or asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -76,7 +76,7 @@ class Worker:
             await self.inventory.reassert()
             self.inventory.replace_all(await self.store.load_all())
         except RegistryUnavailable:
-            return  # the follower reloads when Redis is back
+            pass  # what is missing comes with the next snapshot
         self.placement.wake.set()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
@@ -238,7 +238,7 @@ class Worker:
 async def _run(settings: Settings) -> None:
     worker = Worker(settings)
     loop = asyncio.get_running_loop()
-    for which in (signal.SIGTERM, signal.SIGINT):
+    for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # it has no file to read again
         loop.add_signal_handler(which, worker.stopping.set)
     await worker.run()
 

@@ -147,18 +147,17 @@ async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
     from gateway.lifecycle import Supervisor
 
     supervisor = Supervisor(settings, with_workers=False)
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    stop, reload_now, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # until there is a file to read again
+    loop.add_signal_handler(signal.SIGHUP, reload_now.set)
     await supervisor.start()
     follower = None
     try:
         click.echo(f"MCP endpoint   {supervisor.url}/mcp")
         if config and loaded and supervisor.store is not None:
             await reconcile(supervisor.store, loaded.upstreams)
-            config_follower = ConfigFollower(Path(config), supervisor.store)
-            loop.add_signal_handler(signal.SIGHUP, config_follower.reload_now.set)
+            config_follower = ConfigFollower(Path(config), supervisor.store, reload_now)
             follower = spawn(config_follower.run(), "configuration")
         await stop.wait()
     finally:

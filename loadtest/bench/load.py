@@ -6,6 +6,7 @@ Paced load (a given number of calls a second) is always the driver's.
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -76,7 +77,8 @@ def _run(command: list[str], seconds: float, given: str | None = None) -> str:
 def _with_wrk(port: int, load: Load, seconds: float) -> Sample:
     with tempfile.TemporaryDirectory(prefix="bench-wrk-") as folder:
         script = Path(folder) / "load.lua"
-        script.write_bytes(wrk.script(load.requests))
+        # Anywhere: a turn of a second is too short for ten thousand, and all of them are to have theirs.
+        script.write_bytes(wrk.script(load.requests, random.randrange(len(load.requests))))
         whole_s = max(1, round(seconds))
         command = ["wrk", "-t1", f"-c{load.connections}", f"-d{whole_s}s", "--timeout", "20s", "-s", str(script)]
         return Sample(**wrk.parse(_run([*command, f"http://127.0.0.1:{port}"], seconds)))

@@ -28,8 +28,8 @@ def quoted(data: bytes) -> bytes:
     return b'"' + escaped.replace(b"\0", b"\\0") + b'"'
 
 
-def script(requests: Sequence[Request]) -> bytes:
-    """One request is wrk's own to repeat; several are made once and sent in rotation.
+def script(requests: Sequence[Request], first: int = 0) -> bytes:
+    """One request is wrk's own to repeat; several are made once and sent in rotation, beginning with ``first``.
 
     These are whole: ``wrk.format`` writes headers in another order each time it is started, and no client does that.
     """
@@ -56,7 +56,7 @@ def script(requests: Sequence[Request]) -> bytes:
     ]
     return b"\n".join(
         [
-            b"local ready, turn, host = {}, 0, ''",
+            b"local ready, turn, host = {}, %d, ''" % first,
             b"init = function(args)\nhost = wrk.host .. ':' .. wrk.port\n%b\nend" % b"\n".join(chunks),
             b"request = function()\n turn = turn % #ready + 1\n return ready[turn]\nend",
             _DONE,

@@ -231,19 +231,18 @@ def meta_of(raw: Raw | bytes) -> bytes:
         raise Refused("invalid_params", f"expected an object: {error}") from error
 
 
-def with_meta(params: bytes, meta: bytes, other: bytes) -> bytes | None:
-    """``params``, whose ``_meta`` is ``meta`` (see ``meta_of``), with ``other`` instead, or with none if that is empty.
+def without_meta(params: bytes, meta: bytes) -> bytes | None:
+    """``params`` without their ``_meta``, which is ``meta`` (see ``meta_of``).
 
-    Only where it is their first or their last member and written without spaces, as most clients do; else ``None``.
-    What is at the very beginning, or right before the last brace, is a member of ``params`` and of nothing within them.
+    Only where it is their first or their last member, beside others, and written without spaces, as most clients do;
+    else ``None``. What is at the very beginning, or right before the last brace, is a member of ``params`` and of
+    nothing within them.
     """
     last = b',"_meta":%b}' % meta
     if params.endswith(last):
-        return b'%b,"_meta":%b}' % (params[: -len(last)], other) if other else params[: -len(last)] + b"}"
+        return params[: -len(last)] + b"}"
     first = b'{"_meta":%b,' % meta
-    if params.startswith(first):
-        return b'{"_meta":%b,%b' % (other, params[len(first) :]) if other else b"{" + params[len(first) :]
-    return None
+    return b"{" + params[len(first) :] if params.startswith(first) else None
 
 
 def _fill(params: Params, hollow: Hollow) -> None:

@@ -60,7 +60,11 @@ def _spliced_for_legacy(params: bytes) -> bytes | None:
     meta = jsonrpc.meta_of(params)
     if not meta or len(meta) > _MAX_REMEMBERED_BYTES:
         return None
-    return jsonrpc.with_meta(params, meta, _for_legacy(meta))
+    rest = jsonrpc.without_meta(params, meta)
+    if rest is None or jsonrpc.meta_of(rest):
+        return None  # there is another one, under the same name: the last counts, and nobody is to see the first
+    left = _for_legacy(meta)
+    return b'%b,"_meta":%b}' % (rest[:-1], left) if left else rest
 
 
 @functools.lru_cache(256)

@@ -240,6 +240,9 @@ class Subscriptions:
         listening = self._listen is not None and self._listen.session is session
         if session.era is Era.MODERN and listening and not session.closed:
             return  # its stream comes back by itself
+        if listening and session.closed and self._listen is not None:
+            spawn(self._listen.close(), "stop-listening")
+            self._listen = None
         lost = {key: held for key, held in self._held.items() if held.session is session and held.agreed}
         for held in lost.values():
             held.agreed = False

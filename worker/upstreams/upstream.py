@@ -86,17 +86,19 @@ class Upstream:
     def _leave(self, facts: Facts) -> None:
         """The upstream was found elsewhere, or speaks by another transport: what was open to it is of no use."""
         gone = NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is reached by {facts.transport} now")
-        for session in self._sessions():
+        sessions, pool = self._take_all()
+        for session in sessions:
             session.lost(gone)
-            spawn(session.close(), "close-upstream-session")
-        self._shared, self._by_client, self._leases = {}, {}, {}
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
+        spawn(_close_all(sessions, pool), "close-upstream-sessions")
 
-    def _sessions(self) -> list[Session]:
+    def _take_all(self) -> tuple[list[Session], HttpPool | None]:
+        """Everything that is open, which nobody finds here any more."""
         leased = [session for pool in self._leases.values() for session in pool]
-        return [*self._shared.values(), *self._by_client.values(), *leased]
+        sessions = [*self._shared.values(), *self._by_client.values(), *leased]
+        pool, self._pool = self._pool, None
+        self._shared, self._by_client, self._leases = {}, {}, {}
+        self._for_all = [None, None]
+        return sessions, pool
 
     # ---- calls
 
@@ -169,9 +171,11 @@ class Upstream:
         except CallError:
             await session.close()
         else:
-            context.on_lost = self._lost
-            self._shared[Era.LEGACY] = session
-            if self.facts is not None:
+            if self.facts is None:  # it was closed meanwhile
+                await session.close()
+            else:
+                context.on_lost = self._lost
+                self._shared[Era.LEGACY] = session
                 self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
                 self._for_all = [None, None]
         self._legacy_tried = True
@@ -341,19 +345,20 @@ class Upstream:
 
     async def close_sessions(self) -> None:
         """Close every session; calls in flight fail. A stdio child ends here."""
-        await self.subscriptions.close()
+        self.facts = None  # before anything is waited for: a call that comes meanwhile opens nothing
         for own in self._by_client.values():
             own.tell_state_lost()
-        sessions = self._sessions()
-        self._shared, self._by_client, self._leases = {}, {}, {}
-        self._for_all = [None, None]
-        await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
-        if self._pool is not None:
-            self._pool.close()
-            self._pool = None
-        self.facts = None
+        sessions, pool = self._take_all()
+        await self.subscriptions.close()
+        await _close_all(sessions, pool)
 
     async def close(self) -> None:
         """The upstream is no longer ours."""
         self._closed = True
         await self.close_sessions()
+
+
+async def _close_all(sessions: list[Session], pool: HttpPool | None) -> None:
+    await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
+    if pool is not None:
+        pool.close()

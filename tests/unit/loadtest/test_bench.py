@@ -151,6 +151,7 @@ def test_wrk_script_for_one_request_and_for_several() -> None:
     several = wrk.script([request] * 250).decode()
     assert several.count('"POST /mcp HTTP/1.1\\r\\nHost: " .. host .. "\\r\\nX-A: b\\"c\\r\\n') == 250
     assert several.count("local function make()") == 3
+    assert "local ready, turn, host = {}, 7, ''" in wrk.script([request] * 250, first=7).decode()
 
 
 def test_wrk_figures() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from shared.errors import RegistryUnavailable
 from shared.registry.records import UpstreamRecord
 from shared.rendezvous import rank
 from shared.settings import build
 from shared.tasks import cancel, spawn
 from tests.fleet import eventually
 from tests.unit.builders import record
+from worker.main import Worker
 from worker.placement import SETTLED_S, Placement, Plan, decide, slots_of
 
 NOW = 10_000.0
@@ -251,6 +254,9 @@ class _Fleet:
         self.asked += 1
         return {id: {"joined_at": str(joined)} for id, joined in self.joined.items()}
 
+    def movable(self, id: str) -> bool:
+        return False
+
     async def claim(self, id: str, slot: int, worker: str) -> None:
         self.claimed.append((id, slot))
         self._records[id] = _up(id, {slot: worker})
@@ -307,4 +313,17 @@ async def test_a_change_in_the_middle_of_a_round_is_not_lost(placed: tuple[Place
         return await alive()
 
     fleet.alive = alive_with_news  # type: ignore[method-assign]
+    await eventually(lambda: fleet.claimed == [("new", 0)])
+
+
+async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed(placed: tuple[Placement, _Fleet]) -> None:
+    placement, fleet = placed
+    await _rounds(fleet, 2)
+
+    async def reassert() -> None:
+        raise RegistryUnavailable("it took too long")
+
+    inventory = SimpleNamespace(records=fleet._records, apply=fleet._records.update, reassert=reassert)
+    worker: Any = SimpleNamespace(inventory=inventory, placement=placement)
+    await Worker._reconcile(worker, {"new": _up("new")})
     await eventually(lambda: fleet.claimed == [("new", 0)])

@@ -109,7 +109,19 @@ def test_a_legacy_upstream_gets_the_rest_wherever_meta_stands(
     items.insert(place, ("_meta", meta))
     sent = translate(json.dumps(dict(items), separators=separators).encode(), MODERN, LEGACY, None)
     left = {name: value for name, value in meta.items() if name not in MODERN_META}
-    expected = [(name, left if name == "_meta" else value) for name, value in items if name != "_meta" or left]
-    assert json.loads(sent or b"{}", object_pairs_hook=list) == json.loads(
-        json.dumps(dict(expected)), object_pairs_hook=list
-    )
+    got = json.loads(sent or b"{}")
+    assert got.pop("_meta", {}) == left
+    assert list(got.items()) == [item for item in items if item[0] != "_meta"]
+
+
+@pytest.mark.parametrize("name", ['"_meta"', '"\\u005fmeta"', '"_met\\u0061"'])
+@pytest.mark.parametrize("last", [{}, {"own": 1}, MODERN_META])
+def test_of_two_metas_the_last_counts_and_the_first_is_not_seen(name: str, last: dict[str, Any]) -> None:
+    forged, meant = '{"progressToken":4711}', json.dumps(last, separators=(",", ":"))
+    again = f"{name}:{forged}"
+    for sent in (
+        f'{{{again},"a":1,"_meta":{meant}}}',
+        f'{{"a":1,{again},"_meta":{meant}}}',
+        f'{{"_meta":{meant},{again},"a":1,"_meta":{meant}}}',
+    ):
+        assert b"4711" not in translate(sent.encode(), MODERN, LEGACY, None)
