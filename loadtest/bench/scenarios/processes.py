@@ -45,12 +45,13 @@ def run(plan: Plan) -> Iterator[Outcome]:
                 wanted = [one for one in wanted if one == BALANCERS[0]]
             found = dict.fromkeys(wanted, Comparison())
             flags = ("--frontends", str(count), "--workers", str(count))
-            for _ in range(plan.instances if found else 0):
+            for instance in range(plan.instances if found else 0):
+                order = wanted[instance % len(wanted) :] + wanted[: instance % len(wanted)]  # who is first alternates
                 with (
                     gateway(plan.folder, configuration) as one,
                     gateway(plan.folder, configuration, *flags) as many,
                 ):
-                    for balancer in found:
+                    for balancer in order:
                         share = plan if balancer == BALANCERS[0] else plan.briefly()
                         found[balancer] += _beside_one(share.of_each_instance(), many, count, one, balancer)
             for balancer, comparison in found.items():
