@@ -18,6 +18,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+from shared.settings import RegistrySettings
 from tests.clients import RawClient
 from tests.fleet import PYTHON, SdkServer, alive, eventually, script_connection, stdio_connection
 from tests.servers.scripted import Scripted
@@ -299,6 +302,21 @@ async def test_sighup_ends_no_front_end_service(tmp_path: Path, redis_url: str) 
         assert bare.process.returncode is None
         bare.process.terminate()
         assert await bare.ended() == 0
+
+
+async def test_a_worker_whose_terminal_goes_away_drains(redis_url: str) -> None:
+    store = RegistryStore(RegistrySettings(redis_url=redis_url, key_prefix="hup-worker:"))
+    worker = await gateway("worker", "--redis-url", redis_url, GATEWAY_KEY_PREFIX="hup-worker:")
+    try:
+        members = Members(store, "worker", 5.0)
+        await eventually(members.alive, 20.0, "it has joined")
+        worker.process.send_signal(signal.SIGHUP)
+        assert await worker.ended() == 0 and not await members.alive()
+    finally:
+        if worker.process.returncode is None:
+            worker.process.kill()
+            await worker.ended()
+        await store.close()
 
 
 async def _servers(url: str, wanted: list[str]) -> bool:
