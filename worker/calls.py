@@ -23,6 +23,7 @@ from shared.rpc.connection import SLACK, Link
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
 from worker.bridge.inputs import Need, may_require
+from worker.bridge.params import MAX_REMEMBERED_BYTES
 from worker.replay import Outcome, Replay
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 _UNASKED = "info"
 """From where a client that set no level hears a session that was made verbose for another one."""
-_MAX_REMEMBERED_BYTES = 2048
 _WORDS = 2000
 """Characters of an upstream's own words that an error repeats; heads of frames are small."""
 
@@ -77,7 +77,7 @@ def _said(principal: str, meta: bytes) -> ClientFacts:
     return ClientFacts(principal, version, bytes(found.capabilities) or b"{}", bytes(found.client_info), level)
 
 
-_remembered = functools.lru_cache(256)(_said)  # a client says the same with each of its calls
+_remembered = functools.lru_cache(256)(_said)
 
 
 class Carrier(Protocol):
@@ -287,7 +287,7 @@ class LinkCall(Call):
         if self.era == Era.MODERN and not self.client.version:
             meta = jsonrpc.meta_of(self.params)
             if meta:
-                remembered = len(meta) <= _MAX_REMEMBERED_BYTES
+                remembered = len(meta) <= MAX_REMEMBERED_BYTES
                 self.client = (_remembered if remembered else _said)(self.client.principal, meta)
 
     # ---- needs for input

@@ -110,9 +110,9 @@ def compare(subject: Side, reference: Side, plan: Plan) -> Comparison:
     if plan.warm_up_s:
         for side in (reference, subject):
             drive(side.port, side.load, plan.warm_up_s)
-    count = plan.rounds * max(1, round(plan.seconds))
-    seconds = plan.rounds * plan.seconds / count
-    return Comparison(tuple(_pair(subject, reference, seconds, bool(number % 2)) for number in range(count)))
+    turns = max(1, round(plan.seconds))
+    pairs = (_pair(subject, reference, plan.seconds / turns, bool(n % 2)) for n in range(plan.rounds * turns))
+    return Comparison(tuple(pairs))
 
 
 def _pair(subject: Side, reference: Side, seconds: float, subject_first: bool) -> tuple[Cost, Cost]:

@@ -11,7 +11,8 @@ from shared.mcp.methods import CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_ME
 from shared.mcp.versions import LATEST_MODERN, Era
 
 _MODERN_META = (VERSION_META, CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_META)
-_MAX_REMEMBERED_BYTES = 2048
+MAX_REMEMBERED_BYTES = 2048
+"""Of a client's ``_meta``, which it says the same in each of its calls; what is made of a larger one is not kept."""
 _VERSION = Raw(b'"' + LATEST_MODERN.encode() + b'"')
 
 
@@ -58,7 +59,7 @@ def _without_modern(meta: dict[str, Raw]) -> None:
 def _spliced_for_legacy(params: bytes) -> bytes | None:
     """The usual case, without taking apart what ``_meta`` stands beside; none: it is not the usual case."""
     meta = jsonrpc.meta_of(params)
-    if not meta or len(meta) > _MAX_REMEMBERED_BYTES:
+    if not meta or len(meta) > MAX_REMEMBERED_BYTES:
         return None
     rest = jsonrpc.without_meta(params, meta)
     if rest is None or jsonrpc.meta_of(rest):
@@ -69,7 +70,7 @@ def _spliced_for_legacy(params: bytes) -> bytes | None:
 
 @functools.lru_cache(256)
 def _for_legacy(meta: bytes) -> bytes:
-    """Remembered: a client says the same in each of its calls."""
+    """``_meta`` without what only the modern era knows."""
     parts = jsonrpc.members(meta)
     _without_modern(parts)
     return jsonrpc.assemble(parts) if parts else b""

@@ -237,10 +237,9 @@ class Subscriptions:
 
     def renew(self, session: Session) -> None:
         """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
-        listening = self._listen is not None and self._listen.session is session
-        if session.era is Era.MODERN and listening and not session.closed:
-            return  # its stream comes back by itself
-        if listening and session.closed and self._listen is not None:
+        if self._listen is not None and self._listen.session is session:
+            if not session.closed:
+                return  # its stream comes back by itself
             spawn(self._listen.close(), "stop-listening")
             self._listen = None
         lost = {key: held for key, held in self._held.items() if held.session is session and held.agreed}

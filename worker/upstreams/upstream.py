@@ -7,6 +7,7 @@ By era (a client is served in its own where the upstream speaks it) and by isola
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from copy import copy
@@ -166,18 +167,15 @@ class Upstream:
         context = copy(self.context)
         context.on_lost = lambda session, error: None  # not to have that era is no trouble
         session = StdioSession(context, Era.LEGACY)
-        try:
+        with contextlib.suppress(CallError):
             await session.open()
-        except CallError:
+        if session.ready and self.facts is not None:
+            context.on_lost = self._lost
+            self._shared[Era.LEGACY] = session
+            self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
+            self._for_all = [None, None]
+        else:  # it has no such era, or was closed meanwhile
             await session.close()
-        else:
-            if self.facts is None:  # it was closed meanwhile
-                await session.close()
-            else:
-                context.on_lost = self._lost
-                self._shared[Era.LEGACY] = session
-                self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
-                self._for_all = [None, None]
         self._legacy_tried = True
         waiting, self._for_legacy = self._for_legacy, []
         for call in waiting:
