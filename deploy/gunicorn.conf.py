@@ -16,8 +16,8 @@ import os
 import sys
 from typing import Any
 
-from gateway.gunicorn_conf import *  # noqa: F403
-from gateway.lifecycle import check_exposure
+from gateway.supervisor.gunicorn_conf import *  # noqa: F403
+from gateway.supervisor.lifecycle import check_exposure
 from shared.errors import ConfigError
 from shared.settings import build
 

@@ -12,8 +12,8 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.configured import ConfigFollower, reconcile
-from gateway.lifecycle import Supervisor
+from gateway.supervisor.config_follower import ConfigFollower, reconcile
+from gateway.supervisor.lifecycle import Supervisor
 from shared.config import load
 from shared.errors import EntryExists, EntryNotFound, GatewayError
 from shared.models import BalancerStrategy, Connection, ServerEntry, ServerStatus, UpstreamSpec, make_spec

@@ -20,24 +20,24 @@ from aiohttp.streams import StreamReader
 
 from gateway import __version__
 from gateway.admin.routes import AdminApi
-from gateway.doors.asides import Asides
-from gateway.doors.express import Lane
-from gateway.doors.guard import Guard
-from gateway.doors.interests import Interests
-from gateway.doors.legacy_sse import SseDoor
-from gateway.doors.modern import ModernDoor
-from gateway.doors.negotiate import McpDoor
-from gateway.doors.requests import Requests
-from gateway.doors.responses import JsonAnswer, Process
-from gateway.doors.sessions import SessionTable
-from gateway.doors.streamable_http import LegacyDoor
-from gateway.doors.streams import Streams
+from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.pool import WorkerPool
-from gateway.fleet.stats import Stats
-from gateway.fleet.subscriptions import Subscriptions
-from gateway.fleet.watcher import Watcher
+from gateway.fleet.registry_view import RegistryView
+from gateway.fleet.resource_watches import ResourceWatches
+from gateway.http.responses import JsonAnswer, Process
+from gateway.listener.lane import Lane
+from gateway.protocol.endpoint import McpDoor
+from gateway.protocol.http_sse import SseDoor
+from gateway.protocol.legacy import LegacyDoor
+from gateway.protocol.methods import Requests
+from gateway.protocol.modern import ModernDoor
+from gateway.sessions.table import SessionTable
+from gateway.streams.standing_streams import StandingStreams
+from gateway.streams.subscriptions import StreamSubscriptions
+from gateway.streams.unsolicited import UnsolicitedMessages
+from gateway.telemetry.counters import Counters
 from shared import logs, memory
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
@@ -57,7 +57,7 @@ class FrontEnd:
         self.settings = settings
         self.id = secrets.token_hex(6)
         self.started_at = now_s()
-        self.stats = Stats()
+        self.stats = Counters()
         self.store = RegistryStore(settings.registry)
         self.members = Members(self.store, "frontend", settings.fleet.heartbeat_ttl_s)
         self.workers = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
@@ -69,7 +69,7 @@ class FrontEnd:
         """Join the fleet; returns when requests can be served. Raises ``RegistryUnavailable`` without Redis."""
         settings = self.settings
         key = await self.store.fleet_key(settings.access.secret)
-        self.watcher = Watcher(self.store, settings)
+        self.watcher = RegistryView(self.store, settings)
         self.pool = WorkerPool(self.workers, self.id, key, settings)
         self.sessions = SessionTable(self.store, self.members, self.id, key, settings.sessions)
         self.dispatcher = Dispatcher(
@@ -80,13 +80,13 @@ class FrontEnd:
             settings.calls.max_inflight,
             settings.calls.request_timeout_s,
         )
-        self.subscriptions = Subscriptions(self.watcher, self.pool, self.dispatcher, settings)
-        self.interests = Interests(self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings)
-        self.streams = Streams(self.store, self.id, self.interests, self.sessions, settings.sessions)
+        self.subscriptions = ResourceWatches(self.watcher, self.pool, self.dispatcher, settings)
+        self.interests = StreamSubscriptions(self.watcher, self.dispatcher, self.subscriptions, self.sessions, settings)
+        self.streams = StandingStreams(self.store, self.id, self.interests, self.sessions, settings.sessions)
         requests = self._requests = Requests(
             self.watcher, self.dispatcher, self.interests, self.stats, key, settings, __version__
         )
-        guard = self._guard = Guard(settings)
+        guard = self._guard = RebindingGuard(settings)
         self.legacy = LegacyDoor(
             guard, requests, self.sessions, self.streams, self.pool, settings.sessions.stream_retry_s
         )
@@ -100,7 +100,7 @@ class FrontEnd:
         self.streams.on_question = self.pool.news
         self.pool.has_stream = self.streams.has
         kept = settings.sessions
-        asides = Asides(self.sessions, self.streams, self.pool, kept.stream_buffer, kept.replay_bytes)
+        asides = UnsolicitedMessages(self.sessions, self.streams, self.pool, kept.stream_buffer, kept.replay_bytes)
         self.pool.on_aside = asides.take
         self.watcher.on_workers_changed = self.pool.look
         self.watcher.on_session_gone = self._session_gone

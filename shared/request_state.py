@@ -1,7 +1,7 @@
 """What the gateway seals into a modern client's ``requestState`` (2026-07-28, basic/patterns/mrtr, server
 requirements).
 
-Written by the worker that answers ``input_required`` (``worker.needs``); read by the front end that routes the retry
+Written by the worker that answers ``input_required`` (``worker.input.broker``); read by the front end that routes the retry
 and by the worker that takes it.
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.embedded_redis import find_server
+from gateway.supervisor.embedded_redis import find_server
 
 
 @pytest.fixture(scope="session")

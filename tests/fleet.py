@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from gateway.lifecycle import Child, Supervisor
+from gateway.supervisor.lifecycle import Child, Supervisor
 from shared.models import ServerStatus, make_spec
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord

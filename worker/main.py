@@ -26,10 +26,10 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, build
 from shared.tasks import Deadlines, cancel, spawn
-from worker.inventory import Inventory
-from worker.placement import Placement
+from worker.ownership.inventory import Inventory
+from worker.ownership.placement import Placement
 from worker.rpc_server import RpcServer
-from worker.upstreams.context import VERSION
+from worker.sessions.context import VERSION
 
 _log = logging.getLogger(__name__)
 _SILENT = 0.6

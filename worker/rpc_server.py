@@ -1,6 +1,6 @@
 """Links from front ends: they prove membership, then send calls; answers go back on the same link.
 
-Counterpart: ``gateway.fleet.worker_client``. Knows frames and ``LinkCall``; nothing of how upstreams work.
+Counterpart: ``gateway.fleet.worker_link``. Knows frames and ``LinkCall``; nothing of how upstreams work.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from shared.rpc.framing import CHUNK
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, spawn
-from worker.beside import Beside, Question
-from worker.calls import NOBODY, ClientFacts, LinkCall, UpstreamError
-from worker.inventory import Inventory
-from worker.needs import Needs
+from worker.calls.calls import NOBODY, ClientFacts, LinkCall, UpstreamError
+from worker.input.broker import InputBroker
+from worker.input.unsolicited import Question, UnsolicitedMessages
+from worker.ownership.inventory import Inventory
 
 _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
@@ -107,8 +107,8 @@ class _FrontEnd:
             self._resume(link, head)
         elif kind is rpc.Alive:
             self.server.inventory.alive(head.session)  # type: ignore[union-attr]
-        elif kind is rpc.AskNews:
-            assert isinstance(head, rpc.AskNews)
+        elif kind is rpc.QuestionNews:
+            assert isinstance(head, rpc.QuestionNews)
             self.server.heard(head.ask, head.session, body)
         elif kind is rpc.Notice:
             assert isinstance(head, rpc.Notice)
@@ -222,8 +222,8 @@ class RpcServer:
         self.settings = settings
         self.inventory = inventory
         self.deadlines = deadlines
-        self.needs = Needs(worker, key, settings, deadlines)
-        self.beside = Beside(self.needs, deadlines, settings, self.tell_client, self.inquire)
+        self.needs = InputBroker(worker, key, settings, deadlines)
+        self.beside = UnsolicitedMessages(self.needs, deadlines, settings, self.tell_client, self.inquire)
         inventory.aside = self.beside
         self.draining = False
         self.links: set[_FrontEnd] = set()
@@ -297,7 +297,7 @@ class RpcServer:
             self._tellers[sid] = peer
         if peer.link is None or peer.link.closed or (peer.link.congested and not must):
             return False
-        peer.link.send(rpc.Aside(sid, dropped=dropped), message)
+        peer.link.send(rpc.Unsolicited(sid, dropped=dropped), message)
         return True
 
     def inquire(self, sid: str) -> None:

@@ -19,11 +19,11 @@ import orjson
 from aiohttp import web
 
 from gateway import __version__
-from gateway.admin.metrics import exposition
 from gateway.admin.schemas import Candidate, Change, ErrorBody, Explanation, ListedTool, Registration, openapi
 from gateway.routing import router
+from gateway.telemetry.prometheus import exposition
 from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError, RegistryUnavailable
-from shared.mcp.kinds import Kind
+from shared.mcp.listings import Kind
 from shared.models import Connection, UpstreamSpec, make_spec, unmasked
 from shared.registry.client import translated
 from shared.registry.records import UpstreamRecord

@@ -143,8 +143,8 @@ def serve(config: str | None, **flags: Any) -> None:
 
 
 async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
-    from gateway.configured import ConfigFollower, reconcile
-    from gateway.lifecycle import Supervisor
+    from gateway.supervisor.config_follower import ConfigFollower, reconcile
+    from gateway.supervisor.lifecycle import Supervisor
 
     supervisor = Supervisor(settings, with_workers=False)
     stop, reload_now, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()

@@ -11,15 +11,15 @@ from typing import cast
 
 from msgspec import Struct
 
-from gateway.doors.sessions import ClientSession, SessionTable
-from gateway.fleet.in_flight import Event, Failure, InFlight
+from gateway.calls.in_flight import Event, Failure, InFlight
 from gateway.fleet.pool import WorkerPool
-from gateway.fleet.stats import Stats
-from gateway.fleet.watcher import Watcher
-from gateway.fleet.worker_client import WorkerClient
+from gateway.fleet.registry_view import RegistryView
+from gateway.fleet.worker_link import WorkerLink
 from gateway.routing import router
 from gateway.routing.catalog import Replica, Route
 from gateway.routing.retry import ATTEMPTS, may_repeat
+from gateway.sessions.table import ClientSession, SessionTable
+from gateway.telemetry.counters import Counters
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp.versions import Era
 from shared.request_state import RequestState
@@ -55,10 +55,10 @@ class Dispatcher:
 
     def __init__(
         self,
-        watcher: Watcher,
+        watcher: RegistryView,
         pool: WorkerPool,
         sessions: SessionTable,
-        stats: Stats,
+        stats: Counters,
         max_in_flight: int,
         timeout_s: float = 30.0,
     ) -> None:
@@ -92,7 +92,7 @@ class Dispatcher:
             return None
         return self._start(call, replica, client)
 
-    def _start(self, call: Outgoing, replica: Replica, client: WorkerClient) -> InFlight:
+    def _start(self, call: Outgoing, replica: Replica, client: WorkerLink) -> InFlight:
         session = call.session
         in_flight = client.call(replica, self._head(call, replica), call.params, session, self.facts)
         in_flight.modern = bool(call.era)
@@ -112,7 +112,7 @@ class Dispatcher:
         deadline = self._loop.time() + self._timeout_s
         while attempt < max(ATTEMPTS, len(call.route.replicas)):
             replica: Replica | None
-            client: WorkerClient | None
+            client: WorkerLink | None
             if call.begun is not None:
                 replica, client = cast(Replica, call.begun.replica), call.begun.client
             else:
@@ -157,7 +157,7 @@ class Dispatcher:
         assert last is not None
         raise last
 
-    async def _target(self, call: Outgoing, tried: set[str]) -> tuple[Replica | None, WorkerClient | None]:
+    async def _target(self, call: Outgoing, tried: set[str]) -> tuple[Replica | None, WorkerLink | None]:
         """Who gets the call, and over which link."""
         if call.retry is not None:
             replica = self._watcher.catalog.replica(call.retry.upstream)

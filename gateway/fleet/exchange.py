@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from gateway.balancers import LeastConnections
-from gateway.fleet.watcher import Watcher
+from gateway.fleet.registry_view import RegistryView
 from shared.errors import RegistryUnavailable
 from shared.registry.client import translated
 from shared.registry.members import Members
@@ -22,7 +22,9 @@ _LOOK_EVERY = 10
 class InFlightExchange:
     """See the module."""
 
-    def __init__(self, store: RegistryStore, members: Members, frontend: str, watcher: Watcher, every_s: float) -> None:
+    def __init__(
+        self, store: RegistryStore, members: Members, frontend: str, watcher: RegistryView, every_s: float
+    ) -> None:
         self._store = store
         self._members = members
         self._frontend = frontend

@@ -8,8 +8,8 @@ import os
 import socket
 from collections.abc import Callable
 
-from gateway.fleet.homes import Homes
-from gateway.fleet.worker_client import WorkerClient
+from gateway.fleet.worker_affinity import WorkerAffinity
+from gateway.fleet.worker_link import WorkerLink
 from gateway.routing.catalog import Replica
 from shared.errors import RegistryUnavailable
 from shared.registry.members import Members
@@ -33,17 +33,17 @@ class WorkerPool:
         self._frontend = frontend
         self._key = key
         self._settings = settings
-        self.clients: dict[str, WorkerClient] = {}
+        self.clients: dict[str, WorkerLink] = {}
         self._connecting: set[str] = set()
         self._not_before: dict[str, tuple[float, float]] = {}  # worker → (loop time, wait) after a failed attempt
-        self._homes = Homes()
+        self._homes = WorkerAffinity()
         self._wake = asyncio.Event()
         self.on_change: Callable[[], None] = lambda: None
         self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
         self.has_stream: Callable[[str], bool] = lambda sid: False
         self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
 
-    def link_for(self, replica: Replica, sid: str) -> WorkerClient | None:
+    def link_for(self, replica: Replica, sid: str) -> WorkerLink | None:
         """A link to one of the replica's owners; always the same one for one client session."""
         ready = [
             client
@@ -57,7 +57,7 @@ class WorkerPool:
             return next(client for client in ready if client.worker == best)
         return self._homes.choose(replica.workers, ready)
 
-    def leader_of(self, replica: Replica) -> WorkerClient | None:
+    def leader_of(self, replica: Replica) -> WorkerLink | None:
         """A link to the owner of the replica's lowest slot, so that all front ends ask the same worker."""
         for _, owner in sorted(replica.record.owners):
             client = self.clients.get(owner)
@@ -93,7 +93,7 @@ class WorkerPool:
 
     async def _connect(self, worker: str, facts: dict[str, str]) -> None:
         loop = asyncio.get_running_loop()
-        client = WorkerClient(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, self._closed)
+        client = WorkerLink(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, self._closed)
         limit = self._settings.calls.max_result_bytes + SLACK
         path = facts.get("address", "").removeprefix("unix:")
         try:
@@ -130,12 +130,12 @@ class WorkerPool:
         finally:
             self._connecting.discard(worker)
 
-    def _lived(self, client: WorkerClient) -> None:
+    def _lived(self, client: WorkerLink) -> None:
         """A link that has lived for a while starts its backoff anew when it breaks."""
         if self.clients.get(client.worker) is client:
             self._not_before.pop(client.worker, None)
 
-    def _closed(self, client: WorkerClient) -> None:
+    def _closed(self, client: WorkerLink) -> None:
         wait_s = min(max(self._not_before.get(client.worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
         now = asyncio.get_running_loop().time()
         self._not_before[client.worker] = (now + wait_s, wait_s)

@@ -20,7 +20,7 @@ from gateway.routing.naming import assign
 from shared.errors import Refused
 from shared.freshness import left_s, relist_s
 from shared.isolation import SessionUse, session_use
-from shared.mcp.kinds import CHANGES, KINDS, Kind
+from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.versions import Era
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
-from shared.mcp.kinds import KINDS, Kind
+from shared.mcp.listings import KINDS, Kind
 
 _UI = b'"resourceUri"'
 _FLAT_UI = "ui/resourceUri"

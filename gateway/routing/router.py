@@ -14,7 +14,7 @@ from gateway.routing.catalog import Catalog, Replica, Route
 from gateway.routing.entries import Entry
 from gateway.routing.naming import split
 from shared.errors import CallError, NotDelivered, Refused
-from shared.mcp.kinds import Kind
+from shared.mcp.listings import Kind
 from shared.models import ServerStatus
 
 _SUGGESTED_AMONG = 2000

@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
-from shared.mcp.hollow import WORTHWHILE, Hollow
-from shared.mcp.pieces import Body, Large, Whole
+from shared.mcp.large_json import WORTHWHILE, Hollow
+from shared.mcp.rope import Body, Large, Whole
 
 _T = TypeVar("_T")
 

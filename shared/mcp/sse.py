@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from shared.mcp.pieces import Pieces, Whole
+from shared.mcp.rope import Rope, Whole
 
 _DATA = b"data: "
 
@@ -27,7 +27,7 @@ class Reader:
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._open = Pieces()  # a line that has begun
+        self._open = Rope()  # a line that has begun
         self._is_data = False  # … whose field is known to be "data", and left out
         self._skip_lf = False
         self._name = b""

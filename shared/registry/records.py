@@ -8,7 +8,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from shared.mcp.kinds import Kind
+from shared.mcp.listings import Kind
 from shared.models import (
     BalancerStrategy,
     EraChoice,

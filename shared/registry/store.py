@@ -1,6 +1,6 @@
 """Reads and writes of upstream records. Raises ``RegistryUnavailable`` when Redis does not answer.
 
-Counterparts: ``worker.placement`` claims, ``worker.inventory`` reports, ``gateway.fleet.watcher`` reads.
+Counterparts: ``worker.ownership.placement`` claims, ``worker.ownership.inventory`` reports, ``gateway.fleet.registry_view`` reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.errors import EntryExists, EntryNotFound
-from shared.mcp.kinds import Kind
+from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
 from shared.registry.client import connect, translated

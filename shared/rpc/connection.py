@@ -2,7 +2,7 @@
 
 Writes of one loop tick leave in one ``send``. A body over ``CHUNK`` bytes goes in chunks, each paid for by
 credit that the receiver grants, so that a large or slow stream stalls only itself. What frames mean is the
-business of the ``Peer`` (``gateway.fleet.worker_client``, ``worker.rpc_server``).
+business of the ``Peer`` (``gateway.fleet.worker_link``, ``worker.rpc_server``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 import msgspec
 
-from shared.mcp.pieces import Body, Large
+from shared.mcp.rope import Body, Large
 from shared.rpc.framing import (
     CHUNK,
     COPIED,

@@ -226,7 +226,7 @@ class RootsChanged(Struct, array_like=True, tag=24, gc=False):
     session: str
 
 
-class Aside(Struct, array_like=True, tag=25, gc=False):
+class Unsolicited(Struct, array_like=True, tag=25, gc=False):
     """Worker: for the standing stream of a client session, of which no call is in flight. Body: a whole JSON-RPC
     message. It goes to one front end, whichever holds the stream. ``dropped``: so many before it were dropped."""
 
@@ -236,7 +236,7 @@ class Aside(Struct, array_like=True, tag=25, gc=False):
     dropped: int = 0
 
 
-class AskNews(Struct, array_like=True, tag=26, gc=False):
+class QuestionNews(Struct, array_like=True, tag=26, gc=False):
     """Front end: the question ``ask`` was put on a stream that the client has open; with a body (``params`` of
     ``notifications/progress``), how far the client is with answering it."""
 
@@ -265,7 +265,7 @@ class GoAway(Struct, array_like=True, tag=14, gc=False):
     last_call: int
 
 
-Chunked = Call | Interim | Answer | Reply | Aside | Notice
+Chunked = Call | Interim | Answer | Reply | Unsolicited | Notice
 """Heads whose bodies may come in chunks."""
 
 Head = (
@@ -293,8 +293,8 @@ Head = (
     | Resume
     | Resumed
     | RootsChanged
-    | Aside
-    | AskNews
+    | Unsolicited
+    | QuestionNews
     | Notice
     | Alive
 )

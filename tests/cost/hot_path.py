@@ -12,15 +12,15 @@ from typing import Any
 
 from aiohttp import web
 
-from gateway.doors.express import Lane
-from gateway.doors.guard import Guard
-from gateway.doors.modern import ModernDoor
-from gateway.doors.requests import Requests
+from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
-from gateway.fleet.stats import Stats
-from gateway.fleet.worker_client import WorkerClient
+from gateway.fleet.worker_link import WorkerLink
+from gateway.listener.lane import Lane
+from gateway.protocol.methods import Requests
+from gateway.protocol.modern import ModernDoor
 from gateway.routing.catalog import Catalog
+from gateway.telemetry.counters import Counters
 from shared.mcp.versions import LATEST_LEGACY, LATEST_MODERN, Era
 from shared.models import make_spec
 from shared.rpc import messages as rpc
@@ -30,11 +30,11 @@ from shared.secrets import FleetKey
 from shared.settings import build
 from shared.tasks import Deadlines
 from tests.unit.builders import record
-from worker.calls import OwnCall
+from worker.calls.calls import OwnCall
+from worker.ownership.upstream import Upstream
 from worker.rpc_server import RpcServer, _FrontEnd
-from worker.upstreams.http_client import _Connection
-from worker.upstreams.probe import Facts
-from worker.upstreams.upstream import Upstream
+from worker.transports.http_client import _Connection
+from worker.transports.probe import Facts
 
 _META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
 PARAMS = b'{"name":"echo","arguments":{"text":"%b"},"_meta":%b}' % (b"a" * 64, _META)
@@ -98,19 +98,19 @@ class FrontEndPath:
         catalog.rebuild({"echoes": one}, 0.0)
         anything: Any = SimpleNamespace(catalog=catalog, records={"echoes": one})
         pool = WorkerPool(anything, "frontend", key, settings)
-        client = WorkerClient(one.owners[0][1], "frontend", key, 1.0, lambda gone: None)
+        client = WorkerLink(one.owners[0][1], "frontend", key, 1.0, lambda gone: None)
         self.link = Link(client, 1 << 24)
         self.link.connection_made(Remembers())
         client.ready = True
         pool.clients[client.worker] = client
-        dispatcher = Dispatcher(anything, pool, anything, Stats(), 10_000)
-        requests = Requests(anything, dispatcher, anything, Stats(), key, settings, "1")
+        dispatcher = Dispatcher(anything, pool, anything, Counters(), 10_000)
+        requests = Requests(anything, dispatcher, anything, Counters(), key, settings, "1")
 
         async def nobody(request: web.BaseRequest) -> web.StreamResponse:
             raise AssertionError("the call left the express lane")
 
         server = web.Server(nobody)  # type: ignore[arg-type]
-        lane = Lane(server, Guard(settings), requests, ModernDoor(requests, anything), anything, 75.0)
+        lane = Lane(server, RebindingGuard(settings), requests, ModernDoor(requests, anything), anything, 75.0)
         self.connection, self.client = lane(), Remembers()
         self.connection.connection_made(self.client)
         self._calls = 0

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.embedded_redis import find_server
+from gateway.supervisor.embedded_redis import find_server
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "PROCFILE_TEST_MARKER"

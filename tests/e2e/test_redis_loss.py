@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from gateway.embedded_redis import EmbeddedRedis
+from gateway.supervisor.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
 from tests.fleet import Fleet, alive, eventually, script_connection, stdio_connection
 from tests.servers.raw import RawUpstreams

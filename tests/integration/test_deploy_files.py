@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.embedded_redis import find_server
+from gateway.supervisor.embedded_redis import find_server
 from shared.config import load
 from shared.settings import KNOBS, build
 
@@ -120,9 +120,9 @@ def gunicorn_config(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     for name in SETTINGS | OTHERS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("GATEWAY_DRAIN_TIMEOUT", "20000")
-    import gateway.gunicorn_conf
+    import gateway.supervisor.gunicorn_conf
 
-    importlib.reload(gateway.gunicorn_conf)
+    importlib.reload(gateway.supervisor.gunicorn_conf)
     spec = importlib.util.spec_from_file_location("gunicorn_conf_of_deploy", DEPLOY / "gunicorn.conf.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -347,10 +347,10 @@ def test_secrets_exist_and_are_empty() -> None:
 
 
 def test_clients_may_use_the_name_of_the_service() -> None:
-    from gateway.doors.guard import Guard
+    from gateway.admission.dns_rebinding import RebindingGuard
 
     variables = {name: text for name, text in environment("gateway").items() if text is not None}
-    guard = Guard(build(environment=variables))
+    guard = RebindingGuard(build(environment=variables))
     assert guard.refusal("gateway:4000", None) is None
     assert guard.refusal("10.1.2.3:4000", None) is None, "probes name the pod's address"
     assert guard.refusal("elsewhere.example", None) is not None

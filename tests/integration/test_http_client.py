@@ -1,4 +1,4 @@
-"""``worker.upstreams.http_client`` against a real server: connections are kept, and what that costs is nothing."""
+"""``worker.transports.http_client`` against a real server: connections are kept, and what that costs is nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aiohttp import web
 from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from tests.certificates import self_signed
-from worker.upstreams.http_client import HttpEndpoint, HttpPool, Notice
+from worker.transports.http_client import HttpEndpoint, HttpPool, Notice
 
 
 class Server:

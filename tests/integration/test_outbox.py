@@ -1,4 +1,4 @@
-"""``gateway.doors.outbox`` on a real Redis: whatever is left, taken, resumed and cleared, nothing is lost unsaid.
+"""``gateway.streams.outbox`` on a real Redis: whatever is left, taken, resumed and cleared, nothing is lost unsaid.
 
 Notifications and questions are left for a session; streams take them from where the last one stopped, or from a place
 that a client names; at any time too many of them are there. Each stream sees them in order, each once, questions all,
@@ -16,8 +16,8 @@ import pytest_asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.doors import outbox
-from gateway.doors.outbox import START, Outbox, is_place, missing
+from gateway.streams import outbox
+from gateway.streams.outbox import START, Outbox, is_place, missing
 from shared.mcp import jsonrpc
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings

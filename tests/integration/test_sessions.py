@@ -1,4 +1,4 @@
-"""``gateway.doors.sessions`` on a real Redis: one object for one session, and what counts as its use."""
+"""``gateway.sessions.table`` on a real Redis: one object for one session, and what counts as its use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
-from gateway.doors.sessions import SessionTable
+from gateway.sessions.table import SessionTable
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey

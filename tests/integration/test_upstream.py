@@ -1,4 +1,4 @@
-"""``worker.upstreams.upstream`` before a real server: calls go where the facts say that the upstream is now."""
+"""``worker.ownership.upstream`` before a real server: calls go where the facts say that the upstream is now."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from shared.models import make_spec
 from shared.settings import build
 from shared.tasks import cancel
 from tests.fleet import eventually
-from worker.calls import NOBODY, OwnCall
-from worker.upstreams.probe import Facts
-from worker.upstreams.upstream import Upstream
+from worker.calls.calls import NOBODY, OwnCall
+from worker.ownership.upstream import Upstream
+from worker.transports.probe import Facts
 
 FOUND = {"legacy": LATEST_LEGACY, "modern": LATEST_MODERN}
 

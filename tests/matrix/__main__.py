@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gateway.embedded_redis import EmbeddedRedis
+from gateway.supervisor.embedded_redis import EmbeddedRedis
 from tests.fleet import ROOT
 from tests.matrix.cells import FEATURES, KINDS, PLAYERS, UPSTREAMS, Cell, Kind, every_cell, is_own, players, why_not
 from tests.matrix.player import missing

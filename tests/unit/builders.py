@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from shared.mcp.kinds import KINDS, Kind
+from shared.mcp.listings import KINDS, Kind
 from shared.models import ServerStatus, UpstreamSpec, make_spec
 from shared.registry.records import Catalog, UpstreamRecord
 

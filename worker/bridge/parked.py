@@ -1,7 +1,7 @@
 """A modern client's call on a legacy upstream that asked for input: kept alive between the client's tries. Pure.
 
 Events come in (``asked``, ``withdrawn``, ``gathered``, ``retried``, ``answered``, ``left``, ``expired``), commands go
-out; the driver is ``worker.needs``. Rules:
+out; the driver is ``worker.input.broker``. Rules:
 
 * While a try of the client waits, questions are gathered for a moment and answer that try with ``input_required``.
 * The next try carries answers: those go to the upstream; what is still missing is asked again at once.

@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
-from shared.mcp.pieces import Body
+from shared.mcp.rope import Body
 from shared.mcp.versions import Era
 
 _CACHEABLE = ("resources/read",)

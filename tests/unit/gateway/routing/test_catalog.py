@@ -13,7 +13,7 @@ from msgspec import structs
 from gateway.balancers import RoundRobin, Weighted
 from gateway.routing.catalog import Catalog
 from shared.errors import Refused
-from shared.mcp.kinds import CHANGES, KINDS, Kind
+from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
 from shared.mcp.versions import Era
 from shared.models import BalancerStrategy, Naming, ServerStatus

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.routing.entries import Entry, parse, renamed
-from shared.mcp.kinds import KINDS, Kind
+from shared.mcp.listings import KINDS, Kind
 
 
 def _one(**members: Any) -> Entry:

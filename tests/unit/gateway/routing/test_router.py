@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.routing import router
 from gateway.routing.catalog import Catalog, Route
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
-from shared.mcp.kinds import Kind
+from shared.mcp.listings import Kind
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings

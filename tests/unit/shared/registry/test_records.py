@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.mcp.kinds import Kind
+from shared.mcp.listings import Kind
 from shared.models import (
     BalancerStrategy,
     EraChoice,

@@ -37,8 +37,8 @@ SAMPLES: list[Any] = [
     rpc.Resume(2, "sid", "frontend", 1, 5),
     rpc.Resumed(2, b"7", "file:///a", "file:///b"),
     rpc.RootsChanged("sid"),
-    rpc.Aside("sid"),
-    rpc.AskNews("w1.1", "sid"),
+    rpc.Unsolicited("sid"),
+    rpc.QuestionNews("w1.1", "sid"),
     rpc.Notice("up", "sid"),
     rpc.Alive("sid"),
 ]

@@ -1,0 +1,194 @@
+"""Resources that clients of this front end want to hear of, each watched at one worker.
+
+A *listener* is an open stream (``doors.streams``). However many listen for a resource, the worker is told once; when
+the replica or the worker that watches is gone, another takes over and listeners hear ``updated``, because what happened
+in between is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import msgspec
+
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.pool import WorkerPool
+from gateway.fleet.registry_view import RegistryView
+from gateway.fleet.worker_link import WorkerLink
+from gateway.routing.catalog import Replica, Route
+from gateway.sessions.table import ClientSession
+from shared.mcp import jsonrpc
+from shared.settings import Settings
+from shared.tasks import spawn
+
+_LOOK_AGAIN_S = 1.0
+_UNAVAILABLE = -31001
+Key = tuple[str, str, str]
+"""(group, URI as the upstream names it, client session where it has an upstream session of its own or empty)."""
+
+
+class Listener(Protocol):
+    """A stream that hears of resources, until it is ``gone``."""
+
+    gone: bool
+
+    def resource_updated(self, uri: str, own: str, params: bytes) -> None:
+        """``uri`` (``own`` at its upstream) changed; ``params`` are the upstream's."""
+
+
+class _Watch:
+    def __init__(self, key: Key, route: Route, own: str, session: ClientSession | None) -> None:
+        self.key = key
+        self.route = route
+        self.own = own
+        self.session = session
+        self.listeners: dict[tuple[Listener, str], None] = {}  # and the URI by which each knows it
+        self.replica = ""
+        self.client: WorkerLink | None = None
+        self.placing = asyncio.Lock()
+
+    @property
+    def sid(self) -> str:
+        """As frames name it."""
+        return self.session.sid if self.session is not None else ""
+
+
+class ResourceWatches:
+    """See the module."""
+
+    def __init__(self, watcher: RegistryView, pool: WorkerPool, dispatcher: Dispatcher, settings: Settings) -> None:
+        self._watcher = watcher
+        self._pool = pool
+        self._dispatcher = dispatcher
+        self._timeout_s = settings.calls.request_timeout_s
+        self._watches: dict[Key, _Watch] = {}
+        self._by_listener: dict[Listener, dict[str, Key]] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    async def add(self, listener: Listener, uri: str, route: Route, own: str, session: ClientSession | None) -> bytes:
+        """Let ``listener`` hear of ``uri``. Empty when the upstream agreed, else the JSON of the error."""
+        bound = session if self._dispatcher.is_bound(route, session) else None
+        key = (route.group, own, bound.sid if bound is not None else "")
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = self._watches[key] = _Watch(key, route, own, bound)
+        if self._by_listener.get(listener, {}).get(uri, key) != key:
+            self.remove(listener, uri)  # it leads elsewhere now
+        watch.listeners[listener, uri] = None
+        self._by_listener.setdefault(listener, {})[uri] = key
+        error = await self._place(watch)
+        if error:
+            self.remove(listener, uri)
+        return error
+
+    def remove(self, listener: Listener, uri: str) -> None:
+        """``listener`` does not want to hear of ``uri`` any more."""
+        mine = self._by_listener.get(listener, {})
+        key = mine.pop(uri, None)
+        if not mine:
+            self._by_listener.pop(listener, None)
+        watch = self._watches.get(key) if key is not None else None
+        if key is None or watch is None:
+            return
+        watch.listeners.pop((listener, uri), None)
+        if not watch.placing.locked():
+            self._tidy(watch)
+
+    def drop(self, listener: Listener) -> None:
+        """The stream is gone."""
+        for uri in list(self._by_listener.get(listener, ())):
+            self.remove(listener, uri)
+
+    # ---- where it is watched
+
+    def _tidy(self, watch: _Watch) -> None:
+        """Without listeners there is nothing to watch for.
+
+        While a watch is being placed this waits for the end of that: a new watch of the same resource beside it would
+        be lifted with it.
+        """
+        if not watch.listeners:
+            if self._watches.get(watch.key) is watch:
+                del self._watches[watch.key]
+            self._lift(watch)
+
+    def _lift(self, watch: _Watch) -> None:
+        client, watch.client = watch.client, None
+        if client is not None:
+            client.unwatch(watch.replica, watch.own, watch.sid)
+
+    def _holds(self, watch: _Watch) -> bool:
+        """Whether the place that watches is still a good one."""
+        client, replica = watch.client, self._watcher.catalog.replica(watch.replica)
+        return (
+            client is not None
+            and client.ready
+            and not client.draining
+            and replica is not None
+            and replica.available(self._dispatcher.now())
+            and any(owner == client.worker for _, owner in replica.record.owners)
+        )
+
+    async def _place(self, watch: _Watch) -> bytes:
+        """Have it watched. Empty, or the JSON of the error."""
+        async with watch.placing:
+            try:
+                return await self._placed(watch)
+            finally:
+                self._tidy(watch)  # they may have left meanwhile
+
+    async def _placed(self, watch: _Watch) -> bytes:
+        if self._holds(watch) or not watch.listeners:
+            return b""
+        self._lift(watch)
+        group = self._watcher.catalog.groups.get(watch.route.group)
+        replica = await self._dispatcher.replica_for(watch.route, watch.session) if group is not None else None
+        client = self._link(replica, watch) if replica is not None else None
+        if watch.session is not None and watch.session.ended:
+            return jsonrpc.error_object(_UNAVAILABLE, "the session has ended")
+        if replica is None or client is None:
+            return jsonrpc.error_object(_UNAVAILABLE, f"no healthy replica of {watch.route.group!r}")
+        facts = self._dispatcher.facts(watch.session) if watch.session is not None else None
+        try:
+            error = await client.watch(replica.id, watch.own, facts, self._timeout_s)
+        except (TimeoutError, ConnectionError) as failure:
+            client.unwatch(replica.id, watch.own, watch.sid)
+            text = str(failure) or "the upstream did not answer in time"
+            return jsonrpc.error_object(_UNAVAILABLE, f"upstream {replica.id!r}: {text}")
+        except asyncio.CancelledError:
+            client.unwatch(replica.id, watch.own, watch.sid)
+            raise
+        if error is None:
+            watch.replica, watch.client = replica.id, client
+        return error or b""
+
+    def _link(self, replica: Replica, watch: _Watch) -> WorkerLink | None:
+        return self._pool.link_for(replica, watch.sid) if watch.sid else self._pool.leader_of(replica)
+
+    async def keep(self) -> None:
+        """Move what lost its place, until cancelled."""
+        while True:
+            await self._watcher.wait_change(_LOOK_AGAIN_S)
+            for watch in [watch for watch in self._watches.values() if not self._holds(watch)]:
+                if not watch.placing.locked():
+                    spawn(self._move(watch), "move-subscription")
+
+    async def _move(self, watch: _Watch) -> None:
+        if not await self._place(watch):
+            self._tell(watch, msgspec.json.encode({"uri": watch.own}))
+
+    # ---- what happens
+
+    def updated(self, upstream: str, own: str, sid: str, params: bytes) -> None:
+        """A worker says that a watched resource changed."""
+        replica = self._watcher.catalog.replica(upstream)
+        watch = self._watches.get((replica.record.spec.name, own, sid)) if replica is not None else None
+        if watch is not None:
+            self._tell(watch, params)
+
+    def _tell(self, watch: _Watch, params: bytes) -> None:
+        for listener, uri in list(watch.listeners):
+            listener.resource_updated(uri, watch.own, params)

@@ -1,0 +1,316 @@
+"""One link to a worker, from the front end's side. Counterpart: ``worker.rpc_server``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from gateway.calls.in_flight import Answered, Caller, Failure, InFlight, Interim, Nowhere, Resumed
+from gateway.routing.catalog import Replica
+from shared.mcp import jsonrpc
+from shared.rpc import messages as rpc
+from shared.rpc.connection import BodyStream, Link
+from shared.rpc.framing import CHUNK
+from shared.secrets import FleetKey
+
+_log = logging.getLogger(__name__)
+_MAX_ANNOUNCED = 100_000
+"""Client sessions whose facts one worker is asked to remember; the oldest make room."""
+_bits: set[int] = set()
+"""Those in use by links that are up."""
+
+
+def _take_bit() -> int:
+    bit = 1
+    while bit in _bits:
+        bit <<= 1
+    _bits.add(bit)
+    return bit
+
+
+class WorkerLink:
+    """See the module. ``on_closed(self)`` is called once when the link is gone."""
+
+    def __init__(
+        self,
+        worker: str,
+        frontend: str,
+        key: FleetKey,
+        ping_s: float,
+        on_closed: Callable[[WorkerLink], None],
+    ) -> None:
+        self.worker = worker
+        self.loop = asyncio.get_running_loop()
+        self.ready = False
+        self.draining = False
+        self.calls: dict[int, InFlight] = {}
+        self.standing = 0  # of these, that have no end
+        self._frontend = frontend
+        self._key = key
+        self._ping_s = ping_s
+        self._on_closed = on_closed
+        self._link: Link | None = None
+        self._last_call = 0
+        self._announced: dict[str, Caller | None] = {}
+        self._bit = 0
+        self._watching: dict[int, asyncio.Future[bytes | None]] = {}
+        self._last_watch = 0
+        self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
+        self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
+        self.has_stream: Callable[[str], bool] = lambda sid: False
+        self._ping = 0
+        self._pong = 0
+        self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
+
+    @property
+    def frontend(self) -> str:
+        """Who we are to the worker."""
+        return self._frontend
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of ours that this worker is at."""
+        return len(self.calls) - self.standing
+
+    # ---- calls
+
+    def call(
+        self,
+        replica: Replica,
+        head: rpc.Call,
+        params: bytes | memoryview,
+        session: Caller | None,
+        facts: Callable[[Any], rpc.OpenSession],
+    ) -> InFlight:
+        """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
+        link = self._link
+        assert link is not None
+        if session is not None and not session.told & self._bit:
+            self._announce(facts(session))
+            self._announced[head.session] = session
+            session.told |= self._bit
+        self._last_call += 1
+        head.call = self._last_call
+        in_flight = InFlight(self, head.call, replica, self.loop.time())
+        self.calls[head.call] = in_flight
+        replica.in_flight += 1
+        link.send(head, params)
+        return in_flight
+
+    async def watch(self, upstream: str, uri: str, session: rpc.OpenSession | None, timeout_s: float) -> bytes | None:
+        """Have a resource watched; ``None``, or the JSON of the error. Raises ``TimeoutError``, ``ConnectionError``."""
+        if self._link is None or self._link.closed:
+            raise ConnectionResetError("the link to the worker is gone")
+        if session is not None:
+            self._announce(session)
+        self._last_watch += 1
+        number = self._last_watch
+        answer = self._watching[number] = self.loop.create_future()
+        self._link.send(rpc.Watch(number, upstream, uri, session.session if session is not None else ""))
+        try:
+            async with asyncio.timeout(timeout_s):
+                error: bytes | None = await answer
+                return error
+        finally:
+            self._watching.pop(number, None)
+
+    def unwatch(self, upstream: str, uri: str, sid: str) -> None:
+        """Nobody here wants to hear of it any more."""
+        if self._link is not None:
+            self._link.send(rpc.Watch(0, upstream, uri, sid, on=False))
+
+    def announce_again(self, session: rpc.OpenSession) -> None:
+        """Send a session's facts again, if this worker has heard of it."""
+        if session.session in self._announced and self._link is not None:
+            self._link.send(session)
+
+    def _announce(self, session: rpc.OpenSession) -> None:
+        assert self._link is not None
+        if session.session not in self._announced:
+            if len(self._announced) >= _MAX_ANNOUNCED:
+                self.forget_session(next(iter(self._announced)), over=False)
+            self._announced[session.session] = None
+            self._link.send(session)
+
+    def cancel(self, in_flight: InFlight, reason: str) -> None:
+        """Stop a call."""
+        if self.calls.pop(in_flight.number, None) is not None or not in_flight.done:
+            in_flight.finish(Failure("cancelled", reason, False, {}))
+        if self._link is not None:
+            self._link.abandon(in_flight.number)
+            self._link.send(rpc.Cancel(in_flight.number, reason))
+
+    def detach(self, number: int) -> None:
+        """Let the worker keep what comes for a call."""
+        if self._link is not None:
+            self._link.send(rpc.Detach(number))
+
+    def resume(self, sid: str, frontend: str, before: int, sequence: int) -> InFlight:
+        """Go on with a call that ``frontend`` knew as ``before``; its first event is ``Resumed`` or a ``Failure``."""
+        self._last_call += 1
+        in_flight = InFlight(self, self._last_call, Nowhere(), self.loop.time())
+        self.calls[self._last_call] = in_flight
+        if self._link is not None:
+            self._link.send(rpc.Resume(self._last_call, sid, frontend, before, sequence))
+        return in_flight
+
+    def roots_changed(self, sid: str) -> None:
+        """A session's roots changed."""
+        if sid in self._announced and self._link is not None:
+            self._link.send(rpc.RootsChanged(sid))
+
+    def cancel_request(self, sid: str, request: bytes) -> None:
+        """A session cancelled a request that another front end may have sent."""
+        if self._link is not None:
+            self._link.send(rpc.CancelRequest(sid, request))
+
+    def refuse_body(self, in_flight: InFlight) -> None:
+        """Nobody reads the large answer of this call: the worker need not keep it."""
+        if self._link is not None:
+            self._link.abandon(in_flight.number)
+            self._link.send(rpc.Cancel(in_flight.number, "nobody reads the answer"))
+
+    def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
+        """A client answers what an upstream of this worker asked it."""
+        if self._link is not None and len(ask) <= jsonrpc.MAX_ID:
+            self._link.send(rpc.Reply(ask, sid, is_error), raw)
+
+    def news(self, ask: str, sid: str, progress: bytes) -> None:
+        """A question of this worker is before its client; or the client tells how far it is with the answer."""
+        if self._link is not None and len(progress) <= CHUNK and len(ask) <= jsonrpc.MAX_ID:
+            self._link.send(rpc.QuestionNews(ask, sid), progress)
+
+    def notify(self, upstream: str, session: rpc.OpenSession, message: bytes) -> None:
+        """A notification of a client for an upstream of this worker."""
+        if self._link is not None:
+            self._announce(session)
+            self._link.send(rpc.Notice(upstream, session.session), message)
+
+    def forget_session(self, sid: str, over: bool = True) -> None:
+        """A client session ended (``over``), or is not used here any more."""
+        if sid in self._announced and self._link is not None:
+            session = self._announced.pop(sid)
+            if session is not None:
+                session.told &= ~self._bit
+            self._link.send(rpc.EndSession(sid, over))
+
+    # ---- shared.rpc.connection.Peer
+
+    def on_connected(self, link: Link) -> None:
+        self._link = link
+        self._bit = _take_bit()
+
+    def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
+        kind = type(head)
+        if kind is rpc.Answer:
+            in_flight = self.calls.pop(head.call, None)  # type: ignore[union-attr]
+            if in_flight is not None:
+                in_flight.finish(Answered(head.is_error, body))  # type: ignore[union-attr]
+        elif kind is rpc.Interim:
+            in_flight = self.calls.get(head.call)  # type: ignore[union-attr]
+            if in_flight is not None:
+                in_flight.dropped += head.dropped  # type: ignore[union-attr]
+                if body:
+                    in_flight.push(Interim(body, head.sequence))  # type: ignore[union-attr]
+        elif kind is rpc.Failed:
+            assert isinstance(head, rpc.Failed)
+            in_flight = self.calls.pop(head.call, None)
+            if in_flight is not None:
+                in_flight.finish(Failure(head.code, head.message, head.delivered, head.data or {}))
+        elif kind is rpc.Resumed:
+            assert isinstance(head, rpc.Resumed)
+            in_flight = self.calls.get(head.call)
+            if in_flight is not None:
+                in_flight.push(Resumed(head.request, head.name, head.listed))
+        elif kind is rpc.Updated:
+            assert isinstance(head, rpc.Updated)
+            self.on_updated(head.upstream, head.uri, head.session, body)
+        elif kind is rpc.Alive:
+            if self.has_stream(head.session):  # type: ignore[union-attr]
+                link.send(head)
+        elif kind is rpc.Unsolicited:
+            assert isinstance(head, rpc.Unsolicited)
+            self.on_aside(head.session, body, head.dropped)
+        elif kind is rpc.Watched:
+            assert isinstance(head, rpc.Watched)
+            answer = self._watching.get(head.number)
+            if answer is not None and not answer.done():
+                answer.set_result(None if head.agreed else body)
+        elif kind is rpc.Pong:
+            self._pong = head.number  # type: ignore[union-attr]
+        elif kind is rpc.Challenge:
+            assert isinstance(head, rpc.Challenge)
+            link.send(rpc.Hello(self._frontend, self._key.proof(head.nonce)))
+        elif kind is rpc.Welcome:
+            self.ready = True
+            if not self._ready_waiter.done():
+                self._ready_waiter.set_result(None)
+        elif kind is rpc.GoAway:
+            assert isinstance(head, rpc.GoAway)
+            self.draining = True
+            for number in [number for number in self.calls if number > head.last_call]:
+                self.calls.pop(number).finish(Failure("not_delivered", "the worker is shutting down", False, {}))
+
+    def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
+        """Large answers go to the client as they come, so that a slow client stalls only itself."""
+        if not isinstance(head, rpc.Answer):
+            return False
+        in_flight = self.calls.pop(head.call, None)
+        if in_flight is None or in_flight.unwanted:
+            link.abandon(head.call)
+            link.send(rpc.Cancel(head.call, "nobody reads the answer"))
+            stream.break_off()
+            if in_flight is not None:
+                in_flight.finish(Failure("cancelled", "the client left", True, {}))
+            return True
+        in_flight.finish(Answered(head.is_error, b"", stream))
+        return True
+
+    def on_closed(self, link: Link, error: Exception | None) -> None:
+        self.ready = False
+        for session in self._announced.values():
+            if session is not None:
+                session.told &= ~self._bit
+        self._announced.clear()
+        _bits.discard(self._bit)
+        if not self._ready_waiter.done():
+            self._ready_waiter.set_exception(ConnectionError("the worker refused or closed the link"))
+            self._ready_waiter.exception()
+        for answer in self._watching.values():
+            if not answer.done():
+                answer.set_exception(ConnectionResetError("the worker is gone"))
+        calls, self.calls = self.calls, {}
+        for in_flight in calls.values():
+            in_flight.finish(
+                Failure(
+                    "outcome_unknown",
+                    "the worker that carried the call is gone; the call may have run",
+                    True,
+                    {},
+                )
+            )
+        self._on_closed(self)
+
+    # ---- life
+
+    async def wait_ready(self) -> None:
+        """Until the link may carry calls. Raises ``ConnectionError``."""
+        await self._ready_waiter
+
+    async def keep_checking(self) -> None:
+        """Ping; two unanswered pings end the link (the worker is stopped or its loop hangs)."""
+        while self._link is not None and not self._link.closed:
+            if self._ping - self._pong >= 2:
+                _log.warning("worker %s does not answer; dropping its link", self.worker)
+                self._link.abort()
+                return
+            self._ping += 1
+            self._link.send(rpc.Ping(self._ping))
+            await asyncio.sleep(self._ping_s)
+
+    def close(self) -> None:
+        """End the link."""
+        if self._link is not None:
+            self._link.close()

@@ -1,0 +1,406 @@
+"""Client sessions of the handshake era: sealed ids that any front end can serve, ended everywhere at once.
+
+A session id describes itself (``shared.secrets``), so a front end that has never seen it needs one cached Redis read
+for the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end
+knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from gateway.calls.in_flight import InFlight
+from shared.errors import RegistryUnavailable
+from shared.mcp.methods import hears_warnings
+from shared.registry.client import translated
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+from shared.secrets import FleetKey, SessionClaims, digest
+from shared.settings import SessionSettings
+
+_log = logging.getLogger(__name__)
+_CACHED = 100_000
+_ENDED = 100_000
+_ROUNDS = 200  # of small integers, which Python shares
+_LONGEST_TOUCH_S = 300.0
+"""Between two extensions of a session's life in Redis, at most; sessions that live shorter are extended more often."""
+
+
+class ClientSession:
+    """What a front end knows of one client session. ``scope`` is the group of ``/servers/{name}``, or empty.
+
+    With ten thousand of them each call meets cold memory, so what it looks at is little, and shared where it can be:
+    ``round`` and ``told`` are small integers, versions are interned, and without calls there is no table of them.
+    """
+
+    __slots__ = (
+        "capabilities",
+        "client_info",
+        "ended",
+        "holder",
+        "initialized",
+        "known",
+        "log_level",
+        "pins",
+        "principal",
+        "round",
+        "scope",
+        "sid",
+        "subscriptions",
+        "told",
+        "touched_at",
+        "under_way",
+        "version",
+    )
+
+    def __init__(self, sid: str, version: str, principal: str, scope: str) -> None:
+        self.sid = sid
+        self.version = sys.intern(version)
+        self.principal = principal
+        self.scope = scope
+        self.capabilities = b"{}"
+        self.client_info = b""
+        self.holder = ""
+        self.initialized = True  # its client said what it can do (HTTP+SSE: after the session was opened)
+        self.log_level = ""
+        self.pins: dict[str, str] = {}
+        self.under_way: dict[bytes, InFlight] | None = None
+        self.told = 0
+        self.subscriptions: set[str] = set()
+        self.touched_at = 0.0
+        self.round = -1  # when it was last noted that the session is in use
+        self.known = False  # it is in the session table
+        self.ended = False
+
+    @property
+    def calls(self) -> list[InFlight]:
+        """Those under way here."""
+        return list((self.under_way or {}).values())
+
+    def call(self, id: bytes) -> InFlight | None:
+        """The one under way here that its client gave this id."""
+        return (self.under_way or {}).get(id)
+
+    @property
+    def hears_warnings(self) -> bool:
+        """It asked for log messages, and for warnings among them."""
+        return hears_warnings(self.log_level)
+
+
+class SessionTable:
+    """See the module."""
+
+    def __init__(
+        self,
+        store: RegistryStore,
+        frontends: Members,
+        frontend: str,
+        key: FleetKey,
+        settings: SessionSettings,
+    ) -> None:
+        self._store = store
+        self._frontends = frontends
+        self._frontend = frontend
+        self._key = key
+        self._settings = settings
+        self._ttl_ms = int(settings.session_ttl_s * 1000)
+        self._touch_s = min(_LONGEST_TOUCH_S, settings.session_ttl_s / 12)
+        self._loop = asyncio.get_running_loop()
+        self.known: dict[str, ClientSession] = {}
+        self._round = 0
+        self._ended: dict[str, None] = {}
+        self._touched: dict[str, None] = {}
+
+    # ---- opening and finding
+
+    async def open(
+        self,
+        version: str,
+        principal: str,
+        scope: str,
+        capabilities: bytes,
+        client_info: bytes,
+        holder: str = "",
+    ) -> ClientSession:
+        """Mint a session and make it known. Without Redis it works all the same, by its seal."""
+        claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), scope, os.urandom(8))
+        session = ClientSession(self._key.seal_session(claims), version, principal, scope)
+        session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
+        session.initialized = not holder
+        self._remember(session)
+        await self.save(session)
+        return session
+
+    async def save(self, session: ClientSession) -> None:
+        """Write a session's facts, unless it has ended meanwhile."""
+        facts = {
+            "version": session.version,
+            "principal": session.principal,
+            "scope": session.scope,
+            "capabilities": session.capabilities,
+            "client_info": session.client_info,
+            "holder": session.holder,
+            "initialized": "1" if session.initialized else "0",
+            "created_at": str(int(time.time())),
+        }
+        fields = [part for fact in facts.items() for part in fact]
+        try:
+            await self._store.run_script("SAVE", session.sid, str(self._ttl_ms), *fields)
+        except RegistryUnavailable:
+            _log.warning("a session opened while Redis is away is known by its seal alone")
+
+    def _remember(self, session: ClientSession) -> None:
+        if len(self.known) >= _CACHED:
+            self._drop(next(iter(self.known)))
+        session.touched_at, session.round = self._loop.time(), self._round
+        self.known[session.sid] = session
+        session.known = True
+
+    def _drop(self, sid: str) -> ClientSession | None:
+        session = self.known.pop(sid, None)
+        if session is not None:
+            session.known = False
+        return session
+
+    def cached(self, sid: str) -> ClientSession | None:
+        """The session, if this front end knows it; notes that it is in use."""
+        session = self.known.get(sid)
+        if session is not None and session.round != self._round:
+            self._touch(session)
+        return session
+
+    def again(self, session: ClientSession) -> bool:
+        """``cached`` for a session that was found before: whether it still counts."""
+        if session.known and session.round != self._round:
+            self._touch(session)
+        return session.known
+
+    def _touch(self, session: ClientSession) -> None:
+        session.round, session.touched_at = self._round, self._loop.time()
+        self._touched[session.sid] = None
+
+    async def find(self, sid: str, used: bool = True) -> ClientSession | None:
+        """The session; ``None`` when it is unknown, ended, expired or not ours (the client gets 404).
+
+        ``used``: its client is here; else somebody has something for it, which does not keep it alive.
+        """
+        session = self.cached(sid) if used else self.known.get(sid)
+        if session is not None or sid in self._ended:
+            return session
+        claims = self._key.open_session(sid)
+        if claims is None or time.time() - claims.created < -60:
+            return None
+        session = ClientSession(sid, claims.version, claims.principal, claims.scope)
+        try:
+            async with translated():
+                facts: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.session(sid))
+        except RegistryUnavailable:
+            return session if time.time() - claims.created < self._settings.session_ttl_s else None
+        if not facts or sid in self._ended:
+            return None
+        if (first := self.known.get(sid)) is not None:
+            return first  # found by another request meanwhile: there is one object for one session
+        self._apply(session, facts)
+        if used:
+            self._remember(session)
+            self._touched[sid] = None
+        return session
+
+    async def refresh(self, session: ClientSession) -> None:
+        """Its client may have said meanwhile, at another front end, what it can do."""
+        try:
+            async with translated():
+                facts: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.session(session.sid))
+        except RegistryUnavailable:
+            return
+        if facts:
+            self._apply(session, facts)
+
+    def _apply(self, session: ClientSession, facts: dict[bytes, bytes]) -> None:
+        session.version = sys.intern(facts.get(b"version", session.version.encode()).decode())
+        session.capabilities = facts.get(b"capabilities", b"{}")
+        session.client_info = facts.get(b"client_info", b"")
+        session.holder = facts.get(b"holder", b"").decode()
+        session.initialized = facts.get(b"initialized", b"1") == b"1"
+        session.log_level = facts.get(b"log_level", b"").decode()
+        for field, value in facts.items():
+            if field.startswith(b"pin:"):
+                session.pins[field[4:].decode()] = value.decode()
+            elif field.startswith(b"sub:"):
+                session.subscriptions.add(field[4:].decode())
+
+    # ---- what a session asked for
+
+    async def note(self, session: ClientSession, field: str, value: str | None) -> str | None:
+        """Keep one fact of a session for the other front ends; ``None`` takes it back. What it was before; ``None``
+        when the session is not known there, because it has ended or Redis was away."""
+        try:
+            if value is not None:
+                before = await self._store.run_script("NOTE", session.sid, str(self._ttl_ms), field, value)
+                return bytes(before).decode() if before is not None else None
+            async with translated():
+                await self._store.redis.hdel(self._store.keys.session(session.sid), field)
+        except RegistryUnavailable:
+            _log.warning("what a session asked for while Redis is away is known to this front end alone")
+        return None
+
+    async def noted(self, sid: str, field: str) -> str:
+        """What ``note`` kept last; empty: nothing. Raises ``RegistryUnavailable``."""
+        async with translated():
+            found = await self._store.redis.hget(self._store.keys.session(sid), field)
+        return bytes(found).decode() if found is not None else ""
+
+    async def note_level(self, session: ClientSession, level: str) -> None:
+        """The session's log level; returns when every live front end knows, so that no call goes by an older one."""
+        await self.note(session, "log_level", level)
+        try:
+            seen = await self._seen_by_all(int(await self._store.run_script("ANNOUNCE", f"level:{level}", session.sid)))
+        except RegistryUnavailable:
+            return  # ``note`` said so
+        if not seen:
+            _log.warning("a session's log level was set, but not every front end confirmed it in 2 s")
+
+    async def note_subscription(self, session: ClientSession, uri: str, on: bool) -> None:
+        """Remember that a session subscribed to a resource, for whichever front end holds its stream."""
+        (session.subscriptions.add if on else session.subscriptions.discard)(uri)
+        await self.note(session, f"sub:{uri}", "1" if on else None)
+
+    async def subscriptions(self, session: ClientSession) -> set[str]:
+        """What a session is subscribed to, as Redis says; as we remember while it is away."""
+        try:
+            async with translated():
+                fields = await self._store.redis.hkeys(self._store.keys.session(session.sid))
+        except RegistryUnavailable:
+            return set(session.subscriptions)
+        session.subscriptions = {field[4:].decode() for field in fields if field.startswith(b"sub:")}
+        return set(session.subscriptions)
+
+    # ---- binding to replicas
+
+    async def pin(self, session: ClientSession, group: str, replica: str, instead_of: str | None) -> str:
+        """Bind the session to a replica of a group; the binding that all front ends share."""
+        ttl, field = str(self._ttl_ms), f"pin:{group}"
+        try:
+            bound = await self._store.run_script("PIN", session.sid, ttl, field, replica, instead_of or "")
+            if bound is not None:  # else it ended meanwhile, or opened while Redis was away: nothing to share
+                replica = bytes(bound).decode()
+        except RegistryUnavailable:
+            pass  # every front end decides alone until Redis is back
+        session.pins[group] = replica
+        return replica
+
+    # ---- ending
+
+    async def end(self, sid: str) -> None:
+        """End a session everywhere; returns when every live front end knows. Raises ``RegistryUnavailable``."""
+        sequence = int(await self._store.run_script("END_SESSION", sid))
+        self.forget(sid)
+        if not await self._seen_by_all(sequence):
+            _log.warning("a session ended, but not every front end confirmed it in 2 s")
+
+    async def _seen_by_all(self, sequence: int) -> bool:
+        """Wait until every live front end's record says that it applied this change; false after 2 s."""
+        deadline = self._loop.time() + 2.0
+        while self._loop.time() < deadline:
+            alive = await self._frontends.alive()
+            behind = [
+                id for id, facts in alive.items() if id != self._frontend and int(facts.get("seen", "0")) < sequence
+            ]
+            if not behind:
+                return True
+            await asyncio.sleep(0.005)
+        return False
+
+    def forget(self, sid: str) -> ClientSession | None:
+        """The session is over (we were told, or ended it ourselves)."""
+        if len(self._ended) >= _ENDED:
+            self._ended.pop(next(iter(self._ended)))
+        self._ended[sid] = None
+        self._touched.pop(sid, None)
+        session = self._drop(sid)
+        if session is not None:
+            session.ended = True
+        return session
+
+    async def flush(self) -> None:
+        """Extend the sessions that were used, batched. Raises ``RegistryUnavailable``."""
+        self._round = int(self._loop.time() / self._touch_s) % _ROUNDS
+        touched, self._touched = list(self._touched), {}
+        if not touched:
+            return
+        async with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for sid in touched:
+                pipe.pexpire(self._store.keys.session(sid), self._ttl_ms)
+            alive = await pipe.execute()
+        for sid, there in zip(touched, alive, strict=True):
+            session = self.known.get(sid)
+            if not there and session is not None:
+                await self.save(session)  # Redis was emptied; the session is alive in us
+
+    async def trim(self) -> dict[str, bool]:
+        """Drop sessions that were not used here for their whole life time: each one's id, and whether it is over.
+
+        It may be in use at another front end. Raises ``RegistryUnavailable``; then all of them stay.
+        """
+        limit = self._loop.time() - self._settings.session_ttl_s
+
+        def unused(sid: str) -> bool:
+            session = self.known.get(sid)
+            return session is not None and session.touched_at < limit and session.under_way is None
+
+        idle = list(filter(unused, self.known))
+        if not idle:
+            return {}
+        async with translated():
+            pipe = self._store.redis.pipeline(transaction=False)
+            for sid in idle:
+                pipe.exists(self._store.keys.session(sid))
+            alive = await pipe.execute()
+        dropped = {sid: not there for sid, there in zip(idle, alive, strict=True) if unused(sid)}
+        for sid in dropped:
+            self._drop(sid)
+        return dropped
+
+    def recheck(self) -> None:
+        """Something may have gone unheard: whether a session still exists is asked again, once, when it is used."""
+        for sid, session in list(self.known.items()):
+            if session.under_way is None:
+                self._drop(sid)
+
+    async def listing(self, limit: int = 1000) -> list[dict[str, Any]]:
+        """Live sessions, for the admin API (the id is shortened: whoever holds it whole is the client)."""
+        found: list[dict[str, Any]] = []
+        prefix = self._store.keys.session("")
+        async with translated():
+            async for key in self._store.redis.scan_iter(match=prefix + "*", count=500):
+                facts = await self._store.redis.hgetall(key)
+                sid = key.decode().removeprefix(prefix)
+                found.append(
+                    {
+                        "id": digest(sid.encode()).hex(),
+                        "version": facts.get(b"version", b"").decode(),
+                        "principal": facts.get(b"principal", b"").decode(),
+                        "scope": facts.get(b"scope", b"").decode(),
+                        "createdAt": int(facts.get(b"created_at", b"0")),
+                    }
+                )
+                if len(found) >= limit:
+                    break
+        return found
+
+    async def revoke(self, short: str) -> bool:
+        """End the session whose listing id is ``short``."""
+        prefix = self._store.keys.session("")
+        async with translated():
+            async for key in self._store.redis.scan_iter(match=prefix + "*", count=500):
+                sid = key.decode().removeprefix(prefix)
+                if digest(sid.encode()).hex() == short:
+                    await self.end(sid)
+                    return True
+        return False

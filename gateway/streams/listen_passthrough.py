@@ -1,0 +1,105 @@
+"""What a ``subscriptions/listen`` on ``/servers/{name}`` asks for beyond what the specification names.
+
+The members of its filter that we do not know go to one modern replica of the group, as a listen of their own. What
+comes of it is shown on the client's stream, tagged with the client's id. When the upstream's stream ends, so does the
+client's: what happened meanwhile is not known here, and the client knows to listen again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from msgspec import Raw
+
+from gateway.calls.in_flight import Answered, Interim, Silent
+from gateway.fleet.dispatch import Abandoned, Dispatcher, Outgoing
+from gateway.routing.catalog import Route
+from gateway.streams.standing_stream import StandingStream, tagged
+from shared.errors import CallError, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.methods import ACKNOWLEDGED, LISTEN
+from shared.mcp.versions import Era
+from shared.tasks import cancel, spawn
+
+
+class ListenPassthrough:
+    """See the module. ``params`` are the client's, ``wanted`` the members of its filter that the upstream gets; it
+    has ``within_s`` to agree."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        route: Route,
+        params: Raw,
+        wanted: dict[str, Raw],
+        stream: StandingStream,
+        within_s: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._stream = stream
+        self._until = asyncio.get_running_loop().time() + within_s
+        self._agreed: dict[str, Raw] = {}
+        self._acknowledged = asyncio.Event()
+        sent: dict[str, Any] = {**jsonrpc.members(params), "notifications": wanted}
+        meta = jsonrpc.members(sent.get("_meta", jsonrpc.ABSENT))
+        meta.pop("progressToken", None)  # it would be the client's among others' on an upstream that all share
+        sent["_meta"] = meta
+        call = Outgoing(LISTEN, jsonrpc.assemble(sent), Era.MODERN, route)
+        self._wanted = wanted
+        self._task = spawn(self._run(call), "foreign-listen")
+
+    async def agreed(self) -> dict[str, Raw]:
+        """What the upstream said that it honours, in its words; nothing when it did not say so in time."""
+        try:
+            async with asyncio.timeout_at(self._until):
+                await self._acknowledged.wait()
+        except TimeoutError:
+            pass
+        if not self._agreed:
+            await self.close()
+        return self._agreed
+
+    async def close(self) -> None:
+        """The client's stream is over, or nothing was agreed to."""
+        await cancel(self._task)
+
+    async def _run(self, call: Outgoing) -> None:
+        try:
+            in_flight, event = await self._dispatcher.send(call)
+        except Abandoned as gone:
+            gone.in_flight.cancel("the client closed the stream")
+            raise
+        except CallError:
+            self._acknowledged.set()  # to nothing
+            return
+        self._dispatcher.release(in_flight)
+        in_flight.stand()
+        try:
+            while isinstance(event, (Interim, Silent)):
+                dropped, in_flight.dropped = in_flight.dropped, 0
+                self._stream.missed(dropped)
+                if isinstance(event, Interim):
+                    self._told(event.message)
+                event = await in_flight.next()
+        except BaseException:
+            in_flight.cancel("the client closed the stream")
+            self._stream.close(cut=True)
+            raise
+        if isinstance(event, Answered) and event.stream is not None:
+            in_flight.client.refuse_body(in_flight)
+        if self._agreed:
+            self._stream.close(cut=not isinstance(event, Answered) or event.is_error)
+        self._acknowledged.set()
+
+    def _told(self, raw: bytes) -> None:
+        try:
+            message = jsonrpc.decode_answer(raw)
+            if message.method != ACKNOWLEDGED:
+                self._stream.push(jsonrpc.notification(message.method, tagged(message.params, self._stream.tag)))
+            elif not self._acknowledged.is_set():
+                honoured = jsonrpc.members(jsonrpc.members(message.params).get("notifications", jsonrpc.ABSENT))
+                self._agreed = {name: what for name, what in honoured.items() if name in self._wanted}
+                self._acknowledged.set()
+        except Refused:
+            pass  # an upstream's nonsense

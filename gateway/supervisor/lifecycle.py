@@ -1,0 +1,279 @@
+"""The supervisor behind ``gateway up``, ``gateway serve`` and ``Gateway.start``: Redis, workers, front ends.
+
+A failure to start stops everything with the reason. Later, a worker that dies is replaced with backoff (gunicorn
+replaces front ends). SIGTERM drains front ends first, then workers, then Redis, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections import deque
+from pathlib import Path
+
+from msgspec import structs
+
+from gateway.supervisor.embedded_redis import EmbeddedRedis
+from gateway.supervisor.processes import spawn_child
+from shared.errors import ConfigError, RegistryUnavailable, StartError
+from shared.models import mask_url
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+from shared.settings import Settings, to_environment
+from shared.tasks import cancel, spawn
+
+_log = logging.getLogger(__name__)
+_READY_S = 30.0
+_SETTLED_S = 10.0
+_KEPT_LINES = 30
+
+
+class Child:
+    """One supervised process: restarted with backoff, its last words kept."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], fds: tuple[int, ...] = ()) -> None:
+        self.name = name
+        self.restarts = 0
+        self.last_words: deque[str] = deque(maxlen=_KEPT_LINES)
+        self.process: asyncio.subprocess.Process | None = None
+        self._command = command
+        self._environment = environment
+        self._fds = fds
+        self._reader: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start it."""
+        self.process = await spawn_child(self._command, self._environment, self._fds, stderr=asyncio.subprocess.PIPE)
+        self._reader = spawn(self._forward(self.process), f"stderr {self.name}")
+
+    async def _forward(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while chunk := await process.stderr.read(65536):
+            sys.stderr.buffer.write(chunk)
+            sys.stderr.buffer.flush()
+            self.last_words.extend(chunk.decode("utf-8", "replace").splitlines())
+
+    async def stop(self, wait_s: float) -> None:
+        """SIGTERM, then SIGKILL after ``wait_s``."""
+        process = self.process
+        if process is None:
+            return
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(wait_s):
+                    await process.wait()
+            except TimeoutError:
+                _log.warning("%s does not stop; killing it", self.name)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        if self._reader is not None:
+            await self._reader
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in its own words."""
+        lines = [line for line in self.last_words if line.strip()]
+        telling = [line for line in lines if "rror" in line or "annot" in line] or lines
+        return telling[-1].strip() if telling else "it said nothing"
+
+
+class Supervisor:
+    """See the module. ``frontends`` or ``workers`` may be left out (``serve``)."""
+
+    def __init__(self, settings: Settings, with_workers: bool = True) -> None:
+        self._with_workers = with_workers
+        self._given = settings
+        self.settings = settings
+        self.store: RegistryStore | None = None
+        self._scratch: Path | None = None
+        self._redis: EmbeddedRedis | None = None
+        self._children: list[Child] = []
+        self._watches: list[asyncio.Task[None]] = []
+        self._socket: socket.socket | None = None
+        self._stopping = False
+        self._ready = False
+
+    @property
+    def url(self) -> str:
+        """Where the gateway listens."""
+        host = self.settings.service.host
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+        return f"http://{shown}:{self.settings.service.port}"
+
+    async def start(self) -> None:
+        """Start everything; returns when requests are served. Raises ``StartError`` or ``RegistryUnavailable``."""
+        check_exposure(self._given)
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _start(self) -> None:
+        self._bind()
+        self._scratch = Path(tempfile.mkdtemp(prefix="gateway-"))
+        if not self.settings.registry.redis_url:
+            self._redis = EmbeddedRedis(self._scratch)
+            await self._redis.start()
+            self.settings = structs.replace(
+                self.settings, registry=structs.replace(self.settings.registry, redis_url=self._redis.url)
+            )
+        if not self.settings.service.run_dir:
+            service = structs.replace(self.settings.service, run_dir=str(self._scratch))
+            self.settings = structs.replace(self.settings, service=service)
+        self.store = RegistryStore(self.settings.registry)
+        try:
+            await self.store.ping()
+        except RegistryUnavailable as error:
+            raise StartError(
+                f"cannot reach Redis at {mask_url(self.settings.registry.redis_url)}: {error.__cause__}"
+            ) from error
+        await self._start_children()
+        await self._wait_ready()
+        self._ready = True
+        self._watches = [spawn(self._watch(child), f"watch {child.name}") for child in self._children]
+        if self._redis is not None:
+            self._watches.append(spawn(self._watch_redis(), "watch redis"))
+
+    def _bind(self) -> None:
+        host, port = self.settings.service.host, self.settings.service.port
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            listener.close()
+            raise StartError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+        listener.listen(1024)
+        listener.set_inheritable(True)
+        self._socket = listener
+        service = structs.replace(self.settings.service, port=listener.getsockname()[1])
+        self.settings = structs.replace(self.settings, service=service)
+
+    async def _start_children(self) -> None:
+        assert self._socket is not None
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        environment.update(to_environment(self.settings))
+        environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
+        fd = self._socket.fileno()
+        gunicorn = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            "-c",
+            "python:gateway.supervisor.gunicorn_conf",
+            "gateway.app:create",
+        ]
+        self._children.append(Child("front ends", gunicorn, {**environment, "GATEWAY_LISTEN_FD": str(fd)}, (fd,)))
+        if self._with_workers:
+            for number in range(self.settings.service.workers):
+                command = [sys.executable, "-m", "worker"]
+                self._children.append(Child(f"worker {number + 1}", command, environment))
+        await asyncio.gather(*(child.start() for child in self._children))
+
+    async def _wait_ready(self) -> None:
+        """Until every process has joined, or one has failed."""
+        assert self.store is not None
+        frontends = Members(self.store, "frontend", self.settings.fleet.heartbeat_ttl_s)
+        workers = Members(self.store, "worker", self.settings.fleet.heartbeat_ttl_s)
+        deadline = asyncio.get_running_loop().time() + _READY_S
+        wanted_workers = self.settings.service.workers if self._with_workers else 0
+        while True:
+            for child in self._children:
+                assert child.process is not None
+                if child.process.returncode is not None:
+                    await asyncio.sleep(0.1)  # its last words are still on their way
+                    raise StartError(f"{child.name} could not start: {child.reason}")
+            # With a shared Redis there are members of other machines as well; only ours count.
+            me = (socket.gethostname(), str(os.getpid()))
+            everyone = await frontends.alive()
+            up = {id: facts for id, facts in everyone.items() if (facts["host"], facts.get("supervisor")) == me}
+            linked = sum(1 for facts in up.values() if int(facts.get("workers", "0")) >= min(1, wanted_workers))
+            if (
+                len(up) >= self.settings.service.frontends
+                and len(await workers.alive()) >= wanted_workers
+                and (linked >= 1 or not wanted_workers)
+            ):
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise StartError(f"the gateway was not ready in {_READY_S:g} s")
+            await asyncio.sleep(0.02)
+
+    # ---- afterwards
+
+    async def _watch(self, child: Child) -> None:
+        """Replace a child that dies, with backoff; a start-up failure afterwards stops nothing else."""
+        fleet = self.settings.fleet
+        wait_s = fleet.restart_min_s
+        loop = asyncio.get_running_loop()
+        while True:
+            assert child.process is not None
+            started = loop.time()
+            code = await child.process.wait()
+            if self._stopping:
+                return
+            wait_s = fleet.restart_min_s if loop.time() - started > _SETTLED_S else wait_s
+            _log.warning("%s ended (code %s: %s); starting another in %.1f s", child.name, code, child.reason, wait_s)
+            await self._note_restart(child)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, fleet.restart_max_s)
+            child.restarts += 1
+            await child.start()
+
+    async def _note_restart(self, child: Child) -> None:
+        """Make restarts visible in ``gateway status``."""
+        assert self.store is not None
+        with contextlib.suppress(Exception):
+            await self.store.redis.hincrby(self.store.keys.restarts, child.name, 1)
+
+    async def _watch_redis(self) -> None:
+        """Our own Redis is replaced too; everything reconciles without a restart."""
+        assert self._redis is not None
+        while True:
+            assert self._redis.process is not None
+            await self._redis.process.wait()
+            if self._stopping:
+                return
+            _log.warning("redis-server ended; starting another")
+            await asyncio.sleep(self.settings.fleet.restart_min_s)
+            with contextlib.suppress(StartError):
+                await self._redis.start()
+
+    async def stop(self) -> None:
+        """Drain and stop everything, in order."""
+        self._stopping = True
+        await cancel(*self._watches)
+        # gunicorn loses a SIGTERM to a child that is just being forked; but before anything was served there is
+        # nothing to drain.
+        wait_s = self.settings.fleet.drain_timeout_s + 10.0 if self._ready else 2.0
+        if self._socket is not None:
+            self._socket.close()
+        for group in (self._children[:1], self._children[1:]):
+            await asyncio.gather(*(child.stop(wait_s) for child in group))
+        if self.store is not None:
+            await self.store.close()
+        if self._redis is not None:
+            await self._redis.stop()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond loopback without an admin token. Raises ``ConfigError``."""
+    from gateway.admin.routes import is_loopback_host
+
+    if not is_loopback_host(settings.service.host) and not settings.access.admin_token:
+        raise ConfigError(
+            f"listening on {settings.service.host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1"
+        )

@@ -1,1 +1,0 @@
-"""Health of one upstream: ``policy`` decides, ``worker.upstreams.lifecycle`` probes."""

@@ -1,0 +1,420 @@
+"""What upstreams need of clients during a call (elicitation, sampling, roots), in every pair of eras.
+
+====== ======== ============================================================================================
+client upstream how
+====== ======== ============================================================================================
+legacy legacy   relayed on the stream of its call; the id that a question gets names this worker, so that the answer
+                finds its way from any front end
+modern modern   ``input_required`` passes; its ``requestState`` is wrapped in a sealed one of ours, so that the retry
+                reaches the same upstream
+modern legacy   parked: the upstream's call stays alive here until the client comes back (``bridge.parked``)
+legacy modern   asked: the client is asked by requests, the call is sent again (``bridge.asked``)
+====== ======== ============================================================================================
+
+The decisions are in ``worker.bridge``; here are tables, timers and seals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw
+
+from shared import request_state
+from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.rope import Body
+from shared.mcp.versions import Era
+from shared.request_state import MAX_INNER, RequestState
+from shared.secrets import FleetKey
+from shared.settings import Settings
+from shared.tasks import Deadlines
+from worker.bridge import asked, inputs, parked
+from worker.bridge.inputs import MAX_REQUESTS, NEEDS, Need, Required
+from worker.calls.calls import Call, Carrier, LinkCall
+from worker.calls.replay import Replays
+
+GATHER_S = 0.02
+"""How long the first question of a round waits for others."""
+MAX_OPEN = 10_000
+"""Questions open in this worker, all clients together."""
+Settle = Callable[[bool, bytes], None]
+"""Takes a client's answer: whether it is an error, and its JSON."""
+_OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
+FULL = jsonrpc.error_object(-32603, "too many questions are open already")
+TOO_LARGE = jsonrpc.error_object(-32603, "the question is too large for the client's stream")
+
+
+class Asker(Protocol):
+    """What a client was asked for: a call, or a question beside all calls (``worker.input.unsolicited``)."""
+
+    session: str
+    expires_at: float
+
+    def replied(self, ask: str, now: float) -> Settle:
+        """``ask`` is not open any more: who takes the answer."""
+
+    def take_back(self, ask: str) -> None:
+        """Tell the client that ``ask`` needs no answer any more."""
+
+    def expire(self) -> None:
+        """Its time is over."""
+
+
+class InputBroker:
+    """See the module. One in each worker."""
+
+    def __init__(self, worker: str, key: FleetKey, settings: Settings, deadlines: Deadlines) -> None:
+        self._worker = worker
+        self._key = key
+        self._settings = settings
+        self._deadlines = deadlines
+        self._loop = asyncio.get_running_loop()
+        self.max_bytes = settings.calls.max_result_bytes  # of what upstreams say; front ends take a little more
+        self.replays = Replays(self._loop.time, settings.sessions)
+        self._asks: dict[str, Asker] = {}
+        self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's own, by question
+        self._numbers = itertools.count(1)
+        self._parked: dict[str, ParkedCall] = {}
+        self._parked_by: dict[str, int] = {}
+
+    @property
+    def input_timeout_s(self) -> float:
+        """How long a client may take."""
+        return self._settings.calls.input_timeout_s
+
+    @property
+    def parked(self) -> int:
+        """Calls that wait for their clients."""
+        return len(self._parked)
+
+    # ---- relayed: legacy client
+
+    def enter(self, asker: Asker) -> str | None:
+        """A fresh id under which a client can be asked for ``asker``; ``None`` when too many questions are open."""
+        if len(self._asks) >= MAX_OPEN:
+            return None
+        ask = f"{self._worker}.{next(self._numbers)}"
+        self._asks[ask] = asker
+        return ask
+
+    def addressed(self, ask: str, need: Need) -> bytes:
+        """``params`` of the question ``ask``, with a progress token by which the client's progress finds its way."""
+        if need.on_progress is None:
+            return need.params
+        params, token = inputs.with_token(need.params, msgspec.json.encode(ask))
+        if token:
+            self._tokens[ask] = token, need.on_progress
+        return params
+
+    def relay(self, call: LinkCall, need: Need, settle: Settle) -> None:
+        """Ask the call's client; ``settle`` gets its answer, or an error when the call ends before."""
+        if len(need.params) > self.max_bytes:
+            settle(True, TOO_LARGE)
+            return
+        ask = self.enter(call) if len(call.asks or ()) < MAX_REQUESTS else None
+        if ask is None:
+            settle(True, FULL)
+            return
+        params = self.addressed(ask, need)
+        call.asked(ask, settle, jsonrpc.request(msgspec.json.encode(ask), need.method, params), self._loop.time())
+
+    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> None:
+        """A client's answer; ignored unless it comes from the session that was asked."""
+        asker = self._asks.get(ask)
+        if asker is not None and asker.session == session:
+            self._close(asker, ask)(is_error, raw)
+
+    def asker(self, ask: str, session: str) -> Asker | None:
+        """Who asked this of this session, while it is open."""
+        asker = self._asks.get(ask)
+        return asker if asker is not None and asker.session == session else None
+
+    def progressed(self, ask: str, session: str, params: bytes) -> None:
+        """A client tells how far it is with its answer."""
+        token, on_progress = self._tokens.get(ask, (b"", None))
+        if on_progress is not None and self.asker(ask, session) is not None:
+            parts = jsonrpc.members(params)
+            parts["progressToken"] = Raw(token)
+            on_progress(jsonrpc.assemble(parts))
+
+    def withdraw(self, asker: Asker, ask: str) -> None:
+        """The upstream takes its question back: its client need not answer any more."""
+        self._close(asker, ask)
+        asker.take_back(ask)
+
+    def _close(self, asker: Asker, ask: str) -> Settle:
+        del self._asks[ask]
+        self._tokens.pop(ask, None)
+        settle = asker.replied(ask, self._loop.time())
+        if asker.expires_at:
+            self._deadlines.move(asker)  # it was put where the client's time would end
+        return settle
+
+    def drop(self, asks: Mapping[str, Settle]) -> None:
+        """The call is over: nobody will answer its questions any more."""
+        for ask, settle in asks.items():
+            self._asks.pop(ask, None)
+            self._tokens.pop(ask, None)
+            settle(True, _OVER)
+
+    # ---- asked: legacy client, modern upstream
+
+    def ask_client(self, call: LinkCall, required: Required) -> None:
+        """The upstream answered ``input_required``: ask, and send the call again."""
+        if not call.session:
+            call.fail(OutcomeUnknown("upstream_protocol", "the upstream needs input, but the client has no session"))
+            return
+        if call.asking is None:
+            call.asking = asked.Asking(call.client.declared)
+        self._carry_out(call, call.asking.required(required))
+
+    def _replied(self, call: LinkCall, key: str, is_error: bool, raw: bytes) -> None:
+        if not call.done and call.asking is not None:
+            self._carry_out(call, call.asking.replied(key, is_error, raw))
+
+    def _carry_out(self, call: LinkCall, commands: list[asked.Command]) -> None:
+        for command in commands:
+            if call.done:
+                return
+            if isinstance(command, asked.Ask):
+                need = inputs.for_legacy(command.need, os.urandom(12).hex())
+                self.relay(call, need, partial(self._replied, call, command.key))
+            elif isinstance(command, asked.Resend):
+                call.params = inputs.answering(call.params, command.responses, command.state)
+                self._loop.call_later(command.wait_s, self._resend, call)
+            else:
+                call.fail(OutcomeUnknown("upstream_protocol", command.reason))
+
+    @staticmethod
+    def _resend(call: LinkCall) -> None:
+        if not call.done and call.carrier is not None:
+            call.carrier.submit(call)
+
+    # ---- passed: modern client, modern upstream
+
+    def wrap(self, call: LinkCall, result: bytes) -> tuple[bool, bytes]:
+        """Whether it is an error, and an ``input_required`` result with our seal around its state; others as they are.
+
+        A client is never asked for what it did not declare (2026-07-28, basic, -32021). Raises ``CallError``.
+        """
+        required = inputs.read_required(result)
+        if required is None:
+            return False, result
+        call.learn_client()
+        for need in required.needs.values():
+            if need.method in NEEDS and inputs.refusal(call.client.declared, need.method, need.params):
+                return True, inputs.capability_missing(need)
+        if len(required.state) > MAX_INNER:
+            raise CallError("upstream_protocol", f"the upstream's requestState is larger than {MAX_INNER} bytes")
+        return False, inputs.with_state(result, self._seal(call, inner=required.state))
+
+    def _seal(
+        self, call: LinkCall | ParkedCall, inner: bytes = b"", parked: str = "", round: int = 0, fresh: bool = False
+    ) -> str:
+        expires = time.time() + self.input_timeout_s
+        digest = inputs.request_digest(call.method, call.params)
+        upstream, principal = call.upstream, call.client.principal
+        state = RequestState(expires, upstream, self._worker, principal, digest, parked, round, inner, fresh)
+        return request_state.seal(self._key, state)
+
+    def take(self, call: LinkCall) -> bool:
+        """A retry. True: it is settled here (a parked call goes on, or it is refused); else ``call`` may be sent."""
+        try:
+            parts = jsonrpc.members(call.params)
+            text = jsonrpc.text(parts.get("requestState", jsonrpc.ABSENT), "requestState")
+            state = request_state.unseal(self._key, text, call.client.principal)
+            if state.digest != inputs.request_digest(call.method, call.params):
+                raise Refused("invalid_params", "params.requestState belongs to another request")
+            responses = inputs.responses_in(call.params)
+            if state.parked:
+                waiting = self._parked.get(state.parked)
+                if waiting is None:
+                    raise Refused("invalid_params", "the call that params.requestState continues is over")
+                waiting.resume(call, state.round, {key: bytes(raw) for key, raw in responses.items()})
+                return True
+            if state.fresh:
+                _check_accepted(responses)
+                responses = {}
+            call.params = inputs.answering(call.params, responses, state.inner)
+        except (CallError, RecursionError) as error:
+            call.fail(
+                error if isinstance(error, CallError) else Refused("invalid_params", "params are nested too deeply")
+            )
+            return True
+        return False
+
+    # ---- modern client, legacy upstream
+
+    def require_urls(self, call: LinkCall, error: bytes) -> bytes | None:
+        """A ``URLElicitationRequiredError`` as ``input_required``, where the client can be asked that."""
+        needs = inputs.urls_required(error)
+        if needs is None or any(inputs.refusal(call.client.declared, n.method, n.params) for n in needs.values()):
+            return None
+        return inputs.write_required(needs, self._seal(call, fresh=True))
+
+    def park(self, call: LinkCall, carrier: Carrier) -> ParkedCall | None:
+        """Let ``call`` outlive its client's tries; ``None`` when its principal has too many of those."""
+        principal = call.client.principal
+        if self._parked_by.get(principal, 0) >= self._settings.calls.max_parked:
+            return None
+        waiting = ParkedCall(os.urandom(12).hex(), call, carrier, self)
+        self._parked[waiting.id] = waiting
+        self._parked_by[principal] = self._parked_by.get(principal, 0) + 1
+        carrier.hand_over(call, waiting)
+        return waiting
+
+    def sealed_round(self, call: ParkedCall, round: int) -> str:
+        """The state by which the client's next try finds ``call``; its clock runs from now."""
+        call.expires_at = self._loop.time() + self.input_timeout_s
+        self._deadlines.move(call)
+        return self._seal(call, parked=call.id, round=round)
+
+    def over(self, call: ParkedCall) -> None:
+        """``call`` is not parked any more."""
+        if self._parked.pop(call.id, None) is not None:
+            left = self._parked_by[call.client.principal] = self._parked_by[call.client.principal] - 1
+            if not left:
+                del self._parked_by[call.client.principal]
+
+
+class ParkedCall(Call):
+    """The upstream's side of a parked call: what the session carries in place of the client's first try."""
+
+    __slots__ = ("_loop", "_machine", "_needs", "_progress", "_waiter", "id", "upstream")
+
+    def __init__(self, id: str, first: LinkCall, carrier: Carrier, needs: InputBroker) -> None:
+        super().__init__(first.method, first.params, Era.MODERN, first.timeout_s)
+        self.id = id
+        self.upstream = first.upstream
+        self.upstream_era = Era.LEGACY
+        self.client = first.client
+        self.token = first.token
+        self.carrier = carrier
+        self.abandon = first.abandon
+        self.on_done, first.on_done = first.on_done, None
+        self._needs = needs
+        self._machine = parked.Parked()
+        self._progress = b""
+        self._waiter: LinkCall | None = None
+        self._loop = asyncio.get_running_loop()
+        self._wait(first)
+
+    def _wait(self, call: LinkCall) -> None:
+        self._waiter = call
+        call.abandon = self._left
+        self.token = call.token
+        self.expires_at = 0.0  # the try's own clock runs
+
+    def ask(self, settle: Settle, need: Need, carrier: Carrier) -> None:
+        """The upstream asks something during this call."""
+        why = inputs.refusal(self.client.declared, need.method, need.params)
+        if why is not None:
+            settle(True, jsonrpc.error_object(*why))
+        else:
+            self._run(self._machine.asked(settle, need))
+
+    def withdrawn(self, settle: Settle) -> None:
+        """The upstream does not want the answer any more for which ``settle`` was given."""
+        self._run(self._machine.withdrawn(settle))
+
+    def notice(self, method: str, params: bytes) -> None:
+        """A notification that we do not know: for the try that waits, if one does."""
+        if self._waiter is not None:
+            self._waiter.notice(method, params)
+
+    def resume(self, call: LinkCall, round: int, responses: Mapping[str, bytes]) -> None:
+        """The client's next try."""
+        commands = self._machine.retried(round, responses)
+        if commands and isinstance(commands[0], parked.Refuse):
+            call.fail(Refused("invalid_params", commands[0].reason))
+            return
+        self._wait(call)
+        self._run(commands)
+        if self._progress and self._waiter is not None and self.token:
+            parts = jsonrpc.members(jsonrpc.decode(self._progress).params)
+            parts["progressToken"] = Raw(self.token)
+            call.interim(jsonrpc.notification("notifications/progress", jsonrpc.assemble(parts)), self._loop.time())
+            self._progress = b""
+
+    def _left(self, call: Call, reason: str) -> bool:
+        if call is self._waiter:
+            self._run(self._machine.left(reason))
+        return False
+
+    def expire(self) -> None:
+        """The client did not come back in time."""
+        self._run(self._machine.expired())
+
+    def _run(self, commands: list[parked.Command]) -> None:
+        for command in commands:
+            if isinstance(command, parked.Gather):
+                self._loop.call_later(GATHER_S, self._gathered)
+            elif isinstance(command, parked.Require):
+                waiter, self._waiter = self._waiter, None
+                if waiter is not None:
+                    state = self._needs.sealed_round(self, command.round)
+                    waiter.complete(False, inputs.write_required(command.needs, state))
+            elif isinstance(command, parked.Reply):
+                command.question(command.is_error, command.raw)
+            elif isinstance(command, parked.Deliver):
+                self._deliver(command.outcome)
+            elif isinstance(command, parked.Cancel):
+                self.stop(command.reason)
+                self.done = True
+                if self.on_done is not None:
+                    self.on_done(self)
+        if self._machine.phase is parked.Phase.OVER:
+            self.expires_at = 0.0
+            self._needs.over(self)
+
+    def _gathered(self) -> None:
+        self._run(self._machine.gathered())
+
+    def _deliver(self, outcome: tuple[bool, bytes] | CallError) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is None:
+            return
+        if isinstance(outcome, CallError):
+            waiter.fail(OutcomeUnknown(outcome.code, outcome.message, outcome.data))
+        elif outcome[0]:
+            waiter.upstream_era = Era.LEGACY
+            waiter.answer(*outcome)  # an error may ask for more: URL elicitation
+        else:
+            waiter.complete(*outcome)
+
+    # ---- worker.calls.calls.Call
+
+    def _finish(self) -> None:
+        """The upstream is done; the client may still have to come back for the outcome, so the clock runs on."""
+        self.done = True
+        if self.on_done is not None:
+            self.on_done(self)
+
+    def _answered(self, is_error: bool, raw: Body) -> None:
+        self._run(self._machine.answered((is_error, bytes(raw))))
+
+    def _failed(self, error: CallError) -> None:
+        self._run(self._machine.answered(error))
+
+    def interim(self, message: bytes, now: float) -> None:
+        """Progress reaches the waiting try; while none waits the newest is kept, and log messages are dropped."""
+        if self._waiter is not None:
+            self._waiter.interim(message, now)
+        elif b'"notifications/progress"' in message[:64]:
+            self._progress = message
+
+
+def _check_accepted(responses: Mapping[str, Raw]) -> None:
+    """Raise ``CallError`` unless the user went to every URL."""
+    for raw in responses.values():
+        action = bytes(jsonrpc.members(raw).get("action", b'"accept"'))
+        if action != b'"accept"':
+            raise CallError("cancelled", "the user did not go to the URL that the upstream requires")

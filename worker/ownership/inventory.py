@@ -1,0 +1,413 @@
+"""The upstreams this worker owns: started, updated and stopped as the registry says; their findings reported.
+
+Follows the change log (``shared.registry.changes.Follower``) and is the ``Reporter`` of each ``Owner``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+import orjson
+from msgspec import structs
+
+from shared.errors import NotDelivered, RegistryUnavailable
+from shared.mcp.listings import CHANGES, Kind
+from shared.models import HealthCheckResult, HttpConnection, ServerStatus, now_s
+from shared.registry.client import translated
+from shared.registry.records import Catalog, UpstreamRecord
+from shared.registry.store import RegistryStore
+from shared.settings import Settings
+from shared.tasks import cancel, spawn
+from worker.calls.calls import Call, ClientFacts
+from worker.ownership.health import HealthPolicy
+from worker.ownership.owner import Owner
+from worker.ownership.upstream import Upstream
+from worker.sessions.context import Aside
+from worker.sessions.resource_subscriptions import Watcher
+from worker.transports.probe import Facts
+
+_log = logging.getLogger(__name__)
+_TELL_S = 0.25
+
+
+def _is_of(record: UpstreamRecord) -> bool:
+    """Whether what was found is of the entry as it is now: an entry's headers go to its own host and to no other."""
+    connection, found = record.spec.connection, urlsplit(record.url_in_use or "")
+    return isinstance(connection, HttpConnection) and urlsplit(connection.url)[:2] == found[:2]
+
+
+class _Holding:
+    """One owned upstream."""
+
+    def __init__(self, record: UpstreamRecord, upstream: Upstream) -> None:
+        self.record = record
+        self.upstream = upstream
+        self.lifecycle: Owner | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.lines: deque[str] = deque(maxlen=upstream.settings.upstreams.log_lines)
+        self.leaving = False
+
+
+class Inventory:
+    """See the module."""
+
+    def __init__(self, store: RegistryStore, worker: str, settings: Settings) -> None:
+        self.records: dict[str, UpstreamRecord] = {}
+        self._store = store
+        self._worker = worker
+        self._settings = settings
+        self._held: dict[str, _Holding] = {}
+        self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
+        self._told_healthy: dict[str, bool] = {}
+        self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
+        self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
+        self._retiring: dict[str, asyncio.Task[None]] = {}
+        self._without_children = False
+        self.draining = False
+        self.aside: Aside | None = None
+
+    # ---- calls
+
+    def submit(self, upstream: str, call: Call) -> None:
+        """Carry ``call`` to ``upstream``, if it is ours."""
+        holding = self._held.get(upstream)
+        if holding is None or holding.leaving:
+            call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
+            return
+        holding.upstream.submit(call)
+
+    def listen(self, upstream: str, call: Call) -> None:
+        """Carry a client's own ``subscriptions/listen`` to ``upstream``, if it is ours."""
+        holding = self._held.get(upstream)
+        if holding is None or holding.leaving:
+            call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
+        else:
+            holding.upstream.listen(call)
+
+    async def watch(self, watcher: Watcher, upstream: str, uri: str, sid: str, client: ClientFacts) -> None:
+        """Subscribe to a resource. Raises ``CallError``."""
+        holding = self._held.get(upstream)
+        if holding is None or holding.leaving:
+            raise NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker")
+        await holding.upstream.subscriptions.watch(watcher, uri, sid, client)
+
+    def unwatch(self, watcher: Watcher, upstream: str, uri: str, sid: str) -> None:
+        """The watcher's clients do not want to hear of it any more."""
+        holding = self._held.get(upstream)
+        if holding is not None:
+            holding.upstream.subscriptions.unwatch(watcher, uri, sid)
+
+    def forget_watcher(self, watcher: Watcher) -> None:
+        """A watcher is gone."""
+        for holding in self._held.values():
+            holding.upstream.subscriptions.forget(watcher)
+
+    def roots_changed(self, sid: str) -> None:
+        """A client's roots changed."""
+        for holding in self._held.values():
+            holding.upstream.roots_changed(sid)
+
+    def alive(self, sid: str) -> None:
+        """A client has a stream open."""
+        for holding in self._held.values():
+            holding.upstream.alive(sid)
+
+    def notify(self, upstream: str, sid: str, client: ClientFacts, message: bytes) -> None:
+        """A notification of a client for ``upstream``."""
+        holding = self._held.get(upstream)
+        if holding is not None and not holding.leaving:
+            holding.upstream.notify(sid, client, message)
+
+    def end_client(self, sid: str) -> None:
+        """A client session is over."""
+        for holding in self._held.values():
+            holding.upstream.end_client(sid)
+
+    @property
+    def load(self) -> int:
+        """Calls under way."""
+        return sum(holding.upstream.calls for holding in self._held.values())
+
+    # ---- the registry's follower
+
+    def apply(self, records: dict[str, UpstreamRecord | None]) -> None:
+        """Bring what we hold in line with these records."""
+        for id, record in records.items():
+            if record is None:
+                self.records.pop(id, None)
+                self._told_healthy.pop(id, None)
+                self._drop(id)
+                continue
+            self.records[id] = record
+            slots = [slot for slot, worker in record.owners if worker == self._worker]
+            holding = self._held.get(id)
+            if not slots:
+                if holding is not None:
+                    self._drop(id)
+                continue
+            if holding is not None and holding.record.spec != record.spec:
+                self._drop(id)
+                holding = None
+            if holding is None:
+                if self.draining:
+                    continue
+                holding = self._take(record)
+            holding.record = record
+            if 0 in slots:
+                self._lead(holding)
+            else:
+                self._follow(holding)
+
+    def replace_all(self, records: dict[str, UpstreamRecord]) -> None:
+        """A snapshot: what is not in it is gone."""
+        gone: dict[str, UpstreamRecord | None] = {id: None for id in self.records if id not in records}
+        self.apply({**gone, **records})
+
+    def _take(self, record: UpstreamRecord) -> _Holding:
+        id = record.spec.id
+        lines: deque[str] = deque(maxlen=self._settings.upstreams.log_lines)
+        upstream = Upstream(record.spec, self._settings, self._worker, lines.append)
+        if self.aside is not None:
+            upstream.context.aside = self.aside
+        holding = self._held[id] = _Holding(record, upstream)
+        holding.lines = lines
+        upstream.on_announced = lambda method: self._tell_leader("relist", id, method)
+        upstream.on_trouble = lambda error: self._tell_leader("suspect", id, "")
+        return holding
+
+    def _lead(self, holding: _Holding) -> None:
+        if holding.task is not None or holding.leaving or self.draining:
+            return
+        if self._without_children and holding.record.spec.transport == "stdio":
+            return
+        self._follow(holding)
+        holding.lifecycle = Owner(holding.upstream, self._settings, self, holding.record.status)
+        holding.task = spawn(self._run(holding.lifecycle, holding), f"upstream {holding.record.spec.id}")
+
+    async def _run(self, lifecycle: Owner, holding: _Holding) -> None:
+        """The life of an upstream; a changed stdio entry first waits for its old child to be gone."""
+        before = self._retiring.get(holding.record.spec.id)
+        if before is not None and holding.record.spec.transport == "stdio":
+            await asyncio.wait({before})
+        await lifecycle.run()
+
+    def _follow(self, holding: _Holding) -> None:
+        """Serve by the facts that the leader found."""
+        record = holding.record
+        if holding.task is None and record.eras and record.transport_in_use in ("http", "sse") and _is_of(record):
+            holding.upstream.adopt(
+                Facts(
+                    record.eras,
+                    record.transport_in_use,
+                    record.url_in_use,
+                    record.sessionful,
+                    record.protocol_version or "",
+                )
+            )
+
+    def _drop(self, id: str) -> None:
+        holding = self._held.pop(id, None)
+        if holding is not None:
+            task = self._retiring[id] = spawn(self._retire(holding), f"retire {id}")
+            task.add_done_callback(
+                lambda done: self._retiring.pop(id, None) if self._retiring.get(id) is done else None
+            )
+
+    async def _retire(self, holding: _Holding) -> None:
+        """Stop leading at once; calls in flight on HTTP may finish, a stdio child must go."""
+        await cancel(holding.task)
+        if holding.record.spec.transport != "stdio":
+            deadline = asyncio.get_running_loop().time() + self._settings.fleet.drain_timeout_s
+            while holding.upstream.calls and asyncio.get_running_loop().time() < deadline:
+                await asyncio.sleep(0.05)
+        if holding.lifecycle is not None:
+            await holding.lifecycle.close()
+        await holding.upstream.close()
+
+    def _tell_leader(self, kind: str, id: str, method: str) -> None:
+        if method not in CHANGES and kind != "suspect":
+            return
+        told = (f"{kind}:{method}", id)
+        if told in self._telling:
+            self._telling[told] = True
+        else:
+            self._telling[told] = False
+            spawn(self._announce(*told), "tell-leader")
+
+    async def _announce(self, kind: str, id: str) -> None:
+        """However often it is said, the whole fleet hears of it a few times a second."""
+        again = True
+        while again:
+            self._telling[kind, id] = False
+            try:
+                await self._store.run_script("ANNOUNCE", kind, id)
+            except RegistryUnavailable:
+                pass
+            await asyncio.sleep(_TELL_S)
+            again = self._telling[kind, id]
+        del self._telling[kind, id]
+
+    def hint(self, kind: str, id: str) -> None:
+        """Another worker saw something on an upstream that we lead."""
+        holding = self._held.get(id)
+        if holding is None or holding.lifecycle is None:
+            return
+        what, _, method = kind.partition(":")
+        if what == "relist":
+            holding.lifecycle.announced(method)
+        elif what == "suspect":
+            holding.lifecycle.suspect()
+
+    # ---- placement's view
+
+    def movable(self, id: str) -> bool:
+        """Nobody would notice a handover now."""
+        holding = self._held.get(id)
+        return holding is not None and not holding.upstream.holds_state
+
+    async def hand_over(self, id: str) -> None:
+        """A stdio child must be gone before its slot changes hands."""
+        holding = self._held.get(id)
+        if holding is None or holding.record.spec.transport != "stdio":
+            return
+        holding.leaving = True
+        await cancel(holding.task)
+        closing = [holding.upstream.close()]
+        if holding.lifecycle is not None:
+            closing.append(holding.lifecycle.close())
+        await asyncio.gather(*closing)
+
+    async def stopped(self, id: str) -> None:
+        """The last worker leaves: say so, instead of leaving a status behind that nobody keeps."""
+        await self.status(id, ServerStatus.STOPPED, "no worker is running", None)
+
+    # ---- Reporter
+
+    async def still_owned(self, id: str) -> bool:
+        """Ask Redis itself, not our copy; without Redis the owner keeps what it has."""
+        try:
+            async with translated():
+                owner = await self._store.redis.hget(self._store.keys.server(id), "owner:0")
+        except RegistryUnavailable:
+            return id in self._held and self._settings.upstreams.stdio_on_redis_loss == "keep"
+        return owner is not None and bytes(owner).decode() == self._worker
+
+    async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
+        """Write a status; kept for later while Redis is away."""
+        fields: dict[str, str] = {}
+        if facts is not None:
+            fields = {
+                "eras": ",".join(facts.eras),
+                "sessionful": "1" if facts.sessionful else "0",
+                "protocol_version": facts.protocol_version,
+                "transport_in_use": facts.transport,
+                "url_in_use": facts.url,
+                "capabilities": orjson.dumps(facts.capabilities).decode(),
+                "instructions": facts.instructions,
+            }
+        try:
+            await self._store.report_status(id, self._worker, status, error, **fields)
+            self._unreported.pop(id, None)
+        except RegistryUnavailable:
+            before = self._unreported.get(id)
+            self._unreported[id] = (status, error, facts or (before[2] if before else None))
+        if id in self.records and facts is not None:
+            self.records[id] = structs.replace(
+                self.records[id], status=status, eras=facts.eras, sessionful=facts.sessionful,
+                transport_in_use=facts.transport, url_in_use=facts.url, protocol_version=facts.protocol_version,
+            )  # fmt: skip
+
+    async def catalog(
+        self,
+        id: str,
+        documents: Mapping[Kind, bytes],
+        digest: str,
+        announced: Iterable[str],
+        ttl_s: float | None = None,
+    ) -> None:
+        """Write what an upstream offers; what Redis missed is written again when it is back."""
+        if id in self.records:
+            self.records[id] = structs.replace(
+                self.records[id], catalog=Catalog(digest, dict(documents), now_s(), ttl_s)
+            )
+        try:
+            await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s)
+        except RegistryUnavailable:
+            _log.debug("catalogue of %s is kept until Redis is back", id)
+
+    def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
+        """Queued; written with the next flush."""
+        self._health[result.server_id] = (result, policy.failures, policy.successes)
+
+    async def flush(self) -> None:
+        """Write health and log lines, batched (about once a second). Raises ``RegistryUnavailable``."""
+        held, self._health = self._health, {}
+        batch = {id: result for id, result in held.items() if id in self.records}
+        if batch:
+            await self._store.report_health(list(batch.values()))
+            for id, (result, *_) in batch.items():
+                if self._told_healthy.get(id, True) is not result.healthy:  # copies are told of turns, not of probes
+                    self._told_healthy[id] = result.healthy
+                    await self._store.run_script("ANNOUNCE", "server", id)
+        for id, holding in list(self._held.items()):
+            if holding.lines:
+                lines = list(holding.lines)
+                holding.lines.clear()
+                async with translated():
+                    pipe = self._store.redis.pipeline(transaction=False)
+                    pipe.rpush(self._store.keys.logs(id), *lines)
+                    pipe.ltrim(self._store.keys.logs(id), -self._settings.upstreams.log_lines, -1)
+                    await pipe.execute()
+
+    def trim(self) -> None:
+        """Close idle connections and sessions."""
+        for holding in self._held.values():
+            holding.upstream.trim()
+
+    # ---- after Redis was away
+
+    async def reassert(self) -> None:
+        """Write back what Redis lost: specs, ownership, catalogues and statuses of what we hold."""
+        for id, holding in list(self._held.items()):
+            slots = [slot for slot, worker in holding.record.owners if worker == self._worker]
+            await self._store.register(holding.record.spec, "restore", self._worker, slots)
+            for slot in slots:
+                await self._store.claim(id, slot, self._worker)
+            record = self.records.get(id, holding.record)
+            if holding.lifecycle is None:
+                continue
+            facts = holding.upstream.facts
+            await self.status(id, holding.lifecycle.status, record.error, facts)
+            if record.catalog.digest:
+                await self.catalog(id, record.catalog.documents, record.catalog.digest, (), record.catalog.ttl_s)
+        for id, (status, error, facts) in list(self._unreported.items()):
+            await self.status(id, status, error, facts)
+
+    async def stop_stdio(self) -> None:
+        """``stdioOnRedisLoss: stop``: end the children rather than risk two of them. What is known of their upstreams
+        is kept, for ``start_stdio``."""
+        self._without_children = True
+        running = {
+            id: holding
+            for id, holding in self._held.items()
+            if holding.task is not None and holding.record.spec.transport == "stdio"
+        }
+        await asyncio.gather(*(self.hand_over(id) for id in running), return_exceptions=True)
+        for id, holding in running.items():
+            if self._held.get(id) is holding:
+                self._take(holding.record)
+
+    def start_stdio(self) -> None:
+        """Redis is back: start the children again that are still ours."""
+        if self._without_children:
+            self._without_children = False
+            self.apply(dict(self.records))
+
+    async def close(self) -> None:
+        """Stop everything."""
+        holdings, self._held = list(self._held.values()), {}
+        await asyncio.gather(*(self._retire(holding) for holding in holdings), return_exceptions=True)

@@ -1,0 +1,351 @@
+"""The owner's side of one upstream: connect, list what it offers, keep checking, connect again.
+
+Runs only where slot 0 of the upstream is owned. Reports go to a ``Reporter`` (``worker.ownership.inventory``), which
+writes them to the registry. Status walks ``shared.models.TRANSITIONS``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+import orjson
+from msgspec import Raw, Struct
+
+from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.freshness import relist_s
+from shared.mcp import jsonrpc
+from shared.mcp.listings import CHANGES, KINDS, Kind, KindFacts
+from shared.mcp.methods import DISCOVER, LISTEN
+from shared.mcp.versions import Era
+from shared.models import TRANSITIONS, HealthCheckResult, ServerStatus, now_s
+from shared.settings import Settings
+from shared.tasks import cancel, spawn
+from worker.calls.calls import OwnCall
+from worker.ownership.health import HealthPolicy
+from worker.ownership.upstream import Upstream
+from worker.sessions.session import Session
+from worker.transports.http_sse import SseSession
+from worker.transports.probe import Facts, Reached, reach_http, reach_stdio
+from worker.transports.streamable_http import HttpSession
+
+_log = logging.getLogger(__name__)
+_MAX_PAGES = 1000
+_COALESCE_S = 0.05
+
+
+class Reporter(Protocol):
+    """Where the owner's findings go."""
+
+    async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
+        """The upstream is in this status now."""
+
+    async def still_owned(self, id: str) -> bool:
+        """Whether this worker may start a child for it: a worker that was stopped may have lost it."""
+
+    async def catalog(
+        self,
+        id: str,
+        documents: Mapping[Kind, bytes],
+        digest: str,
+        announced: Iterable[str],
+        ttl_s: float | None = None,
+    ) -> None:
+        """It offers this; ``announced`` are the ``list_changed`` notifications that it sent; ``ttl_s``: fresh so
+        long."""
+
+    def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
+        """A probe's outcome."""
+
+
+class _Page(Struct):
+    nextCursor: str | None = None  # noqa: N815
+    ttlMs: float | None = None  # noqa: N815
+
+
+class Owner:
+    """Keeps one upstream connected."""
+
+    def __init__(self, upstream: Upstream, settings: Settings, reporter: Reporter, status: ServerStatus) -> None:
+        self._upstream = upstream
+        self._settings = settings
+        self._reporter = reporter
+        self.status = status
+        stdio = upstream.spec.transport == "stdio"
+        self._adopted = status is ServerStatus.CONNECTED and not stdio  # taken over: no gap to report
+        self._policy = HealthPolicy(settings.health.unhealthy_after, settings.health.healthy_after)
+        self._session: Session | None = None
+        self._listen: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._relist: set[str] = set()
+        self._capabilities: dict[str, Any] = {}
+        self._ttl_s: float | None = None
+        self._probe_now = False
+        self._trouble: CallError | None = None
+        upstream.on_announced = self.announced
+        upstream.on_trouble = self.trouble
+
+    # ---- what others tell us
+
+    def announced(self, method: str) -> None:
+        """The upstream announced something (on any of its sessions)."""
+        if method in CHANGES:
+            self._relist.add(method)
+            self._wake.set()
+
+    def trouble(self, error: CallError) -> None:
+        """A real call found the upstream gone: no need to wait for the next probe."""
+        self._trouble = error
+        self._wake.set()
+
+    def suspect(self) -> None:
+        """Another worker had trouble with it: probe now."""
+        self._probe_now = True
+        self._wake.set()
+
+    # ---- the life
+
+    async def run(self) -> None:
+        """Connect and stay connected until cancelled."""
+        wait_s = self._settings.upstreams.reconnect_min_s
+        while True:
+            started = asyncio.get_running_loop().time()
+            try:
+                if not self._adopted and self.status is not ServerStatus.ERROR:
+                    await self._become(ServerStatus.CONNECTING, None)
+                await self._connect()
+                await self._stay()
+            except CallError as error:
+                reason = error.message
+            except Exception as error:
+                _log.exception("upstream %s", self._upstream.spec.id)
+                reason = f"{type(error).__name__}: {error}"
+            await self._disconnect()
+            self._adopted = False
+            self._policy.failed(certain=True)
+            self._reporter.health(HealthCheckResult(self._upstream.spec.id, False, None, reason, now_s()), self._policy)
+            if self.status is ServerStatus.REGISTERED:
+                self.status = ServerStatus.CONNECTING
+            await self._become(ServerStatus.ERROR, reason)
+            if asyncio.get_running_loop().time() - started > self._settings.upstreams.reconnect_max_s:
+                wait_s = self._settings.upstreams.reconnect_min_s
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(wait_s * random.uniform(0.8, 1.2)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            wait_s = min(wait_s * 2, self._settings.upstreams.reconnect_max_s)
+
+    async def _become(self, status: ServerStatus, error: str | None, facts: Facts | None = None) -> None:
+        if status is not self.status and status not in TRANSITIONS[self.status]:
+            raise AssertionError(f"no way from {self.status} to {status}")
+        if status is not self.status:
+            shown = f": {error}" if error else ""
+            _log.info("upstream %s %s%s", self._upstream.spec.id, status, shown)
+        self.status = status
+        await self._reporter.status(self._upstream.spec.id, status, error, facts)
+
+    async def _connect(self) -> None:
+        spec, context = self._upstream.spec, self._upstream.context
+        if spec.transport == "stdio" and not await self._reporter.still_owned(spec.id):
+            raise OutcomeUnknown("upstream_unavailable", "another worker owns it now")
+        reached: Reached = await (reach_stdio(context) if spec.transport == "stdio" else reach_http(context))
+        self._session = reached.session
+        self._trouble = None
+        self._relist = set()
+        self._capabilities = reached.facts.capabilities
+        await self._list(())
+        proved = self._policy.down
+        if proved:
+            await self._prove()
+        self._upstream.adopt(reached.facts, reached.session)
+        if not self._adopted:
+            await self._become(ServerStatus.CONNECTED, None, reached.facts)
+        else:
+            await self._reporter.status(spec.id, ServerStatus.CONNECTED, None, reached.facts)
+        self.status = ServerStatus.CONNECTED
+        if not proved:
+            await self._probe()
+        if reached.session.era is Era.MODERN and self._announces():
+            self._listen = spawn(self._keep_listening(reached.session), f"listen {spec.id}")
+
+    async def _prove(self) -> None:
+        """It was down: ``healthyAfter`` good probes in a row bring it back. Raises ``CallError`` when one fails."""
+        await self._probe()
+        while self._policy.down:
+            await asyncio.sleep(self._settings.upstreams.reconnect_min_s)
+            await self._probe()
+
+    async def _disconnect(self) -> None:
+        await cancel(self._listen)
+        self._listen = None
+        await self._close_session()
+        await self._upstream.close_sessions()
+
+    async def _close_session(self) -> None:
+        """Close the session for listing and probing, and its own connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+            if isinstance(session, HttpSession | SseSession):
+                session.pool.close()
+
+    async def close(self) -> None:
+        """Stop caring; sessions of clients stay with the ``Upstream``."""
+        await cancel(self._listen)
+        await self._close_session()
+
+    async def _stay(self) -> None:
+        loop = asyncio.get_running_loop()
+        interval_s = self._settings.health.health_check_interval_s
+        next_probe = loop.time() + interval_s * random.random()  # what began together is not probed together
+        next_refresh = loop.time() + self._refresh_s()
+        while True:
+            try:
+                async with asyncio.timeout_at(min(next_probe, next_refresh)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            session = self._session
+            if isinstance(session, HttpSession | SseSession):
+                session.pool.trim()
+            if self._trouble is not None or session is None or session.closed:
+                raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
+            if self._relist:
+                await asyncio.sleep(_COALESCE_S)
+                announced, self._relist = self._relist, set()
+                await self._list(announced)
+            if self._probe_now or loop.time() >= next_probe:
+                self._probe_now = False
+                next_probe = loop.time() + interval_s
+                await self._probe()
+            if loop.time() >= next_refresh:
+                await self._list(())
+                next_refresh = loop.time() + self._refresh_s()
+
+    # ---- asking
+
+    async def _probe(self) -> None:
+        """One health check: ``ping`` or ``server/discover``, as the session speaks."""
+        assert self._session is not None
+        loop = asyncio.get_running_loop()
+        method = DISCOVER if self._session.era is Era.MODERN else "ping"
+        started = loop.time()
+        error: CallError | None = None
+        try:
+            await self._session.request(method, timeout_s=self._settings.health.health_check_timeout_s)
+        except CallError as failure:
+            if failure.code != "upstream_protocol" or "http" in failure.data:
+                error = failure
+        latency_ms = (loop.time() - started) * 1000
+        if error is None:
+            self._policy.succeeded()
+        else:
+            self._policy.failed(certain=bool(error.data.get("certain")))
+        self._reporter.health(
+            HealthCheckResult(
+                self._upstream.spec.id,
+                error is None,
+                round(latency_ms, 1),
+                error.message if error else None,
+                now_s(),
+            ),
+            self._policy,
+        )
+        if error is not None and self._policy.down:
+            raise error
+
+    def _announces(self) -> dict[str, bool]:
+        """The ``subscriptions/listen`` filter for what the upstream says it announces."""
+        wanted = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
+        offered = {name: self._capabilities.get(name) for name in wanted}
+        return {wanted[name]: True for name, one in offered.items() if isinstance(one, dict) and one.get("listChanged")}
+
+    async def _list(self, announced: Iterable[str]) -> None:
+        """Read every page of every list that the upstream offers, and report them."""
+        documents: dict[Kind, bytes] = {}
+        self._ttl_s = None
+        for kind, facts in KINDS.items():
+            # Some servers do not declare what they have; tools are asked for in any case.
+            if kind is Kind.TOOLS or isinstance(self._capabilities.get(facts.capability), dict):
+                documents[kind] = msgspec.json.encode(await self._entries(facts))
+        together = b"".join(kind.encode() + document for kind, document in documents.items())
+        digest = hashlib.sha256(together).hexdigest()[:16]
+        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s)
+
+    async def _entries(self, facts: KindFacts) -> list[Raw]:
+        entries: list[Raw] = []
+        cursor: str | None = None
+        seen: set[str] = set()
+        for _ in range(_MAX_PAGES):
+            raw = await self._request_list(facts, {} if cursor is None else {"cursor": cursor})
+            try:
+                entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
+                page = msgspec.json.decode(raw, type=_Page)
+                cursor = page.nextCursor
+                self._note_ttl(facts, page.ttlMs)
+            except (msgspec.DecodeError, Refused) as error:
+                text = f"its {facts.method} is not a list of {facts.member}: {error}"
+                raise OutcomeUnknown("upstream_protocol", text) from error
+            if cursor is None or cursor in seen:
+                break
+            seen.add(cursor)
+        return [entry for entry in entries if _usable(entry, facts.key)]
+
+    def _note_ttl(self, facts: KindFacts, ttl_ms: float | None) -> None:
+        """The tightest time a modern upstream gives its lists (2026-07-28, caching), where changes are not
+        announced."""
+        offered = self._capabilities.get(facts.capability)
+        if ttl_ms is None or (isinstance(offered, dict) and offered.get("listChanged")):
+            return
+        self._ttl_s = min(max(ttl_ms / 1000, 0.0), self._ttl_s if self._ttl_s is not None else float("inf"))
+
+    def _refresh_s(self) -> float:
+        """How long until the lists are read again."""
+        return relist_s(self._ttl_s, self._settings.health.refresh_interval_s, self._settings.routing.list_ttl_s)
+
+    async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
+        assert self._session is not None
+        try:
+            return await self._session.request(facts.method, members, timeout_s=self._settings.calls.request_timeout_s)
+        except CallError as error:
+            if getattr(error, "rpc_code", None) == -32601:  # it offers none
+                return b"{}"
+            raise
+
+    async def _keep_listening(self, session: Session) -> None:
+        """Modern upstreams announce changes on a ``subscriptions/listen`` stream; keep one open."""
+        wait_s = 1.0
+        while not session.closed:
+            params = session.own_params({"notifications": self._announces()})
+            call = OwnCall(LISTEN, params, session.era, 0)
+            session.submit(call)
+            started = asyncio.get_running_loop().time()
+            try:
+                await call.future
+            except CallError as error:
+                _log.debug("%s: listen ended: %s", self._upstream.spec.id, error)
+            except asyncio.CancelledError:
+                call.stop("closing")
+                raise
+            if asyncio.get_running_loop().time() - started > 30:
+                wait_s = 1.0
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, 60.0)
+            for method in CHANGES:
+                self.announced(method)  # what changed meanwhile went unheard
+
+
+def _usable(entry: Raw, key: str) -> bool:
+    """An entry without its name cannot be listed or asked for; one bad entry must not cost the others."""
+    try:
+        return isinstance(orjson.loads(bytes(entry)).get(key), str)
+    except (orjson.JSONDecodeError, AttributeError):
+        return False

@@ -1,0 +1,171 @@
+"""HTTP+SSE (2024-11-05): one GET stream carries everything down, POSTs to the URL it names carry messages up.
+
+The ``endpoint`` event must stay on the upstream's own origin; anything else is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urljoin, urlsplit
+
+from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.mcp import sse
+from shared.mcp.versions import Era
+from worker.calls.calls import NOBODY, Call, ClientFacts
+from worker.sessions.context import SessionContext
+from worker.sessions.session import Session
+from worker.transports.http_client import HttpPool, Notice
+
+
+class _Stream:
+    """The GET."""
+
+    def __init__(self, session: SseSession, request: bytes) -> None:
+        self.session = session
+        self.request: bytes | tuple[bytes, ...] = request
+        self.status = 0
+        self.reader: sse.Reader | None = None
+
+    def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip()
+        if status == 200 and kind == b"text/event-stream":
+            self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
+        else:
+            shown = kind.decode("latin-1") or "no content type"
+            where = self.session.pool.endpoint
+            self._end(
+                NotDelivered(
+                    "upstream_unavailable",
+                    f"GET {where.authority}{where.path} answered HTTP {status} ({shown}), not an event stream",
+                    {"http": str(status)},
+                )
+            )
+
+    def on_body(self, data: bytes) -> None:
+        if self.reader is None:
+            return
+        try:
+            events = self.reader.feed(data)
+        except ValueError as error:
+            self._end(OutcomeUnknown("upstream_protocol", f"the upstream sent {error}"))
+            return
+        for event in events:
+            if event.name == "endpoint":
+                self.session.on_endpoint(bytes(event.data).decode("utf-8", "replace"))
+            elif event.data:
+                self.session.receive_bytes(event.data)
+
+    def on_complete(self) -> None:
+        self._end(NotDelivered("upstream_unavailable", "the upstream closed its event stream", {"certain": "1"}))
+
+    def on_failed(self, error: CallError) -> None:
+        self._end(NotDelivered("upstream_unavailable", error.message, error.data))
+
+    def _end(self, error: CallError) -> None:
+        self.session.stream_lost(error)
+
+
+class _Post:
+    """One message up. Its answer comes down the stream; only a refusal is of interest here."""
+
+    def __init__(self, session: SseSession, request: bytes, id: int, call: Call | None) -> None:
+        self.session = session
+        self.request: bytes | tuple[bytes, ...] = request
+        self.id = id
+        self.call = call
+        self.status = 0
+
+    def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+
+    def on_body(self, data: bytes) -> None:
+        """The specification gives the body of a 202 no meaning."""
+
+    def on_complete(self) -> None:
+        self.session.notices.pop(self, None)
+        if self.status >= 300 and self.call is not None:
+            text = f"the upstream answered HTTP {self.status} to the message"
+            kind = OutcomeUnknown if self.status >= 500 else NotDelivered
+            self._fail(kind("upstream_unavailable", text, {"http": str(self.status)}))
+
+    def on_failed(self, error: CallError) -> None:
+        self.session.notices.pop(self, None)
+        self._fail(error)
+
+    def _fail(self, error: CallError) -> None:
+        if self.call is not None and self.session.correlation.calls.get(self.id) is self.call:
+            self.session.correlation.forget(self.id)
+            self.call.fail(error)
+
+
+class SseSession(Session):
+    """One GET stream and its POST endpoint."""
+
+    era = Era.LEGACY
+
+    def __init__(self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY) -> None:
+        super().__init__(context, client)
+        self.pool = pool
+        self._endpoint: asyncio.Future[str] = self.loop.create_future()
+        self._stream: _Stream | None = None
+        self._head = b""
+
+    async def connect(self) -> None:
+        request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
+        self._stream = _Stream(self, request)
+        self.pool.submit(self._stream, standing=True)
+        target = await self._endpoint
+        self._head = self.pool.endpoint.head("POST", {"Content-Type": "application/json"}, target)
+        await self.handshake()
+
+    def on_endpoint(self, reference: str) -> None:
+        """The stream named where messages go."""
+        url = urlsplit(urljoin(self.pool.endpoint.url, reference.strip()))
+        own = urlsplit(self.pool.endpoint.url)
+        if self._endpoint.done():
+            return
+        if (url.scheme, url.hostname, url.port) != (own.scheme, own.hostname, own.port):
+            self._endpoint.set_exception(
+                OutcomeUnknown("upstream_protocol", "the upstream names a message endpoint on another origin")
+            )
+        elif any(ord(c) <= 32 or ord(c) >= 127 for c in url.path + url.query):
+            self._endpoint.set_exception(
+                OutcomeUnknown("upstream_protocol", "the upstream's message endpoint is no URL")
+            )
+        else:
+            self._endpoint.set_result(url.path + (f"?{url.query}" if url.query else ""))
+
+    def stream_lost(self, error: CallError) -> None:
+        """The stream cannot be opened, or has ended: so has the session."""
+        if not self._endpoint.done():
+            self._endpoint.set_exception(error)
+            return
+        for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
+            call.fail(error)
+        if self._opening is None or self._opening.done():
+            self.lost(error)
+
+    def send_request(self, id: int, call: Call, message: bytes) -> None:
+        self._post(id, call, message)
+
+    async def send_initialized(self, message: bytes) -> None:
+        notice = Notice(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message))
+        self.pool.submit(notice)
+        await notice.done
+
+    def send_notification(self, message: bytes) -> None:
+        self._post(0, None, message)
+
+    def _post(self, id: int, call: Call | None, message: bytes) -> None:
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message)
+        post = _Post(self, request, id, call)
+        if call is None:
+            self.notices[post] = len(message)
+        self.pool.submit(post)
+
+    async def disconnect(self) -> None:
+        if self._stream is not None:
+            self.pool.cancel(self._stream)
+        if not self._endpoint.done():
+            self._endpoint.cancel()
