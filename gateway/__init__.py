@@ -22,15 +22,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from shared.models import (
-    BalancerStrategy,
-    HealthCheckResult,
-    HttpConnection,
-    ServerEntry,
-    ServerStatus,
-    StdioConnection,
-    ToolEntry,
-)
+from gateway.balancers import BalancerStrategy
+from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry
+from shared.transports import HttpConnection, StdioConnection
 
 if TYPE_CHECKING:
     from gateway.api import Gateway

@@ -12,16 +12,18 @@ from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gateway.balancers import BalancerStrategy
 from gateway.supervisor.config_follower import ConfigFollower, reconcile
 from gateway.supervisor.lifecycle import Supervisor
 from shared.config import load
 from shared.errors import EntryExists, EntryNotFound, GatewayError
-from shared.models import BalancerStrategy, Connection, ServerEntry, ServerStatus, UpstreamSpec, make_spec
+from shared.models import ServerEntry, ServerStatus, UpstreamSpec, make_spec
 from shared.registry.changes import ChangeFollower
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
+from shared.transports import Connection
 
 _log = logging.getLogger(__name__)
 _SETTLING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
@@ -79,7 +81,7 @@ class Gateway:
                 "port": port,
                 "host": host,
                 "health_check_interval_s": health_check_interval,
-                "balancer": BalancerStrategy(balancer) if balancer is not None else None,
+                "balancer": str(balancer) if balancer is not None else None,
                 "request_timeout_s": request_timeout,
                 "redis_url": redis_url,
                 "workers": workers,
@@ -246,7 +248,7 @@ class Gateway:
         self._records = dict(records)
         self._changed.set()
 
-    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
         """The registry's follower: what changed."""
         for id, record in records.items():
             if record is None:

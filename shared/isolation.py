@@ -12,6 +12,7 @@ import functools
 
 from shared.mcp.versions import Era
 from shared.models import Isolation
+from shared.transports import UpstreamSessions, traits
 
 
 class SessionUse(enum.Enum):
@@ -49,11 +50,12 @@ def session_use(
     client_era: int,
     has_session: bool,
 ) -> SessionUse:
-    """``transport`` is the one in use (``stdio``, ``http``, ``sse``)."""
-    if transport == "stdio":
+    """Return how a call meets an upstream that is reached by ``transport``."""
+    sessions = traits(transport).sessions
+    if sessions is UpstreamSessions.PROCESS:
         if isolation is not Isolation.CLIENT:
             return SessionUse.SHARED
-    elif transport == "http" and (era_for(client_era, eras) is Era.MODERN or not sessionful):
+    elif sessions is UpstreamSessions.OFFERED and (era_for(client_era, eras) is Era.MODERN or not sessionful):
         return SessionUse.STATELESS
     elif isolation is Isolation.SHARED:
         return SessionUse.SHARED

@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.errors import ConfigError
-from shared.models import BalancerStrategy, Naming
+from shared.models import Naming, check_strategy
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -101,8 +101,8 @@ class CallSettings(Struct, frozen=True):
 class RoutingSettings(Struct, frozen=True):
     """How calls are spread and names are merged."""
 
-    balancer: Annotated[BalancerStrategy, Meta(description="default strategy of a group")] = (
-        BalancerStrategy.ROUND_ROBIN
+    balancer: Annotated[str, Meta(description="default strategy of a group", extra={"check": check_strategy})] = (
+        "round-robin"
     )
     naming: Annotated[Naming, Meta(description="auto: prefix only where names collide; prefix: always")] = Naming.AUTO
     separator: Annotated[str, Meta(min_length=1, description="between group and tool name")] = "__"
@@ -268,7 +268,13 @@ def _convert(knob: Knob, value: Any, from_text: bool) -> Any:
     if knob.milliseconds:
         number = msgspec.convert(value, float, strict=not from_text)
         return msgspec.convert(number / 1000.0, knob.type)
-    return msgspec.convert(value, knob.type, strict=not from_text)
+    return _checked(knob, msgspec.convert(value, knob.type, strict=not from_text))
+
+
+def _checked(knob: Knob, value: Any) -> Any:
+    """Return ``value`` if the knob's own check takes it; the check raises ``ValueError``."""
+    check = (knob.type.__metadata__[0].extra or {}).get("check")
+    return value if check is None else check(value)
 
 
 def suggestion(word: str, known: typing.Iterable[str]) -> str:
@@ -312,7 +318,7 @@ def build(
             continue
         knob = by_field[name]
         try:
-            sections[knob.section][name] = msgspec.convert(value, knob.type, strict=False)
+            sections[knob.section][name] = _checked(knob, msgspec.convert(value, knob.type, strict=False))
         except (msgspec.ValidationError, ValueError) as error:
             problems.append((name, f"{error} ({knob.description})"))
     if problems:

@@ -24,8 +24,13 @@ from shared.registry.changes import ChangeFollower
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.secrets import FleetKey
 from shared.settings import Settings, build
 from shared.tasks import Deadlines, cancel, spawn
+from worker.calls.observer import Counters
+from worker.front_ends import FrontEnds
+from worker.input.broker import InputBroker
+from worker.input.unsolicited import UnsolicitedMessages
 from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
 from worker.rpc_server import RpcServer
@@ -41,18 +46,23 @@ _STALE = 0.4
 class Worker:
     """One worker. Its id is its incarnation: random, new at every start."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, store: RegistryStore, key: FleetKey) -> None:
         self.settings = settings
         self.id = secrets.token_hex(6)
         self.started_at = self.joined_at = now_s()
-        self.store = RegistryStore(settings.registry)
+        self.store = store
         self.members = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
-        self.inventory = Inventory(self.store, self.id, settings)
+        self.counters = Counters()
+        self.deadlines = deadlines = Deadlines(asyncio.get_running_loop().time)
+        self.front_ends = FrontEnds()
+        broker = InputBroker(self.id, key, settings, deadlines)
+        unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
+        self.inventory = Inventory(self.store, self.id, settings, unsolicited, self.counters)
+        self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
         self.follower = ChangeFollower(self.store, self)
         self.placement = Placement(
             self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
         )
-        self.deadlines = Deadlines(asyncio.get_running_loop().time)
         self.stopping = asyncio.Event()
         self._lost_redis = False
         self._beaten_at = asyncio.get_running_loop().time()
@@ -79,7 +89,7 @@ class Worker:
             pass  # what is missing comes with the next snapshot
         self.placement.wake.set()
 
-    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
         self.inventory.apply(records)
         self.placement.wake.set()
 
@@ -101,9 +111,6 @@ class Worker:
 
     async def run(self) -> None:
         """Until ``stopping`` is set."""
-        await self.store.ping()
-        key = await self.store.fleet_key(self.settings.access.secret)
-        self.rpc = RpcServer(self.id, key, self.settings, self.inventory, self.deadlines)
         await self._start_reaper()
         await self.rpc.start(self._socket_path())
         await self.members.join(self.id, self._facts())
@@ -140,8 +147,11 @@ class Worker:
             "started_at": str(self.started_at),
             "joined_at": str(self.joined_at),
             "version": VERSION,
-            "load": str(self.rpc.in_flight),
-            "parked": str(self.rpc.needs.parked),
+            "load": str(self.front_ends.in_flight),
+            "calls": str(self.counters.calls),
+            "errors": str(self.counters.errors),
+            "failures": str(self.counters.failures),
+            "parked": str(self.rpc.broker.parked),
             "draining": "1" if self.rpc.draining else "0",
         }
 
@@ -188,7 +198,7 @@ class Worker:
         while True:
             if self.rpc.stalled():
                 _log.warning("this process stood still; dropping links instead of running stale calls")
-                self.rpc.drop_links()
+                self.front_ends.drop()
                 self.joined_at = now_s()
             self.rpc.alive()
             self._guard_stdio()
@@ -207,7 +217,7 @@ class Worker:
         )
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
-        _log.info("worker %s drains: %d calls in flight", self.id, self.rpc.in_flight)
+        _log.info("worker %s drains: %d calls in flight", self.id, self.front_ends.in_flight)
         self.rpc.go_away()
         self.inventory.draining = True
         await cancel(tasks[-1])  # placement
@@ -215,7 +225,7 @@ class Worker:
             await self.members.beat(self.id, self._facts())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
-        while self.rpc.in_flight and loop.time() < deadline:
+        while self.front_ends.in_flight and loop.time() < deadline:
             await asyncio.sleep(0.02)
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
@@ -236,7 +246,9 @@ class Worker:
 
 
 async def _run(settings: Settings) -> None:
-    worker = Worker(settings)
+    store = RegistryStore(settings.registry)
+    await store.ping()
+    worker = Worker(settings, store, await store.fleet_key(settings.access.secret))
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # it has no file to read again
         loop.add_signal_handler(which, worker.stopping.set)

@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
@@ -21,7 +22,10 @@ from shared.rpc.framing import CHUNK
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, spawn
-from worker.calls.calls import NOBODY, ClientFacts, LinkCall, UpstreamError
+from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.link_call import LinkCall
+from worker.calls.own_call import UpstreamError
+from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import Question, UnsolicitedMessages
 from worker.ownership.inventory import Inventory
@@ -30,13 +34,12 @@ _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
 """A peer that has not proved membership by then is dropped."""
 _MAX_FACTS = 1000
-_MAX_TELLERS = 100_000
 STALL_S = 2.0
 """When our loop stood still for longer, unread frames are dropped: their callers have given up on us."""
 
 
-class _FrontEnd:
-    """The peer at one link's other end."""
+class FrontEndPeer:
+    """The front end at one link's other end; frames are handled by ``HANDLERS``."""
 
     def __init__(self, server: RpcServer) -> None:
         self.server = server
@@ -48,9 +51,11 @@ class _FrontEnd:
         self.calls: dict[int, LinkCall] = {}
         self.link: Link | None = None
 
+    # ---- shared.rpc.connection.Peer
+
     def on_connected(self, link: Link) -> None:
         self.link = link
-        self.server.links.add(self)
+        self.server.front_ends.add(self)
         link.send(rpc.Challenge(self.nonce, self.server.worker))
         self.server.loop.call_later(_PROOF_S, self._expect_proof, link)
 
@@ -59,61 +64,12 @@ class _FrontEnd:
             link.abort()
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
-        kind = type(head)
         if not self.trusted:
             self._welcome(link, head)
-        elif kind is rpc.Call:
-            self._call(link, head, body)  # type: ignore[arg-type]
-        elif kind is rpc.Ping:
-            link.send(rpc.Pong(head.number))  # type: ignore[union-attr]
-        elif kind is rpc.Cancel:
-            call = self.calls.get(head.call)  # type: ignore[union-attr]
-            link.abandon(head.call)  # type: ignore[union-attr]
-            if call is not None:
-                call.stop(head.reason)  # type: ignore[union-attr]
-                call.fail(NotDelivered("cancelled", "cancelled by the client"))
-        elif kind is rpc.OpenSession:
-            assert isinstance(head, rpc.OpenSession)
-            facts = self.sessions.get(head.session)
-            if facts is None:
-                same = self.server.shared
-                capabilities, info = same(head.capabilities), same(head.client_info)
-                facts = ClientFacts(head.principal, head.version, capabilities, info)
-                facts.alone = head.alone
-                self.sessions[head.session] = facts
-            facts.log_level = head.log_level
-        elif kind is rpc.Reply:
-            assert isinstance(head, rpc.Reply)
-            self.server.needs.reply(head.ask, head.session, head.is_error, body)
-        elif kind is rpc.Watch:
-            assert isinstance(head, rpc.Watch)
-            spawn(self._watch(link, head) if head.on else self._unwatch(head), "watch")  # in the order they came
-        elif kind is rpc.EndSession:
-            assert isinstance(head, rpc.EndSession)
-            self.sessions.pop(head.session, None)
-            if head.over:
-                self.server.end_session(head.session)
-        elif kind is rpc.Detach:
-            call = self.calls.get(head.call)  # type: ignore[union-attr]
-            if call is not None:
-                call.keep()
-        elif kind is rpc.CancelRequest:
-            assert isinstance(head, rpc.CancelRequest)
-            self.server.cancel_request(head.session, head.request)
-        elif kind is rpc.RootsChanged:
-            self.server.inventory.roots_changed(head.session)  # type: ignore[union-attr]
-        elif kind is rpc.Resume:
-            assert isinstance(head, rpc.Resume)
-            self._resume(link, head)
-        elif kind is rpc.Alive:
-            self.server.inventory.alive(head.session)  # type: ignore[union-attr]
-        elif kind is rpc.QuestionNews:
-            assert isinstance(head, rpc.QuestionNews)
-            self.server.heard(head.ask, head.session, body)
-        elif kind is rpc.Notice:
-            assert isinstance(head, rpc.Notice)
-            client = self.sessions.get(head.session, NOBODY)
-            self.server.inventory.notify(head.upstream, head.session, client, body)
+            return
+        handler = HANDLERS.get(type(head))
+        if handler is not None:
+            handler(self, link, head, body)
 
     def _welcome(self, link: Link, head: rpc.Head) -> None:
         if not isinstance(head, rpc.Hello) or not self.server.key.proves(self.nonce, head.proof):
@@ -124,48 +80,27 @@ class _FrontEnd:
         self.name = head.frontend
         link.send(rpc.Welcome())
 
-    def _resume(self, link: Link, head: rpc.Resume) -> None:
-        """The client of a call is back: what it missed, and the rest as it comes."""
-        replay = self.server.needs.replays.find((head.frontend, head.before), head.session)
-        if replay is None:
-            text = "this stream can no longer be resumed"
-            link.send(rpc.Failed(head.call, "invalid_request", text, True))
-            return
-        call = replay.call
-        link.send(rpc.Resumed(head.call, replay.request, replay.name, replay.listed))
-        for sequence, message in replay.after(head.sequence):
-            link.send(rpc.Interim(head.call, sequence=sequence), message)
-        self.server.needs.replays.name(replay, (self.name, head.call))
-        if isinstance(call, LinkCall):
-            call.move(self, link, head.call)
-        elif replay.outcome is not None:
-            replay.outcome.send(link, head.call)
+    def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
+        return False  # requests are needed whole: their ids are written into the envelope
 
-    async def _watch(self, link: Link, head: rpc.Watch) -> None:
-        client = self.sessions.get(head.session, NOBODY)
-        try:
-            await self.server.inventory.watch(self, head.upstream, head.uri, head.session, client)
-        except CallError as error:
-            raw = error.raw if isinstance(error, UpstreamError) else b""
-            if not raw or len(raw) > CHUNK:
-                raw = jsonrpc.error_object(error.wire.rpc, error.message[:2000], {"code": error.code})
-            link.send(rpc.Watched(head.number, False), raw)
-        else:
-            if link.closed:
-                self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
-            link.send(rpc.Watched(head.number))
+    def on_closed(self, link: Link, error: Exception | None) -> None:
+        self.server.front_ends.discard(self)
+        self.server.inventory.forget_watcher(self)
+        # The front end is gone and with it whoever waited on a modern call; a legacy call runs on
+        # (its session lives on another front end) up to its timeout.
+        for call in list(self.calls.values()):
+            if call.era:
+                call.stop("the front end is gone")
+                call.fail(NotDelivered("cancelled", "the front end is gone"))
+            elif call.session:
+                call.keep()
+                self.server.front_ends.orphans.add(call)
 
-    async def _unwatch(self, head: rpc.Watch) -> None:
-        self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
-
-    def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
-        """A resource that this front end watches changed. A front end that does not keep up is told later ones."""
-        if self.link is not None and not self.link.congested and len(params) <= CHUNK:
-            self.link.send(rpc.Updated(upstream, uri, session), params)
+    # ---- calls
 
     def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
         server = self.server
-        call = LinkCall(self, link, head, body, server.settings.calls.request_timeout_s, server.needs)
+        call = LinkCall(self, link, head, body, server.settings.calls.request_timeout_s, server.broker)
         self.calls[head.call] = call
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
@@ -187,53 +122,157 @@ class _FrontEnd:
         try:
             if endless:
                 server.inventory.listen(head.upstream, call)
-            elif not (head.retry and server.needs.take(call)):
+            elif not (head.retry and server.broker.take(call)):
                 server.inventory.submit(head.upstream, call)
         except Exception as error:  # one call that cannot be handled must not cost the others their link
             _log.exception("a call to %s", head.upstream)
             call.fail(OutcomeUnknown("internal", f"the gateway failed: {type(error).__name__}"))
 
-    def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
-        return False  # requests are needed whole: their ids are written into the envelope
+    def _cancel(self, link: Link, head: rpc.Cancel, body: bytes) -> None:
+        call = self.calls.get(head.call)
+        link.abandon(head.call)
+        if call is not None:
+            call.stop(head.reason)
+            call.fail(NotDelivered("cancelled", "cancelled by the client"))
 
-    def on_closed(self, link: Link, error: Exception | None) -> None:
-        self.server.links.discard(self)
-        self.server.inventory.forget_watcher(self)
-        self.server.orphans = {call for call in self.server.orphans if not call.done}
-        # The front end is gone and with it whoever waited on a modern call; a legacy call runs on
-        # (its session lives on another front end) up to its timeout.
-        for call in list(self.calls.values()):
-            if call.era:
-                call.stop("the front end is gone")
-                call.fail(NotDelivered("cancelled", "the front end is gone"))
-            elif call.session:
-                call.keep()
-                self.server.orphans.add(call)
+    def _detach(self, link: Link, head: rpc.Detach, body: bytes) -> None:
+        call = self.calls.get(head.call)
+        if call is not None:
+            call.keep()
+
+    def _resume(self, link: Link, head: rpc.Resume, body: bytes) -> None:
+        """Show the client of a call, which is back, what it missed, and the rest as it comes."""
+        replay = self.server.broker.replays.find((head.frontend, head.before), head.session)
+        if replay is None:
+            text = "this stream can no longer be resumed"
+            link.send(rpc.Failed(head.call, "invalid_request", text, True))
+            return
+        call = replay.call
+        link.send(rpc.Resumed(head.call, replay.request, replay.name, replay.listed_name))
+        for sequence, message in replay.after(head.sequence):
+            link.send(rpc.Interim(head.call, sequence=sequence), message)
+        self.server.broker.replays.name(replay, (self.name, head.call))
+        if isinstance(call, LinkCall):
+            call.move(self, link, head.call)
+        elif replay.outcome is not None:
+            replay.outcome.send(link, head.call)
+
+    def _ping(self, link: Link, head: rpc.Ping, body: bytes) -> None:
+        link.send(rpc.Pong(head.number))
+
+    # ---- client sessions
+
+    def _open_session(self, link: Link, head: rpc.OpenSession, body: bytes) -> None:
+        facts = self.sessions.get(head.session)
+        if facts is None:
+            same = self.server.shared
+            capabilities, info = same(head.capabilities), same(head.client_info)
+            facts = ClientFacts(head.principal, head.version, capabilities, info)
+            facts.alone = head.alone
+            self.sessions[head.session] = facts
+        facts.log_level = head.log_level
+
+    def _end_session(self, link: Link, head: rpc.EndSession, body: bytes) -> None:
+        self.sessions.pop(head.session, None)
+        if head.over:
+            self.server.end_session(head.session)
+
+    def _cancel_request(self, link: Link, head: rpc.CancelRequest, body: bytes) -> None:
+        self.server.cancel_request(head.session, head.request)
+
+    def _reply(self, link: Link, head: rpc.Reply, body: bytes) -> None:
+        self.server.broker.reply(head.question_id, head.session, head.is_error, body)
+
+    def _question_news(self, link: Link, head: rpc.QuestionNews, body: bytes) -> None:
+        self.server.question_news(head.question_id, head.session, body)
+
+    def _roots_changed(self, link: Link, head: rpc.RootsChanged, body: bytes) -> None:
+        self.server.inventory.roots_changed(head.session)
+
+    def _alive(self, link: Link, head: rpc.Alive, body: bytes) -> None:
+        self.server.inventory.alive(head.session)
+
+    def _notice(self, link: Link, head: rpc.Notice, body: bytes) -> None:
+        client = self.sessions.get(head.session, NOBODY)
+        self.server.inventory.notify(head.upstream, head.session, client, body)
+
+    # ---- resources
+
+    def _watch(self, link: Link, head: rpc.Watch, body: bytes) -> None:
+        task = self._start_watching(link, head) if head.on else self._stop_watching(head)
+        spawn(task, "watch")  # in the order they came
+
+    async def _start_watching(self, link: Link, head: rpc.Watch) -> None:
+        client = self.sessions.get(head.session, NOBODY)
+        try:
+            await self.server.inventory.watch(self, head.upstream, head.uri, head.session, client)
+        except CallError as error:
+            raw = error.raw if isinstance(error, UpstreamError) else b""
+            if not raw or len(raw) > CHUNK:
+                raw = jsonrpc.error_object(error.wire.rpc, error.message[:2000], {"code": error.code})
+            link.send(rpc.Watched(head.number, False), raw)
+        else:
+            if link.closed:
+                self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
+            link.send(rpc.Watched(head.number))
+
+    async def _stop_watching(self, head: rpc.Watch) -> None:
+        self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
+
+    def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
+        """Tell this front end that a resource which it watches changed. One that does not keep up is told later
+        changes."""
+        if self.link is not None and not self.link.congested and len(params) <= CHUNK:
+            self.link.send(rpc.Updated(upstream, uri, session), params)
+
+
+Handler = Callable[[FrontEndPeer, Link, Any, bytes], None]
+HANDLERS: dict[type[rpc.Head], Handler] = {
+    rpc.Call: FrontEndPeer._call,
+    rpc.Cancel: FrontEndPeer._cancel,
+    rpc.Detach: FrontEndPeer._detach,
+    rpc.Resume: FrontEndPeer._resume,
+    rpc.Ping: FrontEndPeer._ping,
+    rpc.OpenSession: FrontEndPeer._open_session,
+    rpc.EndSession: FrontEndPeer._end_session,
+    rpc.CancelRequest: FrontEndPeer._cancel_request,
+    rpc.Reply: FrontEndPeer._reply,
+    rpc.QuestionNews: FrontEndPeer._question_news,
+    rpc.RootsChanged: FrontEndPeer._roots_changed,
+    rpc.Alive: FrontEndPeer._alive,
+    rpc.Notice: FrontEndPeer._notice,
+    rpc.Watch: FrontEndPeer._watch,
+}
+"""What is done with each frame of a front end that has proved membership; others are passed over."""
 
 
 class RpcServer:
     """Listens on a Unix socket (and TCP, when configured) for front ends."""
 
     def __init__(
-        self, worker: str, key: FleetKey, settings: Settings, inventory: Inventory, deadlines: Deadlines
+        self,
+        worker: str,
+        key: FleetKey,
+        settings: Settings,
+        front_ends: FrontEnds,
+        broker: InputBroker,
+        unsolicited: UnsolicitedMessages,
+        inventory: Inventory,
+        deadlines: Deadlines,
     ) -> None:
         self.worker = worker
         self.key = key
         self.settings = settings
+        self.front_ends = front_ends
+        self.broker = broker
+        self.unsolicited = unsolicited
         self.inventory = inventory
         self.deadlines = deadlines
-        self.needs = InputBroker(worker, key, settings, deadlines)
-        self.beside = UnsolicitedMessages(self.needs, deadlines, settings, self.tell_client, self.inquire)
-        inventory.aside = self.beside
         self.draining = False
-        self.links: set[_FrontEnd] = set()
-        self.orphans: set[LinkCall] = set()
-        """Calls of sessions whose front end is gone; they run on and can be resumed."""
         self.loop = asyncio.get_running_loop()
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
         self._facts: dict[bytes, bytes] = {}
-        self._tellers: dict[str, _FrontEnd] = {}  # by session: who is told what is for its standing stream
         self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
         self.path: Path | None = None
@@ -252,16 +291,16 @@ class RpcServer:
             self._servers.append(server)
 
     def shared(self, fact: bytes) -> bytes:
-        """One copy of what many clients say of themselves: with ten thousand of them, calls touch less memory."""
+        """Return one copy of what many clients say of themselves: with ten thousand of them, calls touch less memory."""
         if len(self._facts) >= _MAX_FACTS:
             self._facts.clear()
         return self._facts.setdefault(fact, fact)
 
     def _link(self) -> Link:
-        return Link(_FrontEnd(self), 0, self.stalled)  # no large bodies before the peer has proved who it is
+        return Link(FrontEndPeer(self), 0, self.stalled)  # no large bodies before the peer has proved who it is
 
     def refused(self, link: Link) -> None:
-        """A peer that does not know the fleet's key; said at most once in ten seconds."""
+        """Drop a peer that does not know the fleet's key; said at most once in ten seconds."""
         now = self.clock()
         if now - self._refused_at > 10.0:
             self._refused_at = now
@@ -270,95 +309,55 @@ class RpcServer:
 
     # ---- client sessions
 
-    def _calls_of(self, sid: str) -> list[LinkCall]:
-        self.orphans = {call for call in self.orphans if not call.done}
-        everyone = [call for peer in self.links for call in peer.calls.values()]
-        return [call for call in [*everyone, *self.orphans] if call.session == sid]
-
     def cancel_request(self, sid: str, request: bytes) -> None:
-        """A session cancelled a request of its own."""
-        for call in self._calls_of(sid):
+        """Stop a request that its session cancelled."""
+        for call in self.front_ends.calls_of(sid):
             if call.request == request:
                 call.stop("cancelled by the client")
                 call.fail(OutcomeUnknown("cancelled", "cancelled by the client"))
 
-    def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
-        """Something for a client's standing stream, by a front end that knows the session if there is one; false when
-        there is none. Always the same one while it is there, so that things come in order. ``must``: also by one that
-        does not keep up."""
-        peer = self._tellers.get(sid)
-        if peer is None or peer not in self.links:
-            peers = [peer for peer in self.links if peer.trusted and peer.link is not None and not peer.link.closed]
-            peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
-            if peer is None:
-                return False
-            if len(self._tellers) >= _MAX_TELLERS:
-                self._tellers.clear()
-            self._tellers[sid] = peer
-        if peer.link is None or peer.link.closed or (peer.link.congested and not must):
-            return False
-        peer.link.send(rpc.Unsolicited(sid, dropped=dropped), message)
-        return True
-
-    def inquire(self, sid: str) -> None:
-        """Ask all front ends whether a session has its stream open there."""
-        for peer in self.links:
-            if peer.trusted and peer.link is not None and not peer.link.congested:
-                peer.link.send(rpc.Alive(sid))
-
-    def heard(self, ask: str, sid: str, progress: bytes) -> None:
-        """A client has a question before it, or tells how far it is with the answer."""
+    def question_news(self, question_id: str, sid: str, progress: bytes) -> None:
+        """Note that a client has a question before it, or pass on how far it is with the answer."""
         if progress:
-            self.needs.progressed(ask, sid, progress)
-        elif isinstance(question := self.needs.asker(ask, sid), Question):
-            self.beside.shown(question)
+            self.broker.progressed(question_id, sid, progress)
+        elif isinstance(question := self.broker.asker(question_id, sid), Question):
+            self.unsolicited.shown(question)
 
     def end_session(self, sid: str) -> None:
-        """A client session is over, and everything that was done or kept for it."""
-        for call in self._calls_of(sid):
+        """End everything that was done or kept for a client session that is over."""
+        for call in self.front_ends.calls_of(sid):
             call.stop("the client's session ended")
             call.fail(OutcomeUnknown("cancelled", "the client's session ended"))
-        self._tellers.pop(sid, None)
-        self.needs.replays.end_session(sid)
-        self.beside.end_session(sid)
+        self.front_ends.forget_session(sid)
+        self.broker.replays.end_session(sid)
+        self.unsolicited.end_session(sid)
         self.inventory.end_client(sid)
 
+    # ---- life
+
     def alive(self) -> None:
-        """Called a few times a second: our loop turns."""
+        """Note that our loop turns (called a few times a second)."""
         self._alive_at = self.clock()
-        self.needs.replays.trim()
+        self.broker.replays.trim()
 
     def stalled(self) -> bool:
         """Whether the loop stood still for longer than ``STALL_S``."""
         return self.clock() - self._alive_at > STALL_S
 
-    def drop_links(self) -> None:
-        """End every link at once; front ends connect again."""
-        for peer in list(self.links):
-            if peer.link is not None:
-                peer.link.abort()
-
     def go_away(self) -> None:
         """Take no more calls; say which were taken."""
         self.draining = True
-        for peer in self.links:
+        for peer in self.front_ends.peers:
             if peer.link is not None:
                 peer.link.send(rpc.GoAway(peer.last_call))
             for call in [call for call in peer.calls.values() if call.method == LISTEN]:  # it would never end
                 call.stop("the worker is shutting down")
                 call.fail(OutcomeUnknown("cancelled", "the worker is shutting down"))
 
-    @property
-    def in_flight(self) -> int:
-        """Calls of front ends under way; what listens is none."""
-        return sum(call.method != LISTEN for peer in self.links for call in peer.calls.values())
-
     async def close(self) -> None:
         """Stop listening and end the links."""
         for server in self._servers:
             server.close()
-        for peer in list(self.links):
-            if peer.link is not None:
-                peer.link.close()
+        self.front_ends.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)

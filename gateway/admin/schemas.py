@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from shared.models import BalancerStrategy, EraChoice, HealthCheckResult, Isolation, ServerEntry, ToolEntry
+from shared.models import EraChoice, HealthCheckResult, Isolation, ServerEntry, ToolEntry
 
 
 class Registration(Struct, rename="camel", forbid_unknown_fields=True):
@@ -21,7 +21,7 @@ class Registration(Struct, rename="camel", forbid_unknown_fields=True):
     metadata: dict[str, Any] = {}
     isolation: Isolation = Isolation.AUTO
     era: EraChoice = EraChoice.AUTO
-    balancer: BalancerStrategy | None = None
+    balancer: str | None = None
 
 
 class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -32,7 +32,7 @@ class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=T
     metadata: dict[str, Any] | None = None
     isolation: Isolation | None = None
     era: EraChoice | None = None
-    balancer: BalancerStrategy | None = None
+    balancer: str | None = None
 
 
 class ListedTool(Struct, rename="camel"):

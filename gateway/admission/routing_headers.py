@@ -1,34 +1,45 @@
-"""The headers that mirror a modern request's body (2026-07-28, streamable-http, "Request Metadata"), as one value.
-
-Read once for each distinct head by the express lane, for each request by the ordinary path; checked in one place.
-"""
+"""The headers that mirror a modern request's body (2026-07-28, streamable-http, "Request Metadata"), as one value."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
 from shared.mcp import headers as mcp_headers
 
-VERSION_HEADER = "MCP-Protocol-Version"
-METHOD_HEADER = "Mcp-Method"
-NAME_HEADER = "Mcp-Name"
+VERSION_HEADER = "mcp-protocol-version"
+METHOD_HEADER = "mcp-method"
+NAME_HEADER = "mcp-name"
 
 
 class RoutingHeaders(Struct, frozen=True, gc=False):
-    """``name`` is decoded, ``raw_name`` as it was sent; ``repeated`` names a header that came more than once."""
+    """``name`` is decoded, ``raw_name`` as it was sent; ``repeated`` names a header that came more than once.
+    ``parameters`` are the ``Mcp-Param-*`` headers, names in lower case."""
 
     version: str | None = None
     method: str | None = None
     name: str | None = None
     raw_name: str | None = None
     repeated: str = ""
+    parameters: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def read(cls, values_of: Callable[[str], Sequence[str]]) -> RoutingHeaders:
-        """``values_of`` gives all values of a header."""
-        found = {name: values_of(name) for name in (VERSION_HEADER, METHOD_HEADER, NAME_HEADER)}
+    def read(cls, named: Mapping[str, list[str]]) -> RoutingHeaders:
+        """Read them from all headers of a request; ``named`` has each header's values by its name in lower case."""
+        found = {name: named.get(name, []) for name in (VERSION_HEADER, METHOD_HEADER, NAME_HEADER)}
         version, method, raw = (values[0] if values else None for values in found.values())
-        repeated = next((name for name, values in found.items() if len(values) > 1), "")
-        return cls(version, method, mcp_headers.decode_value(raw), raw, repeated)
+        repeated = next((_SHOWN[name] for name, values in found.items() if len(values) > 1), "")
+        parameters = tuple((name, values[0]) for name, values in named.items() if name.startswith("mcp-param-"))
+        return cls(version, method, mcp_headers.decode_value(raw), raw, repeated, parameters)
+
+
+_SHOWN = {VERSION_HEADER: "MCP-Protocol-Version", METHOD_HEADER: "Mcp-Method", NAME_HEADER: "Mcp-Name"}
+
+
+def by_name(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return all values of each header, by its name in lower case."""
+    named: dict[str, list[str]] = {}
+    for name, value in headers:
+        named.setdefault(name.lower(), []).append(value)
+    return named

@@ -1,28 +1,34 @@
-"""Strategies that choose among the replicas that may take a call. Pure; adding one is adding a file.
+"""Strategies that choose among the replicas that may take a call. Pure; adding one is adding a file to this folder.
 
-``make`` gives the balancer for a ``BalancerStrategy``. A balancer sees only candidates that are available; it keeps
-its own memory between choices and belongs to one group in one front end.
+``base`` says what a balancer is and keeps the table of strategies. Every other file is one strategy and its registration:
+``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice``. Nothing else knows a strategy's name: all files
+of this folder are imported here, and whoever needs to know something about a strategy asks the balancer.
+
+A record may name a strategy that this front end does not have, because another version registered it. The catalogue then
+takes the configured default.
 """
 
 from __future__ import annotations
 
-from gateway.balancers.base import Balancer, Candidate
-from gateway.balancers.least_connections import LeastConnections
-from gateway.balancers.random_choice import RandomChoice
-from gateway.balancers.round_robin import RoundRobin
-from gateway.balancers.weighted import Weighted
-from shared.models import BalancerStrategy
+import enum
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
 
-__all__ = ["Balancer", "Candidate", "LeastConnections", "RandomChoice", "RoundRobin", "Weighted", "make"]
+from gateway.balancers.base import NO_CHOICE, Balancer, Candidate, make, strategy
+from shared.models import STRATEGIES
 
-_STRATEGIES: dict[BalancerStrategy, type[Balancer]] = {
-    BalancerStrategy.ROUND_ROBIN: RoundRobin,
-    BalancerStrategy.LEAST_CONNECTIONS: LeastConnections,
-    BalancerStrategy.WEIGHTED: Weighted,
-    BalancerStrategy.RANDOM: RandomChoice,
-}
+__all__ = ["NO_CHOICE", "Balancer", "BalancerStrategy", "Candidate", "make", "strategy"]
 
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
 
-def make(strategy: BalancerStrategy) -> Balancer:
-    """A fresh balancer."""
-    return _STRATEGIES[strategy]()
+if TYPE_CHECKING:
+
+    class BalancerStrategy(enum.StrEnum):
+        """How a group chooses among its replicas; the members are the registered strategies."""
+
+else:
+    BalancerStrategy = enum.StrEnum(
+        "BalancerStrategy", {name.replace("-", "_").upper(): name for name in STRATEGIES}, module=__name__
+    )

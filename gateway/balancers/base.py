@@ -1,9 +1,12 @@
-"""What a balancer is, and what it may know of a replica."""
+"""What a balancer is, what it may know of a replica, and the table of strategies."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import ClassVar, Protocol, TypeVar
+
+from shared.models import STRATEGIES
 
 
 class Candidate(Protocol):
@@ -15,22 +18,66 @@ class Candidate(Protocol):
 
     @property
     def sequence(self) -> int:
-        """Its place in registration order; unique."""
+        """The replica's place in registration order; unique."""
 
     @property
     def weight(self) -> int:
-        """Its share, from 1."""
+        """The replica's share, from 1."""
 
     @property
     def load(self) -> int:
-        """Calls in flight on it, from all front ends."""
+        """Calls in flight on the replica, from all front ends."""
 
 
 C = TypeVar("C", bound=Candidate)
 
 
-class Balancer(Protocol):
-    """Chooses one of ``candidates`` (at least one, in registration order)."""
+class Balancer:
+    """Chooses one of several candidates. A balancer belongs to one group in one front end and may keep a memory."""
+
+    counts_calls: ClassVar[bool] = False
+    """Whether the strategy reads ``load``: front ends then tell each other their calls in flight."""
 
     def choose(self, candidates: Sequence[C]) -> C:
-        """The replica for this call."""
+        """Return the replica for this call, among ``candidates`` (at least one, in registration order)."""
+        raise NotImplementedError
+
+    def likely(self, candidates: Sequence[C]) -> tuple[C | None, str]:
+        """Return the candidate that the next call would get, or ``None`` if that is open, and the reason in words.
+
+        Asking changes nothing.
+        """
+        names = ", ".join(one.id for one in candidates)
+        why = f"of {names} it is its turn at this front end ({type(self).__name__})"
+        return deepcopy(self).choose(candidates), f"{why}; a client session may be bound to another one"
+
+
+class OnlyOne(Balancer):
+    """The balancer of routes without replicas, where there is nothing to choose."""
+
+    def choose(self, candidates: Sequence[C]) -> C:
+        """Return the first candidate."""
+        return candidates[0]
+
+
+NO_CHOICE = OnlyOne()
+_BY_NAME: dict[str, type[Balancer]] = {}
+
+
+def strategy(name: str, meaning: str) -> Callable[[type[Balancer]], type[Balancer]]:
+    """Register a balancer as the strategy ``name``, which users write in ``balancer``; ``meaning`` is for people."""
+
+    def register(kind: type[Balancer]) -> type[Balancer]:
+        _BY_NAME[name] = kind
+        STRATEGIES[name] = meaning
+        return kind
+
+    return register
+
+
+def make(name: str) -> Balancer:
+    """Return a fresh balancer of the strategy ``name``.
+
+    Raises ``KeyError`` for a name that nobody registered; settings and registrations are checked before.
+    """
+    return _BY_NAME[name]()

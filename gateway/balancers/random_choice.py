@@ -1,16 +1,21 @@
-"""Uniformly at random."""
+"""Any replica, uniformly at random."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
 
-from gateway.balancers.base import C
+from gateway.balancers.base import Balancer, C, strategy
 
 
-class RandomChoice:
+@strategy("random", "any replica, uniformly at random")
+class RandomChoice(Balancer):
     """Has no memory."""
 
     def choose(self, candidates: Sequence[C]) -> C:
-        """Any candidate."""
+        """Return any candidate."""
         return random.choice(candidates)
+
+    def likely(self, candidates: Sequence[C]) -> tuple[C | None, str]:
+        """Return ``None``: the next choice is open."""
+        return None, f"one of {', '.join(one.id for one in candidates)}, at random"

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.balancers.base import C
+from gateway.balancers.base import Balancer, C, strategy
 
 
-class RoundRobin:
-    """Remembers who was last; the next in order is next."""
+@strategy("round-robin", "one after another in registration order")
+class RoundRobin(Balancer):
+    """Remembers the place of the last choice; the next place in order is next."""
 
     def __init__(self) -> None:
         self._last = -1
 
     def choose(self, candidates: Sequence[C]) -> C:
-        """The first candidate after the last choice, or the first of all."""
+        """Return the first candidate after the last choice, or the first of all."""
         chosen = next((one for one in candidates if one.sequence > self._last), candidates[0])
         self._last = chosen.sequence
         return chosen

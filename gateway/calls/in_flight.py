@@ -1,19 +1,15 @@
-"""One call under way on a link: events arrive in order (interim messages, then one ``Answered`` or ``Failure``)."""
+"""One call under way on a link: its events in order, and the ways in which its client may end it early."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from msgspec import Struct
-
-from gateway.routing.catalog import Replica
-from shared.rpc.connection import BodyStream
-
-if TYPE_CHECKING:
-    from gateway.fleet.worker_link import WorkerLink
+from gateway.calls.events import SILENT, Answered, Event, Interim
+from gateway.routing.routes import Replica
+from gateway.telemetry.observer import ObservedCall
 
 _MAX_WAITING_BYTES = 2 * 1024 * 1024
 """Interim messages kept for a client that reads slowly; older ones are dropped first. More than what workers keep of a
@@ -22,109 +18,93 @@ _EVENT_BYTES = 64
 """What an event takes beside its message, about."""
 
 
-class Interim(Struct, gc=False):
-    """A JSON-RPC message before the call's answer; ``sequence`` numbers those of a session's call from 1."""
-
-    message: bytes
-    sequence: int = 0
-
-    @property
-    def asks(self) -> bool:
-        """It is a request, which the call waits for the answer to: never dropped."""
-        return self.message.startswith(b'{"jsonrpc":"2.0","id":')
-
-
-class Resumed(Struct, gc=False):
-    """The call's stream goes on here; ``request`` is the JSON of the client's request id, ``name`` and ``listed`` the
-    URI of a resource at its upstream and here, where these differ."""
-
-    request: bytes
-    name: str = ""
-    listed: str = ""
-
-
-class Answered(Struct, gc=False):
-    """The upstream's answer: JSON of ``result`` or ``error``; large ones come as a stream."""
-
-    is_error: bool
-    body: bytes
-    stream: BodyStream | None = None
-
-
-class Failure(Struct, gc=False):
-    """The call failed on the way; ``delivered`` False: certainly not sent."""
-
-    code: str
-    message: str
-    delivered: bool
-    data: dict[str, str]
-
-
-class Silent(Struct, gc=False):
-    """Nothing came for a while; the door may want to show a sign of life."""
-
-
-Event = Interim | Answered | Failure | Silent | Resumed
-SILENT = Silent()
-
-
-class Nowhere:
-    """Stands in for the replica of a call that was routed by another front end."""
+class NoReplica:
+    """Stands in for the replica of a call that another front end routed."""
 
     id = ""
     in_flight = 0
 
 
-class Caller(Protocol):
-    """A client session: its calls under way by the client's own request ids (``None``: there are none), and a bit in
-    ``told`` for each worker that has heard of it, so that a call looks at no table."""
+class SessionCalls(Protocol):
+    """A client session: its calls under way by the client's own request ids (``None`` without calls), and a bit in
+    ``announced_to`` for each worker that has heard of the session, so that a call looks at no table."""
 
     under_way: dict[bytes, InFlight] | None
-    told: int
+    announced_to: int
+
+
+class CallLink(Protocol):
+    """The link that carries a call (``fleet.worker_link``)."""
+
+    worker: str
+    frontend: str
+    loop: asyncio.AbstractEventLoop
+    standing: int
+
+    def cancel(self, in_flight: InFlight, reason: str) -> None:
+        """Stop a call."""
+
+    def detach(self, number: int) -> None:
+        """Let the worker keep what comes for a call."""
+
+    def refuse_body(self, in_flight: InFlight) -> None:
+        """Let the worker drop the large answer of a call that nobody reads."""
 
 
 class InFlight:
-    """One call under way. ``started_at`` is loop time."""
+    """One call under way. ``started_at`` is the loop time of this attempt."""
 
     __slots__ = (
         "_events",
         "_waiter",
         "_waiting_bytes",
-        "client",
+        "call",
         "done",
         "dropped",
-        "hushed_at",
+        "link",
         "listener",
         "modern",
         "number",
         "readdress",
         "registered",
         "replica",
+        "shown_alive_at",
         "standing",
         "started_at",
         "unwanted",
     )
 
-    def __init__(self, client: WorkerLink, number: int, replica: Replica | Nowhere, started_at: float) -> None:
-        self.client = client
+    def __init__(
+        self,
+        link: CallLink,
+        number: int,
+        replica: Replica | NoReplica,
+        started_at: float,
+        call: ObservedCall,
+        modern: bool = False,
+    ) -> None:
+        self.link = link
         self.number = number
         self.replica = replica
         self.started_at = started_at
+        self.call = call
+        self.modern = modern
         self.done = False
         self.unwanted = False
         self.standing = False  # it has no end, and is no load
         self.dropped = 0  # notifications that the client will never see
-        self.hushed_at = started_at
-        self.modern = False
+        self.shown_alive_at = started_at
         self.listener: Callable[[], None] | None = None  # hears of events, instead of somebody who awaits ``next``
-        self.readdress: Callable[[bytes], bytes] | None = None  # what the door does to the result
-        self.registered: tuple[Caller, bytes] | None = None
+        self.readdress: Callable[[bytes], bytes] | None = None  # applied to the result
+        self.registered: tuple[SessionCalls, bytes] | None = None
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._waiting_bytes = 0
 
+    # ---- what comes
+
     def push(self, event: Event) -> None:
-        """An event arrived."""
+        """Take an event that arrived."""
         self._events.append(event)
         if type(event) is Interim:
             self._waiting_bytes += len(event.message) + _EVENT_BYTES
@@ -138,7 +118,7 @@ class InFlight:
             waiter.set_result(None)
 
     def _make_room(self, newest: Interim) -> None:
-        """Drop the older half of what is only told."""
+        """Drop the older half of the notifications."""
         kept: deque[Event] = deque()
         for event in self._events:
             told = type(event) is Interim and event is not newest and not event.asks
@@ -150,43 +130,45 @@ class InFlight:
         self._events = kept
 
     def finish(self, event: Event) -> None:
-        """The last event."""
+        """Take the last event."""
         if not self.done:
             self.done = True
             if self.standing:
-                self.client.standing -= 1
+                self.link.standing -= 1
             else:
                 self.replica.in_flight -= 1
             if self.registered is not None:
-                caller, id = self.registered
-                calls = caller.under_way
+                session, id = self.registered
+                calls = session.under_way
                 if calls is not None and calls.get(id) is self:
                     del calls[id]
                     if not calls:
-                        caller.under_way = None
+                        session.under_way = None
             self.push(event)
 
     def stand(self) -> None:
-        """It has no end (a listen): it does not count as a call in flight."""
+        """Count this call no longer as a load: it has no end (a listen)."""
         if not self.done:
             self.standing = True
-            self.client.standing += 1
+            self.link.standing += 1
             self.replica.in_flight -= 1
 
-    def register(self, caller: Caller, id: bytes) -> None:
-        """Be found at ``caller`` under the client's own request id, until the call is over."""
+    def register(self, session: SessionCalls, id: bytes) -> None:
+        """Let ``session`` find this call under the client's own request id, until the call is over."""
         if self.done:
             return
-        if caller.under_way is None:
-            caller.under_way = {id: self}
+        if session.under_way is None:
+            session.under_way = {id: self}
         else:
-            caller.under_way[id] = self
-        self.registered = (caller, id)
+            session.under_way[id] = self
+        self.registered = (session, id)
+
+    # ---- who waits
 
     async def next(self) -> Event:
-        """The next event."""
+        """Return the next event."""
         while not self._events:
-            self._waiter = self.client.loop.create_future()
+            self._waiter = self.link.loop.create_future()
             await self._waiter
         event = self._events.popleft()
         if type(event) is Interim:
@@ -199,12 +181,12 @@ class InFlight:
         return self._events[0]
 
     def drop_first(self) -> None:
-        """It was taken (for whole answers: no interim message is taken this way)."""
+        """Remove the oldest event, a whole answer (no interim message is taken this way)."""
         self._events.popleft()
 
-    def hush(self, now: float) -> None:
-        """Wake the waiter without news, so that it can show a sign of life."""
-        self.hushed_at = now
+    def show_life(self, now: float) -> None:
+        """Wake whoever waits without news, so that a sign of life can be shown."""
+        self.shown_alive_at = now
         if self.listener is not None:
             self.push(SILENT)
             return
@@ -212,18 +194,28 @@ class InFlight:
             self._events.append(SILENT)
             self._waiter.set_result(None)
 
-    def detach(self) -> None:
-        """The client may come back for what is said from now on, here or elsewhere."""
-        self.client.detach(self.number)
+    # ---- how the client ends it
 
-    def leave(self) -> None:
-        """The client left, but its call runs on (handshake era): its answer is of no use here any more."""
+    def detach(self) -> None:
+        """Let the client come back for what is said from now on, here or elsewhere."""
+        self.link.detach(self.number)
+
+    def client_left(self, reason: str) -> None:
+        """The client closed the response. That cancels the call in the modern era (2026-07-28, Cancellation); in the
+        handshake era the call runs on, and only its answer is of no use here any more."""
+        if self.modern:
+            self.cancel(reason)
+            return
         self.unwanted = True
         self.detach()
         for event in self._events:
             if isinstance(event, Answered) and event.stream is not None:
-                self.client.refuse_body(self)
+                self.link.refuse_body(self)
 
     def cancel(self, reason: str) -> None:
-        """The client gave up: tell the worker, forget the rest."""
-        self.client.cancel(self, reason)
+        """Stop the call: the client gave up."""
+        self.link.cancel(self, reason)
+
+    def refuse_body(self) -> None:
+        """Let the worker drop the large answer, which nobody reads."""
+        self.link.refuse_body(self)

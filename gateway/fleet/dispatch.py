@@ -2,27 +2,31 @@
 
 The path of a call makes no Redis round trip: catalogue, health and links are in memory. Only the first call of a client
 session to a group with sessions of its own asks Redis for the replica that the session is bound to.
+
+The dispatcher alone tells the observer that a call has begun, is attempted, and is over.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Container
 from typing import cast
 
 from msgspec import Struct
 
-from gateway.calls.in_flight import Event, Failure, InFlight
+from gateway.calls.events import Answered, Event, Failure
+from gateway.calls.in_flight import InFlight
+from gateway.fleet.outgoing import Affinity, Bound, Exact, Outgoing, affinity
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.worker_link import WorkerLink
 from gateway.routing import router
-from gateway.routing.catalog import Replica, Route
 from gateway.routing.retry import ATTEMPTS, may_repeat
-from gateway.sessions.table import ClientSession, SessionTable
-from gateway.telemetry.counters import Counters
+from gateway.routing.routes import Replica, Route
+from gateway.sessions.session import ClientSession
+from gateway.sessions.table import SessionTable
+from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
-from shared.mcp.versions import Era
-from shared.request_state import RequestState
 from shared.rpc import messages as rpc
 
 SUSPECT_S = 1.0
@@ -31,148 +35,232 @@ WAKE_S = 3.0
 """How long a call waits for a replica that is starting or changing hands."""
 
 
-class Outgoing(Struct, gc=False):
-    """What a door wants sent. ``params`` is JSON in the upstream's own names, ``id`` the client's request id, ``retry``
-    the state by which an earlier answer asked for input."""
+class Target(Struct, gc=False):
+    """Where a call goes."""
 
-    method: str
-    params: bytes | memoryview
-    era: int
-    route: Route
-    id: bytes = b""
-    name: str = ""
-    session: ClientSession | None = None
-    principal: str = ""
-    token: bytes = b""
-    headers: dict[str, str] | None = None
-    retry: RequestState | None = None
-    begun: InFlight | None = None
-    listed: str = ""
+    replica: Replica
+    link: WorkerLink
+
+
+class Unbound(Struct, gc=False):
+    """The session has to be bound to ``choice`` first, which asks Redis; ``instead_of`` is the replica that it was bound
+    to, if that is of no use any more."""
+
+    session: ClientSession
+    choice: Replica
+    instead_of: str | None
+
+
+class Unlinked(Struct, gc=False):
+    """The replica that should get the call has no worker that could be reached."""
+
+    replica: Replica
 
 
 class Dispatcher:
-    """See the module."""
+    """See the module. ``max_in_flight`` bounds the calls under way here."""
 
     def __init__(
         self,
-        watcher: RegistryView,
+        registry: RegistryView,
         pool: WorkerPool,
         sessions: SessionTable,
-        stats: Counters,
+        observer: CallObserver | None,
         max_in_flight: int,
         timeout_s: float = 30.0,
     ) -> None:
-        self._watcher = watcher
+        self._registry = registry
         self._pool = pool
         self._sessions = sessions
-        self._stats = stats
+        self._observer = observer
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self.under_way: dict[InFlight, None] = {}
 
     def now(self) -> float:
-        """Loop time, by which replicas are judged available."""
+        """Return loop time, by which replicas are judged available."""
         return self._loop.time()
 
-    def begin(self, call: Outgoing) -> InFlight | None:
-        """Send ``call`` if it is plain where to; ``None`` when something has to be waited for or told first."""
-        session = call.session
-        if len(self.under_way) >= self._max_in_flight:
-            return None
-        now = self._loop.time()
-        if session is not None and self.is_bound(call.route, session):
-            replica = self._watcher.catalog.replica(session.pins.get(call.route.group, ""))
-            if replica is None or replica not in call.route.replicas or not replica.available(now):
-                return None
-        else:
-            replica = router.choose(call.route, (), now)
-        client = self._pool.link_for(replica, session.sid if session is not None else "") if replica else None
-        if replica is None or client is None:
-            return None
-        return self._start(call, replica, client)
+    # ---- where a call goes
 
-    def _start(self, call: Outgoing, replica: Replica, client: WorkerLink) -> InFlight:
-        session = call.session
-        in_flight = client.call(replica, self._head(call, replica), call.params, session, self.facts)
-        in_flight.modern = bool(call.era)
+    def _target(self, call: Outgoing, tried: Container[str]) -> Target | Unbound | Unlinked | None:
+        """Return where ``call`` goes, or what is missing; ``None``: there is no replica that could take it."""
+        where = call.affinity
+        if isinstance(where, Exact):
+            exact = self._exact(where, tried)
+            if exact is not None:
+                return exact
+        replica = self._replica(call.route, where, tried)
+        if replica is None or isinstance(replica, Unbound):
+            return replica
+        link = self._pool.link_for(replica, call.session.sid if call.session is not None else "")
+        return Target(replica, link) if link is not None else Unlinked(replica)
+
+    def _exact(self, where: Exact, tried: Container[str]) -> Target | Unlinked | None:
+        replica = self._registry.catalog.replica(where.upstream)
+        if where.parked:
+            link = self._pool.links.get(where.worker)
+            if replica is None or link is None or not link.ready:
+                raise Refused("invalid_params", "the worker that kept this call is gone; send it anew")
+            return Target(replica, link)
+        if replica is None or replica.id in tried or not replica.available(self._loop.time()):
+            return None  # another one may take it
+        link = self._pool.link_for(replica, "")
+        return Target(replica, link) if link is not None else Unlinked(replica)
+
+    def _replica(self, route: Route, where: Affinity, tried: Container[str]) -> Replica | Unbound | None:
+        """Return the replica for a call; where isolation resolves to the client, the one its session is bound to."""
+        now = self._loop.time()
+        if not isinstance(where, Bound):
+            return router.choose(route, tried, now)
+        bound = where.session.pins.get(route.group)
+        if bound is not None and bound not in tried:
+            replica = self._registry.catalog.replica(bound)
+            if replica is not None and replica in route.replicas and replica.available(now):
+                return replica
+        choice = router.choose(route, tried, now)
+        return Unbound(where.session, choice, bound) if choice is not None else None
+
+    async def _bind(self, route: Route, unbound: Unbound, tried: Container[str]) -> Replica:
+        """Bind a session to a replica; the one that the whole fleet agrees on."""
+        session, choice = unbound.session, unbound.choice
+        id = await self._sessions.pin(session, route.group, choice.id, instead_of=unbound.instead_of)
+        replica = self._registry.catalog.replica(id)
+        if replica is None or id in tried or replica not in route.replicas or not replica.available(self._loop.time()):
+            await self._sessions.pin(session, route.group, choice.id, instead_of=id)
+            return choice
+        return replica
+
+    async def replica_for(self, route: Route, session: ClientSession | None) -> Replica | None:
+        """Return the replica that a call of this session on this route would go to now, or ``None``."""
+        route = self._current(route)
+        found = self._replica(route, affinity(route, session), ())
+        return await self._bind(route, found, ()) if isinstance(found, Unbound) else found
+
+    def _current(self, route: Route) -> Route:
+        """Return the same route as it is now: the catalogue may have been rebuilt meanwhile."""
+        group = self._registry.catalog.groups.get(route.group)
+        return (group.routes[route.entry.kind].get(route.entry.name) if group is not None else None) or route
+
+    # ---- sending
+
+    def begin(self, call: Outgoing) -> InFlight | None:
+        """Send ``call`` if it is plain where to; ``None`` when something has to be waited for first.
+
+        Raises ``CallError`` for a call that is refused.
+        """
+        try:
+            self._check_room()
+            target = self._target(call, ())
+        except CallError as error:
+            self._note_begin(call)
+            self._note_end(call, error.code)
+            raise
+        return self._start(call, target) if isinstance(target, Target) else None
+
+    def _check_room(self) -> None:
+        if len(self.under_way) >= self._max_in_flight:
+            raise NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
+
+    def _start(self, call: Outgoing, target: Target) -> InFlight:
+        session, replica = call.session, target.replica
+        call.attempts += 1
+        if not call.started_at:
+            self._note_begin(call)
+        if self._observer is not None:
+            self._observer.attempted(call, replica.id, target.link.worker)
+        in_flight = target.link.call(replica, self._head(call, replica), call, session, self.facts)
         self.under_way[in_flight] = None
         if session is not None:
             in_flight.register(session, call.id)
         return in_flight
 
-    async def send(self, call: Outgoing) -> tuple[InFlight, Event]:
-        """Send ``call``; its first event. Raises ``CallError`` when it failed for good."""
-        if len(self.under_way) >= self._max_in_flight and call.begun is None:
-            raise NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
+    def _note_begin(self, call: ObservedCall) -> None:
+        call.started_at = self._loop.time()
+        if self._observer is not None:
+            self._observer.begun(call)
+
+    async def send(self, call: Outgoing, begun: InFlight | None = None) -> tuple[InFlight, Event]:
+        """Send ``call``, or go on with what was ``begun`` for it; return its first event. Raises ``CallError`` when the
+        call failed for good, and ``Abandoned`` when whoever waits was cancelled."""
+        if begun is None:
+            self._note_begin(call)
+        try:
+            if begun is None:
+                self._check_room()
+            return await self._send(call, begun)
+        except CallError as error:
+            self._note_end(call, error.code)
+            raise
+        except asyncio.CancelledError as gone:
+            self._note_end(call, ABANDONED)
+            raise gone
+
+    async def _send(self, call: Outgoing, begun: InFlight | None) -> tuple[InFlight, Event]:
         tried: set[str] = set()
         last: CallError | None = None
         wait_until = 0.0
-        attempt = 0
         deadline = self._loop.time() + self._timeout_s
-        while attempt < max(ATTEMPTS, len(call.route.replicas)):
-            replica: Replica | None
-            client: WorkerLink | None
-            if call.begun is not None:
-                replica, client = cast(Replica, call.begun.replica), call.begun.client
+        while call.attempts < max(ATTEMPTS, len(call.route.replicas)) or begun is not None:
+            if begun is None:
+                target = await self._reach(call, tried)
+                if not isinstance(target, Target):
+                    if isinstance(target, Unlinked):
+                        tried.add(target.replica.id)
+                        if router.choose(call.route, tried, self._loop.time()) is not None:
+                            continue
+                    wait_until = wait_until or self._loop.time() + WAKE_S
+                    await self._wait_for_replica(call, target is not None, wait_until, last)
+                    tried.clear()
+                    continue
+                in_flight = self._start(call, target)
             else:
-                replica, client = await self._target(call, tried)
-                if call.session is not None and call.session.ended:  # while we looked: nobody would ever end this call
-                    raise Refused("session_unknown", "the session has ended")
-            if replica is None or client is None:
-                if replica is not None:
-                    tried.add(replica.id)
-                    if router.choose(call.route, tried, self._loop.time()) is not None:
-                        continue
-                now = self._loop.time()
-                wait_until = wait_until or now + WAKE_S
-                if now >= wait_until or not (replica is not None or router.might_come(call.route)):
-                    if last is not None and last.code == "overloaded":
-                        raise last  # a limit was reached: nobody is unhealthy
-                    raise router.unavailable(call.route, last)
-                await self._watcher.wait_change(wait_until - now)
-                tried.clear()
-                call = self._renewed(call)
-                continue
-            attempt += 1
-            if attempt > 1:
-                self._stats.retries += 1
-            in_flight, call.begun = call.begun or self._start(call, replica, client), None
+                in_flight, begun = begun, None
             try:
                 event = await in_flight.next()
             except asyncio.CancelledError:
-                self.release(in_flight)
+                self._drop(in_flight)
                 raise Abandoned(in_flight) from None
             if not isinstance(event, Failure):
                 return in_flight, event
-            self.release(in_flight)
+            self._drop(in_flight)
+            replica = cast(Replica, in_flight.replica)
             last = self._judge(event, replica, tried)
-            repeatable = call.route.entry.repeatable and call.retry is None
+            repeatable = call.route.entry.repeatable and type(call.affinity) is not Exact
             if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
                 raise last
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
-                await self._watcher.wait_change(0.2)  # it is changing hands
-                call = self._renewed(call)
+                await self._registry.wait_change(0.2)  # it is changing hands
+                call.route = self._current(call.route)
         assert last is not None
         raise last
 
-    async def _target(self, call: Outgoing, tried: set[str]) -> tuple[Replica | None, WorkerLink | None]:
-        """Who gets the call, and over which link."""
-        if call.retry is not None:
-            replica = self._watcher.catalog.replica(call.retry.upstream)
-            client = self._pool.clients.get(call.retry.worker)
-            if call.retry.parked:
-                if replica is None or client is None or not client.ready:
-                    raise Refused("invalid_params", "the worker that kept this call is gone; send it anew")
-                return replica, client
-            if replica is not None and replica.id not in tried and replica.available(self._loop.time()):
-                return replica, self._pool.link_for(replica, "")
-        chosen = await self._choose(call, tried)
-        sid = call.session.sid if call.session is not None else ""
-        return chosen, self._pool.link_for(chosen, sid) if chosen is not None else None
+    async def _reach(self, call: Outgoing, tried: Container[str]) -> Target | Unlinked | None:
+        """``_target``, with the session bound where that is missing. Raises ``Refused`` when the session has ended."""
+        target = self._target(call, tried)
+        if isinstance(target, Unbound):
+            replica = await self._bind(call.route, target, tried)
+            link = self._pool.link_for(replica, target.session.sid)
+            target = Target(replica, link) if link is not None else Unlinked(replica)
+        if call.session is not None and call.session.ended:  # meanwhile: nobody would ever end this call
+            raise Refused("session_unknown", "the session has ended")
+        return target
+
+    async def _wait_for_replica(self, call: Outgoing, unlinked: bool, until: float, last: CallError | None) -> None:
+        """Wait until something changes that may help, and look the route up anew. Raises ``CallError`` when nothing
+        will, or ``until`` has come."""
+        now = self._loop.time()
+        if now >= until or not (unlinked or router.might_come(call.route)):
+            if last is not None and last.code == "overloaded":
+                raise last  # a limit was reached: nobody is unhealthy
+            raise router.unavailable(call.route, last)
+        await self._registry.wait_change(until - now)
+        call.route = self._current(call.route)
 
     def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
+        """Note what a failure says of a replica, and return the failure as an error."""
         tried.add(replica.id)
         if event.code == "upstream_unavailable":
             replica.suspect_until = self._loop.time() + SUSPECT_S
@@ -181,50 +269,35 @@ class Dispatcher:
         kind = OutcomeUnknown if event.delivered else NotDelivered
         return kind(event.code, f"upstream {replica.id!r}: {event.message}", data)
 
-    def _renewed(self, call: Outgoing) -> Outgoing:
-        """The same call on the route as it is now (the catalogue may have been rebuilt while we waited)."""
-        group = self._watcher.catalog.groups.get(call.route.group)
-        entry = call.route.entry
-        route = group.routes[entry.kind].get(entry.name) if group else None
-        if route is not None:
-            call.route = route
-        return call
-
-    async def _choose(self, call: Outgoing, tried: set[str]) -> Replica | None:
-        """The replica for this call; where isolation resolves to the client, the one its session is bound to."""
-        now = self._loop.time()
+    def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         session = call.session
-        if session is None or not self.is_bound(call.route, session):
-            return router.choose(call.route, tried, now)
-        group = call.route.group
-        pinned = session.pins.get(group)
-        if pinned is not None and pinned not in tried:
-            replica = self._watcher.catalog.replica(pinned)
-            if replica is not None and replica in call.route.replicas and replica.available(now):
-                return replica
-        choice = router.choose(call.route, tried, now)
-        if choice is None:
-            return None
-        id = await self._sessions.pin(session, group, choice.id, instead_of=pinned)
-        replica = self._watcher.catalog.replica(id)
-        if replica is None or id in tried or replica not in call.route.replicas or not replica.available(now):
-            await self._sessions.pin(session, group, choice.id, instead_of=id)
-            return choice
-        return replica
+        return rpc.Call(
+            0,
+            replica.id,
+            call.method,
+            call.era,
+            session.sid if session is not None else "",
+            call.principal,
+            call.name,
+            call.token,
+            call.headers,
+            retry=type(call.affinity) is Exact,
+            request=call.id if session is not None else b"",
+            listed_name=call.listed_name if session is not None else "",
+            trace=call.trace,
+        )
 
-    async def replica_for(self, route: Route, session: ClientSession | None) -> Replica | None:
-        """The replica that a call of this session to this route would go to now."""
-        return await self._choose(self._renewed(Outgoing("", b"", Era.LEGACY, route, session=session)), set())
+    # ---- notifications
 
     async def notify(self, route: Route, session: ClientSession, message: bytes) -> None:
         """Send a notification to where a call of this session would go; dropped when there is nobody."""
         replica = await self.replica_for(route, session)
-        client = self._pool.link_for(replica, session.sid) if replica is not None else None
-        if replica is not None and client is not None:
-            client.notify(replica.id, self.facts(session), message)
+        link = self._pool.link_for(replica, session.sid) if replica is not None else None
+        if replica is not None and link is not None:
+            link.notify(replica.id, self.facts(session), message)
 
     def facts(self, session: ClientSession) -> rpc.OpenSession:
-        """What a worker is told of a client session."""
+        """Return what a worker is told of a client session."""
         return rpc.OpenSession(
             session.sid,
             session.principal,
@@ -232,57 +305,58 @@ class Dispatcher:
             session.capabilities,
             session.client_info,
             session.log_level,
-            bool(session.scope),
+            bool(session.endpoint),
         )
 
-    def tell_again(self, session: ClientSession) -> None:
-        """What workers know of a session has changed."""
-        for client in self._pool.clients.values():
-            client.announce_again(self.facts(session))
+    def announce_again(self, session: ClientSession) -> None:
+        """Tell the workers that know a session that its facts have changed."""
+        for link in self._pool.links.values():
+            link.announce_again(self.facts(session))
 
-    def is_bound(self, route: Route, session: ClientSession | None) -> bool:
-        """Whether calls of this session to this route use an upstream session of its own."""
-        return session is not None and route.binds
+    # ---- the end of a call
 
-    def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
-        return rpc.Call(
-            0,
-            replica.id,
-            call.method,
-            call.era,
-            call.session.sid if call.session is not None else "",
-            call.principal,
-            call.name,
-            call.token,
-            call.headers,
-            retry=call.retry is not None,
-            request=call.id if call.session is not None else b"",
-            listed=call.listed if call.session is not None else "",
-        )
+    def adopt(self, in_flight: InFlight) -> None:
+        """Take over a call that another front end sent."""
+        self._note_begin(in_flight.call)
+        self.under_way[in_flight] = None
 
-    def settle(self, begun: InFlight) -> None:
-        """The request for which this call was begun is answered: without it, if nobody took it over."""
+    def complete(self, in_flight: InFlight, outcome: str) -> None:
+        """Note that a call is over; a second time does nothing."""
+        if in_flight in self.under_way:
+            del self.under_way[in_flight]
+            self._note_end(in_flight.call, outcome)
+
+    def answered(self, in_flight: InFlight, event: Answered) -> None:
+        """Note that the upstream answered a call."""
+        self.complete(in_flight, UPSTREAM_ERROR if event.is_error else ANSWERED)
+
+    def _drop(self, in_flight: InFlight) -> None:
+        """Forget an attempt; the call itself may go on."""
+        self.under_way.pop(in_flight, None)
+
+    def _note_end(self, call: ObservedCall, outcome: str) -> None:
+        if self._observer is not None:
+            self._observer.finished(call, outcome, self._loop.time() - call.started_at)
+
+    def discard(self, begun: InFlight) -> None:
+        """End a call that was begun for a request, unless somebody took it over."""
         if begun in self.under_way:
-            self.release(begun)
+            self.complete(begun, ABANDONED)
             if not begun.done:
                 begun.cancel("nobody waits for it")
 
-    def release(self, in_flight: InFlight) -> None:
-        """The door has its last event."""
-        self.under_way.pop(in_flight, None)
-
-    def hush(self, older_than_s: float) -> None:
-        """Wake the doors of calls that have been silent for this long (called about once a second)."""
+    def show_life(self, silent_for_s: float) -> None:
+        """Let calls that were silent for this long show a sign of life (called about once a second)."""
         now = self._loop.time()
         for in_flight in self.under_way:
-            if in_flight.started_at > now - older_than_s:
+            if in_flight.started_at > now - silent_for_s:
                 break  # they are in order of their start
-            if in_flight.hushed_at <= now - older_than_s:
-                in_flight.hush(now)
+            if in_flight.shown_alive_at <= now - silent_for_s:
+                in_flight.show_life(now)
 
 
 class Abandoned(asyncio.CancelledError):
-    """The client went away before the first event; carries the call so that the door can cancel or keep it."""
+    """The client went away before the first event; carries the call, so that it can be cancelled or kept."""
 
     def __init__(self, in_flight: InFlight) -> None:
         super().__init__()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.balancers import LeastConnections
 from gateway.fleet.registry_view import RegistryView
 from shared.errors import RegistryUnavailable
 from shared.registry.client import translated
@@ -23,12 +22,12 @@ class InFlightExchange:
     """See the module."""
 
     def __init__(
-        self, store: RegistryStore, members: Members, frontend: str, watcher: RegistryView, every_s: float
+        self, store: RegistryStore, members: Members, frontend: str, registry: RegistryView, every_s: float
     ) -> None:
         self._store = store
         self._members = members
         self._frontend = frontend
-        self._watcher = watcher
+        self._registry = registry
         self._every_s = every_s
         self._others: list[str] = []
         self._told: dict[str, int] = {}
@@ -38,8 +37,8 @@ class InFlightExchange:
         rounds = 0
         while True:
             await asyncio.sleep(self._every_s)
-            groups = self._watcher.catalog.groups.values()
-            if not any(isinstance(group.balancer, LeastConnections) for group in groups):
+            groups = self._registry.catalog.groups.values()
+            if not any(group.balancer.counts_calls for group in groups):
                 continue
             try:
                 if rounds % _LOOK_EVERY == 0:
@@ -49,11 +48,11 @@ class InFlightExchange:
                     await self._exchange()
             except RegistryUnavailable:
                 self._others = []
-                for replica in self._watcher.catalog.replicas:
+                for replica in self._registry.catalog.replicas:
                     replica.in_flight_elsewhere = 0
 
     async def _exchange(self) -> None:
-        mine = {replica.id: replica.in_flight for replica in self._watcher.catalog.replicas if replica.in_flight}
+        mine = {replica.id: replica.in_flight for replica in self._registry.catalog.replicas if replica.in_flight}
         key = self._store.keys.inflight(self._frontend)
         async with translated():
             pipe = self._store.redis.pipeline(transaction=False)
@@ -70,5 +69,5 @@ class InFlightExchange:
         for row in rows:
             for id, count in row.items():
                 totals[id.decode()] = totals.get(id.decode(), 0) + int(count)
-        for replica in self._watcher.catalog.replicas:
+        for replica in self._registry.catalog.replicas:
             replica.in_flight_elsewhere = totals.get(replica.id, 0)

@@ -6,11 +6,10 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable
 
 from gateway.fleet.worker_affinity import WorkerAffinity
-from gateway.fleet.worker_link import WorkerLink
-from gateway.routing.catalog import Replica
+from gateway.fleet.worker_link import LinkEvents, WorkerLink
+from gateway.routing.routes import Replica
 from shared.errors import RegistryUnavailable
 from shared.registry.members import Members
 from shared.rendezvous import rank
@@ -33,55 +32,51 @@ class WorkerPool:
         self._frontend = frontend
         self._key = key
         self._settings = settings
-        self.clients: dict[str, WorkerLink] = {}
+        self.links: dict[str, WorkerLink] = {}
         self._connecting: set[str] = set()
         self._not_before: dict[str, tuple[float, float]] = {}  # worker → (loop time, wait) after a failed attempt
-        self._homes = WorkerAffinity()
+        self._affinity = WorkerAffinity()
         self._wake = asyncio.Event()
-        self.on_change: Callable[[], None] = lambda: None
-        self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
-        self.has_stream: Callable[[str], bool] = lambda sid: False
-        self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
 
     def link_for(self, replica: Replica, sid: str) -> WorkerLink | None:
         """A link to one of the replica's owners; always the same one for one client session."""
         ready = [
-            client
+            link
             for owner in replica.workers
-            if (client := self.clients.get(owner)) is not None and client.ready and not client.draining
+            if (link := self.links.get(owner)) is not None and link.ready and not link.draining
         ]
         if len(ready) <= 1:
             return ready[0] if ready else None
         if sid:
-            best = rank(f"{sid}\0{replica.id}", [client.worker for client in ready])[0]
-            return next(client for client in ready if client.worker == best)
-        return self._homes.choose(replica.workers, ready)
+            best = rank(f"{sid}\0{replica.id}", [link.worker for link in ready])[0]
+            return next(link for link in ready if link.worker == best)
+        return self._affinity.choose(replica.workers, ready)
 
     def leader_of(self, replica: Replica) -> WorkerLink | None:
         """A link to the owner of the replica's lowest slot, so that all front ends ask the same worker."""
         for _, owner in sorted(replica.record.owners):
-            client = self.clients.get(owner)
-            if client is not None and client.ready and not client.draining:
-                return client
+            link = self.links.get(owner)
+            if link is not None and link.ready and not link.draining:
+                return link
         return None
 
     def look(self) -> None:
         """Something changed among the workers."""
         self._wake.set()
 
-    async def run(self) -> None:
-        """Keep a link to every live worker."""
+    async def run(self, events: LinkEvents) -> None:
+        """Keep a link to every live worker, until cancelled; ``events`` hears what workers say."""
         while True:
             try:
                 alive = await self._members.alive()
-                self._homes.reconsider({id: _load(facts) for id, facts in alive.items()})
+                self._affinity.reconsider({id: _load(facts) for id, facts in alive.items()})
                 self._not_before = {id: entry for id, entry in self._not_before.items() if id in alive}
                 now = asyncio.get_running_loop().time()
                 for worker, facts in alive.items():
                     waiting = now < self._not_before.get(worker, (0.0, 0.0))[0]
-                    if worker not in self.clients and worker not in self._connecting and not waiting:
+                    if worker not in self.links and worker not in self._connecting and not waiting:
                         self._connecting.add(worker)
-                        spawn(self._connect(worker, facts), f"link {worker}")
+                        spawn(self._connect(worker, facts, events), f"link {worker}")
             except RegistryUnavailable:
                 pass
             self._wake.clear()
@@ -91,18 +86,22 @@ class WorkerPool:
             except TimeoutError:
                 pass
 
-    async def _connect(self, worker: str, facts: dict[str, str]) -> None:
+    async def _connect(self, worker: str, facts: dict[str, str], events: LinkEvents) -> None:
         loop = asyncio.get_running_loop()
-        client = WorkerLink(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, self._closed)
+
+        def closed(link: WorkerLink) -> None:
+            self._closed(link, events)
+
+        link = WorkerLink(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, events, closed)
         limit = self._settings.calls.max_result_bytes + SLACK
         path = facts.get("address", "").removeprefix("unix:")
         try:
             async with asyncio.timeout(3.0):
                 if facts.get("host") == socket.gethostname() and os.path.exists(path):
-                    await loop.create_unix_connection(lambda: Link(client, limit), path)
+                    await loop.create_unix_connection(lambda: Link(link, limit), path)
                 elif facts.get("tcp"):
                     host, _, port = facts["tcp"].rpartition(":")
-                    await loop.create_connection(lambda: Link(client, limit), host.strip("[]"), int(port))
+                    await loop.create_connection(lambda: Link(link, limit), host.strip("[]"), int(port))
                 else:
                     _log.warning(
                         "worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there",
@@ -110,16 +109,13 @@ class WorkerPool:
                         facts.get("host"),
                     )
                     return
-                await client.wait_ready()
-            client.on_updated = self.on_updated
-            client.on_aside = self.on_aside
-            client.has_stream = self.has_stream
-            self.clients[worker] = client
-            loop.call_later(_LIVED_S, self._lived, client)
-            spawn(client.keep_checking(), f"ping {worker}")
-            self.on_change()
+                await link.wait_ready()
+            self.links[worker] = link
+            loop.call_later(_LIVED_S, self._lived, link)
+            spawn(link.keep_checking(), f"ping {worker}")
+            events.links_changed()
         except (TimeoutError, OSError) as error:
-            client.close()
+            link.close()
             wait_s = min(max(self._not_before.get(worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
             self._not_before[worker] = (loop.time() + wait_s, wait_s)
             if wait_s > 1.0:
@@ -130,52 +126,52 @@ class WorkerPool:
         finally:
             self._connecting.discard(worker)
 
-    def _lived(self, client: WorkerLink) -> None:
+    def _lived(self, link: WorkerLink) -> None:
         """A link that has lived for a while starts its backoff anew when it breaks."""
-        if self.clients.get(client.worker) is client:
-            self._not_before.pop(client.worker, None)
+        if self.links.get(link.worker) is link:
+            self._not_before.pop(link.worker, None)
 
-    def _closed(self, client: WorkerLink) -> None:
-        wait_s = min(max(self._not_before.get(client.worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
+    def _closed(self, link: WorkerLink, events: LinkEvents) -> None:
+        wait_s = min(max(self._not_before.get(link.worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
         now = asyncio.get_running_loop().time()
-        self._not_before[client.worker] = (now + wait_s, wait_s)
+        self._not_before[link.worker] = (now + wait_s, wait_s)
         asyncio.get_running_loop().call_later(wait_s, self._wake.set)
-        if self.clients.get(client.worker) is client:
-            del self.clients[client.worker]
-            self.on_change()
+        if self.links.get(link.worker) is link:
+            del self.links[link.worker]
+            events.links_changed()
             self._wake.set()
 
-    def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
-        """Route a client's answer to the worker that waits for it; the id that the worker gave names it."""
-        client = self.clients.get(ask.partition(".")[0])
-        if client is not None:
-            client.reply(ask, sid, is_error, raw)
+    def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
+        """Route a client's answer to the worker that waits for it; the id that the worker gave names the worker."""
+        link = self.links.get(question_id.partition(".")[0])
+        if link is not None:
+            link.reply(question_id, sid, is_error, raw)
 
-    def news(self, ask: str, sid: str, progress: bytes = b"") -> None:
-        """A question is before its client; or the client tells how far it is with the answer."""
-        client = self.clients.get(ask.partition(".")[0])
-        if client is not None:
-            client.news(ask, sid, progress)
+    def question_news(self, question_id: str, sid: str, progress: bytes = b"") -> None:
+        """Tell the worker that its question is before the client, or how far the client is with the answer."""
+        link = self.links.get(question_id.partition(".")[0])
+        if link is not None:
+            link.question_news(question_id, sid, progress)
 
     def roots_changed(self, sid: str) -> None:
         """A session's roots changed."""
-        for client in self.clients.values():
-            client.roots_changed(sid)
+        for link in self.links.values():
+            link.roots_changed(sid)
 
     def cancel_request(self, sid: str, request: bytes) -> None:
         """A session cancelled a request that is not under way here: whichever worker has it stops it."""
-        for client in self.clients.values():
-            client.cancel_request(sid, request)
+        for link in self.links.values():
+            link.cancel_request(sid, request)
 
     def end_session(self, sid: str, over: bool = True) -> None:
         """Tell the workers that heard of it: it is over, or only not used here any more."""
-        for client in self.clients.values():
-            client.forget_session(sid, over)
+        for link in self.links.values():
+            link.forget_session(sid, over)
 
     def close(self) -> None:
         """End all links."""
-        for client in list(self.clients.values()):
-            client.close()
+        for link in list(self.links.values()):
+            link.close()
 
 
 def _load(facts: dict[str, str]) -> int:

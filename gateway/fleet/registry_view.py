@@ -1,7 +1,7 @@
-"""The registry's copy in this front end: records, and the catalogue built from them.
+"""The registry's copy in this front end: records, the catalogue built from them, and the views that are made of it.
 
-Follows the change log; a burst of changes costs one rebuild. Tells the streams when lists changed, the pool when
-workers come and go, the session table when sessions end.
+Follows the change log; a burst of changes costs one rebuild. Whoever listens (``RegistryEvents``) hears which views list
+something else, that workers came or went, and that sessions ended.
 """
 
 from __future__ import annotations
@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Protocol
 
 from gateway.routing.catalog import Catalog
+from gateway.routing.policy import ViewPolicy
+from gateway.routing.view import ViewKey
+from gateway.routing.views import Views
 from shared.errors import RegistryUnavailable
 from shared.models import ServerStatus
 from shared.registry.changes import ChangeFollower
@@ -27,39 +31,68 @@ _LENIENT_S = 5.0
 """After a gap in the change log, workers have this long to write back what Redis lost."""
 
 
-class RegistryView:
-    """See the module. Callbacks are set by the composition root."""
+class RegistryEvents(Protocol):
+    """Hears what happens in the fleet."""
 
-    def __init__(self, store: RegistryStore, settings: Settings) -> None:
+    def lists_changed(self, changes: Mapping[ViewKey, set[str]]) -> None:
+        """Watched views list something else: the ``list_changed`` methods of each."""
+
+    def workers_changed(self) -> None:
+        """A worker came or went."""
+
+    def session_ended(self, sid: str) -> None:
+        """A client session was ended somewhere."""
+
+    def level_set(self, sid: str, level: str) -> None:
+        """A client session set its log level, at some front end."""
+
+    def changes_missed(self) -> None:
+        """Something may have gone unheard; the registry is being loaded again."""
+
+
+class RegistryView:
+    """See the module."""
+
+    def __init__(self, store: RegistryStore, settings: Settings, policy: ViewPolicy | None = None) -> None:
         self.settings = settings
         self.records: dict[str, UpstreamRecord] = {}
         self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
         self.catalog = Catalog(settings.routing, settings.health.refresh_interval_s)
+        self.views = Views(self.catalog, policy)
+        self.views.watch(self.catalog.everything)
         self.follower = ChangeFollower(store, self)
-        self.on_lists_changed: Callable[[set[str]], None] = lambda methods: None
-        self.on_workers_changed: Callable[[], None] = lambda: None
-        self.on_session_gone: Callable[[str], None] = lambda sid: None
-        self.on_level: Callable[[str, str], None] = lambda sid, level: None
-        self.on_gap: Callable[[], None] = lambda: None
+        self._events: RegistryEvents | None = None
         self._loop = asyncio.get_running_loop()
         self._scheduled: asyncio.TimerHandle | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        self._announced: set[str] = set()
+        self._announced: dict[str, set[str]] = {}  # by group
         self._store = store
         self._lenient_until = 0.0
         self._waiters: list[asyncio.Future[None]] = []
+
+    async def run(self, events: RegistryEvents) -> None:
+        """Follow the change log until cancelled; ``events`` hears what happens."""
+        self._events = events
+        await self.follower.run()
 
     @property
     def available(self) -> bool:
         """Whether Redis answers."""
         return self.follower.available
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """The epoch and number of the last change applied; the same on every process that follows."""
+        return self.follower.place
+
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        """Take everything, at the start and after a gap."""
         if self.follower.ready.is_set():
             # Redis may have been emptied: workers write back what they own, and calls must flow meanwhile.
-            self.on_gap()
+            if self._events is not None:
+                self._events.changes_missed()
             self._lenient_until = self._loop.time() + _LENIENT_S
             spawn(self._settle(), "settle-after-gap")
             known = self._latest
@@ -67,9 +100,11 @@ class RegistryView:
         else:
             self._latest = dict(records)
         self._rebuild()
-        self.on_workers_changed()
+        if self._events is not None:
+            self._events.workers_changed()
 
-    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
+        """Take what changed."""
         lenient = self._loop.time() < self._lenient_until
         for id, record in records.items():
             if lenient and not self._fit(record, self._latest.get(id)):
@@ -78,18 +113,20 @@ class RegistryView:
                 self._latest.pop(id, None)
             else:
                 self._latest[id] = record
-        self._announced |= listed
+        for id, methods in announced.items():
+            if id in self._latest:
+                self._announced.setdefault(self._latest[id].spec.name, set()).update(methods)
         self._rebuild_soon()
 
     @staticmethod
     def _fit(record: UpstreamRecord | None, known: UpstreamRecord | None) -> bool:
-        """Whether a record may replace what we know while Redis is being filled again: not with less."""
+        """Whether a record may replace what is known while Redis is being filled again: not with less."""
         if known is None or not known.catalog.digest:
             return True
         return record is not None and bool(record.catalog.digest) and bool(record.owners)
 
     async def _settle(self) -> None:
-        """After a gap has had its time, what Redis says is what there is."""
+        """Take what Redis says, after a gap has had its time."""
         await asyncio.sleep(_LENIENT_S)
         try:
             self._latest = await self._store.load_all()
@@ -98,16 +135,21 @@ class RegistryView:
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:
+        """Pass on that a worker came or went, or that a session set its log level."""
+        if self._events is None:
+            return
         if kind == "worker":
-            self.on_workers_changed()
+            self._events.workers_changed()
         elif kind.startswith("level:"):
-            self.on_level(id, kind.removeprefix("level:"))
+            self._events.level_set(id, kind.removeprefix("level:"))
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
-        self.on_session_gone(sid)
+        """Pass on that a client session was ended."""
+        if self._events is not None:
+            self._events.session_ended(sid)
 
     def on_connection(self, available: bool) -> None:
-        """Calls keep flowing from memory either way."""
+        """Do nothing: calls keep flowing from memory either way."""
 
     # ---- rebuilding
 
@@ -120,12 +162,12 @@ class RegistryView:
             self._scheduled.cancel()
             self._scheduled = None
         self.records = dict(self._latest)
-        changed = self.catalog.rebuild(self.records, time.time())
-        changed |= self._announced
-        self._announced = set()
+        self.catalog.rebuild(self.records, time.time())
+        announced, self._announced = self._announced, {}
+        changes = self.views.advance(announced)
         self.wake()
-        if changed:
-            self.on_lists_changed(changed)
+        if changes and self._events is not None:
+            self._events.lists_changed(changes)
 
     async def catch_up(self) -> None:
         """Apply what the registry held when this was called, bounded: who was told of a change finds it here.
@@ -148,14 +190,14 @@ class RegistryView:
             self._rebuild()
 
     def wake(self) -> None:
-        """Whoever waits for a change looks again."""
+        """Let whoever waits for a change look again."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def wait_change(self, timeout_s: float) -> None:
-        """Until the next rebuild or link change, or ``timeout_s``."""
+        """Wait until the next rebuild or link change, or ``timeout_s``."""
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         try:
@@ -165,7 +207,7 @@ class RegistryView:
             pass
 
     async def expire_grace(self) -> None:
-        """Entries of upstreams that stay down leave the lists when their grace is over."""
+        """Let entries of upstreams that stay down leave the lists when their grace is over; until cancelled."""
         while True:
             await asyncio.sleep(1.0)
             grace_s = self.settings.routing.catalog_grace_s

@@ -16,8 +16,8 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.worker_link import WorkerLink
-from gateway.routing.catalog import Replica, Route
-from gateway.sessions.table import ClientSession
+from gateway.routing.routes import Replica, Route
+from gateway.sessions.session import ClientSession
 from shared.mcp import jsonrpc
 from shared.settings import Settings
 from shared.tasks import spawn
@@ -57,8 +57,8 @@ class _Watch:
 class ResourceWatches:
     """See the module."""
 
-    def __init__(self, watcher: RegistryView, pool: WorkerPool, dispatcher: Dispatcher, settings: Settings) -> None:
-        self._watcher = watcher
+    def __init__(self, registry: RegistryView, pool: WorkerPool, dispatcher: Dispatcher, settings: Settings) -> None:
+        self._registry = registry
         self._pool = pool
         self._dispatcher = dispatcher
         self._timeout_s = settings.calls.request_timeout_s
@@ -70,7 +70,7 @@ class ResourceWatches:
 
     async def add(self, listener: Listener, uri: str, route: Route, own: str, session: ClientSession | None) -> bytes:
         """Let ``listener`` hear of ``uri``. Empty when the upstream agreed, else the JSON of the error."""
-        bound = session if self._dispatcher.is_bound(route, session) else None
+        bound = session if session is not None and route.binds else None
         key = (route.group, own, bound.sid if bound is not None else "")
         watch = self._watches.get(key)
         if watch is None:
@@ -122,7 +122,7 @@ class ResourceWatches:
 
     def _holds(self, watch: _Watch) -> bool:
         """Whether the place that watches is still a good one."""
-        client, replica = watch.client, self._watcher.catalog.replica(watch.replica)
+        client, replica = watch.client, self._registry.catalog.replica(watch.replica)
         return (
             client is not None
             and client.ready
@@ -144,7 +144,7 @@ class ResourceWatches:
         if self._holds(watch) or not watch.listeners:
             return b""
         self._lift(watch)
-        group = self._watcher.catalog.groups.get(watch.route.group)
+        group = self._registry.catalog.groups.get(watch.route.group)
         replica = await self._dispatcher.replica_for(watch.route, watch.session) if group is not None else None
         client = self._link(replica, watch) if replica is not None else None
         if watch.session is not None and watch.session.ended:
@@ -171,7 +171,7 @@ class ResourceWatches:
     async def keep(self) -> None:
         """Move what lost its place, until cancelled."""
         while True:
-            await self._watcher.wait_change(_LOOK_AGAIN_S)
+            await self._registry.wait_change(_LOOK_AGAIN_S)
             for watch in [watch for watch in self._watches.values() if not self._holds(watch)]:
                 if not watch.placing.locked():
                     spawn(self._move(watch), "move-subscription")
@@ -184,7 +184,7 @@ class ResourceWatches:
 
     def updated(self, upstream: str, own: str, sid: str, params: bytes) -> None:
         """A worker says that a watched resource changed."""
-        replica = self._watcher.catalog.replica(upstream)
+        replica = self._registry.catalog.replica(upstream)
         watch = self._watches.get((replica.record.spec.name, own, sid)) if replica is not None else None
         if watch is not None:
             self._tell(watch, params)

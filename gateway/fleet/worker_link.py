@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from gateway.calls.in_flight import Answered, Caller, Failure, InFlight, Interim, Nowhere, Resumed
-from gateway.routing.catalog import Replica
+from gateway.calls.events import Answered, Failure, Interim, Resumed
+from gateway.calls.in_flight import InFlight, NoReplica, SessionCalls
+from gateway.fleet.outgoing import Outgoing
+from gateway.routing.routes import Replica
+from gateway.telemetry.observer import ObservedCall
 from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
@@ -30,6 +33,23 @@ def _take_bit() -> int:
     return bit
 
 
+class LinkEvents(Protocol):
+    """Hears what workers say beside the answers to calls."""
+
+    def resource_updated(self, upstream: str, uri: str, sid: str, params: bytes) -> None:
+        """A watched resource changed."""
+
+    def unsolicited(self, sid: str, message: bytes, dropped: int) -> None:
+        """An upstream has a message for a client session of which no call is in flight; ``dropped``: so many before it
+        were dropped."""
+
+    def has_stream(self, sid: str) -> bool:
+        """Whether this session has a standing stream here."""
+
+    def links_changed(self) -> None:
+        """A link was opened or lost."""
+
+
 class WorkerLink:
     """See the module. ``on_closed(self)`` is called once when the link is gone."""
 
@@ -39,35 +59,29 @@ class WorkerLink:
         frontend: str,
         key: FleetKey,
         ping_s: float,
+        events: LinkEvents,
         on_closed: Callable[[WorkerLink], None],
     ) -> None:
         self.worker = worker
+        self.frontend = frontend
         self.loop = asyncio.get_running_loop()
         self.ready = False
         self.draining = False
         self.calls: dict[int, InFlight] = {}
         self.standing = 0  # of these, that have no end
-        self._frontend = frontend
         self._key = key
         self._ping_s = ping_s
+        self._events = events
         self._on_closed = on_closed
         self._link: Link | None = None
         self._last_call = 0
-        self._announced: dict[str, Caller | None] = {}
+        self._announced: dict[str, SessionCalls | None] = {}
         self._bit = 0
         self._watching: dict[int, asyncio.Future[bytes | None]] = {}
         self._last_watch = 0
-        self.on_updated: Callable[[str, str, str, bytes], None] = lambda upstream, uri, sid, params: None
-        self.on_aside: Callable[[str, bytes, int], None] = lambda sid, message, dropped: None
-        self.has_stream: Callable[[str], bool] = lambda sid: False
         self._ping = 0
         self._pong = 0
         self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
-
-    @property
-    def frontend(self) -> str:
-        """Who we are to the worker."""
-        return self._frontend
 
     @property
     def in_flight(self) -> int:
@@ -80,23 +94,23 @@ class WorkerLink:
         self,
         replica: Replica,
         head: rpc.Call,
-        params: bytes | memoryview,
-        session: Caller | None,
+        call: Outgoing,
+        session: SessionCalls | None,
         facts: Callable[[Any], rpc.OpenSession],
     ) -> InFlight:
         """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
         link = self._link
         assert link is not None
-        if session is not None and not session.told & self._bit:
+        if session is not None and not session.announced_to & self._bit:
             self._announce(facts(session))
             self._announced[head.session] = session
-            session.told |= self._bit
+            session.announced_to |= self._bit
         self._last_call += 1
         head.call = self._last_call
-        in_flight = InFlight(self, head.call, replica, self.loop.time())
+        in_flight = InFlight(self, head.call, replica, self.loop.time(), call, bool(call.era))
         self.calls[head.call] = in_flight
         replica.in_flight += 1
-        link.send(head, params)
+        link.send(head, call.params)
         return in_flight
 
     async def watch(self, upstream: str, uri: str, session: rpc.OpenSession | None, timeout_s: float) -> bytes | None:
@@ -150,7 +164,7 @@ class WorkerLink:
     def resume(self, sid: str, frontend: str, before: int, sequence: int) -> InFlight:
         """Go on with a call that ``frontend`` knew as ``before``; its first event is ``Resumed`` or a ``Failure``."""
         self._last_call += 1
-        in_flight = InFlight(self, self._last_call, Nowhere(), self.loop.time())
+        in_flight = InFlight(self, self._last_call, NoReplica(), self.loop.time(), ObservedCall())
         self.calls[self._last_call] = in_flight
         if self._link is not None:
             self._link.send(rpc.Resume(self._last_call, sid, frontend, before, sequence))
@@ -172,15 +186,15 @@ class WorkerLink:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, "nobody reads the answer"))
 
-    def reply(self, ask: str, sid: str, is_error: bool, raw: bytes) -> None:
-        """A client answers what an upstream of this worker asked it."""
-        if self._link is not None and len(ask) <= jsonrpc.MAX_ID:
-            self._link.send(rpc.Reply(ask, sid, is_error), raw)
+    def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
+        """Pass on a client's answer to what an upstream of this worker asked."""
+        if self._link is not None and len(question_id) <= jsonrpc.MAX_ID:
+            self._link.send(rpc.Reply(question_id, sid, is_error), raw)
 
-    def news(self, ask: str, sid: str, progress: bytes) -> None:
-        """A question of this worker is before its client; or the client tells how far it is with the answer."""
-        if self._link is not None and len(progress) <= CHUNK and len(ask) <= jsonrpc.MAX_ID:
-            self._link.send(rpc.QuestionNews(ask, sid), progress)
+    def question_news(self, question_id: str, sid: str, progress: bytes) -> None:
+        """Tell that a question of this worker is before its client, or how far the client is with the answer."""
+        if self._link is not None and len(progress) <= CHUNK and len(question_id) <= jsonrpc.MAX_ID:
+            self._link.send(rpc.QuestionNews(question_id, sid), progress)
 
     def notify(self, upstream: str, session: rpc.OpenSession, message: bytes) -> None:
         """A notification of a client for an upstream of this worker."""
@@ -193,7 +207,7 @@ class WorkerLink:
         if sid in self._announced and self._link is not None:
             session = self._announced.pop(sid)
             if session is not None:
-                session.told &= ~self._bit
+                session.announced_to &= ~self._bit
             self._link.send(rpc.EndSession(sid, over))
 
     # ---- shared.rpc.connection.Peer
@@ -223,16 +237,16 @@ class WorkerLink:
             assert isinstance(head, rpc.Resumed)
             in_flight = self.calls.get(head.call)
             if in_flight is not None:
-                in_flight.push(Resumed(head.request, head.name, head.listed))
+                in_flight.push(Resumed(head.request, head.name, head.listed_name))
         elif kind is rpc.Updated:
             assert isinstance(head, rpc.Updated)
-            self.on_updated(head.upstream, head.uri, head.session, body)
+            self._events.resource_updated(head.upstream, head.uri, head.session, body)
         elif kind is rpc.Alive:
-            if self.has_stream(head.session):  # type: ignore[union-attr]
+            if self._events.has_stream(head.session):  # type: ignore[union-attr]
                 link.send(head)
         elif kind is rpc.Unsolicited:
             assert isinstance(head, rpc.Unsolicited)
-            self.on_aside(head.session, body, head.dropped)
+            self._events.unsolicited(head.session, body, head.dropped)
         elif kind is rpc.Watched:
             assert isinstance(head, rpc.Watched)
             answer = self._watching.get(head.number)
@@ -242,7 +256,7 @@ class WorkerLink:
             self._pong = head.number  # type: ignore[union-attr]
         elif kind is rpc.Challenge:
             assert isinstance(head, rpc.Challenge)
-            link.send(rpc.Hello(self._frontend, self._key.proof(head.nonce)))
+            link.send(rpc.Hello(self.frontend, self._key.proof(head.nonce)))
         elif kind is rpc.Welcome:
             self.ready = True
             if not self._ready_waiter.done():
@@ -272,7 +286,7 @@ class WorkerLink:
         self.ready = False
         for session in self._announced.values():
             if session is not None:
-                session.told &= ~self._bit
+                session.announced_to &= ~self._bit
         self._announced.clear()
         _bits.discard(self._bit)
         if not self._ready_waiter.done():

@@ -9,11 +9,18 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
+from msgspec import structs
 
-from gateway.http.responses import EventStream, answer
-from shared.errors import Refused
+from gateway.admission.request_head import RequestHead
+from gateway.http.event_stream import EventStream
+from gateway.http.responses import JsonAnswer, accepted
+from gateway.protocol import answers
+from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.serving import Serving
+from shared.errors import CallError, Refused
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import INITIALIZE
+from shared.mcp.versions import Era
 
 
 def check_batch(version: str, messages: list[Message]) -> None:
@@ -22,6 +29,37 @@ def check_batch(version: str, messages: list[Message]) -> None:
         raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
     if any(message.method == INITIALIZE for message in messages):
         raise Refused("invalid_request", "initialize must not be part of a batch")
+
+
+class Batches:
+    """Batches that come by ``POST`` to an MCP endpoint."""
+
+    def __init__(self, serving: Serving, messages: ClientMessages) -> None:
+        self._serving = serving
+        self._messages = messages
+
+    async def post(self, request: web.BaseRequest, head: RequestHead, messages: list[Message]) -> web.StreamResponse:
+        """Serve a batch, all of its requests side by side."""
+        head = structs.replace(head, era=Era.LEGACY, has_body=False)  # the modern era has none
+        try:
+            caller = await self._serving.admitted(head)
+            check_batch(caller.version, messages)
+        except CallError as error:
+            return answers.failure(error, b"null").to_response()
+        for message in messages:
+            if not message.is_request:
+                await self._messages.take(caller, message)
+        wanted = [message for message in messages if message.is_request]
+        if not wanted:
+            return accepted()
+        taker = BatchAnswer(request, caller.session is not None and caller.session.hears_warnings)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for message in wanted:
+                    group.create_task(self._serving.serve_to(taker, head, message, caller))
+        except* ConnectionError as gone:  # of the client; the rest was cancelled with it
+            raise gone.exceptions[0] from None
+        return await taker.end()
 
 
 class BatchAnswer:
@@ -67,4 +105,4 @@ class BatchAnswer:
         """Everything is said."""
         if self._events is not None:
             return await self._events.end()
-        return answer(b"[" + b",".join(self._whole) + b"]")
+        return JsonAnswer(b"[" + b",".join(self._whole) + b"]")

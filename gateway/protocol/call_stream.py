@@ -7,16 +7,18 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway.calls.in_flight import Answered, Event, Failure, InFlight, Interim, Silent
-from gateway.http.responses import EventStream, large_answer
-from gateway.protocol.methods import Requests, Started
+from gateway.calls.events import Answered, Event, Failure, Interim, Silent
+from gateway.calls.in_flight import InFlight
+from gateway.http.event_stream import EventStream
+from gateway.http.responses import large_answer
+from gateway.protocol.carrying import Carrier, Started
 from shared.mcp import jsonrpc
 from shared.mcp.versions import at_least
 
 
 async def show(
     request: web.BaseRequest,
-    requests: Requests,
+    carrier: Carrier,
     started: Started,
     resumable: Resumable | None = None,
     hears_warnings: bool = False,
@@ -25,14 +27,14 @@ async def show(
 
     ``hears_warnings``: the client asked for log messages, so it is told in one when it reads too slowly.
     """
-    event = started.event
-    if isinstance(event, Answered) and event.stream is not None and started.in_flight.readdress is None:
+    event, in_flight = started.event, started.in_flight
+    if isinstance(event, Answered) and event.stream is not None and in_flight.readdress is None:
         before, after = jsonrpc.around(started.id, event.is_error)
-        requests.release(started.id, started.in_flight, event.is_error)
+        carrier.answer_in_chunks(in_flight, event)
         try:
             return await large_answer(request, before, event.stream, after)
         except (asyncio.CancelledError, ConnectionError):
-            started.in_flight.client.refuse_body(started.in_flight)
+            in_flight.refuse_body()
             raise
     stream = EventStream()
     await stream.open(request)
@@ -40,7 +42,7 @@ async def show(
         await resumable.begin(stream, event)
 
     async def tell_dropped() -> None:
-        dropped, started.in_flight.dropped = started.in_flight.dropped, 0
+        dropped, in_flight.dropped = in_flight.dropped, 0
         if dropped:
             await stream.tell_dropped(dropped, hears_warnings)
 
@@ -58,16 +60,16 @@ async def show(
         await stream.send_large(before, answered.stream, after)
 
     try:
-        await relay(requests, started, send, finish, stream.comment, send_large)
+        await relay(carrier, started, send, finish, stream.comment, send_large)
     except (asyncio.CancelledError, ConnectionError):
-        if started.in_flight.done:
-            started.in_flight.client.refuse_body(started.in_flight)
+        if in_flight.done:
+            in_flight.refuse_body()
         raise
     return await stream.end()
 
 
 class Resumable:
-    """Event ids of a legacy session's call: ``worker.frontend.call.sequence``, by which any front end finds it."""
+    """Event ids of a legacy session's call: ``worker.frontend.call.sequence``, by which any front end finds the call."""
 
     def __init__(self, in_flight: InFlight, version: str, retry_ms: int, resumed: bool = False) -> None:
         self._in_flight = in_flight
@@ -77,12 +79,13 @@ class Resumable:
         self.last = 0
 
     def id(self, sequence: int) -> str:
-        """The id of the event with this number."""
+        """Return the id of the event with this number."""
         self.last = max(self.last, sequence)
-        return f"{self._in_flight.client.worker}.{self._in_flight.client.frontend}.{self._in_flight.number}.{sequence}"
+        link = self._in_flight.link
+        return f"{link.worker}.{link.frontend}.{self._in_flight.number}.{sequence}"
 
     async def begin(self, stream: EventStream, first: Event) -> None:
-        """The stream is open: from 2025-11-25 on a priming event comes first ("Sending Messages to the Server")."""
+        """Open the stream: from 2025-11-25 on a priming event comes first ("Sending Messages to the Server")."""
         if not isinstance(first, Interim) and not self._resumed:
             self._in_flight.detach()  # nothing was said yet: the worker does not know that it must be kept
         if self._primes:
@@ -90,14 +93,15 @@ class Resumable:
 
 
 async def relay(
-    requests: Requests,
+    carrier: Carrier,
     started: Started,
     send: Callable[[Interim], Awaitable[None]],
     finish: Callable[[bytes], Awaitable[None]],
     comment: Callable[[], Awaitable[None]],
     send_large: Callable[[Answered], Awaitable[None]],
 ) -> None:
-    """Every event of a call as JSON-RPC messages, as they come; the answer by ``finish`` or ``send_large``."""
+    """Pass on every event of a call as it comes: JSON-RPC messages by ``send``, the answer by ``finish`` or
+    ``send_large``, signs of life by ``comment``."""
     event = started.event
     in_flight = started.in_flight
     while True:
@@ -107,13 +111,13 @@ async def relay(
             if event.stream is not None and in_flight.readdress is not None:
                 event = Answered(event.is_error, await event.stream.whole())
             if event.stream is not None:
-                requests.release(started.id, in_flight, event.is_error)
+                carrier.answer_in_chunks(in_flight, event)
                 await send_large(event)
             else:
-                await finish(requests.finish(started.id, in_flight, event).body)
+                await finish(carrier.answer(started.id, started.era, in_flight, event).whole)
             return
         elif isinstance(event, Failure):
-            await finish(requests.fail(started.id, in_flight, event).body)
+            await finish(carrier.fail(started.id, started.era, in_flight, event).whole)
             return
         elif isinstance(event, Silent):
             await comment()

@@ -1,63 +1,145 @@
-"""The first look at every ``POST`` to an MCP endpoint: Host and Origin, size, envelope, era.
+"""``POST`` to an MCP endpoint on the ordinary lane: one message of either era, or a batch of the handshake era.
 
-A request is modern when its ``_meta`` names a protocol version, or the version header names no legacy one; otherwise it
-is legacy. Counterparts: ``modern`` and ``streamable_http``.
+A request is modern when its ``_meta`` names a protocol version, or the version header names no version of the handshake era
+(``admission.admit``). What the era means for a response that the client closes is the call's own rule
+(``InFlight.client_left``).
 """
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
-from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.admission.routing_headers import VERSION_HEADER
-from gateway.calls.in_flight import InFlight
-from gateway.http.responses import problem
-from gateway.protocol.legacy import LegacyDoor
-from gateway.protocol.modern import ModernDoor
+from gateway.admission.admit import Admission
+from gateway.admission.caller import Caller
+from gateway.admission.request_head import SESSION_HEADER, RequestHead
+from gateway.fleet.dispatch import Abandoned
+from gateway.http.responses import accepted
+from gateway.protocol import answers
+from gateway.protocol.answers import Answer
+from gateway.protocol.batches import Batches
+from gateway.protocol.call_stream import Resumable, show
+from gateway.protocol.carrying import Started
+from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.plans import Listen
+from gateway.protocol.serving import Exchange, Serving
+from gateway.streams.standing_streams import StandingStreams
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
-from shared.mcp.versions import LEGACY_VERSIONS
+from shared.mcp.jsonrpc import Message, Params
+from shared.mcp.methods import hears_warnings
+from shared.mcp.versions import Era
 
 
-class McpDoor:
+class PostEndpoint:
     """``POST /mcp`` and ``POST /servers/{name}/mcp``."""
 
-    def __init__(self, guard: RebindingGuard, modern: ModernDoor, legacy: LegacyDoor, max_body_bytes: int) -> None:
-        self._guard = guard
-        self._modern = modern
-        self._legacy = legacy
+    def __init__(
+        self,
+        admission: Admission,
+        serving: Serving,
+        messages: ClientMessages,
+        batches: Batches,
+        streams: StandingStreams,
+        max_body_bytes: int,
+        retry_ms: int,
+    ) -> None:
+        self._admission = admission
+        self._serving = serving
+        self._messages = messages
+        self._batches = batches
+        self._streams = streams
         self._max_body = max_body_bytes
+        self._retry_ms = retry_ms
 
     async def post(
-        self, request: web.BaseRequest, scope: str | None, begun: InFlight | None = None
+        self, request: web.BaseRequest, head: RequestHead, exchange: Exchange | None = None
     ) -> web.StreamResponse:
-        """One message (or a legacy batch) in, its answer out; ``begun``: the call that the express lane began for
-        it."""
-        headers = request.headers
-        refusal = self._guard.refusal(headers.get("Host"), headers.get("Origin"))
-        if refusal is not None:
-            return problem(Refused("forbidden", refusal))
+        """Take one message (or a batch) and show its answer; ``exchange`` is the request as the express lane began it."""
         try:
+            self._admission.admit(head)  # what the head alone decides is said before the body is read
             body = await read_body(request, self._max_body)
+            if exchange is not None:
+                return await self._show(request, exchange.message, exchange.params, exchange.caller, exchange=exchange)
             if body[:1] != b"{" and body.lstrip()[:1] == b"[":
-                return await self._legacy.batch(request, jsonrpc.decode_batch(body), scope)
+                return await self._batches.post(request, head, jsonrpc.decode_batch(body))
             message = jsonrpc.decode(body)
         except CallError as error:
-            return problem(error)
+            return answers.failure(error, b"null").to_response()
         try:
             params = jsonrpc.decode_params(message)
-        except Refused as error:
-            return problem(error, bytes(message.id) or b"null")
-        version = headers.get(VERSION_HEADER)
-        if (params.meta is not None and params.meta.version) or (
-            version is not None and version not in LEGACY_VERSIONS
-        ):
-            return await self._modern.post(request, message, params, scope, begun)
-        return await self._legacy.post(request, message, params, scope, begun)
+            caller = await self._serving.admitted(head, message, params)
+        except CallError as error:
+            return answers.failure(error, bytes(message.id) or b"null").to_response()
+        if message.is_request:
+            return await self._show(request, message, params, caller, head)
+        return await self._take(message, caller)
+
+    async def _take(self, message: Message, caller: Caller) -> web.StreamResponse:
+        """Take a notification or a response. The modern era has neither over this transport: notifications are dropped."""
+        if caller.era is Era.LEGACY:
+            await self._messages.take(caller, message)
+        elif not message.method:
+            error = Refused("invalid_request", "a modern client posts requests, never responses")
+            return answers.failure(error, bytes(message.id) or b"null").to_response()
+        return accepted()
+
+    async def _show(
+        self,
+        request: web.BaseRequest,
+        message: Message,
+        params: Params,
+        caller: Caller,
+        head: RequestHead | None = None,
+        exchange: Exchange | None = None,
+    ) -> web.StreamResponse:
+        """Serve a request, or go on with one that was begun, and show what comes of it."""
+        try:
+            reply: Answer | Started | Listen
+            if exchange is not None:
+                reply = await self._serving.go_on(exchange)
+            else:
+                assert head is not None
+                reply = await self._serving.serve(head, message, params, caller)
+            if isinstance(reply, Listen):
+                return await self._streams.listen(request, message, caller)
+        except Abandoned as gone:
+            self._serving.carrier.leave(gone.in_flight)
+            raise
+        except CallError as error:
+            return answers.failure(error, bytes(message.id), caller.era).to_response()
+        if isinstance(reply, Answer):
+            return reply.to_response(SESSION_HEADER)
+        try:
+            return await show(
+                request,
+                self._serving.carrier,
+                reply,
+                self._resumable(reply, caller),
+                _hears_warnings(params, caller),
+            )
+        except (asyncio.CancelledError, ConnectionError):
+            self._serving.carrier.leave(reply.in_flight)
+            raise
+
+    def _resumable(self, started: Started, caller: Caller) -> Resumable | None:
+        """Return the event ids of a session's call; without a session nobody could come back."""
+        if caller.session is None:
+            return None
+        return Resumable(started.in_flight, caller.session.version, self._retry_ms)
+
+
+def _hears_warnings(params: Params, caller: Caller) -> bool:
+    """Whether the client asked for log messages, and for warnings among them."""
+    if caller.era is Era.LEGACY:
+        return caller.session is not None and caller.session.hears_warnings
+    level = params.meta.log_level if params.meta is not None else jsonrpc.ABSENT
+    return bool(level) and hears_warnings(jsonrpc.text(level, "logLevel"))
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
-    """The whole body. Raises ``Refused`` (HTTP 413) when it is larger than ``limit`` bytes."""
+    """Return the whole body. Raises ``Refused`` (HTTP 413) when it is larger than ``limit`` bytes."""
     length = request.content_length
     if length is not None and length > limit:
         raise _too_large(limit)

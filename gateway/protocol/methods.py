@@ -1,7 +1,7 @@
-"""What a request means, whichever door it came through.
+"""The table of methods: what each one means, in which era, as a plan. Nothing here waits or sends.
 
-A door hands in one decoded message and who sent it, and gets back either a whole JSON-RPC response (``Ready``) or a
-call whose first event is not its answer (``Started``), which it shows as an event stream.
+``plan`` is asked by both lanes. It looks only at the request, its caller's view, and memory; whatever a view does not show
+is answered exactly as if it did not exist.
 """
 
 from __future__ import annotations
@@ -11,461 +11,354 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import orjson
-from msgspec import Raw, Struct
+from msgspec import Raw
 
-from gateway.calls.in_flight import Answered, Event, Failure, InFlight
-from gateway.fleet.dispatch import Dispatcher, Outgoing
-from gateway.fleet.registry_view import RegistryView
-from gateway.http.responses import error_body
-from gateway.routing import router
-from gateway.routing.catalog import Route
+from gateway.admission.caller import Caller, Waits
+from gateway.admission.request_head import RequestHead
+from gateway.calls.events import Answered
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.outgoing import Affinity, Exact, Outgoing, affinity
+from gateway.protocol import answers
+from gateway.protocol.answers import Answer
+from gateway.protocol.initialize import read_initialize
+from gateway.protocol.offers import Offers
+from gateway.protocol.plans import Effect, Listen, OneOf, Plan
 from gateway.routing.entries import renamed
-from gateway.sessions.table import ClientSession
+from gateway.routing.routes import Route
+from gateway.sessions.table import SessionTable
 from gateway.streams.subscriptions import StreamSubscriptions
-from gateway.telemetry.counters import Counters
+from gateway.telemetry.observer import ABANDONED
 from shared import request_state
-from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import CallError, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.listings import LIST_METHODS, Kind
+from shared.mcp.listings import KINDS, Kind
 from shared.mcp.methods import (
     DISCOVER,
     INITIALIZE,
     LISTEN,
     LOG_LEVELS,
-    SERVER_INFO_META,
+    PING,
     SET_LEVEL,
     SUBSCRIBE,
     UNSUBSCRIBE,
 )
-from shared.mcp.versions import MODERN_VERSIONS, Era
-from shared.request_state import RequestState
+from shared.mcp.versions import Era
 from shared.rpc.framing import COPIED, too_long
 from shared.secrets import FleetKey
-from shared.settings import Settings
 
-_CALLED = {"tools/call": Kind.TOOLS, "prompts/get": Kind.PROMPTS}
-_OURS = frozenset({INITIALIZE, DISCOVER, LISTEN, "ping", SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE})
-"""Methods that are never passed on as unknown ones: they are about the client's own connection."""
-_OFFERED = ("tools", "prompts", "resources")
-"""What the gateway always offers: an empty list is legal, and an upstream may connect later."""
-_TASKS = "io.modelcontextprotocol/tasks"
-"""Not carried yet."""
-_EXTENSIONS = ("io.modelcontextprotocol/ui",)
-"""What works for several upstreams together; ``/servers/{name}`` passes all that its group offers."""
-_INSTRUCTIONS_CHARS = 2048
-_INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 _MAX_TOKEN = 1024
 _MAX_HEADERS = 16 * 1024
 """What travels in the head of a frame or in HTTP headers is bounded."""
 _MAX_METHOD = 256
-_NOT_FOUND = (-32002, -32602)
-"""How servers of either era say that they do not know a resource."""
+Planner = Callable[[Message, Params, Caller, RequestHead, bool], Plan]
+"""Plans one method. The last argument says that the registry was asked for news just now: what is unknown, is unknown."""
 
 
-class Caller(Struct, gc=False):
-    """Who asks, and through what: ``scope`` is the group of ``/servers/{name}``, ``None`` for all; ``begun`` the call
-    that was sent already for this request."""
-
-    era: int
-    version: str
-    scope: str | None = None
-    session: ClientSession | None = None
-    principal: str = ""
-    begun: InFlight | None = None
-
-
-class Ready(Struct, gc=False):
-    """A whole JSON-RPC response. ``rpc_code`` is the error's code, 0 for a result."""
-
-    body: bytes
-    rpc_code: int = 0
-
-
-class Started(Struct, gc=False):
-    """A call whose answer is still to come, or comes in chunks."""
-
-    id: bytes
-    in_flight: InFlight
-    event: Event
-
-
-class _ErrorCode(Struct):
-    code: int = 0
-
-
-_error_code = msgspec.json.Decoder(_ErrorCode)
-
-
-class Requests:
+class Methods:
     """See the module."""
 
     def __init__(
         self,
-        watcher: RegistryView,
+        offers: Offers,
         dispatcher: Dispatcher,
-        interests: StreamSubscriptions,
-        stats: Counters,
+        subscriptions: StreamSubscriptions,
+        sessions: SessionTable,
         key: FleetKey,
-        settings: Settings,
-        version: str,
     ) -> None:
-        self._watcher = watcher
+        self._offers = offers
         self._dispatcher = dispatcher
-        self._stats = stats
+        self._subscriptions = subscriptions
+        self._sessions = sessions
         self._key = key
-        self._interests = interests
-        self._separator = settings.routing.separator
-        self._server_info = {"name": settings.service.name, "version": version}
+        both: dict[str, Planner] = {
+            "tools/call": self._named(Kind.TOOLS),
+            "prompts/get": self._named(Kind.PROMPTS),
+            "resources/read": self._read,
+            "completion/complete": self._complete,
+            **{facts.method: self._list(kind) for kind, facts in KINDS.items()},
+        }
+        legacy: dict[str, Planner] = {
+            INITIALIZE: self._initialize,
+            PING: self._ping,
+            SUBSCRIBE: self._subscribe,
+            UNSUBSCRIBE: self._unsubscribe,
+            SET_LEVEL: self._set_level,
+        }
+        modern: dict[str, Planner] = {DISCOVER: self._discover, LISTEN: self._listen}
+        self._by_era = ({**both, **legacy}, {**both, **modern})
+        self._known = {*both, *legacy, *modern}
+
+    def plan(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool = False) -> Plan:
+        """Return what is to be done for a request. Raises ``CallError`` for what cannot be done.
+
+        ``fresh``: the registry was asked for news just now (after ``Waits.CATALOGUE``).
+        """
+        planner = self._by_era[caller.era].get(message.method)
+        if planner is not None:
+            return planner(message, params, caller, head, fresh)
+        return self._unknown_method(message, params, caller)
+
+    def _unknown_method(self, message: Message, params: Params, caller: Caller) -> Plan:
+        """Pass on a method that the gateway does not know, where it is plain to whom. Methods of the other era are about
+        the client's own connection and are never passed on."""
+        if caller.era and message.method == INITIALIZE:
+            raise Refused("method_unknown", "initialize belongs to earlier protocol versions; call server/discover")
+        route = caller.view.passthrough if message.method not in self._known else None
+        if route is None:
+            raise Refused("method_unknown", f"method {message.method[:64]!r} is not offered here")
+        if len(message.method) > _MAX_METHOD:
+            raise Refused("method_unknown", f"method {message.method[:64]!r}… is too long")
+        return self._outgoing(message, bytes(message.params), params, caller, route)
 
     # ---- the gateway's own answers
 
-    def discover(self, scope: str | None) -> bytes:
-        """The ``DiscoverResult``."""
-        return orjson.dumps(
-            {
-                "resultType": "complete",
-                "supportedVersions": list(MODERN_VERSIONS),
-                **self._offer(scope),
-                "ttlMs": 60_000,
-                "cacheScope": "private",
-                "_meta": {SERVER_INFO_META: self._server_info},
-            }
-        )
+    def _ping(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        return answers.result(bytes(message.id), b"{}")
 
-    def initialize(self, version: str, scope: str | None) -> bytes:
-        """The ``InitializeResult``."""
-        return orjson.dumps({"protocolVersion": version, "serverInfo": self._server_info, **self._offer(scope)})
+    def _discover(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        return answers.result(bytes(message.id), self._offers.discover(caller.view))
 
-    def _offer(self, scope: str | None) -> dict[str, Any]:
-        """Capabilities (completions where some upstream has them) and the upstreams' instructions by group."""
-        records = [r for r in self._watcher.records.values() if scope in (None, r.spec.name)]
-        capabilities: dict[str, Any] = {name: {"listChanged": True} for name in _OFFERED}
-        for name in ("completions", "logging"):
-            if any(name in record.capabilities for record in records):
-                capabilities[name] = {}
-        if any((record.capabilities.get("resources") or {}).get("subscribe") for record in records):
-            capabilities["resources"]["subscribe"] = True
-        extensions: dict[str, Any] = {}
-        for record in records:
-            offered = record.capabilities.get("extensions")
-            for name, what in offered.items() if isinstance(offered, dict) else ():
-                if name != _TASKS and (scope is not None or name in _EXTENSIONS):
-                    extensions.setdefault(name, what)
-        if extensions:
-            capabilities["extensions"] = extensions
-        offer: dict[str, Any] = {"capabilities": capabilities}
-        by_group: dict[str, str] = {}
-        for record in sorted(records, key=lambda one: one.sequence):
-            if record.instructions:
-                by_group.setdefault(record.spec.name, record.instructions[:_INSTRUCTIONS_CHARS])
-        if by_group:
-            texts = [text if scope else f"## {group}\n{text}" for group, text in by_group.items()]
-            offer["instructions"] = "\n\n".join(texts)[:_INSTRUCTIONS_CHARS_TOTAL]
-        return offer
+    def _listen(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        return Listen()
 
-    # ---- requests
+    def _initialize(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        """Open a session, or (HTTP+SSE, where the stream came first) learn who its client is."""
+        facts = read_initialize(message)
 
-    def begin(self, message: Message, params: Params, caller: Caller) -> Ready | InFlight | None:
-        """What ``serve`` would do, as far as that needs no waiting: an answer, a call under way, or ``None``: ask
-        ``serve``.
+        async def run() -> Answer:
+            session = caller.session
+            if session is None:
+                endpoint = caller.view.endpoint
+                session = await self._sessions.open(
+                    facts.version, caller.principal, endpoint, facts.capabilities, facts.client_info
+                )
+            else:
+                session.version, session.capabilities = facts.version, facts.capabilities
+                session.client_info, session.initialized = facts.client_info, True
+                await self._sessions.save(session)
+            answer = answers.result(bytes(message.id), self._offers.initialize(caller.view, facts.version))
+            answer.session = session.sid
+            return answer
 
-        Raises ``CallError``. For ``doors.express``; only for callers without a scope.
-        """
-        kind = _CALLED.get(message.method)
-        if kind is None:
-            listed = LIST_METHODS.get(message.method)
-            if listed is None or params.cursor or not self._watcher.catalog.routes[Kind.TOOLS]:
-                return None
-            page = self._watcher.catalog.page(listed, None, caller.era, None, time.time())
-            return Ready(jsonrpc.response(bytes(message.id), page))
-        name = jsonrpc.text(params.name, "name")
-        route = self._watcher.catalog.routes[kind].get(name)
-        if route is None or route.entry.annotated or params.request_state or too_long(name):
-            return None
-        own = route.entry.name
-        body: bytes | memoryview = memoryview(message.params)
-        if own != name:
-            body = renamed(bytes(body), "name", own)
-        elif len(body) <= COPIED:
-            body = bytes(body)
-        token = bytes(params.meta.progress_token) if params.meta is not None else b""
-        if len(token) > _MAX_TOKEN:
-            return None
-        id, session, principal = bytes(message.id), caller.session, caller.principal
-        return self._dispatcher.begin(
-            Outgoing(message.method, body, caller.era, route, id, own, session, principal, token)
-        )
+        return Effect(run)
 
-    async def serve(self, message: Message, params: Params, caller: Caller, headers: Any = None) -> Ready | Started:
-        """Answer one request. Raises ``CallError`` for what the door must word itself; asyncio's cancel passes.
-
-        ``headers``: the HTTP headers of a modern request, for ``Mcp-Param-*``.
-        """
-        method = message.method
-        called = _CALLED.get(method)
-        if called is not None:
-            return await self._call(message, params, caller, headers, called)
-        kind = LIST_METHODS.get(method)
-        if kind is not None:
-            if not self._watcher.catalog.routes[Kind.TOOLS]:
-                await self._watcher.catch_up()  # nothing at all? then rather ask than say so
+    def _list(self, kind: Kind) -> Planner:
+        def plan(message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+            view = caller.view
+            if not view.routes[Kind.TOOLS] and not fresh:
+                return Waits.CATALOGUE  # nothing at all? then rather ask than say so
             given = params.cursor and bytes(params.cursor) != b"null"
             cursor = jsonrpc.text(params.cursor, "cursor") if given else None
-            page = self._watcher.catalog.page(kind, caller.scope, caller.era, cursor, time.time())
-            return Ready(jsonrpc.response(bytes(message.id), page))
-        if method == "resources/read":
-            return await self._read(message, params, caller)
-        if method == "completion/complete":
-            return await self._complete(message, caller)
-        if caller.era == Era.LEGACY:
-            if method == "ping":
-                return Ready(jsonrpc.response(bytes(message.id), b"{}"))
-            if method in (SUBSCRIBE, UNSUBSCRIBE):
-                return await self._subscribe(message, params, caller)
-            if method == SET_LEVEL:
-                return await self._set_level(message, params, caller)
-        if method == DISCOVER and caller.era == Era.MODERN:
-            return Ready(jsonrpc.response(bytes(message.id), self.discover(caller.scope)))
-        if caller.scope is not None and method not in _OURS:
-            route = router.anyone(self._watcher.catalog, caller.scope)
-            if route is not None:
-                return await self._send(message, bytes(message.params), params, caller, route)
-        raise Refused("method_unknown", f"method {method[:64]!r} is not offered here")
+            return answers.result(bytes(message.id), view.page(kind, caller.era, cursor, time.time()))
 
-    async def notify(self, session: ClientSession, message: Message) -> None:
-        """A notification that we do not know, from a session of one group."""
-        route = router.anyone(self._watcher.catalog, session.scope)
-        if route is not None and not too_long(message.method):
-            notification = jsonrpc.notification(message.method, message.params)
-            await self._dispatcher.notify(route, session, notification)
+        return plan
 
-    async def _call(
-        self, message: Message, params: Params, caller: Caller, headers: Any, kind: Kind
-    ) -> Ready | Started:
-        """``tools/call`` and ``prompts/get``: by name."""
-        name = jsonrpc.text(params.name, "name")
-        catalog = self._watcher.catalog
-        route = router.find(catalog, kind, name, caller.scope, self._separator)
-        if route is None:
-            await self._watcher.catch_up()
-            route = router.find(catalog, kind, name, caller.scope, self._separator)
-        if route is None:
-            raise router.unknown(catalog, kind, name, caller.scope)
-        own = route.entry.name
-        body = bytes(message.params)
-        if own != name:
-            body = renamed(body, "name", own)
-        extra = self._parameter_headers(route, message.params, caller, headers) if route.entry.annotated else None
-        return await self._send(message, body, params, caller, route, own, extra)
+    # ---- by name
 
-    async def _read(self, message: Message, params: Params, caller: Caller) -> Ready | Started:
-        """``resources/read``: a listed URI where it leads; another one after another to those who may know it."""
-        uri = jsonrpc.text(params.uri, "uri")
-        catalog = self._watcher.catalog
-        places = router.locate(catalog, uri, caller.scope, self._separator)
-        if len(places) == 1 and places[0][0].entry.kind is Kind.RESOURCES and places[0][0].entry.name == places[0][1]:
-            return await self._read_at(message, params, caller, uri, *places[0])
-        failure: CallError | None = None
-        for route, own in places:
-            try:
-                reply = await self._read_at(message, params, caller, uri, route, own)
-            except (NotDelivered, Refused) as error:
-                if isinstance(error, Refused) and not params.request_state:
-                    raise
-                failure = error  # somebody else may know it; the state of a retry belongs to one of them
-                continue
-            if not isinstance(reply, Ready) or reply.rpc_code not in _NOT_FOUND:
-                return reply
-        if failure is not None:
-            raise failure
-        code = -32002 if caller.era == Era.LEGACY else -32602
-        unknown = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
-        return Ready(jsonrpc.error_response(bytes(message.id), unknown), code)
+    def _named(self, kind: Kind) -> Planner:
+        def plan(message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+            name = jsonrpc.text(params.name, "name")
+            route = caller.view.routes[kind].get(name)
+            if route is None:
+                route = caller.view.find(kind, name)
+                if route is None:
+                    if not fresh:
+                        return Waits.CATALOGUE
+                    raise caller.view.unknown(kind, name)
+            if route.local is not None:
+                arguments = jsonrpc.members(message.params).get("arguments", Raw(b"{}"))
+                return answers.result(bytes(message.id), route.local.call(arguments))
+            upstream_name = route.entry.name
+            body: bytes | memoryview = memoryview(message.params)
+            if upstream_name != name:
+                body = renamed(bytes(body), "name", upstream_name)
+            elif len(body) <= COPIED:
+                body = bytes(body)
+            headers = _parameter_headers(route, message.params, caller, head) if route.entry.annotated else None
+            return self._outgoing(message, body, params, caller, route, upstream_name, headers)
 
-    async def _read_at(
-        self, message: Message, params: Params, caller: Caller, uri: str, route: Route, own: str
-    ) -> Ready | Started:
-        """Read ``uri`` where it is called ``own``."""
-        if own == uri:
-            return await self._send(message, bytes(message.params), params, caller, route, own)
-        body = renamed(bytes(message.params), "uri", own)
-        return await self._send(message, body, params, caller, route, own, None, uri)
+        return plan
 
-    async def _subscribe(self, message: Message, params: Params, caller: Caller) -> Ready:
-        """``resources/subscribe`` and ``unsubscribe``: updates come on the session's standing stream."""
-        uri = jsonrpc.text(params.uri, "uri")
-        if caller.session is None:
-            raise Refused("invalid_request", "a subscription belongs to a session: send initialize first")
-        if too_long(uri):
-            raise Refused("invalid_params", "params.uri is too long")
-        if message.method == UNSUBSCRIBE:
-            await self._interests.unsubscribe(caller.session, uri)
-            error = b""
-        else:
-            error = await self._interests.subscribe(caller.session, uri, caller.scope)
-        if error:
-            return Ready(jsonrpc.error_response(bytes(message.id), error), -32603)
-        return Ready(jsonrpc.response(bytes(message.id), b"{}"))
-
-    async def _set_level(self, message: Message, params: Params, caller: Caller) -> Ready:
-        """``logging/setLevel``: told to the groups that log, on the upstream sessions that are this client's own.
-
-        Upstream sessions that clients share are raised by the worker when a call needs it, and filtered for each one.
-        """
-        level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
-        if level not in LOG_LEVELS:
-            raise Refused("invalid_params", f"params.level must be one of {', '.join(LOG_LEVELS)}")
-        if caller.session is not None:
-            await self._interests.set_level(caller.session, level)
-        catalog = self._watcher.catalog
-        told = []
-        for name, group in catalog.groups.items():
-            route = router.anyone(catalog, name)
-            logs = any("logging" in replica.record.capabilities for replica in group.replicas)
-            if (
-                route is not None
-                and logs
-                and caller.scope in (None, name)
-                and self._dispatcher.is_bound(route, caller.session)
-            ):
-                told.append(self._send(message, bytes(message.params), params, caller, route))
-        await asyncio.gather(*told, return_exceptions=True)  # a group that is down will log at its own level
-        return Ready(jsonrpc.response(bytes(message.id), b"{}"))
-
-    async def _complete(self, message: Message, caller: Caller) -> Ready | Started:
+    def _complete(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """``completion/complete``: by prompt name or exact template; otherwise there is nothing to suggest."""
         parts = jsonrpc.members(message.params)
         reference = jsonrpc.members(parts.get("ref", jsonrpc.ABSENT))
         is_prompt = jsonrpc.text(reference.get("type", jsonrpc.ABSENT), "ref.type") == "ref/prompt"
         member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
-        route = router.find(self._watcher.catalog, kind, name, caller.scope, self._separator)
+        route = caller.view.find(kind, name)
         if route is None or not any("completions" in one.record.capabilities for one in route.replicas):
             nothing: dict[str, Any] = {"completion": {"values": [], "total": 0, "hasMore": False}}
-            if caller.era == Era.MODERN:
+            if caller.era is Era.MODERN:
                 nothing["resultType"] = "complete"
-            return Ready(jsonrpc.response(bytes(message.id), orjson.dumps(nothing)))
+            return answers.result(bytes(message.id), orjson.dumps(nothing))
         body = bytes(message.params)
         if route.entry.name != name:
             parts["ref"] = Raw(renamed(bytes(parts["ref"]), member, route.entry.name))
             body = jsonrpc.assemble(parts)
-        return await self._send(message, body, jsonrpc.decode_params(message), caller, route)
+        return self._outgoing(message, body, params, caller, route)
 
-    def _parameter_headers(self, route: Route, params: Raw, caller: Caller, headers: Any) -> dict[str, str]:
-        """``Mcp-Param-*`` for an annotated tool: checked against a modern client's, made for the upstream."""
-        try:
-            arguments = orjson.loads(bytes(jsonrpc.members(params).get("arguments", b"{}")))
-        except orjson.JSONDecodeError:
-            arguments = {}
-        annotated = list(route.entry.annotated)
-        if caller.era == Era.MODERN and headers is not None:
-            wrong = mcp_headers.mismatch(annotated, arguments, headers)
-            if wrong is not None:
-                raise Refused("header_mismatch", wrong)
-        return mcp_headers.parameter_headers(annotated, arguments)
+    def _read(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        """``resources/read``: a listed URI where it leads; another one after another to those who may know it."""
+        uri = jsonrpc.text(params.uri, "uri")
+        places = caller.view.locate(uri)
+        if len(places) == 1 and places[0][0].entry.kind is Kind.RESOURCES and places[0][0].entry.name == places[0][1]:
+            return self._read_at(message, params, caller, uri, *places[0])
+        calls: list[Outgoing] = []
+        refused: CallError | None = None
+        for route, upstream_uri in places:
+            try:
+                calls.append(self._read_at(message, params, caller, uri, route, upstream_uri))
+            except Refused as error:
+                if not params.request_state:
+                    raise
+                refused = error  # the state of a retry belongs to one of them
+        if refused is not None and not calls:
+            raise refused
+        code = -32002 if caller.era is Era.LEGACY else -32602
+        unknown = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
+        return OneOf(calls, answers.error(bytes(message.id), unknown, caller.era, code))
 
-    async def _send(
+    def _read_at(
+        self, message: Message, params: Params, caller: Caller, uri: str, route: Route, upstream_uri: str
+    ) -> Outgoing:
+        """Plan to read ``uri`` where it is called ``upstream_uri``."""
+        body = bytes(message.params)
+        if upstream_uri == uri:
+            return self._outgoing(message, body, params, caller, route, upstream_uri)
+        body = renamed(body, "uri", upstream_uri)
+        return self._outgoing(message, body, params, caller, route, upstream_uri, listed_name=uri)
+
+    # ---- what a session asks for
+
+    def _subscribe(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        """``resources/subscribe``: updates come on the session's standing stream."""
+        uri, session = _uri_and_session(params, caller)
+
+        async def run() -> Answer:
+            failed = await self._subscriptions.subscribe(session, uri, caller.view)
+            if failed:
+                return answers.error(bytes(message.id), failed, caller.era, -32603)
+            return answers.result(bytes(message.id), b"{}")
+
+        return Effect(run)
+
+    def _unsubscribe(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        uri, session = _uri_and_session(params, caller)
+
+        async def run() -> Answer:
+            await self._subscriptions.unsubscribe(session, uri)
+            return answers.result(bytes(message.id), b"{}")
+
+        return Effect(run)
+
+    def _set_level(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        """``logging/setLevel``: told to the groups that log, on the upstream sessions that are this client's own.
+
+        Upstream sessions that clients share are raised by the worker when a call needs it, and filtered for each client.
+        """
+        level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
+        if level not in LOG_LEVELS:
+            raise Refused("invalid_params", f"params.level must be one of {', '.join(LOG_LEVELS)}")
+        session = caller.session
+        told: list[Outgoing] = []
+        for group in caller.view.groups.values() if session is not None else ():
+            route = group.any_route()
+            if route.binds and any("logging" in replica.record.capabilities for replica in group.replicas):
+                told.append(self._outgoing(message, bytes(message.params), params, caller, route))
+
+        async def run() -> Answer:
+            if session is not None:
+                await self._subscriptions.set_level(session, level)
+            # A group that is down will log at its own level.
+            await asyncio.gather(*map(self._tell, told), return_exceptions=True)
+            return answers.result(bytes(message.id), b"{}")
+
+        return Effect(run)
+
+    async def _tell(self, call: Outgoing) -> None:
+        """Send a request whose answer is of no interest."""
+        in_flight, event = await self._dispatcher.send(call)
+        if isinstance(event, Answered):
+            self._dispatcher.answered(in_flight, event)
+        else:
+            self._dispatcher.complete(in_flight, ABANDONED)
+
+    # ---- requests for upstreams
+
+    def _outgoing(
         self,
         message: Message,
-        body: bytes,
+        body: bytes | memoryview,
         params: Params,
         caller: Caller,
         route: Route,
         name: str = "",
         headers: dict[str, str] | None = None,
-        listed: str = "",
-    ) -> Ready | Started:
-        """Send a request to one of the route's replicas; ``listed``: the URI that its result is to name instead of
-        ``name``."""
-        id = bytes(message.id)
+        listed_name: str = "",
+    ) -> Outgoing:
+        """Return the request for one of the route's replicas. ``listed_name`` is the URI that the result is to name
+        instead of ``name``. Raises ``Refused``."""
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
         if (
             len(token) > _MAX_TOKEN
             or too_long(name)
-            or too_long(listed)
-            or sum(map(len, (headers or {}).values())) > _MAX_HEADERS
+            or (listed_name and too_long(listed_name))
+            or (headers is not None and sum(map(len, headers.values())) > _MAX_HEADERS)
         ):
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
-        if len(message.method) > _MAX_METHOD:
-            raise Refused("method_unknown", f"method {message.method[:64]!r}… is too long")
-        session, principal = caller.session, caller.principal
-        call = Outgoing(message.method, body, caller.era, route, id, name, session, principal, token, headers)
-        call.begun, caller.begun, call.listed = caller.begun, None, listed
-        if params.request_state and caller.era == Era.MODERN:
-            call.retry = self._unsealed(params, principal, route)
-        try:
-            in_flight, event = await self._dispatcher.send(call)
-        except CallError as error:
-            self._stats.failed(error.code)
-            raise
-        in_flight.readdress = readdress(name, listed) if listed else None
-        if type(event) is Answered and event.stream is None:
-            return self.finish(id, in_flight, event)
-        return Started(id, in_flight, event)
-
-    def _unsealed(self, params: Params, principal: str, route: Route) -> RequestState:
-        """What a retry says of the call it continues. Raises ``Refused`` (-32602)."""
-        text = jsonrpc.text(params.request_state, "requestState")
-        state = request_state.unseal(self._key, text, principal)
-        if all(replica.id != state.upstream for replica in self._watcher.catalog.groups[route.group].replicas):
-            raise Refused("invalid_params", "params.requestState belongs to another request, or its upstream is gone")
-        return state
-
-    def finish(self, id: bytes, in_flight: InFlight, event: Answered) -> Ready:
-        """The response for a small answer."""
-        self.release(id, in_flight, event.is_error)
-        if not event.is_error:
-            if in_flight.readdress is not None:
-                return Ready(jsonrpc.response(id, in_flight.readdress(event.body)))
-            return Ready(b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, event.body))
-        try:
-            code = _error_code.decode(event.body).code
-        except (msgspec.DecodeError, RecursionError):
-            code = -32603
-        return Ready(jsonrpc.error_response(id, event.body), code)
-
-    def fail(self, id: bytes, in_flight: InFlight, event: Failure) -> Ready:
-        """The response for a call that failed after its stream had begun: it cannot be sent again."""
-        self.release(id, in_flight, True)
-        self._stats.failures[event.code] = self._stats.failures.get(event.code, 0) + 1
-        error = OutcomeUnknown(
-            event.code,
-            f"upstream {in_flight.replica.id!r}: {event.message}",
-            {**event.data, "upstream": in_flight.replica.id},
+        session = caller.session
+        where: Affinity = affinity(route, session)
+        if params.request_state and caller.era:
+            where = self._exact(params, caller, route)
+        return Outgoing(
+            method=message.method,
+            name=name,
+            group=route.group,
+            principal=caller.principal,
+            route=route,
+            params=body,
+            era=caller.era,
+            affinity=where,
+            session=session,
+            id=bytes(message.id),
+            token=token,
+            listed_name=listed_name,
+            headers=headers,
         )
-        return Ready(error_body(error, id), error.wire.rpc)
 
-    def adopt(self, in_flight: InFlight) -> None:
-        """A call that another front end sent is under way here from now on."""
-        self._dispatcher.under_way[in_flight] = None
-
-    def abandon(self, in_flight: InFlight) -> None:
-        """The client left before the end; nothing is counted as an answer."""
-        self._dispatcher.release(in_flight)
-
-    def release(self, id: bytes, in_flight: InFlight, is_error: bool = False) -> None:
-        """Nobody waits for this call here any more."""
-        self._dispatcher.release(in_flight)
-        self._stats.finished(in_flight.client.loop.time() - in_flight.started_at, is_error)
+    def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:
+        """Return where the call goes on that a ``requestState`` continues. Raises ``Refused`` (-32602)."""
+        text = jsonrpc.text(params.request_state, "requestState")
+        state = request_state.unseal(self._key, text, caller.principal)
+        group = caller.view.groups.get(route.group)
+        if group is None or all(replica.id != state.upstream for replica in group.replicas):
+            raise Refused("invalid_params", "params.requestState belongs to another request, or its upstream is gone")
+        return Exact(state.upstream, state.worker, bool(state.parked))
 
 
-def readdress(own: str, listed: str) -> Callable[[bytes], bytes]:
-    """For a resource that is listed under another URI: ``contents[].uri`` says the URI that the client asked for."""
+def _uri_and_session(params: Params, caller: Caller) -> tuple[str, Any]:
+    uri = jsonrpc.text(params.uri, "uri")
+    if caller.session is None:
+        raise Refused("invalid_request", "a subscription belongs to a session: send initialize first")
+    if too_long(uri):
+        raise Refused("invalid_params", "params.uri is too long")
+    return uri, caller.session
 
-    def apply(result: bytes) -> bytes:
-        try:
-            parts = jsonrpc.members(result)
-            contents = msgspec.json.decode(parts["contents"], type=list[dict[str, Raw]])
-            for one in contents:
-                if "uri" in one and msgspec.json.decode(one["uri"]) == own:
-                    one["uri"] = Raw(msgspec.json.encode(listed))
-        except (KeyError, Refused, msgspec.DecodeError, RecursionError):
-            return result  # no contents: an upstream that asks for input, or its own nonsense
-        parts["contents"] = Raw(msgspec.json.encode(contents))
-        return jsonrpc.assemble(parts)
 
-    return apply
+def _parameter_headers(route: Route, params: Raw, caller: Caller, head: RequestHead) -> dict[str, str]:
+    """Return the ``Mcp-Param-*`` headers of an annotated tool: checked against a modern client's, made for the upstream.
+    Raises ``Refused`` (-32020)."""
+    try:
+        arguments = orjson.loads(bytes(jsonrpc.members(params).get("arguments", b"{}")))
+    except orjson.JSONDecodeError:
+        arguments = {}
+    annotated = list(route.entry.annotated)
+    if caller.era:
+        wrong = mcp_headers.mismatch(annotated, arguments, dict(head.headers.parameters))
+        if wrong is not None:
+            raise Refused("header_mismatch", wrong)
+    return mcp_headers.parameter_headers(annotated, arguments)

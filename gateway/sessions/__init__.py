@@ -1,1 +1,1 @@
-"""To be written."""
+"""Client sessions of the handshake era: ``session`` one of them, ``table`` all that this front end knows."""

@@ -14,9 +14,8 @@ import sys
 import time
 from typing import Any
 
-from gateway.calls.in_flight import InFlight
+from gateway.sessions.session import ClientSession
 from shared.errors import RegistryUnavailable
-from shared.mcp.methods import hears_warnings
 from shared.registry.client import translated
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
@@ -29,67 +28,6 @@ _ENDED = 100_000
 _ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
 """Between two extensions of a session's life in Redis, at most; sessions that live shorter are extended more often."""
-
-
-class ClientSession:
-    """What a front end knows of one client session. ``scope`` is the group of ``/servers/{name}``, or empty.
-
-    With ten thousand of them each call meets cold memory, so what it looks at is little, and shared where it can be:
-    ``round`` and ``told`` are small integers, versions are interned, and without calls there is no table of them.
-    """
-
-    __slots__ = (
-        "capabilities",
-        "client_info",
-        "ended",
-        "holder",
-        "initialized",
-        "known",
-        "log_level",
-        "pins",
-        "principal",
-        "round",
-        "scope",
-        "sid",
-        "subscriptions",
-        "told",
-        "touched_at",
-        "under_way",
-        "version",
-    )
-
-    def __init__(self, sid: str, version: str, principal: str, scope: str) -> None:
-        self.sid = sid
-        self.version = sys.intern(version)
-        self.principal = principal
-        self.scope = scope
-        self.capabilities = b"{}"
-        self.client_info = b""
-        self.holder = ""
-        self.initialized = True  # its client said what it can do (HTTP+SSE: after the session was opened)
-        self.log_level = ""
-        self.pins: dict[str, str] = {}
-        self.under_way: dict[bytes, InFlight] | None = None
-        self.told = 0
-        self.subscriptions: set[str] = set()
-        self.touched_at = 0.0
-        self.round = -1  # when it was last noted that the session is in use
-        self.known = False  # it is in the session table
-        self.ended = False
-
-    @property
-    def calls(self) -> list[InFlight]:
-        """Those under way here."""
-        return list((self.under_way or {}).values())
-
-    def call(self, id: bytes) -> InFlight | None:
-        """The one under way here that its client gave this id."""
-        return (self.under_way or {}).get(id)
-
-    @property
-    def hears_warnings(self) -> bool:
-        """It asked for log messages, and for warnings among them."""
-        return hears_warnings(self.log_level)
 
 
 class SessionTable:
@@ -122,14 +60,14 @@ class SessionTable:
         self,
         version: str,
         principal: str,
-        scope: str,
+        endpoint: str,
         capabilities: bytes,
         client_info: bytes,
         holder: str = "",
     ) -> ClientSession:
         """Mint a session and make it known. Without Redis it works all the same, by its seal."""
-        claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), scope, os.urandom(8))
-        session = ClientSession(self._key.seal_session(claims), version, principal, scope)
+        claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), endpoint, os.urandom(8))
+        session = ClientSession(self._key.seal_session(claims), version, principal, endpoint)
         session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
         session.initialized = not holder
         self._remember(session)
@@ -141,7 +79,7 @@ class SessionTable:
         facts = {
             "version": session.version,
             "principal": session.principal,
-            "scope": session.scope,
+            "scope": session.endpoint,
             "capabilities": session.capabilities,
             "client_info": session.client_info,
             "holder": session.holder,

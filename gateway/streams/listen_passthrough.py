@@ -12,10 +12,12 @@ from typing import Any
 
 from msgspec import Raw
 
-from gateway.calls.in_flight import Answered, Interim, Silent
-from gateway.fleet.dispatch import Abandoned, Dispatcher, Outgoing
-from gateway.routing.catalog import Route
+from gateway.calls.events import Answered, Interim, Silent
+from gateway.fleet.dispatch import Abandoned, Dispatcher
+from gateway.fleet.outgoing import Outgoing
+from gateway.routing.routes import Route
 from gateway.streams.standing_stream import StandingStream, tagged
+from gateway.telemetry.observer import LISTENING
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.methods import ACKNOWLEDGED, LISTEN
@@ -31,6 +33,7 @@ class ListenPassthrough:
         self,
         dispatcher: Dispatcher,
         route: Route,
+        principal: str,
         params: Raw,
         wanted: dict[str, Raw],
         stream: StandingStream,
@@ -45,9 +48,16 @@ class ListenPassthrough:
         meta = jsonrpc.members(sent.get("_meta", jsonrpc.ABSENT))
         meta.pop("progressToken", None)  # it would be the client's among others' on an upstream that all share
         sent["_meta"] = meta
-        call = Outgoing(LISTEN, jsonrpc.assemble(sent), Era.MODERN, route)
+        call = Outgoing(
+            method=LISTEN,
+            params=jsonrpc.assemble(sent),
+            era=Era.MODERN,
+            route=route,
+            group=route.group,
+            principal=principal,
+        )
         self._wanted = wanted
-        self._task = spawn(self._run(call), "foreign-listen")
+        self._task = spawn(self._run(call), "listen-passthrough")
 
     async def agreed(self) -> dict[str, Raw]:
         """What the upstream said that it honours, in its words; nothing when it did not say so in time."""
@@ -73,26 +83,26 @@ class ListenPassthrough:
         except CallError:
             self._acknowledged.set()  # to nothing
             return
-        self._dispatcher.release(in_flight)
+        self._dispatcher.complete(in_flight, LISTENING)
         in_flight.stand()
         try:
             while isinstance(event, (Interim, Silent)):
                 dropped, in_flight.dropped = in_flight.dropped, 0
                 self._stream.missed(dropped)
                 if isinstance(event, Interim):
-                    self._told(event.message)
+                    self._show(event.message)
                 event = await in_flight.next()
         except BaseException:
             in_flight.cancel("the client closed the stream")
             self._stream.close(cut=True)
             raise
         if isinstance(event, Answered) and event.stream is not None:
-            in_flight.client.refuse_body(in_flight)
+            in_flight.refuse_body()
         if self._agreed:
             self._stream.close(cut=not isinstance(event, Answered) or event.is_error)
         self._acknowledged.set()
 
-    def _told(self, raw: bytes) -> None:
+    def _show(self, raw: bytes) -> None:
         try:
             message = jsonrpc.decode_answer(raw)
             if message.method != ACKNOWLEDGED:

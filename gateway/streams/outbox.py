@@ -6,16 +6,16 @@ the event ids of Streamable HTTP's GET stream, so that any front end can go on w
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
-from redis.exceptions import RedisError
-
-from gateway.streams.standing_stream import TOLD
+from gateway.streams.standing_stream import NOTIFICATION
+from shared.errors import RegistryUnavailable
+from shared.registry import wakeups
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
+from shared.tasks import spawn
 
 KEPT_MS = 60_000
 _PAGE = 50
@@ -58,7 +58,7 @@ class Outbox:
         About ``newest`` messages and ``bytes_kept`` are kept: the oldest notifications make room, never questions or
         answers. ``newest`` 0: all are kept. ``dropped``: so many before these were dropped on their way.
         """
-        kinds = ("told" if newest and message.startswith(TOLD) else "kept" for message in messages)
+        kinds = ("told" if newest and message.startswith(NOTIFICATION) else "kept" for message in messages)
         entries = [part for kind, message in zip(kinds, messages, strict=True) for part in (kind, message)]
         limits = (newest, bytes_kept, dropped)
         count, size = await self._store.run_script("LEAVE", sid, str(KEPT_MS), to, *limits, *entries)
@@ -88,21 +88,19 @@ class Outbox:
 
     async def wake(self, frontend: str, text: str) -> None:
         """Say something to a front end, or to ``EVERYONE``."""
-        async with translated():
-            await self._store.redis.publish(self._store.keys.wake(frontend), text)
+        await wakeups.wake(self._store, frontend, text)
+
+    async def wake_if_possible(self, frontend: str, text: str) -> None:
+        """``wake``, where it does no harm that nobody hears it while Redis is away."""
+        try:
+            await self.wake(frontend, text)
+        except RegistryUnavailable:
+            pass
+
+    def hint_everyone(self, kind: str, sid: str, id: str) -> None:
+        """Tell every front end something about a session, without waiting for it."""
+        spawn(self.wake_if_possible(EVERYONE, f"{kind} {sid} {id}"), "hint-everyone")
 
     async def follow(self, heard: Callable[[str], Awaitable[None]], begun: Callable[[], Awaitable[None]]) -> None:
         """Hear what others say until cancelled; ``begun`` whenever something may have gone unheard."""
-        while True:
-            pubsub = self._store.redis.pubsub()
-            try:
-                await pubsub.subscribe(self._store.keys.wake(self._frontend), self._store.keys.wake(EVERYONE))
-                await begun()
-                while True:
-                    item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                    if item is not None:
-                        await heard(item["data"].decode())
-            except (RedisError, OSError):
-                await asyncio.sleep(0.5)
-            finally:
-                await pubsub.aclose()
+        await wakeups.follow(self._store, (self._frontend, EVERYONE), heard, begun)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection
 import msgspec
 from msgspec import Raw
 
-from gateway.http.responses import EventStream
+from gateway.http.event_stream import EventStream
+from gateway.routing.view import ViewKey
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIPTION_META
@@ -22,7 +23,7 @@ _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
 _MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Of what waits on one stream; the newest message is kept whatever its size."""
-TOLD = b'{"jsonrpc":"2.0","method":'
+NOTIFICATION = b'{"jsonrpc":"2.0","method":'
 """How our notifications begin."""
 
 
@@ -61,7 +62,7 @@ class Waiting:
         for number, entry in enumerate(self._entries, 1):
             one = entry[0]
             full = self._full(len(self._entries) - number + 1 + len(left)) and number < len(self._entries)
-            if full and one.startswith(TOLD) and one not in self.kept:
+            if full and one.startswith(NOTIFICATION) and one not in self.kept:
                 self._bytes -= len(one)
                 self.dropped += 1
             else:
@@ -84,8 +85,12 @@ class Waiting:
 
 
 class StandingStream:
-    """One open stream; ``changes`` are the ``list_changed`` notifications that it wants, and in which words; ``tag``
-    the JSON of the id that its messages carry (modern)."""
+    """One open stream.
+
+    ``changes`` are the ``list_changed`` notifications that its client wants, and in which words; ``view`` is the view
+    whose lists they are about; ``tag`` the JSON of the id that its messages carry (modern); ``hears_warnings`` tells
+    whether the client asked for log messages.
+    """
 
     __slots__ = (
         "_queue",
@@ -101,11 +106,22 @@ class StandingStream:
         "resumable",
         "sid",
         "tag",
+        "view",
         "written",
     )
 
-    def __init__(self, sid: str, limit: int, changes: dict[str, bytes], tag: bytes = b"") -> None:
+    def __init__(
+        self,
+        sid: str,
+        limit: int,
+        changes: dict[str, bytes],
+        tag: bytes = b"",
+        view: ViewKey = ("", ""),
+        hears_warnings: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.sid = sid
+        self.view = view
+        self.hears_warnings = hears_warnings
         self.tag = tag
         self.changes = changes
         self.closing = False
@@ -115,7 +131,6 @@ class StandingStream:
         self.written = ""  # … and what was written to the client
         self.collecting = self.again = False  # something is being taken from there; it may not be all
         self.resumable = False  # its client may come back for what it missed
-        self.hears_warnings: Callable[[], bool] = lambda: False  # it asked for log messages
         self._queue = Waiting(limit, _MAX_WAITING_BYTES, changes.values())
         self._waiter: asyncio.Future[None] | None = None
 

@@ -8,16 +8,19 @@ over. A ``subscriptions/listen`` stream carries its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from msgspec import Raw, structs
 
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import Listener, ResourceWatches
-from gateway.routing import router
-from gateway.sessions.table import ClientSession, SessionTable
+from gateway.routing.view import View
+from gateway.sessions.session import ClientSession
+from gateway.sessions.table import SessionTable
 from gateway.streams.listen_passthrough import ListenPassthrough
+from gateway.streams.open_streams import OpenStreams
+from gateway.streams.outbox import Outbox
 from gateway.streams.standing_stream import StandingStream
 from shared.errors import Refused
 from shared.mcp import jsonrpc
@@ -33,7 +36,7 @@ MAX_RESOURCES = 1000
 _UNKNOWN = -32002
 
 
-class _Passing:
+class _HeldElsewhere:
     """Stands in for a stream that another front end holds."""
 
     gone = False
@@ -43,32 +46,33 @@ class _Passing:
 
 
 class StreamSubscriptions:
-    """See the module. ``stream_of`` gives a session's stream if it is held here; ``tell_everyone`` reaches others."""
+    """See the module."""
 
     def __init__(
         self,
-        watcher: RegistryView,
+        registry: RegistryView,
         dispatcher: Dispatcher,
-        subscriptions: ResourceWatches,
+        watches: ResourceWatches,
         sessions: SessionTable,
+        streams: OpenStreams,
+        outbox: Outbox,
         settings: Settings,
     ) -> None:
-        self._watcher = watcher
+        self._registry = registry
         self._dispatcher = dispatcher
-        self._subscriptions = subscriptions
+        self._watches = watches
         self._sessions = sessions
-        self._separator = settings.routing.separator
+        self._streams = streams
+        self._outbox = outbox
         self._acknowledge_s = settings.sessions.acknowledge_s
         self._loop = asyncio.get_running_loop()
-        self.stream_of: Callable[[str], Listener | None] = lambda sid: None
-        self.tell_everyone: Callable[[str, str, str], None] = lambda kind, sid, uri: None
 
     # ---- log levels
 
     async def set_level(self, session: ClientSession, level: str) -> None:
         """A session wants log messages from ``level`` on, on whichever front end it calls."""
         session.log_level = level
-        self._dispatcher.tell_again(session)
+        self._dispatcher.announce_again(session)
         await self._sessions.note_level(session, level)
 
     def level_noted(self, sid: str, level: str) -> None:
@@ -76,98 +80,102 @@ class StreamSubscriptions:
         session = self._sessions.known.get(sid)
         if session is not None and session.log_level != level:
             session.log_level = level
-            self._dispatcher.tell_again(session)
+            self._dispatcher.announce_again(session)
 
     # ---- legacy sessions
 
-    async def subscribe(self, session: ClientSession, uri: str, scope: str | None) -> bytes:
+    async def subscribe(self, session: ClientSession, uri: str, view: View) -> bytes:
         """Empty, or the JSON of the error."""
         if uri not in session.subscriptions and len(session.subscriptions) >= MAX_RESOURCES:
             raise Refused("invalid_params", f"a session may subscribe to {MAX_RESOURCES} resources")
-        listener = self.stream_of(session.sid)
-        passing = None
+        listener: Listener | None = self._streams.of(session.sid)
+        elsewhere = None
         if listener is None:
-            listener = passing = _Passing()
+            listener = elsewhere = _HeldElsewhere()
         try:
-            error = await self._add(listener, uri, scope, session)
+            error = await self._add(listener, uri, view, session)
         finally:  # also when the client leaves meanwhile
-            if passing is not None:
-                self._loop.call_later(HANDOVER_S, self._subscriptions.drop, passing)
+            if elsewhere is not None:
+                self._loop.call_later(HANDOVER_S, self._watches.drop, elsewhere)
         if error:
             return error
         await self._sessions.note_subscription(session, uri, True)
-        if passing is not None:
-            self.tell_everyone("subscribed", session.sid, uri)
+        if elsewhere is not None:
+            self._outbox.hint_everyone("subscribed", session.sid, uri)
         return b""
 
     async def unsubscribe(self, session: ClientSession, uri: str) -> None:
         """Nothing to say when it was not subscribed."""
         await self._sessions.note_subscription(session, uri, False)
-        listener = self.stream_of(session.sid)
+        listener = self._streams.of(session.sid)
         if listener is not None:
-            self._subscriptions.remove(listener, uri)
+            self._watches.remove(listener, uri)
         else:
-            self.tell_everyone("unsubscribed", session.sid, uri)
+            self._outbox.hint_everyone("unsubscribed", session.sid, uri)
 
     def hint(self, kind: str, sid: str, uri: str) -> None:
         """Another front end took a (un)subscription of a session."""
-        session, listener = self._sessions.known.get(sid), self.stream_of(sid)
+        session, listener = self._sessions.known.get(sid), self._streams.of(sid)
         if session is None:
             return
         (session.subscriptions.add if kind == "subscribed" else session.subscriptions.discard)(uri)
         if listener is None:
             return
         if kind == "subscribed":
-            spawn(self._add(listener, uri, session.scope or None, session), "take-subscription")
+            spawn(self._add(listener, uri, self._view_of(session), session), "take-subscription")
         else:
-            self._subscriptions.remove(listener, uri)
+            self._watches.remove(listener, uri)
 
     async def attach(self, listener: Listener, session: ClientSession, again: bool) -> None:
         """The session's stream is held here from now on. ``again``: it had one before and may have missed something."""
         for uri in await self._sessions.subscriptions(session):
-            error = await self._add(listener, uri, session.scope or None, session)
+            error = await self._add(listener, uri, self._view_of(session), session)
             if again and not error:
                 params = jsonrpc.assemble({"uri": uri})
                 listener.resource_updated(uri, uri, params)
 
+    def _view_of(self, session: ClientSession) -> View:
+        """Return what the client of a session sees now."""
+        return self._registry.views.of(session.endpoint, session.principal)
+
     # ---- modern streams
 
-    def foreign(
-        self, stream: StandingStream, wanted: dict[str, bytes], params: Raw, scope: str | None
+    def pass_through(
+        self, stream: StandingStream, wanted: dict[str, bytes], params: Raw, view: View, principal: str
     ) -> ListenPassthrough | None:
-        """Ask a modern replica of the one group for what a filter ``wants`` that we do not know, if it does."""
+        """Ask a modern replica of the one group of an endpoint for the members of a filter that the gateway does not
+        know; ``None`` when there are none, or nobody to ask."""
         others = {name: Raw(what) for name, what in wanted.items() if name not in FILTER}
-        route = router.anyone(self._watcher.catalog, scope) if others and scope is not None else None
+        route = view.passthrough if others else None
         if route is None:
             return None
         modern = tuple(one for one in route.replicas if Era.MODERN.word in one.record.eras)
         if not modern:
             return None
         route = structs.replace(route, replicas=modern)
-        return ListenPassthrough(self._dispatcher, route, params, others, stream, self._acknowledge_s)
+        return ListenPassthrough(self._dispatcher, route, principal, params, others, stream, self._acknowledge_s)
 
-    async def listen(self, listener: Listener, uris: Iterable[str], scope: str | None) -> list[str]:
+    async def listen(self, listener: Listener, uris: Iterable[str], view: View) -> list[str]:
         """Listen for all of them; those that were agreed to in time."""
         wanted = list(dict.fromkeys(uris))
         if len(wanted) > MAX_RESOURCES:
             raise Refused("invalid_params", f"one stream may listen for {MAX_RESOURCES} resources")
         if not wanted:
             return []
-        tasks = {uri: spawn(self._add(listener, uri, scope, None), "listen") for uri in wanted}
+        tasks = {uri: spawn(self._add(listener, uri, view, None), "listen") for uri in wanted}
         await asyncio.wait(tasks.values(), timeout=self._acknowledge_s)
         return [uri for uri, task in tasks.items() if task.done() and not task.result()]
 
-    async def _add(self, listener: Listener, uri: str, scope: str | None, session: ClientSession | None) -> bytes:
-        places = router.locate(self._watcher.catalog, uri, scope, self._separator)
+    async def _add(self, listener: Listener, uri: str, view: View, session: ClientSession | None) -> bytes:
         error = jsonrpc.error_object(_UNKNOWN, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
-        for route, own in places:
+        for route, upstream_uri in view.locate(uri):
             if listener.gone:  # a stream that was closed before we came to it: nobody would ever drop what is added now
                 break
-            error = await self._subscriptions.add(listener, uri, route, own, session)
+            error = await self._watches.add(listener, uri, route, upstream_uri, session)
             if not error:
                 break
         return error
 
     def detach(self, listener: Listener) -> None:
         """The stream is gone."""
-        self._subscriptions.drop(listener)
+        self._watches.drop(listener)

@@ -11,7 +11,7 @@ import logging
 from gateway.fleet.pool import WorkerPool
 from gateway.sessions.table import SessionTable
 from gateway.streams.standing_stream import Waiting
-from gateway.streams.standing_streams import StandingStreams, ask_of
+from gateway.streams.standing_streams import StandingStreams, question_id_of
 from shared.errors import RegistryUnavailable
 from shared.mcp import jsonrpc
 from shared.tasks import spawn
@@ -59,8 +59,8 @@ class UnsolicitedMessages:
 
     def _refuse(self, sid: str, messages: list[bytes], why: str) -> None:
         for message in messages:
-            ask = ask_of(message)
-            if ask:
-                self._pool.reply(ask, sid, True, jsonrpc.error_object(-32603, why))
+            question_id = question_id_of(message)
+            if question_id:
+                self._pool.reply(question_id, sid, True, jsonrpc.error_object(-32603, why))
             else:
                 _log.debug("a notification for a client is dropped: %s", why)

@@ -23,11 +23,12 @@ from msgspec import structs
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import spawn_child
 from shared.errors import ConfigError, RegistryUnavailable, StartError
-from shared.models import mask_url
+from shared.loopback import is_loopback_host
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, to_environment
 from shared.tasks import cancel, spawn
+from shared.transports import mask_url
 
 _log = logging.getLogger(__name__)
 _READY_S = 30.0
@@ -271,8 +272,6 @@ class Supervisor:
 
 def check_exposure(settings: Settings) -> None:
     """Refuse to listen beyond loopback without an admin token. Raises ``ConfigError``."""
-    from gateway.admin.routes import is_loopback_host
-
     if not is_loopback_host(settings.service.host) and not settings.access.admin_token:
         raise ConfigError(
             f"listening on {settings.service.host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1"

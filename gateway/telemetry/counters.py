@@ -1,14 +1,20 @@
-"""What this front end counted: plain slots, read by the heartbeat and ``/metrics``. An increment costs 0.05 µs."""
+"""Counts of this front end: plain slots, read by the heartbeat and ``/metrics``. An increment costs 0.05 µs."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 
+from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING, UPSTREAM_ERROR, ObservedCall
+
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class Counters:
-    """Counters since this process started."""
+    """The first ``CallObserver``: counts since this process started.
+
+    ``calls`` are those that were answered or failed; ``errors`` those that the upstream answered with an error;
+    ``failures`` counts by error code what failed in the gateway; ``buckets`` and ``seconds`` are of answered calls.
+    """
 
     __slots__ = ("buckets", "calls", "errors", "failures", "retries", "seconds")
 
@@ -20,15 +26,22 @@ class Counters:
         self.failures: dict[str, int] = {}
         self.buckets = [0] * (len(BUCKETS_S) + 1)
 
-    def finished(self, seconds: float, is_error: bool) -> None:
-        """A call was answered after ``seconds``; ``is_error``: with a JSON-RPC error of the upstream."""
-        self.calls += 1
-        self.seconds += seconds
-        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-        if is_error:
-            self.errors += 1
+    def begun(self, call: ObservedCall) -> None:
+        """Count nothing yet."""
 
-    def failed(self, code: str) -> None:
-        """A call failed with one of our own error codes."""
-        self.calls += 1
-        self.failures[code] = self.failures.get(code, 0) + 1
+    def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
+        """Count an attempt that is not the first."""
+        if call.attempts > 1:
+            self.retries += 1
+
+    def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
+        """Count an answer or a failure."""
+        if outcome is ANSWERED or outcome is UPSTREAM_ERROR:
+            self.calls += 1
+            self.seconds += seconds
+            self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+            if outcome is UPSTREAM_ERROR:
+                self.errors += 1
+        elif outcome not in (ABANDONED, LISTENING):
+            self.calls += 1
+            self.failures[outcome] = self.failures.get(outcome, 0) + 1

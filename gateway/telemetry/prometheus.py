@@ -22,13 +22,13 @@ class _Collector:
     def __init__(
         self,
         frontend: str,
-        stats: Counters,
+        counters: Counters,
         frontends: dict[str, dict[str, str]],
         records: Iterable[UpstreamRecord],
         workers: int,
     ) -> None:
         self._frontend = frontend
-        self._stats = stats
+        self._counters = counters
         self._frontends = frontends
         self._records = list(records)
         self._workers = workers
@@ -72,21 +72,21 @@ class _Collector:
         )
         total = 0
         buckets: list[tuple[str, float]] = []
-        for limit, count in zip([*map(str, BUCKETS_S), "+Inf"], self._stats.buckets, strict=True):
+        for limit, count in zip([*map(str, BUCKETS_S), "+Inf"], self._counters.buckets, strict=True):
             total += count
             buckets.append((limit, total))
-        latency.add_metric([self._frontend], buckets, self._stats.seconds)
+        latency.add_metric([self._frontend], buckets, self._counters.seconds)
         return latency
 
 
 def exposition(
     frontend: str,
-    stats: Counters,
+    counters: Counters,
     frontends: dict[str, dict[str, str]],
     records: Iterable[UpstreamRecord],
     workers: int,
 ) -> bytes:
     """The text."""
     registry = CollectorRegistry()
-    registry.register(_Collector(frontend, stats, frontends, records, workers))
+    registry.register(_Collector(frontend, counters, frontends, records, workers))
     return generate_latest(registry)

@@ -28,8 +28,9 @@ class Follower(Protocol):
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
         """Everything, at the start and after a gap."""
 
-    def on_upstreams(self, records: dict[str, UpstreamRecord | None], listed: set[str]) -> None:
-        """What changed; ``None`` is unregistered. ``listed``: list_changed methods that upstreams announced."""
+    def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
+        """What changed; ``None`` is unregistered. ``announced``: the ``list_changed`` methods that upstreams announced,
+        by upstream id."""
 
     def on_member(self, kind: str, id: str) -> None:
         """A ``worker`` or ``frontend`` joined or left; a worker hints another (``relist:METHOD``, ``suspect:``);
@@ -112,7 +113,7 @@ class ChangeFollower:
             return
         entries = answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0]
         changed: dict[str, None] = {}
-        listed: set[str] = set()
+        announced: dict[str, set[str]] = {}
         others: list[tuple[str, str, int]] = []
         for position, fields in entries:
             epoch, sequence = fields[b"epoch"], int(fields[b"seq"])
@@ -125,11 +126,11 @@ class ChangeFollower:
             if kind in ("server", "catalog"):
                 changed[id] = None
             elif kind.startswith("announced:"):
-                listed.add(kind.removeprefix("announced:"))
+                announced.setdefault(id, set()).add(kind.removeprefix("announced:"))
             else:
                 others.append((kind, id, sequence))
-        if changed or listed:
-            self._follower.on_upstreams(await self._store.load(changed), listed)
+        if changed or announced:
+            self._follower.on_upstreams(await self._store.load(changed), announced)
         for kind, id, sequence in others:
             if kind == "session":
                 self._follower.on_session_ended(id, sequence)

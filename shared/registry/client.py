@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from shared.errors import ConfigError, RegistryUnavailable
-from shared.models import mask_url
+from shared.transports import mask_url
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 

@@ -9,18 +9,8 @@ import orjson
 from msgspec import Struct
 
 from shared.mcp.listings import Kind
-from shared.models import (
-    BalancerStrategy,
-    EraChoice,
-    HealthCheckResult,
-    HttpConnection,
-    Isolation,
-    ServerEntry,
-    ServerStatus,
-    StdioConnection,
-    ToolEntry,
-    UpstreamSpec,
-)
+from shared.models import EraChoice, HealthCheckResult, Isolation, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
+from shared.transports import traits
 
 Fields = dict[bytes, bytes]
 
@@ -100,7 +90,7 @@ def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
         "metadata", msgspec.json.encode(spec.metadata),
         "isolation", spec.isolation.value,
         "era", spec.era.value,
-        "balancer", spec.balancer.value if spec.balancer else "",
+        "balancer", spec.balancer or "",
         "source", spec.source,
     ]  # fmt: skip
 
@@ -111,17 +101,17 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         return None
     text = {key.decode(): value.decode() for key, value in server.items()}
     transport = text["transport"]
-    kind: Any = StdioConnection if transport == "stdio" else HttpConnection
+    kind: Any = traits(transport).connection
     spec = UpstreamSpec(
         id=id,
         name=text["name"],
-        transport=transport,  # type: ignore[arg-type]
+        transport=transport,
         connection=msgspec.json.decode(server[b"connection"], type=kind),
         weight=int(text.get("weight", "1")),
         metadata=msgspec.json.decode(server.get(b"metadata", b"{}")),
         isolation=Isolation(text.get("isolation", "auto")),
         era=EraChoice(text.get("era", "auto")),
-        balancer=BalancerStrategy(text["balancer"]) if text.get("balancer") else None,
+        balancer=text.get("balancer") or None,
         source=text.get("source", "api"),
     )
     owners = tuple(

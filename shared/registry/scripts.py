@@ -22,7 +22,7 @@ local function emit(kind, id)
 end
 """
 
-# ARGV: prefix, id, mode (create | replace | update | restore), field, value, …
+# ARGV: prefix, id, mode (create | replace | update | restore), now, whether it runs once (1 or 0), field, value, …
 REGISTER = (
     EMIT
     + """
@@ -36,16 +36,17 @@ if not redis.call('ZSCORE', P..'servers', id) then
 end
 if not exists then redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4]) end
 local revision = redis.call('HINCRBY', key, 'revision', 1)
-for field = 5, #ARGV - 1, 2 do  -- what was found at another address, or by other means, is not true here
+for field = 6, #ARGV - 1, 2 do  -- what was found at another address, or by other means, is not true here
   if ARGV[field] == 'connection' and exists and redis.call('HGET', key, 'connection') ~= ARGV[field + 1] then
     redis.call('HDEL', key, 'eras', 'sessionful', 'protocol_version', 'transport_in_use', 'url_in_use', 'capabilities',
       'instructions')
     redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4])
-  elseif ARGV[field] == 'transport' and ARGV[field + 1] == 'stdio' then
-    for slot = 1, 15 do redis.call('HDEL', key, 'owner:'..slot) end  -- a child runs once
   end
 end
-redis.call('HSET', key, unpack(ARGV, 5))
+if ARGV[5] == '1' then
+  for slot = 1, 15 do redis.call('HDEL', key, 'owner:'..slot) end
+end
+redis.call('HSET', key, unpack(ARGV, 6))
 emit('server', id)
 return 'ok'
 """

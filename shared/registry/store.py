@@ -19,6 +19,7 @@ from shared.registry.keys import Keys
 from shared.registry.records import UpstreamRecord, read_record, spec_fields
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
+from shared.transports import traits
 
 _log = logging.getLogger(__name__)
 _BATCH = 200
@@ -92,9 +93,10 @@ class RegistryStore:
         An incumbent restores its ``slots`` in the same write: nobody may see the upstream without its owner.
         """
         fields = spec_fields(spec)
+        once = "1" if traits(spec.transport).runs_once else "0"
         for slot in slots:
             fields += [f"owner:{slot}", owner]
-        outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), *fields)
+        outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), once, *fields)
         if outcome == b"exists" and mode == "create":
             raise EntryExists(f"upstream {spec.id!r} is registered already; remove it first or choose another id")
         if outcome == b"missing":
@@ -104,6 +106,31 @@ class RegistryStore:
         """Remove an upstream. Raises ``EntryNotFound``."""
         if not await self.run_script("UNREGISTER", id):
             raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+
+    async def logs(self, id: str) -> list[str]:
+        """Return the last lines that a stdio upstream wrote to its stderr."""
+        async with translated():
+            lines = await self.redis.lrange(self.keys.logs(id), 0, -1)
+        return [line.decode("utf-8", "replace") for line in lines]
+
+    async def append_logs(self, id: str, lines: Sequence[str], kept: int) -> None:
+        """Add lines of a stdio upstream's stderr; the newest ``kept`` stay."""
+        async with translated():
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.rpush(self.keys.logs(id), *lines)
+            pipe.ltrim(self.keys.logs(id), -kept, -1)
+            await pipe.execute()
+
+    async def restarts(self) -> dict[str, int]:
+        """Return how often each supervised process was replaced."""
+        async with translated():
+            counts = await self.redis.hgetall(self.keys.restarts)
+        return {name.decode(): int(count) for name, count in counts.items()}
+
+    async def note_restart(self, process: str) -> None:
+        """Count that a supervised process was replaced."""
+        async with translated():
+            await self.redis.hincrby(self.keys.restarts, process, 1)
 
     # ---- what owners do; False means: not yours (any more)
 

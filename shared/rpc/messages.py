@@ -55,8 +55,8 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it
     is, for pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of
     the client's progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a
-    ``requestState`` of ours; ``request`` the JSON of a session's own request id; ``listed`` the URI under which the
-    client knows ``name``, where that is another.
+    ``requestState`` of ours; ``request`` the JSON of a session's own request id; ``listed_name`` the URI under which the
+    client knows ``name``, where that is another; ``trace`` the W3C trace context, if the call is traced.
     """
 
     call: int
@@ -72,7 +72,8 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     stream: int = 0
     retry: bool = False
     request: bytes = b""
-    listed: str = ""
+    listed_name: str = ""
+    trace: str = ""
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):
@@ -147,10 +148,10 @@ class Welcome(Struct, array_like=True, tag=15, gc=False):
 class Reply(Struct, array_like=True, tag=16, gc=False):
     """A client's answer to what an upstream asked it. Body: the JSON of ``result``, or of ``error`` when ``is_error``.
 
-    ``ask`` is the id that the worker gave the request; it counts only from the ``session`` that was asked.
+    ``question_id`` is the id that the worker gave the request; it counts only from the ``session`` that was asked.
     """
 
-    ask: str
+    question_id: str
     session: str
     is_error: bool = False
     size: int = 0
@@ -211,13 +212,13 @@ class Resume(Struct, array_like=True, tag=22, gc=False):
 
 
 class Resumed(Struct, array_like=True, tag=23, gc=False):
-    """What was missed follows. ``request`` is the JSON of the client's request id; ``name`` and ``listed`` are those of
-    the ``Call``."""
+    """What was missed follows. ``request`` is the JSON of the client's request id; ``name`` and
+    ``listed_name`` are those of the ``Call``."""
 
     call: int
     request: bytes
     name: str = ""
-    listed: str = ""
+    listed_name: str = ""
 
 
 class RootsChanged(Struct, array_like=True, tag=24, gc=False):
@@ -237,10 +238,10 @@ class Unsolicited(Struct, array_like=True, tag=25, gc=False):
 
 
 class QuestionNews(Struct, array_like=True, tag=26, gc=False):
-    """Front end: the question ``ask`` was put on a stream that the client has open; with a body (``params`` of
+    """Front end: the question ``question_id`` was put on a stream that the client has open; with a body (``params`` of
     ``notifications/progress``), how far the client is with answering it."""
 
-    ask: str
+    question_id: str
     session: str
 
 

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
+from gateway.protocol.modern import ModernDoor
 
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.fleet.dispatch import Dispatcher
@@ -18,7 +19,6 @@ from gateway.fleet.pool import WorkerPool
 from gateway.fleet.worker_link import WorkerLink
 from gateway.listener.lane import Lane
 from gateway.protocol.methods import Requests
-from gateway.protocol.modern import ModernDoor
 from gateway.routing.catalog import Catalog
 from gateway.telemetry.counters import Counters
 from shared.mcp.versions import LATEST_LEGACY, LATEST_MODERN, Era
@@ -30,7 +30,7 @@ from shared.secrets import FleetKey
 from shared.settings import build
 from shared.tasks import Deadlines
 from tests.unit.builders import record
-from worker.calls.calls import OwnCall
+from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
 from worker.rpc_server import RpcServer, _FrontEnd
 from worker.transports.http_client import _Connection

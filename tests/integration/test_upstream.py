@@ -18,7 +18,8 @@ from shared.models import make_spec
 from shared.settings import build
 from shared.tasks import cancel
 from tests.fleet import eventually
-from worker.calls.calls import NOBODY, OwnCall
+from worker.calls.client_facts import NOBODY
+from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
 from worker.transports.probe import Facts
 

@@ -33,7 +33,7 @@ class Replay:
     __slots__ = (
         "call",
         "ended_at",
-        "listed",
+        "listed_name",
         "messages",
         "name",
         "names",
@@ -48,7 +48,7 @@ class Replay:
         self.session = session
         self.request = request
         self.call: object | None = call
-        self.name = self.listed = ""  # of what is called, at its upstream and for the client
+        self.name = self.listed_name = ""  # of what is called, at its upstream and for the client
         self.names: list[Name] = []
         self.sequence = 0
         self.messages: deque[tuple[int, bytes]] = deque()

@@ -30,23 +30,19 @@ from msgspec import Raw
 from shared import request_state
 from shared.errors import CallError, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
-from shared.mcp.rope import Body
-from shared.mcp.versions import Era
 from shared.request_state import MAX_INNER, RequestState
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines
-from worker.bridge import asked, inputs, parked
+from worker.bridge import asked, inputs
 from worker.bridge.inputs import MAX_REQUESTS, NEEDS, Need, Required
-from worker.calls.calls import Call, Carrier, LinkCall
+from worker.calls.call import Carrier, OnAnswer
+from worker.calls.link_call import LinkCall
 from worker.calls.replay import Replays
+from worker.input.parked_call import ParkedCall
 
-GATHER_S = 0.02
-"""How long the first question of a round waits for others."""
 MAX_OPEN = 10_000
 """Questions open in this worker, all clients together."""
-Settle = Callable[[bool, bytes], None]
-"""Takes a client's answer: whether it is an error, and its JSON."""
 _OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
 FULL = jsonrpc.error_object(-32603, "too many questions are open already")
 TOO_LARGE = jsonrpc.error_object(-32603, "the question is too large for the client's stream")
@@ -58,11 +54,11 @@ class Asker(Protocol):
     session: str
     expires_at: float
 
-    def replied(self, ask: str, now: float) -> Settle:
-        """``ask`` is not open any more: who takes the answer."""
+    def replied(self, question_id: str, now: float) -> OnAnswer:
+        """``question_id`` is not open any more: who takes the answer."""
 
-    def take_back(self, ask: str) -> None:
-        """Tell the client that ``ask`` needs no answer any more."""
+    def take_back(self, question_id: str) -> None:
+        """Tell the client that ``question_id`` needs no answer any more."""
 
     def expire(self) -> None:
         """Its time is over."""
@@ -79,7 +75,7 @@ class InputBroker:
         self._loop = asyncio.get_running_loop()
         self.max_bytes = settings.calls.max_result_bytes  # of what upstreams say; front ends take a little more
         self.replays = Replays(self._loop.time, settings.sessions)
-        self._asks: dict[str, Asker] = {}
+        self._questions: dict[str, Asker] = {}
         self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's own, by question
         self._numbers = itertools.count(1)
         self._parked: dict[str, ParkedCall] = {}
@@ -99,76 +95,81 @@ class InputBroker:
 
     def enter(self, asker: Asker) -> str | None:
         """A fresh id under which a client can be asked for ``asker``; ``None`` when too many questions are open."""
-        if len(self._asks) >= MAX_OPEN:
+        if len(self._questions) >= MAX_OPEN:
             return None
-        ask = f"{self._worker}.{next(self._numbers)}"
-        self._asks[ask] = asker
-        return ask
+        question_id = f"{self._worker}.{next(self._numbers)}"
+        self._questions[question_id] = asker
+        return question_id
 
-    def addressed(self, ask: str, need: Need) -> bytes:
-        """``params`` of the question ``ask``, with a progress token by which the client's progress finds its way."""
+    def addressed(self, question_id: str, need: Need) -> bytes:
+        """``params`` of the question ``question_id``, with a progress token by which the client's progress finds its way."""
         if need.on_progress is None:
             return need.params
-        params, token = inputs.with_token(need.params, msgspec.json.encode(ask))
+        params, token = inputs.with_token(need.params, msgspec.json.encode(question_id))
         if token:
-            self._tokens[ask] = token, need.on_progress
+            self._tokens[question_id] = token, need.on_progress
         return params
 
-    def relay(self, call: LinkCall, need: Need, settle: Settle) -> None:
-        """Ask the call's client; ``settle`` gets its answer, or an error when the call ends before."""
+    def relay(self, call: LinkCall, need: Need, on_answer: OnAnswer) -> None:
+        """Ask the call's client; ``on_answer`` gets its answer, or an error when the call ends before."""
         if len(need.params) > self.max_bytes:
-            settle(True, TOO_LARGE)
+            on_answer(True, TOO_LARGE)
             return
-        ask = self.enter(call) if len(call.asks or ()) < MAX_REQUESTS else None
-        if ask is None:
-            settle(True, FULL)
+        question_id = self.enter(call) if len(call.questions or ()) < MAX_REQUESTS else None
+        if question_id is None:
+            on_answer(True, FULL)
             return
-        params = self.addressed(ask, need)
-        call.asked(ask, settle, jsonrpc.request(msgspec.json.encode(ask), need.method, params), self._loop.time())
+        params = self.addressed(question_id, need)
+        call.asked(
+            question_id,
+            on_answer,
+            jsonrpc.request(msgspec.json.encode(question_id), need.method, params),
+            self._loop.time(),
+        )
 
-    def reply(self, ask: str, session: str, is_error: bool, raw: bytes) -> None:
+    def reply(self, question_id: str, session: str, is_error: bool, raw: bytes) -> None:
         """A client's answer; ignored unless it comes from the session that was asked."""
-        asker = self._asks.get(ask)
+        asker = self._questions.get(question_id)
         if asker is not None and asker.session == session:
-            self._close(asker, ask)(is_error, raw)
+            self._close(asker, question_id)(is_error, raw)
 
-    def asker(self, ask: str, session: str) -> Asker | None:
+    def asker(self, question_id: str, session: str) -> Asker | None:
         """Who asked this of this session, while it is open."""
-        asker = self._asks.get(ask)
+        asker = self._questions.get(question_id)
         return asker if asker is not None and asker.session == session else None
 
-    def progressed(self, ask: str, session: str, params: bytes) -> None:
+    def progressed(self, question_id: str, session: str, params: bytes) -> None:
         """A client tells how far it is with its answer."""
-        token, on_progress = self._tokens.get(ask, (b"", None))
-        if on_progress is not None and self.asker(ask, session) is not None:
+        token, on_progress = self._tokens.get(question_id, (b"", None))
+        if on_progress is not None and self.asker(question_id, session) is not None:
             parts = jsonrpc.members(params)
             parts["progressToken"] = Raw(token)
             on_progress(jsonrpc.assemble(parts))
 
-    def withdraw(self, asker: Asker, ask: str) -> None:
+    def withdraw(self, asker: Asker, question_id: str) -> None:
         """The upstream takes its question back: its client need not answer any more."""
-        self._close(asker, ask)
-        asker.take_back(ask)
+        self._close(asker, question_id)
+        asker.take_back(question_id)
 
-    def _close(self, asker: Asker, ask: str) -> Settle:
-        del self._asks[ask]
-        self._tokens.pop(ask, None)
-        settle = asker.replied(ask, self._loop.time())
+    def _close(self, asker: Asker, question_id: str) -> OnAnswer:
+        del self._questions[question_id]
+        self._tokens.pop(question_id, None)
+        on_answer = asker.replied(question_id, self._loop.time())
         if asker.expires_at:
             self._deadlines.move(asker)  # it was put where the client's time would end
-        return settle
+        return on_answer
 
-    def drop(self, asks: Mapping[str, Settle]) -> None:
+    def drop(self, questions: Mapping[str, OnAnswer]) -> None:
         """The call is over: nobody will answer its questions any more."""
-        for ask, settle in asks.items():
-            self._asks.pop(ask, None)
-            self._tokens.pop(ask, None)
-            settle(True, _OVER)
+        for question_id, on_answer in questions.items():
+            self._questions.pop(question_id, None)
+            self._tokens.pop(question_id, None)
+            on_answer(True, _OVER)
 
     # ---- asked: legacy client, modern upstream
 
     def ask_client(self, call: LinkCall, required: Required) -> None:
-        """The upstream answered ``input_required``: ask, and send the call again."""
+        """The upstream answered ``input_required``: question_id, and send the call again."""
         if not call.session:
             call.fail(OutcomeUnknown("upstream_protocol", "the upstream needs input, but the client has no session"))
             return
@@ -283,133 +284,6 @@ class InputBroker:
             left = self._parked_by[call.client.principal] = self._parked_by[call.client.principal] - 1
             if not left:
                 del self._parked_by[call.client.principal]
-
-
-class ParkedCall(Call):
-    """The upstream's side of a parked call: what the session carries in place of the client's first try."""
-
-    __slots__ = ("_loop", "_machine", "_needs", "_progress", "_waiter", "id", "upstream")
-
-    def __init__(self, id: str, first: LinkCall, carrier: Carrier, needs: InputBroker) -> None:
-        super().__init__(first.method, first.params, Era.MODERN, first.timeout_s)
-        self.id = id
-        self.upstream = first.upstream
-        self.upstream_era = Era.LEGACY
-        self.client = first.client
-        self.token = first.token
-        self.carrier = carrier
-        self.abandon = first.abandon
-        self.on_done, first.on_done = first.on_done, None
-        self._needs = needs
-        self._machine = parked.Parked()
-        self._progress = b""
-        self._waiter: LinkCall | None = None
-        self._loop = asyncio.get_running_loop()
-        self._wait(first)
-
-    def _wait(self, call: LinkCall) -> None:
-        self._waiter = call
-        call.abandon = self._left
-        self.token = call.token
-        self.expires_at = 0.0  # the try's own clock runs
-
-    def ask(self, settle: Settle, need: Need, carrier: Carrier) -> None:
-        """The upstream asks something during this call."""
-        why = inputs.refusal(self.client.declared, need.method, need.params)
-        if why is not None:
-            settle(True, jsonrpc.error_object(*why))
-        else:
-            self._run(self._machine.asked(settle, need))
-
-    def withdrawn(self, settle: Settle) -> None:
-        """The upstream does not want the answer any more for which ``settle`` was given."""
-        self._run(self._machine.withdrawn(settle))
-
-    def notice(self, method: str, params: bytes) -> None:
-        """A notification that we do not know: for the try that waits, if one does."""
-        if self._waiter is not None:
-            self._waiter.notice(method, params)
-
-    def resume(self, call: LinkCall, round: int, responses: Mapping[str, bytes]) -> None:
-        """The client's next try."""
-        commands = self._machine.retried(round, responses)
-        if commands and isinstance(commands[0], parked.Refuse):
-            call.fail(Refused("invalid_params", commands[0].reason))
-            return
-        self._wait(call)
-        self._run(commands)
-        if self._progress and self._waiter is not None and self.token:
-            parts = jsonrpc.members(jsonrpc.decode(self._progress).params)
-            parts["progressToken"] = Raw(self.token)
-            call.interim(jsonrpc.notification("notifications/progress", jsonrpc.assemble(parts)), self._loop.time())
-            self._progress = b""
-
-    def _left(self, call: Call, reason: str) -> bool:
-        if call is self._waiter:
-            self._run(self._machine.left(reason))
-        return False
-
-    def expire(self) -> None:
-        """The client did not come back in time."""
-        self._run(self._machine.expired())
-
-    def _run(self, commands: list[parked.Command]) -> None:
-        for command in commands:
-            if isinstance(command, parked.Gather):
-                self._loop.call_later(GATHER_S, self._gathered)
-            elif isinstance(command, parked.Require):
-                waiter, self._waiter = self._waiter, None
-                if waiter is not None:
-                    state = self._needs.sealed_round(self, command.round)
-                    waiter.complete(False, inputs.write_required(command.needs, state))
-            elif isinstance(command, parked.Reply):
-                command.question(command.is_error, command.raw)
-            elif isinstance(command, parked.Deliver):
-                self._deliver(command.outcome)
-            elif isinstance(command, parked.Cancel):
-                self.stop(command.reason)
-                self.done = True
-                if self.on_done is not None:
-                    self.on_done(self)
-        if self._machine.phase is parked.Phase.OVER:
-            self.expires_at = 0.0
-            self._needs.over(self)
-
-    def _gathered(self) -> None:
-        self._run(self._machine.gathered())
-
-    def _deliver(self, outcome: tuple[bool, bytes] | CallError) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is None:
-            return
-        if isinstance(outcome, CallError):
-            waiter.fail(OutcomeUnknown(outcome.code, outcome.message, outcome.data))
-        elif outcome[0]:
-            waiter.upstream_era = Era.LEGACY
-            waiter.answer(*outcome)  # an error may ask for more: URL elicitation
-        else:
-            waiter.complete(*outcome)
-
-    # ---- worker.calls.calls.Call
-
-    def _finish(self) -> None:
-        """The upstream is done; the client may still have to come back for the outcome, so the clock runs on."""
-        self.done = True
-        if self.on_done is not None:
-            self.on_done(self)
-
-    def _answered(self, is_error: bool, raw: Body) -> None:
-        self._run(self._machine.answered((is_error, bytes(raw))))
-
-    def _failed(self, error: CallError) -> None:
-        self._run(self._machine.answered(error))
-
-    def interim(self, message: bytes, now: float) -> None:
-        """Progress reaches the waiting try; while none waits the newest is kept, and log messages are dropped."""
-        if self._waiter is not None:
-            self._waiter.interim(message, now)
-        elif b'"notifications/progress"' in message[:64]:
-            self._progress = message
 
 
 def _check_accepted(responses: Mapping[str, Raw]) -> None:

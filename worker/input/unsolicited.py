@@ -9,7 +9,7 @@ the client has open, then ``inputTimeout`` for the answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 
@@ -19,89 +19,104 @@ from shared.settings import Settings
 from shared.tasks import Deadlines
 from worker.bridge import inputs
 from worker.bridge.inputs import MAX_REQUESTS, Need
-from worker.calls.calls import ClientFacts
-from worker.input.broker import FULL, TOO_LARGE, InputBroker, Settle
+from worker.calls.call import OnAnswer
+from worker.calls.client_facts import ClientFacts
+from worker.input.broker import FULL, TOO_LARGE, InputBroker
 
-Send = Callable[[str, bytes, int, bool], bool]
-"""Takes a client session, a JSON-RPC message for its standing stream, how many before it were dropped, and whether it
-must go; false when no front end takes it."""
+
+class FrontEnds(Protocol):
+    """The front ends that are linked to this worker (``worker.front_ends``)."""
+
+    def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
+        """Pass on a JSON-RPC message for a session's standing stream; ``dropped``: so many before it were dropped;
+        ``must``: also by a front end that does not keep up. False when no front end takes it."""
+
+    def inquire(self, sid: str) -> None:
+        """Ask all front ends whether a session has its stream open there."""
 
 
 class Question:
     """One open question; ``worker.input.broker.Asker``."""
 
-    __slots__ = ("_beside", "ask", "expires_at", "session", "settle", "shown", "size")
+    __slots__ = ("_messages", "expires_at", "on_answer", "question_id", "session", "shown", "size")
 
-    def __init__(self, beside: UnsolicitedMessages, session: str, settle: Settle, expires_at: float, size: int) -> None:
-        self._beside = beside
+    def __init__(
+        self, messages: UnsolicitedMessages, session: str, on_answer: OnAnswer, expires_at: float, size: int
+    ) -> None:
+        self._messages = messages
         self.session = session
-        self.settle = settle
+        self.on_answer = on_answer
         self.expires_at = expires_at
         self.size = size
         self.shown = False
-        self.ask = ""
+        self.question_id = ""
 
-    def replied(self, ask: str, now: float) -> Settle:
+    def replied(self, question_id: str, now: float) -> OnAnswer:
         """It is answered, or not to be answered any more."""
         self.expires_at = 0.0
-        self._beside.closed(self)
-        return self.settle
+        self._messages.closed(self)
+        return self.on_answer
 
-    def take_back(self, ask: str) -> None:
+    def take_back(self, question_id: str) -> None:
         """Tell the client that it need not answer."""
-        self._beside.tell(self.session, jsonrpc.notification(CANCELLED, msgspec.json.encode({"requestId": ask})))
+        self._messages.tell(
+            self.session, jsonrpc.notification(CANCELLED, msgspec.json.encode({"requestId": question_id}))
+        )
 
-    def withdrawn(self, settle: Settle) -> None:
+    def withdrawn(self, on_answer: OnAnswer) -> None:
         """The upstream takes it back, or is gone."""
-        self._beside.needs.withdraw(self, self.ask)
+        self._messages.broker.withdraw(self, self.question_id)
 
     def expire(self) -> None:
         """Nobody was there to be asked, or nobody answered."""
         why = "the client did not answer in time" if self.shown else "the client has no stream on which to be asked"
-        self._beside.needs.withdraw(self, self.ask)
-        self.settle(True, jsonrpc.error_object(-32603, why))
+        self._messages.broker.withdraw(self, self.question_id)
+        self.on_answer(True, jsonrpc.error_object(-32603, why))
 
 
 class UnsolicitedMessages:
-    """See the module. One in each worker; ``send`` reaches a front end, ``inquire`` asks all of them for a stream."""
+    """See the module. One in each worker."""
 
-    def __init__(
-        self, needs: InputBroker, deadlines: Deadlines, settings: Settings, send: Send, inquire: Callable[[str], None]
-    ) -> None:
-        self.needs = needs
+    def __init__(self, broker: InputBroker, deadlines: Deadlines, settings: Settings, front_ends: FrontEnds) -> None:
+        self.broker = broker
         self._deadlines = deadlines
         self._settings = settings
-        self._send = send
-        self.inquire = inquire
+        self._front_ends = front_ends
         self._loop = asyncio.get_running_loop()
         self._limit = settings.sessions.replay_bytes  # of what is open for a session, and so of each message
         self._open: dict[str, tuple[int, int]] = {}  # questions of a session, and their bytes
         self._dropped: dict[str, int] = {}
 
-    def ask(self, session: str, client: ClientFacts, need: Need, settle: Settle) -> Question | None:
-        """Ask the client of ``session``; ``settle`` gets its answer. ``None``: it was refused at once."""
+    def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> Question | None:
+        """Ask the client of ``session``; ``on_answer`` gets its answer. ``None``: it was refused at once."""
         why = inputs.refusal(client.declared, need.method, need.params, client.alone)
         if why is not None:
-            settle(True, jsonrpc.error_object(*why))
+            on_answer(True, jsonrpc.error_object(*why))
             return None
         count, size = self._open.get(session, (0, 0))
         if size + len(need.params) > self._limit:
-            settle(True, TOO_LARGE)
+            on_answer(True, TOO_LARGE)
             return None
         until = self._loop.time() + self._settings.sessions.standing_wait_s
-        question = Question(self, session, settle, until, len(need.params))
-        ask = self.needs.enter(question) if count < MAX_REQUESTS else None
-        if ask is None:
-            settle(True, FULL)
+        question = Question(self, session, on_answer, until, len(need.params))
+        question_id = self.broker.enter(question) if count < MAX_REQUESTS else None
+        if question_id is None:
+            on_answer(True, FULL)
             return None
-        question.ask = ask
+        question.question_id = question_id
         self._open[session] = count + 1, size + question.size
         self._deadlines.add(question)
-        message = jsonrpc.request(msgspec.json.encode(ask), need.method, self.needs.addressed(ask, need))
+        message = jsonrpc.request(
+            msgspec.json.encode(question_id), need.method, self.broker.addressed(question_id, need)
+        )
         if not self._pass(session, message, True):
             question.expire()
             return None
         return question
+
+    def inquire(self, session: str) -> None:
+        """Ask all front ends whether the client of ``session`` has a stream open there."""
+        self._front_ends.inquire(session)
 
     def tell(self, session: str, message: bytes) -> None:
         """A notification for the client of ``session``; dropped, and counted, when no front end takes it."""
@@ -109,7 +124,7 @@ class UnsolicitedMessages:
             self._dropped[session] = self._dropped.get(session, 0) + 1
 
     def _pass(self, session: str, message: bytes, must: bool) -> bool:
-        sent = self._send(session, message, self._dropped.get(session, 0), must)
+        sent = self._front_ends.tell_client(session, message, self._dropped.get(session, 0), must)
         if sent:
             self._dropped.pop(session, None)
         return sent

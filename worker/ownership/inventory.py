@@ -9,26 +9,30 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import orjson
 from msgspec import structs
 
-from shared.errors import NotDelivered, RegistryUnavailable
+from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
-from shared.models import HealthCheckResult, HttpConnection, ServerStatus, now_s
+from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.registry.client import translated
 from shared.registry.records import Catalog, UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from worker.calls.calls import Call, ClientFacts
+from shared.transports import HttpConnection, traits
+from worker.calls.call import Call
+from worker.calls.client_facts import ClientFacts
+from worker.calls.observer import CallObserver
 from worker.ownership.health import HealthPolicy
 from worker.ownership.owner import Owner
 from worker.ownership.upstream import Upstream
-from worker.sessions.context import Aside
+from worker.sessions.context import Unsolicited
 from worker.sessions.resource_subscriptions import Watcher
-from worker.transports.probe import Facts
+from worker.transports.transport import Facts
 
 _log = logging.getLogger(__name__)
 _TELL_S = 0.25
@@ -40,22 +44,64 @@ def _is_of(record: UpstreamRecord) -> bool:
     return isinstance(connection, HttpConnection) and urlsplit(connection.url)[:2] == found[:2]
 
 
-class _Holding:
-    """One owned upstream."""
+class _Leaders(Protocol):
+    """Reaches the worker that leads an upstream."""
 
-    def __init__(self, record: UpstreamRecord, upstream: Upstream) -> None:
+    def tell_leader(self, kind: str, id: str, method: str) -> None:
+        """Say something about an upstream to its leader."""
+
+
+class _Holding:
+    """One owned upstream; ``ownership.upstream.UpstreamEvents``."""
+
+    def __init__(
+        self,
+        record: UpstreamRecord,
+        settings: Settings,
+        worker: str,
+        leaders: _Leaders,
+        unsolicited: Unsolicited,
+        observer: CallObserver | None,
+    ) -> None:
         self.record = record
-        self.upstream = upstream
-        self.lifecycle: Owner | None = None
+        self.lines: deque[str] = deque(maxlen=settings.upstreams.log_lines)
+        self.upstream = Upstream(record.spec, settings, worker, self, unsolicited, self.lines.append, observer)
+        self.owner: Owner | None = None
         self.task: asyncio.Task[None] | None = None
-        self.lines: deque[str] = deque(maxlen=upstream.settings.upstreams.log_lines)
         self.leaving = False
+        self._leaders = leaders
+
+    @property
+    def runs_once(self) -> bool:
+        """Whether two of the upstream would be one too many."""
+        return traits(self.record.spec.transport).runs_once
+
+    def announced(self, method: str) -> None:
+        """The upstream announced that a list changed: whoever leads it reads the list again."""
+        if self.owner is not None:
+            self.owner.announced(method)
+        else:
+            self._leaders.tell_leader("relist", self.record.spec.id, method)
+
+    def trouble(self, error: CallError) -> None:
+        """A call found the upstream gone: whoever leads it looks at once."""
+        if self.owner is not None:
+            self.owner.trouble(error)
+        else:
+            self._leaders.tell_leader("suspect", self.record.spec.id, "")
 
 
 class Inventory:
     """See the module."""
 
-    def __init__(self, store: RegistryStore, worker: str, settings: Settings) -> None:
+    def __init__(
+        self,
+        store: RegistryStore,
+        worker: str,
+        settings: Settings,
+        unsolicited: Unsolicited,
+        observer: CallObserver | None = None,
+    ) -> None:
         self.records: dict[str, UpstreamRecord] = {}
         self._store = store
         self._worker = worker
@@ -67,8 +113,9 @@ class Inventory:
         self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self._without_children = False
+        self._unsolicited = unsolicited
+        self._observer = observer
         self.draining = False
-        self.aside: Aside | None = None
 
     # ---- calls
 
@@ -130,7 +177,7 @@ class Inventory:
     @property
     def load(self) -> int:
         """Calls under way."""
-        return sum(holding.upstream.calls for holding in self._held.values())
+        return sum(holding.upstream.traffic.in_flight for holding in self._held.values())
 
     # ---- the registry's follower
 
@@ -168,37 +215,30 @@ class Inventory:
         self.apply({**gone, **records})
 
     def _take(self, record: UpstreamRecord) -> _Holding:
-        id = record.spec.id
-        lines: deque[str] = deque(maxlen=self._settings.upstreams.log_lines)
-        upstream = Upstream(record.spec, self._settings, self._worker, lines.append)
-        if self.aside is not None:
-            upstream.context.aside = self.aside
-        holding = self._held[id] = _Holding(record, upstream)
-        holding.lines = lines
-        upstream.on_announced = lambda method: self._tell_leader("relist", id, method)
-        upstream.on_trouble = lambda error: self._tell_leader("suspect", id, "")
+        holding = _Holding(record, self._settings, self._worker, self, self._unsolicited, self._observer)
+        self._held[record.spec.id] = holding
         return holding
 
     def _lead(self, holding: _Holding) -> None:
         if holding.task is not None or holding.leaving or self.draining:
             return
-        if self._without_children and holding.record.spec.transport == "stdio":
+        if self._without_children and holding.runs_once:
             return
         self._follow(holding)
-        holding.lifecycle = Owner(holding.upstream, self._settings, self, holding.record.status)
-        holding.task = spawn(self._run(holding.lifecycle, holding), f"upstream {holding.record.spec.id}")
+        holding.owner = Owner(holding.upstream, self._settings, self, holding.record.status)
+        holding.task = spawn(self._run(holding.owner, holding), f"upstream {holding.record.spec.id}")
 
-    async def _run(self, lifecycle: Owner, holding: _Holding) -> None:
+    async def _run(self, owner: Owner, holding: _Holding) -> None:
         """The life of an upstream; a changed stdio entry first waits for its old child to be gone."""
         before = self._retiring.get(holding.record.spec.id)
-        if before is not None and holding.record.spec.transport == "stdio":
+        if before is not None and holding.runs_once:
             await asyncio.wait({before})
-        await lifecycle.run()
+        await owner.run()
 
     def _follow(self, holding: _Holding) -> None:
         """Serve by the facts that the leader found."""
         record = holding.record
-        if holding.task is None and record.eras and record.transport_in_use in ("http", "sse") and _is_of(record):
+        if holding.task is None and record.eras and _is_of(record):
             holding.upstream.adopt(
                 Facts(
                     record.eras,
@@ -220,15 +260,16 @@ class Inventory:
     async def _retire(self, holding: _Holding) -> None:
         """Stop leading at once; calls in flight on HTTP may finish, a stdio child must go."""
         await cancel(holding.task)
-        if holding.record.spec.transport != "stdio":
+        if not holding.runs_once:
             deadline = asyncio.get_running_loop().time() + self._settings.fleet.drain_timeout_s
-            while holding.upstream.calls and asyncio.get_running_loop().time() < deadline:
+            while holding.upstream.traffic.in_flight and asyncio.get_running_loop().time() < deadline:
                 await asyncio.sleep(0.05)
-        if holding.lifecycle is not None:
-            await holding.lifecycle.close()
+        if holding.owner is not None:
+            await holding.owner.close()
         await holding.upstream.close()
 
-    def _tell_leader(self, kind: str, id: str, method: str) -> None:
+    def tell_leader(self, kind: str, id: str, method: str) -> None:
+        """Say something about an upstream to its leader, which may be another worker."""
         if method not in CHANGES and kind != "suspect":
             return
         told = (f"{kind}:{method}", id)
@@ -254,13 +295,13 @@ class Inventory:
     def hint(self, kind: str, id: str) -> None:
         """Another worker saw something on an upstream that we lead."""
         holding = self._held.get(id)
-        if holding is None or holding.lifecycle is None:
+        if holding is None or holding.owner is None:
             return
         what, _, method = kind.partition(":")
         if what == "relist":
-            holding.lifecycle.announced(method)
+            holding.owner.announced(method)
         elif what == "suspect":
-            holding.lifecycle.suspect()
+            holding.owner.suspect()
 
     # ---- placement's view
 
@@ -272,13 +313,13 @@ class Inventory:
     async def hand_over(self, id: str) -> None:
         """A stdio child must be gone before its slot changes hands."""
         holding = self._held.get(id)
-        if holding is None or holding.record.spec.transport != "stdio":
+        if holding is None or not holding.runs_once:
             return
         holding.leaving = True
         await cancel(holding.task)
         closing = [holding.upstream.close()]
-        if holding.lifecycle is not None:
-            closing.append(holding.lifecycle.close())
+        if holding.owner is not None:
+            closing.append(holding.owner.close())
         await asyncio.gather(*closing)
 
     async def stopped(self, id: str) -> None:
@@ -357,11 +398,7 @@ class Inventory:
             if holding.lines:
                 lines = list(holding.lines)
                 holding.lines.clear()
-                async with translated():
-                    pipe = self._store.redis.pipeline(transaction=False)
-                    pipe.rpush(self._store.keys.logs(id), *lines)
-                    pipe.ltrim(self._store.keys.logs(id), -self._settings.upstreams.log_lines, -1)
-                    await pipe.execute()
+                await self._store.append_logs(id, lines, self._settings.upstreams.log_lines)
 
     def trim(self) -> None:
         """Close idle connections and sessions."""
@@ -378,10 +415,10 @@ class Inventory:
             for slot in slots:
                 await self._store.claim(id, slot, self._worker)
             record = self.records.get(id, holding.record)
-            if holding.lifecycle is None:
+            if holding.owner is None:
                 continue
             facts = holding.upstream.facts
-            await self.status(id, holding.lifecycle.status, record.error, facts)
+            await self.status(id, holding.owner.status, record.error, facts)
             if record.catalog.digest:
                 await self.catalog(id, record.catalog.documents, record.catalog.digest, (), record.catalog.ttl_s)
         for id, (status, error, facts) in list(self._unreported.items()):
@@ -391,11 +428,7 @@ class Inventory:
         """``stdioOnRedisLoss: stop``: end the children rather than risk two of them. What is known of their upstreams
         is kept, for ``start_stdio``."""
         self._without_children = True
-        running = {
-            id: holding
-            for id, holding in self._held.items()
-            if holding.task is not None and holding.record.spec.transport == "stdio"
-        }
+        running = {id: holding for id, holding in self._held.items() if holding.task is not None and holding.runs_once}
         await asyncio.gather(*(self.hand_over(id) for id in running), return_exceptions=True)
         for id, holding in running.items():
             if self._held.get(id) is holding:

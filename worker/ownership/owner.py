@@ -26,13 +26,13 @@ from shared.mcp.versions import Era
 from shared.models import TRANSITIONS, HealthCheckResult, ServerStatus, now_s
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from worker.calls.calls import OwnCall
+from shared.transports import traits
+from worker.calls.own_call import OwnCall
 from worker.ownership.health import HealthPolicy
 from worker.ownership.upstream import Upstream
 from worker.sessions.session import Session
-from worker.transports.http_sse import SseSession
-from worker.transports.probe import Facts, Reached, reach_http, reach_stdio
-from worker.transports.streamable_http import HttpSession
+from worker.transports import TRANSPORTS
+from worker.transports.transport import Facts
 
 _log = logging.getLogger(__name__)
 _MAX_PAGES = 1000
@@ -76,8 +76,8 @@ class Owner:
         self._settings = settings
         self._reporter = reporter
         self.status = status
-        stdio = upstream.spec.transport == "stdio"
-        self._adopted = status is ServerStatus.CONNECTED and not stdio  # taken over: no gap to report
+        runs_once = traits(upstream.spec.transport).runs_once
+        self._adopted = status is ServerStatus.CONNECTED and not runs_once  # taken over: no gap to report
         self._policy = HealthPolicy(settings.health.unhealthy_after, settings.health.healthy_after)
         self._session: Session | None = None
         self._listen: asyncio.Task[None] | None = None
@@ -87,8 +87,6 @@ class Owner:
         self._ttl_s: float | None = None
         self._probe_now = False
         self._trouble: CallError | None = None
-        upstream.on_announced = self.announced
-        upstream.on_trouble = self.trouble
 
     # ---- what others tell us
 
@@ -153,9 +151,9 @@ class Owner:
 
     async def _connect(self) -> None:
         spec, context = self._upstream.spec, self._upstream.context
-        if spec.transport == "stdio" and not await self._reporter.still_owned(spec.id):
+        if traits(spec.transport).runs_once and not await self._reporter.still_owned(spec.id):
             raise OutcomeUnknown("upstream_unavailable", "another worker owns it now")
-        reached: Reached = await (reach_stdio(context) if spec.transport == "stdio" else reach_http(context))
+        reached = await TRANSPORTS[spec.transport].reach(context)
         self._session = reached.session
         self._trouble = None
         self._relist = set()
@@ -193,8 +191,7 @@ class Owner:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
-            if isinstance(session, HttpSession | SseSession):
-                session.pool.close()
+            session.release()
 
     async def close(self) -> None:
         """Stop caring; sessions of clients stay with the ``Upstream``."""
@@ -214,8 +211,8 @@ class Owner:
                 pass
             self._wake.clear()
             session = self._session
-            if isinstance(session, HttpSession | SseSession):
-                session.pool.trim()
+            if session is not None:
+                session.trim()
             if self._trouble is not None or session is None or session.closed:
                 raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
             if self._relist:

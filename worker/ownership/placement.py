@@ -22,6 +22,7 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rendezvous import rank
 from shared.settings import Settings
+from shared.transports import traits
 
 _log = logging.getLogger(__name__)
 SETTLED_S = 3.0
@@ -38,7 +39,7 @@ class Plan(Struct, frozen=True):
 
 def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
     """How many workers carry this upstream: one for stdio, up to ``spread`` for HTTP."""
-    return 1 if record.spec.transport == "stdio" else max(1, min(spread, workers))
+    return 1 if traits(record.spec.transport).runs_once else max(1, min(spread, workers))
 
 
 def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float) -> Plan:

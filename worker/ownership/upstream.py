@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from copy import copy
+from typing import Protocol
 
 from msgspec import structs
 
@@ -18,20 +18,20 @@ from shared.errors import CallError, NotDelivered, Refused
 from shared.isolation import FOR_ALL, SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
 from shared.mcp.listings import CHANGES
-from shared.mcp.methods import LISTEN, RESOURCE_UPDATED, ROOTS_CHANGED, SUBSCRIBE
+from shared.mcp.methods import LISTEN, RESOURCE_UPDATED, ROOTS_CHANGED
 from shared.mcp.versions import Era
-from shared.models import EraChoice, HttpConnection, StdioConnection, UpstreamSpec
+from shared.models import EraChoice, UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
-from worker.calls.calls import NOBODY, Call, ClientFacts, OwnCall
-from worker.sessions.context import SessionContext
+from shared.transports import traits
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.observer import CallObserver, Traffic
+from worker.sessions.context import SessionContext, Unsolicited, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
-from worker.transports.http_client import HttpEndpoint, HttpPool
-from worker.transports.http_sse import SseSession
-from worker.transports.probe import Facts
-from worker.transports.stdio import StdioSession
-from worker.transports.streamable_http import LegacyHttp, ModernHttp
+from worker.transports import TRANSPORTS
+from worker.transports.transport import Facts, Pool
 
 _log = logging.getLogger(__name__)
 _INQUIRY_S = 2.0
@@ -39,27 +39,40 @@ _INQUIRY_S = 2.0
 PoolKey = tuple[str, bytes]
 
 
+class UpstreamEvents(Protocol):
+    """Hears what an upstream says of itself (``ownership.inventory``)."""
+
+    def announced(self, method: str) -> None:
+        """The upstream announced that a list changed, on any of its sessions."""
+
+    def trouble(self, error: CallError) -> None:
+        """A call found the upstream gone."""
+
+
 class Upstream:
-    """See the module. ``on_trouble`` hears of failures that say something about the upstream's health."""
+    """See the module. ``observer`` hears of each call."""
 
     def __init__(
-        self, spec: UpstreamSpec, settings: Settings, incarnation: str, log_line: Callable[[str], None]
+        self,
+        spec: UpstreamSpec,
+        settings: Settings,
+        incarnation: str,
+        events: UpstreamEvents,
+        unsolicited: Unsolicited,
+        log_line: Callable[[str], None],
+        observer: CallObserver | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.context = SessionContext(
-            spec, settings, incarnation, self._announced, self._lost, log_line, self._reopened, self._forgotten
-        )
+        self.context = SessionContext(spec, settings, incarnation, _Ears(self), unsolicited, log_line)
         self.facts: Facts | None = None
-        self.calls = 0
-        self.last_call = 0.0
+        self.traffic = Traffic(observer)
         self.subscriptions = ResourceSubscriptions(
             spec.id, settings.upstreams.max_subscriptions, self._session_to_watch
         )
-        self.on_announced: Callable[[str], None] = lambda method: None
-        self.on_trouble: Callable[[CallError], None] = lambda error: None
+        self._events = events
         self._loop = asyncio.get_running_loop()
-        self._pool: HttpPool | None = None
+        self._pool: Pool | None = None
         self._shared: dict[Era, Session] = {}
         self._for_all: list[Session | None] = [None, None]  # by a call's era: what carries all such calls, once chosen
         self._by_client: dict[str, Session] = {}
@@ -72,15 +85,14 @@ class Upstream:
 
     def adopt(self, facts: Facts, session: Session | None = None) -> None:
         """Serve by these facts from now on. ``session``: the one the probe left open, for a stdio child."""
-        if facts.transport != "stdio" and isinstance(self.spec.connection, StdioConnection):
+        kind = traits(facts.transport)
+        if not isinstance(self.spec.connection, kind.connection):
             return  # found before the entry was changed
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
             self._leave(facts)
-        if facts.transport != "stdio" and self._pool is None:
-            connection = self.spec.connection
-            assert isinstance(connection, HttpConnection)
-            self._pool = HttpPool(HttpEndpoint(facts.url, connection.headers), self.settings.upstreams)
-        if session is not None and facts.transport == "stdio":
+        if self._pool is None:
+            self._pool = TRANSPORTS[facts.transport].make_pool(self.spec, facts, self.settings.upstreams)
+        if session is not None and kind.runs_once:
             self._shared[session.era] = session
         self.facts = facts
         self._legacy_tried = False
@@ -94,7 +106,7 @@ class Upstream:
             session.lost(gone)
         spawn(_close_all(sessions, pool), "close-upstream-sessions")
 
-    def _take_all(self) -> tuple[list[Session], HttpPool | None]:
+    def _take_all(self) -> tuple[list[Session], Pool | None]:
         """Everything that is open, which nobody finds here any more."""
         leased = [session for pool in self._leases.values() for session in pool]
         sessions = [*self._shared.values(), *self._by_client.values(), *leased]
@@ -112,9 +124,8 @@ class Upstream:
             session = self._carrier(call)
             if session is None:
                 return
-        self.calls += 1
-        self.last_call = self._loop.time()
-        call.on_done = self._done
+        call.observer = self.traffic
+        self.traffic.begun(call)
         session.submit(call)
 
     def _carrier(self, call: Call) -> Session | None:
@@ -130,7 +141,7 @@ class Upstream:
             self.spec.isolation, facts.transport, facts.eras, facts.sessionful, call.era, bool(call.session)
         )
         try:
-            session = self._session_for(call, use, era_for(call.era, facts.eras))
+            session = self._session_for(use, era_for(call.era, facts.eras), call)
         except CallError as error:
             call.fail(error)
             return None
@@ -153,7 +164,7 @@ class Upstream:
     def _may_speak_legacy(self, facts: Facts) -> bool:
         """A child locks to the era of its first request; whether it has the other one too is not known yet."""
         return (
-            facts.transport == "stdio"
+            traits(facts.transport).locks_era
             and facts.eras == (Era.MODERN.word,)
             and self.spec.era is EraChoice.AUTO
             and not self._legacy_tried
@@ -166,13 +177,14 @@ class Upstream:
             spawn(self._open_legacy(), f"second era of {self.spec.id}")
 
     async def _open_legacy(self) -> None:
-        context = copy(self.context)
-        context.on_lost = lambda session, error: None  # not to have that era is no trouble
-        session = StdioSession(context, Era.LEGACY)
+        assert self.facts is not None
+        ears = _Ears(self, tentative=True)
+        context = self.context.with_events(ears)
+        session = TRANSPORTS[self.facts.transport].make_session(context, Era.LEGACY, self._pool)
         with contextlib.suppress(CallError):
             await session.open()
         if session.ready and self.facts is not None:
-            context.on_lost = self._lost
+            ears.tentative = False
             self._shared[Era.LEGACY] = session
             self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
             self._for_all = [None, None]
@@ -184,36 +196,43 @@ class Upstream:
             if not call.done:
                 self.submit(call)
 
-    def _session_for(self, call: Call, use: SessionUse, era: Era) -> Session:
+    def _session_for(self, use: SessionUse, era: Era, call: Call) -> Session:
+        """Return the session for a call. Raises ``CallError`` when there is no room for another one."""
         if use in FOR_ALL:
-            shared = self._shared.get(era)
-            if shared is None or shared.closed:
-                shared = self._shared[era] = self._make(era, None)
-            return shared
+            return self._shared_session(era)
         if use is SessionUse.CLIENT:
-            own = self._by_client.get(call.session)
-            if own is None or own.closed:
-                self._check_room()
-                own = self._by_client[call.session] = self._make(era, call)
-                own.sid_of_client = call.session
-            return own
+            return self._client_session(era, call.session, call.client)
         return self._lease(call, era)
 
+    def _shared_session(self, era: Era) -> Session:
+        shared = self._shared.get(era)
+        if shared is None or shared.closed:
+            shared = self._shared[era] = self._make(era)
+        return shared
+
+    def _client_session(self, era: Era, sid: str, client: ClientFacts) -> Session:
+        own = self._by_client.get(sid)
+        if own is None or own.closed:
+            self._check_room()
+            own = self._by_client[sid] = self._make(era, client, sid)
+        return own
+
     def _session_to_watch(self, sid: str, client: ClientFacts) -> Session:
-        """Where subscriptions live: the client's own session where it has one, else the shared one. ``CallError``."""
+        """Return where subscriptions live: the client's own session where it has one, else the shared one. Raises
+        ``CallError``."""
         facts = self.facts
         if facts is None or self._closed:
             raise NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet")
-        stub = OwnCall(SUBSCRIBE, b"")
-        stub.session, stub.client = sid, client
-        if sid:
-            use = session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
-            if use is SessionUse.CLIENT:
-                return self._session_for(stub, use, era_for(Era.LEGACY, facts.eras))
-        return self._session_for(stub, SessionUse.SHARED, era_for(Era.MODERN, facts.eras))
+        if sid and self._use_of_session(facts) is SessionUse.CLIENT:
+            return self._client_session(era_for(Era.LEGACY, facts.eras), sid, client)
+        return self._shared_session(era_for(Era.MODERN, facts.eras))
+
+    def _use_of_session(self, facts: Facts) -> SessionUse:
+        """Return how calls of a client's session meet this upstream."""
+        return session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
 
     def _lease(self, call: Call, era: Era) -> Session:
-        """A session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
+        """Return a session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
         call.learn_client()
         pool = self._leases.setdefault((call.client.principal, call.client.capabilities), [])
         for session in pool:
@@ -223,7 +242,7 @@ class Upstream:
         if len(pool) >= self.settings.upstreams.session_pool:
             return min(pool, key=lambda session: session.active)
         self._check_room()
-        session = self._make(era, call)
+        session = self._make(era, call.client)
         pool.append(session)
         return session
 
@@ -235,48 +254,38 @@ class Upstream:
                 f"upstream {self.spec.id!r} has {limit} sessions open here, the limit (maxUpstreamSessions)",
             )
 
-    def _make(self, era: Era, call: Call | None) -> Session:
+    def _make(self, era: Era, client: ClientFacts = NOBODY, sid: str = "") -> Session:
         assert self.facts is not None
-        context = self.context
-        client = (call.client,) if call is not None else ()
-        if self.facts.transport == "stdio":
-            return StdioSession(context, era, *client)
-        assert self._pool is not None
-        if self.facts.transport == "sse":
-            return SseSession(context, self._pool, *client)
-        if era is Era.MODERN:
-            return ModernHttp(context, self._pool)
-        return LegacyHttp(context, self._pool, *client)
-
-    def _done(self, call: Call) -> None:
-        self.calls -= 1
+        return TRANSPORTS[self.facts.transport].make_session(self.context, era, self._pool, client, sid)
 
     # ---- what sessions say
 
-    def _announced(self, session: Session, method: str, params: bytes) -> None:
+    def session_announced(self, session: UpstreamSession, method: str, params: bytes) -> None:
+        """A session's upstream announced a change of what it offers."""
         if method == RESOURCE_UPDATED:
             self.subscriptions.updated(session.sid_of_client, params)
         else:
-            self.on_announced(method)
+            self._events.announced(method)
 
-    def _reopened(self, session: Session) -> None:
+    def session_reopened(self, session: UpstreamSession) -> None:
         """A session was lost and opened anew: the upstream may have been restarted, and offer something else."""
         self.subscriptions.renew(session)
         for method in CHANGES:
-            self.on_announced(method)
+            self._events.announced(method)
 
-    def _forgotten(self, session: Session) -> None:
+    def session_forgotten(self, session: UpstreamSession) -> None:
+        """The upstream does not know a session any more: it is opened again at once if somebody listens there."""
         if self.subscriptions.live_on(session):
             session.start()
 
-    def _lost(self, session: Session, error: CallError) -> None:
+    def session_lost(self, session: UpstreamSession, error: CallError) -> None:
+        """A session is over."""
         self.subscriptions.renew(session)
         self._by_client = {sid: own for sid, own in self._by_client.items() if own is not session}
         for pool in self._leases.values():
-            if session in pool:
-                pool.remove(session)
+            pool[:] = [one for one in pool if one is not session]
         if error.data.get("certain"):
-            self.on_trouble(error)
+            self._events.trouble(error)
 
     # ---- housekeeping
 
@@ -291,14 +300,13 @@ class Upstream:
         facts = self.facts
         if facts is None or self._closed:
             return
-        use = session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
         era = era_for(Era.LEGACY, facts.eras)
         if era is not Era.LEGACY:
             return  # a modern upstream takes no notifications that are about no request (2026-07-28, basic)
-        stub = OwnCall(method="", params=b"")
-        stub.session, stub.client = sid, client
+        own = self._use_of_session(facts) is SessionUse.CLIENT
         try:
-            self._session_for(stub, use, era).notify(message)
+            session = self._client_session(era, sid, client) if own else self._shared_session(era)
+            session.notify(message)
         except CallError as error:
             _log.debug("%s: a client's notification is dropped: %s", self.spec.id, error)
 
@@ -327,7 +335,7 @@ class Upstream:
                 session.inquired_at = 0.0
             elif not session.inquired_at:
                 session.inquired_at = self._loop.time()
-                self.context.aside.inquire(sid)
+                self.context.unsolicited.inquire(sid)
             elif session.inquired_at < self._loop.time() - _INQUIRY_S:
                 session.tell_state_lost()
                 self.end_client(sid)
@@ -341,7 +349,7 @@ class Upstream:
     @property
     def holds_state(self) -> bool:
         """Moving this upstream away would lose something of a client's."""
-        return bool(self.calls or self._by_client or any(self._leases.values()) or self.subscriptions)
+        return bool(self.traffic.in_flight or self._by_client or any(self._leases.values()) or self.subscriptions)
 
     async def close_sessions(self) -> None:
         """Close every session; calls in flight fail. A stdio child ends here."""
@@ -358,7 +366,29 @@ class Upstream:
         await self.close_sessions()
 
 
-async def _close_all(sessions: list[Session], pool: HttpPool | None) -> None:
+async def _close_all(sessions: list[Session], pool: Pool | None) -> None:
     await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True)
     if pool is not None:
         pool.close()
+
+
+class _Ears:
+    """What sessions of one upstream say (``sessions.context.SessionEvents``). ``tentative``: that the session is lost
+    means nothing yet, since whether the upstream has its era is just being found out."""
+
+    def __init__(self, upstream: Upstream, tentative: bool = False) -> None:
+        self._upstream = upstream
+        self.tentative = tentative
+
+    def announced(self, session: UpstreamSession, method: str, params: bytes) -> None:
+        self._upstream.session_announced(session, method, params)
+
+    def lost(self, session: UpstreamSession, error: CallError) -> None:
+        if not self.tentative:
+            self._upstream.session_lost(session, error)
+
+    def reopened(self, session: UpstreamSession) -> None:
+        self._upstream.session_reopened(session)
+
+    def forgotten(self, session: UpstreamSession) -> None:
+        self._upstream.session_forgotten(session)

@@ -3,70 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 import orjson
 
 from shared.errors import CallError
+from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
 from worker.bridge.inputs import Need
-from worker.calls.calls import ClientFacts
-
-if TYPE_CHECKING:
-    from worker.sessions.session import Session
+from worker.calls.call import Call, OnAnswer
+from worker.calls.client_facts import ClientFacts
+from worker.sessions.questions import Withdrawable
 
 VERSION = "0.1.0"
 
 
-class Withdrawable(Protocol):
-    """Who was asked something for the upstream."""
+class Unsolicited(Protocol):
+    """A way to a client of which no call is in flight (``input.unsolicited``)."""
 
-    def withdrawn(self, settle: Callable[[bool, bytes], None]) -> None:
-        """The upstream does not want the answer any more for which ``settle`` was given."""
-
-
-class Aside(Protocol):
-    """A way to a client of which no call is in flight (``worker.input.unsolicited``)."""
-
-    def ask(
-        self, session: str, client: ClientFacts, need: Need, settle: Callable[[bool, bytes], None]
-    ) -> Withdrawable | None:
+    def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> Withdrawable | None:
         """Ask the client of ``session``; ``None``: it was refused at once."""
 
     def tell(self, session: str, message: bytes) -> None:
-        """A notification for the client of ``session``."""
+        """Pass on a notification for the client of ``session``."""
 
     def inquire(self, session: str) -> None:
         """Ask all front ends whether the client of ``session`` has a stream open there."""
 
 
-class SessionContext:
-    """What a session is given: its upstream, settings, and whom to tell. ``aside`` is set by who has one."""
+class UpstreamSession(Protocol):
+    """A session as those see it who do not make it (``sessions.session``)."""
 
-    aside: Aside
+    context: SessionContext
+    era: Era
+    ready: bool
+    closed: bool
+    sid_of_client: str
+
+    def submit(self, call: Call) -> None:
+        """Carry ``call`` to the upstream, opening the session first if need be."""
+
+    def start(self) -> object:
+        """Begin to open the session."""
+
+    async def open(self) -> None:
+        """Open the session and wait. Raises ``CallError``."""
+
+    async def request(self, method: str, members: dict[str, Any] | None = None, timeout_s: float = 30.0) -> bytes:
+        """Send a request of the worker's own; the result's JSON. Raises ``CallError``."""
+
+    def own_params(self, members: dict[str, Any]) -> bytes:
+        """Return ``params`` of a request of the worker's own."""
+
+
+class SessionEvents(Protocol):
+    """Hears what happens to sessions of one upstream (``ownership.upstream``)."""
+
+    def announced(self, session: UpstreamSession, method: str, params: bytes) -> None:
+        """The upstream announced a change of what it offers."""
+
+    def lost(self, session: UpstreamSession, error: CallError) -> None:
+        """A session is over, and not because it was closed here."""
+
+    def reopened(self, session: UpstreamSession) -> None:
+        """A session that was lost is open again."""
+
+    def forgotten(self, session: UpstreamSession) -> None:
+        """The upstream's standing stream found that it does not know the session any more."""
+
+
+class SessionContext:
+    """See the module. ``incarnation`` marks the children of this worker; ``log_line`` takes lines that a child writes."""
 
     def __init__(
         self,
         spec: UpstreamSpec,
         settings: Settings,
         incarnation: str,
-        on_announced: Callable[[Session, str, bytes], None],
-        on_lost: Callable[[Session, CallError], None],
+        events: SessionEvents,
+        unsolicited: Unsolicited,
         log_line: Callable[[str], None],
-        on_reopened: Callable[[Session], None] = lambda session: None,
-        on_forgotten: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self.spec = spec
         self.settings = settings
         self.incarnation = incarnation
-        self.on_announced = on_announced
-        self.on_lost = on_lost
+        self.events = events
+        self.unsolicited = unsolicited
         self.log_line = log_line
-        self.on_reopened = on_reopened
-        self.on_forgotten = on_forgotten
+
+    def with_events(self, events: SessionEvents) -> SessionContext:
+        """Return the same surroundings with other ears."""
+        return SessionContext(self.spec, self.settings, self.incarnation, events, self.unsolicited, self.log_line)
 
     @property
     def client_info(self) -> bytes:
-        """Who we say we are, where no client stands behind a session."""
+        """The JSON of who the gateway says it is, where no client stands behind a session."""
         return orjson.dumps({"name": self.settings.service.name, "version": VERSION})

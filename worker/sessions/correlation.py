@@ -8,7 +8,6 @@ answers twice, or an id it was never sent, reaches no client.
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw, Struct
 
@@ -18,11 +17,8 @@ from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import PROGRESS
 from shared.mcp.rope import Body, Large
 from shared.rpc.framing import COPIED
-
-if TYPE_CHECKING:
-    from worker.calls.calls import Call
-else:
-    Call = Any  # Structs look their annotations up; this module only carries calls, and stays free of their I/O
+from worker.calls.call import Call
+from worker.sessions.attribution import integer
 
 
 class Answered(Struct, gc=False):
@@ -61,47 +57,7 @@ class Ignored(Struct, gc=False):
     reason: str
 
 
-_MAX_GIVEN_UP = 1000
-
 Outcome = Answered | Progressed | Asked | Announced | Ignored
-
-
-class GivenUp:
-    """Calls that nobody waits for any more, but that the upstream may still be at: what it asks or logs may be theirs.
-
-    Each is remembered until it is answered after all, or the upstream has certainly read that it was cancelled, and for
-    a time at most; the newest ones.
-    """
-
-    def __init__(self) -> None:
-        self._calls: dict[int, tuple[str, float]] = {}
-
-    def add(self, id: int, session: str, until: float) -> None:
-        """Call ``id`` of a client's ``session`` (empty: of somebody) was given up."""
-        if len(self._calls) >= _MAX_GIVEN_UP:
-            del self._calls[next(iter(self._calls))]
-        self._calls[id] = (session, until)
-
-    def done(self, id: int) -> None:
-        """The upstream is not at ``id`` any more."""
-        self._calls.pop(id, None)
-
-    def answered(self, message: Message) -> None:
-        """An answer that nobody waited for: if it was to one of these, that is over."""
-        if self._calls and not message.method and (id := _integer(message.id)) is not None:
-            self._calls.pop(id, None)
-
-    def any(self, now: float) -> bool:
-        """Whether the upstream may still be at any of them."""
-        self._calls = {id: one for id, one in self._calls.items() if one[1] > now}
-        return bool(self._calls)
-
-    def concerns(self, session: str, now: float) -> bool:
-        """Whether something that seems to be about ``session`` may be about a call of somebody else."""
-        if not self._calls:
-            return False
-        self._calls = {id: one for id, one in self._calls.items() if one[1] > now}
-        return any(owner != session or not owner for owner, _ in self._calls.values())
 
 
 class Correlation:
@@ -139,7 +95,7 @@ class Correlation:
             if message.method == PROGRESS:
                 return self._progress(message)
             return Announced(message.method, bytes(message.params))
-        id = _integer(message.id)
+        id = integer(message.id)
         call = None if id is None else self.calls.pop(id, None)
         if call is None:
             return Ignored(f"an answer to id {bytes(message.id)[:64]!r}, which nobody waits for")
@@ -155,16 +111,9 @@ class Correlation:
             params = jsonrpc.members(message.params)
         except Refused:
             return Ignored("progress without params")
-        id = _integer(params.get("progressToken", jsonrpc.ABSENT))
+        id = integer(params.get("progressToken", jsonrpc.ABSENT))
         call = None if id is None else self.calls.get(id)
         if call is None or not call.token:
             return Ignored("progress for a call that nobody waits for")
         params["progressToken"] = Raw(call.token)
         return Progressed(call, jsonrpc.notification(PROGRESS, jsonrpc.assemble(params)))
-
-
-def _integer(raw: Raw) -> int | None:
-    text = bytes(raw)
-    if not text.isdigit():
-        text = text.strip(b'"')
-    return int(text) if text.isdigit() and len(text) < 19 else None

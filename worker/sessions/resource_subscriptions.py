@@ -23,8 +23,9 @@ from shared.mcp import jsonrpc
 from shared.mcp.methods import ACKNOWLEDGED, LISTEN, SUBSCRIBE, UNSUBSCRIBE
 from shared.mcp.versions import Era
 from shared.tasks import cancel, spawn
-from worker.calls.calls import ClientFacts, OwnCall
-from worker.sessions.session import Session
+from worker.calls.client_facts import ClientFacts
+from worker.calls.own_call import OwnCall
+from worker.sessions.context import UpstreamSession
 
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
@@ -55,7 +56,7 @@ class _Held:
     def __init__(self, client: ClientFacts) -> None:
         self.client = client
         self.watchers: set[Watcher] = set()
-        self.session: Session | None = None
+        self.session: UpstreamSession | None = None
         self.agreed = False
         self.unsure = False
 
@@ -63,7 +64,7 @@ class _Held:
 class ResourceSubscriptions:
     """See the module. ``session_for(sid, client)`` gives the session that a subscription lives on."""
 
-    def __init__(self, id: str, limit: int, session_for: Callable[[str, ClientFacts], Session]) -> None:
+    def __init__(self, id: str, limit: int, session_for: Callable[[str, ClientFacts], UpstreamSession]) -> None:
         self._id = id
         self._limit = limit
         self._session_for = session_for
@@ -82,7 +83,7 @@ class ResourceSubscriptions:
         """Whether the upstream session of this client is watched: it is not idle then."""
         return any(key[0] == sid for key in self._held)
 
-    def live_on(self, session: Session) -> bool:
+    def live_on(self, session: UpstreamSession) -> bool:
         """Whether something is subscribed there."""
         return any(held.session is session for held in self._held.values())
 
@@ -154,7 +155,7 @@ class ResourceSubscriptions:
         if session.closed:
             raise NotDelivered("upstream_unavailable", "the upstream session was lost meanwhile")
 
-    def _listen_on(self, session: Session) -> _Listen:
+    def _listen_on(self, session: UpstreamSession) -> _Listen:
         if self._listen is None or self._listen.session is not session:
             before, self._listen = self._listen, _Listen(session, self._back)
             if before is not None:
@@ -235,7 +236,7 @@ class ResourceSubscriptions:
 
     # ---- sessions that come and go
 
-    def renew(self, session: Session) -> None:
+    def renew(self, session: UpstreamSession) -> None:
         """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
         if self._listen is not None and self._listen.session is session:
             if not session.closed:
@@ -313,7 +314,7 @@ def _honoured(params: bytes) -> set[str]:
 class _Listen:
     """One stream for all URIs of a modern upstream; opened anew when they change, before the old one is closed."""
 
-    def __init__(self, session: Session, on_back: Callable[[Iterable[str]], None]) -> None:
+    def __init__(self, session: UpstreamSession, on_back: Callable[[Iterable[str]], None]) -> None:
         self.session = session
         self._on_back = on_back
         self._uris: dict[str, asyncio.Future[None]] = {}

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Collection
-from functools import partial
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
@@ -25,14 +24,11 @@ from shared.mcp.methods import (
     DISCOVER,
     INITIALIZE,
     INITIALIZED,
-    LISTEN,
     LOG_LEVEL_META,
     LOGGED,
-    NOT_FOR_CLIENTS,
     PING,
     PROGRESS,
     SET_LEVEL,
-    SUBSCRIPTION_META,
     hears_warnings,
     severity,
 )
@@ -40,10 +36,14 @@ from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
-from worker.bridge.inputs import ROOTS, Need
-from worker.calls.calls import NOBODY, Call, ClientFacts, OwnCall, UpstreamError
-from worker.sessions.context import VERSION, SessionContext, Withdrawable
-from worker.sessions.correlation import Announced, Answered, Asked, Correlation, GivenUp, Ignored, Progressed
+from worker.bridge.inputs import Need
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.own_call import OwnCall, UpstreamError
+from worker.sessions.attribution import Attribution, ToCall, ToClient
+from worker.sessions.context import VERSION, SessionContext
+from worker.sessions.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
+from worker.sessions.questions import Questions
 
 _log = logging.getLogger(__name__)
 _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
@@ -70,13 +70,16 @@ def _room_for(waiting: Collection[int]) -> bool:
 class Session:
     """See the module. ``client`` are the facts of the client it belongs to, ``NOBODY`` when it is shared."""
 
-    era: Era = Era.LEGACY
     streams_apart = False
     """Whether everything that is about a call comes on a stream of its own."""
 
-    def __init__(self, context: SessionContext, client: ClientFacts = NOBODY) -> None:
+    def __init__(
+        self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY, sid_of_client: str = ""
+    ) -> None:
         self.context = context
+        self.era = era
         self.client = client
+        self.sid_of_client = sid_of_client
         self.correlation = Correlation()
         self.ready = False
         self.closed = False
@@ -84,15 +87,15 @@ class Session:
         self.server: dict[str, Any] = {}
         self.level = ""  # what ``logging/setLevel`` set, where clients share the session: the most verbose asked for
         self.logs = False  # the upstream has levels that can be set
-        self.sid_of_client = ""  # whose own session it is, if it is one client's
-        self._given_up = GivenUp()
-        self._questions: dict[bytes, tuple[Withdrawable, Callable[[bool, bytes], None]]] = {}
+        self._attribution: Attribution[Call] = Attribution(era, bool(sid_of_client), client is NOBODY)
+        self._questions = Questions(self.send_notification, lambda: self.closed)
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
         self.notices: dict[object, int] = {}  # what has no answer, on its way up, and its size
         self._early: list[bytes] = []  # notifications that wait for the handshake
         self._opening: asyncio.Task[None] | None = None
+        self._failure: CallError = NotDelivered("upstream_unavailable", "not connected")
         self._was_ready = False
         self._said_lost = False  # that its state is lost, since it was ready last
         self.inquired_at = 0.0  # when it was asked whether its client has a stream open (0: it is not idle)
@@ -108,8 +111,7 @@ class Session:
         """Carry ``call`` to the upstream, opening the session first if need be."""
         self.last_used = self.loop.time()
         call.upstream_era = self.era
-        call.abandon = self._abandon
-        call.carrier = self
+        call.holder = call.carrier = self
         if self.ready:
             self._transmit(call)
         elif self.closed:
@@ -150,7 +152,25 @@ class Session:
         if not self.ready:
             raise self._failure
 
-    _failure: CallError = NotDelivered("upstream_unavailable", "not connected")
+    @property
+    def opening(self) -> bool:
+        """Whether the session is being opened just now."""
+        return self._opening is not None and not self._opening.done()
+
+    def fail_opening(self, error: CallError) -> None:
+        """Let whoever waits for the session to open hear this reason."""
+        self._failure = error
+
+    def reset(self) -> None:
+        """Let the next call open the session anew: the upstream has forgotten it."""
+        self.ready = False
+        self._opening = None
+        self._questions.withdraw_all()
+
+    def become(self, era: Era) -> None:
+        """Speak ``era`` from now on: it was found while the session was being opened."""
+        self.era = era
+        self._attribution.era = era
 
     async def _open_and_drain(self) -> None:
         try:
@@ -171,7 +191,7 @@ class Session:
         else:
             self.ready = True
             if self._was_ready:
-                self.context.on_reopened(self)
+                self.context.events.reopened(self)
             self._was_ready, self._said_lost = True, False
             early, self._early = self._early, []
             for message in early:
@@ -244,7 +264,7 @@ class Session:
                 return
         call.interim(jsonrpc.notification(method, params), self.loop.time())
 
-    def _abandon(self, call: Call, reason: str) -> bool:
+    def abandon(self, call: Call, reason: str) -> bool:
         """Stop a call; true when it was certainly not sent."""
         if call in self._waiting:
             self._waiting.remove(call)
@@ -256,9 +276,9 @@ class Session:
                 return True
             if call.method != INITIALIZE:
                 self.cancel_request(id, call, reason)
-            if not isinstance(call, OwnCall) and not self.streams_apart:
+            if not call.ours and not self.streams_apart:
                 until = self.loop.time() + self.context.settings.calls.request_timeout_max_s
-                self._given_up.add(id, call.session, until)
+                self._attribution.given_up.add(id, call.session, until)
                 if self.ready:
                     spawn(self._confirm(id), "confirm-cancel")
         return False
@@ -271,7 +291,7 @@ class Session:
             pass  # an answer as well
         except CallError:
             return
-        self._given_up.done(id)
+        self._attribution.given_up.done(id)
 
     def unsend(self, id: int) -> bool:
         """Take back a request that still waits to be sent; false when it does not."""
@@ -294,7 +314,7 @@ class Session:
         """Send a request of ours on a session that is ready; the result's JSON. Raises ``CallError``."""
         call = OwnCall(method, self.own_params(members or {}), self.era, timeout_s)
         call.upstream_era = self.era
-        call.abandon = self._abandon
+        call.holder = self
         self._transmit(call)
         try:
             async with asyncio.timeout(timeout_s):
@@ -359,7 +379,7 @@ class Session:
     def _receive(self, message: jsonrpc.Message, call: Call | None) -> None:
         outcome = self.correlation.receive(message)
         if type(outcome) is Ignored:
-            self._given_up.answered(message)
+            self._attribution.given_up.answered(message)
             _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
         elif type(outcome) is Answered:
             self.last_used = self.loop.time()
@@ -369,32 +389,29 @@ class Session:
         elif type(outcome) is Asked:
             self._asked(outcome, call)
         elif type(outcome) is Announced and outcome.method == LOGGED:
-            # A log message belongs to the call on whose stream it came; what cannot be attributed is dropped.
-            # On a client's own session it is about that client in any case.
-            if (call := call or self._logging_call()) is not None:
-                self._log_message(call, outcome.method, outcome.params)
-            elif self.sid_of_client:
-                self._tell_aside(jsonrpc.notification(outcome.method, outcome.params))
+            whose = self._attribution.log_message(call, self.correlation.calls.values(), self.loop.time())
+            if isinstance(whose, ToCall):
+                self._log_message(whose.call, outcome.method, outcome.params)
+            elif isinstance(whose, ToClient):
+                self._tell_client(jsonrpc.notification(outcome.method, outcome.params))
         elif type(outcome) is Announced and outcome.method == CANCELLED:
-            self._withdrawn(outcome.params)
+            self._questions.withdraw(outcome.params)
         elif type(outcome) is Announced and outcome.method in CHANGED:
-            self.context.on_announced(self, outcome.method, outcome.params)
+            self.context.events.announced(self, outcome.method, outcome.params)
         elif type(outcome) is Announced:
-            self._told(outcome, call)
+            self._notified(outcome, call)
 
-    def _told(self, announced: Announced, call: Call | None) -> None:
-        """That an elicitation by URL is done, or a notification that we do not know: for the client it is about."""
-        call = call or self._listening(announced.params)
-        if announced.method in NOT_FOR_CLIENTS and (call is None or call.method != LISTEN):
-            return
-        call = call or self._only_call()
-        if call is not None:
-            call.notice(announced.method, announced.params)
-        elif self.sid_of_client:
-            self._tell_aside(jsonrpc.notification(announced.method, announced.params))
+    def _notified(self, announced: Announced, call: Call | None) -> None:
+        """Pass on that an elicitation by URL is done, or a notification that the gateway does not know."""
+        method, params = announced.method, announced.params
+        whose = self._attribution.notification(method, params, call, self.correlation.calls, self.loop.time())
+        if isinstance(whose, ToCall):
+            whose.call.notice(method, params)
+        elif isinstance(whose, ToClient):
+            self._tell_client(jsonrpc.notification(method, params))
 
-    def _tell_aside(self, message: bytes) -> None:
-        self.context.aside.tell(self.sid_of_client, message)
+    def _tell_client(self, message: bytes) -> None:
+        self.context.unsolicited.tell(self.sid_of_client, message)
 
     def tell_state_lost(self, call: Call | None = None) -> None:
         """The upstream session of one client is gone, and what the upstream remembered with it: said once, on the
@@ -406,110 +423,37 @@ class Session:
         if call is not None:
             call.interim(_STATE_LOST, self.loop.time())
         else:
-            self._tell_aside(_STATE_LOST)
-
-    def _listening(self, params: bytes) -> Call | None:
-        """The ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""
-        if self.era is not Era.MODERN or SUBSCRIPTION_META.encode() not in params:
-            return None
-        try:
-            meta = jsonrpc.members(jsonrpc.members(params).get("_meta", jsonrpc.ABSENT))
-            return self.correlation.calls.get(int(bytes(meta[SUBSCRIPTION_META])))
-        except (Refused, KeyError, ValueError):
-            return None
-
-    def _only_call(self) -> Call | None:
-        """The call that something without a stream of its own must belong to, if there is exactly one.
-
-        Requests of ours (a ping, a list, a standing listen) do not count: nobody is behind them to be asked or told.
-        What comes on a client's own session is about that client, whichever of its calls tells it.
-        """
-        found: Call | None = None
-        for call in self.correlation.calls.values():
-            if not isinstance(call, OwnCall) and call.method != LISTEN:
-                if found is not None and not self.sid_of_client:
-                    return None
-                found = call
-        return None if found is None or self._given_up.concerns(found.session, self.loop.time()) else found
-
-    def _logging_call(self) -> Call | None:
-        """The call that a log message without a stream must come from, if there is exactly one.
-
-        A modern server logs only for requests that asked for it (2026-07-28, logging): ours and listens never do.
-        """
-        if self.era is Era.LEGACY:
-            return self._only_call()
-        found = None
-        for call in self.correlation.calls.values():
-            if call.method == LISTEN:
-                continue
-            call.learn_client()
-            if call.client.log_level:
-                if found is not None:
-                    return None
-                found = call
-        return None if found is None or self._given_up.concerns(found.session, self.loop.time()) else found
+            self._tell_client(_STATE_LOST)
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
-        """A request from the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
+        """Deal with a request of the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
         if asked.method == PING:
             self.send_notification(jsonrpc.response(asked.id, b"{}"))
             return
-        call = call or self._only_call()
-        settle = partial(self._settle, asked.id)
+        on_answer = self._questions.on_answer(asked.id)
         need = Need(asked.method, asked.params, self._client_progressed)
-        if call is None and self.sid_of_client and not self._given_up.any(self.loop.time()):
-            asker = self.context.aside.ask(self.sid_of_client, self.client, need, settle)
+        whose = self._attribution.question(asked.method, call, self.correlation.calls.values(), self.loop.time())
+        if isinstance(whose, ToCall):
+            self._questions.add(asked.id, whose.call, on_answer)
+            whose.call.ask(on_answer, need, self)
+        elif isinstance(whose, ToClient):
+            asker = self.context.unsolicited.ask(self.sid_of_client, self.client, need, on_answer)
             if asker is not None:
-                self._questions[asked.id] = (asker, settle)
-        elif call is None:
-            count = sum(not isinstance(one, OwnCall) for one in self.correlation.calls.values())
-            calls = f"{count} calls" if count != 1 else "a call and one that was given up"
-            refusal = f"cannot tell which of {calls} this is about; set isolation: client"
-            settle(True, jsonrpc.error_object(-32601, refusal))
-        elif asked.method == ROOTS and self.client is NOBODY:
-            refusal = "clients share this session, so it knows no roots; set isolation: client"
-            settle(True, jsonrpc.error_object(-32601, refusal))
+                self._questions.add(asked.id, asker, on_answer)
         else:
-            self._questions[asked.id] = (call, settle)
-            call.ask(settle, need, self)
+            on_answer(True, jsonrpc.error_object(-32601, whose.reason))
 
     def _client_progressed(self, params: bytes) -> None:
         """A client tells how far it is with something that the upstream asked of it."""
         if not self.closed:
             self.send_notification(jsonrpc.notification(PROGRESS, params))
 
-    def _withdrawn(self, params: bytes) -> None:
-        """The upstream cancels a request of its own (2025-11-25, basic/utilities/cancellation)."""
-        try:
-            id = bytes(jsonrpc.members(params).get("requestId", jsonrpc.ABSENT))
-        except Refused:
-            return
-        question = self._questions.pop(id, None)
-        if question is not None:
-            call, settle = question
-            call.withdrawn(settle)
-
-    def _withdraw_all(self) -> None:
-        """The session is over, and nobody takes answers any more."""
-        questions, self._questions = self._questions, {}
-        for asker, settle in questions.values():
-            asker.withdrawn(settle)
-
-    def _settle(self, id: bytes, is_error: bool, raw: bytes) -> None:
-        """Answer the upstream's request ``id``."""
-        self._questions.pop(id, None)
-        if not self.closed:
-            self.send_notification(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
-
     def hand_over(self, call: Call, heir: Call) -> None:
         """``heir`` gets what comes for ``call`` from now on."""
         id = self.correlation.id_of(call)
         if id is not None:
             self.correlation.calls[id] = heir
-        for question, (asker, settle) in self._questions.items():
-            if asker is call:
-                self._questions[question] = heir, settle
+        self._questions.hand_over(call, heir)
 
     def lost(self, error: CallError) -> None:
         """The session is over: fail what waits (certainly not sent) and what is in flight (who knows)."""
@@ -522,21 +466,21 @@ class Session:
             call.fail(NotDelivered(error.code, error.message, error.data))
         for call in self.correlation.drain():
             call.fail(OutcomeUnknown("outcome_unknown", f"{error.message}; the call may have run"))
-        self._withdraw_all()
+        self._questions.withdraw_all()
         if self._was_ready:
             self.tell_state_lost()
-        self.context.on_lost(self, error)
+        self.context.events.lost(self, error)
 
     async def close(self) -> None:
         """End the session in good order; what is in flight fails."""
-        if self._opening is not None and not self._opening.done():
+        if self._opening is not None and self.opening:
             self._opening.cancel()
         self.closed = True
         self.ready = False
         for call in [*self._waiting, *self.correlation.drain()]:
             call.fail(OutcomeUnknown("outcome_unknown", "the upstream session was closed; the call may have run"))
         self._waiting.clear()
-        self._withdraw_all()
+        self._questions.withdraw_all()
         await self.disconnect()
 
     # ---- transports
@@ -559,3 +503,9 @@ class Session:
     def send_notification(self, message: bytes) -> None:
         """Send something that has no answer."""
         raise NotImplementedError
+
+    def trim(self) -> None:
+        """Drop what is idle and belongs to this session alone (called now and then)."""
+
+    def release(self) -> None:
+        """Release what belongs to this session alone, after it was closed."""

@@ -11,10 +11,15 @@ from urllib.parse import urljoin, urlsplit
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.versions import Era
-from worker.calls.calls import NOBODY, Call, ClientFacts
+from shared.models import UpstreamSpec
+from shared.settings import UpstreamSettings
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_reach import http_pool, reach_by_url
+from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, facts_of, opened
 
 
 class _Stream:
@@ -102,10 +107,10 @@ class _Post:
 class SseSession(Session):
     """One GET stream and its POST endpoint."""
 
-    era = Era.LEGACY
-
-    def __init__(self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY) -> None:
-        super().__init__(context, client)
+    def __init__(
+        self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY, sid_of_client: str = ""
+    ) -> None:
+        super().__init__(context, Era.LEGACY, client, sid_of_client)
         self.pool = pool
         self._endpoint: asyncio.Future[str] = self.loop.create_future()
         self._stream: _Stream | None = None
@@ -143,7 +148,7 @@ class SseSession(Session):
             return
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
             call.fail(error)
-        if self._opening is None or self._opening.done():
+        if not self.opening:
             self.lost(error)
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
@@ -169,3 +174,45 @@ class SseSession(Session):
             self.pool.cancel(self._stream)
         if not self._endpoint.done():
             self._endpoint.cancel()
+
+    def trim(self) -> None:
+        """Drop idle connections."""
+        self.pool.trim()
+
+    def release(self) -> None:
+        """Close the connections, which no other session uses."""
+        self.pool.close()
+
+
+async def reach_sse(context: SessionContext, pool: HttpPool) -> Reached:
+    session = SseSession(context, pool)
+    await opened(session)
+    version = session.protocol_version
+    return Reached(facts_of((Era.LEGACY.word,), "sse", pool.endpoint.url, True, version, session.server), session)
+
+
+class SseTransport:
+    """``worker.transports.transport.Transport``."""
+
+    async def reach(self, context: SessionContext) -> Reached:
+        """Open the event stream and shake hands."""
+        return await reach_by_url(context, "/sse", True, reach_sse)
+
+    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+        """Return the connections of an upstream."""
+        return http_pool(spec, facts.url, settings)
+
+    def make_session(
+        self,
+        context: SessionContext,
+        era: Era,
+        pool: Pool | None,
+        client: ClientFacts = NOBODY,
+        sid_of_client: str = "",
+    ) -> Session:
+        """Return a session with an event stream of its own."""
+        assert isinstance(pool, HttpPool)
+        return SseSession(context, pool, client, sid_of_client)
+
+
+TRANSPORTS["sse"] = SseTransport()

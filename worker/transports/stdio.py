@@ -11,17 +11,27 @@ import asyncio
 import contextlib
 import os
 import signal
-from typing import cast
+from typing import Any, cast
 
-from shared.errors import NotDelivered
+import orjson
+
+from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.mcp.methods import DISCOVER
 from shared.mcp.rope import Large
 from shared.mcp.versions import LATEST_MODERN, Era
-from shared.models import StdioConnection
-from worker.calls.calls import NOBODY, Call, ClientFacts
+from shared.models import EraChoice, UpstreamSpec
+from shared.settings import UpstreamSettings
+from shared.tasks import cancel, spawn
+from shared.transports import StdioConnection
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.own_call import UpstreamError
 from worker.reaper import MARKER
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
+from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, end, facts_of
 
 _HURRY = 0.2
 """Of ``heartbeatTtl``: the longest wait between closing a child's stdin, SIGTERM and SIGKILL where children must be
@@ -64,9 +74,15 @@ class _Pipes(asyncio.SubprocessProtocol):
 class StdioSession(Session):
     """A child speaking one era; a child locks to the era of its first request."""
 
-    def __init__(self, context: SessionContext, era: Era, client: ClientFacts = NOBODY, fresh: bool = False) -> None:
-        super().__init__(context, client)
-        self.era = era
+    def __init__(
+        self,
+        context: SessionContext,
+        era: Era,
+        client: ClientFacts = NOBODY,
+        sid_of_client: str = "",
+        fresh: bool = False,
+    ) -> None:
+        super().__init__(context, era, client, sid_of_client)
         self._fresh = fresh  # spawned by the probe, which may have shaken hands too
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
@@ -123,8 +139,8 @@ class StdioSession(Session):
         )
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
             call.fail(error)
-        self._failure = error
-        if self._opening is None or self._opening.done():
+        self.fail_opening(error)
+        if not self.opening:
             self.lost(error)
             self._kill(signal.SIGKILL)
 
@@ -178,3 +194,130 @@ class StdioSession(Session):
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, which)
+
+
+# ---- reaching a child
+
+
+async def _reach(context: SessionContext) -> Reached:
+    """Start the child and find its era. Raises ``CallError`` with the reason; then no child is left."""
+    within_s = context.settings.upstreams.start_timeout_s
+    try:
+        async with asyncio.timeout(within_s):
+            return await _reach_child(context)
+    except TimeoutError:
+        raise NotDelivered(
+            "upstream_unavailable",
+            f"no handshake in {within_s:g} s; see 'gateway servers logs {context.spec.id}'",
+            {"certain": "1"},
+        ) from None
+
+
+async def _reach_child(context: SessionContext) -> Reached:
+    choice = context.spec.era
+    unknown = choice is EraChoice.AUTO
+    session = StdioSession(context, Era.MODERN if unknown else Era[choice.name], fresh=unknown)
+    said: dict[str, Any] | None = None
+    try:
+        if unknown:
+            said = await _greeted(session, context)
+            if said is None and session.closed:  # it may have ended because of the probe
+                session = StdioSession(context, Era.LEGACY)
+        await session.open()
+        if session.era is Era.LEGACY:
+            said = session.server
+        elif said is None:
+            said = await _stdio_discovered(session, context)
+    except BaseException:
+        await end(session)
+        raise
+    return Reached(facts_of((session.era.word,), "stdio", "", False, session.protocol_version, said), session)
+
+
+async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
+    """Start the child; what it says of itself, if it is modern. Raises ``CallError`` when it will have neither era.
+
+    One that says nothing for ``probeTimeout`` passes over what it does not know, or is slow to start. So it is greeted
+    in the handshake era too, on the same pipe (another child would be as slow), and its answers decide.
+    """
+    wait_s = context.settings.upstreams.probe_timeout_s
+    await session.spawn_child()
+    asking = spawn(_stdio_is_modern(session, context), f"discover {context.spec.id}")
+    greeting: asyncio.Task[CallError | None] | None = None
+    try:
+        await asyncio.wait({asking}, timeout=wait_s)
+        if not asking.done():
+            greeting = spawn(_stdio_greet(session), f"greet {context.spec.id}")
+            await asyncio.wait({asking, greeting}, return_when=asyncio.FIRST_COMPLETED)
+            if greeting.done() and greeting.result() is not None:
+                await asyncio.wait({asking}, timeout=wait_s)  # it may come with the next line
+        modern: dict[str, Any] | None = asking.result() if asking.done() else None
+        if modern is not None:
+            await cancel(greeting)
+            session.server, session.logs = {}, False  # what an answer to the greeting left
+            return modern
+        session.become(Era.LEGACY)
+        failure = await greeting if greeting is not None else None
+        if failure is not None and not session.closed:
+            raise failure
+        return None
+    finally:
+        await cancel(asking, greeting)
+
+
+async def _stdio_greet(session: StdioSession) -> CallError | None:
+    """``initialize``; what is wrong, if anything is."""
+    try:
+        await session.handshake()
+    except CallError as error:
+        return NotDelivered("upstream_unavailable", error.message, error.data)
+    return None
+
+
+async def _stdio_discovered(session: StdioSession, context: SessionContext) -> Any:
+    """What the child answers to ``server/discover``. Raises ``CallError``."""
+    answer = await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s)
+    try:
+        return orjson.loads(answer)
+    except orjson.JSONDecodeError as error:
+        raise OutcomeUnknown("upstream_protocol", f"its answer to server/discover is unreadable: {error}") from error
+
+
+async def _stdio_is_modern(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
+    """What a modern child says of itself; ``None`` for a legacy one, dead or alive."""
+    try:
+        result = await _stdio_discovered(session, context)
+        if is_modern({"result": result}):
+            return dict(result)
+    except UpstreamError as error:
+        if speaks_modern(error.detail):
+            return {"capabilities": {"tools": {}}}
+    except CallError:
+        pass
+    return None
+
+
+class StdioTransport:
+    """``worker.transports.transport.Transport``."""
+
+    async def reach(self, context: SessionContext) -> Reached:
+        """Start the child and find its era."""
+        return await _reach(context)
+
+    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+        """Return ``None``: each session is a child of its own."""
+        return None
+
+    def make_session(
+        self,
+        context: SessionContext,
+        era: Era,
+        pool: Pool | None,
+        client: ClientFacts = NOBODY,
+        sid_of_client: str = "",
+    ) -> Session:
+        """Return a child that is started when it is first used."""
+        return StdioSession(context, era, client, sid_of_client)
+
+
+TRANSPORTS["stdio"] = StdioTransport()

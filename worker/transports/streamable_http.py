@@ -12,18 +12,29 @@ import asyncio
 import logging
 from typing import Any
 
+import orjson
+
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
-from shared.mcp.methods import INITIALIZE, LISTEN, NAMED_BY
-from shared.mcp.rope import Rope, Whole
+from shared.mcp.methods import DISCOVER, INITIALIZE, LISTEN, NAMED_BY
+from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_MODERN, Era
+from shared.models import EraChoice, UpstreamSpec
 from shared.rpc.framing import COPIED
+from shared.settings import UpstreamSettings
 from shared.tasks import spawn
-from worker.calls.calls import NOBODY, Call, ClientFacts
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports.eras import http_verdict
 from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_post import Post
+from worker.transports.http_reach import http_pool, reach_by_url
+from worker.transports.http_sse import reach_sse
+from worker.transports.http_standing_get import StandingGet
+from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, facts_of, opened
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -32,113 +43,18 @@ _LINGER_S = 1.0
 _MIN_RETRY_S = 0.25
 
 
-class Post:
-    """One POST (or a resuming GET) and its response: JSON, SSE, or something else."""
-
-    __slots__ = (
-        "body",
-        "call",
-        "id",
-        "kind",
-        "last_event_id",
-        "pieces",
-        "reader",
-        "request",
-        "resumes",
-        "retry_ms",
-        "session",
-        "session_header",
-        "sid",
-        "status",
-    )
-
-    def __init__(self, session: HttpSession, request: bytes | tuple[bytes, ...], id: int, call: Call | None) -> None:
-        self.session = session
-        self.request = request
-        self.id = id
-        self.call = call
-        self.status = 0
-        self.kind = b""
-        self.body = b""
-        self.pieces: Rope | None = None  # of a body that comes in more than one
-        self.reader: sse.Reader | None = None
-        self.last_event_id: str | None = None
-        self.retry_ms = 1000
-        self.resumes = 0
-        self.session_header = b""
-        self.sid = ""  # the upstream session that it was sent on
-
-    @property
-    def unanswered(self) -> bool:
-        """Its call still waits for this exchange (a call that goes on after a need for input has another one)."""
-        call = self.call
-        return call is not None and not call.done and self.session.correlation.calls.get(self.id) is call
-
-    def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        self.status = status
-        self.kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-        self.session_header = headers.get(b"mcp-session-id", b"")
-        if self.session_header:
-            self.session.on_session_header(self)
-        if self.kind == b"text/event-stream" and status == 200:
-            self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
-
-    def on_body(self, data: bytes) -> None:
-        if self.reader is None:
-            if not self.body:
-                self.body = data
-            elif self.pieces is None:
-                self.pieces = Rope()
-                self.pieces.add(self.body)
-            size = len(data)
-            if self.pieces is not None:
-                self.pieces.add(data)
-                size = self.pieces.size
-            if size > self.session.context.settings.calls.max_result_bytes:
-                self._give_up(
-                    OutcomeUnknown("upstream_protocol", "the upstream's answer is larger than maxResultBytes")
-                )
-            return
-        try:
-            events = self.reader.feed(data)
-        except ValueError as error:
-            self._give_up(OutcomeUnknown("upstream_protocol", f"the upstream sent {error}"))
-            return
-        for event in events:
-            if event.id is not None:
-                self.last_event_id = event.id
-            if event.retry_ms is not None:
-                self.retry_ms = min(event.retry_ms, 60_000)
-            if event.data and event.name == "message":
-                self.session.receive_bytes(event.data, self.call)
-
-    def on_complete(self) -> None:
-        self.session.posts.pop(self.id, None)
-        self.session.notices.pop(self, None)
-        if self.reader is not None:
-            if self.unanswered:
-                self.session.stream_ended(self)
-            return
-        self.session.answered(self, self.body if self.pieces is None else self.pieces.take())
-
-    def on_failed(self, error: CallError) -> None:
-        self.session.posts.pop(self.id, None)
-        self.session.notices.pop(self, None)
-        if self.reader is not None and self.last_event_id is not None and self.unanswered:
-            self.session.stream_ended(self)
-        else:
-            self.session.post_failed(self, error)
-
-    def _give_up(self, error: CallError) -> None:
-        self.session.pool.cancel(self)
-        self.on_failed(error)
-
-
 class HttpSession(Session):
     """What both eras share: posts under way and what their answers mean."""
 
-    def __init__(self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY) -> None:
-        super().__init__(context, client)
+    def __init__(
+        self,
+        context: SessionContext,
+        era: Era,
+        pool: HttpPool,
+        client: ClientFacts = NOBODY,
+        sid_of_client: str = "",
+    ) -> None:
+        super().__init__(context, era, client, sid_of_client)
         self.pool = pool
         self.posts: dict[int, Post] = {}
         self.sid = ""
@@ -273,15 +189,22 @@ class HttpSession(Session):
             self.pool.cancel(post)
         self.posts.clear()
 
+    def trim(self) -> None:
+        """Drop idle connections."""
+        self.pool.trim()
+
+    def release(self) -> None:
+        """Close the connections, which no other session uses."""
+        self.pool.close()
+
 
 class ModernHttp(HttpSession):
     """2026-07-28: no handshake, no session."""
 
-    era = Era.MODERN
     streams_apart = True
 
     def __init__(self, context: SessionContext, pool: HttpPool) -> None:
-        super().__init__(context, pool)
+        super().__init__(context, Era.MODERN, pool)
         self.protocol_version = LATEST_MODERN
         self.ready = True
         self._head = pool.endpoint.head("POST", {**_ACCEPT, "MCP-Protocol-Version": LATEST_MODERN})
@@ -316,28 +239,28 @@ class ModernHttp(HttpSession):
 class LegacyHttp(HttpSession):
     """2025-03-26 to 2025-11-25: a handshake, and a session where the upstream wants one."""
 
-    era = Era.LEGACY
-
-    def __init__(self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY) -> None:
-        super().__init__(context, pool, client)
+    def __init__(
+        self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY, sid_of_client: str = ""
+    ) -> None:
+        super().__init__(context, Era.LEGACY, pool, client, sid_of_client)
         self._head = b""
-        self._get: _StandingGet | None = None
+        self._get: StandingGet | None = None
         self._set_head()
 
     def _set_head(self) -> None:
-        self._extra: dict[str, str] = {}
+        self.extra_headers: dict[str, str] = {}
         if self.protocol_version:
-            self._extra["MCP-Protocol-Version"] = self.protocol_version
+            self.extra_headers["MCP-Protocol-Version"] = self.protocol_version
         if self.sid:
-            self._extra["Mcp-Session-Id"] = self.sid
-        self._head = self.pool.endpoint.head("POST", {**_ACCEPT, **self._extra})
+            self.extra_headers["Mcp-Session-Id"] = self.sid
+        self._head = self.pool.endpoint.head("POST", {**_ACCEPT, **self.extra_headers})
 
     async def connect(self) -> None:
         self.sid = self.protocol_version = ""
         self._set_head()
         await self.handshake()
         if self._get is None:
-            self._get = _StandingGet(self)
+            self._get = StandingGet(self)
             self._get.open()
 
     def on_session_header(self, post: Post) -> None:
@@ -383,9 +306,7 @@ class LegacyHttp(HttpSession):
     def _reopen(self) -> None:
         """The upstream forgot the session: the next call opens a new one, and those that come meanwhile wait for it."""
         _log.info("%s: the upstream session has expired; opening a new one", self.context.spec.id)
-        self.ready = False
-        self._opening = None
-        self._withdraw_all()
+        self.reset()
         if self._get is not None:
             self._get.close()
             self._get = None
@@ -394,7 +315,7 @@ class LegacyHttp(HttpSession):
         """The standing stream found the session gone: open it again at once if somebody listens there."""
         self._reopen()
         self.tell_state_lost()
-        self.context.on_forgotten(self)
+        self.context.events.forgotten(self)
 
     def stream_ended(self, post: Post) -> None:
         if post.last_event_id is None or post.resumes >= _RESUMES:
@@ -408,7 +329,7 @@ class LegacyHttp(HttpSession):
             return
         assert post.last_event_id is not None
         head = self.pool.endpoint.head(
-            "GET", {"Accept": "text/event-stream", **self._extra, "Last-Event-ID": post.last_event_id}
+            "GET", {"Accept": "text/event-stream", **self.extra_headers, "Last-Event-ID": post.last_event_id}
         )
         again = Post(self, head + b"\r\n", post.id, post.call)
         again.last_event_id, again.retry_ms, again.resumes = (
@@ -424,74 +345,136 @@ class LegacyHttp(HttpSession):
             self._get.close()
         await super().disconnect()
         if self.sid:
-            self.pool.submit(Notice(self.pool.endpoint.head("DELETE", self._extra) + b"\r\n"))
+            self.pool.submit(Notice(self.pool.endpoint.head("DELETE", self.extra_headers) + b"\r\n"))
 
 
-class _StandingGet:
-    """The GET stream of a session: servers send notifications and requests there. 405 means: there is none."""
+# ---- reaching an upstream
 
-    def __init__(self, session: LegacyHttp) -> None:
-        self.session = session
-        self.request: bytes | tuple[bytes, ...] = b""
-        self._reader: sse.Reader | None = None
-        self._last_event_id: str | None = None
-        self._retry_ms = 1000
-        self._closed = False
-        self._refused = False
-        self._opened = False
 
-    def open(self) -> None:
-        """Send the GET."""
-        extra: dict[str, Any] = {"Accept": "text/event-stream", **self.session._extra}
-        if self._last_event_id is not None:
-            extra["Last-Event-ID"] = self._last_event_id
-        self.request = self.session.pool.endpoint.head("GET", extra) + b"\r\n"
-        self._reader = None
-        self.session.pool.submit(self, standing=True)
+class _Answer:
+    """Collects one HTTP answer; an event stream ends it with its first message."""
+
+    def __init__(self, pool: HttpPool, request: bytes) -> None:
+        self.pool = pool
+        self.request: bytes | tuple[bytes, ...] = request
+        self.status = 0
+        self.body = b""
+        self.reader: sse.Reader | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        if status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream"):
-            self._opened = True
-            self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
-            return
-        if status >= 500 or status == 429:
-            return  # it may come yet: the upstream, or what stands before it, is starting or overloaded
-        self._refused = True
-        # A 404 to the first GET of a session only means that there is no such stream.
-        if status == 404 and self._opened and self.session.sid and not self._closed and self.session.ready:
-            self.session.forgotten()
+        self.status = status
+        if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+            self.reader = sse.Reader(1024 * 1024)
 
     def on_body(self, data: bytes) -> None:
-        if self._reader is None:
+        if self.reader is None:
+            self.body = (self.body + data)[: 1024 * 1024]
             return
-        try:
-            events = self._reader.feed(data)
-        except ValueError:
-            self.close()
-            return
-        for event in events:
-            if event.id is not None:
-                self._last_event_id = event.id
-            if event.retry_ms is not None:
-                self._retry_ms = min(event.retry_ms, 60_000)
-            if event.data:
-                self.session.receive_bytes(event.data)
+        for event in self.reader.feed(data):
+            if event.data and not self.done.done():
+                self.body = bytes(event.data)
+                self.done.set_result(None)
 
     def on_complete(self) -> None:
-        self._again()
+        if not self.done.done():
+            self.done.set_result(None)
 
     def on_failed(self, error: CallError) -> None:
-        self._again()
+        if not self.done.done():
+            self.done.set_exception(error)
 
-    def _again(self) -> None:
-        if not (self._closed or self._refused or self.session.closed):
-            self.session.loop.call_later(max(self._retry_ms / 1000, _MIN_RETRY_S), self._reopen)
 
-    def _reopen(self) -> None:
-        if not (self._closed or self.session.closed) and self.session.ready:
-            self.open()
+async def _ask_discover(pool: HttpPool, context: SessionContext) -> _Answer:
+    session = ModernHttp(context, pool)
+    message = b'{"jsonrpc":"2.0","id":"probe","method":"server/discover","params":%b}' % session.own_params({})
+    head = pool.endpoint.head(
+        "POST",
+        {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "MCP-Protocol-Version": LATEST_MODERN,
+            "Mcp-Method": DISCOVER,
+        },
+    )
+    answer = _Answer(pool, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message))
+    pool.submit(answer)
+    try:
+        async with asyncio.timeout(context.settings.upstreams.start_timeout_s):
+            await answer.done
+    except TimeoutError:
+        raise NotDelivered(
+            "upstream_unavailable", f"no answer in {context.settings.upstreams.start_timeout_s:g} s"
+        ) from None
+    finally:
+        pool.cancel(answer)
+    return answer
 
-    def close(self) -> None:
-        """Stop listening."""
-        self._closed = True
-        self.session.pool.cancel(self)
+
+async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
+    choice = context.spec.era
+    modern: dict[str, Any] | None = None
+    if choice is not EraChoice.LEGACY:
+        answer = await _ask_discover(pool, context)
+        if http_verdict(answer.status, answer.body):
+            modern = orjson.loads(answer.body).get("result") or {}
+        elif choice is EraChoice.MODERN:
+            raise OutcomeUnknown("upstream_protocol", "'era' is 'modern', but it does not speak 2026-07-28")
+    legacy: LegacyHttp | None = None
+    if choice is not EraChoice.MODERN:
+        legacy = LegacyHttp(context, pool)
+        try:
+            await opened(legacy)
+        except CallError as error:
+            if modern is None:
+                if error.data.get("http") in ("400", "404", "405"):
+                    return await _fall_back_to_sse(context, pool, error)
+                raise
+            legacy = None
+    eras = tuple(era.word for era, there in ((Era.LEGACY, legacy), (Era.MODERN, modern)) if there is not None)
+    sessionful = legacy is not None and bool(legacy.sid)
+    if modern is None:
+        assert legacy is not None
+        facts = facts_of(eras, "http", pool.endpoint.url, sessionful, legacy.protocol_version, legacy.server)
+        return Reached(facts, legacy)
+    if legacy is not None:
+        await legacy.close()
+    facts = facts_of(eras, "http", pool.endpoint.url, sessionful, LATEST_MODERN, modern)
+    return Reached(facts, ModernHttp(context, pool))
+
+
+async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: CallError) -> Reached:
+    """An old server under an ``http`` entry (specification, "Backward Compatibility")."""
+    try:
+        return await reach_sse(context, pool)
+    except CallError:
+        raise first from None
+
+
+class StreamableHttpTransport:
+    """``worker.transports.transport.Transport``."""
+
+    async def reach(self, context: SessionContext) -> Reached:
+        """Ask for the modern era, then shake hands in the other one as well."""
+        return await reach_by_url(context, "/mcp", False, _reach_streamable)
+
+    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+        """Return the connections of an upstream."""
+        return http_pool(spec, facts.url, settings)
+
+    def make_session(
+        self,
+        context: SessionContext,
+        era: Era,
+        pool: Pool | None,
+        client: ClientFacts = NOBODY,
+        sid_of_client: str = "",
+    ) -> Session:
+        """Return a session of either era."""
+        assert isinstance(pool, HttpPool)
+        if era is Era.MODERN:
+            return ModernHttp(context, pool)
+        return LegacyHttp(context, pool, client, sid_of_client)
+
+
+TRANSPORTS["http"] = StreamableHttpTransport()

@@ -10,20 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import ConfigError
-from shared.models import (
-    MASK,
-    TRANSITIONS,
-    BalancerStrategy,
-    EraChoice,
-    HttpConnection,
-    Isolation,
-    ServerStatus,
-    StdioConnection,
-    make_spec,
-    mask_url,
-    parse_connection,
-    parse_transport,
-)
+from shared.models import TRANSITIONS, BalancerStrategy, EraChoice, Isolation, ServerStatus, make_spec
+from shared.transports import MASK, HttpConnection, StdioConnection, mask_url, parse_connection, parse_transport
 
 
 def _problems(*arguments: Any, **options: Any) -> dict[str, str]:

@@ -23,7 +23,8 @@ from shared.secrets import FleetKey
 from shared.settings import CallSettings, Settings
 from shared.tasks import Deadlines, spawn
 from tests.unit.builders import spec
-from worker.calls.calls import NOBODY, Call, ClientFacts
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.ownership.inventory import Inventory
 from worker.rpc_server import RpcServer, _FrontEnd
 from worker.sessions.context import Aside, SessionContext

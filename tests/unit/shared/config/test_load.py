@@ -10,7 +10,8 @@ import pytest
 
 from shared.config import Config, load, parse
 from shared.errors import ConfigError
-from shared.models import BalancerStrategy, EraChoice, HttpConnection, Isolation, StdioConnection
+from shared.models import BalancerStrategy, EraChoice, Isolation
+from shared.transports import HttpConnection, StdioConnection
 
 BASE = Path("/project")
 

@@ -14,15 +14,14 @@ from shared.models import (
     BalancerStrategy,
     EraChoice,
     HealthCheckResult,
-    HttpConnection,
     Isolation,
     ServerStatus,
-    StdioConnection,
     ToolEntry,
     UpstreamSpec,
     make_spec,
 )
 from shared.registry.records import Catalog, Fields, UpstreamRecord, read_health, read_record, spec_fields
+from shared.transports import HttpConnection, StdioConnection
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 PAIRS = st.dictionaries(TEXT, TEXT, max_size=3)

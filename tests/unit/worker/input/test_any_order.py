@@ -21,7 +21,7 @@ from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from tests.unit.worker.worker_harness import ALL, FrontEnd, JumpingLoop, Rig, settle
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, SAMPLE
-from worker.calls.calls import NOBODY, ClientFacts
+from worker.calls.client_facts import NOBODY, ClientFacts
 
 FRONTS = st.sampled_from(["a", "b"])
 CLIENTS = st.sampled_from(["s1", "s2", "", "modern", "modern"])

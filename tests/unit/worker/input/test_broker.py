@@ -14,7 +14,8 @@ from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from tests.unit.worker.worker_harness import ALL, META, PONG_S, Rig, settle, timeless
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, ROOTS, SAMPLE
-from worker.calls.calls import ClientFacts, OwnCall
+from worker.calls.client_facts import ClientFacts
+from worker.calls.own_call import OwnCall
 from worker.input import broker
 from worker.input.broker import GATHER_S
 

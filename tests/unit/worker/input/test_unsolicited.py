@@ -13,7 +13,7 @@ from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from tests.unit.worker.worker_harness import ALL, Rig, settle, timeless
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, SAMPLE
-from worker.calls.calls import ClientFacts
+from worker.calls.client_facts import ClientFacts
 
 NEWS = "notifications/x/news"
 

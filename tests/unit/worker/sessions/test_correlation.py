@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.mcp import jsonrpc
-from worker.calls.calls import Call
+from worker.calls.call import Call
 from worker.sessions.correlation import (
     Announced,
     Answered,

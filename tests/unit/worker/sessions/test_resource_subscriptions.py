@@ -16,7 +16,8 @@ from shared.errors import CallError, NotDelivered
 from shared.mcp.methods import ACKNOWLEDGED, LISTEN, SUBSCRIBE, SUBSCRIPTION_META, UNSUBSCRIBE
 from shared.mcp.versions import Era
 from tests.unit.worker.worker_harness import JumpingLoop, Wire, make_context, settle, timeless
-from worker.calls.calls import NOBODY, Call, ClientFacts
+from worker.calls.call import Call
+from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
 

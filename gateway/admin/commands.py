@@ -1,0 +1,72 @@
+"""What the admin API changes. Handlers decide who may; here is what is done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.admin.schemas import Change, Registration
+from gateway.sessions.table import SessionTable
+from shared.errors import EntryNotFound
+from shared.models import UpstreamSpec, make_spec
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+from shared.transports import Connection, unmasked
+
+
+class Commands:
+    """See the module. ``separator`` stands between group and tool name."""
+
+    def __init__(self, store: RegistryStore, sessions: SessionTable, separator: str) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._separator = separator
+
+    def registration(self, body: Registration) -> UpstreamSpec:
+        """Return the upstream that is to be registered. Raises ``ConfigError``."""
+        return make_spec(
+            body.id,
+            unmasked(body.connection),
+            name=body.name,
+            transport=body.transport,
+            separator=self._separator,
+            weight=body.weight,
+            metadata=body.metadata,
+            isolation=body.isolation,
+            era=body.era,
+            balancer=body.balancer,
+        )
+
+    def changed(self, spec: UpstreamSpec, change: Change) -> UpstreamSpec:
+        """Return an upstream with these changes. Raises ``ConfigError``."""
+        changes = {
+            name: getattr(change, name) for name in change.__struct_fields__ if getattr(change, name) is not None
+        }
+        sent = changes.pop("connection", None)
+        raw: dict[str, Any] | Connection = unmasked(sent, spec.connection) if sent is not None else spec.connection
+        options = {name: getattr(spec, name) for name in ("weight", "metadata", "isolation", "era", "balancer")}
+        return make_spec(
+            spec.id,
+            raw,
+            name=spec.name,
+            separator=self._separator,
+            source=spec.source,
+            **{**options, **changes},
+        )
+
+    async def register(self, spec: UpstreamSpec) -> UpstreamRecord:
+        """Register an upstream. Raises ``EntryExists``."""
+        await self._store.register(spec)
+        return UpstreamRecord(spec, 0)
+
+    async def update(self, spec: UpstreamSpec) -> None:
+        """Replace a registered upstream. Raises ``EntryNotFound``."""
+        await self._store.register(spec, mode="update")
+
+    async def unregister(self, id: str) -> None:
+        """Remove an upstream. Raises ``EntryNotFound``."""
+        await self._store.unregister(id)
+
+    async def end_session(self, short: str) -> None:
+        """End the client session whose id is listed as ``short``. Raises ``EntryNotFound``."""
+        if not await self._sessions.revoke(short):
+            raise EntryNotFound("no such session; see /admin/v1/sessions")

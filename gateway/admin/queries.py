@@ -1,0 +1,185 @@
+"""What the admin API shows, as values. Handlers ask here; nothing else of the front end is within their reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from gateway.admin.schemas import Candidate, Explanation, ListedTool
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.pool import WorkerPool
+from gateway.fleet.registry_view import RegistryView
+from gateway.routing.routes import Replica, Route
+from gateway.sessions.table import SessionTable
+from gateway.telemetry.counters import Counters
+from gateway.telemetry.prometheus import exposition
+from shared.errors import EntryNotFound, RegistryUnavailable
+from shared.mcp.listings import Kind
+from shared.models import HealthCheckResult, ServerEntry
+from shared.registry.members import Members
+from shared.registry.records import UpstreamRecord
+from shared.registry.store import RegistryStore
+
+Facts = dict[str, str]
+
+
+class Queries:
+    """See the module. ``frontend`` is this front end's id, ``facts`` what it says of itself, ``ready`` whether traffic
+    should come here."""
+
+    def __init__(
+        self,
+        store: RegistryStore,
+        registry: RegistryView,
+        dispatcher: Dispatcher,
+        sessions: SessionTable,
+        pool: WorkerPool,
+        counters: Counters,
+        frontends: Members,
+        workers: Members,
+        frontend: str,
+        facts: Callable[[], Facts],
+        ready: Callable[[], bool],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._sessions = sessions
+        self._pool = pool
+        self._counters = counters
+        self._frontends = frontends
+        self._workers = workers
+        self._frontend = frontend
+        self._facts = facts
+        self.ready = ready
+
+    @property
+    def redis_available(self) -> bool:
+        """Whether Redis answers."""
+        return self._registry.available
+
+    # ---- the registry
+
+    def record(self, id: str) -> UpstreamRecord:
+        """Return a registered upstream. Raises ``EntryNotFound``."""
+        record = self._registry.records.get(id)
+        if record is None:
+            raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+        return record
+
+    async def servers(self) -> list[ServerEntry]:
+        """Return all upstreams in registration order, without their tools."""
+        known = await self._as_of_now()
+        return [record.entry(with_tools=False) for record in sorted(known.values(), key=lambda one: one.sequence)]
+
+    async def server(self, id: str) -> ServerEntry:
+        """Return one upstream. Raises ``EntryNotFound``."""
+        record = self.record(id)
+        return (await self._as_of_now(id)).get(id, record).entry()
+
+    async def _as_of_now(self, *ids: str) -> dict[str, UpstreamRecord]:
+        """Return what Redis says of these (none: of all), where results of probes are batched and not announced one by
+        one; without Redis, our copy. Calls that come here after the answer are routed by what it shows."""
+        try:
+            found = await (self._store.load(ids) if ids else self._store.load_all())
+        except RegistryUnavailable:
+            return dict(self._registry.records)
+        await self._registry.catch_up()
+        return {id: record for id, record in found.items() if record is not None}
+
+    async def logs(self, id: str) -> list[str]:
+        """Return the last stderr lines of a stdio upstream. Raises ``EntryNotFound``."""
+        return await self._store.logs(self.record(id).spec.id)
+
+    def tools(self, group: str | None) -> list[ListedTool]:
+        """Return the tools as clients see them, or only those of ``group``."""
+        found: list[ListedTool] = []
+        for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items():
+            if group is not None and route.group != group:
+                continue
+            plain = orjson.loads(route.entry.modern)
+            replicas = [replica.id for replica in route.replicas]
+            schema = plain.get("inputSchema") or {}
+            found.append(ListedTool(listed, route.group, route.entry.name, replicas, plain.get("description"), schema))
+        return found
+
+    # ---- the fleet
+
+    async def health(self) -> list[HealthCheckResult]:
+        """Return the last health check of each upstream."""
+        records = await self._as_of_now()
+        return [record.health for record in records.values() if record.health is not None]
+
+    async def workers(self) -> list[Facts]:
+        """Return what each live worker says of itself."""
+        return [{"id": id, **facts} for id, facts in (await self._workers.alive()).items()]
+
+    async def frontends(self) -> list[Facts]:
+        """Return what each live front end says of itself."""
+        alive = {**await self._frontends.alive(), self._frontend: self._facts()}
+        return [{"id": id, **facts} for id, facts in alive.items()]
+
+    async def restarts(self) -> dict[str, int]:
+        """Return how often each supervised process was replaced."""
+        return await self._store.restarts()
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """Return the live client sessions; their ids are shortened, since whoever holds one whole is the client."""
+        return await self._sessions.listing()
+
+    async def metrics(self) -> bytes:
+        """Return the Prometheus text."""
+        try:
+            frontends = await self._frontends.alive()
+        except RegistryUnavailable:
+            frontends = {}
+        frontends[self._frontend] = self._facts()
+        records = self._registry.records.values()
+        return exposition(self._frontend, self._counters, frontends, records, len(self._pool.links))
+
+    # ---- explaining
+
+    async def explain(self, tool: str) -> Explanation:
+        """Return where a call of ``tool`` would go, and why. Raises ``EntryNotFound``."""
+        await self._registry.catch_up()
+        view = self._registry.catalog.everything
+        route = view.find(Kind.TOOLS, tool)
+        if route is None:
+            error = view.unknown(Kind.TOOLS, tool)
+            close = ", ".join(error.data["closeMatches"])
+            raise EntryNotFound(f"{error.message}{f'; close: {close}' if close else ''}")
+        return self._explanation(tool, route)
+
+    def _explanation(self, tool: str, route: Route) -> Explanation:
+        now = self._dispatcher.now()
+        able = [replica for replica in route.replicas if replica.available(now)]
+        choice: str | None = None
+        if not able:
+            because = "no replica is available; a call is answered with upstream_unavailable"
+        elif len(able) == 1:
+            choice, because = able[0].id, "it is the only available replica"
+        else:
+            likely, because = route.balancer.likely(able)
+            choice = likely.id if likely is not None else None
+        candidates = [_candidate(replica, now) for replica in route.replicas]
+        strategy = type(route.balancer).__name__
+        return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
+
+
+def _candidate(replica: Replica, now: float) -> Candidate:
+    record = replica.record
+    up = replica.available(now)
+    suspected = "refused a call just now" if replica.suspect_until > now else record.status.value
+    return Candidate(
+        replica.id,
+        record.status.value,
+        up,
+        None if up else record.error or suspected,
+        replica.in_flight,
+        replica.in_flight_elsewhere,
+        replica.weight,
+        [owner for _, owner in record.owners],
+        record.spec.isolation.value,
+    )

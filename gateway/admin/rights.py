@@ -1,0 +1,57 @@
+"""Who may use the admin API.
+
+On loopback without a token; anywhere else ``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that runs a
+command on the worker's host needs the token *and* ``allowStdioRegistration``; on loopback without a token that is left to
+whoever may use this machine's command line, through Redis.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+
+from aiohttp import web
+
+from shared.errors import CallError
+from shared.loopback import is_loopback_host
+from shared.models import UpstreamSpec
+from shared.settings import Settings
+from shared.transports import traits
+
+
+class AdminRights:
+    """See the module."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._access = settings.access
+        self._host = settings.service.host
+
+    def has_token(self, request: web.Request) -> bool:
+        """Whether the request carries the token."""
+        token = self._access.admin_token
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return bool(token) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
+
+    def may(self, request: web.Request) -> bool:
+        """Whether the request may be answered at all."""
+        if self.has_token(request):
+            return True
+        # A reverse proxy on this machine would make everyone look local; what it forwards says so.
+        if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
+            return False
+        try:
+            peer = ipaddress.ip_address(request.remote or "")
+        except ValueError:
+            return False
+        return peer.is_loopback and is_loopback_host(self._host)
+
+    def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
+        """Raise ``CallError`` unless the request may register this upstream."""
+        if traits(spec.transport).runs_command and not (
+            self.has_token(request) and self._access.allow_stdio_registration
+        ):
+            raise CallError(
+                "forbidden",
+                "registering a stdio upstream over HTTP runs a command: it needs GATEWAY_ADMIN_TOKEN and "
+                "allowStdioRegistration (GATEWAY_ALLOW_STDIO_REGISTRATION=true); or use the configuration file",
+            )

@@ -1,0 +1,47 @@
+"""What the head of a request says, as far as admission asks: read alike from aiohttp's headers and by the express lane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import Struct
+
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.routing_headers import RoutingHeaders
+from gateway.sessions.session import ClientSession
+from shared.mcp.versions import LEGACY_VERSIONS, Era
+
+SESSION_HEADER = "Mcp-Session-Id"
+
+
+class RequestHead(Struct, gc=False):
+    """One request's head.
+
+    ``endpoint`` is the name in ``/servers/{name}``, or empty; ``refusal`` says why Host or Origin are not acceptable;
+    ``session`` is the session id, ``None`` without one; ``era`` is set where the transport decides the era;
+    ``has_body`` whether a JSON-RPC message is to follow. ``found`` is the session as it was known when a head of the same
+    bytes was last admitted.
+    """
+
+    headers: RoutingHeaders
+    endpoint: str = ""
+    refusal: str | None = None
+    session: str | None = None
+    era: Era | None = None
+    has_body: bool = True
+    found: ClientSession | None = None
+
+    @classmethod
+    def read(
+        cls, named: Mapping[str, list[str]], guard: RebindingGuard, endpoint: str = "", has_body: bool = True
+    ) -> RequestHead:
+        """Read a head from all its headers (values by name in lower case)."""
+        hosts, origins, sessions = (named.get(name, []) for name in ("host", "origin", SESSION_HEADER.lower()))
+        refusal = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None)
+        headers = RoutingHeaders.read(named)
+        return cls(headers, endpoint, refusal, sessions[0] if sessions else None, has_body=has_body)
+
+    @property
+    def names_modern_version(self) -> bool:
+        """Whether the version header names no version of the handshake era."""
+        return self.headers.version is not None and self.headers.version not in LEGACY_VERSIONS

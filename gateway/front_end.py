@@ -1,0 +1,265 @@
+"""One front-end process: what serves, wired together; its start, its drain and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+
+from gateway import __version__
+from gateway.admin.commands import Commands
+from gateway.admin.queries import Queries
+from gateway.admission.admit import Admission
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.principals import Everybody, Principals
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.exchange import InFlightExchange
+from gateway.fleet.heartbeat import Heartbeat
+from gateway.fleet.pool import WorkerPool
+from gateway.fleet.registry_view import RegistryView
+from gateway.fleet.resource_watches import ResourceWatches
+from gateway.http.heads import Process
+from gateway.protocol.batches import Batches
+from gateway.protocol.carrying import Carrier
+from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.endpoint import PostEndpoint
+from gateway.protocol.http_sse import SseEndpoint
+from gateway.protocol.legacy import SessionEndpoint
+from gateway.protocol.methods import Methods
+from gateway.protocol.offers import Offers
+from gateway.protocol.serving import Serving
+from gateway.routing.policy import ViewPolicy
+from gateway.routing.view import ViewKey
+from gateway.sessions.table import SessionTable
+from gateway.streams.open_streams import OpenStreams
+from gateway.streams.outbox import Outbox
+from gateway.streams.standing_streams import StandingStreams
+from gateway.streams.subscriptions import StreamSubscriptions
+from gateway.streams.unsolicited import UnsolicitedMessages
+from gateway.telemetry.counters import Counters
+from shared.errors import RegistryUnavailable
+from shared.models import now_s
+from shared.registry.members import Members
+from shared.registry.store import RegistryStore
+from shared.secrets import FleetKey
+from shared.settings import Settings
+from shared.tasks import cancel, spawn
+
+_STREAMS_END_S = 2.0
+"""How long standing streams have to end when the process drains."""
+
+
+class FrontEnd:
+    """See the module. ``store`` is closed at the end; ``key`` is the fleet's."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: RegistryStore,
+        key: FleetKey,
+        principals: Principals | None = None,
+        policy: ViewPolicy | None = None,
+    ) -> None:
+        self.settings = settings
+        self.id = secrets.token_hex(6)
+        self._started_at = now_s()
+        self._store = store
+        self._tasks: list[asyncio.Task[None]] = []
+        calls, kept = settings.calls, settings.sessions
+        retry_ms = int(kept.stream_retry_s * 1000)
+        frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
+        workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
+
+        # The fleet: what is registered, who carries it, and calls.
+        self._counters = Counters()
+        self.registry = registry = RegistryView(store, settings, policy)
+        self._pool = pool = WorkerPool(workers, self.id, key, settings)
+        self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
+        self._dispatcher = dispatcher = Dispatcher(
+            registry, pool, sessions, self._counters, calls.max_inflight, calls.request_timeout_s
+        )
+        self._watches = ResourceWatches(registry, pool, dispatcher, settings)
+        self._exchange = InFlightExchange(store, frontends, self.id, registry, settings.routing.inflight_exchange_s)
+        self._heartbeat = Heartbeat(frontends, self.id, self.facts, settings.fleet.heartbeat_s)
+
+        # Standing streams.
+        self._open = OpenStreams(kept)
+        outbox = Outbox(store, self.id)
+        subscriptions = StreamSubscriptions(registry, dispatcher, self._watches, sessions, self._open, outbox, settings)
+        self._streams = streams = StandingStreams(
+            self._open, outbox, self.id, registry, pool, subscriptions, sessions, kept
+        )
+        unsolicited = UnsolicitedMessages(sessions, streams, pool, kept.stream_buffer, kept.replay_bytes)
+
+        # The protocol.
+        self.guard = RebindingGuard(settings)
+        admission = Admission(principals or Everybody(), registry.views, sessions)
+        offers = Offers(settings.service.name, __version__)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key)
+        self.serving = serving = Serving(admission, methods, Carrier(dispatcher), registry, sessions)
+        messages = ClientMessages(dispatcher, pool)
+        self.posts = PostEndpoint(
+            admission, serving, messages, Batches(serving, messages), streams, calls.max_body_bytes, retry_ms
+        )
+        self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
+        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, calls.max_body_bytes)
+
+        # The admin API.
+        self.queries = Queries(
+            store,
+            registry,
+            dispatcher,
+            sessions,
+            pool,
+            self._counters,
+            frontends,
+            workers,
+            self.id,
+            self.facts,
+            lambda: self.ready,
+        )
+        self.commands = Commands(store, sessions, settings.routing.separator)
+        self._events = _FleetEvents(
+            registry, pool, sessions, streams, self._open, subscriptions, self._watches, unsolicited, self._heartbeat
+        )
+
+    async def start(self) -> None:
+        """Join the fleet; returns when requests can be served. Raises ``RegistryUnavailable`` without Redis."""
+        self._tasks = [
+            spawn(self.registry.run(self._events), "follow-changes"),
+            spawn(self._pool.run(self._events), "worker-links"),
+            spawn(self.registry.expire_grace(), "catalogue-grace"),
+            spawn(self._streams.follow_wakeups(), "wake-ups"),
+            spawn(self._streams.keep_alive(), "stream-keepalive"),
+            spawn(self._exchange.run(), "in-flight-exchange"),
+            spawn(self._watches.keep(), "resource-watches"),
+            spawn(self._tick(), "tick"),
+        ]
+        await self.registry.follower.ready.wait()
+        self._streams.begin()
+        await self._heartbeat.join()
+        self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
+
+    def facts(self) -> dict[str, str]:
+        """Return what others may know of this front end."""
+        counters = self._counters
+        return {
+            "pid": str(os.getpid()),
+            "host": socket.gethostname(),
+            "started_at": str(self._started_at),
+            "supervisor": os.environ.get("GATEWAY_SUPERVISOR_PID", ""),
+            "version": __version__,
+            "calls": str(counters.calls),
+            "errors": str(counters.errors),
+            "retries": str(counters.retries),
+            "failures": json.dumps(counters.failures),
+            "in_flight": str(len(self._dispatcher.under_way)),
+            "streams": str(len(self._open)),
+            "sessions": str(len(self._sessions.known)),
+            "workers": str(len(self._pool.links)),
+            "seen": str(self.registry.follower.applied),
+        }
+
+    @property
+    def ready(self) -> bool:
+        """Whether traffic should come here."""
+        if Process.draining or not self.registry.follower.ready.is_set():
+            return False
+        return bool(self._pool.links)
+
+    async def _tick(self) -> None:
+        """Once a second: the Date header, silent calls, session expiry."""
+        while True:
+            await asyncio.sleep(1.0)
+            Process.tick()
+            self._dispatcher.show_life(self.settings.calls.keepalive_comment_s)
+            try:
+                await self._sessions.flush()
+                for sid, over in (await self._sessions.trim()).items():
+                    self._pool.end_session(sid, over)
+            except RegistryUnavailable:
+                pass
+
+    async def drain(self) -> None:
+        """Finish what runs (bounded) and end streams."""
+        Process.draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.fleet.drain_timeout_s
+        await self._streams.drain(_STREAMS_END_S)
+        while self._dispatcher.under_way and loop.time() < deadline:
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        """Leave the fleet."""
+        await cancel(*self._tasks)
+        await self._heartbeat.leave()
+        self._pool.close()
+        await self.registry.follower.close()
+        await self._store.close()
+
+
+class _FleetEvents:
+    """What happens in the fleet, told to whom it concerns (``RegistryEvents`` and ``LinkEvents``)."""
+
+    def __init__(
+        self,
+        registry: RegistryView,
+        pool: WorkerPool,
+        sessions: SessionTable,
+        streams: StandingStreams,
+        open_streams: OpenStreams,
+        subscriptions: StreamSubscriptions,
+        watches: ResourceWatches,
+        unsolicited: UnsolicitedMessages,
+        heartbeat: Heartbeat,
+    ) -> None:
+        self._registry = registry
+        self._pool = pool
+        self._sessions = sessions
+        self._streams = streams
+        self._open_streams = open_streams
+        self._subscriptions = subscriptions
+        self._watches = watches
+        self._unsolicited = unsolicited
+        self._heartbeat = heartbeat
+
+    # ---- fleet.registry_view.RegistryEvents
+
+    def lists_changed(self, changes: Mapping[ViewKey, set[str]]) -> None:
+        self._streams.announce(changes)
+
+    def workers_changed(self) -> None:
+        self._pool.look()
+
+    def session_ended(self, sid: str) -> None:
+        session = self._sessions.forget(sid)
+        if session is not None:
+            for in_flight in session.calls:
+                in_flight.cancel("the session ended")
+        self._streams.end_session(sid)
+        self._pool.end_session(sid)
+        self._heartbeat.beat_now()  # whoever ended it waits until we say that we know
+
+    def level_set(self, sid: str, level: str) -> None:
+        self._subscriptions.level_noted(sid, level)
+        self._heartbeat.beat_now()
+
+    def changes_missed(self) -> None:
+        self._sessions.recheck()
+
+    # ---- fleet.worker_link.LinkEvents
+
+    def resource_updated(self, upstream: str, uri: str, sid: str, params: bytes) -> None:
+        self._watches.updated(upstream, uri, sid, params)
+
+    def unsolicited(self, sid: str, message: bytes, dropped: int) -> None:
+        self._unsolicited.take(sid, message, dropped)
+
+    def has_stream(self, sid: str) -> bool:
+        return self._open_streams.of(sid) is not None
+
+    def links_changed(self) -> None:
+        self._registry.wake()

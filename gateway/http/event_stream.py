@@ -1,0 +1,64 @@
+"""A ``text/event-stream`` answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from shared.mcp import jsonrpc, sse
+from shared.mcp.methods import LOGGED
+from shared.rpc.connection import BodyStream
+
+
+class EventStream:
+    """A ``text/event-stream`` answer."""
+
+    def __init__(self, extra: Mapping[str, str] | None = None) -> None:
+        self._response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-cache, no-transform",
+                "X-Accel-Buffering": "no",
+                **(extra or {}),
+            }
+        )
+
+    async def open(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Send the head."""
+        await self._response.prepare(request)
+        return self._response
+
+    async def send(self, message: bytes, id: str | None = None, name: str = "message") -> None:
+        """One event, waiting while the client does not read."""
+        await self._response.write(sse.write(message, id, name))
+
+    async def comment(self) -> None:
+        """A sign of life."""
+        await self._response.write(sse.COMMENT)
+
+    async def tell_dropped(self, count: int, in_words: bool) -> None:
+        """The client missed ``count`` notifications because it read too slowly: a comment, which is for people who look
+        at the stream, and ``in_words`` a log message (2025-11-25, server/utilities/logging)."""
+        text = f"{count} older notifications were dropped: this stream was read too slowly"
+        await self._response.write(b": %b\r\n\r\n" % text.encode())
+        if in_words:
+            params = {"level": "warning", "logger": "gateway", "data": text}
+            await self.send(jsonrpc.notification(LOGGED, jsonrpc.assemble(params)))
+
+    async def prime(self, id: str, retry_ms: int) -> None:
+        """An empty event that gives the client an id to come back with, and how long to wait before it does."""
+        await self._response.write(b"id: %b\r\nretry: %d\r\ndata: \r\n\r\n" % (id.encode(), retry_ms))
+
+    async def send_large(self, prefix: bytes, stream: BodyStream, suffix: bytes) -> None:
+        """One event whose data comes in chunks; line breaks between JSON members become spaces."""
+        await self._response.write(b"event: message\r\ndata: " + prefix)
+        while chunks := await stream.next():
+            for chunk in chunks:
+                await self._response.write(chunk.replace(b"\r", b" ").replace(b"\n", b" "))
+        await self._response.write(suffix + b"\r\n\r\n")
+
+    async def end(self) -> web.StreamResponse:
+        """Close the stream in good order."""
+        await self._response.write_eof()
+        return self._response

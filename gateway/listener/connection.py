@@ -1,0 +1,314 @@
+"""One client connection: where requests begin and end, which lane each takes, and writing the express lane's answers.
+
+What a request means is not decided here (``protocol.serving``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol, cast
+
+from gateway.calls.events import Answered
+from gateway.http.heads import Process, json_head
+from gateway.listener.heads import MAX_HEAD, FramedHead, Heads
+from gateway.protocol.answers import Answer
+from gateway.protocol.serving import Exchange, Serving
+from shared.mcp import jsonrpc
+from shared.rpc.connection import BodyStream
+from shared.tasks import spawn
+
+_MAX_WAITING = 256 * 1024
+"""Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
+_WRITE_AHEAD = 512 * 1024
+"""Bytes of a large answer that wait for a client before the worker is told to wait: the window of its link."""
+
+
+class SharedLane(Protocol):
+    """What connections share (``listener.lane``)."""
+
+    heads: Heads
+    serving: Serving
+    loop: asyncio.AbstractEventLoop
+    connections: set[Connection]
+    begun: dict[Any, Exchange]
+
+    def ordinary(self) -> Any:
+        """Return a handler of aiohttp."""
+
+
+class Connection(asyncio.Protocol):
+    """One client connection; ``_inner`` is aiohttp's handler of it, once there was a request for that."""
+
+    __slots__ = (
+        "_blocked",
+        "_drained",
+        "_exchange",
+        "_head",
+        "_inner",
+        "_lane",
+        "_last",
+        "_passing",
+        "_paused",
+        "_request",
+        "_streaming",
+        "_through",
+        "_touched_at",
+        "_transport",
+        "_waiting",
+    )
+
+    def __init__(self, lane: SharedLane) -> None:
+        self._lane = lane
+        self._transport: asyncio.Transport | None = None
+        self._inner: Any = None
+        self._through = False  # everything goes to aiohttp from now on: where its request ends is not known
+        self._passing = 0  # bytes of a request that is being fed to aiohttp
+        self._waiting = b""
+        self._blocked = False
+        self._drained: asyncio.Future[None] | None = None
+        self._paused = False
+        self._last = False  # the connection ends with the answer that is being written
+        self._streaming: asyncio.Task[None] | None = None
+        self._touched_at = lane.loop.time()
+        self._exchange: Exchange | None = None
+        self._request = b""
+        self._head: FramedHead | None = None
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_WRITE_AHEAD)
+        self._lane.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._through or self._passing:
+            self._touched_at = self._lane.loop.time()
+        if self._through:
+            self._inner.data_received(data)
+            return
+        if self._passing:
+            part, data = data[: self._passing], data[self._passing :]
+            self._passing -= len(part)
+            self._inner.data_received(part)
+            if not data:
+                return
+        if self._waiting:
+            data, self._waiting = self._waiting + data, b""
+        if self._busy:
+            self._keep(data)
+        else:
+            self._take(data)
+
+    @property
+    def _busy(self) -> bool:
+        """The next request has to wait for the answer to the last one."""
+        return self._exchange is not None or self._streaming is not None or self._blocked or self._last
+
+    def _keep(self, data: bytes) -> None:
+        self._waiting = data
+        if len(data) > _MAX_WAITING and not self._paused and self._transport is not None:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received() if self._inner is not None else None
+
+    def pause_writing(self) -> None:
+        self._blocked = True
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        if self._inner is not None:
+            self._inner.resume_writing()
+        self._go_on()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._lane.connections.discard(self)
+        if self._streaming is not None:
+            self._streaming.cancel()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.in_flight.listener = None
+            self._leave(exchange)
+        begun = self._lane.begun.pop(self._inner, None)
+        if begun is not None:
+            self._leave(begun)
+        if self._inner is not None:
+            self._inner.connection_lost(exc)
+
+    def _leave(self, exchange: Exchange) -> None:
+        """End a request whose client is gone before its answer."""
+        self._lane.serving.carrier.leave(exchange.in_flight)
+
+    # ---- requests
+
+    def _take(self, data: bytes) -> None:
+        """Deal with the requests in ``data`` until one has to be waited for."""
+        while data:
+            if self._inner is not None and (self._inner._waiter is None or self._inner._messages):
+                self._hand_over(data)  # pipelined behind a request that aiohttp is still at
+                return
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+            if end < 0:
+                if len(data) >= MAX_HEAD:
+                    self._hand_over(data)
+                else:
+                    self._waiting = data
+                return
+            head = self._lane.heads.read(data[: end + 4])
+            if head is None:
+                self._hand_over(data)
+                return
+            whole = head.size + head.length
+            if len(data) < whole:
+                if whole <= _MAX_WAITING:
+                    self._waiting = data
+                else:
+                    self._passing = whole - len(data)
+                    self._feed(data)
+                return
+            request, data = data[:whole], data[whole:]
+            if not (head.plain and self._express(head, request)):
+                self._feed(request)
+            elif self._busy:
+                if data:
+                    self._keep(data)
+                return
+
+    def _express(self, head: FramedHead, request: bytes) -> bool:
+        """Whether the express lane carries this request."""
+        begun = self._lane.serving.begin(head.head, request, head.size)
+        if begun is None:
+            return False
+        self._touched_at = self._lane.loop.time()
+        self._head = head
+        if type(begun) is Exchange:
+            self._request = request
+            self._exchange = begun
+            begun.in_flight.listener = self._on_event
+        else:
+            self._answer(begun)  # type: ignore[arg-type]
+        return True
+
+    def _on_event(self) -> None:
+        """The first event of the call: mostly its answer."""
+        exchange = self._exchange
+        assert exchange is not None
+        call = exchange.in_flight
+        self._exchange, call.listener = None, None
+        request, self._request = self._request, b""
+        event = call.first
+        if type(event) is not Answered or (event.stream is not None and event.is_error):
+            self._feed(request, exchange)
+        elif event.stream is not None:
+            call.drop_first()
+            self._streaming = spawn(self._answer_large(exchange, event, event.stream), "large-answer")
+        else:
+            call.drop_first()
+            self._answer(self._lane.serving.carrier.answer(exchange.id, exchange.caller.era, call, event))
+        self._go_on()
+
+    def _answer(self, answer: Answer) -> None:
+        self._write(answer.status, *answer.body)
+
+    def _write(self, status: int, *body: bytes) -> None:
+        """Head and body of an answer, the latter in parts."""
+        transport = self._transport
+        if transport is None:
+            return
+        start = self._start(status, sum(map(len, body)), body[0])
+        if len(body) == 1:
+            transport.write(start)
+        else:
+            transport.writelines([start, *body[1:]])
+        if self._last:
+            transport.close()
+
+    def _start(self, status: int, size: int, body: bytes) -> bytes:
+        """The head of an answer of ``size`` bytes, and the first part of its body."""
+        self._last = self._head is None or not self._head.keep_alive or Process.draining
+        return b"%b\r\n%b" % (json_head(status, size, not self._last), body)
+
+    async def _answer_large(self, exchange: Exchange, event: Answered, body: BodyStream) -> None:
+        """Write an answer that comes in chunks, at the pace at which the client reads."""
+        transport = self._transport
+        self._lane.serving.carrier.answer_in_chunks(exchange.in_flight, event)
+        try:
+            if transport is None:
+                raise ConnectionResetError("the client is gone")
+            before, after = jsonrpc.around(exchange.id)
+            parts = [self._start(200, len(before) + body.size + len(after), before)]
+            while not body.finished:
+                parts += await body.next()
+                if body.finished:
+                    parts.append(after)
+                transport.writelines(parts)
+                parts = []
+                if self._blocked:
+                    self._drained = self._lane.loop.create_future()
+                    await self._drained
+            if self._last:
+                transport.close()
+        except (asyncio.CancelledError, ConnectionError) as error:
+            exchange.in_flight.refuse_body()
+            if transport is not None:
+                transport.abort()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        finally:
+            self._streaming = None
+            self._touched_at = self._lane.loop.time()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """What came meanwhile."""
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()
+        if self._waiting and not (self._busy or self._through or self._passing):
+            waiting, self._waiting = self._waiting, b""
+            self._take(waiting)
+
+    # ---- the ordinary path
+
+    def _feed(self, data: bytes, begun: Exchange | None = None) -> None:
+        """Let aiohttp deal with a request (or its beginning; ``_passing`` says how much is to come)."""
+        if self._transport is None or self._transport.is_closing():
+            if begun is not None:
+                self._leave(begun)
+            return
+        if self._inner is None:
+            self._inner = self._lane.ordinary()
+            self._inner.connection_made(self._transport)
+        if begun is not None:
+            self._lane.begun[self._inner] = begun
+        self._touched_at = self._lane.loop.time()
+        self._inner.data_received(data)
+
+    def _hand_over(self, data: bytes) -> None:
+        """Let aiohttp have this connection for good."""
+        self._through = True
+        self._feed(data)
+
+    def idle_for(self, now: float) -> float:
+        """Seconds since anything happened here; a request or a stream that aiohttp is at counts as now."""
+        inner = self._inner
+        if self._busy or (inner is not None and not self._passing and inner._waiter is None):
+            self._touched_at = now
+        return now - self._touched_at
+
+    @property
+    def known(self) -> bool:
+        """aiohttp has a handler for it."""
+        return self._inner is not None
+
+    def end(self) -> None:
+        """Close it after what is written."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,108 @@
+"""Request heads as the express lane reads them: by llhttp, once for each distinct run of bytes.
+
+Clients send the same heads again and again, and a dictionary lookup costs less than any parser. What cannot be framed beyond
+doubt belongs to aiohttp.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import httptools
+from msgspec import Struct
+
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.request_head import RequestHead
+from gateway.admission.routing_headers import RoutingHeaders, by_name
+
+MAX_HEAD = 8 * 1024
+"""Bytes of a head that the lane reads; aiohttp deals with longer ones."""
+_MAX_HEADS = 20_000
+_KEPT_HEAD = 1024
+"""Heads are remembered up to so many, and up to so many bytes each; each session's are its own."""
+_UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
+
+
+class FramedHead(Struct, gc=False):
+    """A head whose request can be framed: its own ``size`` and the body's ``length`` in bytes. ``plain``: the express lane
+    may carry the request."""
+
+    size: int
+    length: int
+    keep_alive: bool
+    plain: bool
+    head: RequestHead
+
+
+class _HeadReader:
+    """Callbacks of the HTTP parser."""
+
+    def __init__(self) -> None:
+        self.target = b""
+        self.headers: list[tuple[str, str]] = []
+        self.complete = False
+
+    def on_url(self, url: bytes) -> None:
+        self.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
+    """Return what ``raw``, up to and with the empty line, says; ``None`` when only an HTTP server should deal with it."""
+    reader = _HeadReader()
+    parser = httptools.HttpRequestParser(reader)
+    try:
+        parser.feed_data(raw)
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        return None
+    named = by_name(reader.headers)
+    lengths = named.get("content-length", [])
+    if not reader.complete or parser.get_http_version() != "1.1" or any(name in named for name in _UNFRAMED):
+        return None
+    if len(lengths) > 1 or any(not one.isdecimal() or not one.isascii() for one in lengths):
+        return None
+    connection = ",".join(named.get("connection", [])).lower()
+    plain = parser.get_method() == b"POST" and reader.target == b"/mcp" and "origin" not in named and bool(lengths)
+    single = len(named.get("host", [])) == 1 and len(named.get("mcp-session-id", [])) < 2
+    return FramedHead(
+        len(raw),
+        int(lengths[0]) if lengths else 0,
+        "close" not in connection,
+        plain and single,
+        RequestHead.read(named, guard),
+    )
+
+
+class Heads:
+    """``read_head``, remembered. Routing headers are shared by heads that say the same: with ten thousand sessions a call
+    costs what memory it touches."""
+
+    def __init__(self, guard: RebindingGuard) -> None:
+        self._guard = guard
+        self._heads: dict[bytes, FramedHead | None] = {}
+        self._headers: dict[RoutingHeaders, RoutingHeaders] = {}
+
+    def read(self, raw: bytes) -> FramedHead | None:
+        """Return what ``read_head`` says of these bytes."""
+        try:
+            return self._heads[raw]
+        except KeyError:
+            head = read_head(raw, self._guard)
+            if len(raw) <= _KEPT_HEAD:
+                self._keep(raw, head)
+            return head
+
+    def _keep(self, raw: bytes, head: FramedHead | None) -> None:
+        if len(self._heads) >= _MAX_HEADS:
+            for old in list(itertools.islice(self._heads, _MAX_HEADS // 8)):
+                del self._heads[old]
+        self._heads[raw] = head
+        if len(self._headers) >= _MAX_HEADS:
+            self._headers.clear()
+        if head is not None:
+            head.head.headers = self._headers.setdefault(head.head.headers, head.head.headers)

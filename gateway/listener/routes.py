@@ -1,0 +1,84 @@
+"""Everything that aiohttp routes: MCP endpoints of groups and for browsers, HTTP+SSE, the admin API."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.admin.routes import add_admin_routes
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.request_head import RequestHead
+from gateway.admission.routing_headers import by_name
+from gateway.front_end import FrontEnd
+from gateway.http.responses import JsonAnswer
+from gateway.protocol import answers
+from shared.errors import Refused
+
+
+def head_of(request: web.BaseRequest, guard: RebindingGuard, endpoint: str = "", has_body: bool = True) -> RequestHead:
+    """Return what admission asks of a request's head."""
+    return RequestHead.read(by_name(request.headers.items()), guard, endpoint, has_body)
+
+
+def routes(front: FrontEnd) -> web.Application:
+    """Return the application that answers everything but the lane's ``POST /mcp``."""
+    app = web.Application(client_max_size=front.settings.calls.max_body_bytes + 1)
+    guard = front.guard
+
+    def head(request: web.Request, has_body: bool = True) -> RequestHead:
+        return head_of(request, guard, request.match_info.get("name", ""), has_body)
+
+    async def post(request: web.Request) -> web.StreamResponse:
+        response = await front.posts.post(request, head(request))
+        origin = request.headers.get("Origin")
+        if origin is not None and isinstance(response, JsonAnswer) and response.status != 403:
+            response.add_headers(cors_headers(origin))
+        return response
+
+    async def get(request: web.Request) -> web.StreamResponse:
+        return await front.session_streams.get(request, head(request, has_body=False))
+
+    async def delete(request: web.Request) -> web.StreamResponse:
+        return await front.session_streams.delete(request, head(request, has_body=False))
+
+    async def sse(request: web.Request) -> web.StreamResponse:
+        return await front.sse.get(request, head(request, has_body=False))
+
+    async def messages(request: web.Request) -> web.StreamResponse:
+        return await front.sse.post(request, head(request, has_body=False))
+
+    async def options(request: web.Request) -> web.StreamResponse:
+        return refusal(request, guard) or web.Response(status=204)
+
+    async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
+        origin = request.headers.get("Origin")
+        if origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
+            response.headers.update(cors_headers(origin))
+
+    for prefix in ("", "/servers/{name}"):
+        app.router.add_post(f"{prefix}/mcp", post)
+        app.router.add_get(f"{prefix}/mcp", get, allow_head=False)
+        app.router.add_delete(f"{prefix}/mcp", delete)
+        app.router.add_get(f"{prefix}/sse", sse, allow_head=False)
+        app.router.add_post(f"{prefix}/messages", messages)
+        for path in ("/mcp", "/sse", "/messages"):
+            app.router.add_route("OPTIONS", prefix + path, options)
+    app.on_response_prepare.append(add_cors)
+    add_admin_routes(app, front.queries, front.commands, guard, front.settings)
+    return app
+
+
+def refusal(request: web.BaseRequest, guard: RebindingGuard) -> web.StreamResponse | None:
+    """Return a 403 for a foreign Host or Origin, or ``None``."""
+    text = guard.refusal(request.headers.get("Host"), request.headers.get("Origin"))
+    return answers.failure(Refused("forbidden", text), b"null").to_response() if text is not None else None
+
+
+def cors_headers(origin: str) -> dict[str, str]:
+    """Return the CORS headers for an origin that was accepted."""
+    return {
+        "Access-Control-Allow-Origin": origin,
+        "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
+        "Access-Control-Allow-Headers": "*, Authorization",
+        "Access-Control-Expose-Headers": "Mcp-Session-Id",
+        "Vary": "Origin",
+    }

@@ -1,0 +1,74 @@
+"""What a client of the handshake era says without asking: notifications, and answers to what upstreams asked."""
+
+from __future__ import annotations
+
+import msgspec
+
+from gateway.admission.caller import Caller
+from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.pool import WorkerPool
+from gateway.sessions.session import ClientSession
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from shared.mcp.jsonrpc import Message
+from shared.mcp.methods import CANCELLED, INITIALIZED, PROGRESS, ROOTS_CHANGED
+from shared.rpc.framing import too_long
+
+
+class ClientMessages:
+    """See the module."""
+
+    def __init__(self, dispatcher: Dispatcher, pool: WorkerPool) -> None:
+        self._dispatcher = dispatcher
+        self._pool = pool
+
+    async def take(self, caller: Caller, message: Message) -> None:
+        """Carry out a cancel, pass on an answer, and pass on a notification that the gateway does not know where it is
+        plain to whom. Without a session there is nothing that a message could be about."""
+        session = caller.session
+        if session is None:
+            return
+        if not message.method:
+            if message.id:
+                self._answered(session, message)
+        elif message.method == CANCELLED:
+            self._cancelled(session, message)
+        elif message.method == PROGRESS:
+            self._progressed(session, message)
+        elif message.method == ROOTS_CHANGED:
+            self._pool.roots_changed(session.sid)
+        elif message.method != INITIALIZED and not too_long(message.method):
+            route = caller.view.passthrough
+            if route is not None:
+                notification = jsonrpc.notification(message.method, message.params)
+                await self._dispatcher.notify(route, session, notification)
+
+    def _cancelled(self, session: ClientSession, message: Message) -> None:
+        try:
+            parts = jsonrpc.members(message.params)
+        except Refused:
+            return  # "Invalid cancellation notifications SHOULD be ignored" (Cancellation, "Error Handling")
+        id = bytes(parts.get("requestId", b""))
+        if len(id) > jsonrpc.MAX_ID:
+            return
+        in_flight = session.call(id)
+        if in_flight is not None:
+            in_flight.cancel("cancelled by the client")
+        else:
+            self._pool.cancel_request(session.sid, id)
+
+    def _answered(self, session: ClientSession, message: Message) -> None:
+        """Pass on the answer to a question that an upstream asked."""
+        question_id = msgspec.json.decode(message.id)
+        if isinstance(question_id, str):
+            is_error = bool(message.error)
+            self._pool.reply(question_id, session.sid, is_error, bytes(message.error if is_error else message.result))
+
+    def _progressed(self, session: ClientSession, message: Message) -> None:
+        """Pass on how far the client is with something that an upstream asked."""
+        try:
+            token = jsonrpc.members(message.params).get("progressToken", jsonrpc.ABSENT)
+            question_id = jsonrpc.text(token, "progressToken")
+        except Refused:
+            return  # a token that no upstream's question had
+        self._pool.question_news(question_id, session.sid, bytes(message.params))

@@ -1,0 +1,32 @@
+"""What a client says of itself in ``initialize`` (2025-11-25, lifecycle, "Initialization")."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from shared.mcp.jsonrpc import Message
+from shared.mcp.versions import negotiate_legacy
+
+_MAX_CLIENT_FACTS = 16 * 1024
+"""Bytes of capabilities and client info: every front end and worker that serves the session keeps them."""
+
+
+class Initialize(Struct, frozen=True):
+    """``version`` is the one that is spoken from now on; ``capabilities`` and ``client_info`` are JSON."""
+
+    version: str
+    capabilities: bytes
+    client_info: bytes
+
+
+def read_initialize(message: Message) -> Initialize:
+    """Return what the request says. Raises ``Refused`` (-32602) when it is not in order."""
+    parts = jsonrpc.members(message.params)
+    requested = jsonrpc.text(parts.get("protocolVersion", jsonrpc.ABSENT), "protocolVersion")
+    capabilities = bytes(parts.get("capabilities", b"{}"))
+    info = bytes(parts.get("clientInfo", b""))
+    if capabilities[:1] != b"{" or len(capabilities) + len(info) > _MAX_CLIENT_FACTS:
+        raise Refused("invalid_params", f"params.capabilities must be an object of at most {_MAX_CLIENT_FACTS} bytes")
+    return Initialize(negotiate_legacy(requested), capabilities, info)

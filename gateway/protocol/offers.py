@@ -1,0 +1,73 @@
+"""What the gateway says of itself in ``server/discover`` and ``initialize``: capabilities and instructions of a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from gateway.routing.view import View
+from shared.mcp.methods import SERVER_INFO_META
+from shared.mcp.versions import MODERN_VERSIONS
+
+_OFFERED = ("tools", "prompts", "resources")
+"""What the gateway always offers: an empty list is legal, and an upstream may connect later."""
+_TASKS = "io.modelcontextprotocol/tasks"
+"""Not carried yet."""
+_EXTENSIONS = ("io.modelcontextprotocol/ui",)
+"""What works for several upstreams together; ``/servers/{name}`` passes all that its group offers."""
+_INSTRUCTIONS_CHARS = 2048
+_INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
+
+
+class Offers:
+    """See the module. ``name`` and ``version`` are the gateway's own."""
+
+    def __init__(self, name: str, version: str) -> None:
+        self._server_info = {"name": name, "version": version}
+
+    def discover(self, view: View) -> bytes:
+        """Return the ``DiscoverResult``."""
+        return orjson.dumps(
+            {
+                "resultType": "complete",
+                "supportedVersions": list(MODERN_VERSIONS),
+                **_offer(view),
+                "ttlMs": 60_000,
+                "cacheScope": "private",
+                "_meta": {SERVER_INFO_META: self._server_info},
+            }
+        )
+
+    def initialize(self, view: View, version: str) -> bytes:
+        """Return the ``InitializeResult``."""
+        return orjson.dumps({"protocolVersion": version, "serverInfo": self._server_info, **_offer(view)})
+
+
+def _offer(view: View) -> dict[str, Any]:
+    """Return capabilities (completions where some upstream has them) and the upstreams' instructions by group."""
+    records = [replica.record for group in view.groups.values() for replica in group.replicas]
+    alone = view.scope.group is not None
+    capabilities: dict[str, Any] = {name: {"listChanged": True} for name in _OFFERED}
+    for name in ("completions", "logging"):
+        if any(name in record.capabilities for record in records):
+            capabilities[name] = {}
+    if any((record.capabilities.get("resources") or {}).get("subscribe") for record in records):
+        capabilities["resources"]["subscribe"] = True
+    extensions: dict[str, Any] = {}
+    for record in records:
+        offered = record.capabilities.get("extensions")
+        for name, what in offered.items() if isinstance(offered, dict) else ():
+            if name != _TASKS and (alone or name in _EXTENSIONS):
+                extensions.setdefault(name, what)
+    if extensions:
+        capabilities["extensions"] = extensions
+    offer: dict[str, Any] = {"capabilities": capabilities}
+    by_group: dict[str, str] = {}
+    for record in records:
+        if record.instructions:
+            by_group.setdefault(record.spec.name, record.instructions[:_INSTRUCTIONS_CHARS])
+    if by_group:
+        texts = [text if alone else f"## {group}\n{text}" for group, text in by_group.items()]
+        offer["instructions"] = "\n\n".join(texts)[:_INSTRUCTIONS_CHARS_TOTAL]
+    return offer

@@ -1,0 +1,198 @@
+"""One request from decoding to its answer or its started call: the steps that every way in shares.
+
+``begin`` goes as far as nothing has to be awaited (the express lane); ``serve`` awaits what is missing and asks the same
+functions again (the ordinary lane, batches, HTTP+SSE). Who was admitted is who is served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from msgspec import Struct
+
+from gateway.admission.admit import Admission, SessionRead
+from gateway.admission.caller import Caller, Waits
+from gateway.admission.request_head import RequestHead
+from gateway.calls.events import Answered, Interim
+from gateway.calls.in_flight import InFlight
+from gateway.fleet.dispatch import Abandoned
+from gateway.fleet.outgoing import Outgoing
+from gateway.fleet.registry_view import RegistryView
+from gateway.protocol import answers
+from gateway.protocol.answers import Answer
+from gateway.protocol.call_stream import relay
+from gateway.protocol.carrying import Carrier, Started
+from gateway.protocol.methods import Methods
+from gateway.protocol.plans import Effect, Listen, OneOf
+from gateway.sessions.table import SessionTable
+from shared.errors import CallError, OutcomeUnknown
+from shared.mcp import jsonrpc
+from shared.mcp.jsonrpc import NO_PARAMS, Message, Params
+from shared.rpc.framing import COPIED
+
+
+class Exchange(Struct, gc=False):
+    """A request whose call is under way, as the express lane began it: the ordinary lane goes on with just this."""
+
+    message: Message
+    params: Params
+    caller: Caller
+    in_flight: InFlight
+
+    @property
+    def id(self) -> bytes:
+        """The JSON of the request id."""
+        return bytes(self.message.id)
+
+
+class Taker(Protocol):
+    """Where the messages of a call go, in order; ``dropped``: so many before this one were dropped."""
+
+    async def send(self, message: bytes, dropped: int) -> None:
+        """Take a message that comes before the answer."""
+
+    async def finish(self, body: bytes, dropped: int) -> None:
+        """Take the answer."""
+
+    async def comment(self) -> None:
+        """Show a sign of life: nothing came for a while."""
+
+
+class Serving:
+    """See the module."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        methods: Methods,
+        carrier: Carrier,
+        registry: RegistryView,
+        sessions: SessionTable,
+    ) -> None:
+        self._admission = admission
+        self._methods = methods
+        self._registry = registry
+        self._sessions = sessions
+        self.carrier = carrier
+
+    # ---- as far as nothing has to be awaited
+
+    def begin(self, head: RequestHead, data: bytes, at: int) -> Answer | Exchange | None:
+        """Begin the request whose body is in ``data`` from ``at`` on: its answer, its call under way, or ``None`` when
+        something has to be awaited first."""
+        id = b"null"
+        era = None
+        try:
+            if len(data) > COPIED:
+                message, params = jsonrpc.decode_request(data, at)
+            else:
+                message = jsonrpc.decode(data[at:])
+                params = jsonrpc.params_of(message.params)
+            if not message.id or not message.method:
+                return None
+            id = bytes(message.id)
+            caller = self._admission.admit(head, message, params)
+            if type(caller) is not Caller:
+                return None
+            era = caller.era
+            plan = self._methods.plan(message, params, caller, head)
+            if type(plan) is Answer:
+                return plan
+            if type(plan) is not Outgoing:
+                return None
+            in_flight = self.carrier.begin(plan)
+        except CallError as error:
+            return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
+        return None if in_flight is None else Exchange(message, params, caller, in_flight)
+
+    # ---- awaiting what is missing
+
+    async def admitted(self, head: RequestHead, message: Message | None = None, params: Params = NO_PARAMS) -> Caller:
+        """Return who asks. Raises ``CallError``."""
+        read: SessionRead | None = None
+        while True:
+            caller = self._admission.admit(head, message, params, read)
+            if isinstance(caller, Caller):
+                return caller
+            if caller is Waits.SESSION and head.session is not None:
+                read = SessionRead(await self._sessions.find(head.session))
+            else:
+                raise AssertionError(f"admission waits for {caller.value}")
+
+    async def serve(
+        self, head: RequestHead, message: Message, params: Params, caller: Caller
+    ) -> Answer | Started | Listen:
+        """Carry out one request. Raises ``CallError``; asyncio's cancel passes, as ``Abandoned`` once the call is under
+        way."""
+        fresh = False
+        while True:
+            plan = self._methods.plan(message, params, caller, head, fresh)
+            if isinstance(plan, Answer | Listen):
+                return plan
+            if isinstance(plan, Effect):
+                return await plan.run()
+            if isinstance(plan, Outgoing | OneOf):
+                return await self.carrier.carry(plan)
+            await self._registry.catch_up()
+            fresh = True
+            caller = await self.admitted(head, message, params)  # what is seen may be more now
+
+    async def go_on(self, exchange: Exchange) -> Answer | Started:
+        """Go on with a request that was begun. Raises ``CallError``."""
+        call = exchange.in_flight.call
+        assert isinstance(call, Outgoing)
+        return await self.carrier.carry(call, exchange.in_flight)
+
+    async def serve_to(self, taker: Taker, head: RequestHead, message: Message, caller: Caller) -> None:
+        """Serve one request of a session, and give ``taker`` what comes of it."""
+        id = bytes(message.id)
+        try:
+            reply = await self.serve(head, message, jsonrpc.decode_params(message), caller)
+        except Abandoned as gone:
+            self.carrier.leave(gone.in_flight)
+            raise
+        except CallError as error:
+            await taker.finish(answers.failure(error, id, caller.era).whole, 0)
+            return
+        assert not isinstance(reply, Listen), "sessions have no listen"
+        if isinstance(reply, Answer):
+            await taker.finish(reply.whole, 0)
+            return
+        await self._relay_to(taker, reply)
+
+    async def _relay_to(self, taker: Taker, started: Started) -> None:
+        id, in_flight = started.id, started.in_flight
+
+        def dropped() -> int:
+            count, in_flight.dropped = in_flight.dropped, 0
+            return count
+
+        async def interim(event: Interim) -> None:
+            await taker.send(event.message, dropped())
+
+        async def finish(body: bytes) -> None:
+            await taker.finish(body, dropped())
+
+        async def large(answered: Answered) -> None:
+            assert answered.stream is not None
+            write = jsonrpc.error_response if answered.is_error else jsonrpc.response
+            await finish(write(id, await answered.stream.whole()))
+
+        try:
+            await relay(self.carrier, started, interim, finish, taker.comment, large)
+        except asyncio.CancelledError:
+            self.carrier.leave(in_flight)
+            raise
+        except ConnectionError:  # the worker that sends the answer is gone, or the taker; the latter raises again
+            self.carrier.leave(in_flight)
+            lost = OutcomeUnknown("outcome_unknown", "the worker that sent the answer is gone")
+            await finish(answers.failure(lost, id, started.era).whole)
+
+
+def _id_in(body: bytes) -> bytes:
+    """Return the JSON of the id of a message whose ``params`` cannot be read, or ``null``."""
+    try:
+        return bytes(jsonrpc.decode(body).id) or b"null"
+    except CallError:
+        return b"null"

@@ -1,0 +1,100 @@
+"""Where a name leads: replicas, the groups that they form, and the routes of a group's entries. Pure."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from gateway.balancers import Balancer
+from gateway.routing.entries import Entry
+from gateway.routing.local_tools import LocalTool
+from shared.isolation import SessionUse, session_use
+from shared.mcp.listings import Kind
+from shared.mcp.versions import Era
+from shared.models import ServerStatus
+from shared.registry.records import UpstreamRecord
+
+
+class Replica:
+    """An upstream as a member of its group. A replica lives as long as its upstream is registered: counts survive
+    rebuilds of the catalogue."""
+
+    __slots__ = (
+        "binds",
+        "id",
+        "in_flight",
+        "in_flight_elsewhere",
+        "record",
+        "sequence",
+        "suspect_until",
+        "suspected",
+        "weight",
+        "workers",
+    )
+
+    def __init__(self, record: UpstreamRecord) -> None:
+        self.in_flight = 0
+        self.in_flight_elsewhere = 0
+        self.suspect_until = 0.0
+        self.suspected = ""  # why, in the words of the call that failed
+        self.update(record)
+
+    def update(self, record: UpstreamRecord) -> None:
+        """Take a newer record."""
+        self.record = record
+        self.id = record.spec.id
+        self.sequence = record.sequence
+        self.weight = record.spec.weight
+        self.workers = tuple(sorted(worker for _, worker in record.owners))
+        use = session_use(
+            record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, Era.LEGACY, True
+        )
+        self.binds = use is SessionUse.CLIENT  # a client session has an upstream session of its own here
+
+    @property
+    def load(self) -> int:
+        """Calls in flight: those of this front end exact, those of others as last told."""
+        return self.in_flight + self.in_flight_elsewhere
+
+    def available(self, now: float) -> bool:
+        """Whether this replica may be given a call: it is connected, owned by a worker, and not suspected because one
+        of this front end's own calls just failed there. ``now`` is loop time."""
+        return self.record.status is ServerStatus.CONNECTED and bool(self.record.owners) and self.suspect_until <= now
+
+
+class Route(Struct, frozen=True):
+    """Where a listed name leads: the group, the entry as it is named there, and the replicas that have the entry."""
+
+    group: str
+    entry: Entry
+    replicas: tuple[Replica, ...]
+    balancer: Balancer
+    binds: bool = False
+    """A client session has an upstream session of its own on some of the replicas."""
+    local: LocalTool | None = None
+    """The gateway itself answers, and no replica is asked."""
+
+
+class Group:
+    """All upstreams of one name, in registration order."""
+
+    def __init__(self, name: str, balancer: Balancer) -> None:
+        self.name = name
+        self.balancer = balancer
+        self.replicas: list[Replica] = []
+        self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
+
+    @property
+    def sequence(self) -> int:
+        """The place of the group's first replica in registration order."""
+        return self.replicas[0].sequence
+
+    @property
+    def connected(self) -> bool:
+        """Whether any replica is connected."""
+        return any(replica.record.status is ServerStatus.CONNECTED for replica in self.replicas)
+
+    def any_route(self) -> Route:
+        """Return a route to any replica of the group, for methods that the gateway does not know."""
+        entry = Entry(Kind.TOOLS, "", b"", b"", repeatable=False)
+        replicas = tuple(self.replicas)
+        return Route(self.name, entry, replicas, self.balancer, any(replica.binds for replica in replicas))

@@ -1,0 +1,335 @@
+"""What one kind of caller sees of one generation of the catalogue: names, routes, and list pages as ready bytes. Pure.
+
+The view of everything is the catalogue itself and costs nothing. Other views are made from it by pure functions
+(``filtered``, ``with_local_tools``), once for each policy class and generation. What a view does not show cannot be
+called, read, completed, subscribed to or heard of: every lookup by name goes through a view.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import msgspec
+from msgspec import Struct, structs
+
+from gateway.balancers import NO_CHOICE
+from gateway.routing.entries import Entry, renamed, with_ui
+from gateway.routing.local_tools import LocalTool
+from gateway.routing.naming import split
+from gateway.routing.routes import Group, Route
+from gateway.routing.uri_templates import matches
+from shared.errors import Refused
+from shared.freshness import left_s, relist_s
+from shared.mcp.listings import CHANGES, KINDS, Kind
+from shared.mcp.versions import Era
+from shared.settings import RoutingSettings
+
+_SUGGESTED_AMONG = 2000
+"""Names that are compared with an unknown one; comparing more would cost milliseconds."""
+_AGEING_S = 1.0
+"""A page whose ``ttlMs`` shrinks is written anew so often, at most."""
+_LOCAL = -1
+"""The place of local tools in a list: before those of every group."""
+
+ViewKey = tuple[str, str]
+"""(Endpoint: the name in ``/servers/{name}`` or empty for everything; policy class.)"""
+Routes = Mapping[Kind, Mapping[str, Route]]
+
+
+class Listed(Struct, frozen=True):
+    """One entry of a list; ``place`` orders the list and is what cursors say."""
+
+    place: tuple[int, int]
+    name: str
+    route: Route
+
+
+Lists = Mapping[Kind, Sequence[Listed]]
+
+
+class _Page(Struct, frozen=True):
+    """``until``: Unix time up to which the ``ttlMs`` in the page is right."""
+
+    raw: bytes
+    until: float
+
+
+class Scope(Struct, frozen=True):
+    """What views of one generation share: settings, and the groups that a view covers.
+
+    ``group`` is the one group of an endpoint of its own, where methods that the gateway does not know pass.
+    ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see.
+    """
+
+    settings: RoutingSettings
+    refresh_interval_s: float
+    groups: Mapping[str, Group]
+    group: Group | None = None
+    listed_uris: Mapping[tuple[str, str], str] = {}
+
+
+class View:
+    """See the module. ``routes`` has every name, also of upstreams that are down; ``lists`` what is listed now."""
+
+    __slots__ = ("_by_place", "_cursors", "_pages", "_seen", "key", "lists", "routes", "scope", "whole")
+
+    def __init__(self, key: ViewKey, scope: Scope, routes: Routes, lists: Lists, whole: bool = True) -> None:
+        self.key = key
+        self.scope = scope
+        self.routes = routes
+        self.lists = lists
+        self.whole = whole
+        """Whether the view shows everything that its groups list."""
+        self._pages: dict[tuple[Kind, int], dict[str, _Page]] = {}
+        self._cursors: set[str] = set()
+        self._by_place: dict[str, dict[Kind, dict[str, Route]]] | None = None
+        self._seen: dict[str, list[tuple[str, bytes]]] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The name in ``/servers/{name}``, or empty."""
+        return self.key[0]
+
+    @property
+    def groups(self) -> Mapping[str, Group]:
+        """The groups that the view covers."""
+        return self.scope.groups
+
+    @property
+    def passthrough(self) -> Route | None:
+        """A route for methods that the gateway does not know, or ``None`` where several groups might be meant."""
+        return self.scope.group.any_route() if self.scope.group is not None else None
+
+    # ---- names
+
+    def find(self, kind: Kind, name: str) -> Route | None:
+        """Return the route of what a client names, or ``None``. A listed name beats the alias ``{group}__{name}``,
+        which works wherever several groups are shown."""
+        route = self.routes[kind].get(name)
+        if route is not None or self.scope.group is not None:
+            return route
+        parts = split(name, kind in (Kind.RESOURCES, Kind.TEMPLATES), self.scope.settings.separator)
+        return self._own(parts[0], kind).get(parts[1]) if parts is not None else None
+
+    def _own(self, group: str, kind: Kind) -> Mapping[str, Route]:
+        """Return the shown entries of one group by the upstream's own names."""
+        if self._by_place is None:
+            self._by_place = {}
+            for one, routes in self.routes.items():
+                for route in routes.values():
+                    kinds = self._by_place.setdefault(route.group, {})
+                    kinds.setdefault(one, {})[route.entry.name] = route
+        return self._by_place.get(group, {}).get(kind, {})
+
+    def unknown(self, kind: Kind, name: str) -> Refused:
+        """Return the error (-32602) for a name that leads nowhere, with close matches in ``data``."""
+        known = list(self.routes[kind])[:_SUGGESTED_AMONG]
+        close = difflib.get_close_matches(name[:128], known, n=3, cutoff=0.6)
+        word = kind.value.rstrip("s")
+        return Refused("tool_unknown", f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close})
+
+    def locate(self, uri: str) -> list[tuple[Route, str]]:
+        """Return who may know a resource, and under which URI, best first. A listed URI leads to one place."""
+        route = self.find(Kind.RESOURCES, uri)
+        if route is not None:
+            return [(route, route.entry.name)]
+        only = None
+        if self.scope.group is None:
+            marked = split(uri, True, self.scope.settings.separator)
+            if marked is not None and marked[0] in self.groups:  # made from a template that carries its group's mark
+                only, uri = marked
+        return [(one, uri) for one in self._readers(uri, only)]
+
+    def _readers(self, uri: str, only: str | None) -> list[Route]:
+        """Return who may know an unlisted URI: most specific matching templates first, then groups that use its scheme.
+
+        They are asked one after another, never all at once.
+        """
+        groups = [name for name in self.groups if only in (None, name)]
+        matching: list[tuple[int, Route]] = []
+        for group in groups:
+            for template, route in self._own(group, Kind.TEMPLATES).items():
+                literal = matches(template, uri)
+                if literal is not None:
+                    matching.append((literal, route))
+        found: list[Route] = []
+        for _, route in sorted(matching, key=lambda pair: -pair[0]):
+            if all(one.group != route.group for one in found):
+                found.append(route)
+        scheme = uri.partition(":")[0]
+        for group in groups:
+            for kind in (Kind.RESOURCES, Kind.TEMPLATES):
+                using = next(
+                    (r for name, r in self._own(group, kind).items() if name.partition(":")[0] == scheme), None
+                )
+                if using is not None and all(route.group != group for route in found):
+                    found.append(using)
+        return found
+
+    # ---- lists
+
+    def page(self, kind: Kind, era: int, cursor: str | None, wall_s: float) -> bytes:
+        """Return the JSON of one list result at ``wall_s`` (Unix time). Raises ``Refused`` (-32602) for a cursor that
+        is not one of ours."""
+        pages = self._pages.get((kind, era))
+        if pages is None:
+            pages = self._pages[kind, era] = {}
+        page = pages.get(cursor or "")
+        if page is None or page.until <= wall_s:
+            page = self._render(kind, era, cursor, wall_s)
+            # Only pages that our own cursors lead to are kept: anyone can make up others.
+            if not cursor or cursor in self._cursors:
+                pages[cursor or ""] = page
+        return page.raw
+
+    def _render(self, kind: Kind, era: int, cursor: str | None, wall_s: float) -> _Page:
+        entries = self.lists[kind]
+        if cursor:
+            after = _read_cursor(cursor)
+            entries = [entry for entry in entries if entry.place > after]
+        documents: list[bytes] = []
+        more = False
+        last: Listed | None = None
+        for entry in entries:
+            raw = self._document(entry, era)
+            if raw is None:
+                continue
+            if len(documents) >= self.scope.settings.page_size:
+                more = True
+                break
+            documents.append(raw)
+            last = entry
+        head = b'{"resultType":"complete","%b":[' if era == Era.MODERN else b'{"%b":['
+        head %= KINDS[kind].member.encode()
+        tail = [b"]"]
+        until = float("inf")
+        if more and last is not None:
+            written = _write_cursor(last.place)
+            self._cursors.add(written.decode())
+            tail.append(b',"nextCursor":"%b"' % written)
+        if era == Era.MODERN:
+            ttl_s, ageing = self._ttl_s(wall_s)
+            until = wall_s + _AGEING_S if ageing else until
+            tail.append(b',"ttlMs":%d,"cacheScope":"private"' % int(ttl_s * 1000))
+        missing = self.missing_groups()
+        if missing:
+            tail.append(b',"_meta":' + msgspec.json.encode({"gateway/unavailableGroups": missing}))
+        tail.append(b"}")
+        return _Page(head + b",".join(documents) + b"".join(tail), until)
+
+    def _document(self, listed: Listed, era: int) -> bytes | None:
+        """Return an entry as clients see it: under its listed name, a tool with its resource's listed URI."""
+        entry = listed.route.entry
+        raw = entry.modern if era == Era.MODERN else entry.legacy
+        if raw is None:
+            return None
+        if listed.name != entry.name:
+            raw = renamed(raw, KINDS[entry.kind].key, listed.name)
+        if entry.ui:
+            uri = self._listed_ui(listed.route)
+            raw = with_ui(raw, entry.ui, uri) if uri != entry.ui else raw
+        return raw
+
+    def _listed_ui(self, route: Route) -> str:
+        """Return the URI under which the resource of a tool's user interface is listed."""
+        return self.scope.listed_uris.get((route.group, route.entry.ui), route.entry.ui)
+
+    def _ttl_s(self, wall_s: float) -> tuple[float, bool]:
+        """Return how long a merged list is fresh, and whether that time shrinks: the tightest of the gateway's own and
+        what is left of those of upstreams that do not announce changes."""
+        ours_s = self.scope.settings.list_ttl_s
+        least_s, ageing = ours_s, False
+        for group in self.groups.values():
+            for replica in group.replicas:
+                listed = replica.record.catalog
+                if listed.ttl_s is None:
+                    continue
+                again_s = relist_s(listed.ttl_s, self.scope.refresh_interval_s, ours_s)
+                least_s = min(least_s, left_s(listed.ttl_s, wall_s - listed.listed_at, again_s))
+                ageing = ageing or listed.ttl_s > 0
+        return least_s, ageing
+
+    def missing_groups(self) -> dict[str, str]:
+        """Return the groups with no connected replica, and why."""
+        missing: dict[str, str] = {}
+        for name, group in self.groups.items():
+            if not group.connected:
+                record = group.replicas[0].record
+                missing[name] = record.error or record.status.value
+        return missing
+
+    # ---- changes
+
+    @property
+    def seen(self) -> Mapping[str, list[tuple[str, bytes]]]:
+        """What clients see listed, by the ``list_changed`` method that announces it."""
+        if self._seen is None:
+            self._seen = {method: [] for method in CHANGES}
+            for kind, entries in self.lists.items():
+                self._seen[KINDS[kind].changed] += [
+                    (one.name, one.route.entry.modern + self._listed_ui(one.route).encode())
+                    if one.route.entry.ui
+                    else (one.name, one.route.entry.modern)
+                    for one in entries
+                ]
+        return self._seen
+
+
+def changed(before: View, after: View) -> set[str]:
+    """Return the ``list_changed`` methods of what the second view lists differently from the first."""
+    if before is after:
+        return set()
+    return {method for method in CHANGES if before.seen[method] != after.seen[method]}
+
+
+# ---- views made from views
+
+
+def filtered(view: View, key: ViewKey, keep: Callable[[Kind, str, Route], bool]) -> View:
+    """Return a view of what ``keep(kind, listed name, route)`` agrees to; groups of which nothing is left are gone."""
+    routes = {
+        kind: {name: route for name, route in known.items() if keep(kind, name, route)}
+        for kind, known in view.routes.items()
+    }
+    lists = {kind: [one for one in entries if keep(kind, one.name, one.route)] for kind, entries in view.lists.items()}
+    left = {route.group for known in routes.values() for route in known.values()}
+    groups = {name: group for name, group in view.groups.items() if name in left}
+    group = view.scope.group if view.scope.group is not None and view.scope.group.name in left else None
+    return View(key, structs.replace(view.scope, groups=groups, group=group), routes, lists, whole=False)
+
+
+def with_local_tools(view: View, key: ViewKey, tools: Iterable[LocalTool]) -> View:
+    """Return a view that lists ``tools`` before everything else; their names hide others of the same name."""
+    added = [
+        Listed((_LOCAL, number), tool.name, Route("", _local_entry(tool), (), NO_CHOICE, local=tool))
+        for number, tool in enumerate(tools)
+    ]
+    names = {one.name for one in added}
+    routes = {**view.routes, Kind.TOOLS: {**view.routes[Kind.TOOLS], **{one.name: one.route for one in added}}}
+    rest = [one for one in view.lists[Kind.TOOLS] if one.name not in names]
+    return View(key, view.scope, routes, {**view.lists, Kind.TOOLS: [*added, *rest]}, whole=False)
+
+
+def _local_entry(tool: LocalTool) -> Entry:
+    return Entry(Kind.TOOLS, tool.name, tool.document, tool.document, repeatable=False)
+
+
+def empty(key: ViewKey, settings: RoutingSettings) -> View:
+    """Return the view of an endpoint that does not exist (yet)."""
+    return View(key, Scope(settings, 0.0, {}), {kind: {} for kind in Kind}, {kind: [] for kind in Kind})
+
+
+def _write_cursor(place: tuple[int, int]) -> bytes:
+    return base64.urlsafe_b64encode(b"%d.%d" % place).rstrip(b"=")
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+        sequence, _, place = text.partition(".")
+        return int(sequence), int(place)
+    except (ValueError, binascii.Error) as error:
+        raise Refused("invalid_params", f"cursor {cursor[:64]!r} is not one of ours; list again without it") from error

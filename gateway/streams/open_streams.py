@@ -1,0 +1,63 @@
+"""The standing streams that are open at this front end, by session and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from gateway.routing.view import ViewKey
+from gateway.streams.standing_stream import StandingStream
+from shared.errors import NotDelivered
+from shared.settings import SessionSettings
+
+
+class OpenStreams:
+    """See the module."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self._settings = settings
+        self._by_session: dict[str, StandingStream] = {}
+        self._open: set[StandingStream] = set()
+        self.draining = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[StandingStream]:
+        """Iterate over all streams as they are now."""
+        return iter(list(self._open))
+
+    @property
+    def sessions(self) -> list[str]:
+        """Ids of the sessions whose streams are open here."""
+        return list(self._by_session)
+
+    def of(self, sid: str) -> StandingStream | None:
+        """Return a session's stream, or ``None`` when it is not open here."""
+        return self._by_session.get(sid)
+
+    def add(
+        self,
+        sid: str,
+        view: ViewKey,
+        changes: dict[str, bytes],
+        tag: bytes = b"",
+        hears_warnings: Callable[[], bool] = lambda: False,
+    ) -> StandingStream:
+        """Open a stream. A session has one, and the newest wins. Raises ``NotDelivered`` at the limit."""
+        if len(self._open) >= self._settings.max_streams or self.draining:
+            raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
+        stream = StandingStream(sid, self._settings.stream_buffer, changes, tag, view, hears_warnings)
+        if sid:
+            older = self._by_session.get(sid)
+            if older is not None:
+                older.close()
+            self._by_session[sid] = stream
+        self._open.add(stream)
+        return stream
+
+    def discard(self, stream: StandingStream) -> None:
+        """Forget a stream that is gone."""
+        stream.gone = True
+        self._open.discard(stream)
+        if self._by_session.get(stream.sid) is stream:
+            del self._by_session[stream.sid]

@@ -1,0 +1,42 @@
+"""Pub/sub channels on which front ends wake each other. What is said there is a hint: nothing depends on it alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from redis.exceptions import RedisError
+
+from shared.registry.client import translated
+from shared.registry.store import RegistryStore
+
+_AGAIN_S = 0.5
+
+
+async def wake(store: RegistryStore, whom: str, text: str) -> None:
+    """Say something on the channel of ``whom``. Raises ``RegistryUnavailable``."""
+    async with translated():
+        await store.redis.publish(store.keys.wake(whom), text)
+
+
+async def follow(
+    store: RegistryStore,
+    names: Sequence[str],
+    heard: Callable[[str], Awaitable[None]],
+    begun: Callable[[], Awaitable[None]],
+) -> None:
+    """Hear what is said on the channels of ``names`` until cancelled; ``begun`` is called whenever something may have
+    gone unheard."""
+    while True:
+        pubsub = store.redis.pubsub()
+        try:
+            await pubsub.subscribe(*map(store.keys.wake, names))
+            await begun()
+            while True:
+                item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                if item is not None:
+                    await heard(item["data"].decode())
+        except (RedisError, OSError):
+            await asyncio.sleep(_AGAIN_S)
+        finally:
+            await pubsub.aclose()

@@ -1,0 +1,233 @@
+"""The transports by which upstreams are reached: one row each, and what may be asked of it.
+
+Nothing compares transports by name: whoever must know something about one asks its ``TransportTraits``. The bytes are moved by
+``worker.transports``, which has one file for each row.
+
+Secrets: values of headers and environment variables never appear in a ``repr`` or in ``public()``.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct
+
+from shared.errors import ConfigError
+
+MASK = "***"
+"""Stands for a secret wherever one would be shown."""
+
+
+class StdioConnection(Struct, frozen=True, rename="camel"):
+    """A child process that speaks MCP on stdin and stdout. No shell is involved."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str | None = None
+
+    @property
+    def type(self) -> str:
+        """The transport."""
+        return "stdio"
+
+    def __repr__(self) -> str:
+        return f"StdioConnection({self.command!r}, args={len(self.args)}, env={sorted(self.env)})"
+
+    def public(self) -> dict[str, Any]:
+        """What may be shown: names of environment variables, not their values."""
+        shown: dict[str, Any] = {"type": "stdio", "command": self.command, "args": list(self.args)}
+        shown["env"] = dict.fromkeys(self.env, MASK)
+        if self.cwd is not None:
+            shown["cwd"] = self.cwd
+        return shown
+
+
+class HttpConnection(Struct, frozen=True, rename="camel"):
+    """An HTTP upstream: ``http`` is Streamable HTTP, ``sse`` the HTTP+SSE transport of 2024-11-05."""
+
+    url: str
+    type: Literal["http", "sse"] = "http"
+    headers: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"HttpConnection({mask_url(self.url)!r}, {self.type!r}, headers={sorted(self.headers)})"
+
+    def public(self) -> dict[str, Any]:
+        """What may be shown: header names, not their values; no password in the URL."""
+        return {"type": self.type, "url": mask_url(self.url), "headers": dict.fromkeys(self.headers, MASK)}
+
+
+Connection = StdioConnection | HttpConnection
+
+
+def mask_url(url: str) -> str:
+    """``url`` without its password, if it has one."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:{MASK}@{host}"))
+
+
+def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
+    """The server, or the command, that a connection's secrets are given to."""
+    if raw.get("url"):
+        parts = urlsplit(str(raw["url"]))
+        return parts.scheme, parts.hostname, parts.port
+    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd")
+
+
+def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:
+    """A connection that somebody may have been shown and sent back: what was masked is what ``present`` has there.
+
+    A secret stays where it is: headers go to the same server, an environment to the same command. Raises
+    ``ConfigError`` for any other mask: it would be stored as if it were the value, or shown to somebody new.
+    """
+    found = dict(raw)
+    same = present is not None and _leads_to(found) == _leads_to(msgspec.to_builtins(present))
+    for member in ("headers", "env"):
+        given = found.get(member)
+        if isinstance(given, dict):
+            kept: dict[str, str] = getattr(present, member, {}) if same else {}
+            found[member] = {name: kept.get(name, MASK) if value == MASK else value for name, value in given.items()}
+            for name, value in found[member].items():
+                if value == MASK:
+                    raise ConfigError(
+                        f"connection.{member}.{name} is {MASK!r}, which stands for a secret; send the value"
+                    )
+    url = found.get("url")
+    if isinstance(url, str) and f":{MASK}@" in url:
+        if not isinstance(present, HttpConnection) or url != mask_url(present.url):
+            raise ConfigError(
+                f"connection.url has {MASK!r} for its password, which stands for a secret; send the password"
+            )
+        found["url"] = present.url
+    return found
+
+
+class UpstreamSessions(enum.Enum):
+    """Where an upstream's session comes from."""
+
+    PROCESS = "process"
+    """The child process is the session; clients share it unless isolation says otherwise."""
+    OFFERED = "offered"
+    """The upstream may hand out a session id (Streamable HTTP)."""
+    CONNECTION = "connection"
+    """Each connection is a session (HTTP+SSE)."""
+
+
+class TransportTraits(Struct, frozen=True):
+    """One transport.
+
+    ``spellings`` are what configuration files call it, ``key`` is the member of a connection that tells it where no
+    transport is named, ``connection`` the type of its connections. ``runs_command``: registering one runs a command on a
+    worker's host. ``runs_once``: a single worker has it, since two would be two servers. ``locks_era``: one session speaks
+    one era for its whole life.
+    """
+
+    name: str
+    spellings: tuple[str, ...]
+    key: str
+    connection: type[StdioConnection] | type[HttpConnection]
+    check: Callable[[Mapping[str, Any]], None]
+    sessions: UpstreamSessions
+    runs_command: bool = False
+    runs_once: bool = False
+    locks_era: bool = False
+
+
+def _check_command(given: Mapping[str, Any]) -> None:
+    if not isinstance(given.get("command"), str) or not given["command"].strip():
+        raise ValueError("a stdio connection needs 'command'")
+
+
+def _check_url(given: Mapping[str, Any]) -> None:
+    if not isinstance(given.get("url"), str):
+        raise ValueError(f"a connection of type {given.get('type')!r} needs 'url'")
+    parts = urlsplit(given["url"])
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"url {mask_url(given['url'])!r} is not an http:// or https:// address")
+    if parts.port == 0:  # reading it raises ValueError for what is no port at all
+        raise ValueError(f"url {mask_url(given['url'])!r} names port 0")
+    headers = given.get("headers")
+    for name, value in headers.items() if isinstance(headers, dict) else ():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", str(name)) or re.search(r"[\r\n\0]", str(value)):
+            raise ValueError(f"header {name!r} is not a valid HTTP header")
+
+
+_ROWS = (
+    TransportTraits(
+        "stdio",
+        ("stdio",),
+        "command",
+        StdioConnection,
+        _check_command,
+        UpstreamSessions.PROCESS,
+        runs_command=True,
+        runs_once=True,
+        locks_era=True,
+    ),
+    TransportTraits(
+        "http",
+        ("http", "streamable-http", "streamable_http", "streamableHttp"),
+        "url",
+        HttpConnection,
+        _check_url,
+        UpstreamSessions.OFFERED,
+    ),
+    TransportTraits("sse", ("sse",), "url", HttpConnection, _check_url, UpstreamSessions.CONNECTION),
+)
+TRANSPORTS: dict[str, TransportTraits] = {row.name: row for row in _ROWS}
+"""Every transport by its name."""
+_SPELLINGS = {spelling: row for row in _ROWS for spelling in row.spellings}
+_UNKNOWN = TransportTraits("", (), "", HttpConnection, _check_url, UpstreamSessions.CONNECTION)
+
+
+def traits(name: str) -> TransportTraits:
+    """Return the traits of a transport; of one that only another version of the gateway knows, nothing special."""
+    return TRANSPORTS.get(name, _UNKNOWN)
+
+
+def parse_transport(value: Any) -> str:
+    """Return the transport that a user means by ``value``. Raises ``ValueError`` naming the choices."""
+    row = _SPELLINGS.get(value) if isinstance(value, str) else None
+    if row is None:
+        names = list(TRANSPORTS)
+        raise ValueError(f"unknown transport {value!r}; use {', '.join(names[:-1])} or {names[-1]}")
+    return row.name
+
+
+def parse_connection(raw: Mapping[str, Any] | Connection, transport: str | None = None) -> tuple[str, Connection]:
+    """Return the transport and the connection that a user's mapping means; what is left out is told by the rest.
+
+    Raises ``ValueError`` or ``msgspec.ValidationError`` with what is wrong.
+    """
+    if isinstance(raw, StdioConnection | HttpConnection):
+        if transport is not None and parse_transport(transport) != raw.type:
+            raise ValueError(f"transport {transport!r} does not fit a connection of type {raw.type!r}")
+        return raw.type, raw
+    named = raw.get("type") or raw.get("transport") or transport
+    if named is None:
+        named = next((row.name for row in _ROWS if row.key in raw), "http")
+    row = TRANSPORTS[parse_transport(named)]
+    if transport is not None and parse_transport(transport) != row.name:
+        raise ValueError(f"transport {transport!r} does not fit a connection of type {row.name!r}")
+    rest = {key: value for key, value in raw.items() if key not in ("type", "transport")}
+    if "type" in row.connection.__struct_fields__:
+        rest["type"] = row.name
+    row.check({**rest, "type": row.name})
+    return row.name, _strict(rest, row.connection)
+
+
+def _strict(raw: Mapping[str, Any], kind: Any) -> Any:
+    known = {field.encode_name for field in msgspec.structs.fields(kind)}
+    unknown = set(raw) - known
+    if unknown:
+        raise ValueError(f"unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(known))}")
+    return msgspec.convert(dict(raw), kind)

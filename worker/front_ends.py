@@ -1,0 +1,99 @@
+"""The front ends that are linked to this worker, and which of them is told what is for a client's standing stream."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from shared.mcp.methods import LISTEN
+from shared.rpc import messages as rpc
+from shared.rpc.connection import Link
+from worker.calls.client_facts import ClientFacts
+from worker.calls.link_call import LinkCall
+
+_MAX_TELLERS = 100_000
+"""Client sessions for which it is remembered who is told; the table is made anew when it is full."""
+
+
+class Peer(Protocol):
+    """One front end at a link's other end (``rpc_server``)."""
+
+    name: str
+    trusted: bool
+    last_call: int
+    link: Link | None
+    sessions: dict[str, ClientFacts]
+    calls: dict[int, LinkCall]
+
+
+class FrontEnds:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.peers: set[Peer] = set()
+        self.orphans: set[LinkCall] = set()
+        """Calls of sessions whose front end is gone; they run on and can be resumed."""
+        self._tellers: dict[str, Peer] = {}
+
+    # ---- links
+
+    def add(self, peer: Peer) -> None:
+        """Note a new link."""
+        self.peers.add(peer)
+
+    def discard(self, peer: Peer) -> None:
+        """Forget a link that is gone."""
+        self.peers.discard(peer)
+        self.orphans = {call for call in self.orphans if not call.done}
+
+    @property
+    def in_flight(self) -> int:
+        """Calls of front ends under way; what listens is none."""
+        return sum(call.method != LISTEN for peer in self.peers for call in peer.calls.values())
+
+    def drop(self) -> None:
+        """End every link at once; front ends connect again."""
+        for peer in list(self.peers):
+            if peer.link is not None:
+                peer.link.abort()
+
+    def close(self) -> None:
+        """End the links after what is written."""
+        for peer in list(self.peers):
+            if peer.link is not None:
+                peer.link.close()
+
+    # ---- sessions
+
+    def calls_of(self, sid: str) -> list[LinkCall]:
+        """Return the calls of a client session, whichever front end sent them."""
+        self.orphans = {call for call in self.orphans if not call.done}
+        everyone = [call for peer in self.peers for call in peer.calls.values()]
+        return [call for call in [*everyone, *self.orphans] if call.session == sid]
+
+    def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
+        """Send a message for a client's standing stream, by a front end that knows the session if there is one; false
+        when there is none. It is always the same one while it is there, so that messages come in order. ``must``: also by
+        one that does not keep up."""
+        peer = self._tellers.get(sid)
+        if peer is None or peer not in self.peers:
+            peers = [peer for peer in self.peers if peer.trusted and peer.link is not None and not peer.link.closed]
+            peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
+            if peer is None:
+                return False
+            if len(self._tellers) >= _MAX_TELLERS:
+                self._tellers.clear()
+            self._tellers[sid] = peer
+        if peer.link is None or peer.link.closed or (peer.link.congested and not must):
+            return False
+        peer.link.send(rpc.Unsolicited(sid, dropped=dropped), message)
+        return True
+
+    def inquire(self, sid: str) -> None:
+        """Ask all front ends whether a session has its stream open there."""
+        for peer in self.peers:
+            if peer.trusted and peer.link is not None and not peer.link.congested:
+                peer.link.send(rpc.Alive(sid))
+
+    def forget_session(self, sid: str) -> None:
+        """Forget who is told for a session that is over."""
+        self._tellers.pop(sid, None)

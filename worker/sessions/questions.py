@@ -1,0 +1,66 @@
+"""What the upstream of one session has asked and was not answered yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from worker.calls.call import Call, OnAnswer
+
+
+class Withdrawable(Protocol):
+    """Who was asked something for the upstream."""
+
+    def withdrawn(self, on_answer: OnAnswer) -> None:
+        """Take back the question whose answer ``on_answer`` would take."""
+
+
+class Questions:
+    """See the module. ``send`` takes a message for the upstream; nothing is sent after ``is_closed`` says so."""
+
+    def __init__(self, send: Callable[[bytes], None], is_closed: Callable[[], bool]) -> None:
+        self._send = send
+        self._is_closed = is_closed
+        self._open: dict[bytes, tuple[Withdrawable, OnAnswer]] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def on_answer(self, id: bytes) -> OnAnswer:
+        """Return what takes the answer to the upstream's request ``id``."""
+        return partial(self._answer, id)
+
+    def _answer(self, id: bytes, is_error: bool, raw: bytes) -> None:
+        self._open.pop(id, None)
+        if not self._is_closed():
+            self._send(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
+
+    def add(self, id: bytes, asker: Withdrawable, on_answer: OnAnswer) -> None:
+        """Note whom the upstream's request ``id`` was put to."""
+        self._open[id] = (asker, on_answer)
+
+    def withdraw(self, params: bytes) -> None:
+        """Take a question back: the upstream cancels a request of its own (2025-11-25, basic/utilities/cancellation)."""
+        try:
+            id = bytes(jsonrpc.members(params).get("requestId", jsonrpc.ABSENT))
+        except Refused:
+            return
+        question = self._open.pop(id, None)
+        if question is not None:
+            asker, on_answer = question
+            asker.withdrawn(on_answer)
+
+    def withdraw_all(self) -> None:
+        """Take all questions back: the session is over, and nobody takes answers any more."""
+        questions, self._open = self._open, {}
+        for asker, on_answer in questions.values():
+            asker.withdrawn(on_answer)
+
+    def hand_over(self, call: Call, heir: Call) -> None:
+        """Let ``heir`` be the one that was asked whatever ``call`` was asked."""
+        for id, (asker, on_answer) in self._open.items():
+            if asker is call:
+                self._open[id] = heir, on_answer

@@ -1,0 +1,140 @@
+"""One POST of Streamable HTTP (or a resuming GET) and its response: JSON, an event stream, or something else."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from shared.errors import CallError, OutcomeUnknown
+from shared.mcp import sse
+from shared.mcp.rope import Rope, Whole
+from worker.calls.call import Call
+from worker.sessions.context import SessionContext
+from worker.sessions.correlation import Correlation
+from worker.transports.http_client import HttpPool
+
+
+class PostingSession(Protocol):
+    """The session that a POST belongs to (``transports.streamable_http``)."""
+
+    context: SessionContext
+    correlation: Correlation
+    pool: HttpPool
+    posts: dict[int, Post]
+    notices: dict[object, int]
+
+    def receive_bytes(self, body: Whole, call: Call | None = None) -> bool:
+        """Handle one message of the upstream."""
+
+    def on_session_header(self, post: Post) -> None:
+        """Note that a response named a session."""
+
+    def answered(self, post: Post, body: Whole) -> None:
+        """Handle a whole response that is no event stream."""
+
+    def stream_ended(self, post: Post) -> None:
+        """Handle an event stream that ended before its answer."""
+
+    def post_failed(self, post: Post, error: CallError) -> None:
+        """Handle an exchange that broke."""
+
+
+class Post:
+    """One POST (or a resuming GET) and its response: JSON, SSE, or something else."""
+
+    __slots__ = (
+        "body",
+        "call",
+        "id",
+        "kind",
+        "last_event_id",
+        "pieces",
+        "reader",
+        "request",
+        "resumes",
+        "retry_ms",
+        "session",
+        "session_header",
+        "sid",
+        "status",
+    )
+
+    def __init__(self, session: PostingSession, request: bytes | tuple[bytes, ...], id: int, call: Call | None) -> None:
+        self.session = session
+        self.request = request
+        self.id = id
+        self.call = call
+        self.status = 0
+        self.kind = b""
+        self.body = b""
+        self.pieces: Rope | None = None  # of a body that comes in more than one
+        self.reader: sse.Reader | None = None
+        self.last_event_id: str | None = None
+        self.retry_ms = 1000
+        self.resumes = 0
+        self.session_header = b""
+        self.sid = ""  # the upstream session that it was sent on
+
+    @property
+    def unanswered(self) -> bool:
+        """Its call still waits for this exchange (a call that goes on after a need for input has another one)."""
+        call = self.call
+        return call is not None and not call.done and self.session.correlation.calls.get(self.id) is call
+
+    def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        self.session_header = headers.get(b"mcp-session-id", b"")
+        if self.session_header:
+            self.session.on_session_header(self)
+        if self.kind == b"text/event-stream" and status == 200:
+            self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
+
+    def on_body(self, data: bytes) -> None:
+        if self.reader is None:
+            if not self.body:
+                self.body = data
+            elif self.pieces is None:
+                self.pieces = Rope()
+                self.pieces.add(self.body)
+            size = len(data)
+            if self.pieces is not None:
+                self.pieces.add(data)
+                size = self.pieces.size
+            if size > self.session.context.settings.calls.max_result_bytes:
+                self._give_up(
+                    OutcomeUnknown("upstream_protocol", "the upstream's answer is larger than maxResultBytes")
+                )
+            return
+        try:
+            events = self.reader.feed(data)
+        except ValueError as error:
+            self._give_up(OutcomeUnknown("upstream_protocol", f"the upstream sent {error}"))
+            return
+        for event in events:
+            if event.id is not None:
+                self.last_event_id = event.id
+            if event.retry_ms is not None:
+                self.retry_ms = min(event.retry_ms, 60_000)
+            if event.data and event.name == "message":
+                self.session.receive_bytes(event.data, self.call)
+
+    def on_complete(self) -> None:
+        self.session.posts.pop(self.id, None)
+        self.session.notices.pop(self, None)
+        if self.reader is not None:
+            if self.unanswered:
+                self.session.stream_ended(self)
+            return
+        self.session.answered(self, self.body if self.pieces is None else self.pieces.take())
+
+    def on_failed(self, error: CallError) -> None:
+        self.session.posts.pop(self.id, None)
+        self.session.notices.pop(self, None)
+        if self.reader is not None and self.last_event_id is not None and self.unanswered:
+            self.session.stream_ended(self)
+        else:
+            self.session.post_failed(self, error)
+
+    def _give_up(self, error: CallError) -> None:
+        self.session.pool.cancel(self)
+        self.on_failed(error)

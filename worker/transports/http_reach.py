@@ -1,0 +1,57 @@
+"""Reaching an upstream by its URL, or by the usual path where only an origin is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit, urlunsplit
+
+from shared.errors import CallError
+from shared.models import UpstreamSpec
+from shared.settings import UpstreamSettings
+from shared.transports import HttpConnection
+from worker.sessions.context import SessionContext
+from worker.transports.http_client import HttpEndpoint, HttpPool
+from worker.transports.transport import Reached
+
+
+def http_pool(spec: UpstreamSpec, url: str, settings: UpstreamSettings) -> HttpPool:
+    """Return connections to ``url``, with the headers that are configured for the upstream."""
+    connection = spec.connection
+    assert isinstance(connection, HttpConnection)
+    return HttpPool(HttpEndpoint(url, connection.headers), settings)
+
+
+def urls_to_try(url: str, usual_path: str, usual_first: bool) -> list[str]:
+    """Return the URLs that ``url`` stands for: one that is only an origin also means the usual path of its transport."""
+    parts = urlsplit(url)
+    if parts.path not in ("", "/"):
+        return [url]
+    at_usual = urlunsplit(parts._replace(path=usual_path))
+    return [at_usual, url] if usual_first else [url, at_usual]
+
+
+async def reach_by_url(
+    context: SessionContext,
+    usual_path: str,
+    usual_first: bool,
+    reach: Callable[[SessionContext, HttpPool], Awaitable[Reached]],
+) -> Reached:
+    """Reach an upstream by the first of its URLs that works. Raises ``CallError`` with the reason when none does."""
+    connection = context.spec.connection
+    assert isinstance(connection, HttpConnection)
+    failure: CallError | None = None
+    for url in urls_to_try(connection.url, usual_path, usual_first):
+        pool = http_pool(context.spec, url, context.settings.upstreams)
+        try:
+            return await reach(context, pool)
+        except asyncio.CancelledError:
+            pool.close()
+            raise
+        except CallError as error:
+            pool.close()
+            failure = failure or error
+            if error.data.get("certain"):
+                break  # nothing listens there: other paths will not either
+    assert failure is not None
+    raise failure

@@ -1,0 +1,103 @@
+"""The standing GET stream of a legacy Streamable HTTP session, on which servers send notifications and requests."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from shared.errors import CallError
+from shared.mcp import sse
+from shared.mcp.rope import Whole
+from worker.calls.call import Call
+from worker.sessions.context import SessionContext
+from worker.transports.http_client import HttpPool
+
+_MIN_RETRY_S = 0.25
+
+
+class ListeningSession(Protocol):
+    """The session that listens (``transports.streamable_http``)."""
+
+    context: SessionContext
+    pool: HttpPool
+    loop: asyncio.AbstractEventLoop
+    sid: str
+    ready: bool
+    closed: bool
+    extra_headers: dict[str, str]
+
+    def receive_bytes(self, body: Whole, call: Call | None = None) -> bool:
+        """Handle one message of the upstream."""
+
+    def forgotten(self) -> None:
+        """Note that the upstream does not know the session any more."""
+
+
+class StandingGet:
+    """See the module. An answer of 405 means that the upstream has no such stream."""
+
+    def __init__(self, session: ListeningSession) -> None:
+        self.session = session
+        self.request: bytes | tuple[bytes, ...] = b""
+        self._reader: sse.Reader | None = None
+        self._last_event_id: str | None = None
+        self._retry_ms = 1000
+        self._closed = False
+        self._refused = False
+        self._opened = False
+
+    def open(self) -> None:
+        """Send the GET."""
+        extra: dict[str, Any] = {"Accept": "text/event-stream", **self.session.extra_headers}
+        if self._last_event_id is not None:
+            extra["Last-Event-ID"] = self._last_event_id
+        self.request = self.session.pool.endpoint.head("GET", extra) + b"\r\n"
+        self._reader = None
+        self.session.pool.submit(self, standing=True)
+
+    def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
+        if status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+            self._opened = True
+            self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
+            return
+        if status >= 500 or status == 429:
+            return  # it may come yet: the upstream, or what stands before it, is starting or overloaded
+        self._refused = True
+        # A 404 to the first GET of a session only means that there is no such stream.
+        if status == 404 and self._opened and self.session.sid and not self._closed and self.session.ready:
+            self.session.forgotten()
+
+    def on_body(self, data: bytes) -> None:
+        if self._reader is None:
+            return
+        try:
+            events = self._reader.feed(data)
+        except ValueError:
+            self.close()
+            return
+        for event in events:
+            if event.id is not None:
+                self._last_event_id = event.id
+            if event.retry_ms is not None:
+                self._retry_ms = min(event.retry_ms, 60_000)
+            if event.data:
+                self.session.receive_bytes(event.data)
+
+    def on_complete(self) -> None:
+        self._again()
+
+    def on_failed(self, error: CallError) -> None:
+        self._again()
+
+    def _again(self) -> None:
+        if not (self._closed or self._refused or self.session.closed):
+            self.session.loop.call_later(max(self._retry_ms / 1000, _MIN_RETRY_S), self._reopen)
+
+    def _reopen(self) -> None:
+        if not (self._closed or self.session.closed) and self.session.ready:
+            self.open()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._closed = True
+        self.session.pool.cancel(self)

@@ -1,0 +1,110 @@
+"""What a transport is to the rest of the worker, and the table of transports. Counterpart: ``shared.transports``.
+
+A transport is one file that moves bytes and registers itself here; ``worker.transports`` imports them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from shared.mcp.versions import Era
+from shared.models import UpstreamSpec
+from shared.settings import UpstreamSettings
+from shared.tasks import spawn
+from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.sessions.context import SessionContext
+from worker.sessions.session import Session
+
+
+class Facts(Struct, frozen=True):
+    """What is known of an upstream once it has been reached."""
+
+    eras: tuple[str, ...]
+    transport: str
+    url: str = ""
+    sessionful: bool = False
+    protocol_version: str = ""
+    capabilities: dict[str, Any] = {}
+    instructions: str = ""
+
+
+class Reached(Struct):
+    """A probe's outcome: the facts, and the session left open for listing and health checks."""
+
+    facts: Facts
+    session: Session
+
+
+class Pool(Protocol):
+    """What all sessions of one upstream share."""
+
+    def trim(self) -> None:
+        """Drop what has been idle for too long (called about once a second)."""
+
+    def close(self) -> None:
+        """End everything."""
+
+
+class Transport(Protocol):
+    """One transport."""
+
+    async def reach(self, context: SessionContext) -> Reached:
+        """Reach the upstream and find its eras. Raises ``CallError`` with the reason; then nothing is left behind."""
+
+    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+        """Return what sessions of an upstream share, or ``None`` when each stands for itself."""
+
+    def make_session(
+        self,
+        context: SessionContext,
+        era: Era,
+        pool: Pool | None,
+        client: ClientFacts = NOBODY,
+        sid_of_client: str = "",
+    ) -> Session:
+        """Return a session that is opened when it is first used."""
+
+
+TRANSPORTS: dict[str, Transport] = {}
+"""Every transport by its name in ``shared.transports``."""
+
+
+def facts_of(
+    eras: tuple[str, ...], transport: str, url: str, sessionful: bool, version: str, said: dict[str, Any]
+) -> Facts:
+    """Return the facts; ``said`` is the upstream's answer to ``initialize`` or ``server/discover``."""
+    capabilities = said.get("capabilities")
+    instructions = said.get("instructions")
+    return Facts(
+        eras,
+        transport,
+        url,
+        sessionful,
+        version,
+        capabilities if isinstance(capabilities, dict) else {},
+        instructions if isinstance(instructions, str) else "",
+    )
+
+
+async def opened(session: Session) -> None:
+    try:
+        await session.open()
+    except BaseException:
+        await end(session)
+        raise
+
+
+async def end(session: Session) -> None:
+    """Close it, and wait for that however often it is asked to leave: nobody else knows of its child."""
+    closing = spawn(session.close(), f"close {session.context.spec.id}")
+    asked: asyncio.CancelledError | None = None
+    while not closing.done():
+        try:
+            await asyncio.wait({closing})
+        except asyncio.CancelledError as error:
+            asked = error
+    if asked is not None:
+        raise asked
