@@ -9,7 +9,6 @@ import secrets
 import socket
 from collections.abc import Mapping
 
-from gateway import __version__
 from gateway.admin.commands import Commands
 from gateway.admin.queries import Queries
 from gateway.admission.admit import Admission
@@ -47,6 +46,7 @@ from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
+from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
 """How long standing streams have to end when the process drains."""
@@ -97,7 +97,7 @@ class FrontEnd:
         # The protocol.
         self.guard = RebindingGuard(settings)
         admission = Admission(principals or Everybody(), registry.views, sessions)
-        offers = Offers(settings.service.name, __version__)
+        offers = Offers(settings.service.name, VERSION)
         methods = Methods(offers, dispatcher, subscriptions, sessions, key)
         self.serving = serving = Serving(admission, methods, Carrier(dispatcher), registry, sessions)
         messages = ClientMessages(dispatcher, pool)
@@ -151,7 +151,7 @@ class FrontEnd:
             "host": socket.gethostname(),
             "started_at": str(self._started_at),
             "supervisor": os.environ.get("GATEWAY_SUPERVISOR_PID", ""),
-            "version": __version__,
+            "version": VERSION,
             "calls": str(counters.calls),
             "errors": str(counters.errors),
             "retries": str(counters.retries),

@@ -1,19 +1,27 @@
 """What the front end and the worker both need, and nothing that only one of them does.
 
-========== =====================================================================
-module      what lives there
-========== =====================================================================
-errors      the one exception tree and the table code -> JSON-RPC -> HTTP
-settings    every setting, its default and its environment variable
-config      configuration files: reading, expanding, checking, naming problems
-models      registry vocabulary: ``ServerEntry``, connections, statuses
-secrets     the fleet's key: sealing client session ids, proving membership
-tasks       how background tasks are made; the coarse deadline wheel
-logs        how a process logs
-mcp         JSON-RPC and MCP vocabulary (pure: no I/O)
-rpc         frames between front end and worker: pure codec, thin asyncio link
-registry    Redis: keys, scripts, store, change log
-========== =====================================================================
+============== =====================================================================
+room           what lives there
+============== =====================================================================
+errors         the one exception tree and the table code -> JSON-RPC -> HTTP
+settings       every setting, its default and its environment variable
+config/        configuration files: reading, expanding, checking, naming problems
+models         the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
+transports     one row for each transport, and the connections that users write
+isolation      which upstream session a call uses
+freshness      how long lists of upstreams are fresh
+request_state  the sealed state of calls that wait for input
+secrets        the fleet's key: sealing client session ids, proving membership
+rendezvous     who is first among equals, decided alike everywhere
+tasks          how background tasks are made; the coarse deadline wheel
+memory         what glibc is told about freed buffers
+logs           how a process logs
+loopback       whether an address is reached from this machine only
+version        the version of all three packages
+mcp/           JSON-RPC and MCP vocabulary (pure: no I/O)
+rpc/           frames between front end and worker: pure codec, thin asyncio link
+registry/      Redis: keys, scripts, store, change log
+============== =====================================================================
 
-``shared`` imports neither ``gateway`` nor ``worker`` (enforced in CI).
+``shared`` imports neither ``gateway`` nor ``worker`` (checked in CI).
 """

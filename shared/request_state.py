@@ -1,8 +1,8 @@
 """What the gateway seals into a modern client's ``requestState`` (2026-07-28, basic/patterns/mrtr, server
 requirements).
 
-Written by the worker that answers ``input_required`` (``worker.input.broker``); read by the front end that routes the retry
-and by the worker that takes it.
+Written by the worker that answers ``input_required`` (``worker.input.broker``); read by the front end that routes the
+retry and by the worker that takes it.
 """
 
 from __future__ import annotations

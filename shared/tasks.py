@@ -67,6 +67,11 @@ class Deadlines:
         self._moved: dict[Expirable, int] = {}
         self._next = int(clock() / tick_s)
 
+    @property
+    def held(self) -> int:
+        """How often objects are in the wheel: what is watched, and what is done and waits for its bucket to come up."""
+        return sum(len(bucket) for bucket in self._buckets.values())
+
     def add(self, item: Expirable) -> None:
         """Watch ``item`` until its ``expires_at``."""
         self._put(item, self._slot(item))

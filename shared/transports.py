@@ -1,7 +1,7 @@
 """The transports by which upstreams are reached: one row each, and what may be asked of it.
 
-Nothing compares transports by name: whoever must know something about one asks its ``TransportTraits``. The bytes are moved by
-``worker.transports``, which has one file for each row.
+Nothing compares transports by name: whoever must know something about one asks its ``TransportTraits``. The bytes are
+moved by ``worker.transports``, which has one file for each row.
 
 Secrets: values of headers and environment variables never appear in a ``repr`` or in ``public()``.
 """
@@ -126,9 +126,9 @@ class TransportTraits(Struct, frozen=True):
     """One transport.
 
     ``spellings`` are what configuration files call it, ``key`` is the member of a connection that tells it where no
-    transport is named, ``connection`` the type of its connections. ``runs_command``: registering one runs a command on a
-    worker's host. ``runs_once``: a single worker has it, since two would be two servers. ``locks_era``: one session speaks
-    one era for its whole life.
+    transport is named, ``connection`` the type of its connections. ``runs_command``: registering one runs a command
+    on a worker's host. ``runs_once``: a single worker has it, since two would be two servers. ``locks_era``: one
+    session speaks one era for its whole life.
     """
 
     name: str

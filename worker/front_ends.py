@@ -72,8 +72,8 @@ class FrontEnds:
 
     def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
         """Send a message for a client's standing stream, by a front end that knows the session if there is one; false
-        when there is none. It is always the same one while it is there, so that messages come in order. ``must``: also by
-        one that does not keep up."""
+        when there is none. It is always the same one while it is there, so that messages come in order. ``must``:
+        also by one that does not keep up."""
         peer = self._tellers.get(sid)
         if peer is None or peer not in self.peers:
             peers = [peer for peer in self.peers if peer.trusted and peer.link is not None and not peer.link.closed]

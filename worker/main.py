@@ -27,6 +27,7 @@ from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
 from shared.settings import Settings, build
 from shared.tasks import Deadlines, cancel, spawn
+from shared.version import VERSION
 from worker.calls.observer import Counters
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
@@ -34,7 +35,6 @@ from worker.input.unsolicited import UnsolicitedMessages
 from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
 from worker.rpc_server import RpcServer
-from worker.sessions.context import VERSION
 
 _log = logging.getLogger(__name__)
 _SILENT = 0.6
@@ -213,7 +213,7 @@ class Worker:
     async def _start_reaper(self) -> None:
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker.reaper", self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
+            sys.executable, "-P", "-m", "worker.reaper", self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
         )
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:

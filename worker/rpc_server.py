@@ -291,7 +291,8 @@ class RpcServer:
             self._servers.append(server)
 
     def shared(self, fact: bytes) -> bytes:
-        """Return one copy of what many clients say of themselves: with ten thousand of them, calls touch less memory."""
+        """Return one copy of what many clients say of themselves: with ten thousand of them, calls touch less
+        memory."""
         if len(self._facts) >= _MAX_FACTS:
             self._facts.clear()
         return self._facts.setdefault(fact, fact)

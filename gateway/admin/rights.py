@@ -1,8 +1,8 @@
 """Who may use the admin API.
 
-On loopback without a token; anywhere else ``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that runs a
-command on the worker's host needs the token *and* ``allowStdioRegistration``; on loopback without a token that is left to
-whoever may use this machine's command line, through Redis.
+On loopback without a token; anywhere else ``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that
+runs a command on the worker's host needs the token *and* ``allowStdioRegistration``; on loopback without a token that
+is left to whoever may use this machine's command line, through Redis.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from gateway import __version__
 from gateway.admin.commands import Commands
 from gateway.admin.queries import Queries
 from gateway.admin.rights import AdminRights
@@ -17,6 +16,7 @@ from gateway.admission.dns_rebinding import RebindingGuard
 from shared.errors import ConfigError, GatewayError
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
+from shared.version import VERSION
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -84,7 +84,7 @@ class _AdminApi:
     # ---- alive and ready
 
     async def healthz(self, request: web.Request) -> web.Response:
-        return _json({"status": "alive", "version": __version__})
+        return _json({"status": "alive", "version": VERSION})
 
     async def readyz(self, request: web.Request) -> web.Response:
         ready = self._queries.ready()
@@ -153,4 +153,4 @@ class _AdminApi:
         return _json(await self._queries.explain(tool))
 
     async def openapi(self, request: web.Request) -> web.Response:
-        return _json(openapi(__version__))
+        return _json(openapi(VERSION))

@@ -7,7 +7,7 @@ raised here, once, and worded by ``protocol.answers``.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from msgspec import Struct
 
@@ -61,8 +61,8 @@ class Admission:
         if head.refusal is not None:
             raise Refused("forbidden", head.refusal)
         principal = self._principals.of(head)
-        if isinstance(principal, Waits):
-            return principal
+        if type(principal) is not str:
+            return cast(Waits, principal)
         if message is None:
             if head.has_body:
                 return Waits.BODY

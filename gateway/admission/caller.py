@@ -23,8 +23,8 @@ class Waits(enum.Enum):
 class Caller(Struct, frozen=True, gc=False):
     """Who asks, and through what. Whoever was admitted is served: nothing makes a caller but ``admit``.
 
-    ``principal`` is who is behind the request, for everything that belongs to somebody; ``version`` the protocol version
-    that is spoken; ``view`` what this caller sees; ``session`` the client session, if there is one.
+    ``principal`` is who is behind the request, for everything that belongs to somebody; ``version`` the protocol
+    version that is spoken; ``view`` what this caller sees; ``session`` the client session, if there is one.
     """
 
     principal: str

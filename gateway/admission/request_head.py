@@ -1,4 +1,5 @@
-"""What the head of a request says, as far as admission asks: read alike from aiohttp's headers and by the express lane."""
+"""What the head of a request says, as far as admission asks: read alike from aiohttp's headers and by the express
+lane."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ class RequestHead(Struct, gc=False):
 
     ``endpoint`` is the name in ``/servers/{name}``, or empty; ``refusal`` says why Host or Origin are not acceptable;
     ``session`` is the session id, ``None`` without one; ``era`` is set where the transport decides the era;
-    ``has_body`` whether a JSON-RPC message is to follow. ``found`` is the session as it was known when a head of the same
-    bytes was last admitted.
+    ``has_body`` whether a JSON-RPC message is to follow. ``found`` is the session as it was known when a head of the
+    same bytes was last admitted.
     """
 
     headers: RoutingHeaders

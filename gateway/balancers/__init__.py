@@ -1,11 +1,12 @@
 """Strategies that choose among the replicas that may take a call. Pure; adding one is adding a file to this folder.
 
-``base`` says what a balancer is and keeps the table of strategies. Every other file is one strategy and its registration:
-``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice``. Nothing else knows a strategy's name: all files
-of this folder are imported here, and whoever needs to know something about a strategy asks the balancer.
+``base`` says what a balancer is and keeps the table of strategies. Every other file is one strategy and its
+registration: ``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice``. Nothing else knows a
+strategy's name: all files of this folder are imported here, and whoever needs to know something about a strategy asks
+the balancer.
 
-A record may name a strategy that this front end does not have, because another version registered it. The catalogue then
-takes the configured default.
+A record may name a strategy that this front end does not have, because another version registered it. The catalogue
+then takes the configured default.
 """
 
 from __future__ import annotations

@@ -61,14 +61,15 @@ class OnlyOne(Balancer):
 
 
 NO_CHOICE = OnlyOne()
-_BY_NAME: dict[str, type[Balancer]] = {}
+BALANCERS: dict[str, type[Balancer]] = {}
+"""The registered balancers by the names of their strategies; ``STRATEGIES`` has the same names."""
 
 
 def strategy(name: str, meaning: str) -> Callable[[type[Balancer]], type[Balancer]]:
     """Register a balancer as the strategy ``name``, which users write in ``balancer``; ``meaning`` is for people."""
 
     def register(kind: type[Balancer]) -> type[Balancer]:
-        _BY_NAME[name] = kind
+        BALANCERS[name] = kind
         STRATEGIES[name] = meaning
         return kind
 
@@ -80,4 +81,4 @@ def make(name: str) -> Balancer:
 
     Raises ``KeyError`` for a name that nobody registered; settings and registrations are checked before.
     """
-    return _BY_NAME[name]()
+    return BALANCERS[name]()

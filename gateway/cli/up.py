@@ -171,6 +171,7 @@ async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
 @click.option("--rpc-bind", help="host:port for front ends of other machines; none: Unix socket only")
 def worker(redis_url: str | None, rpc_bind: str | None) -> None:
     """Run one worker (for containers and the Procfile)."""
+    from gateway.supervisor.processes import SAFE_PYTHON
     from shared.settings import to_environment
 
     settings = build(None, os.environ, {"redis_url": redis_url, "rpc_bind": rpc_bind})
@@ -179,7 +180,7 @@ def worker(redis_url: str | None, rpc_bind: str | None) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     environment.update(to_environment(settings))
     # The command line stays on its side of the import rules: the worker is its own program.
-    os.execve(sys.executable, [sys.executable, "-m", "worker"], environment)
+    os.execve(sys.executable, [*SAFE_PYTHON, "-m", "worker"], environment)
 
 
 @click.command()

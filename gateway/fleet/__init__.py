@@ -1,6 +1,7 @@
-"""The front end's view of the fleet: the registry's copy in memory, links to workers, calls and their retries.
+"""The fleet as a front end sees it, and the way of a call through it.
 
-``watcher`` follows the change log · ``worker_link`` one link · ``pool`` all of them · ``dispatch`` a call from
-choosing a replica to its first answer · ``subscriptions`` resources that this front end's clients watch ·
-``exchange`` in-flight counts between front ends · ``stats`` what this front end counted.
+``registry_view`` the registry's copy, catalogue and views · ``pool`` links to all workers · ``worker_link`` one link ·
+``worker_affinity`` which of an upstream's workers gets a call (pure) · ``outgoing`` what is to be sent, and where it
+must go · ``dispatch`` a call from choosing a replica to its first event · ``resource_watches`` resources that clients
+of this front end watch · ``exchange`` in-flight counts between front ends · ``heartbeat`` this front end's record.
 """

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Container
-from typing import cast
+from typing import cast, final
 
 from msgspec import Struct
 
 from gateway.calls.events import Answered, Event, Failure
 from gateway.calls.in_flight import InFlight
-from gateway.fleet.outgoing import Affinity, Bound, Exact, Outgoing, affinity
+from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Outgoing, affinity
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.worker_link import WorkerLink
@@ -35,6 +35,7 @@ WAKE_S = 3.0
 """How long a call waits for a replica that is starting or changing hands."""
 
 
+@final
 class Target(Struct, gc=False):
     """Where a call goes."""
 
@@ -42,15 +43,17 @@ class Target(Struct, gc=False):
     link: WorkerLink
 
 
+@final
 class Unbound(Struct, gc=False):
-    """The session has to be bound to ``choice`` first, which asks Redis; ``instead_of`` is the replica that it was bound
-    to, if that is of no use any more."""
+    """The session has to be bound to ``choice`` first, which asks Redis; ``instead_of`` is the replica that it was
+    bound to, if that is of no use any more."""
 
     session: ClientSession
     choice: Replica
     instead_of: str | None
 
 
+@final
 class Unlinked(Struct, gc=False):
     """The replica that should get the call has no worker that could be reached."""
 
@@ -84,35 +87,38 @@ class Dispatcher:
 
     # ---- where a call goes
 
-    def _target(self, call: Outgoing, tried: Container[str]) -> Target | Unbound | Unlinked | None:
+    def _target(self, call: Outgoing, tried: Container[str], now: float) -> Target | Unbound | Unlinked | None:
         """Return where ``call`` goes, or what is missing; ``None``: there is no replica that could take it."""
         where = call.affinity
-        if isinstance(where, Exact):
-            exact = self._exact(where, tried)
-            if exact is not None:
-                return exact
-        replica = self._replica(call.route, where, tried)
-        if replica is None or isinstance(replica, Unbound):
+        replica: Replica | Unbound | None
+        if type(where) is Anywhere:
+            replica = router.choose(call.route, tried, now)
+        else:
+            if type(where) is Exact:
+                exact = self._exact(where, tried, now)
+                if exact is not None:
+                    return exact
+            replica = self._replica(call.route, where, tried, now)
+        if replica is None or type(replica) is Unbound:
             return replica
         link = self._pool.link_for(replica, call.session.sid if call.session is not None else "")
         return Target(replica, link) if link is not None else Unlinked(replica)
 
-    def _exact(self, where: Exact, tried: Container[str]) -> Target | Unlinked | None:
+    def _exact(self, where: Exact, tried: Container[str], now: float) -> Target | Unlinked | None:
         replica = self._registry.catalog.replica(where.upstream)
         if where.parked:
             link = self._pool.links.get(where.worker)
             if replica is None or link is None or not link.ready:
                 raise Refused("invalid_params", "the worker that kept this call is gone; send it anew")
             return Target(replica, link)
-        if replica is None or replica.id in tried or not replica.available(self._loop.time()):
+        if replica is None or replica.id in tried or not replica.available(now):
             return None  # another one may take it
         link = self._pool.link_for(replica, "")
         return Target(replica, link) if link is not None else Unlinked(replica)
 
-    def _replica(self, route: Route, where: Affinity, tried: Container[str]) -> Replica | Unbound | None:
+    def _replica(self, route: Route, where: Affinity, tried: Container[str], now: float) -> Replica | Unbound | None:
         """Return the replica for a call; where isolation resolves to the client, the one its session is bound to."""
-        now = self._loop.time()
-        if not isinstance(where, Bound):
+        if type(where) is not Bound:
             return router.choose(route, tried, now)
         bound = where.session.pins.get(route.group)
         if bound is not None and bound not in tried:
@@ -135,7 +141,7 @@ class Dispatcher:
     async def replica_for(self, route: Route, session: ClientSession | None) -> Replica | None:
         """Return the replica that a call of this session on this route would go to now, or ``None``."""
         route = self._current(route)
-        found = self._replica(route, affinity(route, session), ())
+        found = self._replica(route, affinity(route, session), (), self._loop.time())
         return await self._bind(route, found, ()) if isinstance(found, Unbound) else found
 
     def _current(self, route: Route) -> Route:
@@ -150,34 +156,37 @@ class Dispatcher:
 
         Raises ``CallError`` for a call that is refused.
         """
+        now = self._loop.time()
         try:
-            self._check_room()
-            target = self._target(call, ())
+            if len(self.under_way) >= self._max_in_flight:
+                raise self._overloaded()
+            target = self._target(call, (), now)
         except CallError as error:
-            self._note_begin(call)
+            self._note_begin(call, now)
             self._note_end(call, error.code)
             raise
-        return self._start(call, target) if isinstance(target, Target) else None
+        return self._start(call, target, now) if type(target) is Target else None
 
-    def _check_room(self) -> None:
-        if len(self.under_way) >= self._max_in_flight:
-            raise NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
+    def _overloaded(self) -> CallError:
+        return NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
 
-    def _start(self, call: Outgoing, target: Target) -> InFlight:
-        session, replica = call.session, target.replica
+    def _start(self, call: Outgoing, target: Target, now: float) -> InFlight:
+        session, replica, observer = call.session, target.replica, self._observer
         call.attempts += 1
         if not call.started_at:
-            self._note_begin(call)
-        if self._observer is not None:
-            self._observer.attempted(call, replica.id, target.link.worker)
-        in_flight = target.link.call(replica, self._head(call, replica), call, session, self.facts)
+            call.started_at = now
+            if observer is not None:
+                observer.begun(call)
+        if observer is not None:
+            observer.attempted(call, replica.id, target.link.worker)
+        in_flight = target.link.call(replica, self._head(call, replica), call, session, self.facts, now)
         self.under_way[in_flight] = None
         if session is not None:
             in_flight.register(session, call.id)
         return in_flight
 
-    def _note_begin(self, call: ObservedCall) -> None:
-        call.started_at = self._loop.time()
+    def _note_begin(self, call: ObservedCall, now: float) -> None:
+        call.started_at = now
         if self._observer is not None:
             self._observer.begun(call)
 
@@ -185,10 +194,10 @@ class Dispatcher:
         """Send ``call``, or go on with what was ``begun`` for it; return its first event. Raises ``CallError`` when the
         call failed for good, and ``Abandoned`` when whoever waits was cancelled."""
         if begun is None:
-            self._note_begin(call)
+            self._note_begin(call, self._loop.time())
         try:
-            if begun is None:
-                self._check_room()
+            if begun is None and len(self.under_way) >= self._max_in_flight:
+                raise self._overloaded()
             return await self._send(call, begun)
         except CallError as error:
             self._note_end(call, error.code)
@@ -205,8 +214,8 @@ class Dispatcher:
         while call.attempts < max(ATTEMPTS, len(call.route.replicas)) or begun is not None:
             if begun is None:
                 target = await self._reach(call, tried)
-                if not isinstance(target, Target):
-                    if isinstance(target, Unlinked):
+                if type(target) is not Target:
+                    if type(target) is Unlinked:
                         tried.add(target.replica.id)
                         if router.choose(call.route, tried, self._loop.time()) is not None:
                             continue
@@ -214,7 +223,7 @@ class Dispatcher:
                     await self._wait_for_replica(call, target is not None, wait_until, last)
                     tried.clear()
                     continue
-                in_flight = self._start(call, target)
+                in_flight = self._start(call, target, self._loop.time())
             else:
                 in_flight, begun = begun, None
             try:
@@ -239,8 +248,8 @@ class Dispatcher:
 
     async def _reach(self, call: Outgoing, tried: Container[str]) -> Target | Unlinked | None:
         """``_target``, with the session bound where that is missing. Raises ``Refused`` when the session has ended."""
-        target = self._target(call, tried)
-        if isinstance(target, Unbound):
+        target = self._target(call, tried, self._loop.time())
+        if type(target) is Unbound:
             replica = await self._bind(call.route, target, tried)
             link = self._pool.link_for(replica, target.session.sid)
             target = Target(replica, link) if link is not None else Unlinked(replica)
@@ -317,7 +326,7 @@ class Dispatcher:
 
     def adopt(self, in_flight: InFlight) -> None:
         """Take over a call that another front end sent."""
-        self._note_begin(in_flight.call)
+        self._note_begin(in_flight.call, self._loop.time())
         self.under_way[in_flight] = None
 
     def complete(self, in_flight: InFlight, outcome: str) -> None:
@@ -327,8 +336,13 @@ class Dispatcher:
             self._note_end(in_flight.call, outcome)
 
     def answered(self, in_flight: InFlight, event: Answered) -> None:
-        """Note that the upstream answered a call."""
-        self.complete(in_flight, UPSTREAM_ERROR if event.is_error else ANSWERED)
+        """Note that the upstream answered a call; a second time does nothing."""
+        if in_flight in self.under_way:
+            del self.under_way[in_flight]
+            if self._observer is not None:
+                call = in_flight.call
+                outcome = UPSTREAM_ERROR if event.is_error else ANSWERED
+                self._observer.finished(call, outcome, self._loop.time() - call.started_at)
 
     def _drop(self, in_flight: InFlight) -> None:
         """Forget an attempt; the call itself may go on."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from msgspec import Struct
 
 from gateway.routing.routes import Route
@@ -9,16 +11,19 @@ from gateway.sessions.session import ClientSession
 from gateway.telemetry.observer import ObservedCall
 
 
+@final
 class Anywhere(Struct, frozen=True):
     """Any replica of the route will do."""
 
 
+@final
 class Bound(Struct, frozen=True, gc=False):
     """The replica to which ``session`` is bound, or the balancer's choice, which binds the session from then on."""
 
     session: ClientSession
 
 
+@final
 class Exact(Struct, frozen=True):
     """The upstream that answered before, by way of the same worker where ``parked``: a call that waits there goes on.
 

@@ -1,7 +1,7 @@
 """The registry's copy in this front end: records, the catalogue built from them, and the views that are made of it.
 
-Follows the change log; a burst of changes costs one rebuild. Whoever listens (``RegistryEvents``) hears which views list
-something else, that workers came or went, and that sessions ended.
+Follows the change log; a burst of changes costs one rebuild. Whoever listens (``RegistryEvents``) hears which views
+list something else, that workers came or went, and that sessions ended.
 """
 
 from __future__ import annotations

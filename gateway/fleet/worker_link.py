@@ -97,6 +97,7 @@ class WorkerLink:
         call: Outgoing,
         session: SessionCalls | None,
         facts: Callable[[Any], rpc.OpenSession],
+        now: float,
     ) -> InFlight:
         """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
         link = self._link
@@ -107,7 +108,7 @@ class WorkerLink:
             session.announced_to |= self._bit
         self._last_call += 1
         head.call = self._last_call
-        in_flight = InFlight(self, head.call, replica, self.loop.time(), call, bool(call.era))
+        in_flight = InFlight(self, head.call, replica, now, call, bool(call.era))
         self.calls[head.call] = in_flight
         replica.in_flight += 1
         link.send(head, call.params)

@@ -1,7 +1,7 @@
 """Request heads as the express lane reads them: by llhttp, once for each distinct run of bytes.
 
-Clients send the same heads again and again, and a dictionary lookup costs less than any parser. What cannot be framed beyond
-doubt belongs to aiohttp.
+Clients send the same heads again and again, and a dictionary lookup costs less than any parser. What cannot be framed
+beyond doubt belongs to aiohttp.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
 class FramedHead(Struct, gc=False):
-    """A head whose request can be framed: its own ``size`` and the body's ``length`` in bytes. ``plain``: the express lane
-    may carry the request."""
+    """A head whose request can be framed: its own ``size`` and the body's ``length`` in bytes. ``plain``: the express
+    lane may carry the request."""
 
     size: int
     length: int
@@ -53,7 +53,8 @@ class _HeadReader:
 
 
 def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
-    """Return what ``raw``, up to and with the empty line, says; ``None`` when only an HTTP server should deal with it."""
+    """Return what ``raw``, up to and with the empty line, says; ``None`` when only an HTTP server should deal with
+    it."""
     reader = _HeadReader()
     parser = httptools.HttpRequestParser(reader)
     try:
@@ -79,8 +80,8 @@ def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
 
 
 class Heads:
-    """``read_head``, remembered. Routing headers are shared by heads that say the same: with ten thousand sessions a call
-    costs what memory it touches."""
+    """``read_head``, remembered. Routing headers are shared by heads that say the same: with ten thousand sessions a
+    call costs what memory it touches."""
 
     def __init__(self, guard: RebindingGuard) -> None:
         self._guard = guard

@@ -1,11 +1,11 @@
 """The express lane: ``POST /mcp`` of programs, without a task, a future or a parsed header for each call.
 
-aiohttp's request handler costs more than everything we do for a call. So a protocol of our own (``connection``) stands
-before it on every connection and looks at each request as it arrives. One that is whole, plain (no ``Origin``, no transfer
-coding, HTTP/1.1) and can be answered without waiting for anything but its upstream is carried by callbacks. Everything else
-is fed to an aiohttp handler on the same connection, as the bytes that came. Both lanes ask the same functions
-(``protocol.serving``), so nothing is decided differently, and a call that was begun here and turned out to need more (an
-event stream, another replica) goes on there with the caller and the call that it has.
+aiohttp's request handler costs more than everything we do for a call. So a protocol of our own (``connection``)
+stands before it on every connection and looks at each request as it arrives. One that is whole, plain (no ``Origin``,
+no transfer coding, HTTP/1.1) and can be answered without waiting for anything but its upstream is carried by
+callbacks. Everything else is fed to an aiohttp handler on the same connection, as the bytes that came. Both lanes ask
+the same functions (``protocol.serving``), so nothing is decided differently, and a call that was begun here and
+turned out to need more (an event stream, another replica) goes on there with the caller and the call that it has.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """aiohttp's server behind the express lane, and our own order of draining.
 
-``POST /mcp`` is taken before aiohttp's application sees it (its routing and middleware machinery costs 14-17 µs a request);
-everything else, and browsers (which send ``Origin`` and want CORS), goes through ordinary routes.
+``POST /mcp`` is taken before aiohttp's application sees it (its routing and middleware machinery costs 14-17 µs a
+request); everything else, and browsers (which send ``Origin`` and want CORS), goes through ordinary routes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Whole JSON-RPC answers, and the HTTP status that each era gives them. Pure; both lanes write what is made here.
 
-A JSON-RPC error is HTTP 200 in the handshake era, where a 404 would drop the client's session. The modern era has statuses
-of its own (2026-07-28, streamable-http, "Server Validation"). What admission refuses has its error's status in any era.
+A JSON-RPC error is HTTP 200 in the handshake era, where a 404 would drop the client's session. The modern era has
+statuses of its own (2026-07-28, streamable-http, "Server Validation"). What admission refuses has its error's status
+in any era.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ _MODERN_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 40
 
 
 class Answer(Struct, gc=False):
-    """A whole JSON-RPC response: its bytes in parts, the HTTP ``status``, the error's ``rpc_code`` (0 for a result), and
-    the id of a ``session`` that was opened."""
+    """A whole JSON-RPC response: its bytes in parts, the HTTP ``status``, the error's ``rpc_code`` (0 for a result),
+    and the id of a ``session`` that was opened."""
 
     body: tuple[bytes, ...]
     status: int = 200
@@ -63,7 +64,8 @@ def error(id: bytes, raw: bytes, era: Era, code: int | None = None) -> Answer:
 
 
 def failure(failed: GatewayError, id: bytes, era: Era | None = None, status: int | None = None) -> Answer:
-    """Return the response for one of our errors. ``era`` is ``None`` where admission refused, or no era is known yet."""
+    """Return the response for one of our errors. ``era`` is ``None`` where admission refused, or no era is known
+    yet."""
     if status is None:
         status = 200 if era is Era.LEGACY and failed.code != "session_unknown" else failed.wire.http
     return Answer((error_body(failed, id),), status, failed.wire.rpc)

@@ -69,7 +69,8 @@ async def show(
 
 
 class Resumable:
-    """Event ids of a legacy session's call: ``worker.frontend.call.sequence``, by which any front end finds the call."""
+    """Event ids of a legacy session's call: ``worker.frontend.call.sequence``, by which any front end finds the
+    call."""
 
     def __init__(self, in_flight: InFlight, version: str, retry_ms: int, resumed: bool = False) -> None:
         self._in_flight = in_flight

@@ -40,14 +40,12 @@ class Carrier:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-
-    def begin(self, call: Outgoing) -> InFlight | None:
-        """Send ``call`` if that needs no waiting, else return ``None``. Raises ``CallError``."""
-        return self._dispatcher.begin(call)
+        self.begin: Callable[[Outgoing], InFlight | None] = dispatcher.begin
+        """Sends a call if that needs no waiting, else returns ``None``. Raises ``CallError``."""
 
     async def carry(self, plan: Outgoing | OneOf, begun: InFlight | None = None) -> Answer | Started:
-        """Send what is planned, or go on with what was ``begun`` for it. Raises ``CallError``; asyncio's cancel passes as
-        ``Abandoned``."""
+        """Send what is planned, or go on with what was ``begun`` for it. Raises ``CallError``; asyncio's cancel
+        passes as ``Abandoned``."""
         if isinstance(plan, Outgoing):
             return await self._one(plan, begun)
         failed: CallError | None = None
@@ -85,7 +83,7 @@ class Carrier:
         if len(event.body) > COPIED:
             before, after = jsonrpc.around(id)
             return Answer((before, event.body, after))
-        return answers.result(id, event.body)
+        return Answer((b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, event.body),))
 
     def answer_in_chunks(self, in_flight: InFlight, event: Answered) -> None:
         """End a call whose answer is being written as it comes."""

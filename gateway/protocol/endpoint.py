@@ -1,7 +1,7 @@
 """``POST`` to an MCP endpoint on the ordinary lane: one message of either era, or a batch of the handshake era.
 
-A request is modern when its ``_meta`` names a protocol version, or the version header names no version of the handshake era
-(``admission.admit``). What the era means for a response that the client closes is the call's own rule
+A request is modern when its ``_meta`` names a protocol version, or the version header names no version of the
+handshake era (``admission.admit``). What the era means for a response that the client closes is the call's own rule
 (``InFlight.client_left``).
 """
 
@@ -56,7 +56,8 @@ class PostEndpoint:
     async def post(
         self, request: web.BaseRequest, head: RequestHead, exchange: Exchange | None = None
     ) -> web.StreamResponse:
-        """Take one message (or a batch) and show its answer; ``exchange`` is the request as the express lane began it."""
+        """Take one message (or a batch) and show its answer; ``exchange`` is the request as the express lane began
+        it."""
         try:
             self._admission.admit(head)  # what the head alone decides is said before the body is read
             body = await read_body(request, self._max_body)
@@ -77,7 +78,8 @@ class PostEndpoint:
         return await self._take(message, caller)
 
     async def _take(self, message: Message, caller: Caller) -> web.StreamResponse:
-        """Take a notification or a response. The modern era has neither over this transport: notifications are dropped."""
+        """Take a notification or a response. The modern era has neither over this transport: notifications are
+        dropped."""
         if caller.era is Era.LEGACY:
             await self._messages.take(caller, message)
         elif not message.method:

@@ -1,7 +1,7 @@
 """HTTP+SSE: ``GET /sse`` opens the stream that carries everything down, ``POST /messages`` carries messages up.
 
-The transport is not the version: it negotiates any version of the handshake era. A POST that lands on another front end is
-answered through the one that holds the GET. Losing the GET ends the session.
+The transport is not the version: it negotiates any version of the handshake era. A POST that lands on another front
+end is answered through the one that holds the GET. Losing the GET ends the session.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The table of methods: what each one means, in which era, as a plan. Nothing here waits or sends.
 
-``plan`` is asked by both lanes. It looks only at the request, its caller's view, and memory; whatever a view does not show
-is answered exactly as if it did not exist.
+``plan`` is asked by both lanes. It looks only at the request, its caller's view, and memory; whatever a view does not
+show is answered exactly as if it did not exist.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.admission.caller import Caller, Waits
 from gateway.admission.request_head import RequestHead
 from gateway.calls.events import Answered
 from gateway.fleet.dispatch import Dispatcher
-from gateway.fleet.outgoing import Affinity, Exact, Outgoing, affinity
+from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Outgoing, affinity
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.initialize import read_initialize
@@ -54,7 +54,8 @@ _MAX_HEADERS = 16 * 1024
 """What travels in the head of a frame or in HTTP headers is bounded."""
 _MAX_METHOD = 256
 Planner = Callable[[Message, Params, Caller, RequestHead, bool], Plan]
-"""Plans one method. The last argument says that the registry was asked for news just now: what is unknown, is unknown."""
+"""Plans one method. The last argument says that the registry was asked for news just now: what is unknown, is
+unknown."""
 
 
 class Methods:
@@ -102,8 +103,8 @@ class Methods:
         return self._unknown_method(message, params, caller)
 
     def _unknown_method(self, message: Message, params: Params, caller: Caller) -> Plan:
-        """Pass on a method that the gateway does not know, where it is plain to whom. Methods of the other era are about
-        the client's own connection and are never passed on."""
+        """Pass on a method that the gateway does not know, where it is plain to whom. Methods of the other era are
+        about the client's own connection and are never passed on."""
         if caller.era and message.method == INITIALIZE:
             raise Refused("method_unknown", "initialize belongs to earlier protocol versions; call server/discover")
         route = caller.view.passthrough if message.method not in self._known else None
@@ -258,7 +259,8 @@ class Methods:
     def _set_level(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """``logging/setLevel``: told to the groups that log, on the upstream sessions that are this client's own.
 
-        Upstream sessions that clients share are raised by the worker when a call needs it, and filtered for each client.
+        Upstream sessions that clients share are raised by the worker when a call needs it, and filtered for each
+        client.
         """
         level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
         if level not in LOG_LEVELS:
@@ -311,9 +313,11 @@ class Methods:
         ):
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
         session = caller.session
-        where: Affinity = affinity(route, session)
+        where: Affinity = ANYWHERE
         if params.request_state and caller.era:
             where = self._exact(params, caller, route)
+        elif session is not None:
+            where = affinity(route, session)
         return Outgoing(
             method=message.method,
             name=name,
@@ -350,8 +354,8 @@ def _uri_and_session(params: Params, caller: Caller) -> tuple[str, Any]:
 
 
 def _parameter_headers(route: Route, params: Raw, caller: Caller, head: RequestHead) -> dict[str, str]:
-    """Return the ``Mcp-Param-*`` headers of an annotated tool: checked against a modern client's, made for the upstream.
-    Raises ``Refused`` (-32020)."""
+    """Return the ``Mcp-Param-*`` headers of an annotated tool: checked against a modern client's, made for the
+    upstream. Raises ``Refused`` (-32020)."""
     try:
         arguments = orjson.loads(bytes(jsonrpc.members(params).get("arguments", b"{}")))
     except orjson.JSONDecodeError:

@@ -1,4 +1,5 @@
-"""What the gateway says of itself in ``server/discover`` and ``initialize``: capabilities and instructions of a view."""
+"""What the gateway says of itself in ``server/discover`` and ``initialize``: capabilities and instructions of a
+view."""
 
 from __future__ import annotations
 

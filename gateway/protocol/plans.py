@@ -12,8 +12,8 @@ from gateway.protocol.answers import Answer
 
 
 class OneOf(Struct, gc=False):
-    """Requests for several upstreams, which are asked one after another until one knows what is asked for; ``unknown`` is
-    the answer when none does."""
+    """Requests for several upstreams, which are asked one after another until one knows what is asked for;
+    ``unknown`` is the answer when none does."""
 
     calls: list[Outgoing]
     unknown: Answer

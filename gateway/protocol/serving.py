@@ -1,7 +1,7 @@
 """One request from decoding to its answer or its started call: the steps that every way in shares.
 
-``begin`` goes as far as nothing has to be awaited (the express lane); ``serve`` awaits what is missing and asks the same
-functions again (the ordinary lane, batches, HTTP+SSE). Who was admitted is who is served.
+``begin`` goes as far as nothing has to be awaited (the express lane); ``serve`` awaits what is missing and asks the
+same functions again (the ordinary lane, batches, HTTP+SSE). Who was admitted is who is served.
 """
 
 from __future__ import annotations
@@ -33,17 +33,14 @@ from shared.rpc.framing import COPIED
 
 
 class Exchange(Struct, gc=False):
-    """A request whose call is under way, as the express lane began it: the ordinary lane goes on with just this."""
+    """A request whose call is under way, as the express lane began it: the ordinary lane goes on with just this.
+    ``id`` is the JSON of the request id."""
 
+    id: bytes
     message: Message
     params: Params
     caller: Caller
     in_flight: InFlight
-
-    @property
-    def id(self) -> bytes:
-        """The JSON of the request id."""
-        return bytes(self.message.id)
 
 
 class Taker(Protocol):
@@ -104,7 +101,7 @@ class Serving:
             in_flight = self.carrier.begin(plan)
         except CallError as error:
             return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
-        return None if in_flight is None else Exchange(message, params, caller, in_flight)
+        return None if in_flight is None else Exchange(id, message, params, caller, in_flight)
 
     # ---- awaiting what is missing
 

@@ -1,6 +1,8 @@
-"""Names, merged lists, and who may take a call. Pure: built from registry records, asked by the doors.
+"""Names, merged lists, and who may take a call. Pure: built from registry records.
 
-``tools`` what one upstream lists, parsed once per digest · ``naming`` one namespace out of many · ``catalog`` groups,
-routes and ready pages · ``router`` from a name to a route, from a route to its candidates · ``retry`` what may be
-sent again.
+``entries`` what one upstream lists, parsed once per digest · ``naming`` one namespace out of many · ``routes``
+replicas, groups, and where a name leads · ``catalog`` all of that, built from records · ``view`` what one kind of
+caller sees, and views made from views · ``views`` those of a front end · ``policy`` the seam for rules that hide ·
+``local_tools`` tools that the gateway answers itself · ``uri_templates`` matching RFC 6570 templates · ``router``
+from a route to a replica · ``retry`` what may be sent again.
 """

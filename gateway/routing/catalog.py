@@ -1,7 +1,7 @@
 """Groups, routes and listed names, built from registry records. Pure; rebuilt when records change.
 
-Parsing is kept per (upstream, digest), so a change costs what changed. ``view(endpoint)`` gives what is shown there, made
-when first asked for.
+Parsing is kept per (upstream, digest), so a change costs what changed. ``view(endpoint)`` gives what is shown there,
+made when first asked for.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Who may see what: the seam for rules of access. Pure.
 
-Principals with the same rights share a *policy class*, and with it one view of each endpoint: a rule is applied once for
-each class and generation of the catalogue, never for each call.
+Principals with the same rights share a *policy class*, and with it one view of each endpoint: a rule is applied once
+for each class and generation of the catalogue, never for each call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The views of a front end: one for each endpoint and policy class, and what changes in those that somebody watches. Pure.
+"""The views of a front end: one for each endpoint and policy class, and what changes in those that somebody watches.
+Pure.
 
 A view lives for one generation of the catalogue. ``of`` is asked with each request and is one dictionary lookup.
 """
@@ -21,13 +22,18 @@ class Views:
     def __init__(self, catalog: Catalog, policy: ViewPolicy | None = None) -> None:
         self._catalog = catalog
         self._policy = policy
-        self._kept: dict[ViewKey, View] = {("", ""): catalog.everything}
+        self._kept: dict[ViewKey, View] = {}
         self._watched: dict[ViewKey, View] = {}
         self._generation = catalog.generation
 
     def of(self, endpoint: str, principal: str) -> View:
         """Return what ``principal`` sees at ``/servers/{endpoint}`` (empty: everywhere)."""
-        return self._get((endpoint, "" if self._policy is None else self._policy.class_of(principal)))
+        key = (endpoint, "" if self._policy is None else self._policy.class_of(principal))
+        if self._generation == self._catalog.generation:
+            view = self._kept.get(key)
+            if view is not None:
+                return view
+        return self._get(key)
 
     def _get(self, key: ViewKey) -> View:
         if self._generation != self._catalog.generation:

@@ -12,7 +12,8 @@ class ClientSession:
     """What a front end knows of one client session. ``endpoint`` is the name in ``/servers/{name}``, or empty.
 
     With ten thousand of them each call meets cold memory, so what it looks at is little, and shared where it can be:
-    ``round`` and ``announced_to`` are small integers, versions are interned, and without calls there is no table of them.
+    ``round`` and ``announced_to`` are small integers, versions are interned, and without calls there is no table of
+    them.
     """
 
     __slots__ = (

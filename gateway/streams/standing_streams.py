@@ -1,8 +1,8 @@
 """Opening, resuming and feeding standing streams.
 
-A stream is a session's GET stream, an HTTP+SSE connection, or a modern ``subscriptions/listen``. Each has a bounded queue
-(``standing_stream``). Messages for a stream that another front end holds go through the session's outbox in Redis
-(``outbox``); a wake-up tells the holder. Broadcasts never wait for a writer.
+A stream is a session's GET stream, an HTTP+SSE connection, or a modern ``subscriptions/listen``. Each has a bounded
+queue (``standing_stream``). Messages for a stream that another front end holds go through the session's outbox in
+Redis (``outbox``); a wake-up tells the holder. Broadcasts never wait for a writer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What upstreams say to a client while no call of it is in flight: from the worker to the session's standing stream.
 
-Counterpart: ``worker.input.unsolicited``. Messages of one session keep their order; notifications that come faster than Redis
-takes them make room for newer ones.
+Counterpart: ``worker.input.unsolicited``. Messages of one session keep their order; notifications that come faster
+than Redis takes them make room for newer ones.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from pathlib import Path
 from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
-from gateway.supervisor.processes import spawn_child
+from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
 from shared.errors import ConfigError, RegistryUnavailable, StartError
 from shared.loopback import is_loopback_host
 from shared.registry.members import Members
@@ -39,7 +39,14 @@ _KEPT_LINES = 30
 class Child:
     """One supervised process: restarted with backoff, its last words kept."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], fds: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        fds: tuple[int, ...] = (),
+        cwd: Path | None = None,
+    ) -> None:
         self.name = name
         self.restarts = 0
         self.last_words: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -47,11 +54,14 @@ class Child:
         self._command = command
         self._environment = environment
         self._fds = fds
+        self._cwd = cwd
         self._reader: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start it."""
-        self.process = await spawn_child(self._command, self._environment, self._fds, stderr=asyncio.subprocess.PIPE)
+        self.process = await spawn_child(
+            self._command, self._environment, self._fds, cwd=self._cwd, stderr=asyncio.subprocess.PIPE
+        )
         self._reader = spawn(self._forward(self.process), f"stderr {self.name}")
 
     async def _forward(self, process: asyncio.subprocess.Process) -> None:
@@ -168,18 +178,22 @@ class Supervisor:
         environment.update(to_environment(self.settings))
         environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
         fd = self._socket.fileno()
+        # gunicorn puts the folder that it starts in on the import path, so it starts in one of ours.
+        assert self._scratch is not None
         gunicorn = [
-            sys.executable,
+            *SAFE_PYTHON,
             "-m",
             "gunicorn",
             "-c",
             "python:gateway.supervisor.gunicorn_conf",
             "gateway.app:create",
         ]
-        self._children.append(Child("front ends", gunicorn, {**environment, "GATEWAY_LISTEN_FD": str(fd)}, (fd,)))
+        self._children.append(
+            Child("front ends", gunicorn, {**environment, "GATEWAY_LISTEN_FD": str(fd)}, (fd,), self._scratch)
+        )
         if self._with_workers:
             for number in range(self.settings.service.workers):
-                command = [sys.executable, "-m", "worker"]
+                command = [*SAFE_PYTHON, "-m", "worker"]
                 self._children.append(Child(f"worker {number + 1}", command, environment))
         await asyncio.gather(*(child.start() for child in self._children))
 

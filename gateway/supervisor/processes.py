@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+SAFE_PYTHON = (sys.executable, "-P")
+"""How Python children are started: ``-P`` keeps the current folder off the import path, so that a ``worker.py`` of
+the user's is not taken for ours."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

@@ -1,7 +1,7 @@
 """What an observer of calls is told, and by whom: ``fleet.dispatch`` alone. Counterpart: ``worker.calls.observer``.
 
-A call begins once, is attempted once or more (each time on one replica), and ends exactly once. Observers are called on the
-hot path: they note plain values and do their work elsewhere. Without an observer nothing is called.
+A call begins once, is attempted once or more (each time on one replica), and ends exactly once. Observers are called
+on the hot path: they note plain values and do their work elsewhere. Without an observer nothing is called.
 """
 
 from __future__ import annotations

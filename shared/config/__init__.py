@@ -2,7 +2,7 @@
 
 ``load`` reads a file into ``Config`` (settings values and upstream specs); ``expand`` resolves ``${VAR}``.
 Files written for Claude, Cursor or VS Code (``mcpServers`` or ``servers``) are read as they are. The
-counterpart that keeps a running gateway in step with its file is ``gateway.supervisor.lifecycle``.
+counterpart that keeps a running gateway in step with its file is ``gateway.supervisor.config_follower``.
 """
 
 from shared.config.expand import expand

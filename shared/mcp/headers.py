@@ -104,7 +104,8 @@ def parameter_headers(annotated: list[Annotated], arguments: Any) -> dict[str, s
 
 
 def mismatch(annotated: list[Annotated], arguments: Any, headers: Mapping[str, str]) -> str | None:
-    """What is wrong between ``Mcp-Param-*`` headers and the body, or ``None``. ``headers`` are by name in lower case."""
+    """What is wrong between ``Mcp-Param-*`` headers and the body, or ``None``. ``headers`` are by name in lower
+    case."""
     for path, token, kind in annotated:
         name = f"Mcp-Param-{token}"
         sent = headers.get(name.lower())

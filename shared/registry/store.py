@@ -1,6 +1,7 @@
 """Reads and writes of upstream records. Raises ``RegistryUnavailable`` when Redis does not answer.
 
-Counterparts: ``worker.ownership.placement`` claims, ``worker.ownership.inventory`` reports, ``gateway.fleet.registry_view`` reads.
+Counterparts: ``worker.ownership.placement`` claims, ``worker.ownership.inventory`` reports,
+``gateway.fleet.registry_view`` reads.
 """
 
 from __future__ import annotations

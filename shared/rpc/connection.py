@@ -163,6 +163,11 @@ class Link(asyncio.BufferedProtocol):
         self.congested = False
         self.closed = False
 
+    @property
+    def receiving(self) -> int:
+        """Bodies that are arriving as streams."""
+        return len(self._streams)
+
     # ---- writing
 
     def send(self, head: Any, body: Body = b"") -> None:

@@ -52,11 +52,11 @@ class EndSession(Struct, array_like=True, tag=4, gc=False):
 class Call(Struct, array_like=True, tag=5, gc=False):
     """One request for an upstream. Body: the JSON of ``params``.
 
-    ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it
-    is, for pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of
-    the client's progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a
-    ``requestState`` of ours; ``request`` the JSON of a session's own request id; ``listed_name`` the URI under which the
-    client knows ``name``, where that is another; ``trace`` the W3C trace context, if the call is traced.
+    ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it is, for
+    pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of the client's
+    progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a ``requestState`` of ours;
+    ``request`` the JSON of a session's own request id; ``listed_name`` the URI under which the client knows ``name``,
+    where that is another; ``trace`` the W3C trace context, if the call is traced.
     """
 
     call: int

@@ -11,15 +11,20 @@ from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import web
-from gateway.protocol.modern import ModernDoor
 
+from gateway.admission.admit import Admission
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.principals import Everybody
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.worker_link import WorkerLink
 from gateway.listener.lane import Lane
-from gateway.protocol.methods import Requests
+from gateway.protocol.carrying import Carrier
+from gateway.protocol.methods import Methods
+from gateway.protocol.offers import Offers
+from gateway.protocol.serving import Serving
 from gateway.routing.catalog import Catalog
+from gateway.routing.views import Views
 from gateway.telemetry.counters import Counters
 from shared.mcp.versions import LATEST_LEGACY, LATEST_MODERN, Era
 from shared.models import make_spec
@@ -30,11 +35,14 @@ from shared.secrets import FleetKey
 from shared.settings import build
 from shared.tasks import Deadlines
 from tests.unit.builders import record
+from worker.calls.observer import Counters as WorkerCounters
 from worker.calls.own_call import OwnCall
+from worker.front_ends import FrontEnds
+from worker.input.broker import InputBroker
 from worker.ownership.upstream import Upstream
-from worker.rpc_server import RpcServer, _FrontEnd
+from worker.rpc_server import FrontEndPeer, RpcServer
 from worker.transports.http_client import _Connection
-from worker.transports.probe import Facts
+from worker.transports.transport import Facts
 
 _META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
 PARAMS = b'{"name":"echo","arguments":{"text":"%b"},"_meta":%b}' % (b"a" * 64, _META)
@@ -98,19 +106,21 @@ class FrontEndPath:
         catalog.rebuild({"echoes": one}, 0.0)
         anything: Any = SimpleNamespace(catalog=catalog, records={"echoes": one})
         pool = WorkerPool(anything, "frontend", key, settings)
-        client = WorkerLink(one.owners[0][1], "frontend", key, 1.0, lambda gone: None)
-        self.link = Link(client, 1 << 24)
+        link = WorkerLink(one.owners[0][1], "frontend", key, 1.0, anything, lambda gone: None)
+        self.link = Link(link, 1 << 24)
         self.link.connection_made(Remembers())
-        client.ready = True
-        pool.clients[client.worker] = client
+        link.ready = True
+        pool.links[link.worker] = link
         dispatcher = Dispatcher(anything, pool, anything, Counters(), 10_000)
-        requests = Requests(anything, dispatcher, anything, Counters(), key, settings, "1")
+        admission = Admission(Everybody(), Views(catalog), anything)
+        methods = Methods(Offers("gateway", "1"), dispatcher, anything, anything, key)
+        serving = Serving(admission, methods, Carrier(dispatcher), anything, anything)
 
         async def nobody(request: web.BaseRequest) -> web.StreamResponse:
             raise AssertionError("the call left the express lane")
 
         server = web.Server(nobody)  # type: ignore[arg-type]
-        lane = Lane(server, RebindingGuard(settings), requests, ModernDoor(requests, anything), anything, 75.0)
+        lane = Lane(server, RebindingGuard(settings), serving, 75.0)
         self.connection, self.client = lane(), Remembers()
         self.connection.connection_made(self.client)
         self._calls = 0
@@ -129,7 +139,9 @@ class WorkerPath:
     def __init__(self, era: Era = Era.MODERN) -> None:
         settings, loop = build(), asyncio.get_running_loop()
         url = "http://127.0.0.1:1/mcp"
-        upstream = Upstream(make_spec("echoes", {"type": "http", "url": url}), settings, "worker", lambda line: None)
+        ears: Any = SimpleNamespace()
+        spec = make_spec("echoes", {"type": "http", "url": url})
+        upstream = Upstream(spec, settings, "worker", ears, ears, lambda line: None, WorkerCounters())
         modern = era is Era.MODERN
         upstream.adopt(Facts((era.word,), "http", url, not modern, LATEST_MODERN if modern else LATEST_LEGACY))
         pool = upstream._pool
@@ -143,8 +155,10 @@ class WorkerPath:
             session = upstream._lease(OwnCall("tools/call", PARAMS), era)
             session.protocol_version, session.ready = LATEST_LEGACY, True
         inventory: Any = SimpleNamespace(submit=lambda id, call: upstream.submit(call))
-        self._server = RpcServer("worker", FleetKey(bytes(32)), settings, inventory, Deadlines(loop.time))
-        peer = _FrontEnd(self._server)
+        key, deadlines, front_ends = FleetKey(bytes(32)), Deadlines(loop.time), FrontEnds()
+        broker = InputBroker("worker", key, settings, deadlines)
+        self._server = RpcServer("worker", key, settings, front_ends, broker, ears, inventory, deadlines)
+        peer = FrontEndPeer(self._server)
         self.link = Link(peer, 1 << 24, self._server.stalled)
         self.frontend = Remembers()
         self.link.connection_made(self.frontend)

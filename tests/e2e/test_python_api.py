@@ -67,7 +67,7 @@ async def test_a_files_settings_count_where_the_call_gives_none(tmp_path: Path) 
     file.write_text('{"gateway": {"port": 5555, "balancer": "weighted", "requestTimeout": 1000}, "mcpServers": {}}')
     settings = Gateway(config=file, balancer="random")._settings
     assert (settings.service.port, settings.calls.request_timeout_s) == (5555, 1.0)
-    assert settings.routing.balancer is BalancerStrategy.RANDOM
+    assert settings.routing.balancer == BalancerStrategy.RANDOM
 
 
 async def test_it_starts_again_after_it_was_stopped_and_lists_what_was_registered_at_once() -> None:

@@ -1,9 +1,9 @@
 """A legacy client's call on a modern upstream that needs input: the client is asked in its own words. Pure.
 
-Events come in (``required``, ``replied``, ``waited``), commands go out; the driver is ``worker.input.broker``. Every need of a
-round is asked in parallel; when all are answered the call is sent again with them. A result that carries only state is
-sent again after a moment. A client's error answer becomes ``action: cancel`` for elicitation and fails the call
-otherwise: there is no other way to say "no" to a modern server.
+Events come in (``required``, ``replied``, ``waited``), commands go out; the driver is ``worker.input.broker``. Every
+need of a round is asked in parallel; when all are answered the call is sent again with them. A result that carries
+only state is sent again after a moment. A client's error answer becomes ``action: cancel`` for elicitation and fails
+the call otherwise: there is no other way to say "no" to a modern server.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""InputBroker for input in both eras' shapes: requests of a legacy server, ``input_required`` results of a modern one.
+"""Needs for input in both eras' shapes: requests of a legacy server, ``input_required`` results of a modern one.
 
 Specification 2026-07-28, basic/patterns/mrtr; 2025-11-25, client features. Pure: bytes and values in and out.
 """

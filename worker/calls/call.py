@@ -1,7 +1,7 @@
 """One call on its way through this worker: the one answer that it gets, its clock, and its era.
 
-``LinkCall`` answers over a front end's link, ``OwnCall`` a future; ``input.parked_call`` outlives its client's tries. Whatever
-happens, a call is answered exactly once.
+``LinkCall`` answers over a front end's link, ``OwnCall`` a future; ``input.parked_call`` outlives its client's tries.
+Whatever happens, a call is answered exactly once.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from worker.bridge.params import MAX_REMEMBERED_BYTES
 
 
 class ClientFacts:
-    """One client: a session of the handshake era, or whoever sent a modern request. ``alone``: the client sees one group
-    only, where methods that the gateway does not know pass."""
+    """One client: a session of the handshake era, or whoever sent a modern request. ``alone``: the client sees one
+    group only, where methods that the gateway does not know pass."""
 
     __slots__ = ("_declared", "alone", "capabilities", "client_info", "log_level", "principal", "version")
 

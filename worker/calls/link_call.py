@@ -226,9 +226,7 @@ class LinkCall(Call):
 
     def _answered(self, is_error: bool, raw: Body) -> None:
         if len(raw) > self.broker.max_bytes + SLACK:  # of many questions put together
-            self._failed(
-                OutcomeUnknown("upstream_protocol", "what the upstream questions is larger than maxResultBytes")
-            )
+            self._failed(OutcomeUnknown("upstream_protocol", "what the upstream asks is larger than maxResultBytes"))
             return
         if self.dropped:
             self.link.send(rpc.Interim(self.number, dropped=self.dropped))

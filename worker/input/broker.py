@@ -43,7 +43,7 @@ from worker.input.parked_call import ParkedCall
 
 MAX_OPEN = 10_000
 """Questions open in this worker, all clients together."""
-_OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
+OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
 FULL = jsonrpc.error_object(-32603, "too many questions are open already")
 TOO_LARGE = jsonrpc.error_object(-32603, "the question is too large for the client's stream")
 
@@ -65,10 +65,13 @@ class Asker(Protocol):
 
 
 class InputBroker:
-    """See the module. One in each worker."""
+    """See the module. One in each worker. ``max_open``: so many questions may be open, all clients together."""
 
-    def __init__(self, worker: str, key: FleetKey, settings: Settings, deadlines: Deadlines) -> None:
+    def __init__(
+        self, worker: str, key: FleetKey, settings: Settings, deadlines: Deadlines, max_open: int = MAX_OPEN
+    ) -> None:
         self._worker = worker
+        self._max_open = max_open
         self._key = key
         self._settings = settings
         self._deadlines = deadlines
@@ -91,18 +94,29 @@ class InputBroker:
         """Calls that wait for their clients."""
         return len(self._parked)
 
+    @property
+    def open_questions(self) -> int:
+        """Questions that clients have not answered yet."""
+        return len(self._questions)
+
+    @property
+    def remembers_anything(self) -> bool:
+        """Whether a question is open or a call is parked, or anything is left of one."""
+        return bool(self._questions or self._tokens or self._parked or self._parked_by)
+
     # ---- relayed: legacy client
 
     def enter(self, asker: Asker) -> str | None:
         """A fresh id under which a client can be asked for ``asker``; ``None`` when too many questions are open."""
-        if len(self._questions) >= MAX_OPEN:
+        if len(self._questions) >= self._max_open:
             return None
         question_id = f"{self._worker}.{next(self._numbers)}"
         self._questions[question_id] = asker
         return question_id
 
     def addressed(self, question_id: str, need: Need) -> bytes:
-        """``params`` of the question ``question_id``, with a progress token by which the client's progress finds its way."""
+        """``params`` of the question ``question_id``, with a progress token by which the client's progress finds its
+        way."""
         if need.on_progress is None:
             return need.params
         params, token = inputs.with_token(need.params, msgspec.json.encode(question_id))
@@ -164,12 +178,12 @@ class InputBroker:
         for question_id, on_answer in questions.items():
             self._questions.pop(question_id, None)
             self._tokens.pop(question_id, None)
-            on_answer(True, _OVER)
+            on_answer(True, OVER)
 
     # ---- asked: legacy client, modern upstream
 
     def ask_client(self, call: LinkCall, required: Required) -> None:
-        """The upstream answered ``input_required``: question_id, and send the call again."""
+        """The upstream answered ``input_required``: ask its client, and send the call again."""
         if not call.session:
             call.fail(OutcomeUnknown("upstream_protocol", "the upstream needs input, but the client has no session"))
             return

@@ -134,7 +134,7 @@ class ParkedCall(Call):
             waiter.fail(OutcomeUnknown(outcome.code, outcome.message, outcome.data))
         elif outcome[0]:
             waiter.upstream_era = Era.LEGACY
-            waiter.answer(*outcome)  # an error may question_id for more: URL elicitation
+            waiter.answer(*outcome)  # an error may ask for more: URL elicitation
         else:
             waiter.complete(*outcome)
 

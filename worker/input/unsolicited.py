@@ -87,6 +87,11 @@ class UnsolicitedMessages:
         self._open: dict[str, tuple[int, int]] = {}  # questions of a session, and their bytes
         self._dropped: dict[str, int] = {}
 
+    @property
+    def remembers_anything(self) -> bool:
+        """Whether a question is open, or a session has yet to hear that something for it was dropped."""
+        return bool(self._open or self._dropped)
+
     def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> Question | None:
         """Ask the client of ``session``; ``on_answer`` gets its answer. ``None``: it was refused at once."""
         why = inputs.refusal(client.declared, need.method, need.params, client.alone)

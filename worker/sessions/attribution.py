@@ -1,8 +1,9 @@
 """Whose call does an upstream's question or message belong to? Pure, and part of what keeps clients apart.
 
-What comes on a call's own response stream is about that call. Where a channel is shared, something without a stream of its own
-belongs to the only call that it can belong to; if there are several, it belongs to nobody. On an upstream session that is one
-client's own it is about this client in any case. A call that was given up counts as in flight until it is certainly over.
+What comes on a call's own response stream is about that call. Where a channel is shared, something without a stream
+of its own belongs to the only call that it can belong to; if there are several, it belongs to nobody. On an upstream
+session that is one client's own it is about this client in any case. A call that was given up counts as in flight
+until it is certainly over.
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ from shared.errors import CallError
 from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
+from shared.version import VERSION
 from worker.bridge.inputs import Need
 from worker.calls.call import Call, OnAnswer
 from worker.calls.client_facts import ClientFacts
 from worker.sessions.questions import Withdrawable
-
-VERSION = "0.1.0"
 
 
 class Unsolicited(Protocol):
@@ -74,7 +73,8 @@ class SessionEvents(Protocol):
 
 
 class SessionContext:
-    """See the module. ``incarnation`` marks the children of this worker; ``log_line`` takes lines that a child writes."""
+    """See the module. ``incarnation`` marks the children of this worker; ``log_line`` takes lines that a child
+    writes."""
 
     def __init__(
         self,

@@ -43,7 +43,8 @@ class Questions:
         self._open[id] = (asker, on_answer)
 
     def withdraw(self, params: bytes) -> None:
-        """Take a question back: the upstream cancels a request of its own (2025-11-25, basic/utilities/cancellation)."""
+        """Take a question back: the upstream cancels a request of its own (2025-11-25,
+        basic/utilities/cancellation)."""
         try:
             id = bytes(jsonrpc.members(params).get("requestId", jsonrpc.ABSENT))
         except Refused:

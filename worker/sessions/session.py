@@ -35,13 +35,14 @@ from shared.mcp.methods import (
 from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.tasks import spawn
+from shared.version import VERSION
 from worker.bridge import params as bridge_params
 from worker.bridge.inputs import Need
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import OwnCall, UpstreamError
 from worker.sessions.attribution import Attribution, ToCall, ToClient
-from worker.sessions.context import VERSION, SessionContext
+from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
 from worker.sessions.questions import Questions
 

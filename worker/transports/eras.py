@@ -1,8 +1,8 @@
 """Which eras an upstream speaks, from what it answers. Pure.
 
-Specification 2026-07-28, streamable-http and stdio, "Backward Compatibility": a ``server/discover`` that names a modern
-version, or one of the modern error codes, means modern; any other MCP answer, HTML or 4xx means legacy; 401, 403, 429, 5xx
-and network errors mean nothing yet.
+Specification 2026-07-28, streamable-http and stdio, "Backward Compatibility": a ``server/discover`` that names a
+modern version, or one of the modern error codes, means modern; any other MCP answer, HTML or 4xx means legacy; 401,
+403, 429, 5xx and network errors mean nothing yet.
 """
 
 from __future__ import annotations

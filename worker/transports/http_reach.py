@@ -23,7 +23,8 @@ def http_pool(spec: UpstreamSpec, url: str, settings: UpstreamSettings) -> HttpP
 
 
 def urls_to_try(url: str, usual_path: str, usual_first: bool) -> list[str]:
-    """Return the URLs that ``url`` stands for: one that is only an origin also means the usual path of its transport."""
+    """Return the URLs that ``url`` stands for: one that is only an origin also means the usual path of its
+    transport."""
     parts = urlsplit(url)
     if parts.path not in ("", "/"):
         return [url]

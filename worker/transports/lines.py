@@ -14,6 +14,11 @@ class LineReader:
         self._skipping = False
         self.overlong = 0
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that are kept of a line whose end has not come yet."""
+        return self._open.size
+
     def feed(self, chunk: bytes) -> list[Whole]:
         """Lines completed by ``chunk``, without their line ends."""
         *complete, rest = chunk.split(b"\n")
