@@ -271,8 +271,9 @@ async def test_idle_connections_are_closed_and_streams_are_not(redis_url: str, u
         stream.writer.close()
 
 
-async def test_a_call_whose_tool_goes_meanwhile_leaves_nothing_behind(redis_url: str) -> None:
-    """Begun here, then silent: its request takes the ordinary path, which does not know the tool any more."""
+async def test_a_call_whose_tool_goes_meanwhile_is_answered_and_leaves_nothing_behind(redis_url: str) -> None:
+    """Begun here, then silent: its request takes the ordinary lane with the call that it has, whoever knows the tool by
+    then."""
     settings = {"keepalive_comment_s": 1.0, "drain_timeout_s": 20.0}
     async with RawUpstreams() as upstreams, Fleet(redis_url, **settings) as fleet:
         endpoint = upstreams.add("up")
@@ -282,14 +283,17 @@ async def test_a_call_whose_tool_goes_meanwhile_leaves_nothing_behind(redis_url:
         await wire.send(call("left", "who"))
         await eventually(lambda: endpoint.tool_calls, 5.0, "the call arrived")
         await fleet.store.unregister("up")
-        status, _, body = await wire.answer()
-        message = json.loads(body)
-        assert message["id"] == "left" and message["error"]["data"]["code"] == "tool_unknown", (status, body)
+        head = await asyncio.wait_for(wire.reader.readuntil(b"\r\n\r\n"), 20.0)
+        assert b"text/event-stream" in head, "a sign of life came before the answer"
+        endpoint.release.set()
+        stream = await asyncio.wait_for(wire.reader.readuntil(b"0\r\n\r\n"), 20.0)
+        (event,) = [line for line in stream.splitlines() if line.startswith(b"data: {")]
+        message = json.loads(event.removeprefix(b"data: "))
+        assert message["id"] == "left" and "result" in message, message
 
         async def forgotten() -> bool:
             alive = await Members(fleet.store, "frontend", 5.0).alive()
             return all(facts["in_flight"] == "0" for facts in alive.values())
 
         await eventually(forgotten, 5.0, "the front end has no call in flight")
-        endpoint.release.set()
         wire.writer.close()
