@@ -1,4 +1,4 @@
-"""Asking a running gateway: its admin API and its MCP endpoint, over aiohttp; every failure one clear line."""
+"""The command line's client of the admin API, over aiohttp; every failure is one clear line."""
 
 from __future__ import annotations
 
@@ -9,97 +9,53 @@ from typing import Any
 
 import aiohttp
 
-from gateway import __version__
-from shared.errors import GatewayError
-from shared.mcp import headers as mcp_headers
-from shared.mcp.methods import CAPABILITIES_META, CLIENT_INFO_META, NAMED_BY, VERSION_META
-from shared.mcp.versions import LATEST_MODERN
+from gateway.cli import address, failures
+from gateway.cli.failures import CommandFailed
 
 
-class CommandFailed(GatewayError):
-    """The running gateway said no, or could not be asked."""
-
-
-class GatewayClient:
-    """One gateway at ``url``."""
+class AdminClient:
+    """The admin API of the gateway at ``url``; ``GATEWAY_ADMIN_TOKEN`` is sent where it is set."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self._base = address.parse(url).base
         token = os.environ.get("GATEWAY_ADMIN_TOKEN")
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
-    def admin(self, method: str, path: str, body: Any = None) -> Any:
-        """One admin request's JSON. Raises ``CommandFailed``."""
-        return asyncio.run(self._send(method, f"/admin/v1/{path}", body, self._headers))
-
     def get(self, path: str) -> Any:
-        """A plain GET's JSON."""
-        return asyncio.run(self._send("GET", path, None, {}))
+        """What the API says at ``path``. Raises ``CommandFailed``."""
+        return self.send("GET", path)
 
-    async def _send(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
-        timeout = aiohttp.ClientTimeout(total=120)
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """One request's JSON, or ``None`` when it has no body. Raises ``CommandFailed``."""
+        return asyncio.run(self._send(method, f"{self._base}/admin/v1/{path}", body))
+
+    async def _send(self, method: str, url: str, body: Any) -> Any:
+        timeout = aiohttp.ClientTimeout(failures.LIMIT_S, connect=failures.CONNECT_S)
+        data = None if body is None else json.dumps(body)
         try:
-            async with aiohttp.ClientSession(timeout=timeout, headers=headers) as session:
-                data = None if body is None else json.dumps(body)
-                async with session.request(method, self.url + path, data=data) as response:
-                    text = await response.text()
-                    if response.status >= 400 and response.content_type != "text/event-stream":
-                        raise CommandFailed(_reason(text, response.status))
-                    if response.content_type == "text/event-stream":
-                        return _last_event(text)
-                    return json.loads(text) if text else None
-        except aiohttp.ClientConnectionError as error:
-            raise CommandFailed(
-                f"no gateway answers at {self.url}: start one with 'gateway up', or name it with --url or GATEWAY_URL"
-            ) from error
-        except (TimeoutError, json.JSONDecodeError) as error:
-            raise CommandFailed(f"{self.url}{path} gave no usable answer") from error
-
-    def call(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """One MCP request in the modern era; its JSON-RPC response."""
-        meta = {
-            VERSION_META: LATEST_MODERN,
-            CAPABILITIES_META: {},
-            CLIENT_INFO_META: {"name": "gateway-cli", "version": __version__},
-        }
-        message = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**params, "_meta": meta}}
-        headers = {
-            "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
-            "MCP-Protocol-Version": LATEST_MODERN,
-            "Mcp-Method": method,
-        }
-        if method in NAMED_BY:
-            headers["Mcp-Name"] = mcp_headers.encode_value(str(params[NAMED_BY[method]]))
-            headers.update(self._parameter_headers(str(params["name"]), params.get("arguments") or {}))
-        answer = asyncio.run(self._send("POST", "/mcp", message, headers))
-        if not isinstance(answer, dict):
-            raise CommandFailed("the gateway's answer is no JSON-RPC response")
-        return answer
-
-    def _parameter_headers(self, tool: str, arguments: dict[str, Any]) -> dict[str, str]:
-        """``Mcp-Param-*`` where the tool asks for them."""
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
+                session.request(method, url, data=data) as response,
+            ):
+                if response.status == 200 and response.content_type != "application/json":
+                    raise failures.not_gateway(url, response.content_type)  # not read: a stream might never end
+                text = await response.text(errors="replace")
+        except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as error:
+            raise failures.nothing_answers(self._base, str(error)) from error
+        except aiohttp.ClientConnectorError as error:
+            raise failures.nothing_answers(self._base) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise failures.no_connection(self._base) from error
+        except TimeoutError as error:
+            raise failures.no_answer(url) from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+            raise failures.went_away(self._base) from error
+        except aiohttp.ClientError as error:
+            raise failures.not_gateway(url, "no HTTP") from error
+        if response.status >= 400:
+            said = failures.words(text)  # the gateway's own words need nothing added
+            raise CommandFailed(said) if said else failures.refused(url, response.status, "")
         try:
-            tools = self.admin("GET", "tools")
-        except CommandFailed:
-            tools = []  # not for us to see; the call itself may be
-        listed = next((one for one in tools if one["name"] == tool), None)
-        annotated = mcp_headers.annotated_parameters(listed["inputSchema"]) if listed else None
-        return mcp_headers.parameter_headers(annotated, arguments) if annotated else {}
-
-
-def _reason(text: str, status: int) -> str:
-    try:
-        body = json.loads(text)
-    except json.JSONDecodeError:
-        return f"HTTP {status}"
-    error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        close = (error.get("data") or {}).get("closeMatches")
-        return f"{error.get('message')}{f' (close: {chr(44).join(close)})' if close else ''}"
-    return str(error or f"HTTP {status}")
-
-
-def _last_event(text: str) -> Any:
-    data = [line[5:].strip() for line in text.splitlines() if line.startswith("data:")]
-    return json.loads(data[-1]) if data else None
+            return json.loads(text) if text else None
+        except json.JSONDecodeError as error:
+            raise failures.not_gateway(url, "what is no JSON") from error
