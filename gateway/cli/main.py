@@ -32,8 +32,8 @@ def cli() -> None:
 
 def main() -> None:
     """Entry point of the ``gateway`` script."""
-    from gateway.cli import look, up
+    from gateway.cli import calls, look, servers, up
 
-    up.add_to(cli)
-    look.add_to(cli)
+    for module in (up, servers, calls, look):
+        module.add_to(cli)
     cli()

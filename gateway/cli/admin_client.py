@@ -1,0 +1,61 @@
+"""The command line's client of the admin API, over aiohttp; every failure is one clear line."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from typing import Any
+
+import aiohttp
+
+from gateway.cli import address, failures
+from gateway.cli.failures import CommandFailed
+
+
+class AdminClient:
+    """The admin API of the gateway at ``url``; ``GATEWAY_ADMIN_TOKEN`` is sent where it is set."""
+
+    def __init__(self, url: str) -> None:
+        self._base = address.parse(url).base
+        token = os.environ.get("GATEWAY_ADMIN_TOKEN")
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+
+    def get(self, path: str) -> Any:
+        """What the API says at ``path``. Raises ``CommandFailed``."""
+        return self.send("GET", path)
+
+    def send(self, method: str, path: str, body: Any = None) -> Any:
+        """One request's JSON, or ``None`` when it has no body. Raises ``CommandFailed``."""
+        return asyncio.run(self._send(method, f"{self._base}/admin/v1/{path}", body))
+
+    async def _send(self, method: str, url: str, body: Any) -> Any:
+        timeout = aiohttp.ClientTimeout(failures.LIMIT_S, connect=failures.CONNECT_S)
+        data = None if body is None else json.dumps(body)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
+                session.request(method, url, data=data) as response,
+            ):
+                if response.status == 200 and response.content_type != "application/json":
+                    raise failures.not_gateway(url, response.content_type)  # not read: a stream might never end
+                text = await response.text(errors="replace")
+        except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as error:
+            raise failures.nothing_answers(self._base, str(error)) from error
+        except aiohttp.ClientConnectorError as error:
+            raise failures.nothing_answers(self._base) from error
+        except aiohttp.ConnectionTimeoutError as error:
+            raise failures.no_connection(self._base) from error
+        except TimeoutError as error:
+            raise failures.no_answer(url) from error
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
+            raise failures.went_away(self._base) from error
+        except aiohttp.ClientError as error:
+            raise failures.not_gateway(url, "no HTTP") from error
+        if response.status >= 400:
+            said = failures.words(text)  # the gateway's own words need nothing added
+            raise CommandFailed(said) if said else failures.refused(url, response.status, "")
+        try:
+            return json.loads(text) if text else None
+        except json.JSONDecodeError as error:
+            raise failures.not_gateway(url, "what is no JSON") from error

@@ -1,0 +1,231 @@
+"""The command line's MCP client: the one of the official SDK, with failures that are one clear line.
+
+This module imports ``mcp``, which takes 0.8 s and 64 MiB. Commands that need it import it when they run; front ends,
+workers and all other commands do without.
+
+Results are taken whole, as the JSON objects that came: the SDK's models drop members that they do not know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import httpx2
+from mcp import Client, MCPError
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.dispatcher import ProgressFnT
+from mcp_types import (
+    CONNECTION_CLOSED,
+    HEADER_MISMATCH,
+    PARSE_ERROR,
+    REQUEST_TIMEOUT,
+    CallToolRequest,
+    CallToolRequestParams,
+    Implementation,
+    JSONRPCError,
+    ListToolsRequest,
+    PaginatedRequestParams,
+    jsonrpc_message_adapter,
+)
+from pydantic import RootModel, ValidationError
+
+from gateway import __version__
+from gateway.cli import failures
+from gateway.cli.address import Address
+from gateway.cli.failures import CommandFailed, RequestRefused
+
+_TRIES = 10
+_BETWEEN_TRIES_S = 0.25
+_CLOSED = ("Server disconnected", "peer closed connection")
+"""How httpx2 begins to say that a connection ended; it has no class for it apart from broken HTTP."""
+
+_T = TypeVar("_T")
+
+
+class Whole(RootModel[dict[str, Any]]):
+    """A result with all members that it came with."""
+
+
+class McpClient:
+    """One MCP endpoint, in the newest era that both sides speak (at a gateway 2026-07-28). Each method is a connection
+    of its own and raises ``RequestRefused`` for a JSON-RPC error, ``CommandFailed`` for every other failure."""
+
+    def __init__(self, where: Address) -> None:
+        self._where = where
+        self._oddity: CommandFailed | None = None
+
+    def tools(self) -> list[dict[str, Any]]:
+        """All tools of the endpoint, as it lists them."""
+        return self._run(_tools)
+
+    def call(self, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None = None) -> dict[str, Any]:
+        """The result of a tool. ``on_progress`` asks the tool to say how far it is."""
+        result = self._run(lambda client: _call(client, tool, arguments, on_progress))
+        if not isinstance(result.get("content"), list):  # the SDK's check of a whole result lets anything pass here
+            raise failures.broken(self._where.endpoint, "content is no list")
+        return result
+
+    # ---- connections
+
+    def _run(self, work: Callable[[Client], Awaitable[_T]]) -> _T:
+        for name in ("mcp", "client"):  # the SDK logs with tracebacks what it also raises
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+        async def connected() -> _T:
+            async with self._connect() as client:
+                return await work(client)
+
+        try:
+            return asyncio.run(connected())
+        except Exception as error:
+            raise self._failure(list(_causes(error))) from error
+
+    @asynccontextmanager
+    async def _connect(self) -> AsyncIterator[Client]:
+        async with httpx2.AsyncClient(
+            timeout=httpx2.Timeout(None, connect=failures.CONNECT_S),  # the SDK keeps the clock of an answer
+            verify=ssl.create_default_context(),
+            trust_env=False,  # as the admin client: a proxy is none for loopback
+            event_hooks={"response": [self._look_at]},
+        ) as http:
+            transport = streamable_http_client(self._where.endpoint, http_client=http, max_sse_event_size=None)
+            async with Client(
+                transport,
+                client_info=Implementation(name="gateway-cli", version=__version__),
+                read_timeout_seconds=failures.LIMIT_S,
+                cache=None,
+            ) as client:
+                yield client
+
+    async def _look_at(self, response: httpx2.Response) -> None:
+        """Note an answer to a message that is no MCP: the SDK's error for it says neither its status nor its type."""
+        if response.request.method != "POST":
+            return
+        self._oddity = None
+        kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if response.status_code >= 400:
+            body = await response.aread()
+            if kind != "application/json" or not _is_error(body):
+                self._oddity = failures.refused(
+                    self._where.endpoint, response.status_code, body.decode(errors="replace")
+                )
+        elif response.status_code == 200 and kind not in ("application/json", "text/event-stream"):
+            self._oddity = failures.not_gateway(self._where.endpoint, kind or "no Content-Type")
+
+    # ---- failures
+
+    def _failure(self, causes: list[BaseException]) -> CommandFailed:
+        """The one failure to show. What HTTP says comes first: the SDK makes errors of its own of it elsewhere."""
+        base, endpoint = self._where.base, self._where.endpoint
+        for cause in causes:
+            if isinstance(cause, CommandFailed):
+                return cause
+            if isinstance(cause, httpx2.ConnectTimeout):
+                return failures.no_connection(base)
+            if isinstance(cause, httpx2.ConnectError):
+                said = str(cause)
+                return failures.nothing_answers(base, "" if said == "All connection attempts failed" else said)
+            if isinstance(cause, httpx2.ProtocolError) and not str(cause).startswith(_CLOSED):
+                return failures.not_gateway(endpoint, "no HTTP")
+            if isinstance(cause, httpx2.TransportError):
+                return failures.went_away(base)
+        error = next((cause for cause in causes if isinstance(cause, MCPError)), causes[0])
+        if isinstance(error, MCPError):
+            return self._oddity or _from_sdk(error, self._where)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            return failures.broken(endpoint, f"{where}: {first['msg']}")
+        return CommandFailed(f"{endpoint}: {' '.join(str(error).split()) or type(error).__name__}")
+
+
+def _from_sdk(error: MCPError, where: Address) -> CommandFailed:
+    """The failure for an ``MCPError``: the gateway's answer, or what the SDK itself says of a broken exchange."""
+    text = error.message
+    if error.code == CONNECTION_CLOSED and text.startswith(("SSE stream", "Connection closed")):
+        return failures.went_away(where.base)
+    if error.code == REQUEST_TIMEOUT and text.endswith("timed out") and error.data is None:
+        return failures.no_answer(where.endpoint)
+    if error.code == PARSE_ERROR and text.startswith("Failed to parse"):
+        return failures.not_gateway(where.endpoint, "JSON that is no JSON-RPC message")
+    return RequestRefused(error.error.model_dump(mode="json", exclude_unset=True))
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The errors themselves: the SDK's task groups wrap them in groups, and groups in groups."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _causes(one)
+    else:
+        yield error
+
+
+def _is_error(body: bytes) -> bool:
+    try:
+        return isinstance(jsonrpc_message_adapter.validate_json(body, by_name=False), JSONRPCError)
+    except ValidationError:
+        return False
+
+
+# ---- requests
+
+
+async def _tools(client: Client) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    cursor: str | None = None
+    seen: set[str] = set()
+    while True:
+        request = ListToolsRequest(params=PaginatedRequestParams(cursor=cursor))
+        page = (await client.session.send_request(request, Whole)).root
+        found += page["tools"]
+        cursor = page.get("nextCursor")
+        if cursor is None or cursor in seen:
+            return found
+        seen.add(cursor)
+
+
+async def _call(
+    client: Client, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None
+) -> dict[str, Any]:
+    """The result, after as many tries as the tool asks for with no more than a ``requestState``. It asks for input
+    only where a client declares that it can give it, which this one does not."""
+    state: str | None = None
+    for _ in range(_TRIES):
+        params = CallToolRequestParams(name=tool, arguments=arguments, request_state=state)
+        result = await _send(client, CallToolRequest(params=params), on_progress)
+        if result.get("resultType") != "input_required":
+            return result
+        state = result.get("requestState")
+        if state is None or result.get("inputRequests"):
+            break
+        await asyncio.sleep(_BETWEEN_TRIES_S)
+    raise CommandFailed(f"{tool!r} needs input that this command cannot give; call it from a client that can")
+
+
+async def _send(client: Client, request: CallToolRequest, on_progress: ProgressFnT | None) -> dict[str, Any]:
+    try:
+        result = await client.session.send_request(request, Whole, progress_callback=on_progress)
+    except MCPError as error:
+        if error.code != HEADER_MISMATCH:
+            raise
+        await _read_annotations(client, request.params.name)
+        result = await client.session.send_request(request, Whole, progress_callback=on_progress)
+    return result.root
+
+
+async def _read_annotations(client: Client, tool: str) -> None:
+    """Let the SDK read which arguments of ``tool`` go into ``Mcp-Param-*`` headers, as the specification (2026-07-28,
+    streamable-http) says to after a -32020; it takes them from the tool as it is listed."""
+    cursor: str | None = None
+    seen: set[str] = set()
+    while True:
+        page = await client.list_tools(cursor=cursor)
+        cursor = page.next_cursor
+        if cursor is None or cursor in seen or any(one.name == tool for one in page.tools):
+            return
+        seen.add(cursor)

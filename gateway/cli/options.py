@@ -1,0 +1,15 @@
+"""The options that commands share."""
+
+from __future__ import annotations
+
+import click
+
+URL = click.option(
+    "--url",
+    envvar="GATEWAY_URL",
+    default="http://127.0.0.1:4000",
+    show_default=True,
+    help="the running gateway",
+)
+URL_HERE = click.option("--url", help="the running gateway")
+JSON = click.option("--json", "as_json", is_flag=True, help="JSON for programs")
