@@ -17,6 +17,7 @@ from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
+from shared.transports import traits
 
 
 def add_to(cli: click.Group) -> None:
@@ -131,7 +132,7 @@ def servers_add(
             "cwd": str(Path.cwd()),
         }
     spec = make_spec(id, connection, name=name, weight=weight, source="cli")
-    directly = spec.transport == "stdio" and not os.environ.get("GATEWAY_ADMIN_TOKEN")
+    directly = traits(spec.transport).runs_command and not os.environ.get("GATEWAY_ADMIN_TOKEN")
     note = state.read(address.parse(url).base) if directly else None
     if note is not None:
         asyncio.run(_register_directly(note, spec))

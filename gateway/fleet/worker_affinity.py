@@ -41,6 +41,11 @@ class WorkerAffinity:
         self._homes: dict[Owners, str] = {}
         self._loads: Mapping[str, int] = {}
 
+    @property
+    def remembered(self) -> int:
+        """Sets of owners that have a home."""
+        return len(self._homes)
+
     def choose(self, owners: Owners, ready: Sequence[C]) -> C:
         """One of ``ready``, links to those of ``owners`` that take calls (at least one)."""
         name = self._homes.get(owners)

@@ -21,7 +21,7 @@ from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIPTION_META
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
-_MAX_WAITING_BYTES = 32 * 1024 * 1024
+MAX_WAITING_BYTES = 32 * 1024 * 1024
 """Of what waits on one stream; the newest message is kept whatever its size."""
 NOTIFICATION = b'{"jsonrpc":"2.0","method":'
 """How our notifications begin."""
@@ -131,7 +131,7 @@ class StandingStream:
         self.written = ""  # … and what was written to the client
         self.collecting = self.again = False  # something is being taken from there; it may not be all
         self.resumable = False  # its client may come back for what it missed
-        self._queue = Waiting(limit, _MAX_WAITING_BYTES, changes.values())
+        self._queue = Waiting(limit, MAX_WAITING_BYTES, changes.values())
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, message: bytes, place: str = "") -> None:

@@ -32,7 +32,8 @@ from shared.transports import mask_url
 
 _log = logging.getLogger(__name__)
 _READY_S = 30.0
-_SETTLED_S = 10.0
+SETTLED_S = 10.0
+"""A child that lived for so long is replaced without the wait that earlier ends brought about."""
 _KEPT_LINES = 30
 
 
@@ -152,7 +153,7 @@ class Supervisor:
         await self._start_children()
         await self._wait_ready()
         self._ready = True
-        self._watches = [spawn(self._watch(child), f"watch {child.name}") for child in self._children]
+        self._watches = [spawn(self.watch(child), f"watch {child.name}") for child in self._children]
         if self._redis is not None:
             self._watches.append(spawn(self._watch_redis(), "watch redis"))
 
@@ -227,7 +228,7 @@ class Supervisor:
 
     # ---- afterwards
 
-    async def _watch(self, child: Child) -> None:
+    async def watch(self, child: Child) -> None:
         """Replace a child that dies, with backoff; a start-up failure afterwards stops nothing else."""
         fleet = self.settings.fleet
         wait_s = fleet.restart_min_s
@@ -238,7 +239,7 @@ class Supervisor:
             code = await child.process.wait()
             if self._stopping:
                 return
-            wait_s = fleet.restart_min_s if loop.time() - started > _SETTLED_S else wait_s
+            wait_s = fleet.restart_min_s if loop.time() - started > SETTLED_S else wait_s
             _log.warning("%s ended (code %s: %s); starting another in %.1f s", child.name, code, child.reason, wait_s)
             await self._note_restart(child)
             await asyncio.sleep(wait_s)
