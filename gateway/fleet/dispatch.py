@@ -45,11 +45,10 @@ class Target(Struct, gc=False):
 
 @final
 class Unbound(Struct, gc=False):
-    """The session has to be bound to ``choice`` first, which asks Redis; ``instead_of`` is the replica that it was
+    """The session has to be bound to a replica first, which asks Redis; ``instead_of`` is the replica that the session was
     bound to, if that is of no use any more."""
 
     session: ClientSession
-    choice: Replica
     instead_of: str | None
 
 
@@ -125,15 +124,17 @@ class Dispatcher:
             replica = self._registry.catalog.replica(bound)
             if replica is not None and replica in route.replicas and replica.available(now):
                 return replica
-        choice = router.choose(route, tried, now)
-        return Unbound(where.session, choice, bound) if choice is not None else None
+        return Unbound(where.session, bound)
 
-    async def _bind(self, route: Route, unbound: Unbound, tried: Container[str]) -> Replica:
-        """Bind a session to a replica; the one that the whole fleet agrees on."""
-        session, choice = unbound.session, unbound.choice
+    async def _bind(self, route: Route, unbound: Unbound, tried: Container[str]) -> Replica | None:
+        """Bind a session to a replica; return the one that the whole fleet agrees on, or ``None`` if none is there."""
+        session, now = unbound.session, self._loop.time()
+        choice = router.choose(route, tried, now)
+        if choice is None:
+            return None
         id = await self._sessions.pin(session, route.group, choice.id, instead_of=unbound.instead_of)
         replica = self._registry.catalog.replica(id)
-        if replica is None or id in tried or replica not in route.replicas or not replica.available(self._loop.time()):
+        if replica is None or id in tried or replica not in route.replicas or not replica.available(now):
             await self._sessions.pin(session, route.group, choice.id, instead_of=id)
             return choice
         return replica
@@ -251,8 +252,11 @@ class Dispatcher:
         target = self._target(call, tried, self._loop.time())
         if type(target) is Unbound:
             replica = await self._bind(call.route, target, tried)
-            link = self._pool.link_for(replica, target.session.sid)
-            target = Target(replica, link) if link is not None else Unlinked(replica)
+            if replica is None:
+                target = None
+            else:
+                link = self._pool.link_for(replica, target.session.sid)
+                target = Target(replica, link) if link is not None else Unlinked(replica)
         if call.session is not None and call.session.ended:  # meanwhile: nobody would ever end this call
             raise Refused("session_unknown", "the session has ended")
         return target

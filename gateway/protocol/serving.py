@@ -78,6 +78,8 @@ class Serving:
     def begin(self, head: RequestHead, data: bytes, at: int) -> Answer | Exchange | None:
         """Begin the request whose body is in ``data`` from ``at`` on: its answer, its call under way, or ``None`` when
         something has to be awaited first."""
+        if data[at : at + 1] != b"{":
+            return None  # a batch, or no JSON-RPC at all
         id = b"null"
         era = None
         try:
