@@ -1,31 +1,31 @@
 """One endpoint in front of many MCP servers: the front end, the command line and the Python API.
 
-From top to bottom; a room imports only what stands below it (checked in CI).
+The layers from top to bottom; each imports only layers below it (checked in CI).
 
 ============ =========================================================================================
-room         what lives there
+layer        what it is for
 ============ =========================================================================================
 cli/         the ``gateway`` command
 api          ``Gateway``: register, start, list, stop, from Python
 supervisor/  the processes behind ``gateway up`` and ``Gateway.start``: Redis, workers, front ends
 app          the gunicorn factory
-listener/    how connections come in: the express lane before aiohttp, aiohttp's routes
-front_end    one front-end process: what serves, wired together
+listener/    connections: the express lane before aiohttp, and aiohttp's routes
+front_end    the composition root of one front-end process
 admin/       the admin API, health endpoints, metrics
-protocol/    what MCP asks of an endpoint, in both eras: the steps of a request, the table of methods
-streams/     streams that stay open beside calls, and what their clients want to hear of
+protocol/    MCP at an endpoint, in both eras: the steps of a request, the table of methods
+streams/     streams that stay open while no call runs, and the subscriptions of their clients
 http/        writing HTTP answers
-admission/   who asks, and whether they may: decided once for each request
+admission/   who the caller of a request is: decided once for each request
 fleet/       the registry's copy in memory, links to workers, calls and their retries
 sessions/    client sessions of the handshake era
 calls/       a call under way on a link
-routing/     names, views, and who may take a call (pure)
-balancers/   which of them does (pure)
-telemetry/   who hears of calls that are over: counters, Prometheus
+routing/     names, views, and which replicas may take a call (pure)
+balancers/   which of these replicas takes the call (pure)
+telemetry/   the observers of calls: counters, Prometheus
 ============ =========================================================================================
 
-A front end is stateless: whatever a request needs is in its own copy of the registry, in the sealed session id, or in
-Redis. It imports ``shared``, never ``worker``.
+A front end is stateless: what a request needs is in the front end's copy of the registry, in the sealed session id, or
+in Redis. This package imports ``shared``, never ``worker``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """``Gateway`` is imported when asked for: front ends do without the supervisor."""
+    """Import ``Gateway`` when it is first used: front ends do not need the supervisor."""
     if name == "Gateway":
         from gateway.api import Gateway
 

@@ -1,4 +1,4 @@
-"""``python -m gateway``."""
+"""``python -m gateway``: the same as the ``gateway`` command."""
 
 from gateway.cli.main import main
 

@@ -1,7 +1,8 @@
 """``Gateway``: the whole gateway from Python.
 
-Seconds here, milliseconds in configuration files. ``register`` and ``unregister`` check at once and return a
-handle that may be awaited; it raises what Redis refused. ``list`` reads this process' own copy of the registry.
+Times are in seconds here, and in milliseconds in configuration files. ``register`` and ``unregister`` check their
+arguments at once and return a handle; awaiting the handle raises what the registry refused. ``list`` reads this
+process's own copy of the registry.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SETTLING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
 class Handle:
-    """A registration (or removal) under way. Awaiting it is optional; it raises what the registry refused."""
+    """A registration or removal under way. Awaiting the handle is optional, and raises what the registry refused."""
 
     def __init__(self) -> None:
         self._done = False
@@ -38,10 +39,10 @@ class Handle:
         self._waiters: list[asyncio.Future[None]] = []
 
     def settle(self, error: GatewayError | None = None) -> None:
-        """The registry has answered."""
+        """Note that the registry has answered, and wake those who await this handle."""
         self._done, self._error = True, error
         if error is not None and not self._waiters:
-            _log.error("%s", error)  # perhaps nobody ever asks
+            _log.error("%s", error)  # this handle may never be awaited
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -56,7 +57,7 @@ class Handle:
 
 
 class Gateway:
-    """One gateway: its own Redis, workers and front ends, or (``redis_url=``) part of a fleet."""
+    """One gateway: with its own Redis, workers and front ends, or (``redis_url=``) as part of a fleet."""
 
     def __init__(
         self,
@@ -108,7 +109,7 @@ class Gateway:
         transport: str | None = None,
         **options: Any,
     ) -> Handle:
-        """Register an upstream. Raises ``ConfigError`` or ``EntryExists`` at once for what can be told here.
+        """Register an upstream. Raises at once ``ConfigError``, or ``EntryExists`` for an id that is known here.
 
         ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``.
         """
@@ -126,7 +127,7 @@ class Gateway:
         return self._queue(spec)
 
     def unregister(self, id: str) -> Handle:
-        """Remove an upstream. Raises ``EntryNotFound`` at once when it was never registered."""
+        """Remove an upstream. Raises ``EntryNotFound`` at once for an id that is not known here."""
         if id not in self._declared and id not in self._records:
             raise EntryNotFound(f"no upstream {id!r} is registered")
         self._declared.discard(id)
@@ -141,7 +142,7 @@ class Gateway:
         return handle
 
     async def _apply(self) -> None:
-        """Carry out what is pending, in order."""
+        """Write the pending changes to the registry, in order."""
         assert self._store is not None
         pending, self._pending = self._pending, []
         for change, handle in pending:
@@ -158,7 +159,7 @@ class Gateway:
                 handle.settle(error)
 
     def list(self) -> Sequence[ServerEntry]:
-        """Every registered upstream, as it is now."""
+        """Return every upstream, in registration order; those whose registration is pending come last."""
         entries = [record.entry() for record in sorted(self._records.values(), key=lambda one: one.sequence)]
         shown = {entry.id for entry in entries}
         for change, _ in self._pending:
@@ -167,28 +168,31 @@ class Gateway:
         return entries
 
     def get(self, id: str) -> ServerEntry | None:
-        """One upstream."""
+        """Return one upstream, or ``None`` if it is not registered."""
         return next((entry for entry in self.list() if entry.id == id), None)
 
     # ---- life
 
     @property
     def url(self) -> str:
-        """Where it listens, once started."""
+        """The URL at which the gateway listens, once started."""
         return self._supervisor.url
 
     @property
     def endpoint(self) -> str:
-        """The MCP endpoint to give to clients."""
+        """The URL of the MCP endpoint, as clients need it."""
         return self.url + "/mcp"
 
     @property
     def redis_url(self) -> str:
-        """The Redis in use, once started."""
+        """The URL of the Redis in use, once started."""
         return self._supervisor.settings.registry.redis_url
 
     async def start(self, wait_connected_s: float = 10.0) -> None:
-        """Start; returns when requests are served and what was registered has connected or failed (bounded)."""
+        """Start the gateway, and return when requests are served.
+
+        Then wait up to ``wait_connected_s`` until every upstream registered here has connected or failed.
+        """
         await self._supervisor.start()
         self._store = RegistryStore(self._supervisor.settings.registry)
         self._follower = ChangeFollower(self._store, self)
@@ -214,7 +218,7 @@ class Gateway:
                 return
 
     async def wait_change(self, timeout_s: float) -> None:
-        """Until the registry changes, or ``timeout_s``."""
+        """Wait until the registry changes, but no longer than ``timeout_s``."""
         self._changed.clear()
         try:
             async with asyncio.timeout(timeout_s):
@@ -244,12 +248,12 @@ class Gateway:
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
-        """The registry's follower: everything."""
+        """Replace the copy of the registry, at the start and after a gap in the change log."""
         self._records = dict(records)
         self._changed.set()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
-        """The registry's follower: what changed."""
+        """Apply changed records to the copy; a record is ``None`` if its upstream was unregistered."""
         for id, record in records.items():
             if record is None:
                 self._records.pop(id, None)
@@ -259,10 +263,10 @@ class Gateway:
         self._changed.set()
 
     def on_member(self, kind: str, id: str) -> None:
-        """The registry's follower: of no interest here."""
+        """Do nothing: the copy has no members."""
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
-        """The registry's follower: of no interest here."""
+        """Do nothing: the copy has no client sessions."""
 
     def on_connection(self, available: bool) -> None:
-        """The registry's follower: the copy stays while Redis is away."""
+        """Do nothing: the copy stays while Redis is away."""

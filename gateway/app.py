@@ -1,4 +1,4 @@
-"""The factory that gunicorn calls (``gateway.app:create``), and nothing else."""
+"""The factory that gunicorn calls in each front-end process (``gateway.app:create``)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 async def create() -> web.AppRunner:
-    """Start a front end by the settings in the environment, and return what serves it."""
+    """Start a front end with the settings in the environment, and return the runner that serves it."""
     settings = build(environment=os.environ)
     logs.configure("frontend", settings.service.log_level)
     store = RegistryStore(settings.registry)

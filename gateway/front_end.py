@@ -1,4 +1,4 @@
-"""One front-end process: what serves, wired together; its start, its drain and its end."""
+"""The composition root of a front-end process: it builds all parts, and starts, drains and closes them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _STREAMS_END_S = 2.0
 
 
 class FrontEnd:
-    """See the module. ``store`` is closed at the end; ``key`` is the fleet's."""
+    """One front end. ``close`` also closes ``store``; ``key`` is the fleet's; ``policy`` hides entries from callers."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class FrontEnd:
         frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
-        # The fleet: what is registered, who carries it, and calls.
+        # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters()
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
@@ -127,7 +127,7 @@ class FrontEnd:
         )
 
     async def start(self) -> None:
-        """Join the fleet; returns when requests can be served. Raises ``RegistryUnavailable`` without Redis."""
+        """Join the fleet, and return when requests can be served. Raises ``RegistryUnavailable`` without Redis."""
         self._tasks = [
             spawn(self.registry.run(self._events), "follow-changes"),
             spawn(self._pool.run(self._events), "worker-links"),
@@ -144,7 +144,7 @@ class FrontEnd:
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
 
     def facts(self) -> dict[str, str]:
-        """Return what others may know of this front end."""
+        """Return what this front end publishes with its heartbeat."""
         counters = self._counters
         return {
             "pid": str(os.getpid()),
@@ -165,13 +165,13 @@ class FrontEnd:
 
     @property
     def ready(self) -> bool:
-        """Whether traffic should come here."""
+        """Whether this front end should get traffic."""
         if Process.draining or not self.registry.follower.ready.is_set():
             return False
         return bool(self._pool.links)
 
     async def _tick(self) -> None:
-        """Once a second: the Date header, silent calls, session expiry."""
+        """Once a second: renew the Date header, show signs of life on silent calls, extend and drop client sessions."""
         while True:
             await asyncio.sleep(1.0)
             Process.tick()
@@ -184,7 +184,7 @@ class FrontEnd:
                 pass
 
     async def drain(self) -> None:
-        """Finish what runs (bounded) and end streams."""
+        """End standing streams, and wait until running calls are over, but no longer than ``drain_timeout_s``."""
         Process.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
@@ -193,7 +193,7 @@ class FrontEnd:
             await asyncio.sleep(0.02)
 
     async def close(self) -> None:
-        """Leave the fleet."""
+        """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
         await self._heartbeat.leave()
         self._pool.close()
@@ -202,7 +202,7 @@ class FrontEnd:
 
 
 class _FleetEvents:
-    """What happens in the fleet, told to whom it concerns (``RegistryEvents`` and ``LinkEvents``)."""
+    """Passes events of the fleet to the parts that need them; implements ``RegistryEvents`` and ``LinkEvents``."""
 
     def __init__(
         self,
@@ -241,7 +241,7 @@ class _FleetEvents:
                 in_flight.cancel("the session ended")
         self._streams.end_session(sid)
         self._pool.end_session(sid)
-        self._heartbeat.beat_now()  # whoever ended it waits until we say that we know
+        self._heartbeat.beat_now()  # the front end that ended the session waits for this
 
     def level_set(self, sid: str, level: str) -> None:
         self._subscriptions.level_noted(sid, level)

@@ -1,7 +1,7 @@
-"""What the front end and the worker both need, and nothing that only one of them does.
+"""What the front end and the worker both need, and nothing that only one of them needs.
 
 ============== =====================================================================
-room           what lives there
+module         what lives there
 ============== =====================================================================
 errors         the one exception tree and the table code -> JSON-RPC -> HTTP
 settings       every setting, its default and its environment variable
@@ -12,9 +12,9 @@ isolation      which upstream session a call uses
 freshness      how long lists of upstreams are fresh
 request_state  the sealed state of calls that wait for input
 secrets        the fleet's key: sealing client session ids, proving membership
-rendezvous     who is first among equals, decided alike everywhere
+rendezvous     a ranking of candidates that every process computes alike
 tasks          how background tasks are made; the coarse deadline wheel
-memory         what glibc is told about freed buffers
+memory         settings of the garbage collector and of glibc's allocator
 logs           how a process logs
 loopback       whether an address is reached from this machine only
 version        the version of all three packages

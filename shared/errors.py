@@ -1,4 +1,4 @@
-"""Every error of ours, where it sits in the tree, and how it looks on the wire.
+"""Every error that the gateway raises: the tree of exceptions, and how each looks on the wire.
 
 ::
 
@@ -9,14 +9,14 @@
     │   ├── EntryNotFound      no such id
     │   └── RegistryUnavailable  Redis does not answer
     ├── StartError             a process of the fleet could not start
-    └── CallError              one MCP call failed; carries what the client is told
-        ├── NotDelivered       it certainly did not reach the upstream: safe to send elsewhere
-        ├── OutcomeUnknown     it was sent and not answered: it may have run
-        └── Refused            the request itself is wrong or asks for what is not there
+    └── CallError              one MCP call failed; carries what the client receives
+        ├── NotDelivered       the call certainly did not reach the upstream: safe to send elsewhere
+        ├── OutcomeUnknown     the call was sent and not answered: it may have run
+        └── Refused            the request itself is wrong, or asks for something that does not exist
 
-A class exists because someone catches it or because it makes a different answer. Its ``code`` is the
-word used in logs, metrics and ``error.data.code``; ``WIRE`` says which JSON-RPC code and HTTP status
-it becomes. Codes of ours stay outside -32768..-32000, which JSON-RPC 2.0 section 5.1 reserves.
+A class exists because some code catches it, or because it makes a different answer. The ``code`` of an error is the
+word used in logs, in metrics and as ``error.data.code``. ``WIRE`` says which JSON-RPC code and which HTTP status a code
+becomes. JSON-RPC codes of the gateway's own stay outside -32768..-32000, which JSON-RPC 2.0 section 5.1 reserves.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 
 class Wire(NamedTuple):
-    """How one error code is answered: JSON-RPC ``code`` and HTTP ``status``."""
+    """The answer to one error code: JSON-RPC ``code`` and HTTP ``status``."""
 
     rpc: int
     http: int
@@ -57,17 +57,17 @@ WIRE: dict[str, Wire] = {
     "entry_unknown": Wire(-31014, 404),
     "start_failed": Wire(-31015, 500),
 }
-"""Error code → (JSON-RPC code, HTTP status for a modern client or the admin API)."""
+"""Error code -> (JSON-RPC code, HTTP status for a modern client or the admin API)."""
 
 
 class GatewayError(Exception):
-    """Root of the tree. ``str(error)`` is one line that says what is wrong and what to do."""
+    """The root of the tree. ``str(error)`` is one line that says what is wrong and what to do."""
 
     code = "internal"
 
     @property
     def wire(self) -> Wire:
-        """JSON-RPC code and HTTP status of this error."""
+        """The JSON-RPC code and the HTTP status of this error."""
         return WIRE[self.code]
 
 
@@ -110,7 +110,7 @@ class StartError(GatewayError):
 
 
 class CallError(GatewayError):
-    """One MCP call failed. ``data`` goes to the client as ``error.data`` beside ``code``."""
+    """One MCP call failed. The client receives ``data`` as ``error.data``, together with ``code``."""
 
     def __init__(self, code: str, message: str, data: dict[str, Any] | None = None) -> None:
         super().__init__(message)
@@ -120,12 +120,12 @@ class CallError(GatewayError):
 
 
 class NotDelivered(CallError):
-    """The call certainly did not reach the upstream; another replica may take it."""
+    """The call certainly did not reach the upstream. Another replica may take the call."""
 
 
 class OutcomeUnknown(CallError):
-    """The call was sent and not answered; it may have run, so only safe methods are repeated."""
+    """The call was sent and not answered. The upstream may have run the call, so only safe methods are repeated."""
 
 
 class Refused(CallError):
-    """The request is wrong, or asks for something that is not there."""
+    """The request is wrong, or asks for something that does not exist."""

@@ -1,8 +1,8 @@
-"""Which upstream session a call uses. Pure (and remembered: it is asked with each call); front end and worker
-must agree, so the rule is written once.
+"""Which upstream session a call uses. Pure.
 
-A front end needs the answer because ``CLIENT`` binds a client session to one replica and one worker; the worker
-because it opens the sessions.
+The front end and the worker must agree, so the rule is written once. The front end needs the answer because ``CLIENT``
+binds a client session to one replica and one worker. The worker needs the answer because it opens the sessions. Results
+are cached, because every call needs one.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from shared.transports import UpstreamSessions, traits
 
 
 class SessionUse(enum.Enum):
-    """How a call meets the upstream."""
+    """How a call uses sessions of its upstream."""
 
     STATELESS = "stateless"
-    """No upstream session at all: modern HTTP, or legacy HTTP without session ids."""
+    """No upstream session: modern HTTP, or legacy HTTP without session ids."""
     SHARED = "shared"
-    """One upstream session for everybody."""
+    """One upstream session for all clients."""
     CLIENT = "client"
     """An upstream session that belongs to the client's session."""
     LEASE = "lease"
-    """A session borrowed for the call, among those of the same principal."""
+    """A session borrowed for the call, from those of the same principal."""
 
 
 FOR_ALL = (SessionUse.STATELESS, SessionUse.SHARED)
-"""The uses that do not depend on whose call it is: one session carries every call of an era."""
+"""The uses that do not depend on the client: one session carries every call of an era."""
 
 
 @functools.lru_cache(256)
 def era_for(client_era: int, eras: tuple[str, ...]) -> Era:
-    """The era in which a client is served: its own where the upstream speaks it."""
+    """Return the era in which a client is served: the client's era if the upstream speaks it, else the other one."""
     own = Era(client_era)
     if own.word in eras or not eras:
         return own
@@ -50,7 +50,7 @@ def session_use(
     client_era: int,
     has_session: bool,
 ) -> SessionUse:
-    """Return how a call meets an upstream that is reached by ``transport``."""
+    """Return how a call uses sessions of an upstream that is reached by ``transport``."""
     sessions = traits(transport).sessions
     if sessions is UpstreamSessions.PROCESS:
         if isolation is not Isolation.CLIENT:

@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback_host(host: str) -> bool:
-    """Whether listening on ``host`` is listening on loopback only."""
+    """Whether ``host`` is ``localhost`` or a loopback address. Other names are not resolved."""
     if host == "localhost":
         return True
     try:

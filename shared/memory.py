@@ -1,9 +1,9 @@
-"""How a process that serves manages its memory: the garbage collector and, with glibc, the allocator.
+"""How a process that serves calls manages its memory: the garbage collector and, with glibc, the allocator.
 
-Reference counting frees what a call makes, cycles are rare: with Python's defaults the collector ran for 4-8 % of a
-worker's time, looking each time at everything that was loaded at the start. And glibc gives buffers of 128 KiB and more
-back to the kernel at once, so that every large body was paid for in page faults (a quarter of a worker's time for 1 MiB
-results).
+Reference counting frees what a call makes, and cycles are rare. With Python's defaults the collector still took 4-8 %
+of a worker's time, because each run looked at everything that was loaded at the start. glibc by default returns buffers
+of 128 KiB and more to the kernel at once, so every large body caused page faults (a quarter of a worker's time for 1
+MiB results).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MAPPED_FROM_BYTES = 2 * 1024 * 1024
 
 
 def settle() -> None:
-    """Called once, when a process is ready to serve."""
+    """Set the collector and the allocator for serving. Called once, when a process is ready to serve."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)

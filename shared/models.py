@@ -1,7 +1,7 @@
-"""The registry's vocabulary: what users register, and what they get back when they look.
+"""The registry's vocabulary: what users register, and what they get back when they read the registry.
 
-Public types (re-exported by ``gateway``). Serialised in camelCase; durations in milliseconds on the wire.
-The counterpart is ``shared.registry.store``, which keeps these in Redis.
+These types are public (re-exported by ``gateway``). They are serialised in camelCase, with durations in milliseconds.
+The counterpart is ``shared.registry.store``, which keeps them in Redis.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,127}")
 
 
 class ServerStatus(enum.StrEnum):
-    """Where an upstream is in its life; the transitions are ``TRANSITIONS``."""
+    """The stage of life of an upstream. ``TRANSITIONS`` lists the allowed changes."""
 
     REGISTERED = "registered"
     CONNECTING = "connecting"
@@ -38,12 +38,12 @@ TRANSITIONS: dict[ServerStatus, frozenset[ServerStatus]] = {
     ServerStatus.ERROR: frozenset({ServerStatus.CONNECTED, ServerStatus.CONNECTING, ServerStatus.STOPPED}),
     ServerStatus.STOPPED: frozenset({ServerStatus.REGISTERED, ServerStatus.CONNECTING}),
 }
-"""Allowed moves. ``connected → connecting`` is a change of owner, ``error → connected`` a recovered probe."""
+"""The allowed changes. ``connected -> connecting`` is a change of owner, ``error -> connected`` a recovered probe."""
 
 
 STRATEGIES: dict[str, str] = {}
-"""Names of balancing strategies, and what they mean. ``gateway.balancers`` fills the table; a worker, which chooses no
-replicas, leaves it empty and takes any name."""
+"""The names of balancing strategies, and what they mean. ``gateway.balancers`` fills the table. A worker chooses no
+replicas, so it leaves the table empty and takes any name."""
 
 
 def check_strategy(name: str) -> str:
@@ -54,14 +54,15 @@ def check_strategy(name: str) -> str:
 
 
 class Naming(enum.StrEnum):
-    """Whether tools are listed bare while that is unambiguous, or always as ``group__tool``."""
+    """Whether tools are listed without a prefix while their names are unambiguous, or always as ``group__tool``."""
 
     AUTO = "auto"
     PREFIX = "prefix"
 
 
 class Isolation(enum.StrEnum):
-    """Whether clients share one upstream session or get one each; ``auto`` decides by what the upstream has."""
+    """Whether clients share one upstream session or get one each. ``auto`` decides by the sessions that the upstream
+    offers."""
 
     AUTO = "auto"
     SHARED = "shared"
@@ -69,7 +70,7 @@ class Isolation(enum.StrEnum):
 
 
 class EraChoice(enum.StrEnum):
-    """Which protocol era to speak to an upstream; ``auto`` probes."""
+    """Which protocol era to speak to an upstream. ``auto`` probes."""
 
     AUTO = "auto"
     LEGACY = "legacy"
@@ -77,7 +78,7 @@ class EraChoice(enum.StrEnum):
 
 
 class UpstreamSpec(Struct, frozen=True, rename="camel"):
-    """What a user registers: one MCP server. Those with the same ``name`` are replicas of one group."""
+    """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group."""
 
     id: str
     name: str
@@ -91,7 +92,7 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     source: str = "api"
 
     def connection_json(self) -> bytes:
-        """The connection as kept in Redis (with its secrets)."""
+        """Return the connection as kept in Redis, with its secrets."""
         return msgspec.json.encode(self.connection)
 
 
@@ -105,7 +106,7 @@ class ToolEntry(Struct, frozen=True, rename="camel"):
 
 
 class HealthCheckResult(Struct, frozen=True, rename="camel"):
-    """The last word on one upstream's health. ``checked_at`` is Unix seconds, ``latency_ms`` milliseconds."""
+    """The latest probe of one upstream. ``checked_at`` is Unix seconds, ``latency_ms`` milliseconds."""
 
     server_id: str
     healthy: bool
@@ -115,7 +116,7 @@ class HealthCheckResult(Struct, frozen=True, rename="camel"):
 
 
 class ServerEntry(Struct, frozen=True, rename="camel"):
-    """A registered upstream as seen by ``Gateway.list()``, the CLI and the admin API."""
+    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API."""
 
     id: str
     name: str
@@ -143,7 +144,8 @@ def make_spec(
     separator: str = "__",
     **options: Any,
 ) -> UpstreamSpec:
-    """A checked ``UpstreamSpec``. Raises ``ConfigError`` that names the field and the cure."""
+    """Return a checked ``UpstreamSpec``. Raises ``ConfigError`` that names each wrong field and says how to correct
+    it."""
     problems: list[tuple[str, str]] = []
     options = {name: value for name, value in options.items() if value is not None or name == "weight"}
     group = id if name is None else name
@@ -188,5 +190,5 @@ def make_spec(
 
 
 def now_s() -> float:
-    """Unix time in seconds, to the millisecond, as kept in Redis."""
+    """Return Unix time in seconds, rounded to the millisecond, as kept in Redis."""
     return round(time.time(), 3)

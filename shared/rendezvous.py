@@ -1,7 +1,7 @@
-"""Rendezvous hashing: every process ranks the same candidates the same way, without asking anyone.
+"""Rendezvous hashing: every process ranks the same candidates in the same order, without communication.
 
-Used by workers to decide who claims an upstream, and by front ends to keep one client session on one worker.
-Removing a candidate moves only what it had (Thaler and Ravishankar, 1998).
+Workers use the ranking to decide which of them claims an upstream; front ends use it to keep one client session on one
+worker. Removing a candidate moves only the keys that it was first for (Thaler and Ravishankar, 1998).
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable
 
 
 def rank(key: str, candidates: Iterable[str]) -> tuple[str, ...]:
-    """``candidates``, best first, for ``key``."""
+    """Return ``candidates`` in their order for ``key``, best first."""
     return _ranked(key, tuple(candidates))
 
 
-@functools.lru_cache(20_000)  # a worker asks for every upstream once a second, a front end for every call of a session
+@functools.lru_cache(20_000)  # a worker ranks for every upstream once a second, a front end for every call of a session
 def _ranked(key: str, candidates: tuple[str, ...]) -> tuple[str, ...]:
     def score(candidate: str) -> bytes:
         return hashlib.blake2b(f"{key}\0{candidate}".encode(), digest_size=8).digest()

@@ -1,8 +1,8 @@
-"""What the gateway seals into a modern client's ``requestState`` (2026-07-28, basic/patterns/mrtr, server
-requirements).
+"""The state that the gateway seals into a modern client's ``requestState``.
 
-Written by the worker that answers ``input_required`` (``worker.input.broker``); read by the front end that routes the
-retry and by the worker that takes it.
+Specification 2026-07-28, basic/patterns/mrtr, server requirements. Written by the worker that answers
+``input_required`` (``worker.input.broker``); read by the front end that routes the retry (``gateway.protocol.methods``)
+and by the worker that takes the retry.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from shared.errors import CallError, Refused
 from shared.secrets import FleetKey
 
 MAX_STATE = 1024 * 1024
-"""Characters of a ``requestState`` that are looked at."""
+"""The longest ``requestState`` that is read, in characters."""
 
 MAX_INNER = MAX_STATE * 3 // 4 - 4096
-"""Bytes of an upstream's own state that fit into it."""
+"""The largest state of an upstream that fits into a ``requestState``, in bytes."""
 
 
 class RequestState(Struct, array_like=True, frozen=True):
-    """``expires`` is Unix seconds, ``digest`` that of the request; ``parked`` the call that waits in ``worker``, in
-    ``round``, or empty; ``inner`` the JSON of the upstream's own state, or empty; ``fresh``: the call is to be sent
-    as if for the first time."""
+    """What a ``requestState`` holds.
+
+    ``expires`` is Unix seconds, ``digest`` is the digest of the request. ``parked`` names the call that waits in
+    ``worker`` and ``round`` the round of its questions; ``parked`` is empty if no call waits. ``inner`` is the JSON of
+    the upstream's own state, or empty. With ``fresh`` the call is sent as if for the first time.
+    """
 
     expires: float
     upstream: str
@@ -38,7 +41,7 @@ class RequestState(Struct, array_like=True, frozen=True):
 
 
 def seal(key: FleetKey, state: RequestState) -> str:
-    """The text for the client. Raises ``CallError`` when it would be longer than what is taken back."""
+    """Return the text for the client. Raises ``CallError`` if the text would be longer than ``MAX_STATE``."""
     text = key.seal(state, b"state")
     if len(text) > MAX_STATE:
         raise CallError("upstream_protocol", f"the upstream's requestState is too large ({len(state.inner)} bytes)")
@@ -46,7 +49,8 @@ def seal(key: FleetKey, state: RequestState) -> str:
 
 
 def unseal(key: FleetKey, text: str, principal: str) -> RequestState:
-    """What a client brings back. Raises ``Refused`` (-32602) when it is tampered with, foreign or expired."""
+    """Return the state that a client sent back. Raises ``Refused`` (-32602) if the text is not a seal of this fleet,
+    was issued to another principal, or has expired."""
     state = key.unseal(text, RequestState, b"state") if len(text) <= MAX_STATE else None
     if state is None:
         raise Refused("invalid_params", "params.requestState is not one that this gateway issued")

@@ -1,7 +1,8 @@
 """The fleet's key: sealing client session ids (AES-GCM) and proving membership on links (HMAC).
 
-One 32-byte key for the fleet: derived from the ``secret`` setting, or made once and kept in Redis. A sealed
-id describes itself, so a front end that has never seen a session can serve it without asking anyone.
+The fleet has one 32-byte key, which is derived from the ``secret`` setting, or made once and kept in Redis. A sealed
+session id contains the facts of the session, so a front end that has never seen the session can serve it without a look
+into Redis.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _NONCE = 12
 
 
 class SessionClaims(Struct, array_like=True, frozen=True):
-    """What a client session id says of itself. ``created`` is Unix seconds; digests are short hashes."""
+    """The content of a sealed client session id. ``created`` is Unix seconds; digests are short hashes."""
 
     created: int
     version: str
@@ -34,10 +35,10 @@ class SessionClaims(Struct, array_like=True, frozen=True):
 
 
 class FleetKey:
-    """Seals and proofs under the fleet's key; what was made under ``older`` ones is still accepted.
+    """Makes seals and proofs under the fleet's key. Seals and proofs made under ``older`` keys are still accepted.
 
-    To rotate without losing sessions: give every process the new key as an older one, then the new one first.
-    Its ``repr`` says nothing.
+    To rotate without losing sessions: first give every process the new key as an older one, then as the first one. The
+    ``repr`` shows no key.
     """
 
     def __init__(self, key: bytes, *older: bytes) -> None:
@@ -49,18 +50,18 @@ class FleetKey:
 
     @classmethod
     def from_secret(cls, secret: str) -> FleetKey:
-        """The keys that the ``secret`` setting stands for: several are separated by commas, the first one is used."""
+        """Return the keys in the ``secret`` setting. Several are separated by commas; the first one makes new seals."""
         parts = [part.strip() for part in secret.split(",") if part.strip()] or [secret]
         return cls(*(hashlib.sha256(part.encode()).digest() for part in parts))
 
     def seal(self, claims: Struct, purpose: bytes) -> str:
-        """``claims`` as visible ASCII that only this fleet can read or make, for this ``purpose``."""
+        """Return ``claims`` as visible ASCII that only this fleet can read or make, for this ``purpose``."""
         nonce = os.urandom(_NONCE)
         sealed = self._seals[0].encrypt(nonce, msgspec.msgpack.encode(claims), purpose)
         return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
     def unseal(self, text: str, kind: type[T], purpose: bytes) -> T | None:
-        """The claims in ``text``, or ``None`` when it is not one of ours."""
+        """Return the claims in ``text``, or ``None`` if this fleet did not seal ``text`` for this ``purpose``."""
         try:
             blob = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
@@ -73,17 +74,17 @@ class FleetKey:
         return None
 
     def seal_session(self, claims: SessionClaims) -> str:
-        """A session id: visible ASCII, as MCP requires."""
+        """Return a session id: visible ASCII, as MCP requires."""
         return self.seal(claims, b"session")
 
     def open_session(self, sid: str) -> SessionClaims | None:
-        """The claims in a session id, or ``None`` when it is not one of ours."""
+        """Return the claims in a session id, or ``None`` if this fleet did not make the id."""
         if not 40 <= len(sid) <= 512:
             return None
         return self.unseal(sid, SessionClaims, b"session")
 
     def proof(self, nonce: bytes) -> bytes:
-        """The answer to a worker's challenge."""
+        """Return the answer to a worker's challenge."""
         return hmac.digest(self._mac_keys[0], nonce, "sha256")
 
     def proves(self, nonce: bytes, proof: bytes) -> bool:
@@ -92,5 +93,5 @@ class FleetKey:
 
 
 def digest(data: bytes) -> bytes:
-    """A short digest (8 bytes) for telling things apart, not for secrecy."""
+    """Return a short digest (8 bytes), for comparing values and not for secrecy."""
     return hashlib.blake2b(data, digest_size=8).digest()

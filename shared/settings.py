@@ -1,13 +1,13 @@
 """Every setting of the gateway: what it means, its default, and where it can be set.
 
-A setting is a field of one of the small Structs below. Its names follow from the field's:
+A setting is a field of one of the small Structs below. All its names follow from the name of the field:
 
 * ``request_timeout_s`` in ``CallSettings`` is a number of **seconds** in Python,
 * ``requestTimeout`` (**milliseconds**) under ``gateway`` in a configuration file,
 * ``GATEWAY_REQUEST_TIMEOUT`` (milliseconds) in the environment.
 
-A flag wins over the environment, the environment over the file, the file over the default. Processes that
-``gateway up`` starts get everything through the environment (``to_environment``): one mechanism, no second.
+A flag wins over the environment, the environment over the file, the file over the default. Processes that the command
+``gateway up`` starts receive all settings through the environment (``to_environment``), and in no other way.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shared.models import Naming, check_strategy
 
 
 class ServiceSettings(Struct, frozen=True):
-    """Who we are and where we listen."""
+    """The gateway's name, its addresses and its processes."""
 
     name: Annotated[str, Meta(description="shown to clients as serverInfo.name")] = "mcp-gateway"
     host: Annotated[str, Meta(description="address to bind; beyond loopback GATEWAY_ADMIN_TOKEN is needed")] = (
@@ -46,7 +46,7 @@ class ServiceSettings(Struct, frozen=True):
 
 
 class AccessSettings(Struct, frozen=True):
-    """Who may talk to us."""
+    """Which clients and administrators may talk to the gateway."""
 
     admin_token: Annotated[str, Meta(description="bearer token of the admin API; needed beyond loopback")] = ""
     allow_stdio_registration: Annotated[
@@ -67,7 +67,7 @@ class AccessSettings(Struct, frozen=True):
 
 
 class RegistrySettings(Struct, frozen=True):
-    """Redis."""
+    """The connection to Redis."""
 
     redis_url: Annotated[str, Meta(description="redis://, rediss:// or unix://; empty: start one of our own")] = ""
     key_prefix: Annotated[str, Meta(description="put before every Redis key")] = "gw:"
@@ -99,7 +99,7 @@ class CallSettings(Struct, frozen=True):
 
 
 class RoutingSettings(Struct, frozen=True):
-    """How calls are spread and names are merged."""
+    """How calls are balanced and how names are merged."""
 
     balancer: Annotated[str, Meta(description="default strategy of a group", extra={"check": check_strategy})] = (
         "round-robin"
@@ -127,7 +127,7 @@ class HealthSettings(Struct, frozen=True):
 
 
 class UpstreamSettings(Struct, frozen=True):
-    """How workers hold upstreams."""
+    """How workers connect to upstreams and run them."""
 
     spread: Annotated[int, Meta(ge=1, le=8, description="workers that carry one HTTP or SSE upstream")] = 2
     connect_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a connection")] = 5.0
@@ -197,7 +197,7 @@ class FleetSettings(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All settings, by room."""
+    """All settings, in sections."""
 
     service: ServiceSettings = ServiceSettings()
     access: AccessSettings = AccessSettings()
@@ -214,7 +214,7 @@ class Settings(Struct, frozen=True):
 
 
 class Knob(Struct, frozen=True):
-    """One setting's names and type. ``key`` is camelCase, ``variable`` starts with ``GATEWAY_``."""
+    """The names and the type of one setting. ``key`` is camelCase, ``variable`` starts with ``GATEWAY_``."""
 
     section: str
     field: str
@@ -261,7 +261,7 @@ KNOBS: dict[str, Knob] = _knobs()
 
 
 def _convert(knob: Knob, value: Any, from_text: bool) -> Any:
-    """``value`` as the knob's Python type. Raises ``msgspec.ValidationError`` or ``ValueError``."""
+    """Return ``value`` as the knob's Python type. Raises ``msgspec.ValidationError`` or ``ValueError``."""
     plain = typing.get_args(knob.type)[0]
     if from_text and isinstance(value, str) and typing.get_origin(plain) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
@@ -272,13 +272,13 @@ def _convert(knob: Knob, value: Any, from_text: bool) -> Any:
 
 
 def _checked(knob: Knob, value: Any) -> Any:
-    """Return ``value`` if the knob's own check takes it; the check raises ``ValueError``."""
+    """Return ``value`` if the knob's own check accepts it. The check raises ``ValueError``."""
     check = (knob.type.__metadata__[0].extra or {}).get("check")
     return value if check is None else check(value)
 
 
 def suggestion(word: str, known: typing.Iterable[str]) -> str:
-    """`` (did you mean X?)`` or nothing, for error messages about unknown keys."""
+    """Return `` (did you mean X?)`` or an empty string, for error messages about unknown keys."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
@@ -288,10 +288,10 @@ def build(
     environment: Mapping[str, str] | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> Settings:
-    """Settings from a file's ``gateway`` object, the environment and flags.
+    """Return the settings from a file's ``gateway`` object, the environment and flags.
 
-    ``file_values`` and ``environment`` hold milliseconds; ``overrides`` are by field name, in the Python
-    unit, and ``None`` means "not given". Raises ``ConfigError`` naming every wrong value.
+    ``file_values`` and ``environment`` hold milliseconds. ``overrides`` are by field name and in the Python unit;
+    ``None`` means "not given". Raises ``ConfigError`` that names every wrong value.
     """
     sections: dict[str, dict[str, Any]] = {field.name: {} for field in msgspec.structs.fields(Settings)}
     problems: list[tuple[str, str]] = []
@@ -328,7 +328,7 @@ def build(
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
-    """The environment variables that make ``build`` give these settings again (defaults left out)."""
+    """Return the environment variables from which ``build`` makes these settings again. Defaults are left out."""
     variables: dict[str, str] = {}
     for knob in KNOBS.values():
         value = getattr(getattr(settings, knob.section), knob.field)

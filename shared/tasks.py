@@ -1,8 +1,8 @@
-"""Background tasks and coarse deadlines: the two things every process of the fleet runs.
+"""Background tasks and coarse deadlines, which every process of the fleet uses.
 
-``spawn`` is the only way a task is made, so that each has a name, a reference that keeps it alive and a
-log line when it dies. ``Deadlines`` replaces a timer per call: starting ``asyncio.timeout`` costs 4 µs,
-putting an object into a bucket nearly nothing, and a call's timeout needs no better than 100 ms.
+Every task is made by ``spawn``, so each has a name, a reference that keeps it alive and a log line if it fails.
+``Deadlines`` replaces one timer for each call: starting ``asyncio.timeout`` costs 4 µs, putting an object into a bucket
+costs nearly nothing, and a call's timeout need not be more precise than 100 ms.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _running: set[asyncio.Task[Any]] = set()
 
 
 def spawn(coroutine: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
-    """Run ``coroutine`` as a named task that is kept alive and whose exception is logged."""
+    """Run ``coroutine`` as a named task. The task is kept alive and its exception is logged."""
     task = asyncio.get_running_loop().create_task(coroutine, name=name)
     _running.add(task)
     task.add_done_callback(_finished)
@@ -31,10 +31,10 @@ def _finished(task: asyncio.Task[Any]) -> None:
 
 
 async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait until they are gone; their own exceptions are logged by ``spawn``.
+    """Cancel tasks and wait until they have ended. Their own exceptions are logged by ``spawn``.
 
-    Asked again while they live: a library may swallow a cancellation (redis-py does, when it meets a blocking
-    read that is just timing out), and a shutdown must not hang on that.
+    A task that still runs is cancelled again: a library may swallow a cancellation (redis-py does so if a blocking read
+    times out at that moment), and a shutdown must not hang on that.
     """
     live = {task for task in tasks if task is not None and not task.done()}
     while live:
@@ -44,20 +44,20 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
 
 
 class Expirable(Protocol):
-    """Something with a deadline: ``expires_at`` in loop seconds, 0 when it has none (any more)."""
+    """An object with a deadline. ``expires_at`` is in loop seconds; 0 means that there is no deadline (any more)."""
 
     expires_at: float
 
     def expire(self) -> None:
-        """Called once, on the loop, when the deadline has passed."""
+        """Handle the passed deadline. Called once, on the loop."""
 
 
 class Deadlines:
-    """A timer wheel: objects in buckets of ``tick_s``, looked at when their bucket comes up.
+    """A timer wheel: objects lie in buckets of ``tick_s`` seconds and are checked when their bucket is due.
 
-    An object may move its ``expires_at`` forward at no cost (it is put back when its bucket is due), or
-    set it to 0 to be forgotten; ``move`` is for any other change. Precision is one tick; memory is one reference
-    per object.
+    An object may move its ``expires_at`` forward at no cost (it is put into a later bucket when its bucket is due), or
+    set ``expires_at`` to 0 to be forgotten. For any other change call ``move``. Precision is one tick; memory is one
+    reference for each object.
     """
 
     def __init__(self, clock: Callable[[], float], tick_s: float = 0.1) -> None:
@@ -69,7 +69,7 @@ class Deadlines:
 
     @property
     def held(self) -> int:
-        """How often objects are in the wheel: what is watched, and what is done and waits for its bucket to come up."""
+        """The number of entries in the wheel: watched objects, and finished ones whose bucket is not due yet."""
         return sum(len(bucket) for bucket in self._buckets.values())
 
     def add(self, item: Expirable) -> None:
@@ -77,7 +77,8 @@ class Deadlines:
         self._put(item, self._slot(item))
 
     def move(self, item: Expirable) -> None:
-        """``expires_at`` of ``item`` was moved, perhaps back: it is looked at then. Moved often, it still stays one."""
+        """Watch ``item`` again after its ``expires_at`` was changed, perhaps to an earlier time. However often an item
+        is moved, its ``expire`` is called once."""
         slot = self._slot(item)
         if self._moved.get(item) != slot:
             self._moved[item] = slot
@@ -104,7 +105,7 @@ class Deadlines:
                 moved = bool(self._moved) and item in self._moved
                 if item.expires_at > now:
                     if moved:
-                        self.move(item)  # unless it is where it belongs already
+                        self.move(item)  # puts nothing if the item is in the right bucket already
                     else:
                         self.add(item)
                     continue
@@ -115,11 +116,11 @@ class Deadlines:
                 item.expires_at = 0
                 try:
                     item.expire()
-                except Exception:  # one that fails must not cost the others their end
+                except Exception:  # a handler that fails must not keep the other items from expiring
                     _log.exception("a deadline handler failed")
 
     async def run(self) -> None:
-        """Advance once per tick until cancelled."""
+        """Call ``advance`` once a tick until cancelled."""
         while True:
             await asyncio.sleep(self._tick_s)
             self.advance()

@@ -1,9 +1,9 @@
-"""The transports by which upstreams are reached: one row each, and what may be asked of it.
+"""The transports by which upstreams are reached: one row for each, with the properties on which other code depends.
 
-Nothing compares transports by name: whoever must know something about one asks its ``TransportTraits``. The bytes are
-moved by ``worker.transports``, which has one file for each row.
+No code compares transports by name. Code that depends on a property of a transport reads it from ``TransportTraits``.
+``worker.transports`` moves the bytes and has one file for each row.
 
-Secrets: values of headers and environment variables never appear in a ``repr`` or in ``public()``.
+Values of headers and of environment variables are secrets, and never appear in a ``repr`` or in ``public()``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Struct
 from shared.errors import ConfigError
 
 MASK = "***"
-"""Stands for a secret wherever one would be shown."""
+"""The text that stands for a secret wherever one would be shown."""
 
 
 class StdioConnection(Struct, frozen=True, rename="camel"):
@@ -33,14 +33,14 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
 
     @property
     def type(self) -> str:
-        """The transport."""
+        """The name of the transport."""
         return "stdio"
 
     def __repr__(self) -> str:
         return f"StdioConnection({self.command!r}, args={len(self.args)}, env={sorted(self.env)})"
 
     def public(self) -> dict[str, Any]:
-        """What may be shown: names of environment variables, not their values."""
+        """Return what may be shown: names of environment variables without their values."""
         shown: dict[str, Any] = {"type": "stdio", "command": self.command, "args": list(self.args)}
         shown["env"] = dict.fromkeys(self.env, MASK)
         if self.cwd is not None:
@@ -59,7 +59,7 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
         return f"HttpConnection({mask_url(self.url)!r}, {self.type!r}, headers={sorted(self.headers)})"
 
     def public(self) -> dict[str, Any]:
-        """What may be shown: header names, not their values; no password in the URL."""
+        """Return what may be shown: header names without their values, and the URL without its password."""
         return {"type": self.type, "url": mask_url(self.url), "headers": dict.fromkeys(self.headers, MASK)}
 
 
@@ -67,7 +67,7 @@ Connection = StdioConnection | HttpConnection
 
 
 def mask_url(url: str) -> str:
-    """``url`` without its password, if it has one."""
+    """Return ``url`` without its password, if it has one."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
@@ -76,7 +76,7 @@ def mask_url(url: str) -> str:
 
 
 def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
-    """The server, or the command, that a connection's secrets are given to."""
+    """Return what receives a connection's secrets: the server, or the command."""
     if raw.get("url"):
         parts = urlsplit(str(raw["url"]))
         return parts.scheme, parts.hostname, parts.port
@@ -84,10 +84,11 @@ def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:
-    """A connection that somebody may have been shown and sent back: what was masked is what ``present`` has there.
+    """Return a connection in which each mask is replaced by the value that ``present`` has there.
 
-    A secret stays where it is: headers go to the same server, an environment to the same command. Raises
-    ``ConfigError`` for any other mask: it would be stored as if it were the value, or shown to somebody new.
+    A user may have been shown a masked connection and have sent it back. Secrets are filled in only where they went
+    before: headers for the same server, an environment for the same command. Raises ``ConfigError`` for any other mask,
+    which would be stored as if it were the value, or would send a secret to somebody new.
     """
     found = dict(raw)
     same = present is not None and _leads_to(found) == _leads_to(msgspec.to_builtins(present))
@@ -123,12 +124,12 @@ class UpstreamSessions(enum.Enum):
 
 
 class TransportTraits(Struct, frozen=True):
-    """One transport.
+    """The properties of one transport.
 
-    ``spellings`` are what configuration files call it, ``key`` is the member of a connection that tells it where no
-    transport is named, ``connection`` the type of its connections. ``runs_command``: registering one runs a command
-    on a worker's host. ``runs_once``: a single worker has it, since two would be two servers. ``locks_era``: one
-    session speaks one era for its whole life.
+    ``spellings`` are its names in configuration files. ``key`` is the member of a connection that identifies the
+    transport if none is named. ``connection`` is the type of its connections. ``runs_command``: registering an upstream
+    runs a command on a worker's host. ``runs_once``: only a single worker runs the upstream, because two would be two
+    servers. ``locks_era``: one session speaks one era for its whole life.
     """
 
     name: str
@@ -153,7 +154,7 @@ def _check_url(given: Mapping[str, Any]) -> None:
     parts = urlsplit(given["url"])
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"url {mask_url(given['url'])!r} is not an http:// or https:// address")
-    if parts.port == 0:  # reading it raises ValueError for what is no port at all
+    if parts.port == 0:  # ``parts.port`` itself raises ValueError if the text is not a port
         raise ValueError(f"url {mask_url(given['url'])!r} names port 0")
     headers = given.get("headers")
     for name, value in headers.items() if isinstance(headers, dict) else ():
@@ -184,18 +185,19 @@ _ROWS = (
     TransportTraits("sse", ("sse",), "url", HttpConnection, _check_url, UpstreamSessions.CONNECTION),
 )
 TRANSPORTS: dict[str, TransportTraits] = {row.name: row for row in _ROWS}
-"""Every transport by its name."""
+"""The traits of every transport, by its name."""
 _SPELLINGS = {spelling: row for row in _ROWS for spelling in row.spellings}
 _UNKNOWN = TransportTraits("", (), "", HttpConnection, _check_url, UpstreamSessions.CONNECTION)
 
 
 def traits(name: str) -> TransportTraits:
-    """Return the traits of a transport; of one that only another version of the gateway knows, nothing special."""
+    """Return the traits of a transport. A transport that only another version of the gateway knows has no special
+    ones."""
     return TRANSPORTS.get(name, _UNKNOWN)
 
 
 def parse_transport(value: Any) -> str:
-    """Return the transport that a user means by ``value``. Raises ``ValueError`` naming the choices."""
+    """Return the name of the transport that ``value`` means. Raises ``ValueError`` that names the choices."""
     row = _SPELLINGS.get(value) if isinstance(value, str) else None
     if row is None:
         names = list(TRANSPORTS)
@@ -204,9 +206,10 @@ def parse_transport(value: Any) -> str:
 
 
 def parse_connection(raw: Mapping[str, Any] | Connection, transport: str | None = None) -> tuple[str, Connection]:
-    """Return the transport and the connection that a user's mapping means; what is left out is told by the rest.
+    """Return the transport and the connection that a user's mapping means.
 
-    Raises ``ValueError`` or ``msgspec.ValidationError`` with what is wrong.
+    If the mapping names no transport, its other members decide. Raises ``ValueError`` or ``msgspec.ValidationError``
+    that says what is wrong.
     """
     if isinstance(raw, StdioConnection | HttpConnection):
         if transport is not None and parse_transport(transport) != raw.type:

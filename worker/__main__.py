@@ -1,4 +1,4 @@
-"""``python -m worker``."""
+"""The entry point of ``python -m worker``."""
 
 import sys
 

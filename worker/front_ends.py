@@ -1,4 +1,7 @@
-"""The front ends that are linked to this worker, and which of them is told what is for a client's standing stream."""
+"""The front ends that are linked to this worker, and which of them receives messages for a client's standing stream.
+
+Counterpart: ``gateway.fleet.worker_link``.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ from worker.calls.client_facts import ClientFacts
 from worker.calls.link_call import LinkCall
 
 _MAX_TELLERS = 100_000
-"""Client sessions for which it is remembered who is told; the table is made anew when it is full."""
+"""The number of client sessions for which the chosen front end is remembered. A full table is cleared."""
 
 
 class Peer(Protocol):
-    """One front end at a link's other end (``rpc_server``)."""
+    """One front end at the other end of a link (``worker.rpc_server.FrontEndPeer``)."""
 
     name: str
     trusted: bool
@@ -26,12 +29,12 @@ class Peer(Protocol):
 
 
 class FrontEnds:
-    """See the module."""
+    """The linked front ends, their calls, and the choice of a front end for each client session's standing stream."""
 
     def __init__(self) -> None:
         self.peers: set[Peer] = set()
         self.orphans: set[LinkCall] = set()
-        """Calls of sessions whose front end is gone; they run on and can be resumed."""
+        """Calls of client sessions whose front end is gone. Such calls continue, and their streams can be resumed."""
         self._tellers: dict[str, Peer] = {}
 
     # ---- links
@@ -41,23 +44,23 @@ class FrontEnds:
         self.peers.add(peer)
 
     def discard(self, peer: Peer) -> None:
-        """Forget a link that is gone."""
+        """Forget a link that has ended."""
         self.peers.discard(peer)
         self.orphans = {call for call in self.orphans if not call.done}
 
     @property
     def in_flight(self) -> int:
-        """Calls of front ends under way; what listens is none."""
+        """The number of calls of front ends under way. Listen streams do not count."""
         return sum(call.method != LISTEN for peer in self.peers for call in peer.calls.values())
 
     def drop(self) -> None:
-        """End every link at once; front ends connect again."""
+        """End every link at once. Front ends connect again."""
         for peer in list(self.peers):
             if peer.link is not None:
                 peer.link.abort()
 
     def close(self) -> None:
-        """End the links after what is written."""
+        """End every link after its queued bytes are written."""
         for peer in list(self.peers):
             if peer.link is not None:
                 peer.link.close()
@@ -71,9 +74,12 @@ class FrontEnds:
         return [call for call in [*everyone, *self.orphans] if call.session == sid]
 
     def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
-        """Send a message for a client's standing stream, by a front end that knows the session if there is one; false
-        when there is none. It is always the same one while it is there, so that messages come in order. ``must``:
-        also by one that does not keep up."""
+        """Send a message for a client's standing stream. Return false if no front end took it.
+
+        A front end that knows the session is preferred. The choice is kept while that front end is linked, so that
+        messages arrive in order. ``dropped`` is the number of messages that were dropped before this one. With ``must``
+        the message is sent even if the link is congested.
+        """
         peer = self._tellers.get(sid)
         if peer is None or peer not in self.peers:
             peers = [peer for peer in self.peers if peer.trusted and peer.link is not None and not peer.link.closed]
@@ -89,11 +95,11 @@ class FrontEnds:
         return True
 
     def inquire(self, sid: str) -> None:
-        """Ask all front ends whether a session has its stream open there."""
+        """Ask all front ends whether a client session has its stream open there."""
         for peer in self.peers:
             if peer.trusted and peer.link is not None and not peer.link.congested:
                 peer.link.send(rpc.Alive(sid))
 
     def forget_session(self, sid: str) -> None:
-        """Forget who is told for a session that is over."""
+        """Forget which front end was chosen for a session that is over."""
         self._tellers.pop(sid, None)

@@ -1,7 +1,7 @@
 """Composition root of the worker process: ``python -m worker`` (or ``gateway worker``).
 
-Starts the reaper, joins the registry, listens for front ends, claims upstreams, beats; on SIGTERM it drains:
-takes no more calls, hands stdio upstreams over, finishes what runs (bounded), and leaves.
+Starts the reaper, listens for front ends, joins the registry, claims upstreams and sends heartbeats. On SIGTERM the
+worker drains: it takes no more calls, lets running ones finish (bounded), hands its upstreams over, and leaves.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ from worker.rpc_server import RpcServer
 
 _log = logging.getLogger(__name__)
 _SILENT = 0.6
-"""Of ``heartbeatTtl``: a worker whose loop stands still for so long loses its children to the reaper."""
+"""The share of ``heartbeatTtl`` for which a worker's loop may stand still before the reaper kills its children."""
 _STALE = 0.4
-"""… and one whose last heartbeat is older ends them itself (``stdioOnRedisLoss: stop``), while it counts as alive."""
+"""The share of ``heartbeatTtl`` after which a worker without a successful heartbeat ends its children itself
+(``stdioOnRedisLoss: stop``), while it still counts as alive."""
 
 
 class Worker:
@@ -79,14 +80,15 @@ class Worker:
             self.inventory.replace_all(records)
 
     async def _reconcile(self, records: dict[str, UpstreamRecord]) -> None:
-        """After a gap: what Redis lost is written back; what others took meanwhile is let go."""
+        """Bring Redis and this worker together after a gap: write back what Redis lost, and drop what other workers
+        took."""
         kept = {id: record for id, record in records.items() if record.owners or id not in self.inventory.records}
         try:
             self.inventory.apply(dict(kept))
             await self.inventory.reassert()
             self.inventory.replace_all(await self.store.load_all())
         except RegistryUnavailable:
-            pass  # what is missing comes with the next snapshot
+            pass  # the next snapshot brings what is missing
         self.placement.wake.set()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
@@ -110,7 +112,7 @@ class Worker:
     # ---- life
 
     async def run(self) -> None:
-        """Until ``stopping`` is set."""
+        """Run until ``stopping`` is set, then drain."""
         await self._start_reaper()
         await self.rpc.start(self._socket_path())
         await self.members.join(self.id, self._facts())
@@ -156,14 +158,14 @@ class Worker:
         }
 
     async def _beat(self) -> None:
-        """Heartbeat, batched reports, housekeeping; once a ``heartbeat_s``."""
+        """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
         loop = asyncio.get_running_loop()
         while True:
             try:
                 began = loop.time()
                 if not await self.members.beat(self.id, self._facts()):
-                    self.joined_at = now_s()  # others took us for dead: we join anew, and get our share anew
+                    self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
                     await self.members.join(self.id, self._facts())
                 self._beaten_at = began
                 if self._stopping_stdio is not None and self._stopping_stdio.done():
@@ -172,7 +174,7 @@ class Worker:
                 await self.inventory.flush()
             except RegistryUnavailable:
                 pass
-            except Exception:  # the heart must go on beating
+            except Exception:  # without heartbeats the others would count us as dead
                 _log.exception("a heartbeat failed")
             self.inventory.trim()
             if supervised and str(os.getppid()) != supervised:
@@ -181,8 +183,11 @@ class Worker:
             await asyncio.sleep(self.settings.fleet.heartbeat_s)
 
     def _guard_stdio(self) -> None:
-        """``stdioOnRedisLoss: stop``: others count us as dead when our last heartbeat is ``heartbeatTtl`` old, and
-        start the children that are ours. Whether Redis refuses or hangs, ours are gone before that."""
+        """Stop the stdio children before other workers start them elsewhere (``stdioOnRedisLoss: stop``).
+
+        Other workers count this one as dead once its last heartbeat is ``heartbeatTtl`` old, and then start its
+        children. The children here end before that, whether Redis refuses or hangs.
+        """
         old_s = asyncio.get_running_loop().time() - self._beaten_at
         fleet = self.settings.fleet
         if (
@@ -194,7 +199,7 @@ class Worker:
             self._stopping_stdio = spawn(self.inventory.stop_stdio(), "stop-stdio")
 
     async def _stay_alive(self) -> None:
-        """Show the reaper and ourselves that the loop turns; after a stall, drop what is stale."""
+        """Show the reaper and the RPC server that the loop runs. After a stall, drop links whose calls are stale."""
         while True:
             if self.rpc.stalled():
                 _log.warning("this process stood still; dropping links instead of running stale calls")
@@ -250,13 +255,13 @@ async def _run(settings: Settings) -> None:
     await store.ping()
     worker = Worker(settings, store, await store.fleet_key(settings.access.secret))
     loop = asyncio.get_running_loop()
-    for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # it has no file to read again
+    for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a worker has no file to read again on SIGHUP
         loop.add_signal_handler(which, worker.stopping.set)
     await worker.run()
 
 
 def main() -> int:
-    """Entry point. Exit code 0 after a drain, 1 when it could not start, 2 for wrong settings."""
+    """Run the worker. Return exit code 0 after a drain, 1 if it could not start, 2 for wrong settings."""
     import uvloop
 
     try:

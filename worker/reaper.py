@@ -1,11 +1,12 @@
-"""The reaper: a small process beside each worker that kills what the worker would leave behind.
+"""The reaper: a small process for each worker that kills the children which the worker would leave behind.
 
-It reads a pipe from its worker. When the pipe closes (the worker died, also by ``kill -9``) or falls silent (the
-worker was stopped with ``SIGSTOP``, or hangs), it kills every process whose environment carries the worker's
-marker: the stdio children and all their descendants, also those that left the process group. Silence is
-shorter than the worker's record lives in Redis, so that nobody else starts the same child meanwhile.
+The reaper reads a pipe from its worker. The pipe closes if the worker died (also by ``kill -9``) and falls silent if
+the worker was stopped with ``SIGSTOP`` or hangs. In both cases the reaper kills every process whose environment carries
+the worker's marker: the stdio children and all their descendants, including those that left the process group. The
+silence that it allows is shorter than the life of the worker's record in Redis, so that no other worker starts the same
+child before.
 
-Run as ``python -m worker.reaper INCARNATION SILENCE_S``; imports nothing but the standard library.
+Run as ``python -m worker.reaper INCARNATION SILENCE_S``. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import sys
 import time
 
 MARKER = "GATEWAY_UPSTREAM_OWNER"
-"""Environment variable that every stdio child carries: the incarnation of the worker that started it."""
+"""The environment variable that every stdio child carries: the incarnation of the worker that started it."""
 
 
 def marked_processes(incarnation: str) -> list[int]:
-    """Pids whose environment carries this incarnation's marker (Linux: read from /proc)."""
+    """Return the pids whose environment carries this incarnation's marker (Linux: read from /proc)."""
     wanted = f"{MARKER}={incarnation}".encode()
     found = []
     for name in os.listdir("/proc"):
@@ -34,7 +35,7 @@ def marked_processes(incarnation: str) -> list[int]:
 
 
 def kill_marked(incarnation: str) -> int:
-    """Kill them all, again until none is left (a child may fork meanwhile). How many were killed."""
+    """Kill all marked processes, again until none is left (a child may fork meanwhile). Return how many were killed."""
     killed = 0
     for _ in range(50):
         pids = marked_processes(incarnation)
@@ -49,7 +50,8 @@ def kill_marked(incarnation: str) -> int:
 
 
 def watch(pipe: int, incarnation: str, silence_s: float) -> None:
-    """Read heartbeats until the pipe closes; kill at silence and at the end."""
+    """Read heartbeats until the pipe closes. Kill the marked processes after each silence of ``silence_s``, and at the
+    end."""
     while True:
         readable, _, _ = select.select([pipe], [], [], silence_s)
         if not readable:
@@ -61,10 +63,10 @@ def watch(pipe: int, incarnation: str, silence_s: float) -> None:
 
 
 def main() -> None:
-    """Entry point."""
+    """Watch the worker on stdin."""
     os.setsid()
     for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(which, signal.SIG_IGN)  # it ends with its worker, not with the terminal
+        signal.signal(which, signal.SIG_IGN)  # the reaper ends with its worker, not with the terminal
     watch(sys.stdin.fileno(), sys.argv[1], float(sys.argv[2]))
 
 

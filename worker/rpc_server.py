@@ -1,6 +1,6 @@
-"""Links from front ends: they prove membership, then send calls; answers go back on the same link.
+"""Links from front ends: each proves membership, then sends calls. Answers go back on the same link.
 
-Counterpart: ``gateway.fleet.worker_link``. Knows frames and ``LinkCall``; nothing of how upstreams work.
+Counterpart: ``gateway.fleet.worker_link``. This module knows frames and ``LinkCall``, and not how upstreams work.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from worker.ownership.inventory import Inventory
 
 _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
-"""A peer that has not proved membership by then is dropped."""
+"""The seconds within which a peer must prove membership, else its link is dropped."""
 _MAX_FACTS = 1000
 STALL_S = 2.0
-"""When our loop stood still for longer, unread frames are dropped: their callers have given up on us."""
+"""If the loop stood still for longer (seconds), unread frames are dropped, because their callers have given up on this
+worker."""
 
 
 class FrontEndPeer:
-    """The front end at one link's other end; frames are handled by ``HANDLERS``."""
+    """The front end at the other end of one link. ``HANDLERS`` maps each frame to a method."""
 
     def __init__(self, server: RpcServer) -> None:
         self.server = server
@@ -81,13 +82,13 @@ class FrontEndPeer:
         link.send(rpc.Welcome())
 
     def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
-        return False  # requests are needed whole: their ids are written into the envelope
+        return False  # a request is needed whole, because the envelope with its id is written around it
 
     def on_closed(self, link: Link, error: Exception | None) -> None:
         self.server.front_ends.discard(self)
         self.server.inventory.forget_watcher(self)
-        # The front end is gone and with it whoever waited on a modern call; a legacy call runs on
-        # (its session lives on another front end) up to its timeout.
+        # The front end has ended, and with it the HTTP request of each modern call. A legacy call continues up to its
+        # timeout, because its client can resume the stream at another front end.
         for call in list(self.calls.values()):
             if call.era:
                 call.stop("the front end is gone")
@@ -105,7 +106,7 @@ class FrontEndPeer:
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
             return
-        if head.call > self.last_call:  # a large call is whole later than those sent after it
+        if head.call > self.last_call:  # a large call is complete later than calls sent after it
             self.last_call = head.call
         if head.session:
             facts = self.sessions.get(head.session)
@@ -124,7 +125,7 @@ class FrontEndPeer:
                 server.inventory.listen(head.upstream, call)
             elif not (head.retry and server.broker.take(call)):
                 server.inventory.submit(head.upstream, call)
-        except Exception as error:  # one call that cannot be handled must not cost the others their link
+        except Exception as error:  # a call that cannot be handled must not end the link of the others
             _log.exception("a call to %s", head.upstream)
             call.fail(OutcomeUnknown("internal", f"the gateway failed: {type(error).__name__}"))
 
@@ -141,7 +142,7 @@ class FrontEndPeer:
             call.keep()
 
     def _resume(self, link: Link, head: rpc.Resume, body: bytes) -> None:
-        """Show the client of a call, which is back, what it missed, and the rest as it comes."""
+        """Send a client that resumes a call's stream the messages that it missed. Messages to come go to this link."""
         replay = self.server.broker.replays.find((head.frontend, head.before), head.session)
         if replay is None:
             text = "this stream can no longer be resumed"
@@ -200,7 +201,7 @@ class FrontEndPeer:
 
     def _watch(self, link: Link, head: rpc.Watch, body: bytes) -> None:
         task = self._start_watching(link, head) if head.on else self._stop_watching(head)
-        spawn(task, "watch")  # in the order they came
+        spawn(task, "watch")  # tasks start in the order of the frames
 
     async def _start_watching(self, link: Link, head: rpc.Watch) -> None:
         client = self.sessions.get(head.session, NOBODY)
@@ -220,8 +221,8 @@ class FrontEndPeer:
         self.server.inventory.unwatch(self, head.upstream, head.uri, head.session)
 
     def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
-        """Tell this front end that a resource which it watches changed. One that does not keep up is told later
-        changes."""
+        """Notify this front end that a resource which it watches changed. On a congested link the notification is
+        dropped."""
         if self.link is not None and not self.link.congested and len(params) <= CHUNK:
             self.link.send(rpc.Updated(upstream, uri, session), params)
 
@@ -243,11 +244,11 @@ HANDLERS: dict[type[rpc.Head], Handler] = {
     rpc.Notice: FrontEndPeer._notice,
     rpc.Watch: FrontEndPeer._watch,
 }
-"""What is done with each frame of a front end that has proved membership; others are passed over."""
+"""The method for each frame of a front end that has proved membership. Other frames are ignored."""
 
 
 class RpcServer:
-    """Listens on a Unix socket (and TCP, when configured) for front ends."""
+    """Listens on a Unix socket (and on TCP, if configured) for front ends."""
 
     def __init__(
         self,
@@ -279,7 +280,7 @@ class RpcServer:
         self.tcp_port = 0
 
     async def start(self, path: Path) -> None:
-        """Listen. ``path`` is the Unix socket; TCP follows ``rpcBind``."""
+        """Listen on the Unix socket ``path``, and on TCP if ``rpcBind`` is set."""
         loop = asyncio.get_running_loop()
         self.path = path
         self._servers.append(await loop.create_unix_server(self._link, str(path)))
@@ -291,17 +292,17 @@ class RpcServer:
             self._servers.append(server)
 
     def shared(self, fact: bytes) -> bytes:
-        """Return one copy of what many clients say of themselves: with ten thousand of them, calls touch less
-        memory."""
+        """Return one copy of facts that many clients state alike. With ten thousand clients, calls touch less memory
+        that way."""
         if len(self._facts) >= _MAX_FACTS:
             self._facts.clear()
         return self._facts.setdefault(fact, fact)
 
     def _link(self) -> Link:
-        return Link(FrontEndPeer(self), 0, self.stalled)  # no large bodies before the peer has proved who it is
+        return Link(FrontEndPeer(self), 0, self.stalled)  # no large bodies before the peer has proved membership
 
     def refused(self, link: Link) -> None:
-        """Drop a peer that does not know the fleet's key; said at most once in ten seconds."""
+        """Drop a peer that does not know the fleet's key. The warning is logged at most once in ten seconds."""
         now = self.clock()
         if now - self._refused_at > 10.0:
             self._refused_at = now
@@ -318,14 +319,15 @@ class RpcServer:
                 call.fail(OutcomeUnknown("cancelled", "cancelled by the client"))
 
     def question_news(self, question_id: str, sid: str, progress: bytes) -> None:
-        """Note that a client has a question before it, or pass on how far it is with the answer."""
+        """Note that a question was sent on a stream that the client has open, or pass on the client's progress with the
+        answer."""
         if progress:
             self.broker.progressed(question_id, sid, progress)
         elif isinstance(question := self.broker.asker(question_id, sid), Question):
             self.unsolicited.shown(question)
 
     def end_session(self, sid: str) -> None:
-        """End everything that was done or kept for a client session that is over."""
+        """End all calls of a client session that is over, and forget what was kept for it."""
         for call in self.front_ends.calls_of(sid):
             call.stop("the client's session ended")
             call.fail(OutcomeUnknown("cancelled", "the client's session ended"))
@@ -337,7 +339,7 @@ class RpcServer:
     # ---- life
 
     def alive(self) -> None:
-        """Note that our loop turns (called a few times a second)."""
+        """Note that the loop runs. Called a few times a second."""
         self._alive_at = self.clock()
         self.broker.replays.trim()
 
@@ -346,12 +348,12 @@ class RpcServer:
         return self.clock() - self._alive_at > STALL_S
 
     def go_away(self) -> None:
-        """Take no more calls; say which were taken."""
+        """Take no more calls, and announce to front ends which ones were taken."""
         self.draining = True
         for peer in self.front_ends.peers:
             if peer.link is not None:
                 peer.link.send(rpc.GoAway(peer.last_call))
-            for call in [call for call in peer.calls.values() if call.method == LISTEN]:  # it would never end
+            for call in [call for call in peer.calls.values() if call.method == LISTEN]:  # would never end by itself
                 call.stop("the worker is shutting down")
                 call.fail(OutcomeUnknown("cancelled", "the worker is shutting down"))
 

@@ -1,4 +1,7 @@
-"""What the admin API changes. Handlers decide who may; here is what is done."""
+"""The changes that the admin API makes to the registry and to client sessions. Counterpart: ``queries``, which reads.
+
+The handlers (``routes``) decide whether a request may make a change; this module makes it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from shared.transports import Connection, unmasked
 
 
 class Commands:
-    """See the module. ``separator`` stands between group and tool name."""
+    """Makes the changes of the admin API. ``separator`` stands between group and tool name."""
 
     def __init__(self, store: RegistryStore, sessions: SessionTable, separator: str) -> None:
         self._store = store
@@ -22,7 +25,7 @@ class Commands:
         self._separator = separator
 
     def registration(self, body: Registration) -> UpstreamSpec:
-        """Return the upstream that is to be registered. Raises ``ConfigError``."""
+        """Return the upstream that ``body`` describes, without registering it. Raises ``ConfigError``."""
         return make_spec(
             body.id,
             unmasked(body.connection),
@@ -37,7 +40,7 @@ class Commands:
         )
 
     def changed(self, spec: UpstreamSpec, change: Change) -> UpstreamSpec:
-        """Return an upstream with these changes. Raises ``ConfigError``."""
+        """Return ``spec`` with the fields that ``change`` sets. Raises ``ConfigError``."""
         changes = {
             name: getattr(change, name) for name in change.__struct_fields__ if getattr(change, name) is not None
         }
@@ -59,7 +62,7 @@ class Commands:
         return UpstreamRecord(spec, 0)
 
     async def update(self, spec: UpstreamSpec) -> None:
-        """Replace a registered upstream. Raises ``EntryNotFound``."""
+        """Replace the specification of a registered upstream. Raises ``EntryNotFound``."""
         await self._store.register(spec, mode="update")
 
     async def unregister(self, id: str) -> None:
@@ -67,6 +70,6 @@ class Commands:
         await self._store.unregister(id)
 
     async def end_session(self, short: str) -> None:
-        """End the client session whose id is listed as ``short``. Raises ``EntryNotFound``."""
+        """End the client session whose shortened id is ``short``. Raises ``EntryNotFound``."""
         if not await self._sessions.revoke(short):
             raise EntryNotFound("no such session; see /admin/v1/sessions")

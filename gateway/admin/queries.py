@@ -1,4 +1,7 @@
-"""What the admin API shows, as values. Handlers ask here; nothing else of the front end is within their reach."""
+"""What the admin API shows, as values. Counterpart: ``commands``, which makes changes.
+
+The handlers (``routes``) read the front end only through this module.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,11 @@ Facts = dict[str, str]
 
 
 class Queries:
-    """See the module. ``frontend`` is this front end's id, ``facts`` what it says of itself, ``ready`` whether traffic
-    should come here."""
+    """Reads what the admin API shows.
+
+    ``frontend`` is this front end's id. ``facts`` returns what this front end publishes with its heartbeat. ``ready``
+    returns whether this front end should get traffic.
+    """
 
     def __init__(
         self,
@@ -70,18 +76,22 @@ class Queries:
         return record
 
     async def servers(self) -> list[ServerEntry]:
-        """Return all upstreams in registration order, without their tools."""
+        """Return all upstreams in registration order, each without its tools."""
         known = await self._as_of_now()
         return [record.entry(with_tools=False) for record in sorted(known.values(), key=lambda one: one.sequence)]
 
     async def server(self, id: str) -> ServerEntry:
-        """Return one upstream. Raises ``EntryNotFound``."""
+        """Return one upstream with its tools. Raises ``EntryNotFound``."""
         record = self.record(id)
         return (await self._as_of_now(id)).get(id, record).entry()
 
     async def _as_of_now(self, *ids: str) -> dict[str, UpstreamRecord]:
-        """Return what Redis says of these (none: of all), where results of probes are batched and not announced one by
-        one; without Redis, our copy. Calls that come here after the answer are routed by what it shows."""
+        """Return the records of ``ids``, or of all upstreams if there are no ``ids``, as Redis holds them.
+
+        This front end's copy may be older: results of probes are written in batches and not announced one by one. The
+        copy is brought up to date before this returns, so that later calls are routed by what the answer shows.
+        While Redis is away, the records come from the copy.
+        """
         try:
             found = await (self._store.load(ids) if ids else self._store.load_all())
         except RegistryUnavailable:
@@ -94,7 +104,7 @@ class Queries:
         return await self._store.logs(self.record(id).spec.id)
 
     def tools(self, group: str | None) -> list[ListedTool]:
-        """Return the tools as clients see them, or only those of ``group``."""
+        """Return all tools under the names that clients see at ``/mcp``, or only those of ``group``."""
         found: list[ListedTool] = []
         for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items():
             if group is not None and route.group != group:
@@ -113,11 +123,11 @@ class Queries:
         return [record.health for record in records.values() if record.health is not None]
 
     async def workers(self) -> list[Facts]:
-        """Return what each live worker says of itself."""
+        """Return the id of each live worker and what it publishes with its heartbeat."""
         return [{"id": id, **facts} for id, facts in (await self._workers.alive()).items()]
 
     async def frontends(self) -> list[Facts]:
-        """Return what each live front end says of itself."""
+        """Return the id of each live front end and what it publishes with its heartbeat."""
         alive = {**await self._frontends.alive(), self._frontend: self._facts()}
         return [{"id": id, **facts} for id, facts in alive.items()]
 
@@ -126,11 +136,11 @@ class Queries:
         return await self._store.restarts()
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """Return the live client sessions; their ids are shortened, since whoever holds one whole is the client."""
+        """Return the live client sessions, with shortened ids: a whole id is enough to act as the client."""
         return await self._sessions.listing()
 
     async def metrics(self) -> bytes:
-        """Return the Prometheus text."""
+        """Return the counts of all live front ends as Prometheus text; of this one alone while Redis is away."""
         try:
             frontends = await self._frontends.alive()
         except RegistryUnavailable:

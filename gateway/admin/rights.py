@@ -1,8 +1,9 @@
-"""Who may use the admin API.
+"""Which requests may use the admin API.
 
-On loopback without a token; anywhere else ``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that
-runs a command on the worker's host needs the token *and* ``allowStdioRegistration``; on loopback without a token that
-is left to whoever may use this machine's command line, through Redis.
+A gateway that listens on loopback takes requests from loopback without a token. All other requests need
+``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that runs a command on the worker's host needs the
+token *and* ``allowStdioRegistration``. Without a token, the command line of the user who started the gateway registers
+such an upstream through Redis instead (``cli.state``).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from shared.transports import traits
 
 
 class AdminRights:
-    """See the module."""
+    """Decides whether a request may use the admin API."""
 
     def __init__(self, settings: Settings) -> None:
         self._access = settings.access
         self._host = settings.service.host
 
     def has_token(self, request: web.Request) -> bool:
-        """Whether the request carries the token."""
+        """Whether the request carries the admin token."""
         token = self._access.admin_token
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return bool(token) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
@@ -36,7 +37,7 @@ class AdminRights:
         """Whether the request may be answered at all."""
         if self.has_token(request):
             return True
-        # A reverse proxy on this machine would make everyone look local; what it forwards says so.
+        # Behind a reverse proxy on this machine every client has a loopback address; these headers show the proxy.
         if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
             return False
         try:
@@ -46,7 +47,7 @@ class AdminRights:
         return peer.is_loopback and is_loopback_host(self._host)
 
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
-        """Raise ``CallError`` unless the request may register this upstream."""
+        """Raise ``CallError`` (``forbidden``) unless the request may register this upstream."""
         if traits(spec.transport).runs_command and not (
             self.has_token(request) and self._access.allow_stdio_registration
         ):

@@ -1,4 +1,7 @@
-"""Handlers of the admin API, ``/healthz``, ``/readyz`` and ``/metrics``: HTTP in, values of ``queries`` out."""
+"""HTTP handlers of the admin API, ``/healthz``, ``/readyz`` and ``/metrics``.
+
+A handler checks the request, calls ``queries`` or ``commands``, and encodes the result.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ def _json(value: Any, status: int = 200) -> web.Response:
 def add_admin_routes(
     app: web.Application, queries: Queries, commands: Commands, guard: RebindingGuard, settings: Settings
 ) -> None:
-    """Add the routes to an application."""
+    """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     api = _AdminApi(queries, commands, guard, AdminRights(settings))
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
@@ -61,7 +64,7 @@ class _AdminApi:
         self._rights = rights
 
     def guarded(self, handler: Handler) -> Handler:
-        """Return ``handler`` for those who may, with errors as JSON."""
+        """Return ``handler`` behind the checks of Host, Origin and rights; errors are answered as JSON."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             foreign = self._guard.refusal(request.headers.get("Host"), request.headers.get("Origin"))

@@ -98,7 +98,7 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
 
 
 def openapi(version: str) -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+    """Return the OpenAPI 3.1 document of the admin API; ``version`` is the gateway's."""
     types = [kind for _, _, _, *pair in _PATHS for kind in pair if kind is not None] + [ErrorBody, ToolEntry]
     schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     by_type = dict(zip(map(repr, types), schemas, strict=True))

@@ -1,6 +1,6 @@
-"""Who asks, and whether they may: decided once for each request, whatever lane it came by.
+"""Admission: who the caller of a request is, decided once for each request, whichever lane it came by.
 
-``admit`` the decision · ``caller`` its outcome · ``request_head`` what a request's head says, read alike by every
+``admit`` the decision · ``caller`` its outcome · ``request_head`` what a request's head says, in one form for every
 lane · ``routing_headers`` the headers that mirror a modern request's body · ``modern_request`` whether such a request
-is in order · ``principals`` who is behind a request · ``dns_rebinding`` foreign Host and Origin headers.
+is valid · ``principals`` who is behind a request · ``dns_rebinding`` the checks of Host and Origin.
 """

@@ -1,8 +1,8 @@
-"""The one decision on who asks: in which era, in which session, as which principal, seeing which view.
+"""The one decision on the caller of a request: its era, client session, principal and view.
 
-``admit`` is synchronous and looks at nothing but memory, so that the express lane and the ordinary lane call the same
-function. When something is missing it says what (``Waits``); the ordinary lane awaits that and asks again. A refusal is
-raised here, once, and worded by ``protocol.answers``.
+``admit`` is synchronous and reads nothing but memory, so that the express lane and the ordinary lane call the same
+function. If something is missing, ``admit`` returns what has to be awaited (``Waits``); the ordinary lane awaits that
+and calls ``admit`` again. A refusal is raised here as ``Refused``; ``protocol.answers`` makes the HTTP answer of it.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from shared.mcp.versions import DEFAULT_WITHOUT_HEADER, LATEST_MODERN, Era
 
 
 class SessionRead(Struct, frozen=True):
-    """What was read for ``Waits.SESSION``: the session, or ``None`` when there is none."""
+    """What Redis held when ``Waits.SESSION`` was awaited: the session, or ``None`` if there is none."""
 
     session: ClientSession | None
 
 
 class KnownSessions(Protocol):
-    """The sessions that this front end knows (``sessions.table``)."""
+    """The client sessions that this front end knows; ``sessions.table`` implements it."""
 
     def cached(self, sid: str) -> ClientSession | None:
-        """Return the session if it is known here, and note that it is in use."""
+        """Return the session and note that it is in use, or return ``None`` if this front end does not know it."""
 
     def again(self, session: ClientSession) -> bool:
-        """Whether a session that was found before still counts; notes that it is in use."""
+        """Return whether a session that was found earlier is still valid, and note that the session is in use."""
 
 
 class Admission:
-    """See the module."""
+    """Finds the caller of each request, or refuses the request."""
 
     def __init__(self, principals: Principals, views: Views, sessions: KnownSessions) -> None:
         self._principals = principals
@@ -54,9 +54,9 @@ class Admission:
         params: Params = NO_PARAMS,
         read: SessionRead | None = None,
     ) -> Caller | Waits:
-        """Return who asks, or what has to be awaited before that can be told. Raises ``Refused``.
+        """Return the caller, or what has to be awaited before the caller is known. Raises ``Refused``.
 
-        ``message`` is ``None`` before the body was read; ``read`` is what was found for ``Waits.SESSION``.
+        ``message`` is ``None`` before the body was read; ``read`` is the outcome of awaiting ``Waits.SESSION``.
         """
         if head.refusal is not None:
             raise Refused("forbidden", head.refusal)
@@ -80,8 +80,11 @@ class Admission:
         return Caller(principal, Era.LEGACY, session.version, self._views.of(head.endpoint, principal), session)
 
     def _session(self, head: RequestHead, principal: str, read: SessionRead | None) -> ClientSession | Waits:
-        """Return the session that the head names. Raises ``Refused`` for one that is unknown here: ended, at another
-        endpoint, or somebody else's, which are told apart by nobody."""
+        """Return the session that the head names, or ``Waits.SESSION`` if it has to be read first.
+
+        Raises ``Refused`` for a session that has ended, or belongs to another endpoint or another principal. The error
+        is the same in all three cases, so that a client cannot tell them apart.
+        """
         assert head.session is not None
         session = head.found
         if session is None or not self._sessions.again(session):

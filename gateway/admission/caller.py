@@ -1,4 +1,4 @@
-"""Who asks, once admitted; and what is missing while that cannot be told."""
+"""The outcome of admission: the caller, or what has to be awaited before the caller is known."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from shared.mcp.versions import Era
 
 
 class Waits(enum.Enum):
-    """What has to be awaited before the same question can be asked again. The express lane leaves such requests to the
-    ordinary one."""
+    """What has to be awaited before ``Admission.admit`` or ``Methods.plan`` is called again.
+
+    The express lane never awaits; it leaves such requests to the ordinary lane.
+    """
 
     BODY = "the request's body"
     SESSION = "the session's facts, from Redis"
@@ -21,10 +23,10 @@ class Waits(enum.Enum):
 
 
 class Caller(Struct, frozen=True, gc=False):
-    """Who asks, and through what. Whoever was admitted is served: nothing makes a caller but ``admit``.
+    """Who sent an admitted request. Only ``Admission.admit`` makes callers, so every caller may be served.
 
-    ``principal`` is who is behind the request, for everything that belongs to somebody; ``version`` the protocol
-    version that is spoken; ``view`` what this caller sees; ``session`` the client session, if there is one.
+    ``principal`` is the identity behind the request, to which client sessions and sealed states belong; ``version`` is
+    the protocol version in use; ``view`` is what this caller sees; ``session`` is the client session, or ``None``.
     """
 
     principal: str

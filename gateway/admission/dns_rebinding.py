@@ -1,7 +1,8 @@
 """Origin and Host checks against DNS rebinding (2026-07-28, streamable-http, "Security & Endpoint").
 
-A browser that was tricked into reaching us names the attacker's host. Loopback names and IP literals cannot be the
-product of rebinding; other names must be configured (``allowedHosts``), and so must browser origins.
+A browser that was tricked into reaching the gateway names the attacker's host. Loopback names and IP literals cannot be
+the product of rebinding and are accepted. Other host names must be configured (``allowedHosts``), and so must browser
+origins that are not on loopback (``allowedOrigins``).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _CACHE = 1024
 
 
 class RebindingGuard:
-    """Decides once per distinct header value."""
+    """Checks Host and Origin headers. Decisions are remembered for up to 1024 distinct values of each header."""
 
     def __init__(self, settings: Settings) -> None:
         self._hosts = {host.lower() for host in settings.access.allowed_hosts}
@@ -27,7 +28,7 @@ class RebindingGuard:
         self._seen_origins: dict[str, bool] = {}
 
     def refusal(self, host: str | None, origin: str | None) -> str | None:
-        """Why a request is refused (403), or ``None``."""
+        """Return why a request with these headers is refused (HTTP 403), or ``None`` if it is accepted."""
         good = self._seen_hosts.get(host)
         if good is None:
             good = self._host(host)

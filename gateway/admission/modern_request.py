@@ -1,4 +1,4 @@
-"""Whether a request of the modern era is in order (2026-07-28, streamable-http, "Server Validation"). Pure."""
+"""The checks of a modern request's headers and ``_meta`` (2026-07-28, streamable-http, "Server Validation"). Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _RAW_VERSION = b'"' + LATEST_MODERN.encode() + b'"'
 
 
 def check(headers: RoutingHeaders, message: Message, params: Params) -> None:
-    """Raise ``Refused`` unless headers and body agree and say what they must.
+    """Raise ``Refused`` unless ``_meta`` is complete, and headers and body agree.
 
-    The order is the specification's: ``_meta`` -32602, headers -32020, version -32022.
+    The checks are in the specification's order: ``_meta`` (-32602), headers (-32020), version (-32022).
     """
     meta = params.meta
     if meta is None or not meta.version or not meta.capabilities:

@@ -1,4 +1,4 @@
-"""Who is behind a request: the seam for authentication."""
+"""Who is behind a request. An authentication method is added here, as an implementation of ``Principals``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ANONYMOUS = ""
 
 
 class Principals(Protocol):
-    """Tells who is behind a request."""
+    """Finds out who is behind a request."""
 
     def of(self, head: RequestHead) -> str | Waits:
-        """Return the principal, or what has to be awaited. Raises ``Refused`` for credentials that do not count."""
+        """Return the principal, or what has to be awaited first. Raises ``Refused`` for invalid credentials."""
 
 
 class Everybody:
-    """Without authentication everybody is the same principal."""
+    """No authentication: all requests have the same principal."""
 
     def of(self, head: RequestHead) -> str | Waits:
         """Return ``ANONYMOUS``."""

@@ -1,5 +1,7 @@
-"""What the head of a request says, as far as admission asks: read alike from aiohttp's headers and by the express
-lane."""
+"""What the head of a request says, as far as admission needs it.
+
+``listener.heads`` reads heads for the express lane, ``listener.routes`` those of aiohttp's requests.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,10 @@ SESSION_HEADER = "Mcp-Session-Id"
 class RequestHead(Struct, gc=False):
     """One request's head.
 
-    ``endpoint`` is the name in ``/servers/{name}``, or empty; ``refusal`` says why Host or Origin are not acceptable;
-    ``session`` is the session id, ``None`` without one; ``era`` is set where the transport decides the era;
-    ``has_body`` whether a JSON-RPC message is to follow. ``found`` is the session as it was known when a head of the
-    same bytes was last admitted.
+    ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``. ``refusal`` says why Host or Origin are not
+    accepted, or is ``None``. ``session`` is the session id, or ``None``. ``era`` is set where the transport decides the
+    era. ``has_body``: whether a JSON-RPC message follows. ``found`` is the session that was admitted last with a head
+    of the same bytes, or ``None``.
     """
 
     headers: RoutingHeaders
@@ -36,7 +38,7 @@ class RequestHead(Struct, gc=False):
     def read(
         cls, named: Mapping[str, list[str]], guard: RebindingGuard, endpoint: str = "", has_body: bool = True
     ) -> RequestHead:
-        """Read a head from all its headers (values by name in lower case)."""
+        """Return the head that consists of these headers; ``named`` has each header's values by its lower-case name."""
         hosts, origins, sessions = (named.get(name, []) for name in ("host", "origin", SESSION_HEADER.lower()))
         refusal = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None)
         headers = RoutingHeaders.read(named)
@@ -44,5 +46,5 @@ class RequestHead(Struct, gc=False):
 
     @property
     def names_modern_version(self) -> bool:
-        """Whether the version header names no version of the handshake era."""
+        """Whether there is a version header and it names no version of the handshake era."""
         return self.headers.version is not None and self.headers.version not in LEGACY_VERSIONS

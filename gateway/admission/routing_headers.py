@@ -14,8 +14,11 @@ NAME_HEADER = "mcp-name"
 
 
 class RoutingHeaders(Struct, frozen=True, gc=False):
-    """``name`` is decoded, ``raw_name`` as it was sent; ``repeated`` names a header that came more than once.
-    ``parameters`` are the ``Mcp-Param-*`` headers, names in lower case."""
+    """The routing headers of one request.
+
+    ``name`` is decoded and ``raw_name`` as it was sent. ``repeated`` names a header that came more than once, or is
+    empty. ``parameters`` are the ``Mcp-Param-*`` headers, with names in lower case.
+    """
 
     version: str | None = None
     method: str | None = None
@@ -26,7 +29,7 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
 
     @classmethod
     def read(cls, named: Mapping[str, list[str]]) -> RoutingHeaders:
-        """Read them from all headers of a request; ``named`` has each header's values by its name in lower case."""
+        """Return the routing headers among all headers; ``named`` has each header's values by its lower-case name."""
         found = {name: named.get(name, []) for name in (VERSION_HEADER, METHOD_HEADER, NAME_HEADER)}
         version, method, raw = (values[0] if values else None for values in found.values())
         repeated = next((_SHOWN[name] for name, values in found.items() if len(values) > 1), "")
@@ -38,7 +41,7 @@ _SHOWN = {VERSION_HEADER: "MCP-Protocol-Version", METHOD_HEADER: "Mcp-Method", N
 
 
 def by_name(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Return all values of each header, by its name in lower case."""
+    """Return all values of each header by its lower-case name."""
     named: dict[str, list[str]] = {}
     for name, value in headers:
         named.setdefault(name.lower(), []).append(value)

@@ -1,12 +1,12 @@
-"""Strategies that choose among the replicas that may take a call. Pure; adding one is adding a file to this folder.
+"""Strategies that choose among the replicas that may take a call. Pure.
 
-``base`` says what a balancer is and keeps the table of strategies. Every other file is one strategy and its
-registration: ``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice``. Nothing else knows a
-strategy's name: all files of this folder are imported here, and whoever needs to know something about a strategy asks
-the balancer.
+``base`` defines what a balancer is and keeps the table of strategies. Every other file is one strategy and its
+registration: ``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice``. A strategy is added as a new
+file in this folder: all files are imported here, and no other code names a strategy, except the default in
+``shared.settings``. What depends on the strategy is read from the balancer.
 
-A record may name a strategy that this front end does not have, because another version registered it. The catalogue
-then takes the configured default.
+A record may name a strategy that this front end does not have, because another version registered the upstream. The
+catalogue then takes the configured default.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ for _module in pkgutil.iter_modules(__path__):
 
 if TYPE_CHECKING:
 
-    class BalancerStrategy(enum.StrEnum):
+    class _OpenEnum(enum.EnumMeta):
+        """Lets type checkers accept any member: the registered strategies are known only at run time."""
+
+        def __getattr__(cls, name: str) -> BalancerStrategy: ...
+
+    class BalancerStrategy(enum.StrEnum, metaclass=_OpenEnum):
         """How a group chooses among its replicas; the members are the registered strategies."""
 
 else:

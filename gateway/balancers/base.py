@@ -33,10 +33,10 @@ C = TypeVar("C", bound=Candidate)
 
 
 class Balancer:
-    """Chooses one of several candidates. A balancer belongs to one group in one front end and may keep a memory."""
+    """Chooses one of several candidates. A balancer belongs to one group in one front end and may keep state."""
 
     counts_calls: ClassVar[bool] = False
-    """Whether the strategy reads ``load``: front ends then tell each other their calls in flight."""
+    """Whether the strategy reads ``load``. If so, front ends exchange their counts of calls in flight."""
 
     def choose(self, candidates: Sequence[C]) -> C:
         """Return the replica for this call, among ``candidates`` (at least one, in registration order)."""
@@ -45,7 +45,7 @@ class Balancer:
     def likely(self, candidates: Sequence[C]) -> tuple[C | None, str]:
         """Return the candidate that the next call would get, or ``None`` if that is open, and the reason in words.
 
-        Asking changes nothing.
+        The balancer's state does not change.
         """
         names = ", ".join(one.id for one in candidates)
         why = f"of {names} it is its turn at this front end ({type(self).__name__})"
@@ -66,7 +66,10 @@ BALANCERS: dict[str, type[Balancer]] = {}
 
 
 def strategy(name: str, meaning: str) -> Callable[[type[Balancer]], type[Balancer]]:
-    """Register a balancer as the strategy ``name``, which users write in ``balancer``; ``meaning`` is for people."""
+    """Return a decorator that registers a balancer as the strategy ``name``, which users write in ``balancer``.
+
+    ``meaning`` describes the strategy to people.
+    """
 
     def register(kind: type[Balancer]) -> type[Balancer]:
         BALANCERS[name] = kind
@@ -77,8 +80,8 @@ def strategy(name: str, meaning: str) -> Callable[[type[Balancer]], type[Balance
 
 
 def make(name: str) -> Balancer:
-    """Return a fresh balancer of the strategy ``name``.
+    """Return a new balancer of the strategy ``name``.
 
-    Raises ``KeyError`` for a name that nobody registered; settings and registrations are checked before.
+    Raises ``KeyError`` for a strategy that is not registered; settings and registrations are checked before.
     """
     return BALANCERS[name]()

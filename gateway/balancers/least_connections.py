@@ -1,4 +1,7 @@
-"""The replica with the fewest calls in flight; ties are broken at random, so front ends do not herd."""
+"""Chooses the replica with the fewest calls in flight.
+
+Ties are broken at random, so that front ends do not all choose the same replica.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from gateway.balancers.base import Balancer, C, strategy
 
 @strategy("least-connections", "the replica with the fewest calls in flight")
 class LeastConnections(Balancer):
-    """Has no memory: the counts are the candidates' own."""
+    """Keeps no state: the counts are attributes of the candidates."""
 
     counts_calls = True
 

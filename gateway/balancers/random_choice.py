@@ -1,4 +1,4 @@
-"""Any replica, uniformly at random."""
+"""Chooses any replica, uniformly at random."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gateway.balancers.base import Balancer, C, strategy
 
 @strategy("random", "any replica, uniformly at random")
 class RandomChoice(Balancer):
-    """Has no memory."""
+    """Keeps no state."""
 
     def choose(self, candidates: Sequence[C]) -> C:
         """Return any candidate."""

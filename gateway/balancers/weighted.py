@@ -1,4 +1,4 @@
-"""Smooth weighted round-robin (as in nginx): weights 3 and 1 give a a b a, not a a a b."""
+"""Smooth weighted round-robin (as in nginx): weights 3 and 1 of a and b give a a b a, not a a a b."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What can happen to a call under way: interim messages, then exactly one ``Answered`` or ``Failure``. Pure values."""
+"""What can happen to a call under way: interim messages, then exactly one ``Answered`` or ``Failure``. Pure values.
+
+``fleet.worker_link`` makes events of a worker's frames; ``protocol.call_stream`` shows them to the client.
+"""
 
 from __future__ import annotations
 
@@ -8,22 +11,22 @@ from shared.rpc.connection import BodyStream
 
 
 class Interim(Struct, gc=False):
-    """A JSON-RPC message before the call's answer; ``sequence`` numbers those of a session's call from 1."""
+    """A JSON-RPC message before the call's answer. ``sequence`` numbers the messages of a session's call from 1."""
 
     message: bytes
     sequence: int = 0
 
     @property
     def asks(self) -> bool:
-        """Whether the message is a request of the upstream, which the call waits for: never dropped."""
+        """Whether the message is a question of the upstream. The call waits for the answer, so it is never dropped."""
         return self.message.startswith(b'{"jsonrpc":"2.0","id":')
 
 
 class Resumed(Struct, gc=False):
-    """The call's stream goes on here.
+    """A call that its client resumes goes on over this link.
 
-    ``request`` is the JSON of the client's request id; ``upstream_name`` and ``listed_name`` are the URI of a resource
-    at its upstream and for clients, where these differ.
+    ``request`` is the JSON of the client's request id. ``upstream_name`` is the upstream's name of what is called;
+    ``listed_name`` is the URI by which clients know a resource, if that differs, else empty.
     """
 
     request: bytes
@@ -32,7 +35,7 @@ class Resumed(Struct, gc=False):
 
 
 class Answered(Struct, gc=False):
-    """The upstream's answer: the JSON of ``result`` or ``error``; a large answer comes as a stream."""
+    """The upstream's answer: ``body`` is the JSON of ``result`` or ``error``. A large answer comes as ``stream``."""
 
     is_error: bool
     body: bytes
@@ -40,7 +43,7 @@ class Answered(Struct, gc=False):
 
 
 class Failure(Struct, gc=False):
-    """The call failed on the way; ``delivered`` False: the call certainly did not reach the upstream."""
+    """The call failed in the gateway. ``delivered`` is False if the call certainly did not reach the upstream."""
 
     code: str
     message: str
@@ -49,7 +52,7 @@ class Failure(Struct, gc=False):
 
 
 class Silent(Struct, gc=False):
-    """Nothing came for a while; whoever shows the call may want to show a sign of life."""
+    """Nothing came for a while, so that the client should be shown a sign of life."""
 
 
 Event = Interim | Answered | Failure | Silent | Resumed

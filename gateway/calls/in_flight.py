@@ -1,4 +1,7 @@
-"""One call under way on a link: its events in order, and the ways in which its client may end it early."""
+"""One call under way on a link: its events in order, and the ways in which its client may end it early.
+
+The link (``fleet.worker_link``) adds events; the request of the client takes them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ _MAX_WAITING_BYTES = 2 * 1024 * 1024
 """Interim messages kept for a client that reads slowly; older ones are dropped first. More than what workers keep of a
 call, so that a resumed stream is whole."""
 _EVENT_BYTES = 64
-"""What an event takes beside its message, about."""
+"""About how much an event takes in addition to its message."""
 
 
 class NoReplica:
@@ -26,8 +29,11 @@ class NoReplica:
 
 
 class SessionCalls(Protocol):
-    """A client session: its calls under way by the client's own request ids (``None`` without calls), and a bit in
-    ``announced_to`` for each worker that has heard of the session, so that a call looks at no table."""
+    """What a link needs of a client session.
+
+    ``under_way`` has the session's calls under way by the client's own request ids, or is ``None`` without calls.
+    ``announced_to`` has a bit for each worker that knows the session, so that a call needs no table lookup.
+    """
 
     under_way: dict[bytes, InFlight] | None
     announced_to: int
@@ -42,13 +48,13 @@ class CallLink(Protocol):
     standing: int
 
     def cancel(self, in_flight: InFlight, reason: str) -> None:
-        """Stop a call."""
+        """Cancel a call; the upstream may see ``reason``."""
 
     def detach(self, number: int) -> None:
-        """Let the worker keep what comes for a call."""
+        """Have the worker keep what comes for a call from now on, because its client may resume it."""
 
     def refuse_body(self, in_flight: InFlight) -> None:
-        """Let the worker drop the large answer of a call that nobody reads."""
+        """Have the worker drop the large answer of a call, because nobody reads it."""
 
 
 class InFlight:
@@ -91,11 +97,11 @@ class InFlight:
         self.modern = modern
         self.done = False
         self.unwanted = False
-        self.standing = False  # it has no end, and is no load
-        self.dropped = 0  # notifications that the client will never see
+        self.standing = False  # the call has no end (a listen), and does not count as load
+        self.dropped = 0  # notifications that were dropped, and not yet reported to the client
         self.shown_alive_at = started_at
-        self.listener: Callable[[], None] | None = None  # hears of events, instead of somebody who awaits ``next``
-        self.readdress: Callable[[bytes], bytes] | None = None  # applied to the result
+        self.listener: Callable[[], None] | None = None  # called for each event, where no task awaits ``next``
+        self.readdress: Callable[[bytes], bytes] | None = None  # applied to the JSON of the result
         self.registered: tuple[SessionCalls, bytes] | None = None
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -104,7 +110,7 @@ class InFlight:
     # ---- what comes
 
     def push(self, event: Event) -> None:
-        """Take an event that arrived."""
+        """Queue an event that arrived, and wake the reader."""
         self._events.append(event)
         if type(event) is Interim:
             self._waiting_bytes += len(event.message) + _EVENT_BYTES
@@ -118,7 +124,7 @@ class InFlight:
             waiter.set_result(None)
 
     def _make_room(self, newest: Interim) -> None:
-        """Drop the older half of the notifications."""
+        """Drop the oldest notifications until half of the room is free. Questions and ``newest`` are kept."""
         kept: deque[Event] = deque()
         for event in self._events:
             told = type(event) is Interim and event is not newest and not event.asks
@@ -130,7 +136,7 @@ class InFlight:
         self._events = kept
 
     def finish(self, event: Event) -> None:
-        """Take the last event."""
+        """Queue the last event, and count the call no longer as under way. A second time does nothing."""
         if not self.done:
             self.done = True
             if self.standing:
@@ -147,14 +153,14 @@ class InFlight:
             self.push(event)
 
     def stand(self) -> None:
-        """Count this call no longer as a load: it has no end (a listen)."""
+        """Count this call no longer as load, because it has no end (a listen)."""
         if not self.done:
             self.standing = True
             self.link.standing += 1
             self.replica.in_flight -= 1
 
     def register(self, session: SessionCalls, id: bytes) -> None:
-        """Let ``session`` find this call under the client's own request id, until the call is over."""
+        """Enter this call in ``session`` under the client's own request id, until the call is over."""
         if self.done:
             return
         if session.under_way is None:
@@ -163,10 +169,10 @@ class InFlight:
             session.under_way[id] = self
         self.registered = (session, id)
 
-    # ---- who waits
+    # ---- the reader
 
     async def next(self) -> Event:
-        """Return the next event."""
+        """Wait for the next event, and return it."""
         while not self._events:
             self._waiter = self.link.loop.create_future()
             await self._waiter
@@ -177,15 +183,15 @@ class InFlight:
 
     @property
     def first(self) -> Event:
-        """The oldest event that nobody has taken."""
+        """The oldest event that was not taken yet."""
         return self._events[0]
 
     def drop_first(self) -> None:
-        """Remove the oldest event, a whole answer (no interim message is taken this way)."""
+        """Remove the oldest event, which must be an answer: the bytes of interim messages are not counted down here."""
         self._events.popleft()
 
     def show_life(self, now: float) -> None:
-        """Wake whoever waits without news, so that a sign of life can be shown."""
+        """Give a reader that has no event ``SILENT``, so that a sign of life is shown. ``now`` is loop time."""
         self.shown_alive_at = now
         if self.listener is not None:
             self.push(SILENT)
@@ -194,15 +200,18 @@ class InFlight:
             self._events.append(SILENT)
             self._waiter.set_result(None)
 
-    # ---- how the client ends it
+    # ---- the client ends the call
 
     def detach(self) -> None:
-        """Let the client come back for what is said from now on, here or elsewhere."""
+        """Have the worker keep what comes from now on, so that the client can resume the call at any front end."""
         self.link.detach(self.number)
 
     def client_left(self, reason: str) -> None:
-        """The client closed the response. That cancels the call in the modern era (2026-07-28, Cancellation); in the
-        handshake era the call runs on, and only its answer is of no use here any more."""
+        """Note that the client closed the response.
+
+        In the modern era that cancels the call (2026-07-28, Cancellation). In the handshake era the call runs on, and
+        the worker keeps its answer for a client that resumes.
+        """
         if self.modern:
             self.cancel(reason)
             return
@@ -213,9 +222,9 @@ class InFlight:
                 self.link.refuse_body(self)
 
     def cancel(self, reason: str) -> None:
-        """Stop the call: the client gave up."""
+        """Cancel the call; the upstream may see ``reason``."""
         self.link.cancel(self, reason)
 
     def refuse_body(self) -> None:
-        """Let the worker drop the large answer, which nobody reads."""
+        """Have the worker drop the large answer, because nobody reads it."""
         self.link.refuse_body(self)

@@ -1,19 +1,19 @@
 """The ``gateway`` command.
 
 ============ =========================================================================================
-module       what lives there
+module       what it is for
 ============ =========================================================================================
-main         the group of commands, and how errors look
-up           what starts things: ``up``, ``serve``, ``worker``; and ``check``
-servers      the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
-calls        using a gateway as clients do: ``tools``, ``call``
-look         looking at a gateway: ``status``, ``health``, ``explain``
-admin_client the admin API, over aiohttp
-mcp_client   the MCP endpoint, through the official SDK; the only module that imports it
-address      what a user's ``--url`` stands for
-failures     how commands fail, and in which words
+main         the group of commands, and how errors are shown
+up           commands that start processes: ``up``, ``serve``, ``worker``; and ``check``
+servers      commands on the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
+calls        commands that use a gateway as clients do: ``tools``, ``call``
+look         commands that show a gateway's state: ``status``, ``health``, ``explain``
+admin_client a client of the admin API, over aiohttp
+mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK
+address      the addresses that follow from a user's ``--url``
+failures     the errors of commands, and their texts
 options      options that commands share
-state        how a gateway is found on this machine
+state        how commands find a gateway on this machine
 show         tables for people, JSON for programs
 ============ =========================================================================================
 """

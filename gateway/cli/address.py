@@ -1,4 +1,4 @@
-"""Where a gateway is: the URL that a user gives, and the addresses that are made of it. Pure."""
+"""Where a gateway is: the URL that a user gives, and the addresses that follow from it. Pure."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ _ENDPOINT = re.compile(r"(?P<before>.*?)(?:/servers/(?P<group>[^/]+))?/(?:mcp|ss
 
 
 class Address(NamedTuple):
-    """A gateway's ``base`` (its origin, and the path before its own where a reverse proxy adds one), and the ``group``
-    whose endpoint the URL named, if it named one."""
+    """The address of a gateway.
+
+    ``base`` is its origin, with the path that a reverse proxy puts before the gateway's paths. ``group`` is the group
+    whose endpoint the URL named, or ``None``.
+    """
 
     base: str
     group: str | None = None
 
     @property
     def endpoint(self) -> str:
-        """The MCP endpoint: the gateway's, or that of the group."""
+        """The URL of the MCP endpoint: that of the group, or of the whole gateway without a group."""
         return f"{self.base}/mcp" if self.group is None else f"{self.base}/servers/{quote(self.group, safe='')}/mcp"
 
 
 def parse(url: str) -> Address:
-    """The address that ``url`` stands for. An endpoint's URL (``…/mcp``, ``…/servers/NAME/mcp``, ``…/sse``), as a user
-    copies it from a client's configuration, is as good as the gateway's own. Raises ``ConfigError``."""
+    """Return the address that ``url`` stands for. Raises ``ConfigError``.
+
+    The URL may be the gateway's, or that of an endpoint as a user copies it from a client's configuration
+    (``…/mcp``, ``…/servers/NAME/mcp``, ``…/sse``).
+    """
     try:
         parts = urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port or an IPv6 address that is none
+    except ValueError:  # an invalid port or IPv6 address
         usable = False
     if not usable:
         raise ConfigError(f"{url!r} is no URL of a gateway; give it as http://HOST:PORT with --url or GATEWAY_URL")

@@ -1,4 +1,7 @@
-"""The command line's client of the admin API, over aiohttp; every failure is one clear line."""
+"""The command line's client of the admin API, over aiohttp. Every failure is one clear line (``failures``).
+
+Counterpart: ``gateway.admin``.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +25,14 @@ class AdminClient:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def get(self, path: str) -> Any:
-        """What the API says at ``path``. Raises ``CommandFailed``."""
+        """Return the JSON that the API answers to ``GET`` of ``path``. Raises ``CommandFailed``."""
         return self.send("GET", path)
 
     def send(self, method: str, path: str, body: Any = None) -> Any:
-        """One request's JSON, or ``None`` when it has no body. Raises ``CommandFailed``."""
+        """Send one request, and return the JSON of the answer, or ``None`` if it has no body.
+
+        ``path`` is relative to ``/admin/v1``. Raises ``CommandFailed``.
+        """
         return asyncio.run(self._send(method, f"{self._base}/admin/v1/{path}", body))
 
     async def _send(self, method: str, url: str, body: Any) -> Any:
@@ -38,7 +44,7 @@ class AdminClient:
                 session.request(method, url, data=data) as response,
             ):
                 if response.status == 200 and response.content_type != "application/json":
-                    raise failures.not_gateway(url, response.content_type)  # not read: a stream might never end
+                    raise failures.not_gateway(url, response.content_type)  # the body is not read: it might never end
                 text = await response.text(errors="replace")
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as error:
             raise failures.nothing_answers(self._base, str(error)) from error
@@ -53,7 +59,7 @@ class AdminClient:
         except aiohttp.ClientError as error:
             raise failures.not_gateway(url, "no HTTP") from error
         if response.status >= 400:
-            said = failures.words(text)  # the gateway's own words need nothing added
+            said = failures.words(text)  # an error text of the gateway needs no addition
             raise CommandFailed(said) if said else failures.refused(url, response.status, "")
         try:
             return json.loads(text) if text else None

@@ -1,6 +1,6 @@
 """Commands that use a running gateway as a client does: ``tools``, ``call``.
 
-They import ``gateway.cli.mcp_client`` when they run, because it takes long.
+They import ``gateway.cli.mcp_client`` only when they run, because that import takes long.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ _SERVER = click.option("--server", metavar="NAME", help="only this group, at its
 
 
 def add_to(cli: click.Group) -> None:
-    """Add the commands."""
+    """Add the commands of this module to ``cli``."""
     for command in (tools, call):
         cli.add_command(command)
 
 
 def _where(url: str, server: str | None) -> Address:
-    """The endpoint to ask; ``--server`` wins over a group in the URL."""
+    """Return the address of the endpoint to use; ``--server`` takes precedence over a group in the URL."""
     where = address.parse(url)
     return where if server is None else where._replace(group=server)
 
@@ -61,8 +61,10 @@ def tools(url: str, server: str | None, as_json: bool) -> None:
 
 
 def _places(where: Address) -> dict[str, dict[str, Any]] | None:
-    """``group``, ``upstreamName`` and ``replicas`` of each tool by its name at the endpoint; ``None`` where the admin
-    API does not let us see them."""
+    """Return ``group``, ``upstreamName`` and ``replicas`` of each tool, by its name at the endpoint.
+
+    Return ``None`` if the admin API cannot be used.
+    """
     name = "name" if where.group is None else "upstreamName"
     query = "" if where.group is None else f"?server={quote(where.group, safe='')}"
     try:
@@ -92,7 +94,7 @@ def call(tool: str, arguments: str, url: str, server: str | None, as_json: bool)
         raise ConfigError("ARGUMENTS must be a JSON object")
     from gateway.cli.mcp_client import McpClient
 
-    envelope = {"jsonrpc": "2.0", "id": 1}  # written here: the SDK keeps its own to itself
+    envelope = {"jsonrpc": "2.0", "id": 1}  # made here, because the SDK does not give out the one it received
     try:
         result = McpClient(_where(url, server)).call(tool, parsed, _progress if sys.stderr.isatty() else None)
     except RequestRefused as refused:
@@ -110,6 +112,6 @@ def call(tool: str, arguments: str, url: str, server: str | None, as_json: bool)
 
 
 async def _progress(progress: float, total: float | None, message: str | None) -> None:
-    """One line on stderr."""
+    """Write one line about a call's progress to stderr."""
     done = f"{progress:g}" if total is None else f"{progress:g}/{total:g}"
     click.echo(f"{done} {message}" if message else done, err=True)

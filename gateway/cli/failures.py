@@ -1,4 +1,5 @@
-"""How a command fails: the errors that end it, and the words for what both clients meet. Pure."""
+"""How a command fails: the errors that end a command, and the texts that both clients (``admin_client``,
+``mcp_client``) use. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +9,14 @@ from typing import Any
 from shared.errors import GatewayError
 
 CONNECT_S = 10.0
-"""How long a connection may take; TLS with something that does not speak it takes for ever."""
+"""How long connecting may take. TLS with a server that does not speak TLS may never finish."""
 
 LIMIT_S = 120.0
 """How long an answer may take."""
 
 
 class CommandFailed(GatewayError):
-    """The gateway said no, or could not be asked."""
+    """The gateway refused what a command wanted, or cannot be reached."""
 
 
 class RequestRefused(CommandFailed):
@@ -30,7 +31,7 @@ class RequestRefused(CommandFailed):
 
 
 def nothing_answers(base: str, cause: str = "") -> CommandFailed:
-    """Nobody listens at ``base``, or it cannot be reached."""
+    """Return the failure for an address at which no server can be reached."""
     return CommandFailed(
         f"no gateway answers at {base}{f' ({cause})' if cause else ''}: "
         "start one with 'gateway up', or name it with --url or GATEWAY_URL"
@@ -38,12 +39,12 @@ def nothing_answers(base: str, cause: str = "") -> CommandFailed:
 
 
 def broken(where: str, what: str) -> CommandFailed:
-    """A result that is not as the protocol says."""
+    """Return the failure for a result that breaks the protocol."""
     return CommandFailed(f"{where} gave a result that breaks the protocol: {what}")
 
 
 def went_away(base: str) -> CommandFailed:
-    """The connection broke before the answer was there."""
+    """Return the failure for a connection that broke before the answer was complete."""
     return CommandFailed(
         f"the gateway at {base} went away before it answered; what was asked may have been done. "
         "Its log says why; 'gateway up' starts it again"
@@ -51,17 +52,17 @@ def went_away(base: str) -> CommandFailed:
 
 
 def no_connection(base: str) -> CommandFailed:
-    """Neither a connection nor a refusal."""
+    """Return the failure for a server that neither accepted nor refused the connection in time."""
     return nothing_answers(base, f"no connection in {CONNECT_S:g} s")
 
 
 def no_answer(url: str) -> CommandFailed:
-    """A connection, and no answer."""
+    """Return the failure for a server that did not answer in time."""
     return CommandFailed(f"{url} gave no answer in {LIMIT_S:g} s; 'gateway status' shows whether the gateway is well")
 
 
 def refused(url: str, status: int, body: str) -> CommandFailed:
-    """An HTTP error whose body is no JSON-RPC answer: the words are the body's where it has some."""
+    """Return the failure for an HTTP error whose body is no JSON-RPC answer, with the error text of the body if any."""
     path = "; give --url (or GATEWAY_URL) as http://HOST:PORT, and a path only where a proxy adds one"
     cure = {
         401: "; the admin API takes its token from GATEWAY_ADMIN_TOKEN, and a proxy in front must let us pass",
@@ -74,12 +75,12 @@ def refused(url: str, status: int, body: str) -> CommandFailed:
 
 
 def not_gateway(url: str, what: str) -> CommandFailed:
-    """Something else answers there."""
+    """Return the failure for a server that is no gateway."""
     return CommandFailed(f"no gateway is at {url}, which answers with {what}; check --url or GATEWAY_URL")
 
 
 def words(body: str) -> str:
-    """What a JSON body says under ``error``, on one line; empty when it says nothing there."""
+    """Return the text of ``error`` in a JSON body, on one line, or an empty string if there is none."""
     try:
         error = json.loads(body)["error"]
         text = error["message"] if isinstance(error, dict) else error

@@ -1,4 +1,4 @@
-"""Commands that look at a running gateway through its admin API: ``status``, ``health``, ``explain``."""
+"""Commands that show the state of a running gateway, from its admin API: ``status``, ``health``, ``explain``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.cli.options import JSON, URL
 
 
 def add_to(cli: click.Group) -> None:
-    """Add the commands."""
+    """Add the commands of this module to ``cli``."""
     for command in (status, health, explain):
         cli.add_command(command)
 
@@ -32,7 +32,11 @@ def _watching(once: Callable[[], None], watch: bool) -> None:
 
 
 def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) -> None:
-    """``before`` keeps each front end's calls and when they were read; the first rate is since the process began."""
+    """Show what the admin API said of front ends, workers, upstreams and restarts.
+
+    ``before`` keeps each front end's count of calls and when it was read, for the rate. The first rate is since the
+    front end started.
+    """
     rows = []
     for one in found["frontends"]:
         calls, now = int(one.get("calls", 0)), time.time()

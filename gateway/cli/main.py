@@ -1,4 +1,7 @@
-"""The command group and how errors look: one line that says what to do. Exit codes: 0 ok, 1 failed, 2 usage."""
+"""The group of commands, and how errors are shown: one line that says what to do.
+
+Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Entry point of the ``gateway`` script."""
+    """Run the ``gateway`` command; the entry point of the script."""
     from gateway.cli import calls, look, servers, up
 
     for module in (up, servers, calls, look):

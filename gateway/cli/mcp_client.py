@@ -1,9 +1,9 @@
-"""The command line's MCP client: the one of the official SDK, with failures that are one clear line.
+"""The command line's MCP client: that of the official SDK, with failures that are one clear line.
 
-This module imports ``mcp``, which takes 0.8 s and 64 MiB. Commands that need it import it when they run; front ends,
-workers and all other commands do without.
+This module imports ``mcp``, which takes 0.8 s and 64 MiB. So commands that need this module import it when they run;
+front ends, workers and all other commands never import it.
 
-Results are taken whole, as the JSON objects that came: the SDK's models drop members that they do not know.
+Results are kept as the JSON objects that came, because the SDK's models drop members that they do not know.
 """
 
 from __future__ import annotations
@@ -42,38 +42,41 @@ from gateway.cli.failures import CommandFailed, RequestRefused
 _TRIES = 10
 _BETWEEN_TRIES_S = 0.25
 _CLOSED = ("Server disconnected", "peer closed connection")
-"""How httpx2 begins to say that a connection ended; it has no class for it apart from broken HTTP."""
+"""How httpx2's error texts begin if a connection ended. httpx2 has one error class for that and for broken HTTP."""
 
 _T = TypeVar("_T")
 
 
 class Whole(RootModel[dict[str, Any]]):
-    """A result with all members that it came with."""
+    """A result with all its members, also those that the SDK does not know."""
 
 
 class McpClient:
-    """One MCP endpoint, in the newest era that both sides speak (at a gateway 2026-07-28). Each method is a connection
-    of its own and raises ``RequestRefused`` for a JSON-RPC error, ``CommandFailed`` for every other failure."""
+    """A client of one MCP endpoint, in the newest era that both sides speak (at a gateway 2026-07-28).
+
+    Each method opens a connection of its own. It raises ``RequestRefused`` for a JSON-RPC error, and ``CommandFailed``
+    for every other failure.
+    """
 
     def __init__(self, where: Address) -> None:
         self._where = where
         self._oddity: CommandFailed | None = None
 
     def tools(self) -> list[dict[str, Any]]:
-        """All tools of the endpoint, as it lists them."""
+        """Return all tools of the endpoint, as the endpoint lists them."""
         return self._run(_tools)
 
     def call(self, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None = None) -> dict[str, Any]:
-        """The result of a tool. ``on_progress`` asks the tool to say how far it is."""
+        """Call a tool and return its result; with ``on_progress`` the tool is asked to report its progress."""
         result = self._run(lambda client: _call(client, tool, arguments, on_progress))
-        if not isinstance(result.get("content"), list):  # the SDK's check of a whole result lets anything pass here
+        if not isinstance(result.get("content"), list):  # the SDK does not check the members of ``Whole``
             raise failures.broken(self._where.endpoint, "content is no list")
         return result
 
     # ---- connections
 
     def _run(self, work: Callable[[Client], Awaitable[_T]]) -> _T:
-        for name in ("mcp", "client"):  # the SDK logs with tracebacks what it also raises
+        for name in ("mcp", "client"):  # the SDK also logs, with tracebacks, the errors that it raises
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
         async def connected() -> _T:
@@ -88,9 +91,9 @@ class McpClient:
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
         async with httpx2.AsyncClient(
-            timeout=httpx2.Timeout(None, connect=failures.CONNECT_S),  # the SDK keeps the clock of an answer
+            timeout=httpx2.Timeout(None, connect=failures.CONNECT_S),  # the SDK limits the time of an answer
             verify=ssl.create_default_context(),
-            trust_env=False,  # as the admin client: a proxy is none for loopback
+            trust_env=False,  # like the admin client: a proxy from the environment cannot reach loopback
             event_hooks={"response": [self._look_at]},
         ) as http:
             transport = streamable_http_client(self._where.endpoint, http_client=http, max_sse_event_size=None)
@@ -103,7 +106,7 @@ class McpClient:
                 yield client
 
     async def _look_at(self, response: httpx2.Response) -> None:
-        """Note an answer to a message that is no MCP: the SDK's error for it says neither its status nor its type."""
+        """Remember an HTTP answer that is not MCP: the SDK's error has neither its status nor its content type."""
         if response.request.method != "POST":
             return
         self._oddity = None
@@ -120,7 +123,10 @@ class McpClient:
     # ---- failures
 
     def _failure(self, causes: list[BaseException]) -> CommandFailed:
-        """The one failure to show. What HTTP says comes first: the SDK makes errors of its own of it elsewhere."""
+        """Return the one failure to show for these errors.
+
+        Errors of the HTTP client come first, because the SDK raises errors of its own in consequence of them.
+        """
         base, endpoint = self._where.base, self._where.endpoint
         for cause in causes:
             if isinstance(cause, CommandFailed):
@@ -145,7 +151,7 @@ class McpClient:
 
 
 def _from_sdk(error: MCPError, where: Address) -> CommandFailed:
-    """The failure for an ``MCPError``: the gateway's answer, or what the SDK itself says of a broken exchange."""
+    """Return the failure for an ``MCPError``, which is the gateway's answer, or an error that the SDK itself found."""
     text = error.message
     if error.code == CONNECTION_CLOSED and text.startswith(("SSE stream", "Connection closed")):
         return failures.went_away(where.base)
@@ -157,7 +163,7 @@ def _from_sdk(error: MCPError, where: Address) -> CommandFailed:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The errors themselves: the SDK's task groups wrap them in groups, and groups in groups."""
+    """Yield the errors in nested exception groups: the SDK's task groups wrap errors in groups, and these in others."""
     if isinstance(error, BaseExceptionGroup):
         for one in error.exceptions:
             yield from _causes(one)
@@ -192,8 +198,11 @@ async def _tools(client: Client) -> list[dict[str, Any]]:
 async def _call(
     client: Client, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None
 ) -> dict[str, Any]:
-    """The result, after as many tries as the tool asks for with no more than a ``requestState``. It asks for input
-    only where a client declares that it can give it, which this one does not."""
+    """Call a tool, and call it again while its result asks for that with a ``requestState`` alone.
+
+    Raises ``CommandFailed`` if the tool asks for input, or after ``_TRIES`` calls. A tool should ask for input only if
+    the client declares that it can give input, which this client does not.
+    """
     state: str | None = None
     for _ in range(_TRIES):
         params = CallToolRequestParams(name=tool, arguments=arguments, request_state=state)
@@ -219,8 +228,11 @@ async def _send(client: Client, request: CallToolRequest, on_progress: ProgressF
 
 
 async def _read_annotations(client: Client, tool: str) -> None:
-    """Let the SDK read which arguments of ``tool`` go into ``Mcp-Param-*`` headers, as the specification (2026-07-28,
-    streamable-http) says to after a -32020; it takes them from the tool as it is listed."""
+    """Let the SDK find out which arguments of ``tool`` go into ``Mcp-Param-*`` headers.
+
+    The SDK reads that from the listed tool. The specification (2026-07-28, streamable-http) says to do so after a
+    -32020.
+    """
     cursor: str | None = None
     seen: set[str] = set()
     while True:

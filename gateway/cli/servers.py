@@ -1,4 +1,4 @@
-"""The commands of the registry: ``servers`` with ``list``, ``show``, ``add``, ``remove``, ``logs``."""
+"""The commands on the registry: ``servers`` with ``list``, ``show``, ``add``, ``remove``, ``logs``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shared.transports import traits
 
 
 def add_to(cli: click.Group) -> None:
-    """Add the commands."""
+    """Add the commands of this module to ``cli``."""
     cli.add_command(servers)
 
 

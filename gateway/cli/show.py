@@ -1,4 +1,4 @@
-"""Tables for people (colour on a terminal), JSON for programs."""
+"""Output of commands: tables for people (with colour on a terminal), JSON for programs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _COLOURS = {
 
 
 def as_json(value: Any) -> None:
-    """For programs."""
+    """Print ``value`` as indented JSON."""
     click.echo(json.dumps(value, indent=2))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """For people. Nothing is cut when the output is no terminal."""
+    """Print a table. Long cells are folded, never cut; without a terminal the table is 200 characters wide."""
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     shown = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False)
     for column in columns:
@@ -41,7 +41,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
 
 
 def ago(unix_s: float | str | None) -> str:
-    """``12s`` or ``3m`` since then."""
+    """Return the time since ``unix_s`` (Unix time) like ``12s`` or ``3m``, or an empty string if it is unset."""
     seconds = time.time() - float(unix_s or 0)
     if not unix_s or seconds > 10 * 365 * 86400:
         return ""

@@ -1,7 +1,8 @@
-"""How commands on this machine find a running gateway's Redis: a private file per port, removed when it stops.
+"""How commands on this machine find a running gateway's Redis: by a private file for each port.
 
-``gateway servers add ID -- COMMAND`` runs a command on this machine. Whoever can read the file could run it
-anyway, so it goes to the registry directly and needs no token; over HTTP it would.
+``gateway up`` writes the file and removes it at its end. ``gateway servers add ID -- COMMAND`` registers a command that
+is run on this machine. With the file it registers through Redis and needs no token, as it would over HTTP: a user who
+can read the file may run commands here anyway.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ def _file(port: int) -> Path:
 
 
 def write(port: int, redis_url: str, prefix: str) -> None:
-    """Note a running gateway; readable by this user only."""
+    """Write the file of a running gateway. Only this user can read it."""
     directory = _directory()
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.stat().st_uid != os.getuid():
-        return  # somebody else's: do without
+        return  # another user made the directory: the gateway works without the file
     directory.chmod(0o700)
     descriptor = os.open(_file(port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -35,12 +36,12 @@ def write(port: int, redis_url: str, prefix: str) -> None:
 
 
 def remove(port: int) -> None:
-    """It stops."""
+    """Remove the file of a gateway that stops."""
     _file(port).unlink(missing_ok=True)
 
 
 def _read_own(file: Path) -> dict[str, str]:
-    """A file that this user wrote and nobody else may read or have put there. Raises ``OSError`` for any other."""
+    """Return the content of a file that only this user can have written and can read. Raises ``OSError`` for others."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
     with os.fdopen(descriptor) as opened:
         about, around = os.fstat(descriptor), os.lstat(file.parent)
@@ -50,7 +51,10 @@ def _read_own(file: Path) -> dict[str, str]:
 
 
 def read(url: str) -> dict[str, str] | None:
-    """The note of the gateway at ``url``, if it runs on this machine under this user."""
+    """Return the file's content for the gateway at ``url``: ``redisUrl`` and ``keyPrefix``.
+
+    Return ``None`` unless the gateway runs on this machine under this user.
+    """
     parts = urlsplit(url)
     if parts.hostname not in ("127.0.0.1", "localhost", "::1") or parts.port is None:
         return None

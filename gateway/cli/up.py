@@ -1,4 +1,4 @@
-"""Commands that start things: ``up``, ``serve``, ``worker``; and ``check``, which starts nothing."""
+"""Commands that start processes: ``up``, ``serve``, ``worker``; and ``check``, which starts nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from shared.tasks import cancel, spawn
 
 
 def add_to(cli: click.Group) -> None:
-    """Add the commands."""
+    """Add the commands of this module to ``cli``."""
     for command in (up, serve, worker, check):
         cli.add_command(command)
 
@@ -62,7 +62,7 @@ async def _run_up(config: str | None, settings: Any) -> int:
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
     loop.add_signal_handler(signal.SIGHUP, _reload, gateway)
-    starting = asyncio.ensure_future(gateway.start(wait_connected_s=0.0))  # its error is ours to show
+    starting = asyncio.ensure_future(gateway.start(wait_connected_s=0.0))  # not ``spawn``: its error is shown below
     stopped = spawn(stop.wait(), "stop")
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
@@ -106,7 +106,7 @@ def _greet(gateway: Any) -> None:
 
 
 async def _narrate(gateway: Any) -> None:
-    """Say how each upstream fares, as it changes."""
+    """Print the state of each upstream whenever it changes."""
     last: dict[str, tuple[str, str, int]] = {}
     while True:
         for entry in gateway.list():
@@ -179,7 +179,7 @@ def worker(redis_url: str | None, rpc_bind: str | None) -> None:
         raise ConfigError("worker needs the fleet's Redis: --redis-url or GATEWAY_REDIS_URL")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
     environment.update(to_environment(settings))
-    # The command line stays on its side of the import rules: the worker is its own program.
+    # ``gateway`` must not import ``worker`` (import rules), so the worker runs as a program of its own.
     os.execve(sys.executable, [*SAFE_PYTHON, "-m", "worker"], environment)
 
 

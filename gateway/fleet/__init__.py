@@ -1,7 +1,8 @@
-"""The fleet as a front end sees it, and the way of a call through it.
+"""The fleet as a front end sees it, and the path of a call to a worker.
 
 ``registry_view`` the registry's copy, catalogue and views · ``pool`` links to all workers · ``worker_link`` one link ·
-``worker_affinity`` which of an upstream's workers gets a call (pure) · ``outgoing`` what is to be sent, and where it
-must go · ``dispatch`` a call from choosing a replica to its first event · ``resource_watches`` resources that clients
-of this front end watch · ``exchange`` in-flight counts between front ends · ``heartbeat`` this front end's record.
+``worker_affinity`` which of an upstream's workers gets a call (pure) · ``outgoing`` a request for an upstream, and
+where it must go · ``dispatch`` a call from choosing a replica to its first event · ``resource_watches`` resources that
+clients of this front end subscribed to · ``exchange`` in-flight counts between front ends · ``heartbeat`` this front
+end's record in Redis.
 """

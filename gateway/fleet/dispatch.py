@@ -1,9 +1,10 @@
 """A call from choosing a replica to its first event, with the retries that certainty of delivery allows.
 
-The path of a call makes no Redis round trip: catalogue, health and links are in memory. Only the first call of a client
-session to a group with sessions of its own asks Redis for the replica that the session is bound to.
+The path of a call makes no Redis round trip: catalogue, health and links are in memory. The one exception is the first
+call of a client session to a group whose upstream sessions belong to one client session each: Redis then holds the
+replica that the session is bound to.
 
-The dispatcher alone tells the observer that a call has begun, is attempted, and is over.
+Only the dispatcher notifies the observer (``telemetry.observer``) that a call has begun, is attempted, and is over.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.rpc import messages as rpc
 
 SUSPECT_S = 1.0
-"""A replica that refused one of our calls is left out for this long, unless the registry says otherwise first."""
+"""A replica that refused a call of this front end gets no calls for this long, unless it reconnects earlier."""
 WAKE_S = 3.0
-"""How long a call waits for a replica that is starting or changing hands."""
+"""How long a call waits for a replica that is starting, or moving to another worker."""
 
 
 @final
 class Target(Struct, gc=False):
-    """Where a call goes."""
+    """Where a call goes: the replica, and the link to one of its workers."""
 
     replica: Replica
     link: WorkerLink
@@ -45,8 +46,10 @@ class Target(Struct, gc=False):
 
 @final
 class Unbound(Struct, gc=False):
-    """The session has to be bound to a replica first, which asks Redis; ``instead_of`` is the replica that the session was
-    bound to, if that is of no use any more."""
+    """The session has to be bound to a replica first, which takes a Redis round trip.
+
+    ``instead_of`` is the replica that the session was bound to and that cannot take calls now, or ``None``.
+    """
 
     session: ClientSession
     instead_of: str | None
@@ -54,13 +57,13 @@ class Unbound(Struct, gc=False):
 
 @final
 class Unlinked(Struct, gc=False):
-    """The replica that should get the call has no worker that could be reached."""
+    """The replica that should get the call has no worker that this front end can reach."""
 
     replica: Replica
 
 
 class Dispatcher:
-    """See the module. ``max_in_flight`` bounds the calls under way here."""
+    """Sends calls to upstreams. At most ``max_in_flight`` calls are under way at once; ``timeout_s`` bounds retries."""
 
     def __init__(
         self,
@@ -81,13 +84,16 @@ class Dispatcher:
         self.under_way: dict[InFlight, None] = {}
 
     def now(self) -> float:
-        """Return loop time, by which replicas are judged available."""
+        """Return the loop time, which ``Replica.available`` needs."""
         return self._loop.time()
 
     # ---- where a call goes
 
     def _target(self, call: Outgoing, tried: Container[str], now: float) -> Target | Unbound | Unlinked | None:
-        """Return where ``call`` goes, or what is missing; ``None``: there is no replica that could take it."""
+        """Return where ``call`` goes, or what is missing for that, or ``None`` if no replica can take the call.
+
+        Replicas in ``tried`` are left out; ``now`` is loop time.
+        """
         where = call.affinity
         replica: Replica | Unbound | None
         if type(where) is Anywhere:
@@ -111,12 +117,15 @@ class Dispatcher:
                 raise Refused("invalid_params", "the worker that kept this call is gone; send it anew")
             return Target(replica, link)
         if replica is None or replica.id in tried or not replica.available(now):
-            return None  # another one may take it
+            return None  # another replica may take the call
         link = self._pool.link_for(replica, "")
         return Target(replica, link) if link is not None else Unlinked(replica)
 
     def _replica(self, route: Route, where: Affinity, tried: Container[str], now: float) -> Replica | Unbound | None:
-        """Return the replica for a call; where isolation resolves to the client, the one its session is bound to."""
+        """Return the replica for a call, or ``None`` if there is none.
+
+        Under ``Bound`` it is the one that the client session is bound to, or ``Unbound`` if it has to be bound first.
+        """
         if type(where) is not Bound:
             return router.choose(route, tried, now)
         bound = where.session.pins.get(route.group)
@@ -127,7 +136,7 @@ class Dispatcher:
         return Unbound(where.session, bound)
 
     async def _bind(self, route: Route, unbound: Unbound, tried: Container[str]) -> Replica | None:
-        """Bind a session to a replica; return the one that the whole fleet agrees on, or ``None`` if none is there."""
+        """Bind a session to a replica; return the one that all front ends use, or ``None`` if none can take calls."""
         session, now = unbound.session, self._loop.time()
         choice = router.choose(route, tried, now)
         if choice is None:
@@ -140,20 +149,20 @@ class Dispatcher:
         return replica
 
     async def replica_for(self, route: Route, session: ClientSession | None) -> Replica | None:
-        """Return the replica that a call of this session on this route would go to now, or ``None``."""
+        """Return the replica that would get a call of this session on this route now, or ``None`` if there is none."""
         route = self._current(route)
         found = self._replica(route, affinity(route, session), (), self._loop.time())
         return await self._bind(route, found, ()) if isinstance(found, Unbound) else found
 
     def _current(self, route: Route) -> Route:
-        """Return the same route as it is now: the catalogue may have been rebuilt meanwhile."""
+        """Return the route as it is in the latest catalogue, or ``route`` itself if it is not there any more."""
         group = self._registry.catalog.groups.get(route.group)
         return (group.routes[route.entry.kind].get(route.entry.name) if group is not None else None) or route
 
     # ---- sending
 
     def begin(self, call: Outgoing) -> InFlight | None:
-        """Send ``call`` if it is plain where to; ``None`` when something has to be waited for first.
+        """Send ``call`` if nothing has to be awaited for that, else return ``None``.
 
         Raises ``CallError`` for a call that is refused.
         """
@@ -192,8 +201,11 @@ class Dispatcher:
             self._observer.begun(call)
 
     async def send(self, call: Outgoing, begun: InFlight | None = None) -> tuple[InFlight, Event]:
-        """Send ``call``, or go on with what was ``begun`` for it; return its first event. Raises ``CallError`` when the
-        call failed for good, and ``Abandoned`` when whoever waits was cancelled."""
+        """Send ``call``, or go on with what was ``begun`` for it, and return its first event.
+
+        Raises ``CallError`` when the call failed and may not be repeated, and ``Abandoned`` when the waiting task was
+        cancelled.
+        """
         if begun is None:
             self._note_begin(call, self._loop.time())
         try:
@@ -242,13 +254,16 @@ class Dispatcher:
                 raise last
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
-                await self._registry.wait_change(0.2)  # it is changing hands
+                await self._registry.wait_change(0.2)  # the only replica is moving to another worker
                 call.route = self._current(call.route)
         assert last is not None
         raise last
 
     async def _reach(self, call: Outgoing, tried: Container[str]) -> Target | Unlinked | None:
-        """``_target``, with the session bound where that is missing. Raises ``Refused`` when the session has ended."""
+        """Return what ``_target`` returns, after binding the session to a replica if it has to be bound.
+
+        Raises ``Refused`` when the session has ended.
+        """
         target = self._target(call, tried, self._loop.time())
         if type(target) is Unbound:
             replica = await self._bind(call.route, target, tried)
@@ -257,23 +272,25 @@ class Dispatcher:
             else:
                 link = self._pool.link_for(replica, target.session.sid)
                 target = Target(replica, link) if link is not None else Unlinked(replica)
-        if call.session is not None and call.session.ended:  # meanwhile: nobody would ever end this call
+        if call.session is not None and call.session.ended:  # its end cancelled its calls before this one was there
             raise Refused("session_unknown", "the session has ended")
         return target
 
     async def _wait_for_replica(self, call: Outgoing, unlinked: bool, until: float, last: CallError | None) -> None:
-        """Wait until something changes that may help, and look the route up anew. Raises ``CallError`` when nothing
-        will, or ``until`` has come."""
+        """Wait until the registry or a link changes, and look up the route again.
+
+        Raises ``CallError`` when no change can help, or the loop time ``until`` has come.
+        """
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route)):
             if last is not None and last.code == "overloaded":
-                raise last  # a limit was reached: nobody is unhealthy
+                raise last  # a limit was reached; that no replica is healthy would be wrong
             raise router.unavailable(call.route, last)
         await self._registry.wait_change(until - now)
         call.route = self._current(call.route)
 
     def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
-        """Note what a failure says of a replica, and return the failure as an error."""
+        """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""
         tried.add(replica.id)
         if event.code == "upstream_unavailable":
             replica.suspect_until = self._loop.time() + SUSPECT_S
@@ -303,14 +320,14 @@ class Dispatcher:
     # ---- notifications
 
     async def notify(self, route: Route, session: ClientSession, message: bytes) -> None:
-        """Send a notification to where a call of this session would go; dropped when there is nobody."""
+        """Send a notification to the replica that would get a call of this session, or drop it if there is none."""
         replica = await self.replica_for(route, session)
         link = self._pool.link_for(replica, session.sid) if replica is not None else None
         if replica is not None and link is not None:
             link.notify(replica.id, self.facts(session), message)
 
     def facts(self, session: ClientSession) -> rpc.OpenSession:
-        """Return what a worker is told of a client session."""
+        """Return the frame by which a worker learns of a client session."""
         return rpc.OpenSession(
             session.sid,
             session.principal,
@@ -322,25 +339,25 @@ class Dispatcher:
         )
 
     def announce_again(self, session: ClientSession) -> None:
-        """Tell the workers that know a session that its facts have changed."""
+        """Send the changed facts of a session to the workers that know the session."""
         for link in self._pool.links.values():
             link.announce_again(self.facts(session))
 
     # ---- the end of a call
 
     def adopt(self, in_flight: InFlight) -> None:
-        """Take over a call that another front end sent."""
+        """Count a resumed call as under way here; another front end, or another request, sent it."""
         self._note_begin(in_flight.call, self._loop.time())
         self.under_way[in_flight] = None
 
     def complete(self, in_flight: InFlight, outcome: str) -> None:
-        """Note that a call is over; a second time does nothing."""
+        """Note that a call is over, with this outcome (``telemetry.observer``). A second time does nothing."""
         if in_flight in self.under_way:
             del self.under_way[in_flight]
             self._note_end(in_flight.call, outcome)
 
     def answered(self, in_flight: InFlight, event: Answered) -> None:
-        """Note that the upstream answered a call; a second time does nothing."""
+        """Note that the upstream answered a call. A second time does nothing."""
         if in_flight in self.under_way:
             del self.under_way[in_flight]
             if self._observer is not None:
@@ -349,7 +366,7 @@ class Dispatcher:
                 self._observer.finished(call, outcome, self._loop.time() - call.started_at)
 
     def _drop(self, in_flight: InFlight) -> None:
-        """Forget an attempt; the call itself may go on."""
+        """Forget an attempt. The call itself is not over: another attempt may follow."""
         self.under_way.pop(in_flight, None)
 
     def _note_end(self, call: ObservedCall, outcome: str) -> None:
@@ -357,24 +374,24 @@ class Dispatcher:
             self._observer.finished(call, outcome, self._loop.time() - call.started_at)
 
     def discard(self, begun: InFlight) -> None:
-        """End a call that was begun for a request, unless somebody took it over."""
+        """Cancel a call that was begun for a request and is still under way, because no request waits for it."""
         if begun in self.under_way:
             self.complete(begun, ABANDONED)
             if not begun.done:
                 begun.cancel("nobody waits for it")
 
     def show_life(self, silent_for_s: float) -> None:
-        """Let calls that were silent for this long show a sign of life (called about once a second)."""
+        """Show a sign of life on calls that were silent for this long. Called about once a second."""
         now = self._loop.time()
         for in_flight in self.under_way:
             if in_flight.started_at > now - silent_for_s:
-                break  # they are in order of their start
+                break  # calls are in order of their start
             if in_flight.shown_alive_at <= now - silent_for_s:
                 in_flight.show_life(now)
 
 
 class Abandoned(asyncio.CancelledError):
-    """The client went away before the first event; carries the call, so that it can be cancelled or kept."""
+    """The client left before the call's first event. ``in_flight`` is the call, to be cancelled or kept."""
 
     def __init__(self, in_flight: InFlight) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""In-flight counts between front ends, for least-connections: one pipelined exchange per 100 ms, not per call.
+"""Exchange of in-flight counts between front ends through Redis, for the strategy least-connections.
 
-Absolute counts in a hash that expires, so a front end that dies takes its counts with it. Runs only while some group
-uses the strategy.
+There is one pipelined exchange every 100 ms (not one for each call), and only while a group uses a strategy that reads
+counts. Each front end writes absolute counts to a hash that expires, so that the counts of a dead front end vanish.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LOOK_EVERY = 10
 
 
 class InFlightExchange:
-    """See the module."""
+    """Publishes this front end's counts, and sums those of others into ``Replica.in_flight_elsewhere``."""
 
     def __init__(
         self, store: RegistryStore, members: Members, frontend: str, registry: RegistryView, every_s: float
@@ -33,7 +33,7 @@ class InFlightExchange:
         self._told: dict[str, int] = {}
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Exchange counts until cancelled."""
         rounds = 0
         while True:
             await asyncio.sleep(self._every_s)

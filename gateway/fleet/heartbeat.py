@@ -1,4 +1,4 @@
-"""Keeping this front end's record in Redis alive, and up to date when somebody waits for it."""
+"""Keeping this front end's record in Redis alive, and up to date when other front ends wait for a change of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from shared.registry.members import Members
 
 
 class Heartbeat:
-    """See the module. ``facts`` gives what others may know of this front end."""
+    """Writes this front end's record. ``facts`` returns its content."""
 
     def __init__(self, members: Members, id: str, facts: Callable[[], dict[str, str]], every_s: float) -> None:
         self._members = members
@@ -20,11 +20,11 @@ class Heartbeat:
         self._now = asyncio.Event()
 
     async def join(self) -> None:
-        """Become visible. Raises ``RegistryUnavailable``."""
+        """Write the record and announce it. Raises ``RegistryUnavailable``."""
         await self._members.join(self._id, self._facts())
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Renew the record until cancelled: every ``every_s``, and after ``beat_now``."""
         while True:
             self._now.clear()
             try:
@@ -39,11 +39,11 @@ class Heartbeat:
                 pass
 
     def beat_now(self) -> None:
-        """Let the record say at once what changed: somebody waits until it does."""
+        """Renew the record at once, because another front end waits until it shows a change."""
         self._now.set()
 
     async def leave(self) -> None:
-        """Stop being visible, if Redis answers."""
+        """Remove the record and announce that, if Redis answers."""
         try:
             await self._members.leave(self._id)
         except RegistryUnavailable:

@@ -1,4 +1,4 @@
-"""What is to be sent to an upstream, and where it must go. Pure values; ``dispatch`` carries them."""
+"""A request for an upstream, and where it must go. Pure values; ``dispatch`` sends them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,25 @@ from gateway.telemetry.observer import ObservedCall
 
 @final
 class Anywhere(Struct, frozen=True):
-    """Any replica of the route will do."""
+    """Any replica of the route may take the request."""
 
 
 @final
 class Bound(Struct, frozen=True, gc=False):
-    """The replica to which ``session`` is bound, or the balancer's choice, which binds the session from then on."""
+    """The replica to which ``session`` is bound takes the request.
+
+    For a session without a binding the balancer chooses, and the session is bound to the choice.
+    """
 
     session: ClientSession
 
 
 @final
 class Exact(Struct, frozen=True):
-    """The upstream that answered before, by way of the same worker where ``parked``: a call that waits there goes on.
+    """The upstream that answered an earlier round of the same call takes the request.
 
-    Without ``parked`` another replica may be tried when that upstream is down.
+    If ``parked``, the call waits at ``worker`` and goes on there. Else another replica may be tried when the upstream
+    is down.
     """
 
     upstream: str
@@ -42,9 +46,9 @@ ANYWHERE = Anywhere()
 class Outgoing(ObservedCall, gc=False, kw_only=True):
     """One request for an upstream.
 
-    ``params`` is JSON in the upstream's own names; ``id`` is the JSON of the client's request id, ``token`` of its
-    progress token; ``listed_name`` is the URI that the result is to name instead of ``name``; ``headers`` are the
-    ``Mcp-Param-*`` headers. ``instead`` is asked when this upstream does not know what is asked for.
+    ``params`` is JSON with the upstream's names. ``id`` is the JSON of the client's request id, ``token`` that of its
+    progress token. ``listed_name`` is the URI that the result must name instead of ``name``, or empty. ``headers`` are
+    the ``Mcp-Param-*`` headers.
     """
 
     route: Route
@@ -60,5 +64,5 @@ class Outgoing(ObservedCall, gc=False, kw_only=True):
 
 
 def affinity(route: Route, session: ClientSession | None) -> Affinity:
-    """Return where a request of ``session`` on this route must go."""
+    """Return where a request on this route must go; ``session`` is the caller's, or ``None``."""
     return Bound(session) if session is not None and route.binds else ANYWHERE

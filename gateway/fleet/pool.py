@@ -1,4 +1,4 @@
-"""Links to all workers: opened as workers join, dropped as they leave; who of an upstream's owners gets a call."""
+"""Links to all workers, opened when workers join and dropped when they leave, and the choice among them for a call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LIVED_S = 1.0
 
 
 class WorkerPool:
-    """See the module."""
+    """This front end's links, by worker id in ``links``."""
 
     def __init__(self, members: Members, frontend: str, key: FleetKey, settings: Settings) -> None:
         self._members = members
@@ -39,7 +39,10 @@ class WorkerPool:
         self._wake = asyncio.Event()
 
     def link_for(self, replica: Replica, sid: str) -> WorkerLink | None:
-        """A link to one of the replica's owners; always the same one for one client session."""
+        """Return a link to one of the replica's workers, or ``None`` if none can be reached.
+
+        For one client session (``sid``, or empty) it is the same worker while the same workers can be reached.
+        """
         ready = [
             link
             for owner in replica.workers
@@ -53,7 +56,10 @@ class WorkerPool:
         return self._affinity.choose(replica.workers, ready)
 
     def leader_of(self, replica: Replica) -> WorkerLink | None:
-        """A link to the owner of the replica's lowest slot, so that all front ends ask the same worker."""
+        """Return a link to the owner of the replica's lowest slot, so that all front ends use the same worker.
+
+        An owner that cannot be reached is passed over. Return ``None`` if no owner can be reached.
+        """
         for _, owner in sorted(replica.record.owners):
             link = self.links.get(owner)
             if link is not None and link.ready and not link.draining:
@@ -61,11 +67,11 @@ class WorkerPool:
         return None
 
     def look(self) -> None:
-        """Something changed among the workers."""
+        """Look for workers that joined or left, at once."""
         self._wake.set()
 
     async def run(self, events: LinkEvents) -> None:
-        """Keep a link to every live worker, until cancelled; ``events`` hears what workers say."""
+        """Keep a link to every live worker until cancelled; ``events`` is notified of what comes on the links."""
         while True:
             try:
                 alive = await self._members.alive()
@@ -127,7 +133,7 @@ class WorkerPool:
             self._connecting.discard(worker)
 
     def _lived(self, link: WorkerLink) -> None:
-        """A link that has lived for a while starts its backoff anew when it breaks."""
+        """Reset the backoff of a link that has lived for ``_LIVED_S``."""
         if self.links.get(link.worker) is link:
             self._not_before.pop(link.worker, None)
 
@@ -142,39 +148,39 @@ class WorkerPool:
             self._wake.set()
 
     def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
-        """Route a client's answer to the worker that waits for it; the id that the worker gave names the worker."""
+        """Send a client's answer to the worker that waits for it. The worker put its own id in ``question_id``."""
         link = self.links.get(question_id.partition(".")[0])
         if link is not None:
             link.reply(question_id, sid, is_error, raw)
 
     def question_news(self, question_id: str, sid: str, progress: bytes = b"") -> None:
-        """Tell the worker that its question is before the client, or how far the client is with the answer."""
+        """Notify the worker that its question was put on a stream, or (``progress``) how far the client is with it."""
         link = self.links.get(question_id.partition(".")[0])
         if link is not None:
             link.question_news(question_id, sid, progress)
 
     def roots_changed(self, sid: str) -> None:
-        """A session's roots changed."""
+        """Notify the workers that know a session that its client's roots changed."""
         for link in self.links.values():
             link.roots_changed(sid)
 
     def cancel_request(self, sid: str, request: bytes) -> None:
-        """A session cancelled a request that is not under way here: whichever worker has it stops it."""
+        """Cancel a request of a session that is not under way here, at whichever worker has it."""
         for link in self.links.values():
             link.cancel_request(sid, request)
 
     def end_session(self, sid: str, over: bool = True) -> None:
-        """Tell the workers that heard of it: it is over, or only not used here any more."""
+        """Notify the workers that know a session that it is over, or else that this front end stops using it."""
         for link in self.links.values():
             link.forget_session(sid, over)
 
     def close(self) -> None:
-        """End all links."""
+        """Close all links."""
         for link in list(self.links.values()):
             link.close()
 
 
 def _load(facts: dict[str, str]) -> int:
-    """Calls in flight on a worker, as its record says."""
+    """Return the calls in flight on a worker as its record says, or 0 if it does not say."""
     text = facts.get("load", "")
     return int(text) if text.isdecimal() else 0

@@ -1,7 +1,7 @@
-"""The registry's copy in this front end: records, the catalogue built from them, and the views that are made of it.
+"""The registry's copy in this front end: records, the catalogue built from them, and the views made of the catalogue.
 
-Follows the change log; a burst of changes costs one rebuild. Whoever listens (``RegistryEvents``) hears which views
-list something else, that workers came or went, and that sessions ended.
+The copy follows the change log (``shared.registry.changes``); a burst of changes costs one rebuild. Listeners
+(``RegistryEvents``) are notified when watched views list something else, workers join or leave, and sessions end.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ _LENIENT_S = 5.0
 
 
 class RegistryEvents(Protocol):
-    """Hears what happens in the fleet."""
+    """What the registry view calls when something changes in the fleet."""
 
     def lists_changed(self, changes: Mapping[ViewKey, set[str]]) -> None:
-        """Watched views list something else: the ``list_changed`` methods of each."""
+        """Called when watched views list something else, with the ``list_changed`` methods of each view."""
 
     def workers_changed(self) -> None:
-        """A worker came or went."""
+        """Called when a worker joined or left."""
 
     def session_ended(self, sid: str) -> None:
-        """A client session was ended somewhere."""
+        """Called when a client session was ended, at any front end."""
 
     def level_set(self, sid: str, level: str) -> None:
-        """A client session set its log level, at some front end."""
+        """Called when a client session set its log level, at any front end."""
 
     def changes_missed(self) -> None:
-        """Something may have gone unheard; the registry is being loaded again."""
+        """Called after a gap in the change log: other events may have been missed, and the registry is loaded again."""
 
 
 class RegistryView:
-    """See the module."""
+    """The registry's copy, with ``records`` and ``catalog`` of one rebuild and ``views`` made from them."""
 
     def __init__(self, store: RegistryStore, settings: Settings, policy: ViewPolicy | None = None) -> None:
         self.settings = settings
@@ -71,7 +71,7 @@ class RegistryView:
         self._waiters: list[asyncio.Future[None]] = []
 
     async def run(self, events: RegistryEvents) -> None:
-        """Follow the change log until cancelled; ``events`` hears what happens."""
+        """Follow the change log until cancelled, and notify ``events``."""
         self._events = events
         await self.follower.run()
 
@@ -82,13 +82,13 @@ class RegistryView:
 
     @property
     def place(self) -> tuple[str, int]:
-        """The epoch and number of the last change applied; the same on every process that follows."""
+        """The epoch and number of the last change applied. A change has the same place in every process."""
         return self.follower.place
 
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
-        """Take everything, at the start and after a gap."""
+        """Take all records, at the start and after a gap in the change log."""
         if self.follower.ready.is_set():
             # Redis may have been emptied: workers write back what they own, and calls must flow meanwhile.
             if self._events is not None:
@@ -104,7 +104,10 @@ class RegistryView:
             self._events.workers_changed()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
-        """Take what changed."""
+        """Take the records that changed; a record is ``None`` if its upstream was unregistered.
+
+        ``announced`` has the ``list_changed`` methods that upstreams announced, by upstream id.
+        """
         lenient = self._loop.time() < self._lenient_until
         for id, record in records.items():
             if lenient and not self._fit(record, self._latest.get(id)):
@@ -120,13 +123,13 @@ class RegistryView:
 
     @staticmethod
     def _fit(record: UpstreamRecord | None, known: UpstreamRecord | None) -> bool:
-        """Whether a record may replace what is known while Redis is being filled again: not with less."""
+        """Whether ``record`` may replace ``known`` while workers write back to Redis: not if it says less."""
         if known is None or not known.catalog.digest:
             return True
         return record is not None and bool(record.catalog.digest) and bool(record.owners)
 
     async def _settle(self) -> None:
-        """Take what Redis says, after a gap has had its time."""
+        """Take all records as they are in Redis once workers had ``_LENIENT_S`` to write back what it had lost."""
         await asyncio.sleep(_LENIENT_S)
         try:
             self._latest = await self._store.load_all()
@@ -135,7 +138,7 @@ class RegistryView:
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:
-        """Pass on that a worker came or went, or that a session set its log level."""
+        """Notify the listener that a worker joined or left, or that a session set its log level."""
         if self._events is None:
             return
         if kind == "worker":
@@ -144,12 +147,12 @@ class RegistryView:
             self._events.level_set(id, kind.removeprefix("level:"))
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
-        """Pass on that a client session was ended."""
+        """Notify the listener that a client session was ended."""
         if self._events is not None:
             self._events.session_ended(sid)
 
     def on_connection(self, available: bool) -> None:
-        """Do nothing: calls keep flowing from memory either way."""
+        """Do nothing: calls are served from memory while Redis is away."""
 
     # ---- rebuilding
 
@@ -170,9 +173,10 @@ class RegistryView:
             self._events.lists_changed(changes)
 
     async def catch_up(self) -> None:
-        """Apply what the registry held when this was called, bounded: who was told of a change finds it here.
+        """Wait until the copy has all changes that Redis held when this was called, but no longer than ``_CATCH_UP_S``.
 
-        One round trip, shared by all who ask meanwhile; for the way to an error, never for the path of a call.
+        A client that knows of a change then finds the change here. It costs one round trip, which concurrent callers
+        share. It is used before an error is answered and by the admin API, never in the path of a successful call.
         """
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = spawn(self._catch_up(), "catch-up")
@@ -190,14 +194,14 @@ class RegistryView:
             self._rebuild()
 
     def wake(self) -> None:
-        """Let whoever waits for a change look again."""
+        """Wake the tasks in ``wait_change``."""
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     async def wait_change(self, timeout_s: float) -> None:
-        """Wait until the next rebuild or link change, or ``timeout_s``."""
+        """Wait until the next rebuild or link change, but no longer than ``timeout_s``."""
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         try:
@@ -207,7 +211,10 @@ class RegistryView:
             pass
 
     async def expire_grace(self) -> None:
-        """Let entries of upstreams that stay down leave the lists when their grace is over; until cancelled."""
+        """Rebuild the catalogue whenever an upstream has been down for ``catalog_grace_s``, until cancelled.
+
+        The upstream's entries leave the lists then.
+        """
         while True:
             await asyncio.sleep(1.0)
             grace_s = self.settings.routing.catalog_grace_s

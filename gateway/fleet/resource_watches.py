@@ -1,8 +1,10 @@
-"""Resources that clients of this front end want to hear of, each watched at one worker.
+"""Resources that clients of this front end subscribed to, each watched at one worker.
 
-A *listener* is an open stream (``doors.streams``). However many listen for a resource, the worker is told once; when
-the replica or the worker that watches is gone, another takes over and listeners hear ``updated``, because what happened
-in between is not known.
+A *listener* is an open stream (``streams.standing_stream``), or stands in for one at another front end. A *watch* is
+one resource that the worker watches for this front end, however many listeners it has. When the replica or the worker
+of a watch is gone, another takes over. Listeners then get ``updated``, because changes in between may have been missed.
+
+Counterpart: ``worker.sessions.resource_subscriptions``.
 """
 
 from __future__ import annotations
@@ -25,16 +27,19 @@ from shared.tasks import spawn
 _LOOK_AGAIN_S = 1.0
 _UNAVAILABLE = -31001
 Key = tuple[str, str, str]
-"""(group, URI as the upstream names it, client session where it has an upstream session of its own or empty)."""
+"""(group, URI at the upstream, id of the client session if it has an upstream session of its own, else empty)."""
 
 
 class Listener(Protocol):
-    """A stream that hears of resources, until it is ``gone``."""
+    """A stream that is notified of changed resources, until it is ``gone``."""
 
     gone: bool
 
     def resource_updated(self, uri: str, own: str, params: bytes) -> None:
-        """``uri`` (``own`` at its upstream) changed; ``params`` are the upstream's."""
+        """Called when a resource changed: ``uri`` to the client, ``own`` at its upstream.
+
+        ``params`` are those of the upstream's notification.
+        """
 
 
 class _Watch:
@@ -43,19 +48,19 @@ class _Watch:
         self.route = route
         self.own = own
         self.session = session
-        self.listeners: dict[tuple[Listener, str], None] = {}  # and the URI by which each knows it
+        self.listeners: dict[tuple[Listener, str], None] = {}  # each with the URI by which its client subscribed
         self.replica = ""
         self.client: WorkerLink | None = None
         self.placing = asyncio.Lock()
 
     @property
     def sid(self) -> str:
-        """As frames name it."""
+        """The id of the client session, or empty, as frames carry it."""
         return self.session.sid if self.session is not None else ""
 
 
 class ResourceWatches:
-    """See the module."""
+    """All watches of this front end; its length is their number."""
 
     def __init__(self, registry: RegistryView, pool: WorkerPool, dispatcher: Dispatcher, settings: Settings) -> None:
         self._registry = registry
@@ -69,14 +74,17 @@ class ResourceWatches:
         return len(self._watches)
 
     async def add(self, listener: Listener, uri: str, route: Route, own: str, session: ClientSession | None) -> bytes:
-        """Let ``listener`` hear of ``uri``. Empty when the upstream agreed, else the JSON of the error."""
+        """Notify ``listener`` of changes of ``uri`` (``own`` at its upstream) from now on.
+
+        Return empty bytes if the upstream agreed, else the JSON of the error.
+        """
         bound = session if session is not None and route.binds else None
         key = (route.group, own, bound.sid if bound is not None else "")
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = _Watch(key, route, own, bound)
         if self._by_listener.get(listener, {}).get(uri, key) != key:
-            self.remove(listener, uri)  # it leads elsewhere now
+            self.remove(listener, uri)  # the URI leads to another resource now
         watch.listeners[listener, uri] = None
         self._by_listener.setdefault(listener, {})[uri] = key
         error = await self._place(watch)
@@ -85,7 +93,7 @@ class ResourceWatches:
         return error
 
     def remove(self, listener: Listener, uri: str) -> None:
-        """``listener`` does not want to hear of ``uri`` any more."""
+        """Notify ``listener`` of changes of ``uri`` no longer."""
         mine = self._by_listener.get(listener, {})
         key = mine.pop(uri, None)
         if not mine:
@@ -98,17 +106,17 @@ class ResourceWatches:
             self._tidy(watch)
 
     def drop(self, listener: Listener) -> None:
-        """The stream is gone."""
+        """Remove a listener that is gone from all watches."""
         for uri in list(self._by_listener.get(listener, ())):
             self.remove(listener, uri)
 
     # ---- where it is watched
 
     def _tidy(self, watch: _Watch) -> None:
-        """Without listeners there is nothing to watch for.
+        """Remove a watch that has no listeners any more.
 
-        While a watch is being placed this waits for the end of that: a new watch of the same resource beside it would
-        be lifted with it.
+        A watch that is being placed is removed only after that. Else a new watch of the same resource could be placed
+        at the same worker meanwhile, and lifting the old one would end the new one.
         """
         if not watch.listeners:
             if self._watches.get(watch.key) is watch:
@@ -121,7 +129,7 @@ class ResourceWatches:
             client.unwatch(watch.replica, watch.own, watch.sid)
 
     def _holds(self, watch: _Watch) -> bool:
-        """Whether the place that watches is still a good one."""
+        """Whether the worker and the replica of a watch can still watch."""
         client, replica = watch.client, self._registry.catalog.replica(watch.replica)
         return (
             client is not None
@@ -133,12 +141,12 @@ class ResourceWatches:
         )
 
     async def _place(self, watch: _Watch) -> bytes:
-        """Have it watched. Empty, or the JSON of the error."""
+        """Have a worker watch the resource. Return empty bytes, or the JSON of the error."""
         async with watch.placing:
             try:
                 return await self._placed(watch)
             finally:
-                self._tidy(watch)  # they may have left meanwhile
+                self._tidy(watch)  # its listeners may have left meanwhile
 
     async def _placed(self, watch: _Watch) -> bytes:
         if self._holds(watch) or not watch.listeners:
@@ -169,7 +177,7 @@ class ResourceWatches:
         return self._pool.link_for(replica, watch.sid) if watch.sid else self._pool.leader_of(replica)
 
     async def keep(self) -> None:
-        """Move what lost its place, until cancelled."""
+        """Move watches that lost their worker or replica, until cancelled."""
         while True:
             await self._registry.wait_change(_LOOK_AGAIN_S)
             for watch in [watch for watch in self._watches.values() if not self._holds(watch)]:
@@ -183,7 +191,7 @@ class ResourceWatches:
     # ---- what happens
 
     def updated(self, upstream: str, own: str, sid: str, params: bytes) -> None:
-        """A worker says that a watched resource changed."""
+        """Pass on to listeners that a watched resource changed."""
         replica = self._registry.catalog.replica(upstream)
         watch = self._watches.get((replica.record.spec.name, own, sid)) if replica is not None else None
         if watch is not None:

@@ -1,9 +1,10 @@
-"""Which of the workers that carry an upstream gets a call that any of them could take. Pure.
+"""Which of the workers that own an upstream gets a call that any of them could take. Pure.
 
-Calls of one front end that go together cost less: one write and one wake-up there, one back (2 + 2 processes on two
-cores: 15 % less CPU for a call than taking turns). So a front end has one *home* among the same owners, and leaves it
-for those with fewer calls in flight only while ``TOGETHER`` or more are in flight there. Front ends choose without
-asking each other; when several chose the same, what workers say of their load, once a second, moves some of them.
+Calls that a front end sends to the same worker cost less, because they share one write and one wake-up in each
+direction (2 + 2 processes on two cores: 15 % less CPU for a call than taking turns). So a front end has a *preferred
+worker* for each set of owners. It sends calls to owners with fewer calls in flight only while ``TOGETHER`` or more of
+its calls are in flight at the preferred one. Front ends choose without asking each other. When several prefer the same
+worker, the loads that workers publish once a second move some of the front ends.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeVar
 
 TOGETHER = 32
-"""Calls of this front end that one worker has before others are asked as well."""
+"""Calls of this front end that the preferred worker has in flight before other owners get calls as well."""
 _UNEVEN = 8
-"""A home with more than twice the load of another, and this much more, is left."""
+"""A preferred worker is given up if its load is more than twice that of another owner plus this."""
 _KEPT = 1000
 Owners = tuple[str, ...]
-"""Workers that carry an upstream, in the same order wherever the same do."""
+"""The workers that own an upstream, sorted, so that the same owners make the same key."""
 
 
 class Candidate(Protocol):
-    """A link to a worker."""
+    """A link to a worker (``fleet.worker_link``)."""
 
     worker: str
 
     @property
     def in_flight(self) -> int:
-        """Calls of this front end there."""
+        """The calls of this front end that are in flight at the worker."""
 
 
 C = TypeVar("C", bound=Candidate)
 
 
 class WorkerAffinity:
-    """See the module."""
+    """Remembers the preferred worker of each set of owners."""
 
     def __init__(self) -> None:
         self._homes: dict[Owners, str] = {}
@@ -43,11 +44,11 @@ class WorkerAffinity:
 
     @property
     def remembered(self) -> int:
-        """Sets of owners that have a home."""
+        """The number of sets of owners that have a preferred worker."""
         return len(self._homes)
 
     def choose(self, owners: Owners, ready: Sequence[C]) -> C:
-        """One of ``ready``, links to those of ``owners`` that take calls (at least one)."""
+        """Return the link for a call: one of ``ready``, the links to ``owners`` that take calls (at least one)."""
         name = self._homes.get(owners)
         home = next((one for one in ready if one.worker == name), None)
         if home is None:
@@ -58,14 +59,17 @@ class WorkerAffinity:
 
     def _settle(self, owners: Owners, ready: Sequence[C]) -> C:
         if len(self._homes) >= _KEPT:
-            self._homes.clear()  # owners that are none any more
+            self._homes.clear()  # most are sets of owners that do not exist any more
         home = min(ready, key=lambda one: (self._loads.get(one.worker, 0), random.random()))
         self._homes[owners] = home.worker
         return home
 
     def reconsider(self, loads: Mapping[str, int]) -> None:
-        """``loads``: calls in flight on each worker, of all front ends. Every second front end leaves a home that has
-        much more than another owner; if all did, they would only change places."""
+        """Take the calls in flight on each worker, of all front ends, and choose other preferred workers where needed.
+
+        A preferred worker with a much higher load than another owner is given up with a probability of one half. If all
+        front ends gave it up, the other owner would be overloaded next.
+        """
         self._loads = loads
         for owners, home in list(self._homes.items()):
             others = [(loads[worker], worker) for worker in owners if worker in loads and worker != home]

@@ -1,4 +1,7 @@
-"""One link to a worker, from the front end's side. Counterpart: ``worker.rpc_server``."""
+"""One link to a worker, from the front end's side: calls go out, and frames that come in become events.
+
+Counterpart: ``worker.rpc_server``. The link knows nothing of catalogues, views or HTTP.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ from shared.secrets import FleetKey
 
 _log = logging.getLogger(__name__)
 _MAX_ANNOUNCED = 100_000
-"""Client sessions whose facts one worker is asked to remember; the oldest make room."""
+"""The client sessions whose facts one worker has to remember, at most; the oldest are dropped first."""
 _bits: set[int] = set()
-"""Those in use by links that are up."""
+"""The bits of ``ClientSession.announced_to`` that links in this process use."""
 
 
 def _take_bit() -> int:
@@ -34,24 +37,30 @@ def _take_bit() -> int:
 
 
 class LinkEvents(Protocol):
-    """Hears what workers say beside the answers to calls."""
+    """What a link calls for frames that do not belong to a call."""
 
     def resource_updated(self, upstream: str, uri: str, sid: str, params: bytes) -> None:
-        """A watched resource changed."""
+        """Called when a watched resource changed; ``uri`` is the upstream's, ``params`` those of its notification."""
 
     def unsolicited(self, sid: str, message: bytes, dropped: int) -> None:
-        """An upstream has a message for a client session of which no call is in flight; ``dropped``: so many before it
-        were dropped."""
+        """Called with an upstream's message for a client session that has no call in flight there.
+
+        ``dropped`` is how many messages before this one were dropped.
+        """
 
     def has_stream(self, sid: str) -> bool:
-        """Whether this session has a standing stream here."""
+        """Return whether the client session has a standing stream at this front end."""
 
     def links_changed(self) -> None:
-        """A link was opened or lost."""
+        """Called when a link was opened or lost."""
 
 
 class WorkerLink:
-    """See the module. ``on_closed(self)`` is called once when the link is gone."""
+    """A link to one worker. ``on_closed(link)`` is called once when the link is gone.
+
+    ``ready``: the worker accepted this front end. ``draining``: the worker takes no new calls. ``calls`` has the calls
+    under way by their number on this link.
+    """
 
     def __init__(
         self,
@@ -68,7 +77,7 @@ class WorkerLink:
         self.ready = False
         self.draining = False
         self.calls: dict[int, InFlight] = {}
-        self.standing = 0  # of these, that have no end
+        self.standing = 0  # how many of these have no end (listens)
         self._key = key
         self._ping_s = ping_s
         self._events = events
@@ -85,7 +94,7 @@ class WorkerLink:
 
     @property
     def in_flight(self) -> int:
-        """Calls of ours that this worker is at."""
+        """The calls under way at this worker that count as load."""
         return len(self.calls) - self.standing
 
     # ---- calls
@@ -99,7 +108,7 @@ class WorkerLink:
         facts: Callable[[Any], rpc.OpenSession],
         now: float,
     ) -> InFlight:
-        """Send a call (numbering ``head``); facts of its session go first where this worker has not heard them."""
+        """Send a call, and number ``head``. The facts of its session go first if this worker does not know them."""
         link = self._link
         assert link is not None
         if session is not None and not session.announced_to & self._bit:
@@ -115,7 +124,10 @@ class WorkerLink:
         return in_flight
 
     async def watch(self, upstream: str, uri: str, session: rpc.OpenSession | None, timeout_s: float) -> bytes | None:
-        """Have a resource watched; ``None``, or the JSON of the error. Raises ``TimeoutError``, ``ConnectionError``."""
+        """Have a resource watched. Return ``None``, or the JSON of the upstream's error.
+
+        Raises ``TimeoutError`` or ``ConnectionError`` if the worker does not answer.
+        """
         if self._link is None or self._link.closed:
             raise ConnectionResetError("the link to the worker is gone")
         if session is not None:
@@ -132,12 +144,12 @@ class WorkerLink:
             self._watching.pop(number, None)
 
     def unwatch(self, upstream: str, uri: str, sid: str) -> None:
-        """Nobody here wants to hear of it any more."""
+        """Have a resource watched no longer."""
         if self._link is not None:
             self._link.send(rpc.Watch(0, upstream, uri, sid, on=False))
 
     def announce_again(self, session: rpc.OpenSession) -> None:
-        """Send a session's facts again, if this worker has heard of it."""
+        """Send a session's facts again, if this worker knows the session."""
         if session.session in self._announced and self._link is not None:
             self._link.send(session)
 
@@ -150,7 +162,7 @@ class WorkerLink:
             self._link.send(session)
 
     def cancel(self, in_flight: InFlight, reason: str) -> None:
-        """Stop a call."""
+        """Cancel a call; the upstream may see ``reason``."""
         if self.calls.pop(in_flight.number, None) is not None or not in_flight.done:
             in_flight.finish(Failure("cancelled", reason, False, {}))
         if self._link is not None:
@@ -158,12 +170,15 @@ class WorkerLink:
             self._link.send(rpc.Cancel(in_flight.number, reason))
 
     def detach(self, number: int) -> None:
-        """Let the worker keep what comes for a call."""
+        """Have the worker keep what comes for a call from now on, because its client may resume it."""
         if self._link is not None:
             self._link.send(rpc.Detach(number))
 
     def resume(self, sid: str, frontend: str, before: int, sequence: int) -> InFlight:
-        """Go on with a call that ``frontend`` knew as ``before``; its first event is ``Resumed`` or a ``Failure``."""
+        """Resume the call that had the number ``before`` at ``frontend``, after the message with number ``sequence``.
+
+        The first event of the returned call is ``Resumed`` or a ``Failure``.
+        """
         self._last_call += 1
         in_flight = InFlight(self, self._last_call, NoReplica(), self.loop.time(), ObservedCall())
         self.calls[self._last_call] = in_flight
@@ -172,39 +187,39 @@ class WorkerLink:
         return in_flight
 
     def roots_changed(self, sid: str) -> None:
-        """A session's roots changed."""
+        """Notify the worker that the roots of a session's client changed."""
         if sid in self._announced and self._link is not None:
             self._link.send(rpc.RootsChanged(sid))
 
     def cancel_request(self, sid: str, request: bytes) -> None:
-        """A session cancelled a request that another front end may have sent."""
+        """Cancel a request of a session that another front end may have sent, by the JSON of its request id."""
         if self._link is not None:
             self._link.send(rpc.CancelRequest(sid, request))
 
     def refuse_body(self, in_flight: InFlight) -> None:
-        """Nobody reads the large answer of this call: the worker need not keep it."""
+        """Have the worker drop the large answer of a call, because nobody reads it."""
         if self._link is not None:
             self._link.abandon(in_flight.number)
             self._link.send(rpc.Cancel(in_flight.number, "nobody reads the answer"))
 
     def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
-        """Pass on a client's answer to what an upstream of this worker asked."""
+        """Send a client's answer to a question of an upstream; ``raw`` is the JSON of ``result`` or ``error``."""
         if self._link is not None and len(question_id) <= jsonrpc.MAX_ID:
             self._link.send(rpc.Reply(question_id, sid, is_error), raw)
 
     def question_news(self, question_id: str, sid: str, progress: bytes) -> None:
-        """Tell that a question of this worker is before its client, or how far the client is with the answer."""
+        """Notify the worker that its question was put on a stream, or (``progress``) how far the client is with it."""
         if self._link is not None and len(progress) <= CHUNK and len(question_id) <= jsonrpc.MAX_ID:
             self._link.send(rpc.QuestionNews(question_id, sid), progress)
 
     def notify(self, upstream: str, session: rpc.OpenSession, message: bytes) -> None:
-        """A notification of a client for an upstream of this worker."""
+        """Send a client's notification to an upstream of this worker."""
         if self._link is not None:
             self._announce(session)
             self._link.send(rpc.Notice(upstream, session.session), message)
 
     def forget_session(self, sid: str, over: bool = True) -> None:
-        """A client session ended (``over``), or is not used here any more."""
+        """Notify the worker that a client session is over, or (not ``over``) that this front end stops using it."""
         if sid in self._announced and self._link is not None:
             session = self._announced.pop(sid)
             if session is not None:
@@ -269,7 +284,7 @@ class WorkerLink:
                 self.calls.pop(number).finish(Failure("not_delivered", "the worker is shutting down", False, {}))
 
     def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
-        """Large answers go to the client as they come, so that a slow client stalls only itself."""
+        """Take a large answer as a stream, so that a slow client stalls only itself; have other bodies assembled."""
         if not isinstance(head, rpc.Answer):
             return False
         in_flight = self.calls.pop(head.call, None)
@@ -311,11 +326,11 @@ class WorkerLink:
     # ---- life
 
     async def wait_ready(self) -> None:
-        """Until the link may carry calls. Raises ``ConnectionError``."""
+        """Wait until the link may carry calls. Raises ``ConnectionError`` if the worker refuses or closes the link."""
         await self._ready_waiter
 
     async def keep_checking(self) -> None:
-        """Ping; two unanswered pings end the link (the worker is stopped or its loop hangs)."""
+        """Ping the worker; end the link after two unanswered pings (the worker is stopped, or its loop hangs)."""
         while self._link is not None and not self._link.closed:
             if self._ping - self._pong >= 2:
                 _log.warning("worker %s does not answer; dropping its link", self.worker)
@@ -326,6 +341,6 @@ class WorkerLink:
             await asyncio.sleep(self._ping_s)
 
     def close(self) -> None:
-        """End the link."""
+        """Close the link."""
         if self._link is not None:
             self._link.close()

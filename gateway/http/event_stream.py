@@ -1,4 +1,4 @@
-"""A ``text/event-stream`` answer."""
+"""HTTP answers that are server-sent events (``text/event-stream``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shared.rpc.connection import BodyStream
 
 
 class EventStream:
-    """A ``text/event-stream`` answer."""
+    """One ``text/event-stream`` answer; ``extra`` are more headers. Writing waits while the client does not read."""
 
     def __init__(self, extra: Mapping[str, str] | None = None) -> None:
         self._response = web.StreamResponse(
@@ -25,21 +25,24 @@ class EventStream:
         )
 
     async def open(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Send the head."""
+        """Send the status line and the headers."""
         await self._response.prepare(request)
         return self._response
 
     async def send(self, message: bytes, id: str | None = None, name: str = "message") -> None:
-        """One event, waiting while the client does not read."""
+        """Send one event: ``message`` as its data, ``id`` as its event id, and ``name`` as its type."""
         await self._response.write(sse.write(message, id, name))
 
     async def comment(self) -> None:
-        """A sign of life."""
+        """Send a comment as a sign of life."""
         await self._response.write(sse.COMMENT)
 
     async def tell_dropped(self, count: int, in_words: bool) -> None:
-        """The client missed ``count`` notifications because it read too slowly: a comment, which is for people who look
-        at the stream, and ``in_words`` a log message (2025-11-25, server/utilities/logging)."""
+        """Report that ``count`` notifications were dropped because the client read too slowly.
+
+        The report is a comment, for people who look at the stream, and with ``in_words`` also a log message
+        (2025-11-25, server/utilities/logging).
+        """
         text = f"{count} older notifications were dropped: this stream was read too slowly"
         await self._response.write(b": %b\r\n\r\n" % text.encode())
         if in_words:
@@ -47,11 +50,11 @@ class EventStream:
             await self.send(jsonrpc.notification(LOGGED, jsonrpc.assemble(params)))
 
     async def prime(self, id: str, retry_ms: int) -> None:
-        """An empty event that gives the client an id to come back with, and how long to wait before it does."""
+        """Send an empty event with an id for resuming the stream, and the time to wait before reconnecting."""
         await self._response.write(b"id: %b\r\nretry: %d\r\ndata: \r\n\r\n" % (id.encode(), retry_ms))
 
     async def send_large(self, prefix: bytes, stream: BodyStream, suffix: bytes) -> None:
-        """One event whose data comes in chunks; line breaks between JSON members become spaces."""
+        """Send one event whose data comes in chunks. Line breaks, which JSON has only between tokens, become spaces."""
         await self._response.write(b"event: message\r\ndata: " + prefix)
         while chunks := await stream.next():
             for chunk in chunks:
@@ -59,6 +62,6 @@ class EventStream:
         await self._response.write(suffix + b"\r\n\r\n")
 
     async def end(self) -> web.StreamResponse:
-        """Close the stream in good order."""
+        """End the answer properly, so that the client sees that nothing is missing."""
         await self._response.write_eof()
         return self._response

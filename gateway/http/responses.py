@@ -1,6 +1,6 @@
-"""Answers on aiohttp's ordinary path: a whole JSON answer in one write, and large bodies as they come.
+"""Answers of the ordinary lane: a whole JSON answer in one write, and large bodies as they come.
 
-``web.Response`` costs about 15 µs more than ``JsonAnswer``, which has just what aiohttp's request handler asks of a
+``web.Response`` costs about 15 µs more than ``JsonAnswer``, which has just what aiohttp's request handler needs of a
 response (``prepare``, ``write_eof``, ``keep_alive`` and what its access log reads).
 """
 
@@ -16,11 +16,11 @@ from gateway.http.heads import Process, json_head
 from shared.rpc.connection import BodyStream
 
 _INLINE = 64 * 1024
-"""Bytes of a body from which on the client's pace is waited for."""
+"""After a body of more bytes than this, wait until the client has read enough."""
 
 
 class JsonAnswer(web.StreamResponse):
-    """A whole answer in one write."""
+    """A whole JSON answer in one write: ``body`` in parts, the HTTP ``status``, and ``extra`` headers."""
 
     def __init__(self, *body: bytes, status: int = 200, extra: Mapping[str, str] | None = None) -> None:
         # Deliberately not web.StreamResponse.__init__: it builds header dictionaries that nothing here reads.
@@ -30,36 +30,36 @@ class JsonAnswer(web.StreamResponse):
         self._keep = True
 
     def add_headers(self, extra: Mapping[str, str]) -> None:
-        """Send these as well."""
+        """Send these headers as well."""
         self._extra = {**(self._extra or {}), **extra}
 
     @property
     def status(self) -> int:
-        """HTTP status."""
+        """The HTTP status."""
         return self._status_code
 
     @property
     def keep_alive(self) -> bool | None:
-        """Whether the connection stays open; settled by ``prepare``."""
+        """Whether the connection stays open after the answer; decided by ``prepare``."""
         return self._keep
 
     @property
     def body_length(self) -> int:
-        """Bytes of the body."""
+        """The length of the body in bytes."""
         return sum(map(len, self._answer))
 
     @property
     def headers(self) -> CIMultiDict[str]:
-        """For access logs."""
+        """The extra headers, for access logs."""
         return CIMultiDict(self._extra or {})
 
     @property
     def prepared(self) -> bool:
-        """It is written at once; nobody asks before."""
+        """Always False: ``prepare`` writes the whole answer at once."""
         return False
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        """Write everything."""
+        """Write the whole answer. Raises ``ConnectionResetError`` if the client is gone."""
         self._keep = request.keep_alive and not Process.draining
         body = self._answer
         size = self.body_length
@@ -79,18 +79,21 @@ class JsonAnswer(web.StreamResponse):
         return None
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Nothing is left."""
+        """Do nothing: ``prepare`` wrote everything."""
 
 
 def accepted() -> JsonAnswer:
-    """Return a 202 for notifications and responses: no body (streamable-http, "Sending Messages")."""
+    """Return the 202 for notifications and responses, without a body (streamable-http, "Sending Messages")."""
     return JsonAnswer(b"", status=202)
 
 
 async def large_answer(
     request: web.BaseRequest, prefix: bytes, stream: BodyStream, suffix: bytes
 ) -> web.StreamResponse:
-    """A JSON answer whose body comes in chunks, at the pace at which the client reads."""
+    """Write a JSON answer whose body comes in chunks, at the pace at which the client reads, and return the answer.
+
+    ``prefix`` and ``suffix`` are the JSON-RPC envelope around the body.
+    """
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     response.content_length = len(prefix) + stream.size + len(suffix)
     await response.prepare(request)

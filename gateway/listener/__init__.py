@@ -1,6 +1,6 @@
-"""How connections come in.
+"""Client connections: the express lane, and aiohttp (the ordinary lane) behind it.
 
-``lane`` the express lane before aiohttp, shared by all connections · ``connection`` one connection: framing, and
-which lane a request takes · ``heads`` request heads, parsed once for each distinct run of bytes · ``server``
-aiohttp's server behind the lane, and the order of draining · ``routes`` everything but the lane's ``POST /mcp``.
+``lane`` the express lane, shared by all connections · ``connection`` one connection: framing, and which lane a request
+takes · ``heads`` request heads, parsed once for each distinct run of bytes · ``server`` aiohttp's server behind the
+lane, and the order of draining · ``routes`` everything but the lane's ``POST /mcp``.
 """

@@ -1,6 +1,6 @@
 """One client connection: where requests begin and end, which lane each takes, and writing the express lane's answers.
 
-What a request means is not decided here (``protocol.serving``).
+What a request means is decided in ``protocol.serving``. This module knows bytes, heads and HTTP status codes only.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from shared.rpc.connection import BodyStream
 from shared.tasks import spawn
 
 _MAX_WAITING = 256 * 1024
-"""Bytes kept for a request that is not whole yet, or sent before the one before it was answered."""
+"""Bytes kept of a request that is not whole yet, or that came before the previous request was answered."""
 _WRITE_AHEAD = 512 * 1024
-"""Bytes of a large answer that wait for a client before the worker is told to wait: the window of its link."""
+"""Bytes of a large answer that may wait for a slow client before this front end stops reading from the worker: as many
+as the window of a link."""
 
 
 class SharedLane(Protocol):
-    """What connections share (``listener.lane``)."""
+    """What all connections share; ``listener.lane`` implements it."""
 
     heads: Heads
     serving: Serving
@@ -33,11 +34,11 @@ class SharedLane(Protocol):
     begun: dict[Any, Exchange]
 
     def ordinary(self) -> Any:
-        """Return a handler of aiohttp."""
+        """Return a new connection handler of aiohttp."""
 
 
 class Connection(asyncio.Protocol):
-    """One client connection; ``_inner`` is aiohttp's handler of it, once there was a request for that."""
+    """One client connection. ``_inner`` is aiohttp's handler of this connection, once a request needed aiohttp."""
 
     __slots__ = (
         "_blocked",
@@ -61,7 +62,7 @@ class Connection(asyncio.Protocol):
         self._lane = lane
         self._transport: asyncio.Transport | None = None
         self._inner: Any = None
-        self._through = False  # everything goes to aiohttp from now on: where its request ends is not known
+        self._through = False  # everything goes to aiohttp from now on, because the end of its request is not known
         self._passing = 0  # bytes of a request that is being fed to aiohttp
         self._waiting = b""
         self._blocked = False
@@ -102,7 +103,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def _busy(self) -> bool:
-        """The next request has to wait for the answer to the last one."""
+        """Whether the next request has to wait for the answer to the last one."""
         return self._exchange is not None or self._streaming is not None or self._blocked or self._last
 
     def _keep(self, data: bytes) -> None:
@@ -143,16 +144,16 @@ class Connection(asyncio.Protocol):
             self._inner.connection_lost(exc)
 
     def _leave(self, exchange: Exchange) -> None:
-        """End a request whose client is gone before its answer."""
+        """End a request whose client left before the answer."""
         self._lane.serving.carrier.leave(exchange.in_flight)
 
     # ---- requests
 
     def _take(self, data: bytes) -> None:
-        """Deal with the requests in ``data`` until one has to be waited for."""
+        """Take the requests in ``data``, until one of them has to be waited for."""
         while data:
             if self._inner is not None and (self._inner._waiter is None or self._inner._messages):
-                self._hand_over(data)  # pipelined behind a request that aiohttp is still at
+                self._hand_over(data)  # pipelined behind a request that aiohttp has not answered yet
                 return
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
             if end < 0:
@@ -182,7 +183,7 @@ class Connection(asyncio.Protocol):
                 return
 
     def _express(self, head: FramedHead, request: bytes) -> bool:
-        """Whether the express lane carries this request."""
+        """Begin a request on the express lane; return False if it has to take the ordinary lane."""
         begun = self._lane.serving.begin(head.head, request, head.size)
         if begun is None:
             return False
@@ -197,7 +198,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def _on_event(self) -> None:
-        """The first event of the call: mostly its answer."""
+        """Take the first event of the call, which is mostly its answer."""
         exchange = self._exchange
         assert exchange is not None
         call = exchange.in_flight
@@ -218,7 +219,7 @@ class Connection(asyncio.Protocol):
         self._write(answer.status, *answer.body)
 
     def _write(self, status: int, *body: bytes) -> None:
-        """Head and body of an answer, the latter in parts."""
+        """Write the head and the body of an answer; the body may come in parts."""
         transport = self._transport
         if transport is None:
             return
@@ -231,7 +232,7 @@ class Connection(asyncio.Protocol):
             transport.close()
 
     def _start(self, status: int, size: int, body: bytes) -> bytes:
-        """The head of an answer of ``size`` bytes, and the first part of its body."""
+        """Return the head of an answer with ``size`` bytes of body, followed by the first part of the body."""
         self._last = self._head is None or not self._head.keep_alive or Process.draining
         return b"%b\r\n%b" % (json_head(status, size, not self._last), body)
 
@@ -267,7 +268,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """What came meanwhile."""
+        """Go on with the bytes that came during the last request."""
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
@@ -275,10 +276,10 @@ class Connection(asyncio.Protocol):
             waiting, self._waiting = self._waiting, b""
             self._take(waiting)
 
-    # ---- the ordinary path
+    # ---- the ordinary lane
 
     def _feed(self, data: bytes, begun: Exchange | None = None) -> None:
-        """Let aiohttp deal with a request (or its beginning; ``_passing`` says how much is to come)."""
+        """Pass a request to aiohttp, or its beginning: ``_passing`` then says how many bytes are to come."""
         if self._transport is None or self._transport.is_closing():
             if begun is not None:
                 self._leave(begun)
@@ -292,12 +293,12 @@ class Connection(asyncio.Protocol):
         self._inner.data_received(data)
 
     def _hand_over(self, data: bytes) -> None:
-        """Let aiohttp have this connection for good."""
+        """Pass ``data`` and everything that follows on this connection to aiohttp."""
         self._through = True
         self._feed(data)
 
     def idle_for(self, now: float) -> float:
-        """Seconds since anything happened here; a request or a stream that aiohttp is at counts as now."""
+        """Return the seconds since anything happened on this connection; 0 while a request or a stream is under way."""
         inner = self._inner
         if self._busy or (inner is not None and not self._passing and inner._waiter is None):
             self._touched_at = now
@@ -305,10 +306,10 @@ class Connection(asyncio.Protocol):
 
     @property
     def known(self) -> bool:
-        """aiohttp has a handler for it."""
+        """Whether aiohttp has a handler for this connection."""
         return self._inner is not None
 
     def end(self) -> None:
-        """Close it after what is written."""
+        """Close the connection once everything queued is written."""
         if self._transport is not None:
             self._transport.close()

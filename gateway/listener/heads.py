@@ -1,7 +1,7 @@
 """Request heads as the express lane reads them: by llhttp, once for each distinct run of bytes.
 
-Clients send the same heads again and again, and a dictionary lookup costs less than any parser. What cannot be framed
-beyond doubt belongs to aiohttp.
+Clients send the same heads again and again, and a dictionary lookup costs less than any parser. A request whose end is
+not certain from its head is left to aiohttp.
 """
 
 from __future__ import annotations
@@ -16,16 +16,19 @@ from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders, by_name
 
 MAX_HEAD = 8 * 1024
-"""Bytes of a head that the lane reads; aiohttp deals with longer ones."""
+"""The longest head that the express lane reads, in bytes; longer ones are left to aiohttp."""
 _MAX_HEADS = 20_000
 _KEPT_HEAD = 1024
-"""Heads are remembered up to so many, and up to so many bytes each; each session's are its own."""
+"""At most ``_MAX_HEADS`` heads of at most ``_KEPT_HEAD`` bytes are remembered; each client session has its own."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
 class FramedHead(Struct, gc=False):
-    """A head whose request can be framed: its own ``size`` and the body's ``length`` in bytes. ``plain``: the express
-    lane may carry the request."""
+    """A head from which the end of the request is known: ``size`` of the head and ``length`` of the body, in bytes.
+
+    ``keep_alive``: whether the connection stays open after the answer. ``plain``: whether the express lane may carry
+    the request.
+    """
 
     size: int
     length: int
@@ -53,8 +56,10 @@ class _HeadReader:
 
 
 def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
-    """Return what ``raw``, up to and with the empty line, says; ``None`` when only an HTTP server should deal with
-    it."""
+    """Return what a head says, or ``None`` if the request must be left to aiohttp.
+
+    ``raw`` is the head with its empty line.
+    """
     reader = _HeadReader()
     parser = httptools.HttpRequestParser(reader)
     try:
@@ -70,18 +75,22 @@ def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
     connection = ",".join(named.get("connection", [])).lower()
     plain = parser.get_method() == b"POST" and reader.target == b"/mcp" and "origin" not in named and bool(lengths)
     single = len(named.get("host", [])) == 1 and len(named.get("mcp-session-id", [])) < 2
+    head = RequestHead.read(named, guard)
     return FramedHead(
         len(raw),
         int(lengths[0]) if lengths else 0,
         "close" not in connection,
-        plain and single,
-        RequestHead.read(named, guard),
+        plain and single and head.refusal is None,  # a refusal comes before the body is read: in the ordinary lane
+        head,
     )
 
 
 class Heads:
-    """``read_head``, remembered. Routing headers are shared by heads that say the same: with ten thousand sessions a
-    call costs what memory it touches."""
+    """``read_head`` with a memory of its results.
+
+    Heads with equal routing headers share one ``RoutingHeaders``: with ten thousand sessions, the cost of a call
+    depends on how much memory it touches.
+    """
 
     def __init__(self, guard: RebindingGuard) -> None:
         self._guard = guard
@@ -89,7 +98,7 @@ class Heads:
         self._headers: dict[RoutingHeaders, RoutingHeaders] = {}
 
     def read(self, raw: bytes) -> FramedHead | None:
-        """Return what ``read_head`` says of these bytes."""
+        """Return what ``read_head`` returns for these bytes."""
         try:
             return self._heads[raw]
         except KeyError:

@@ -1,11 +1,12 @@
 """The express lane: ``POST /mcp`` of programs, without a task, a future or a parsed header for each call.
 
-aiohttp's request handler costs more than everything we do for a call. So a protocol of our own (``connection``)
-stands before it on every connection and looks at each request as it arrives. One that is whole, plain (no ``Origin``,
-no transfer coding, HTTP/1.1) and can be answered without waiting for anything but its upstream is carried by
-callbacks. Everything else is fed to an aiohttp handler on the same connection, as the bytes that came. Both lanes ask
-the same functions (``protocol.serving``), so nothing is decided differently, and a call that was begun here and
-turned out to need more (an event stream, another replica) goes on there with the caller and the call that it has.
+aiohttp's request handler costs more than all other work on a call. So an asyncio protocol (``connection``) stands
+before aiohttp on every connection and looks at each request as it arrives. A request is carried by callbacks if
+it is whole and plain (no ``Origin``, no transfer coding, HTTP/1.1) and needs to wait for nothing but its upstream. All
+other requests take the *ordinary lane*: their bytes are fed to an aiohttp handler on the same connection.
+
+Both lanes call the same functions (``protocol.serving``), so both decide alike. A call that was begun on the express
+lane and then needs more (an event stream, another replica) goes on in the ordinary lane, with the same caller.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from gateway.protocol.serving import Exchange, Serving
 
 
 class Lane:
-    """What all connections of a front end share; itself the protocol factory that sites listen with."""
+    """What all connections of a front end share. Calling the object makes a connection: it is the protocol factory."""
 
     def __init__(self, server: web.Server, guard: RebindingGuard, serving: Serving, keepalive_s: float) -> None:
         self._server = server
@@ -32,16 +33,16 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.begun: dict[Any, Exchange] = {}
-        """Requests that were begun here and take the ordinary lane, by aiohttp's handler."""
+        """Requests that were begun on the express lane and go on in the ordinary one, by aiohttp's handler."""
 
     def __call__(self) -> Connection:
         return Connection(self)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._server, name)  # to runners and gunicorn this is aiohttp's server
+        return getattr(self._server, name)  # runners and gunicorn use this object as aiohttp's server
 
     def ordinary(self) -> Any:
-        """Return a handler of aiohttp."""
+        """Return a new connection handler of aiohttp."""
         return self._server()
 
     def sweep(self) -> None:
@@ -51,6 +52,6 @@ class Lane:
             connection.end()
 
     def close(self) -> None:
-        """Close the connections that aiohttp does not know; it ends the others."""
+        """Close the connections without an aiohttp handler; aiohttp closes the others."""
         for connection in [one for one in self.connections if not one.known]:
             connection.end()

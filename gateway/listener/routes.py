@@ -1,4 +1,7 @@
-"""Everything that aiohttp routes: MCP endpoints of groups and for browsers, HTTP+SSE, the admin API."""
+"""The routes of the ordinary lane: MCP endpoints of groups and for browsers, HTTP+SSE, the admin API.
+
+``POST /mcp`` without an ``Origin`` never comes here (``server``).
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,12 @@ from shared.errors import Refused
 
 
 def head_of(request: web.BaseRequest, guard: RebindingGuard, endpoint: str = "", has_body: bool = True) -> RequestHead:
-    """Return what admission asks of a request's head."""
+    """Return the head of an aiohttp request as admission needs it; ``endpoint`` is the name in ``/servers/{name}``."""
     return RequestHead.read(by_name(request.headers.items()), guard, endpoint, has_body)
 
 
 def routes(front: FrontEnd) -> web.Application:
-    """Return the application that answers everything but the lane's ``POST /mcp``."""
+    """Return the aiohttp application that answers everything but a ``POST /mcp`` without an ``Origin``."""
     app = web.Application(client_max_size=front.settings.calls.max_body_bytes + 1)
     guard = front.guard
 
@@ -68,7 +71,7 @@ def routes(front: FrontEnd) -> web.Application:
 
 
 def refusal(request: web.BaseRequest, guard: RebindingGuard) -> web.StreamResponse | None:
-    """Return a 403 for a foreign Host or Origin, or ``None``."""
+    """Return a 403 if Host or Origin are not accepted, else ``None``."""
     text = guard.refusal(request.headers.get("Host"), request.headers.get("Origin"))
     return answers.failure(Refused("forbidden", text), b"null").to_response() if text is not None else None
 

@@ -1,7 +1,8 @@
-"""aiohttp's server behind the express lane, and our own order of draining.
+"""aiohttp's server behind the express lane, and the order in which a front end drains.
 
-``POST /mcp`` is taken before aiohttp's application sees it (its routing and middleware machinery costs 14-17 µs a
-request); everything else, and browsers (which send ``Origin`` and want CORS), goes through ordinary routes.
+A ``POST /mcp`` that takes the ordinary lane bypasses aiohttp's application, whose routing and middleware cost 14-17 µs
+a request. Everything else goes through the application (``routes``), and so do browsers, which send ``Origin`` and need
+CORS headers.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _SWEEP_S = 1.0
 class McpRunner(web.AppRunner):
     """aiohttp's runner with the express lane in front.
 
-    aiohttp's ``pre_shutdown`` would close idle connections at once and discard a request that is just arriving; here
-    we stop accepting, let running calls finish with ``Connection: close``, and only then hand over to aiohttp.
+    aiohttp's ``pre_shutdown`` would close idle connections at once and discard a request that is just arriving. This
+    runner stops accepting, lets running calls finish with ``Connection: close``, and only then runs aiohttp's shutdown.
     """
 
     def __init__(self, front: FrontEnd) -> None:
@@ -63,7 +64,7 @@ class McpRunner(web.AppRunner):
                 return await handle_ordinary(request)
             except ConnectionError:
                 if request.transport is None or request.transport.is_closing():
-                    raise asyncio.CancelledError("the client is gone") from None  # no error of ours: nothing to log
+                    raise asyncio.CancelledError("the client is gone") from None  # so that aiohttp logs no error
                 raise
             finally:
                 if begun is not None:
@@ -80,7 +81,7 @@ class McpRunner(web.AppRunner):
             lane.sweep()
 
     async def cleanup(self) -> None:
-        """Stop accepting, drain, end what is left, and leave the fleet."""
+        """Stop accepting connections, drain, end the connections that are left, and leave the fleet."""
         for site in list(self._sites):
             await site.stop()
         await self._front.drain()

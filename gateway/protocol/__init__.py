@@ -1,8 +1,8 @@
-"""What the protocol asks of an endpoint, in both eras.
+"""MCP at an endpoint, in both eras.
 
-``serving`` the steps of one request, shared by every way in · ``endpoint`` ``POST`` · ``legacy`` the session's
-``GET``, resuming and ``DELETE`` · ``http_sse`` the older transport · ``batches`` JSON-RPC batches ·
-``client_messages`` what clients say unasked · ``methods`` the table of methods, which makes ``plans`` ·
-``initialize`` and ``offers`` what either side says of itself · ``carrying`` sending what is planned and ending it ·
-``answers`` whole answers and their HTTP status · ``call_stream`` a call that is shown as it goes.
+``serving`` the steps of one request, shared by all transports and both lanes · ``endpoint`` ``POST`` · ``legacy`` a
+client session's ``GET``, resuming and ``DELETE`` · ``http_sse`` the older transport · ``batches`` JSON-RPC batches ·
+``client_messages`` notifications and responses of clients · ``methods`` the table of methods, which makes ``plans`` ·
+``initialize`` and ``offers`` what client and gateway say of themselves · ``carrying`` sending what is planned and
+ending it · ``answers`` whole answers and their HTTP status · ``call_stream`` a call shown event by event.
 """

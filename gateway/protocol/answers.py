@@ -1,8 +1,8 @@
-"""Whole JSON-RPC answers, and the HTTP status that each era gives them. Pure; both lanes write what is made here.
+"""Whole JSON-RPC answers, and the HTTP status that each era gives them. Pure; both lanes write these answers.
 
-A JSON-RPC error is HTTP 200 in the handshake era, where a 404 would drop the client's session. The modern era has
-statuses of its own (2026-07-28, streamable-http, "Server Validation"). What admission refuses has its error's status
-in any era.
+A JSON-RPC error is HTTP 200 in the handshake era, where a 404 would drop the client's session. The modern era defines
+a status for each error code (2026-07-28, streamable-http, "Server Validation"). A refusal by admission has its error's
+status in any era.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ _MODERN_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 40
 
 
 class Answer(Struct, gc=False):
-    """A whole JSON-RPC response: its bytes in parts, the HTTP ``status``, the error's ``rpc_code`` (0 for a result),
-    and the id of a ``session`` that was opened."""
+    """A whole JSON-RPC response.
+
+    ``body`` has its bytes in parts. ``status`` is the HTTP status. ``rpc_code`` is the code of the error, or 0 for a
+    result. ``session`` is the id of the client session that the request opened, or empty.
+    """
 
     body: tuple[bytes, ...]
     status: int = 200
@@ -30,13 +33,13 @@ class Answer(Struct, gc=False):
     session: str = ""
 
     def to_response(self, session_header: str = "") -> JsonAnswer:
-        """Return the answer as aiohttp's ordinary path sends it."""
+        """Return the answer as the ordinary lane sends it; a new session's id goes into ``session_header``."""
         extra = {session_header: self.session} if self.session and session_header else None
         return JsonAnswer(*self.body, status=self.status, extra=extra)
 
     @property
     def whole(self) -> bytes:
-        """The body in one."""
+        """The body in one piece."""
         return self.body[0] if len(self.body) == 1 else b"".join(self.body)
 
 
@@ -48,12 +51,12 @@ _error_code = msgspec.json.Decoder(_ErrorCode)
 
 
 def result(id: bytes, raw: bytes) -> Answer:
-    """Return the response with this result."""
+    """Return the response with a result; ``id`` and ``raw`` are JSON."""
     return Answer((b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, raw),))
 
 
 def error(id: bytes, raw: bytes, era: Era, code: int | None = None) -> Answer:
-    """Return the response with this JSON-RPC error object; ``code`` is read from it unless given."""
+    """Return the response with a JSON-RPC error object; ``id`` and ``raw`` are JSON. ``code`` is read unless given."""
     if code is None:
         try:
             code = _error_code.decode(raw).code
@@ -64,15 +67,18 @@ def error(id: bytes, raw: bytes, era: Era, code: int | None = None) -> Answer:
 
 
 def failure(failed: GatewayError, id: bytes, era: Era | None = None, status: int | None = None) -> Answer:
-    """Return the response for one of our errors. ``era`` is ``None`` where admission refused, or no era is known
-    yet."""
+    """Return the response for an error of the gateway.
+
+    ``era`` is ``None`` if admission refused the request, or the era is not known yet. ``status`` replaces the HTTP
+    status that follows from the error and the era.
+    """
     if status is None:
         status = 200 if era is Era.LEGACY and failed.code != "session_unknown" else failed.wire.http
     return Answer((error_body(failed, id),), status, failed.wire.rpc)
 
 
 def error_body(failed: GatewayError, id: bytes) -> bytes:
-    """Return the JSON-RPC error response for one of our errors."""
+    """Return the JSON-RPC error response for an error of the gateway."""
     data: dict[str, Any] = {"code": failed.code}
     if isinstance(failed, CallError):
         data.update(failed.data)

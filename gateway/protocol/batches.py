@@ -1,7 +1,7 @@
-"""JSON-RPC batches (2025-03-26, basic, "Batching"; 2024-11-05 over HTTP+SSE): who may send one, and its answer.
+"""JSON-RPC batches (2025-03-26, basic, "Batching"; 2024-11-05 over HTTP+SSE): which are allowed, and their answers.
 
-The answer is an array. Once something is to be said before it is whole (progress, a question that a call waits for), it
-becomes an event stream with each response as an event of its own ("Sending Messages to the Server").
+The answer is an array. If a message has to be sent before all responses are there (progress, or a question that a call
+waits for), the answer becomes an event stream with one event for each response ("Sending Messages to the Server").
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shared.mcp.versions import Era
 
 
 def check_batch(version: str, messages: list[Message]) -> None:
-    """Raise ``Refused`` unless this version has batches, and such ones."""
+    """Raise ``Refused`` unless the protocol version has batches and this one is allowed."""
     if version not in ("2024-11-05", "2025-03-26"):
         raise Refused("invalid_request", f"protocol version {version} has no batches; send one message")
     if any(message.method == INITIALIZE for message in messages):
@@ -32,15 +32,15 @@ def check_batch(version: str, messages: list[Message]) -> None:
 
 
 class Batches:
-    """Batches that come by ``POST`` to an MCP endpoint."""
+    """Serves batches that clients ``POST`` to an MCP endpoint."""
 
     def __init__(self, serving: Serving, messages: ClientMessages) -> None:
         self._serving = serving
         self._messages = messages
 
     async def post(self, request: web.BaseRequest, head: RequestHead, messages: list[Message]) -> web.StreamResponse:
-        """Serve a batch, all of its requests side by side."""
-        head = structs.replace(head, era=Era.LEGACY, has_body=False)  # the modern era has none
+        """Serve a batch, all of its requests concurrently."""
+        head = structs.replace(head, era=Era.LEGACY, has_body=False)  # the modern era has no batches
         try:
             caller = await self._serving.admitted(head)
             check_batch(caller.version, messages)
@@ -57,13 +57,16 @@ class Batches:
             async with asyncio.TaskGroup() as group:
                 for message in wanted:
                     group.create_task(self._serving.serve_to(taker, head, message, caller))
-        except* ConnectionError as gone:  # of the client; the rest was cancelled with it
+        except* ConnectionError as gone:  # the client is gone; the task group has cancelled the other requests
             raise gone.exceptions[0] from None
         return await taker.end()
 
 
 class BatchAnswer:
-    """See the module. ``hears_warnings``: the client asked for log messages, so it is told in one what it missed."""
+    """The answer to a batch: an array, or an event stream. Implements ``serving.Taker``.
+
+    ``hears_warnings``: the client wants log messages, so dropped notifications are also reported in one.
+    """
 
     def __init__(self, request: web.BaseRequest, hears_warnings: bool) -> None:
         self._request = request
@@ -73,7 +76,7 @@ class BatchAnswer:
         self._writing = asyncio.Lock()
 
     async def send(self, message: bytes, dropped: int) -> None:
-        """Something before the answers; ``dropped``: so many before it were dropped."""
+        """Send a message that is not a response; ``dropped`` is how many notifications before it were dropped."""
         async with self._writing:
             events = await self._opened()
             if dropped:
@@ -90,19 +93,19 @@ class BatchAnswer:
         return self._events
 
     async def finish(self, body: bytes, dropped: int) -> None:
-        """One of the responses."""
+        """Add one of the responses; ``dropped`` is how many notifications before it were dropped."""
         if dropped or self._events is not None:
             await self.send(body, dropped)
         else:
             self._whole.append(body)
 
     async def comment(self) -> None:
-        """A sign of life."""
+        """Send a comment as a sign of life."""
         async with self._writing:
             await (await self._opened()).comment()
 
     async def end(self) -> web.StreamResponse:
-        """Everything is said."""
+        """End the answer after the last response, and return it."""
         if self._events is not None:
             return await self._events.end()
         return JsonAnswer(b"[" + b",".join(self._whole) + b"]")

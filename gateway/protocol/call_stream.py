@@ -1,4 +1,8 @@
-"""Showing a started call on an HTTP response: as JSON when its answer comes in chunks, else as an event stream."""
+"""Showing a started call to its client, event by event.
+
+``show`` writes an HTTP response: JSON if the first event is an answer in chunks, else an event stream. ``relay`` serves
+``show``, and batches and HTTP+SSE, which show a call in their own way.
+"""
 
 from __future__ import annotations
 
@@ -23,9 +27,10 @@ async def show(
     resumable: Resumable | None = None,
     hears_warnings: bool = False,
 ) -> web.StreamResponse:
-    """Write the rest of a call to ``request``. A client that leaves cancels the coroutine.
+    """Write the rest of a call as the response to ``request``, and return the response.
 
-    ``hears_warnings``: the client asked for log messages, so it is told in one when it reads too slowly.
+    aiohttp cancels this coroutine when the client leaves. ``hears_warnings``: the client wants log messages, so dropped
+    notifications are also reported in one.
     """
     event, in_flight = started.event, started.in_flight
     if isinstance(event, Answered) and event.stream is not None and in_flight.readdress is None:
@@ -69,8 +74,11 @@ async def show(
 
 
 class Resumable:
-    """Event ids of a legacy session's call: ``worker.frontend.call.sequence``, by which any front end finds the
-    call."""
+    """The event ids of a call of a handshake-era session: ``worker.frontend.call.sequence``.
+
+    Any front end finds the call by such an id (``legacy``), at the worker that keeps the messages
+    (``worker.calls.replay``). ``last`` is the highest sequence that was written.
+    """
 
     def __init__(self, in_flight: InFlight, version: str, retry_ms: int, resumed: bool = False) -> None:
         self._in_flight = in_flight
@@ -80,15 +88,15 @@ class Resumable:
         self.last = 0
 
     def id(self, sequence: int) -> str:
-        """Return the id of the event with this number."""
+        """Return the id of the event with this sequence number."""
         self.last = max(self.last, sequence)
         link = self._in_flight.link
         return f"{link.worker}.{link.frontend}.{self._in_flight.number}.{sequence}"
 
     async def begin(self, stream: EventStream, first: Event) -> None:
-        """Open the stream: from 2025-11-25 on a priming event comes first ("Sending Messages to the Server")."""
+        """Begin the stream: from 2025-11-25 on with a priming event ("Sending Messages to the Server")."""
         if not isinstance(first, Interim) and not self._resumed:
-            self._in_flight.detach()  # nothing was said yet: the worker does not know that it must be kept
+            self._in_flight.detach()  # without an interim message the worker does not know that the client may resume
         if self._primes:
             await stream.prime(self.id(0), self._retry_ms)
 
@@ -101,8 +109,11 @@ async def relay(
     comment: Callable[[], Awaitable[None]],
     send_large: Callable[[Answered], Awaitable[None]],
 ) -> None:
-    """Pass on every event of a call as it comes: JSON-RPC messages by ``send``, the answer by ``finish`` or
-    ``send_large``, signs of life by ``comment``."""
+    """Pass on every event of a call as it comes, until the answer or the failure.
+
+    ``send`` gets JSON-RPC messages, ``finish`` a whole answer, and ``send_large`` an answer in chunks. ``comment`` is
+    called for signs of life.
+    """
     event = started.event
     in_flight = started.in_flight
     while True:

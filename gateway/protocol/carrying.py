@@ -1,4 +1,7 @@
-"""From a plan to an answer: sending what is planned, and ending a call exactly once, whoever writes its answer."""
+"""From a plan to an answer: sending what is planned, and ending a call exactly once.
+
+Both lanes and all transports send calls of clients, and end them, through ``Carrier``.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,14 @@ from shared.mcp.versions import Era
 from shared.rpc.framing import COPIED
 
 _NOT_FOUND = (-32002, -32602)
-"""How servers of either era say that they do not know a resource."""
+"""The error codes by which servers of either era answer that they do not know a resource."""
 
 
 class Started(Struct, gc=False):
-    """A call whose answer is still to come, or comes in chunks; ``event`` is its first event, ``id`` the JSON of the
-    client's request id."""
+    """A call whose answer is still to come, or comes in chunks.
+
+    ``event`` is the call's first event, ``id`` the JSON of the client's request id.
+    """
 
     id: bytes
     era: Era
@@ -36,16 +41,19 @@ class Started(Struct, gc=False):
 
 
 class Carrier:
-    """See the module."""
+    """Sends planned calls, and ends them."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self.begin: Callable[[Outgoing], InFlight | None] = dispatcher.begin
-        """Sends a call if that needs no waiting, else returns ``None``. Raises ``CallError``."""
+        """Send a call if nothing has to be awaited for that, else return ``None``. Raises ``CallError``."""
 
     async def carry(self, plan: Outgoing | OneOf, begun: InFlight | None = None) -> Answer | Started:
-        """Send what is planned, or go on with what was ``begun`` for it. Raises ``CallError``; asyncio's cancel
-        passes as ``Abandoned``."""
+        """Send what is planned, or go on with what was ``begun`` for it.
+
+        Return the whole answer, or the call with its first event. Raises ``CallError``; ``asyncio.CancelledError``
+        comes as ``Abandoned``.
+        """
         if isinstance(plan, Outgoing):
             return await self._one(plan, begun)
         failed: CallError | None = None
@@ -55,7 +63,7 @@ class Carrier:
             except (NotDelivered, Refused) as error:
                 if isinstance(error, Refused) and not isinstance(call.affinity, Exact):
                     raise
-                failed = error  # somebody else may know it
+                failed = error  # another upstream may know the resource
                 continue
             if not isinstance(reply, Answer) or reply.rpc_code not in _NOT_FOUND:
                 return reply
@@ -74,7 +82,7 @@ class Carrier:
     # ---- the end of a call
 
     def answer(self, id: bytes, era: Era, in_flight: InFlight, event: Answered) -> Answer:
-        """End a call with the answer that came whole."""
+        """End a call with an answer that came whole, and return the answer for the client."""
         self._dispatcher.answered(in_flight, event)
         if event.is_error:
             return answers.error(id, event.body, era)
@@ -86,11 +94,11 @@ class Carrier:
         return Answer((b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, event.body),))
 
     def answer_in_chunks(self, in_flight: InFlight, event: Answered) -> None:
-        """End a call whose answer is being written as it comes."""
+        """End a call whose answer comes in chunks, before the chunks are written."""
         self._dispatcher.answered(in_flight, event)
 
     def fail(self, id: bytes, era: Era, in_flight: InFlight, event: Failure) -> Answer:
-        """End a call that failed after its stream had begun: it cannot be sent again."""
+        """End a call that failed after its first event, and return the error. Such a call is not sent again."""
         self._dispatcher.complete(in_flight, event.code)
         failed = OutcomeUnknown(
             event.code,
@@ -100,16 +108,16 @@ class Carrier:
         return answers.failure(failed, id, era)
 
     def leave(self, in_flight: InFlight) -> None:
-        """End a call for a client that is gone; what becomes of the call itself is its era's rule."""
+        """End a call whose client is gone. The call's era decides whether the upstream's work is cancelled."""
         self._dispatcher.complete(in_flight, ABANDONED)
         in_flight.client_left("the client closed the response")
 
     def discard(self, in_flight: InFlight) -> None:
-        """End a call that was begun for a request, unless somebody took it over."""
+        """Cancel a call that was begun for a request and is still under way, because no request waits for it."""
         self._dispatcher.discard(in_flight)
 
     def adopt(self, in_flight: InFlight, resumed: Resumed, session: ClientSession) -> None:
-        """Go on with a call of ``session`` that another front end, or another request, began."""
+        """Go on with a call of ``session`` that another request began, here or at another front end."""
         in_flight.call.name = resumed.upstream_name
         in_flight.call.principal = session.principal
         self._dispatcher.adopt(in_flight)
@@ -119,7 +127,7 @@ class Carrier:
 
 
 def readdress(upstream_uri: str, listed_uri: str) -> Callable[[bytes], bytes]:
-    """Return what lets ``contents[].uri`` of a result say the URI that the client asked for."""
+    """Return a function that replaces the upstream's URI by the listed one in ``contents[].uri`` of a result."""
 
     def apply(result: bytes) -> bytes:
         try:
@@ -129,7 +137,7 @@ def readdress(upstream_uri: str, listed_uri: str) -> Callable[[bytes], bytes]:
                 if "uri" in one and msgspec.json.decode(one["uri"]) == upstream_uri:
                     one["uri"] = Raw(msgspec.json.encode(listed_uri))
         except (KeyError, Refused, msgspec.DecodeError, RecursionError):
-            return result  # no contents: an upstream that asks for input, or its own nonsense
+            return result  # no contents: the upstream asks for input, or breaks the protocol
         parts["contents"] = Raw(msgspec.json.encode(contents))
         return jsonrpc.assemble(parts)
 

@@ -1,4 +1,4 @@
-"""What a client of the handshake era says without asking: notifications, and answers to what upstreams asked."""
+"""Messages of handshake-era clients that are not requests: notifications, and responses to questions of upstreams."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from shared.rpc.framing import too_long
 
 
 class ClientMessages:
-    """See the module."""
+    """Takes notifications and responses, and passes them on to workers."""
 
     def __init__(self, dispatcher: Dispatcher, pool: WorkerPool) -> None:
         self._dispatcher = dispatcher
         self._pool = pool
 
     async def take(self, caller: Caller, message: Message) -> None:
-        """Carry out a cancel, pass on an answer, and pass on a notification that the gateway does not know where it is
-        plain to whom. Without a session there is nothing that a message could be about."""
+        """Carry out a cancellation, or pass on a response or a notification.
+
+        A notification that the gateway does not know goes on only at an endpoint of one group. A message without a
+        session is dropped, because it has nothing to refer to.
+        """
         session = caller.session
         if session is None:
             return
@@ -58,17 +61,17 @@ class ClientMessages:
             self._pool.cancel_request(session.sid, id)
 
     def _answered(self, session: ClientSession, message: Message) -> None:
-        """Pass on the answer to a question that an upstream asked."""
+        """Pass on the response to a question of an upstream."""
         question_id = msgspec.json.decode(message.id)
         if isinstance(question_id, str):
             is_error = bool(message.error)
             self._pool.reply(question_id, session.sid, is_error, bytes(message.error if is_error else message.result))
 
     def _progressed(self, session: ClientSession, message: Message) -> None:
-        """Pass on how far the client is with something that an upstream asked."""
+        """Pass on the client's progress with a question of an upstream."""
         try:
             token = jsonrpc.members(message.params).get("progressToken", jsonrpc.ABSENT)
             question_id = jsonrpc.text(token, "progressToken")
         except Refused:
-            return  # a token that no upstream's question had
+            return  # tokens of questions are strings
         self._pool.question_news(question_id, session.sid, bytes(message.params))

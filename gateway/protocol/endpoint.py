@@ -1,7 +1,7 @@
-"""``POST`` to an MCP endpoint on the ordinary lane: one message of either era, or a batch of the handshake era.
+"""``POST`` to an MCP endpoint in the ordinary lane: one message of either era, or a batch of the handshake era.
 
-A request is modern when its ``_meta`` names a protocol version, or the version header names no version of the
-handshake era (``admission.admit``). What the era means for a response that the client closes is the call's own rule
+A request is modern if its ``_meta`` names a protocol version, or its version header names no version of the handshake
+era (``admission.admit``). What happens to a call whose client closes the response depends on the era
 (``InFlight.client_left``).
 """
 
@@ -33,7 +33,7 @@ from shared.mcp.versions import Era
 
 
 class PostEndpoint:
-    """``POST /mcp`` and ``POST /servers/{name}/mcp``."""
+    """Serves ``POST /mcp`` and ``POST /servers/{name}/mcp``."""
 
     def __init__(
         self,
@@ -56,10 +56,12 @@ class PostEndpoint:
     async def post(
         self, request: web.BaseRequest, head: RequestHead, exchange: Exchange | None = None
     ) -> web.StreamResponse:
-        """Take one message (or a batch) and show its answer; ``exchange`` is the request as the express lane began
-        it."""
+        """Take one message or a batch, and return its answer.
+
+        ``exchange`` is the request if the express lane began it.
+        """
         try:
-            self._admission.admit(head)  # what the head alone decides is said before the body is read
+            self._admission.admit(head)  # a refusal that follows from the head alone comes before the body is read
             body = await read_body(request, self._max_body)
             if exchange is not None:
                 return await self._show(request, exchange.message, exchange.params, exchange.caller, exchange=exchange)
@@ -78,8 +80,10 @@ class PostEndpoint:
         return await self._take(message, caller)
 
     async def _take(self, message: Message, caller: Caller) -> web.StreamResponse:
-        """Take a notification or a response. The modern era has neither over this transport: notifications are
-        dropped."""
+        """Take a notification or a response. The modern era has neither over this transport.
+
+        A modern client's notification is dropped, and its response refused.
+        """
         if caller.era is Era.LEGACY:
             await self._messages.take(caller, message)
         elif not message.method:
@@ -96,7 +100,7 @@ class PostEndpoint:
         head: RequestHead | None = None,
         exchange: Exchange | None = None,
     ) -> web.StreamResponse:
-        """Serve a request, or go on with one that was begun, and show what comes of it."""
+        """Serve a request, or go on with one that was begun, and return the answer."""
         try:
             reply: Answer | Started | Listen
             if exchange is not None:
@@ -126,14 +130,14 @@ class PostEndpoint:
             raise
 
     def _resumable(self, started: Started, caller: Caller) -> Resumable | None:
-        """Return the event ids of a session's call; without a session nobody could come back."""
+        """Return the event ids of a call, or ``None`` without a session: only a session's call can be resumed."""
         if caller.session is None:
             return None
         return Resumable(started.in_flight, caller.session.version, self._retry_ms)
 
 
 def _hears_warnings(params: Params, caller: Caller) -> bool:
-    """Whether the client asked for log messages, and for warnings among them."""
+    """Whether the client wants log messages of level warning."""
     if caller.era is Era.LEGACY:
         return caller.session is not None and caller.session.hears_warnings
     level = params.meta.log_level if params.meta is not None else jsonrpc.ABSENT

@@ -1,7 +1,7 @@
-"""HTTP+SSE: ``GET /sse`` opens the stream that carries everything down, ``POST /messages`` carries messages up.
+"""HTTP+SSE: ``GET /sse`` opens the stream for everything to the client, ``POST /messages`` takes the client's messages.
 
-The transport is not the version: it negotiates any version of the handshake era. A POST that lands on another front
-end is answered through the one that holds the GET. Losing the GET ends the session.
+Any version of the handshake era can be negotiated over this transport, not only 2024-11-05. The answer to a POST at
+another front end goes through the front end that holds the GET stream. A session ends when its GET stream ends.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from shared.tasks import spawn
 
 
 class SseEndpoint:
-    """See the module."""
+    """Serves ``/sse`` and ``/messages``, also below ``/servers/{name}``; ``frontend`` is this front end's id."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class SseEndpoint:
                 self._sessions.forget(session.sid)
 
     async def post(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
-        """Take one message, or a batch; 202 now, the answers on the stream as they come."""
+        """Take one message or a batch. The POST is answered with 202; answers go to the stream as they come."""
         head = structs.replace(head, era=Era.LEGACY, session=request.query.get("session_id", ""))
         try:
             caller = await self._serving.admitted(head)
@@ -112,23 +112,23 @@ class SseEndpoint:
             return
         serving = self._serving.serve_to(_Down(self._streams, session), head, message, caller)
         if message.method == INITIALIZE:
-            await serving  # what comes after it goes by what it says
+            await serving  # later messages depend on what the client says of itself here
         else:
             spawn(serving, "sse-request")
 
 
 class _Down:
-    """What comes of a request goes down the session's stream, wherever that is held."""
+    """Sends a call's messages down the session's stream, whichever front end holds it; implements ``serving.Taker``."""
 
     def __init__(self, streams: StandingStreams, session: ClientSession) -> None:
         self._streams = streams
         self._session = session
 
     async def send(self, message: bytes, dropped: int) -> None:
-        """Send a message at once: it may be a question that the call waits for."""
+        """Send a message, or the answer; ``dropped`` is how many notifications before it were dropped."""
         await self._streams.deliver(self._session, message, dropped)
 
     finish = send
 
     async def comment(self) -> None:
-        """Do nothing: the stream is kept alive by other means."""
+        """Do nothing: ``StandingStreams.keep_alive`` shows signs of life on the stream."""

@@ -10,11 +10,11 @@ from shared.mcp.jsonrpc import Message
 from shared.mcp.versions import negotiate_legacy
 
 _MAX_CLIENT_FACTS = 16 * 1024
-"""Bytes of capabilities and client info: every front end and worker that serves the session keeps them."""
+"""Bytes of capabilities and client info, at most: every front end and worker that serves the session keeps them."""
 
 
 class Initialize(Struct, frozen=True):
-    """``version`` is the one that is spoken from now on; ``capabilities`` and ``client_info`` are JSON."""
+    """What a client says of itself: the negotiated ``version``, and ``capabilities`` and ``client_info`` as JSON."""
 
     version: str
     capabilities: bytes
@@ -22,7 +22,7 @@ class Initialize(Struct, frozen=True):
 
 
 def read_initialize(message: Message) -> Initialize:
-    """Return what the request says. Raises ``Refused`` (-32602) when it is not in order."""
+    """Return what an ``initialize`` request says. Raises ``Refused`` (-32602) for invalid params."""
     parts = jsonrpc.members(message.params)
     requested = jsonrpc.text(parts.get("protocolVersion", jsonrpc.ABSENT), "protocolVersion")
     capabilities = bytes(parts.get("capabilities", b"{}"))

@@ -1,7 +1,7 @@
-"""Streamable HTTP of the handshake era beside ``POST``: the session's standing ``GET`` stream, resuming, ``DELETE``.
+"""Streamable HTTP of the handshake era, without ``POST``: a session's standing ``GET`` stream, resuming, ``DELETE``.
 
-2025-03-26 to 2025-11-25 (and 2024-11-05 clients that come here). A connection that drops does not cancel a call: only
-``notifications/cancelled``, DELETE, expiry or the timeout do.
+It serves 2025-03-26 to 2025-11-25, and 2024-11-05 clients that use this transport. A connection that drops does not
+cancel a call: only ``notifications/cancelled``, DELETE, expiry or the timeout do.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
 from shared.mcp.versions import Era
 
 _CALL_ID_DOTS = 3
-"""In the event ids of calls; those of standing streams have fewer."""
+"""The dots in the event ids of calls. Ids of standing streams have fewer."""
 
 
 class SessionEndpoint:
-    """``GET`` and ``DELETE`` of ``/mcp`` and ``/servers/{name}/mcp``."""
+    """Serves ``GET`` and ``DELETE`` of ``/mcp`` and ``/servers/{name}/mcp``."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class SessionEndpoint:
         self._retry_ms = retry_ms
 
     async def get(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
-        """Open the session's standing stream, or go on with the stream of a call."""
+        """Show the session's standing stream, or resume the stream of the call that ``Last-Event-ID`` names."""
         if head.refusal is None and "text/event-stream" not in request.headers.get("Accept", ""):
             wrong = Refused("invalid_request", "GET opens an event stream: send Accept: text/event-stream")
             return answers.failure(wrong, b"null", status=406).to_response()
@@ -69,7 +69,10 @@ class SessionEndpoint:
             return answers.failure(error, b"null", status=503).to_response()
 
     async def _resume(self, request: web.BaseRequest, session: ClientSession, last: str) -> web.StreamResponse:
-        """Go on with the stream of a call, whichever front end began it ("Resumability and Redelivery")."""
+        """Resume the stream of a call, whichever front end began it ("Resumability and Redelivery").
+
+        ``last`` is the id of the last event that the client got.
+        """
         worker, frontend, number, sequence = last.split(".")
         link = self._pool.links.get(worker)
         numeric = all(one.isascii() and one.isdecimal() for one in (number, sequence))
@@ -90,7 +93,7 @@ class SessionEndpoint:
             raise
 
     async def delete(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
-        """End the session; the answer comes when every live front end knows."""
+        """End the session, and answer when every live front end knows that it has ended."""
         try:
             caller = await self._serving.admitted(structs.replace(head, era=Era.LEGACY))
             session = caller.session

@@ -1,7 +1,7 @@
-"""The table of methods: what each one means, in which era, as a plan. Nothing here waits or sends.
+"""The table of methods: what each one means, in which era, as a plan. Planning awaits and sends nothing.
 
-``plan`` is asked by both lanes. It looks only at the request, its caller's view, and memory; whatever a view does not
-show is answered exactly as if it did not exist.
+Both lanes call ``plan``. A plan follows only from the request, its caller's view, and memory. What a view does not show
+is answered exactly as if it did not exist.
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ from shared.secrets import FleetKey
 
 _MAX_TOKEN = 1024
 _MAX_HEADERS = 16 * 1024
-"""What travels in the head of a frame or in HTTP headers is bounded."""
+"""Longest progress token, and longest ``Mcp-Param-*`` headers together, in bytes: heads of frames are bounded."""
 _MAX_METHOD = 256
 Planner = Callable[[Message, Params, Caller, RequestHead, bool], Plan]
-"""Plans one method. The last argument says that the registry was asked for news just now: what is unknown, is
-unknown."""
+"""Plans one method. The last argument (``fresh``) is True if the registry's copy was brought up to date just now, so
+that a name that is unknown here is unknown everywhere."""
 
 
 class Methods:
-    """See the module."""
+    """Plans requests."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Methods:
     def plan(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool = False) -> Plan:
         """Return what is to be done for a request. Raises ``CallError`` for what cannot be done.
 
-        ``fresh``: the registry was asked for news just now (after ``Waits.CATALOGUE``).
+        ``fresh``: the registry's copy was brought up to date just now (after ``Waits.CATALOGUE``).
         """
         planner = self._by_era[caller.era].get(message.method)
         if planner is not None:
@@ -103,8 +103,10 @@ class Methods:
         return self._unknown_method(message, params, caller)
 
     def _unknown_method(self, message: Message, params: Params, caller: Caller) -> Plan:
-        """Pass on a method that the gateway does not know, where it is plain to whom. Methods of the other era are
-        about the client's own connection and are never passed on."""
+        """Pass on a method that the gateway does not know, at an endpoint of one group.
+
+        Methods of the other era concern the client's own connection and are never passed on. Raises ``Refused``.
+        """
         if caller.era and message.method == INITIALIZE:
             raise Refused("method_unknown", "initialize belongs to earlier protocol versions; call server/discover")
         route = caller.view.passthrough if message.method not in self._known else None
@@ -126,7 +128,7 @@ class Methods:
         return Listen()
 
     def _initialize(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """Open a session, or (HTTP+SSE, where the stream came first) learn who its client is."""
+        """Open a session. Over HTTP+SSE the stream has opened it already: note what its client says of itself."""
         facts = read_initialize(message)
 
         async def run() -> Answer:
@@ -150,7 +152,7 @@ class Methods:
         def plan(message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
             view = caller.view
             if not view.routes[Kind.TOOLS] and not fresh:
-                return Waits.CATALOGUE  # nothing at all? then rather ask than say so
+                return Waits.CATALOGUE  # no tools at all: the registry's copy may be behind
             given = params.cursor and bytes(params.cursor) != b"null"
             cursor = jsonrpc.text(params.cursor, "cursor") if given else None
             return answers.result(bytes(message.id), view.page(kind, caller.era, cursor, time.time()))
@@ -184,7 +186,7 @@ class Methods:
         return plan
 
     def _complete(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """``completion/complete``: by prompt name or exact template; otherwise there is nothing to suggest."""
+        """Plan ``completion/complete``, by prompt name or exact template. For any other there is nothing to suggest."""
         parts = jsonrpc.members(message.params)
         reference = jsonrpc.members(parts.get("ref", jsonrpc.ABSENT))
         is_prompt = jsonrpc.text(reference.get("type", jsonrpc.ABSENT), "ref.type") == "ref/prompt"
@@ -203,7 +205,10 @@ class Methods:
         return self._outgoing(message, body, params, caller, route)
 
     def _read(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """``resources/read``: a listed URI where it leads; another one after another to those who may know it."""
+        """Plan ``resources/read``. A listed URI leads to one group.
+
+        Any other URI goes to the groups that may know it, one after another.
+        """
         uri = jsonrpc.text(params.uri, "uri")
         places = caller.view.locate(uri)
         if len(places) == 1 and places[0][0].entry.kind is Kind.RESOURCES and places[0][0].entry.name == places[0][1]:
@@ -216,7 +221,7 @@ class Methods:
             except Refused as error:
                 if not params.request_state:
                     raise
-                refused = error  # the state of a retry belongs to one of them
+                refused = error  # the state of a retry belongs to one group; the others refuse it
         if refused is not None and not calls:
             raise refused
         code = -32002 if caller.era is Era.LEGACY else -32602
@@ -226,17 +231,17 @@ class Methods:
     def _read_at(
         self, message: Message, params: Params, caller: Caller, uri: str, route: Route, upstream_uri: str
     ) -> Outgoing:
-        """Plan to read ``uri`` where it is called ``upstream_uri``."""
+        """Return the request that reads ``uri`` at a group that names it ``upstream_uri``."""
         body = bytes(message.params)
         if upstream_uri == uri:
             return self._outgoing(message, body, params, caller, route, upstream_uri)
         body = renamed(body, "uri", upstream_uri)
         return self._outgoing(message, body, params, caller, route, upstream_uri, listed_name=uri)
 
-    # ---- what a session asks for
+    # ---- subscriptions and log levels of a session
 
     def _subscribe(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """``resources/subscribe``: updates come on the session's standing stream."""
+        """Plan ``resources/subscribe``. Updates come on the session's standing stream."""
         uri, session = _uri_and_session(params, caller)
 
         async def run() -> Answer:
@@ -257,10 +262,10 @@ class Methods:
         return Effect(run)
 
     def _set_level(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """``logging/setLevel``: told to the groups that log, on the upstream sessions that are this client's own.
+        """Plan ``logging/setLevel``: it is sent to groups that log, on upstream sessions that belong to this client.
 
-        Upstream sessions that clients share are raised by the worker when a call needs it, and filtered for each
-        client.
+        On upstream sessions that clients share, the worker sets the level that a call needs, and filters log messages
+        for each client.
         """
         level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
         if level not in LOG_LEVELS:
@@ -275,14 +280,14 @@ class Methods:
         async def run() -> Answer:
             if session is not None:
                 await self._subscriptions.set_level(session, level)
-            # A group that is down will log at its own level.
+            # A group that cannot be reached logs at its own level; that is no error for the client.
             await asyncio.gather(*map(self._tell, told), return_exceptions=True)
             return answers.result(bytes(message.id), b"{}")
 
         return Effect(run)
 
     async def _tell(self, call: Outgoing) -> None:
-        """Send a request whose answer is of no interest."""
+        """Send a request whose answer is not needed."""
         in_flight, event = await self._dispatcher.send(call)
         if isinstance(event, Answered):
             self._dispatcher.answered(in_flight, event)
@@ -302,8 +307,10 @@ class Methods:
         headers: dict[str, str] | None = None,
         listed_name: str = "",
     ) -> Outgoing:
-        """Return the request for one of the route's replicas. ``listed_name`` is the URI that the result is to name
-        instead of ``name``. Raises ``Refused``."""
+        """Return the request for one of the route's replicas, with ``body`` as its params. Raises ``Refused``.
+
+        ``listed_name`` is the URI that the result must name instead of ``name``, or empty.
+        """
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
         if (
             len(token) > _MAX_TOKEN
@@ -335,7 +342,7 @@ class Methods:
         )
 
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:
-        """Return where the call goes on that a ``requestState`` continues. Raises ``Refused`` (-32602)."""
+        """Return where the call that the ``requestState`` continues must go. Raises ``Refused`` (-32602)."""
         text = jsonrpc.text(params.request_state, "requestState")
         state = request_state.unseal(self._key, text, caller.principal)
         group = caller.view.groups.get(route.group)
@@ -354,8 +361,10 @@ def _uri_and_session(params: Params, caller: Caller) -> tuple[str, Any]:
 
 
 def _parameter_headers(route: Route, params: Raw, caller: Caller, head: RequestHead) -> dict[str, str]:
-    """Return the ``Mcp-Param-*`` headers of an annotated tool: checked against a modern client's, made for the
-    upstream. Raises ``Refused`` (-32020)."""
+    """Return the ``Mcp-Param-*`` headers for the upstream of an annotated tool, made from the call's arguments.
+
+    Raises ``Refused`` (-32020) if a modern client's own headers do not agree with the arguments.
+    """
     try:
         arguments = orjson.loads(bytes(jsonrpc.members(params).get("arguments", b"{}")))
     except orjson.JSONDecodeError:

@@ -1,5 +1,7 @@
-"""What the gateway says of itself in ``server/discover`` and ``initialize``: capabilities and instructions of a
-view."""
+"""What the gateway says of itself in ``server/discover`` and ``initialize``, for one view.
+
+It offers the capabilities of the view's upstreams together, and their instructions.
+"""
 
 from __future__ import annotations
 
@@ -12,23 +14,23 @@ from shared.mcp.methods import SERVER_INFO_META
 from shared.mcp.versions import MODERN_VERSIONS
 
 _OFFERED = ("tools", "prompts", "resources")
-"""What the gateway always offers: an empty list is legal, and an upstream may connect later."""
+"""Capabilities that the gateway always offers: an empty list is legal, and an upstream may connect later."""
 _TASKS = "io.modelcontextprotocol/tasks"
-"""Not carried yet."""
+"""The extension that the gateway does not carry yet."""
 _EXTENSIONS = ("io.modelcontextprotocol/ui",)
-"""What works for several upstreams together; ``/servers/{name}`` passes all that its group offers."""
+"""Extensions that work for several upstreams together; ``/servers/{name}`` offers all extensions of its group."""
 _INSTRUCTIONS_CHARS = 2048
 _INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 
 
 class Offers:
-    """See the module. ``name`` and ``version`` are the gateway's own."""
+    """Makes the results of ``server/discover`` and ``initialize``. ``name`` and ``version`` are the gateway's."""
 
     def __init__(self, name: str, version: str) -> None:
         self._server_info = {"name": name, "version": version}
 
     def discover(self, view: View) -> bytes:
-        """Return the ``DiscoverResult``."""
+        """Return the JSON of the ``DiscoverResult`` for a view."""
         return orjson.dumps(
             {
                 "resultType": "complete",
@@ -41,12 +43,15 @@ class Offers:
         )
 
     def initialize(self, view: View, version: str) -> bytes:
-        """Return the ``InitializeResult``."""
+        """Return the JSON of the ``InitializeResult`` for a view; ``version`` is the negotiated protocol version."""
         return orjson.dumps({"protocolVersion": version, "serverInfo": self._server_info, **_offer(view)})
 
 
 def _offer(view: View) -> dict[str, Any]:
-    """Return capabilities (completions where some upstream has them) and the upstreams' instructions by group."""
+    """Return ``capabilities``, and ``instructions`` of the upstreams by group if there are any.
+
+    Completions, logging and subscriptions are offered if any upstream of the view offers them.
+    """
     records = [replica.record for group in view.groups.values() for replica in group.replicas]
     alone = view.scope.group is not None
     capabilities: dict[str, Any] = {name: {"listChanged": True} for name in _OFFERED}

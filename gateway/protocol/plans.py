@@ -1,4 +1,4 @@
-"""What is to be done for a request: the possible outcomes of planning it. ``methods`` makes them."""
+"""What is to be done for a request: the possible outcomes of planning it. ``methods`` makes plans."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from gateway.protocol.answers import Answer
 
 
 class OneOf(Struct, gc=False):
-    """Requests for several upstreams, which are asked one after another until one knows what is asked for;
-    ``unknown`` is the answer when none does."""
+    """Requests for several upstreams, of which one may know the resource.
+
+    They are sent one after another until an upstream knows the resource. ``unknown`` is the answer if none does.
+    """
 
     calls: list[Outgoing]
     unknown: Answer
 
 
 class Effect(Struct, gc=False):
-    """Something to be done here that takes time and ends with an answer. ``run`` raises ``CallError``."""
+    """Work in this front end that has to be awaited and ends with an answer. ``run`` raises ``CallError``."""
 
     run: Callable[[], Awaitable[Answer]]
 

@@ -1,7 +1,8 @@
-"""One request from decoding to its answer or its started call: the steps that every way in shares.
+"""One request from decoding to its answer or its started call: the steps that all transports and both lanes share.
 
-``begin`` goes as far as nothing has to be awaited (the express lane); ``serve`` awaits what is missing and asks the
-same functions again (the ordinary lane, batches, HTTP+SSE). Who was admitted is who is served.
+``begin`` goes as far as nothing has to be awaited (the express lane). ``serve`` awaits what is missing and calls the
+same functions again (the ordinary lane, batches, HTTP+SSE). A request is planned for exactly the caller that admission
+returned.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from shared.rpc.framing import COPIED
 
 
 class Exchange(Struct, gc=False):
-    """A request whose call is under way, as the express lane began it: the ordinary lane goes on with just this.
-    ``id`` is the JSON of the request id."""
+    """A request whose call the express lane began: all that the ordinary lane needs to go on with the call.
+
+    ``id`` is the JSON of the request id.
+    """
 
     id: bytes
     message: Message
@@ -44,7 +47,10 @@ class Exchange(Struct, gc=False):
 
 
 class Taker(Protocol):
-    """Where the messages of a call go, in order; ``dropped``: so many before this one were dropped."""
+    """Where the messages of a call go, in order.
+
+    ``dropped`` is how many notifications before a message were dropped.
+    """
 
     async def send(self, message: bytes, dropped: int) -> None:
         """Take a message that comes before the answer."""
@@ -53,11 +59,11 @@ class Taker(Protocol):
         """Take the answer."""
 
     async def comment(self) -> None:
-        """Show a sign of life: nothing came for a while."""
+        """Show a sign of life, because nothing came for a while."""
 
 
 class Serving:
-    """See the module."""
+    """Serves requests, whatever transport they came by."""
 
     def __init__(
         self,
@@ -76,8 +82,10 @@ class Serving:
     # ---- as far as nothing has to be awaited
 
     def begin(self, head: RequestHead, data: bytes, at: int) -> Answer | Exchange | None:
-        """Begin the request whose body is in ``data`` from ``at`` on: its answer, its call under way, or ``None`` when
-        something has to be awaited first."""
+        """Begin the request whose body is in ``data`` from ``at`` on.
+
+        Return its answer or its call under way, or ``None`` if something has to be awaited first.
+        """
         if data[at : at + 1] != b"{":
             return None  # a batch, or no JSON-RPC at all
         id = b"null"
@@ -108,7 +116,7 @@ class Serving:
     # ---- awaiting what is missing
 
     async def admitted(self, head: RequestHead, message: Message | None = None, params: Params = NO_PARAMS) -> Caller:
-        """Return who asks. Raises ``CallError``."""
+        """Return the caller, after awaiting what admission needs. Raises ``CallError``."""
         read: SessionRead | None = None
         while True:
             caller = self._admission.admit(head, message, params, read)
@@ -122,8 +130,10 @@ class Serving:
     async def serve(
         self, head: RequestHead, message: Message, params: Params, caller: Caller
     ) -> Answer | Started | Listen:
-        """Carry out one request. Raises ``CallError``; asyncio's cancel passes, as ``Abandoned`` once the call is under
-        way."""
+        """Serve one request, and return its answer, its call, or ``Listen`` if the answer is a standing stream.
+
+        Raises ``CallError``; once the call is under way, ``asyncio.CancelledError`` comes as ``Abandoned``.
+        """
         fresh = False
         while True:
             plan = self._methods.plan(message, params, caller, head, fresh)
@@ -135,16 +145,16 @@ class Serving:
                 return await self.carrier.carry(plan)
             await self._registry.catch_up()
             fresh = True
-            caller = await self.admitted(head, message, params)  # what is seen may be more now
+            caller = await self.admitted(head, message, params)  # the caller's view may show more now
 
     async def go_on(self, exchange: Exchange) -> Answer | Started:
-        """Go on with a request that was begun. Raises ``CallError``."""
+        """Go on with a request that the express lane began. Raises ``CallError``."""
         call = exchange.in_flight.call
         assert isinstance(call, Outgoing)
         return await self.carrier.carry(call, exchange.in_flight)
 
     async def serve_to(self, taker: Taker, head: RequestHead, message: Message, caller: Caller) -> None:
-        """Serve one request of a session, and give ``taker`` what comes of it."""
+        """Serve one request of a session, and give its messages and its answer to ``taker``."""
         id = bytes(message.id)
         try:
             reply = await self.serve(head, message, jsonrpc.decode_params(message), caller)
@@ -183,7 +193,7 @@ class Serving:
         except asyncio.CancelledError:
             self.carrier.leave(in_flight)
             raise
-        except ConnectionError:  # the worker that sends the answer is gone, or the taker; the latter raises again
+        except ConnectionError:  # the worker that sends the answer is gone, or the taker, whose ``finish`` raises again
             self.carrier.leave(in_flight)
             lost = OutcomeUnknown("outcome_unknown", "the worker that sent the answer is gone")
             await finish(answers.failure(lost, id, started.era).whole)

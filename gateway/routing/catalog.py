@@ -1,7 +1,7 @@
 """Groups, routes and listed names, built from registry records. Pure; rebuilt when records change.
 
-Parsing is kept per (upstream, digest), so a change costs what changed. ``view(endpoint)`` gives what is shown there,
-made when first asked for.
+Parsed lists are kept by upstream and digest, so a rebuild parses only the lists that changed. ``view(endpoint)`` makes
+the view of an endpoint when it is first needed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ from shared.settings import RoutingSettings
 
 
 class Catalog:
-    """See the module. ``groups`` are in registration order; ``everything`` is the view of all of them."""
+    """One front end's catalogue.
+
+    ``groups`` are in registration order; ``everything`` is the view of all groups; ``generation`` counts rebuilds.
+    """
 
     def __init__(self, settings: RoutingSettings, refresh_interval_s: float = 300.0) -> None:
         self.settings = settings
@@ -35,27 +38,27 @@ class Catalog:
         self.generation = 0
 
     def replica(self, id: str) -> Replica | None:
-        """Return the replica of this upstream, or ``None`` when it is not registered."""
+        """Return the replica of the upstream with this id, or ``None`` if it is not registered."""
         return self._replicas.get(id)
 
     @property
     def replicas(self) -> Iterable[Replica]:
-        """All replicas."""
+        """All replicas of all groups."""
         return self._replicas.values()
 
     def view(self, endpoint: str) -> View:
-        """Return all that is shown at ``/servers/{endpoint}``, or everything for an empty name."""
+        """Return the view of ``/servers/{endpoint}``, or of ``/mcp`` for an empty name."""
         view = self._views.get(endpoint)
         if view is not None:
             return view
         group = self.groups.get(endpoint)
         if group is None:
-            return empty((endpoint, ""), self.settings)  # not kept: anyone can make up a name
+            return empty((endpoint, ""), self.settings)  # not kept: clients can make up any number of names
         view = self._views[endpoint] = self._view_of(group)
         return view
 
     def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> None:
-        """Take these records (by id). ``wall_s`` is Unix time."""
+        """Build groups and views from all records, given by upstream id. ``wall_s`` is Unix time."""
         self._wall_s = wall_s
         for id in [id for id in self._replicas if id not in records]:
             del self._replicas[id]
@@ -146,7 +149,7 @@ class Catalog:
         return View(("", ""), scope, routes, lists)
 
     def _view_of(self, group: Group) -> View:
-        """Return what ``/servers/{name}`` of one group shows: entries under the upstream's own names."""
+        """Return the view of ``/servers/{name}``, with the group's entries under the upstream's names."""
         lists = {
             kind: [
                 Listed((group.sequence, place), own, route)
@@ -159,7 +162,7 @@ class Catalog:
         return View((group.name, ""), scope, group.routes, lists)
 
     def _is_listed(self, route: Route) -> bool:
-        """Whether an entry is listed now: entries of upstreams that are up, or were until a short while ago."""
+        """Whether an entry is listed now: a replica is connected, or was until less than ``catalog_grace_s`` ago."""
         grace_s = self.settings.catalog_grace_s
         return any(
             replica.record.status is ServerStatus.CONNECTED
@@ -169,7 +172,7 @@ class Catalog:
 
 
 def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:
-    """Return what an upstream lists. One whose lists cannot be read offers nothing, and costs nobody else theirs."""
+    """Return what an upstream lists: nothing if its lists cannot be read, so that other upstreams are not affected."""
     try:
         return {kind: parse(kind, record.catalog.document(kind)) for kind in Kind}
     except (ValueError, TypeError, KeyError, RecursionError):

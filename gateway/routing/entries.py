@@ -1,4 +1,4 @@
-"""What one upstream lists, parsed once per digest: what routing needs of each entry, and its bytes in both eras."""
+"""What one upstream lists, parsed once per digest: what routing needs of each entry, and its JSON for both eras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ _FLAT_UI = "ui/resourceUri"
 class Entry(Struct, frozen=True):
     """A tool, prompt, resource or template as its upstream names it.
 
-    ``name`` is its name, URI or URI template; ``legacy`` is ``None`` when legacy clients cannot use it.
+    ``name`` is its name, URI or URI template. ``modern`` and ``legacy`` are its JSON in lists of each era; ``legacy``
+    is ``None`` if legacy clients cannot use the entry. ``repeatable``: whether a call of it may be sent again when its
+    outcome is unknown. ``annotated`` are the arguments that go into ``Mcp-Param-*`` headers.
     """
 
     kind: Kind
@@ -29,17 +31,17 @@ class Entry(Struct, frozen=True):
     repeatable: bool = True
     annotated: tuple[mcp_headers.Annotated, ...] = ()
     ui: str = ""
-    """URI of the resource that shows a tool (MCP Apps, ``_meta.ui.resourceUri``)."""
+    """The URI of the resource that shows a tool (MCP Apps, ``_meta.ui.resourceUri``), or empty."""
 
 
 def parse(kind: Kind, document: bytes) -> list[Entry]:
-    """The entries in a JSON array; what is none of its kind was left out by the worker."""
+    """Return the entries in a JSON array. The worker has left out what is no valid entry of this kind."""
     found = []
     for raw in msgspec.json.decode(document, type=list[Raw]):
         try:
             entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
         except (ValueError, RecursionError):
-            continue  # one entry that cannot be read costs nobody else theirs
+            continue  # one entry that cannot be read does not hide the others
         if entry is not None:
             found.append(entry)
     return found
@@ -78,7 +80,10 @@ def _ui(plain: dict[str, Any]) -> str:
 
 
 def with_ui(raw: bytes, own: str, uri: str) -> bytes:
-    """A tool whose ``_meta`` names ``uri`` where it named ``own`` (also by the flat name that MCP Apps had first)."""
+    """Return the JSON of a tool with ``uri`` in its ``_meta`` in place of ``own``.
+
+    The flat member ``ui/resourceUri``, which MCP Apps had first, is replaced as well.
+    """
     parts = jsonrpc.members(raw)
     meta = jsonrpc.members(parts["_meta"])
     meta["ui"] = Raw(renamed(bytes(meta["ui"]), "resourceUri", uri))
@@ -90,7 +95,10 @@ def with_ui(raw: bytes, own: str, uri: str) -> bytes:
 
 
 def _for_legacy(raw: bytes, plain: dict[str, Any]) -> bytes | None:
-    """What legacy clients choke on is left out: one such tool fails a client's whole ``tools/list``."""
+    """Return the JSON of a tool for legacy clients, or ``None`` if they cannot use the tool.
+
+    Members that legacy clients cannot parse are left out: one such tool fails a client's whole ``tools/list``.
+    """
     execution = plain.get("execution")
     support = execution.get("taskSupport") if isinstance(execution, dict) else None
     if support == "required":
@@ -112,7 +120,7 @@ def _for_legacy(raw: bytes, plain: dict[str, Any]) -> bytes | None:
 
 
 def renamed(raw: bytes, member: str, value: str) -> bytes:
-    """An object's bytes with one member replaced; everything else as it was."""
+    """Return the JSON of an object with one member replaced; all other bytes stay as they are."""
     parts = jsonrpc.members(raw)
     parts[member] = Raw(msgspec.json.encode(value))
     return jsonrpc.assemble(parts)

@@ -1,7 +1,7 @@
 """Tools that the gateway itself answers. Pure: a tool is its listed document and a function.
 
-A view shows local tools beside those of upstreams (``view.with_local_tools``); ``protocol.plans`` answers a call to one
-without asking a worker.
+A view lists local tools before those of upstreams (``view.with_local_tools``). ``protocol.methods`` answers calls of
+local tools, and no worker takes part.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from msgspec import Raw, Struct
 
 
 class LocalTool(Struct, frozen=True):
-    """One local tool. ``document`` is the JSON by which the tool is listed, in both eras; ``call`` takes the JSON of
-    ``arguments`` and returns the JSON of a ``CallToolResult``, or raises ``CallError``."""
+    """One local tool.
+
+    ``document`` is the JSON that lists the tool, in both eras. ``call`` takes the JSON of ``arguments`` and returns the
+    JSON of a ``CallToolResult``, or raises ``CallError``.
+    """
 
     name: str
     document: bytes

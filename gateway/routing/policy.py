@@ -1,7 +1,7 @@
-"""Who may see what: the seam for rules of access. Pure.
+"""The interface of rules that hide entries from principals. Pure.
 
-Principals with the same rights share a *policy class*, and with it one view of each endpoint: a rule is applied once
-for each class and generation of the catalogue, never for each call.
+Principals with the same rights share a *policy class*, and so one view of each endpoint. A rule is applied once for
+each class and generation of the catalogue, never for each call.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ class ViewPolicy(Protocol):
     """Rules that hide entries from principals."""
 
     def class_of(self, principal: str) -> str:
-        """Return the policy class of ``principal``; principals of one class see the same."""
+        """Return the policy class of ``principal``. Principals of one class see the same entries."""
 
     def apply(self, view: View, policy_class: str) -> View:
-        """Return what ``policy_class`` sees of ``view`` (see ``view.filtered``)."""
+        """Return the view that ``policy_class`` has of ``view``; ``view.filtered`` makes one."""

@@ -1,7 +1,8 @@
 """What may be sent again after a failure. Pure.
 
-Not delivered: anything, elsewhere. Outcome unknown: only what does the same when it runs twice: reads, and tools that
-say so (``readOnlyHint``, ``idempotentHint``). A call is never silently run twice.
+A call that was certainly not delivered may be sent again, to another replica. If the outcome is unknown, only calls
+that do the same when they run twice are sent again: reads, and tools with ``readOnlyHint`` or ``idempotentHint``. Any
+other call is never silently run twice.
 """
 
 from __future__ import annotations
@@ -9,15 +10,18 @@ from __future__ import annotations
 from shared.mcp.methods import REPEATABLE
 
 ATTEMPTS = 4
-"""Sendings of one call, at most; a larger group may be tried whole, within the call's time."""
+"""How often one call is sent, at most. In a larger group every replica may be tried, within the call's time."""
 
 
 def may_repeat(delivered: bool, code: str, method: str, tool_repeatable: bool) -> bool:
-    """Whether a failed call may be sent again."""
+    """Return whether a call that failed with the error ``code`` may be sent again.
+
+    ``delivered`` is False if the call certainly did not reach the upstream.
+    """
     if code == "timeout":
         return False  # its time is used up
     if not delivered:
         return code != "cancelled"
     if code == "invalid_params":
-        return False  # nobody else would take it either
+        return False  # any other replica would refuse it too
     return method in REPEATABLE or tool_repeatable

@@ -1,6 +1,6 @@
-"""From a route to the replica that gets the call, and words for when there is none. Pure.
+"""From a route to the replica that gets the call, and the error if no replica can take it. Pure.
 
-Policies ask one predicate, ``Replica.available``; a balancer chooses among the replicas that are.
+The group's balancer chooses among the replicas that are available (``Replica.available``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from shared.models import ServerStatus
 
 
 def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
-    """Return the replica for a call, among the available ones that were not ``tried``, or ``None`` if there is none."""
+    """Return the replica for a call, among the available ones that were not ``tried``, or ``None`` if there is none.
+
+    ``now`` is loop time.
+    """
     candidates = [one for one in route.replicas if one.available(now) and one.id not in tried]
     if not candidates:
         return None
@@ -22,7 +25,7 @@ def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
 
 
 def might_come(route: Route) -> bool:
-    """Whether waiting a moment may help: a replica is starting, or changing hands."""
+    """Return whether a replica may be available soon: one is starting, or moving to another worker."""
     return any(
         one.record.status in (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
         or (one.record.status is ServerStatus.CONNECTED and not one.record.owners)
@@ -31,7 +34,7 @@ def might_come(route: Route) -> bool:
 
 
 def unavailable(route: Route, last: CallError | None) -> CallError:
-    """Return the error for a call that nobody can take: it names the group and each replica's last word."""
+    """Return the error for a call that no replica can take, with the group and the last error of each replica."""
     reasons: dict[str, Any] = {
         one.id: one.record.error or one.suspected or (last.message if last is not None else one.record.status.value)
         for one in route.replicas

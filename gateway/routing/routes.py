@@ -15,8 +15,11 @@ from shared.registry.records import UpstreamRecord
 
 
 class Replica:
-    """An upstream as a member of its group. A replica lives as long as its upstream is registered: counts survive
-    rebuilds of the catalogue."""
+    """An upstream as a member of its group.
+
+    A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
+    ``binds``: whether each client session has an upstream session of its own here.
+    """
 
     __slots__ = (
         "binds",
@@ -35,11 +38,11 @@ class Replica:
         self.in_flight = 0
         self.in_flight_elsewhere = 0
         self.suspect_until = 0.0
-        self.suspected = ""  # why, in the words of the call that failed
+        self.suspected = ""  # why: the error of the call that failed
         self.update(record)
 
     def update(self, record: UpstreamRecord) -> None:
-        """Take a newer record."""
+        """Take a newer record of the upstream."""
         self.record = record
         self.id = record.spec.id
         self.sequence = record.sequence
@@ -48,30 +51,33 @@ class Replica:
         use = session_use(
             record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, Era.LEGACY, True
         )
-        self.binds = use is SessionUse.CLIENT  # a client session has an upstream session of its own here
+        self.binds = use is SessionUse.CLIENT
 
     @property
     def load(self) -> int:
-        """Calls in flight: those of this front end exact, those of others as last told."""
+        """The calls in flight: those of this front end exactly, those of others as they last published them."""
         return self.in_flight + self.in_flight_elsewhere
 
     def available(self, now: float) -> bool:
-        """Whether this replica may be given a call: it is connected, owned by a worker, and not suspected because one
-        of this front end's own calls just failed there. ``now`` is loop time."""
+        """Return whether this replica may get a call. ``now`` is loop time.
+
+        The upstream must be connected and owned by a worker. It must not be suspected because one of this front end's
+        calls just failed there.
+        """
         return self.record.status is ServerStatus.CONNECTED and bool(self.record.owners) and self.suspect_until <= now
 
 
 class Route(Struct, frozen=True):
-    """Where a listed name leads: the group, the entry as it is named there, and the replicas that have the entry."""
+    """Where a listed name leads: the group, the entry under the upstream's name, and the replicas that have it."""
 
     group: str
     entry: Entry
     replicas: tuple[Replica, ...]
     balancer: Balancer
     binds: bool = False
-    """A client session has an upstream session of its own on some of the replicas."""
+    """Whether a client session has an upstream session of its own on some of the replicas."""
     local: LocalTool | None = None
-    """The gateway itself answers, and no replica is asked."""
+    """The tool if the gateway itself answers it, or ``None``. Such a route has no replicas."""
 
 
 class Group:

@@ -1,8 +1,9 @@
 """What one kind of caller sees of one generation of the catalogue: names, routes, and list pages as ready bytes. Pure.
 
-The view of everything is the catalogue itself and costs nothing. Other views are made from it by pure functions
-(``filtered``, ``with_local_tools``), once for each policy class and generation. What a view does not show cannot be
-called, read, completed, subscribed to or heard of: every lookup by name goes through a view.
+The catalogue makes the view of each endpoint, with everything that its groups list. Other views are made from these by
+pure functions (``filtered``, ``with_local_tools``), once for each policy class and generation. What a view does not
+show cannot be called, read, completed or subscribed to, and its changes are not announced: every lookup by name goes
+through a view.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ from shared.mcp.versions import Era
 from shared.settings import RoutingSettings
 
 _SUGGESTED_AMONG = 2000
-"""Names that are compared with an unknown one; comparing more would cost milliseconds."""
+"""How many names are compared with an unknown one; comparing more would cost milliseconds."""
 _AGEING_S = 1.0
-"""A page whose ``ttlMs`` shrinks is written anew so often, at most."""
+"""A page whose ``ttlMs`` shrinks is rendered again after this time."""
 _LOCAL = -1
 """The place of local tools in a list: before those of every group."""
 
 ViewKey = tuple[str, str]
-"""(Endpoint: the name in ``/servers/{name}`` or empty for everything; policy class.)"""
+"""(endpoint: the name in ``/servers/{name}``, or empty for ``/mcp``; policy class)."""
 Routes = Mapping[Kind, Mapping[str, Route]]
 
 
 class Listed(Struct, frozen=True):
-    """One entry of a list; ``place`` orders the list and is what cursors say."""
+    """One entry of a list under its listed name. Lists are ordered by ``place``, and cursors are made of it."""
 
     place: tuple[int, int]
     name: str
@@ -51,7 +52,7 @@ Lists = Mapping[Kind, Sequence[Listed]]
 
 
 class _Page(Struct, frozen=True):
-    """``until``: Unix time up to which the ``ttlMs`` in the page is right."""
+    """The JSON of a list result. ``until`` is the Unix time up to which the ``ttlMs`` in it is right."""
 
     raw: bytes
     until: float
@@ -60,8 +61,8 @@ class _Page(Struct, frozen=True):
 class Scope(Struct, frozen=True):
     """What views of one generation share: settings, and the groups that a view covers.
 
-    ``group`` is the one group of an endpoint of its own, where methods that the gateway does not know pass.
-    ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see.
+    ``group`` is the group of ``/servers/{name}``, where methods that the gateway does not know are passed on, or
+    ``None``. ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see.
     """
 
     settings: RoutingSettings
@@ -72,7 +73,10 @@ class Scope(Struct, frozen=True):
 
 
 class View:
-    """See the module. ``routes`` has every name, also of upstreams that are down; ``lists`` what is listed now."""
+    """What one kind of caller sees at one endpoint.
+
+    ``routes`` has every name, also those of upstreams that are down; ``lists`` has what is listed now.
+    """
 
     __slots__ = ("_by_place", "_cursors", "_pages", "_seen", "key", "lists", "routes", "scope", "whole")
 
@@ -90,7 +94,7 @@ class View:
 
     @property
     def endpoint(self) -> str:
-        """The name in ``/servers/{name}``, or empty."""
+        """The name in ``/servers/{name}``, or empty for ``/mcp``."""
         return self.key[0]
 
     @property
@@ -100,14 +104,16 @@ class View:
 
     @property
     def passthrough(self) -> Route | None:
-        """A route for methods that the gateway does not know, or ``None`` where several groups might be meant."""
+        """The route for methods that the gateway does not know, or ``None`` where several groups might be meant."""
         return self.scope.group.any_route() if self.scope.group is not None else None
 
     # ---- names
 
     def find(self, kind: Kind, name: str) -> Route | None:
-        """Return the route of what a client names, or ``None``. A listed name beats the alias ``{group}__{name}``,
-        which works wherever several groups are shown."""
+        """Return the route of what a client names, or ``None`` if the view does not show it.
+
+        Where several groups are shown, the alias ``{group}__{name}`` works too; a listed name takes precedence.
+        """
         route = self.routes[kind].get(name)
         if route is not None or self.scope.group is not None:
             return route
@@ -115,7 +121,7 @@ class View:
         return self._own(parts[0], kind).get(parts[1]) if parts is not None else None
 
     def _own(self, group: str, kind: Kind) -> Mapping[str, Route]:
-        """Return the shown entries of one group by the upstream's own names."""
+        """Return the entries of one group that the view shows, by the upstream's names."""
         if self._by_place is None:
             self._by_place = {}
             for one, routes in self.routes.items():
@@ -125,28 +131,32 @@ class View:
         return self._by_place.get(group, {}).get(kind, {})
 
     def unknown(self, kind: Kind, name: str) -> Refused:
-        """Return the error (-32602) for a name that leads nowhere, with close matches in ``data``."""
+        """Return the error (-32602) for a name that the view does not show, with close matches in ``data``."""
         known = list(self.routes[kind])[:_SUGGESTED_AMONG]
         close = difflib.get_close_matches(name[:128], known, n=3, cutoff=0.6)
         word = kind.value.rstrip("s")
         return Refused("tool_unknown", f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close})
 
     def locate(self, uri: str) -> list[tuple[Route, str]]:
-        """Return who may know a resource, and under which URI, best first. A listed URI leads to one place."""
+        """Return the routes on which a resource may be found, each with the upstream's URI of it, best first.
+
+        A listed URI has one route.
+        """
         route = self.find(Kind.RESOURCES, uri)
         if route is not None:
             return [(route, route.entry.name)]
         only = None
         if self.scope.group is None:
             marked = split(uri, True, self.scope.settings.separator)
-            if marked is not None and marked[0] in self.groups:  # made from a template that carries its group's mark
+            if marked is not None and marked[0] in self.groups:  # made from a template that was marked with its group
                 only, uri = marked
         return [(one, uri) for one in self._readers(uri, only)]
 
     def _readers(self, uri: str, only: str | None) -> list[Route]:
-        """Return who may know an unlisted URI: most specific matching templates first, then groups that use its scheme.
+        """Return one route for each group that may know an unlisted URI, or for the group ``only``.
 
-        They are asked one after another, never all at once.
+        Groups with a matching template come first, the most specific one at the head; then groups that use the URI's
+        scheme. The resource is read from one after another, never from all at once.
         """
         groups = [name for name in self.groups if only in (None, name)]
         matching: list[tuple[int, Route]] = []
@@ -172,15 +182,17 @@ class View:
     # ---- lists
 
     def page(self, kind: Kind, era: int, cursor: str | None, wall_s: float) -> bytes:
-        """Return the JSON of one list result at ``wall_s`` (Unix time). Raises ``Refused`` (-32602) for a cursor that
-        is not one of ours."""
+        """Return the JSON of one list result at ``wall_s`` (Unix time).
+
+        Raises ``Refused`` (-32602) for a cursor that the gateway did not make.
+        """
         pages = self._pages.get((kind, era))
         if pages is None:
             pages = self._pages[kind, era] = {}
         page = pages.get(cursor or "")
         if page is None or page.until <= wall_s:
             page = self._render(kind, era, cursor, wall_s)
-            # Only pages that our own cursors lead to are kept: anyone can make up others.
+            # Only pages of cursors that were handed out are kept: clients can make up any number of others.
             if not cursor or cursor in self._cursors:
                 pages[cursor or ""] = page
         return page.raw
@@ -221,7 +233,10 @@ class View:
         return _Page(head + b",".join(documents) + b"".join(tail), until)
 
     def _document(self, listed: Listed, era: int) -> bytes | None:
-        """Return an entry as clients see it: under its listed name, a tool with its resource's listed URI."""
+        """Return the JSON of an entry as clients of an era see it, or ``None`` if they cannot use it.
+
+        It has the entry's listed name, and for a tool the listed URI of the resource that shows the tool.
+        """
         entry = listed.route.entry
         raw = entry.modern if era == Era.MODERN else entry.legacy
         if raw is None:
@@ -238,8 +253,11 @@ class View:
         return self.scope.listed_uris.get((route.group, route.entry.ui), route.entry.ui)
 
     def _ttl_s(self, wall_s: float) -> tuple[float, bool]:
-        """Return how long a merged list is fresh, and whether that time shrinks: the tightest of the gateway's own and
-        what is left of those of upstreams that do not announce changes."""
+        """Return for how many seconds a merged list is fresh, and whether that time shrinks.
+
+        It is the least of the gateway's own time and what is left of the times of upstreams that do not announce
+        changes.
+        """
         ours_s = self.scope.settings.list_ttl_s
         least_s, ageing = ours_s, False
         for group in self.groups.values():
@@ -253,7 +271,7 @@ class View:
         return least_s, ageing
 
     def missing_groups(self) -> dict[str, str]:
-        """Return the groups with no connected replica, and why."""
+        """Return the groups without a connected replica, each with the reason."""
         missing: dict[str, str] = {}
         for name, group in self.groups.items():
             if not group.connected:
@@ -265,7 +283,7 @@ class View:
 
     @property
     def seen(self) -> Mapping[str, list[tuple[str, bytes]]]:
-        """What clients see listed, by the ``list_changed`` method that announces it."""
+        """The listed entries as (name, JSON), by the ``list_changed`` method that announces their changes."""
         if self._seen is None:
             self._seen = {method: [] for method in CHANGES}
             for kind, entries in self.lists.items():
@@ -279,7 +297,7 @@ class View:
 
 
 def changed(before: View, after: View) -> set[str]:
-    """Return the ``list_changed`` methods of what the second view lists differently from the first."""
+    """Return the ``list_changed`` methods of the lists that differ between the views."""
     if before is after:
         return set()
     return {method for method in CHANGES if before.seen[method] != after.seen[method]}
@@ -289,7 +307,10 @@ def changed(before: View, after: View) -> set[str]:
 
 
 def filtered(view: View, key: ViewKey, keep: Callable[[Kind, str, Route], bool]) -> View:
-    """Return a view of what ``keep(kind, listed name, route)`` agrees to; groups of which nothing is left are gone."""
+    """Return a view of the entries for which ``keep(kind, listed name, route)`` is true.
+
+    The view covers only groups that have such an entry.
+    """
     routes = {
         kind: {name: route for name, route in known.items() if keep(kind, name, route)}
         for kind, known in view.routes.items()
@@ -302,7 +323,7 @@ def filtered(view: View, key: ViewKey, keep: Callable[[Kind, str, Route], bool])
 
 
 def with_local_tools(view: View, key: ViewKey, tools: Iterable[LocalTool]) -> View:
-    """Return a view that lists ``tools`` before everything else; their names hide others of the same name."""
+    """Return a view that lists ``tools`` before all other tools, and hides other tools with the same names."""
     added = [
         Listed((_LOCAL, number), tool.name, Route("", _local_entry(tool), (), NO_CHOICE, local=tool))
         for number, tool in enumerate(tools)

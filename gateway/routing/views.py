@@ -1,7 +1,6 @@
-"""The views of a front end: one for each endpoint and policy class, and what changes in those that somebody watches.
-Pure.
+"""The views of a front end, one for each endpoint and policy class, and the changes of those that are watched. Pure.
 
-A view lives for one generation of the catalogue. ``of`` is asked with each request and is one dictionary lookup.
+A view lives for one generation of the catalogue. ``of`` is called for each request and costs one dictionary lookup.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import View, ViewKey, changed
 
 _KEPT = 1000
-"""Views that are kept, at most; the oldest make room."""
+"""How many views are kept, at most; the oldest are dropped first."""
 
 
 class Views:
-    """See the module."""
+    """Makes views when they are needed, keeps them for one generation, and compares watched ones across generations."""
 
     def __init__(self, catalog: Catalog, policy: ViewPolicy | None = None) -> None:
         self._catalog = catalog
@@ -27,7 +26,7 @@ class Views:
         self._generation = catalog.generation
 
     def of(self, endpoint: str, principal: str) -> View:
-        """Return what ``principal`` sees at ``/servers/{endpoint}`` (empty: everywhere)."""
+        """Return what ``principal`` sees at ``/servers/{endpoint}``, or at ``/mcp`` for an empty name."""
         key = (endpoint, "" if self._policy is None else self._policy.class_of(principal))
         if self._generation == self._catalog.generation:
             view = self._kept.get(key)
@@ -45,7 +44,7 @@ class Views:
         view = self._catalog.view(key[0])
         if self._policy is not None:
             view = self._policy.apply(view, key[1])
-        if view.groups or not key[0]:  # a name that anyone can make up is not kept
+        if view.groups or not key[0]:  # views of unknown names are not kept: clients can make up any number of names
             if len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = view
@@ -54,17 +53,18 @@ class Views:
     # ---- watching
 
     def watch(self, view: View) -> None:
-        """Compare this view with what it becomes, from now on."""
+        """Report from now on what changes in this view (``advance``)."""
         self._watched.setdefault(view.key, view)
 
     def unwatch(self, key: ViewKey) -> None:
-        """Notice no longer what changes in this view."""
+        """Report no longer what changes in this view."""
         self._watched.pop(key, None)
 
     def advance(self, announced: Mapping[str, set[str]]) -> dict[ViewKey, set[str]]:
-        """Return the ``list_changed`` methods of each watched view that now lists something else.
+        """Return the ``list_changed`` methods of each watched view that lists something else since the last call.
 
-        ``announced``: what upstreams announced, by group; that is passed on also where nothing looks different.
+        ``announced`` has the methods that upstreams announced, by group. A view that shows everything of a group passes
+        them on even if its lists look the same.
         """
         found: dict[ViewKey, set[str]] = {}
         for key, before in self._watched.items():

@@ -1,1 +1,1 @@
-"""Client sessions of the handshake era: ``session`` one of them, ``table`` all that this front end knows."""
+"""Client sessions of the handshake era: ``session`` one session, ``table`` all sessions that this front end knows."""

@@ -9,11 +9,14 @@ from shared.mcp.methods import hears_warnings
 
 
 class ClientSession:
-    """What a front end knows of one client session. ``endpoint`` is the name in ``/servers/{name}``, or empty.
+    """One client session. ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``.
 
-    With ten thousand of them each call meets cold memory, so what it looks at is little, and shared where it can be:
-    ``round`` and ``announced_to`` are small integers, versions are interned, and without calls there is no table of
-    them.
+    ``holder`` is the front end that holds the session's stream, ``pins`` the replica that the session is bound to in
+    each group, and ``subscriptions`` the URIs of resources.
+
+    With ten thousand sessions every call meets cold memory. So a call reads few values, and they are shared where
+    possible: ``round`` and ``announced_to`` are small integers, versions are interned, and ``under_way`` is ``None``
+    without calls.
     """
 
     __slots__ = (
@@ -44,27 +47,27 @@ class ClientSession:
         self.capabilities = b"{}"
         self.client_info = b""
         self.holder = ""
-        self.initialized = True  # its client said what it can do (HTTP+SSE: after the session was opened)
+        self.initialized = True  # the client has sent ``initialize`` (over HTTP+SSE after the session was opened)
         self.log_level = ""
         self.pins: dict[str, str] = {}
         self.under_way: dict[bytes, InFlight] | None = None
-        self.announced_to = 0  # a bit for each worker that has heard of the session
+        self.announced_to = 0  # a bit for each worker that knows the session
         self.subscriptions: set[str] = set()
         self.touched_at = 0.0
-        self.round = -1  # when it was last noted that the session is in use
-        self.known = False  # it is in the session table
+        self.round = -1  # the round of ``SessionTable`` in which the session was last noted to be in use
+        self.known = False  # the session is in the session table
         self.ended = False
 
     @property
     def calls(self) -> list[InFlight]:
-        """Those under way here."""
+        """The session's calls under way at this front end."""
         return list((self.under_way or {}).values())
 
     def call(self, id: bytes) -> InFlight | None:
-        """The one under way here that its client gave this id."""
+        """Return the call under way here with this request id (JSON), or ``None``."""
         return (self.under_way or {}).get(id)
 
     @property
     def hears_warnings(self) -> bool:
-        """It asked for log messages, and for warnings among them."""
+        """Whether the client wants log messages of level warning."""
         return hears_warnings(self.log_level)

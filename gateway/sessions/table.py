@@ -1,8 +1,8 @@
-"""Client sessions of the handshake era: sealed ids that any front end can serve, ended everywhere at once.
+"""Client sessions of the handshake era: any front end can serve a session, and a session ends at all of them at once.
 
-A session id describes itself (``shared.secrets``), so a front end that has never seen it needs one cached Redis read
-for the session's facts; while Redis is away the seal alone suffices. DELETE answers only when every live front end
-knows.
+A session id is sealed and describes the session (``shared.secrets``). A front end that meets a new id reads the other
+facts of the session from Redis once; while Redis is away the id alone suffices. The end of a session is confirmed when
+every live front end knows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ _CACHED = 100_000
 _ENDED = 100_000
 _ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
-"""Between two extensions of a session's life in Redis, at most; sessions that live shorter are extended more often."""
+"""The longest time between two extensions of a session's life in Redis; sessions with a short life are extended more
+often."""
 
 
 class SessionTable:
-    """See the module."""
+    """The client sessions that this front end knows, and their facts in Redis.
+
+    ``known`` has the sessions by id. ``frontend`` is this front end's id.
+    """
 
     def __init__(
         self,
@@ -65,7 +69,11 @@ class SessionTable:
         client_info: bytes,
         holder: str = "",
     ) -> ClientSession:
-        """Mint a session and make it known. Without Redis it works all the same, by its seal."""
+        """Open a session and write its facts to Redis. Without Redis the session works by its sealed id alone.
+
+        ``holder`` is the front end that holds its HTTP+SSE stream, or empty. ``capabilities`` and ``client_info`` are
+        JSON.
+        """
         claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), endpoint, os.urandom(8))
         session = ClientSession(self._key.seal_session(claims), version, principal, endpoint)
         session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
@@ -75,7 +83,7 @@ class SessionTable:
         return session
 
     async def save(self, session: ClientSession) -> None:
-        """Write a session's facts, unless it has ended meanwhile."""
+        """Write a session's facts to Redis, unless the session has ended meanwhile."""
         facts = {
             "version": session.version,
             "principal": session.principal,
@@ -106,14 +114,14 @@ class SessionTable:
         return session
 
     def cached(self, sid: str) -> ClientSession | None:
-        """The session, if this front end knows it; notes that it is in use."""
+        """Return the session and note that it is in use, or return ``None`` if this front end does not know it."""
         session = self.known.get(sid)
         if session is not None and session.round != self._round:
             self._touch(session)
         return session
 
     def again(self, session: ClientSession) -> bool:
-        """``cached`` for a session that was found before: whether it still counts."""
+        """Return whether a session that was found earlier is still known, and note that the session is in use."""
         if session.known and session.round != self._round:
             self._touch(session)
         return session.known
@@ -123,9 +131,10 @@ class SessionTable:
         self._touched[session.sid] = None
 
     async def find(self, sid: str, used: bool = True) -> ClientSession | None:
-        """The session; ``None`` when it is unknown, ended, expired or not ours (the client gets 404).
+        """Return the session, read from Redis if needed, or ``None`` if it is unknown, ended, expired, or not sealed by
+        this fleet.
 
-        ``used``: its client is here; else somebody has something for it, which does not keep it alive.
+        ``used``: the session's client uses it, which keeps it alive. A message for the client does not.
         """
         session = self.cached(sid) if used else self.known.get(sid)
         if session is not None or sid in self._ended:
@@ -142,7 +151,7 @@ class SessionTable:
         if not facts or sid in self._ended:
             return None
         if (first := self.known.get(sid)) is not None:
-            return first  # found by another request meanwhile: there is one object for one session
+            return first  # another request found it meanwhile: a session must have one object only
         self._apply(session, facts)
         if used:
             self._remember(session)
@@ -150,7 +159,7 @@ class SessionTable:
         return session
 
     async def refresh(self, session: ClientSession) -> None:
-        """Its client may have said meanwhile, at another front end, what it can do."""
+        """Read the session's facts from Redis again: its client may have sent ``initialize`` to another front end."""
         try:
             async with translated():
                 facts: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.session(session.sid))
@@ -172,11 +181,14 @@ class SessionTable:
             elif field.startswith(b"sub:"):
                 session.subscriptions.add(field[4:].decode())
 
-    # ---- what a session asked for
+    # ---- subscriptions and log levels
 
     async def note(self, session: ClientSession, field: str, value: str | None) -> str | None:
-        """Keep one fact of a session for the other front ends; ``None`` takes it back. What it was before; ``None``
-        when the session is not known there, because it has ended or Redis was away."""
+        """Write one fact of a session to Redis for other front ends, or remove it if ``value`` is ``None``.
+
+        Return the earlier value of a fact that was written. Return ``None`` for a removal, and if Redis has no such
+        session, because the session has ended or Redis was away.
+        """
         try:
             if value is not None:
                 before = await self._store.run_script("NOTE", session.sid, str(self._ttl_ms), field, value)
@@ -188,28 +200,31 @@ class SessionTable:
         return None
 
     async def noted(self, sid: str, field: str) -> str:
-        """What ``note`` kept last; empty: nothing. Raises ``RegistryUnavailable``."""
+        """Return what ``note`` wrote last, or an empty string. Raises ``RegistryUnavailable``."""
         async with translated():
             found = await self._store.redis.hget(self._store.keys.session(sid), field)
         return bytes(found).decode() if found is not None else ""
 
     async def note_level(self, session: ClientSession, level: str) -> None:
-        """The session's log level; returns when every live front end knows, so that no call goes by an older one."""
+        """Write the session's log level, and return when every live front end knows the level, or after 2 s.
+
+        The wait is there so that no later call is served with an older level.
+        """
         await self.note(session, "log_level", level)
         try:
             seen = await self._seen_by_all(int(await self._store.run_script("ANNOUNCE", f"level:{level}", session.sid)))
         except RegistryUnavailable:
-            return  # ``note`` said so
+            return  # ``note`` has logged it
         if not seen:
             _log.warning("a session's log level was set, but not every front end confirmed it in 2 s")
 
     async def note_subscription(self, session: ClientSession, uri: str, on: bool) -> None:
-        """Remember that a session subscribed to a resource, for whichever front end holds its stream."""
+        """Write that a session subscribed to a resource or not (``on``), for the front end that holds its stream."""
         (session.subscriptions.add if on else session.subscriptions.discard)(uri)
         await self.note(session, f"sub:{uri}", "1" if on else None)
 
     async def subscriptions(self, session: ClientSession) -> set[str]:
-        """What a session is subscribed to, as Redis says; as we remember while it is away."""
+        """Return the URIs that a session is subscribed to, from Redis, or as known here while Redis is away."""
         try:
             async with translated():
                 fields = await self._store.redis.hkeys(self._store.keys.session(session.sid))
@@ -221,11 +236,14 @@ class SessionTable:
     # ---- binding to replicas
 
     async def pin(self, session: ClientSession, group: str, replica: str, instead_of: str | None) -> str:
-        """Bind the session to a replica of a group; the binding that all front ends share."""
+        """Bind the session to ``replica`` of a group, and return the replica to which all front ends bind it.
+
+        That is another one if the session is bound already, unless it is bound to ``instead_of``.
+        """
         ttl, field = str(self._ttl_ms), f"pin:{group}"
         try:
             bound = await self._store.run_script("PIN", session.sid, ttl, field, replica, instead_of or "")
-            if bound is not None:  # else it ended meanwhile, or opened while Redis was away: nothing to share
+            if bound is not None:  # else the session has ended, or was opened while Redis was away
                 replica = bytes(bound).decode()
         except RegistryUnavailable:
             pass  # every front end decides alone until Redis is back
@@ -235,14 +253,17 @@ class SessionTable:
     # ---- ending
 
     async def end(self, sid: str) -> None:
-        """End a session everywhere; returns when every live front end knows. Raises ``RegistryUnavailable``."""
+        """End a session, and return when every live front end knows, or after 2 s. Raises ``RegistryUnavailable``."""
         sequence = int(await self._store.run_script("END_SESSION", sid))
         self.forget(sid)
         if not await self._seen_by_all(sequence):
             _log.warning("a session ended, but not every front end confirmed it in 2 s")
 
     async def _seen_by_all(self, sequence: int) -> bool:
-        """Wait until every live front end's record says that it applied this change; false after 2 s."""
+        """Wait until the record of every live front end says that it applied this change.
+
+        Return False if that takes longer than 2 s.
+        """
         deadline = self._loop.time() + 2.0
         while self._loop.time() < deadline:
             alive = await self._frontends.alive()
@@ -255,7 +276,7 @@ class SessionTable:
         return False
 
     def forget(self, sid: str) -> ClientSession | None:
-        """The session is over (we were told, or ended it ourselves)."""
+        """Note that a session has ended, here or at another front end; return it if this front end knew it."""
         if len(self._ended) >= _ENDED:
             self._ended.pop(next(iter(self._ended)))
         self._ended[sid] = None
@@ -266,7 +287,7 @@ class SessionTable:
         return session
 
     async def flush(self) -> None:
-        """Extend the sessions that were used, batched. Raises ``RegistryUnavailable``."""
+        """Extend the life in Redis of sessions that were used, in one batch. Raises ``RegistryUnavailable``."""
         self._round = int(self._loop.time() / self._touch_s) % _ROUNDS
         touched, self._touched = list(self._touched), {}
         if not touched:
@@ -279,12 +300,13 @@ class SessionTable:
         for sid, there in zip(touched, alive, strict=True):
             session = self.known.get(sid)
             if not there and session is not None:
-                await self.save(session)  # Redis was emptied; the session is alive in us
+                await self.save(session)  # Redis was emptied, but the session is alive here
 
     async def trim(self) -> dict[str, bool]:
-        """Drop sessions that were not used here for their whole life time: each one's id, and whether it is over.
+        """Drop sessions that were not used here for the whole time that a session lives without use.
 
-        It may be in use at another front end. Raises ``RegistryUnavailable``; then all of them stay.
+        Return whether each of them is over, by id: a session that is not over is in use at another front end. Raises
+        ``RegistryUnavailable``; then no session is dropped.
         """
         limit = self._loop.time() - self._settings.session_ttl_s
 
@@ -306,13 +328,19 @@ class SessionTable:
         return dropped
 
     def recheck(self) -> None:
-        """Something may have gone unheard: whether a session still exists is asked again, once, when it is used."""
+        """Forget sessions without calls after a gap in the change log, so that each is read again when it is used.
+
+        The end of a session may have been missed.
+        """
         for sid, session in list(self.known.items()):
             if session.under_way is None:
                 self._drop(sid)
 
     async def listing(self, limit: int = 1000) -> list[dict[str, Any]]:
-        """Live sessions, for the admin API (the id is shortened: whoever holds it whole is the client)."""
+        """Return up to ``limit`` live sessions for the admin API.
+
+        Their ids are shortened, because a whole id is enough to act as the client.
+        """
         found: list[dict[str, Any]] = []
         prefix = self._store.keys.session("")
         async with translated():
@@ -333,7 +361,7 @@ class SessionTable:
         return found
 
     async def revoke(self, short: str) -> bool:
-        """End the session whose listing id is ``short``."""
+        """End the session whose shortened id is ``short``. Return False if there is none."""
         prefix = self._store.keys.session("")
         async with translated():
             async for key in self._store.redis.scan_iter(match=prefix + "*", count=500):

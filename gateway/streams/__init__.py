@@ -1,7 +1,8 @@
-"""Streams that stay open beside calls: a session's GET, an HTTP+SSE connection, a ``subscriptions/listen``.
+"""Standing streams, which stay open while no call runs: a session's GET, an HTTP+SSE connection, and a
+``subscriptions/listen``.
 
-``standing_stream`` one of them · ``open_streams`` those that are open here · ``standing_streams`` opening, resuming
-and feeding them · ``subscriptions`` what their clients want to hear of · ``outbox`` what front ends leave for each
-other in Redis · ``unsolicited`` what upstreams say while no call is in flight · ``listen_passthrough`` what a listen
-asks for beyond the specification.
+``standing_stream`` one stream · ``open_streams`` the streams that are open here · ``standing_streams`` opening,
+resuming and feeding streams · ``subscriptions`` resources and log levels that clients subscribed to · ``outbox``
+messages that front ends leave for each other in Redis · ``unsolicited`` messages of upstreams while no call is in
+flight · ``listen_passthrough`` members of a listen that are not in the specification.
 """

@@ -1,8 +1,8 @@
-"""What a ``subscriptions/listen`` on ``/servers/{name}`` asks for beyond what the specification names.
+"""The members of a ``subscriptions/listen`` on ``/servers/{name}`` that the specification does not name.
 
-The members of its filter that we do not know go to one modern replica of the group, as a listen of their own. What
-comes of it is shown on the client's stream, tagged with the client's id. When the upstream's stream ends, so does the
-client's: what happened meanwhile is not known here, and the client knows to listen again.
+Members of the filter that the gateway does not know are sent to one modern replica of the group, in a listen of their
+own. The upstream's messages are shown on the client's stream, tagged with the client's id. When the upstream's stream
+ends, the client's stream ends as well: later changes would be missed, and the client then listens again.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from shared.tasks import cancel, spawn
 
 
 class ListenPassthrough:
-    """See the module. ``params`` are the client's, ``wanted`` the members of its filter that the upstream gets; it
-    has ``within_s`` to agree."""
+    """One listen that is passed on to an upstream; created, it begins at once.
+
+    ``params`` are the client's, and ``wanted`` are the members of its filter that the upstream gets. The upstream has
+    ``within_s`` to agree.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class ListenPassthrough:
         self._acknowledged = asyncio.Event()
         sent: dict[str, Any] = {**jsonrpc.members(params), "notifications": wanted}
         meta = jsonrpc.members(sent.get("_meta", jsonrpc.ABSENT))
-        meta.pop("progressToken", None)  # it would be the client's among others' on an upstream that all share
+        meta.pop("progressToken", None)  # clients share the upstream, so a token of one could meet that of another
         sent["_meta"] = meta
         call = Outgoing(
             method=LISTEN,
@@ -60,7 +63,7 @@ class ListenPassthrough:
         self._task = spawn(self._run(call), "listen-passthrough")
 
     async def agreed(self) -> dict[str, Raw]:
-        """What the upstream said that it honours, in its words; nothing when it did not say so in time."""
+        """Return the members that the upstream said it honours, or an empty dictionary if it did not say so in time."""
         try:
             async with asyncio.timeout_at(self._until):
                 await self._acknowledged.wait()
@@ -71,7 +74,7 @@ class ListenPassthrough:
         return self._agreed
 
     async def close(self) -> None:
-        """The client's stream is over, or nothing was agreed to."""
+        """Cancel the upstream's listen."""
         await cancel(self._task)
 
     async def _run(self, call: Outgoing) -> None:
@@ -81,7 +84,7 @@ class ListenPassthrough:
             gone.in_flight.cancel("the client closed the stream")
             raise
         except CallError:
-            self._acknowledged.set()  # to nothing
+            self._acknowledged.set()  # the upstream agreed to nothing
             return
         self._dispatcher.complete(in_flight, LISTENING)
         in_flight.stand()
@@ -112,4 +115,4 @@ class ListenPassthrough:
                 self._agreed = {name: what for name, what in honoured.items() if name in self._wanted}
                 self._acknowledged.set()
         except Refused:
-            pass  # an upstream's nonsense
+            pass  # the upstream's message breaks the protocol

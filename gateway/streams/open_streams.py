@@ -1,4 +1,4 @@
-"""The standing streams that are open at this front end, by session and all together."""
+"""The standing streams that are open at this front end: all of them, and by client session."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shared.settings import SessionSettings
 
 
 class OpenStreams:
-    """See the module."""
+    """A collection of standing streams. Its length is their number."""
 
     def __init__(self, settings: SessionSettings) -> None:
         self._settings = settings
@@ -23,16 +23,16 @@ class OpenStreams:
         return len(self._open)
 
     def __iter__(self) -> Iterator[StandingStream]:
-        """Iterate over all streams as they are now."""
+        """Iterate over a copy, so that streams may come and go meanwhile."""
         return iter(list(self._open))
 
     @property
     def sessions(self) -> list[str]:
-        """Ids of the sessions whose streams are open here."""
+        """The ids of the client sessions whose streams are open here."""
         return list(self._by_session)
 
     def of(self, sid: str) -> StandingStream | None:
-        """Return a session's stream, or ``None`` when it is not open here."""
+        """Return the stream of the client session ``sid``, or ``None`` if it is not open here."""
         return self._by_session.get(sid)
 
     def add(
@@ -43,7 +43,10 @@ class OpenStreams:
         tag: bytes = b"",
         hears_warnings: Callable[[], bool] = lambda: False,
     ) -> StandingStream:
-        """Open a stream. A session has one, and the newest wins. Raises ``NotDelivered`` at the limit."""
+        """Open a stream; ``sid`` is empty for a listen. Raises ``NotDelivered`` at the limit, and while draining.
+
+        A client session has one stream: an older one is closed.
+        """
         if len(self._open) >= self._settings.max_streams or self.draining:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
         stream = StandingStream(sid, self._settings.stream_buffer, changes, tag, view, hears_warnings)
@@ -56,7 +59,7 @@ class OpenStreams:
         return stream
 
     def discard(self, stream: StandingStream) -> None:
-        """Forget a stream that is gone."""
+        """Remove a stream whose client is gone."""
         stream.gone = True
         self._open.discard(stream)
         if self._by_session.get(stream.sid) is stream:

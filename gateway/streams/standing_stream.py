@@ -1,6 +1,6 @@
-"""One standing stream: a bounded queue of messages, and the writer that empties it at the pace of its client.
+"""One standing stream: a bounded queue of messages, and the writer that empties the queue at its client's pace.
 
-A client that does not read loses the oldest notifications, and is told how many; never other clients' time.
+A client that does not read loses the oldest notifications and learns how many. It delays no other client.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from shared.mcp.methods import RESOURCE_UPDATED, SUBSCRIPTION_META
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.encode
 MAX_WAITING_BYTES = 32 * 1024 * 1024
-"""Of what waits on one stream; the newest message is kept whatever its size."""
+"""The bytes that may wait on one stream. The newest message is kept whatever its size."""
 NOTIFICATION = b'{"jsonrpc":"2.0","method":'
-"""How our notifications begin."""
+"""The first bytes of every notification that the gateway sends."""
 
 
 class Waiting:
-    """Messages that wait for somebody: bounded, the oldest notifications make room, and are counted in ``dropped``.
+    """A bounded queue of messages. When it is full, the oldest notifications are dropped and counted in ``dropped``.
 
-    What is in ``kept`` is not dropped either; nor is the newest message, whatever its size.
+    Questions and answers are never dropped, nor are notifications in ``kept``, nor the newest message, whatever its
+    size.
     """
 
     __slots__ = ("_bytes", "_entries", "_limit", "_limit_bytes", "dropped", "kept")
@@ -50,7 +51,10 @@ class Waiting:
         return any(message == one for one, _ in self._entries)
 
     def push(self, message: bytes, place: str = "") -> bool:
-        """Add a message (from this place in an outbox). False: more waits than may, and none of it can be dropped."""
+        """Add a message, with its place if it comes from an outbox.
+
+        Return False if the queue holds more than its limits and nothing in it may be dropped.
+        """
         self._entries.append((message, place))
         self._bytes += len(message)
         if len(self._entries) > 1 and self._full(len(self._entries)):
@@ -73,13 +77,13 @@ class Waiting:
         return count > self._limit or self._bytes > self._limit_bytes
 
     def take(self) -> tuple[bytes, str]:
-        """The oldest message, and its place."""
+        """Remove the oldest message, and return it with its place, or an empty place."""
         entry = self._entries.popleft()
         self._bytes -= len(entry[0])
         return entry
 
     def clear(self) -> None:
-        """Forget what waits."""
+        """Remove all messages."""
         self._entries.clear()
         self._bytes = 0
 
@@ -87,9 +91,9 @@ class Waiting:
 class StandingStream:
     """One open stream.
 
-    ``changes`` are the ``list_changed`` notifications that its client wants, and in which words; ``view`` is the view
-    whose lists they are about; ``tag`` the JSON of the id that its messages carry (modern); ``hears_warnings`` tells
-    whether the client asked for log messages.
+    ``changes`` has the ``list_changed`` notifications that the client wants, by method, as they are sent. ``view`` is
+    the key of the view whose lists they are about. ``tag`` is the JSON of the listen's id that messages carry in the
+    modern era, or empty. ``hears_warnings`` returns whether the client wants log messages of level warning.
     """
 
     __slots__ = (
@@ -125,18 +129,21 @@ class StandingStream:
         self.tag = tag
         self.changes = changes
         self.closing = False
-        self.cut = False  # it ends because something behind it broke
+        self.cut = False  # the stream ends because the upstream's stream behind it failed
         self.gone = False
-        self.position = "0-0-0"  # in the session's outbox: what was taken from there
-        self.written = ""  # … and what was written to the client
-        self.collecting = self.again = False  # something is being taken from there; it may not be all
-        self.resumable = False  # its client may come back for what it missed
+        self.position = "0-0-0"  # the place in the session's outbox up to which messages were taken
+        self.written = ""  # the place up to which messages were written to the client
+        self.collecting = self.again = False  # messages are being taken from the outbox; there may be more
+        self.resumable = False  # the client may resume the stream
         self._queue = Waiting(limit, MAX_WAITING_BYTES, changes.values())
         self._waiter: asyncio.Future[None] | None = None
 
     def push(self, message: bytes, place: str = "") -> None:
-        """Queue a message (from this place in the outbox). The oldest notifications make room, but for those that lists
-        changed; a client that reads neither answers nor questions, which nobody can do without, loses the stream."""
+        """Queue a message, with its place if it comes from the outbox.
+
+        When the queue is full, the oldest notifications are dropped, except those that lists changed. If it is full of
+        questions and answers, which must not be lost, the stream is closed.
+        """
         if not self._queue.push(message, place):
             _log.warning("a client does not read what it waits for (streamBuffer); its stream is closed")
             self._queue.clear()
@@ -144,17 +151,23 @@ class StandingStream:
         self._wake()
 
     def missed(self, count: int) -> None:
-        """So many notifications were dropped before they came here."""
+        """Note that ``count`` notifications for this stream were dropped elsewhere."""
         self._queue.dropped += count
 
     def announce(self, methods: set[str]) -> None:
-        """Queue each ``list_changed`` once, however often it is announced before the client reads."""
+        """Queue the ``list_changed`` notifications that the client wants among ``methods``.
+
+        Each is queued once, however often it is announced before the client reads.
+        """
         for method, message in self.changes.items():
             if method in methods and message not in self._queue:
                 self.push(message)
 
     def resource_updated(self, uri: str, own: str, params: bytes) -> None:
-        """A resource that the client listens for changed; said once, however often before the client reads."""
+        """Queue that a resource changed: ``uri`` to the client, ``own`` at its upstream.
+
+        It is queued once, however often the resource changes before the client reads.
+        """
         parts = jsonrpc.members(params)
         if bytes(parts.get("uri", b"")) == _encode(own):
             parts["uri"] = Raw(_encode(uri))
@@ -163,13 +176,13 @@ class StandingStream:
             self.push(message)
 
     def close(self, cut: bool = False) -> None:
-        """End the stream after what is queued; ``cut``: without the result that says that all is well."""
+        """End the stream after what is queued; with ``cut`` a listen ends without its result, as a broken stream."""
         self.closing = True
         self.cut = self.cut or cut
         self._wake()
 
     def nudge(self) -> None:
-        """Let the writer show a sign of life."""
+        """Wake the writer, which shows a sign of life if nothing is queued."""
         self._wake()
 
     def _wake(self) -> None:
@@ -177,7 +190,7 @@ class StandingStream:
             self._waiter.set_result(None)
 
     async def write_to(self, stream: EventStream, id: Callable[[], str | None] = lambda: None) -> None:
-        """Write until the stream is closed from our side; ``id`` gives each event's."""
+        """Write queued messages to the client until ``close`` is called; ``id`` returns each event's id."""
         loop = asyncio.get_running_loop()
         while True:
             while self._queue:
@@ -196,8 +209,10 @@ class StandingStream:
 
 
 def tagged(params: Raw, tag: bytes) -> bytes:
-    """A notification's ``params`` with the id of the listen stream that they are shown on (JSON; empty: of none).
-    Raises ``Refused`` unless they are an object."""
+    """Return a notification's ``params`` with the id of the listen stream on which it is shown.
+
+    ``tag`` is the JSON of that id, or empty for any other stream. Raises ``Refused`` unless ``params`` are an object.
+    """
     return _tagged(jsonrpc.members(params), tag)
 
 
@@ -205,7 +220,7 @@ def _tagged(parts: dict[str, Raw], tag: bytes) -> bytes:
     try:
         meta = jsonrpc.members(parts.pop("_meta", jsonrpc.ABSENT))
     except Refused:
-        meta = {}  # an upstream's nonsense
+        meta = {}  # the upstream breaks the protocol
     meta.pop(SUBSCRIPTION_META, None)
     if tag:
         meta[SUBSCRIPTION_META] = Raw(tag)

@@ -2,7 +2,7 @@
 
 A stream is a session's GET stream, an HTTP+SSE connection, or a modern ``subscriptions/listen``. Each has a bounded
 queue (``standing_stream``). Messages for a stream that another front end holds go through the session's outbox in
-Redis (``outbox``); a wake-up tells the holder. Broadcasts never wait for a writer.
+Redis (``outbox``), and a wake-up makes the holder look there. Broadcasts never wait for a writer.
 """
 
 from __future__ import annotations
@@ -44,19 +44,19 @@ from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 LEGACY_CHANGES = {method: jsonrpc.notification(method) for method in CHANGES}
-"""Every legacy standing stream hears of all three kinds of lists."""
+"""The notifications that every legacy standing stream gets, by method: changes of all three kinds of lists."""
 _LEAVE_AGAIN_S = 0.5
 _MAX_LEFT_BYTES = 128 * 1024 * 1024
-"""What waits in Redis for the holder of an HTTP+SSE stream: two of the largest answers."""
+"""The bytes that may wait in Redis for the holder of an HTTP+SSE stream: two of the largest answers."""
 _KEPT_VIEWS = 1000
-"""Views whose changes are remembered, for streams that are resumed; of others everything counts as changed."""
+"""How many views have their changes remembered, for streams that are resumed. In others all lists count as changed."""
 _STRING_ID = b'{"jsonrpc":"2.0","id":"'
-"""How questions of upstreams begin (and answers to some clients): workers give them ids that are strings."""
+"""The first bytes of an upstream's question (and of answers to some clients): workers give questions string ids."""
 _METHOD_NEXT = b'","method":'
 
 
 class StandingStreams:
-    """All standing streams of this front end; see the module."""
+    """Opens, resumes and feeds all standing streams of this front end. ``frontend`` is this front end's id."""
 
     def __init__(
         self,
@@ -77,8 +77,8 @@ class StandingStreams:
         self._subscriptions = subscriptions
         self._sessions = sessions
         self._settings = settings
-        self._announced = 0  # the last change that streams were told of
-        self._changed: dict[ViewKey, dict[str, int]] = {}  # by view and method: the last change that may concern it
+        self._announced = 0  # the number of the last change that was announced on streams
+        self._changed: dict[ViewKey, dict[str, int]] = {}  # by view and method: the last change that may concern both
 
     # ---- opening
 
@@ -88,17 +88,19 @@ class StandingStreams:
         return self._streams.add(session.sid, view.key, LEGACY_CHANGES, hears_warnings=lambda: session.hears_warnings)
 
     def detach(self, stream: StandingStream) -> None:
-        """Forget a stream that is gone."""
+        """Remove a stream whose client is gone, and its subscriptions."""
         self._streams.discard(stream)
         self._subscriptions.detach(stream)
 
     async def standing_get(
         self, request: web.BaseRequest, session: ClientSession, view: View, last_id: str = ""
     ) -> web.StreamResponse:
-        """Show the GET stream of a Streamable HTTP session; with ``last_id`` it goes on where another one ended.
-        Raises ``NotDelivered`` at the limit."""
+        """Show the GET stream of a Streamable HTTP session. Raises ``NotDelivered`` at the limit.
+
+        ``last_id`` is the id of the last event that the client got on an earlier stream, or empty.
+        """
         stream = self.attach(session, view)
-        stream.resumable = stream.collecting = True  # nothing is taken for it until it is known from where
+        stream.resumable = stream.collecting = True  # nothing is taken from the outbox before its place is known
         try:
             again = await self._take_over(session)
             spawn(self._subscriptions.attach(stream, session, again), "attach-subscriptions")
@@ -123,9 +125,9 @@ class StandingStreams:
             return ""
 
     async def _take_over(self, session: ClientSession) -> bool:
-        """Another front end may hold an older stream of this session: the newest wins there too.
+        """Make this front end the holder of the session's stream, and have another holder close its older stream.
 
-        Whether the session had a stream before.
+        Return whether the session had a stream before.
         """
         before = await self._sessions.note(session, "holder", self._frontend)
         if before and before != self._frontend:
@@ -135,8 +137,10 @@ class StandingStreams:
         return bool(before)
 
     async def _give_way(self, sid: str) -> None:
-        """Another front end took over from a stream of the session here, which the client may have left since for a new
-        one here: that one stays, also while it is only being opened."""
+        """Close the session's stream here, because another front end took over.
+
+        The client may have opened a newer stream here since. That stream stays, also while it is being opened.
+        """
         stream = self._streams.of(sid)
         if stream is None or not stream.written:
             return
@@ -146,12 +150,14 @@ class StandingStreams:
             return
         if holder != self._frontend:
             stream.close()
-            # What was left meanwhile for the stream that was here woke nobody.
+            # Messages that were left for the stream here meanwhile have not woken the new holder.
             await self._outbox.wake_if_possible(holder, f"outbox {sid}")
 
     async def listen(self, request: web.BaseRequest, message: Message, caller: Caller) -> web.StreamResponse:
-        """Show the stream of a ``subscriptions/listen``: acknowledged first, tagged with its id, ended with a result.
-        Raises ``CallError``."""
+        """Show the stream of a ``subscriptions/listen``. Raises ``CallError``.
+
+        Its messages are tagged with the request's id. The acknowledgement comes first, and a result ends the stream.
+        """
         wanted = _filter(message)
         tag = {SUBSCRIPTION_META: Raw(bytes(message.id))}
         honoured = {name: True for name in LISTS_IN_FILTER if wanted.get(name) == b"true"}
@@ -160,7 +166,7 @@ class StandingStreams:
         changes = {method: jsonrpc.notification(method, tagged) for method in methods}
         try:
             resources = orjson.loads(wanted.get(RESOURCES_IN_FILTER, b"null"))
-        except orjson.JSONDecodeError as error:  # as JSON it was read before: it is nested too deeply for this reader
+        except orjson.JSONDecodeError as error:  # it was read as JSON before: it is nested too deeply for orjson
             raise Refused("invalid_params", f"params.notifications.{RESOURCES_IN_FILTER}: {error}") from error
         view = caller.view
         self._watch(view)
@@ -195,7 +201,10 @@ class StandingStreams:
         return f"{epoch}.{self._announced}.{stream.written}"
 
     def _missed(self, view: View, last_id: str) -> set[str]:
-        """Return which lists of a view changed since the event with this id, on whichever front end it was written."""
+        """Return the ``list_changed`` methods of what changed in a view since the event with this id.
+
+        Any front end may have written the event. If the changes since then are not known here, return all methods.
+        """
         epoch, _, rest = last_id.partition(".")
         sequence = rest.partition(".")[0]
         if epoch != self._registry.place[0] or not sequence.isdecimal():
@@ -203,12 +212,12 @@ class StandingStreams:
         return {method for method, place in self._changed[view.key].items() if place > int(sequence[:15])}
 
     def begin(self) -> None:
-        """Begin to remember changes: the registry is loaded, and what changed before is not known here."""
+        """Begin to remember changes, once the registry is loaded. Earlier changes are not known here."""
         self._announced = self._registry.place[1]
         self._remember(("", ""))
 
     def _watch(self, view: View) -> None:
-        """Notice, from now on, what changes in a view."""
+        """Remember from now on what changes in a view."""
         self._registry.views.watch(view)
         if view.key not in self._changed:
             self._remember(view.key)
@@ -224,7 +233,7 @@ class StandingStreams:
     # ---- what happens
 
     def announce(self, changes: Mapping[ViewKey, set[str]]) -> None:
-        """Tell streams that lists of their views changed."""
+        """Announce on each stream that lists of its view changed."""
         self._announced = self._registry.place[1]
         for key, methods in changes.items():
             if key in self._changed:
@@ -235,18 +244,21 @@ class StandingStreams:
                 stream.announce(methods)
 
     def end_session(self, sid: str) -> None:
-        """End the stream of a session that is over."""
+        """Close the stream of a session that is over."""
         stream = self._streams.of(sid)
         if stream is not None:
             stream.close()
 
     def reaches(self, session: ClientSession) -> bool:
-        """Whether an answer to what comes now would find its way to the session's stream."""
+        """Return whether answers can reach the session's stream now: it is held here, or Redis is available."""
         return self._streams.of(session.sid) is not None or self._registry.available
 
     async def deliver(self, session: ClientSession, message: bytes, dropped: int = 0) -> None:
-        """Send an answer or a question on a session's HTTP+SSE stream, wherever it is held: it must not get lost.
-        ``dropped``: so many notifications before it were."""
+        """Send a message of a call on a session's HTTP+SSE stream, whichever front end holds it.
+
+        An answer or a question must not get lost: while Redis is away this tries again, for up to a minute. ``dropped``
+        is how many notifications before the message were dropped.
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + KEPT_MS / 1000
         while not session.ended:
@@ -275,8 +287,11 @@ class StandingStreams:
             self._sessions.forget(session.sid)
 
     async def pass_on(self, session: ClientSession, messages: list[bytes], dropped: int) -> None:
-        """Send what belongs to no call on a session's standing stream, wherever it is held; kept for a while for one
-        that is opened, or resumed, then. ``dropped``: so many before these were. Raises ``RegistryUnavailable``."""
+        """Send messages that belong to no call on a session's standing stream, whichever front end holds it.
+
+        The outbox keeps them for a minute, for a stream that is opened or resumed later. ``dropped`` is how many
+        messages before these were dropped. Raises ``RegistryUnavailable``.
+        """
         stream = self._streams.of(session.sid)
         if stream is not None and stream.closing:
             stream = None
@@ -296,14 +311,17 @@ class StandingStreams:
         await self.collect(session.sid)
 
     def show(self, stream: StandingStream, message: bytes, place: str = "") -> None:
-        """Put a message on a stream that is held here."""
+        """Queue a message on a stream that is held here; if it is a question, notify the worker that it was shown."""
         stream.push(message, place)
         question_id = question_id_of(message)
         if question_id:
             self._pool.question_news(question_id, stream.sid)
 
     async def collect(self, sid: str) -> None:
-        """Take what other front ends left for a stream that is held here. One at a time: nothing is taken twice."""
+        """Take the messages in a session's outbox, if the session's stream is held here.
+
+        Only one task takes messages for a stream at a time, so that no message is taken twice.
+        """
         stream = self._streams.of(sid)
         if stream is None:
             return
@@ -316,7 +334,7 @@ class StandingStreams:
                 stream.again = False
                 await self._collect(stream)
         except RegistryUnavailable:
-            pass  # looked at again when Redis is back (``follow_wakeups``)
+            pass  # ``follow_wakeups`` looks again when Redis is back
         finally:
             stream.collecting = False
 
@@ -337,7 +355,7 @@ class StandingStreams:
             await self._outbox.clear(stream.sid, stream.position)
 
     async def follow_wakeups(self) -> None:
-        """Listen on our channels until cancelled; after a reconnect, look into every outbox."""
+        """Act on wake-ups of other front ends until cancelled; after a reconnect, look into every outbox."""
 
         async def look() -> None:
             for sid in self._streams.sessions:
@@ -356,15 +374,15 @@ class StandingStreams:
             self._subscriptions.hint(kind, sid, id)
 
     async def keep_alive(self) -> None:
-        """A comment on every silent stream, now and then; until cancelled."""
+        """Show signs of life on silent streams, and keep the sessions of all streams alive, until cancelled."""
         while True:
             await asyncio.sleep(self._settings.stream_keepalive_s)
             for stream in self._streams:
                 stream.nudge()
-                self._sessions.cached(stream.sid)  # whose stream is open uses its session
+                self._sessions.cached(stream.sid)  # an open stream keeps its session alive
 
     async def drain(self, wait_s: float) -> None:
-        """End every stream as its era asks, bounded."""
+        """Close every stream, and wait until all are gone, but no longer than ``wait_s``. No stream opens any more."""
         self._streams.draining = True
         for stream in self._streams:
             stream.close()
@@ -376,20 +394,21 @@ class StandingStreams:
 def question_id_of(message: bytes) -> str:
     """Return the id that a worker gave to this question of an upstream, or an empty string for any other message.
 
-    Ids of workers need no escapes, and requests of ours have their method next: a large answer is not read for this.
+    Only the first bytes are read, also of a large answer: ids of workers need no escapes, and the gateway writes the
+    method right after the id.
     """
     end = message.find(b'"', len(_STRING_ID)) if message.startswith(_STRING_ID) else -1
     return message[len(_STRING_ID) : end].decode() if message.startswith(_METHOD_NEXT, end) and end > 0 else ""
 
 
 def _place_in(last_id: str) -> str:
-    """The place in the outbox that an event id of a standing stream names, if it does."""
+    """Return the place in the outbox that an event id of a standing stream names, or an empty string."""
     place = last_id.rpartition(".")[2]
     return place if is_place(place) else ""
 
 
 def _filter(message: Message) -> dict[str, bytes]:
-    """The JSON of each member."""
+    """Return the JSON of each member of a listen's filter. Raises ``Refused`` if there is none."""
     raw = jsonrpc.members(message.params).get("notifications", jsonrpc.ABSENT)
     if bytes(raw)[:1] != b"{":
         raise Refused("invalid_params", "subscriptions/listen needs params.notifications, an object")

@@ -1,8 +1,8 @@
-"""What clients want to hear of: resources that change, log messages from a level on.
+"""What clients subscribe to: resources that change, and log messages from a level on.
 
 A legacy session's subscriptions are kept in its hash in Redis (``sub:{uri}``), because the front end that takes
-``resources/subscribe`` need not be the one that holds the session's stream: it tells everyone, and the holder takes
-over. A ``subscriptions/listen`` stream carries its own.
+``resources/subscribe`` need not be the one that holds the session's stream. It sends a hint to all front ends, and the
+holder takes over. The subscriptions of a ``subscriptions/listen`` are in the request and live as long as its stream.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from shared.settings import Settings
 from shared.tasks import spawn
 
 HANDOVER_S = 10.0
-"""How long a front end watches for a session whose stream another one holds, until that one has taken over."""
+"""How long a front end watches a resource for a session whose stream another one holds: time for that one to take
+over."""
 MAX_RESOURCES = 1000
-"""Resources one session or one stream may listen for."""
+"""How many resources one session, or one listen, may subscribe to."""
 _UNKNOWN = -32002
 
 
@@ -42,11 +43,11 @@ class _HeldElsewhere:
     gone = False
 
     def resource_updated(self, uri: str, own: str, params: bytes) -> None:
-        """The holder hears of it as well."""
+        """Do nothing: the front end that holds the stream is notified as well."""
 
 
 class StreamSubscriptions:
-    """See the module."""
+    """Subscribes streams and sessions to resources, and keeps log levels of sessions."""
 
     def __init__(
         self,
@@ -70,13 +71,13 @@ class StreamSubscriptions:
     # ---- log levels
 
     async def set_level(self, session: ClientSession, level: str) -> None:
-        """A session wants log messages from ``level`` on, on whichever front end it calls."""
+        """Set a session's log level at all front ends and workers, and return when every live front end knows."""
         session.log_level = level
         self._dispatcher.announce_again(session)
         await self._sessions.note_level(session, level)
 
     def level_noted(self, sid: str, level: str) -> None:
-        """A front end took a session's level."""
+        """Take a session's log level that was set at any front end."""
         session = self._sessions.known.get(sid)
         if session is not None and session.log_level != level:
             session.log_level = level
@@ -85,7 +86,7 @@ class StreamSubscriptions:
     # ---- legacy sessions
 
     async def subscribe(self, session: ClientSession, uri: str, view: View) -> bytes:
-        """Empty, or the JSON of the error."""
+        """Subscribe a session to a resource. Return empty bytes, or the JSON of the error. Raises ``Refused``."""
         if uri not in session.subscriptions and len(session.subscriptions) >= MAX_RESOURCES:
             raise Refused("invalid_params", f"a session may subscribe to {MAX_RESOURCES} resources")
         listener: Listener | None = self._streams.of(session.sid)
@@ -105,7 +106,7 @@ class StreamSubscriptions:
         return b""
 
     async def unsubscribe(self, session: ClientSession, uri: str) -> None:
-        """Nothing to say when it was not subscribed."""
+        """Unsubscribe a session from a resource; no error if it was not subscribed."""
         await self._sessions.note_subscription(session, uri, False)
         listener = self._streams.of(session.sid)
         if listener is not None:
@@ -114,7 +115,7 @@ class StreamSubscriptions:
             self._outbox.hint_everyone("unsubscribed", session.sid, uri)
 
     def hint(self, kind: str, sid: str, uri: str) -> None:
-        """Another front end took a (un)subscription of a session."""
+        """Take a session's subscription (``kind`` "subscribed") or its end ("unsubscribed") from another front end."""
         session, listener = self._sessions.known.get(sid), self._streams.of(sid)
         if session is None:
             return
@@ -127,7 +128,11 @@ class StreamSubscriptions:
             self._watches.remove(listener, uri)
 
     async def attach(self, listener: Listener, session: ClientSession, again: bool) -> None:
-        """The session's stream is held here from now on. ``again``: it had one before and may have missed something."""
+        """Take over a session's subscriptions, because its stream is held here from now on.
+
+        ``again``: the session had a stream before. Changes in between may have been missed, so all its resources are
+        reported as changed.
+        """
         for uri in await self._sessions.subscriptions(session):
             error = await self._add(listener, uri, self._view_of(session), session)
             if again and not error:
@@ -135,7 +140,7 @@ class StreamSubscriptions:
                 listener.resource_updated(uri, uri, params)
 
     def _view_of(self, session: ClientSession) -> View:
-        """Return what the client of a session sees now."""
+        """Return the view that the client of a session has now."""
         return self._registry.views.of(session.endpoint, session.principal)
 
     # ---- modern streams
@@ -143,8 +148,10 @@ class StreamSubscriptions:
     def pass_through(
         self, stream: StandingStream, wanted: dict[str, bytes], params: Raw, view: View, principal: str
     ) -> ListenPassthrough | None:
-        """Ask a modern replica of the one group of an endpoint for the members of a filter that the gateway does not
-        know; ``None`` when there are none, or nobody to ask."""
+        """Pass on the members of a listen's filter that the gateway does not know, to a modern replica of the group.
+
+        Return ``None`` if there are no such members, the endpoint has several groups, or no replica is modern.
+        """
         others = {name: Raw(what) for name, what in wanted.items() if name not in FILTER}
         route = view.passthrough if others else None
         if route is None:
@@ -156,7 +163,7 @@ class StreamSubscriptions:
         return ListenPassthrough(self._dispatcher, route, principal, params, others, stream, self._acknowledge_s)
 
     async def listen(self, listener: Listener, uris: Iterable[str], view: View) -> list[str]:
-        """Listen for all of them; those that were agreed to in time."""
+        """Subscribe a listen to resources, and return the URIs that upstreams agreed to in time. Raises ``Refused``."""
         wanted = list(dict.fromkeys(uris))
         if len(wanted) > MAX_RESOURCES:
             raise Refused("invalid_params", f"one stream may listen for {MAX_RESOURCES} resources")
@@ -169,7 +176,7 @@ class StreamSubscriptions:
     async def _add(self, listener: Listener, uri: str, view: View, session: ClientSession | None) -> bytes:
         error = jsonrpc.error_object(_UNKNOWN, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
         for route, upstream_uri in view.locate(uri):
-            if listener.gone:  # a stream that was closed before we came to it: nobody would ever drop what is added now
+            if listener.gone:  # the stream was closed meanwhile: a watch added now would never be removed
                 break
             error = await self._watches.add(listener, uri, route, upstream_uri, session)
             if not error:
@@ -177,5 +184,5 @@ class StreamSubscriptions:
         return error
 
     def detach(self, listener: Listener) -> None:
-        """The stream is gone."""
+        """Remove all subscriptions of a stream that is gone."""
         self._watches.drop(listener)

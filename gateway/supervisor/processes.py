@@ -1,4 +1,4 @@
-"""Child processes of the supervisor: started apart from its terminal, and ended by the kernel if it is killed."""
+"""Child processes of the supervisor: in sessions of their own, and ended by the kernel if the supervisor is killed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SAFE_PYTHON = (sys.executable, "-P")
-"""How Python children are started: ``-P`` keeps the current folder off the import path, so that a ``worker.py`` of
-the user's is not taken for ours."""
+"""How Python children are started. ``-P`` keeps the current folder off the import path, so that a file ``worker.py`` of
+the user is not imported instead of the package ``worker``."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def _die_with_parent() -> None:
-    """In the child: SIGTERM when the supervisor is gone, also by ``kill -9`` (prctl(2), Linux)."""
+    """Run in the child: let the kernel send SIGTERM when the supervisor dies, also by ``kill -9`` (prctl(2), Linux)."""
     if _libc is not None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -25,7 +25,10 @@ def _die_with_parent() -> None:
 async def spawn_child(
     command: Sequence[str], environment: Mapping[str, str], pass_fds: Sequence[int] = (), **streams: Any
 ) -> asyncio.subprocess.Process:
-    """Start a child in its own session: Ctrl-C reaches the supervisor alone, which drains the rest in order."""
+    """Start a child in its own session, so that Ctrl-C reaches only the supervisor, which drains its children in order.
+
+    ``streams`` are further arguments of ``asyncio.create_subprocess_exec``.
+    """
     return await asyncio.create_subprocess_exec(
         *command,
         env=dict(environment),

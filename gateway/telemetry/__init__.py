@@ -1,5 +1,5 @@
-"""What is known of calls when they are over: the seam for counters, traces, access lines, audit and rate accounting.
+"""Observers of calls. Counters are one; traces, access logs, audit and rate accounting can be added as others.
 
-``observer`` what an observer is told of a call · ``counters`` plain counts of this front end, the first observer ·
+``observer`` the interface of observers · ``counters`` plain counts of this front end, the first observer ·
 ``prometheus`` the counts as Prometheus text.
 """

@@ -1,4 +1,4 @@
-"""Counts of this front end: plain slots, read by the heartbeat and ``/metrics``. An increment costs 0.05 µs."""
+"""Counts of this front end's calls: plain slots, read by the heartbeat and ``/metrics``. An increment costs 0.05 µs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 class Counters:
     """The first ``CallObserver``: counts since this process started.
 
-    ``calls`` are those that were answered or failed; ``errors`` those that the upstream answered with an error;
-    ``failures`` counts by error code what failed in the gateway; ``buckets`` and ``seconds`` are of answered calls.
+    ``calls`` counts calls that were answered or failed, ``errors`` those that the upstream answered with an error,
+    ``failures`` by error code those that failed in the gateway. ``buckets`` and ``seconds`` are the durations of
+    answered calls: a count for each limit in ``BUCKETS_S``, and their sum.
     """
 
     __slots__ = ("buckets", "calls", "errors", "failures", "retries", "seconds")
@@ -27,15 +28,15 @@ class Counters:
         self.buckets = [0] * (len(BUCKETS_S) + 1)
 
     def begun(self, call: ObservedCall) -> None:
-        """Count nothing yet."""
+        """Do nothing: a call counts when it is over."""
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
-        """Count an attempt that is not the first."""
+        """Count an attempt that is not the first as a retry."""
         if call.attempts > 1:
             self.retries += 1
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
-        """Count an answer or a failure."""
+        """Count an answer or a failure; calls whose client left, and listens, do not count."""
         if outcome is ANSWERED or outcome is UPSTREAM_ERROR:
             self.calls += 1
             self.seconds += seconds

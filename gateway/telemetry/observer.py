@@ -1,7 +1,7 @@
-"""What an observer of calls is told, and by whom: ``fleet.dispatch`` alone. Counterpart: ``worker.calls.observer``.
+"""The interface of observers of calls. Only ``fleet.dispatch`` notifies them. Counterpart: ``worker.calls.observer``.
 
-A call begins once, is attempted once or more (each time on one replica), and ends exactly once. Observers are called
-on the hot path: they note plain values and do their work elsewhere. Without an observer nothing is called.
+A call begins once, is attempted on one replica at a time, and ends exactly once; a call that is refused before it is
+sent has no attempt. Observers are called on the hot path: they should note plain values and do their work elsewhere.
 """
 
 from __future__ import annotations
@@ -37,35 +37,35 @@ class ObservedCall(Struct, gc=False, kw_only=True):
 
 
 class CallObserver(Protocol):
-    """Hears of calls; see the module."""
+    """What is notified of calls."""
 
     def begun(self, call: ObservedCall) -> None:
-        """A call has begun; no replica is chosen yet."""
+        """Called when a call has begun."""
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
-        """A call is being sent to ``upstream`` by way of ``worker``; ``call.attempts`` counts this attempt."""
+        """Called when a call is sent to ``upstream`` by way of ``worker``; ``call.attempts`` includes this attempt."""
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
-        """A call is over after ``seconds``. ``outcome`` is one of the words above, or the code of one of our errors."""
+        """Called when a call is over, after ``seconds``.
+
+        ``outcome`` is one of the constants of this module, or the code of an error of the gateway.
+        """
 
 
 class Observers:
-    """Several observers as one, in order."""
+    """Several observers as one; they are notified in order."""
 
     def __init__(self, *observers: CallObserver) -> None:
         self._observers = observers
 
     def begun(self, call: ObservedCall) -> None:
-        """Tell each observer."""
         for observer in self._observers:
             observer.begun(call)
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
-        """Tell each observer."""
         for observer in self._observers:
             observer.attempted(call, upstream, worker)
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
-        """Tell each observer."""
         for observer in self._observers:
             observer.finished(call, outcome, seconds)

@@ -1,7 +1,7 @@
-"""``/metrics``: Prometheus text from plain slots, behind one custom collector.
+"""``/metrics``: Prometheus text made from the plain slots of ``counters``, by one custom collector.
 
-A counter of prometheus-client's multi-process mode costs 5.8 µs a call, our slots 0.2. Each front end publishes
-its counts with its heartbeat, so any of them can show all: one series per front end.
+A counter of prometheus-client's multi-process mode costs 5.8 µs a call, the slots cost 0.2 µs. Each front end publishes
+its counts with its heartbeat. So any front end can show the counts of all, as one series for each.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Collector:
         self._workers = workers
 
     def collect(self) -> Iterable[Metric]:
-        """The families."""
+        """Yield the metric families."""
         for name, text, field in (
             ("gateway_calls", "Calls finished", "calls"),
             ("gateway_call_errors", "Calls answered with an error by the upstream", "errors"),
@@ -86,7 +86,11 @@ def exposition(
     records: Iterable[UpstreamRecord],
     workers: int,
 ) -> bytes:
-    """The text."""
+    """Return the Prometheus text.
+
+    ``frontend`` is this front end's id, and ``frontends`` has what each live front end published, by id. ``workers`` is
+    how many workers are linked to this front end.
+    """
     registry = CollectorRegistry()
     registry.register(_Collector(frontend, counters, frontends, records, workers))
     return generate_latest(registry)

@@ -1,4 +1,4 @@
-"""``${VAR}`` and ``${VAR:-default}`` in configuration strings. Pure: the environment is an argument."""
+"""Expansion of ``${VAR}`` and ``${VAR:-default}`` in configuration strings. Pure: the environment is an argument."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_:./-]*?)(?::-((?:[^}\\]|\\.)*
 
 
 def expand(value: Any, environment: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> Any:
-    """``value`` with every reference in its strings replaced; what is missing is added to ``problems``."""
+    """Return ``value`` with every reference in its strings replaced. Variables that are not set are added to
+    ``problems``."""
     if isinstance(value, str):
         return _expand_text(value, environment, path, problems)
     if isinstance(value, list):

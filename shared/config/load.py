@@ -1,6 +1,6 @@
 """Reading one configuration file into settings values and upstream specs.
 
-Collects every problem before it raises, so that ``gateway check`` shows them all at once.
+All problems are collected before ``ConfigError`` is raised, so that ``gateway check`` shows them at once.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ FOREIGN_KEYS = (
     "tools",
     "version",
 )
-"""Keys that files of other clients carry. ``disabled``, ``enabled`` and ``envFile`` are obeyed, the rest ignored."""
+"""Keys that files of other clients carry. ``disabled``, ``enabled`` and ``envFile`` have an effect, the others are
+ignored."""
 
 
 class Config(Struct, frozen=True):
-    """A file's content: ``settings`` as written (milliseconds), and the upstreams in their order."""
+    """The content of a file: ``settings`` as written (milliseconds), and the upstreams in the file's order."""
 
     settings: dict[str, Any]
     upstreams: list[UpstreamSpec]
@@ -56,7 +57,7 @@ class _DuplicateKey(ValueError):
 
 
 def load(path: str | Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read and check ``path``. Raises ``ConfigError`` with every problem and its path in the file."""
+    """Return the checked content of ``path``. Raises ``ConfigError`` with every problem and its path in the file."""
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
@@ -103,7 +104,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def parse(document: Any, environment: Mapping[str, str], base: Path) -> Config:
-    """Check a decoded document. ``base`` is the folder that relative ``cwd`` and ``envFile`` start from."""
+    """Return the checked content of a decoded document. ``base`` is the folder from which relative ``cwd`` and
+    ``envFile`` start. Raises ``ConfigError`` with every problem."""
     if not isinstance(document, dict):
         raise ConfigError("a configuration is an object with 'gateway' and 'mcpServers'")
     problems: list[tuple[str, str]] = []
@@ -190,7 +192,7 @@ def _entry(
 
 
 def _env_file(file: Path, path: str, problems: list[tuple[str, str]]) -> dict[str, str]:
-    """``KEY=VALUE`` lines, as VS Code's ``envFile`` has them."""
+    """Return the variables in a file of ``KEY=VALUE`` lines, the format of VS Code's ``envFile``."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
 """The ``Mcp-*`` request headers of 2026-07-28: writing, reading, and annotated tool parameters.
 
-Specification 2026-07-28, basic/transports/streamable-http, "Request Metadata". Values that are no plain
-ASCII header text travel as ``=?base64?…?=``.
+Specification 2026-07-28, basic/transports/streamable-http, "Request Metadata". Values that are not plain ASCII header
+text travel as ``=?base64?…?=``.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _DECIMAL = re.compile(r"-?[0-9]{1,400}(?:\.0*)?\Z")
 
 
 def encode_value(value: str) -> str:
-    """``value`` as header text."""
+    """Return ``value`` as header text."""
     if _PLAIN.match(value) and not _SENTINEL.match(value):
         return value
     return "=?base64?" + base64.b64encode(value.encode()).decode() + "?="
 
 
 def decode_value(value: str | None) -> str | None:
-    """The text a header stands for; ``None`` when it is missing or its base64 is broken."""
+    """Return the text that a header stands for, or ``None`` if the header is missing or its base64 is broken."""
     if value is None:
         return None
     match = _SENTINEL.match(value)
@@ -44,7 +44,8 @@ Annotated = tuple[tuple[str, ...], str, str]
 
 
 def annotated_parameters(schema: Any) -> list[Annotated] | None:
-    """Properties annotated with ``x-mcp-header``; ``None`` when an annotation breaks the specification's rules."""
+    """Return the properties annotated with ``x-mcp-header``, or ``None`` if an annotation breaks the specification's
+    rules. Raises ``ValueError`` for a schema that is nested too deeply."""
     found: list[Annotated] = []
     seen: set[str] = set()
     for path, node, reachable in _walk(schema, (), True):
@@ -94,7 +95,7 @@ def _render(value: Any) -> str | None:
 
 
 def parameter_headers(annotated: list[Annotated], arguments: Any) -> dict[str, str]:
-    """The ``Mcp-Param-*`` headers that mirror ``arguments``."""
+    """Return the ``Mcp-Param-*`` headers that mirror ``arguments``."""
     made: dict[str, str] = {}
     for path, token, _ in annotated:
         rendered = _render(_value_at(arguments, path))
@@ -104,8 +105,8 @@ def parameter_headers(annotated: list[Annotated], arguments: Any) -> dict[str, s
 
 
 def mismatch(annotated: list[Annotated], arguments: Any, headers: Mapping[str, str]) -> str | None:
-    """What is wrong between ``Mcp-Param-*`` headers and the body, or ``None``. ``headers`` are by name in lower
-    case."""
+    """Return the difference between ``Mcp-Param-*`` headers and the body as a text, or ``None`` if they agree.
+    ``headers`` are by name in lower case."""
     for path, token, kind in annotated:
         name = f"Mcp-Param-{token}"
         sent = headers.get(name.lower())

@@ -1,8 +1,8 @@
-"""The JSON-RPC 2.0 envelope, decoded once; what it carries stays as the bytes that were sent.
+"""The JSON-RPC 2.0 envelope, decoded once. The payload stays as the bytes that were sent.
 
-Nothing here parses arguments or results: ``params``, ``result`` and ``error`` are ``msgspec.Raw`` slices, so
-member order, unknown members, big integers and floats pass through unchanged. msgspec's ``Raw`` accepts
-invalid UTF-8, so bodies are checked first; deep nesting raises ``RecursionError``, which is caught here.
+Nothing here parses arguments or results: ``params``, ``result`` and ``error`` are ``msgspec.Raw`` slices, so member
+order, unknown members, big integers and floats pass through unchanged. msgspec's ``Raw`` accepts invalid UTF-8, so
+bodies are checked first. Deep nesting raises ``RecursionError``, which is caught here.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from shared.mcp.rope import Body, Large, Whole
 _T = TypeVar("_T")
 
 ABSENT = Raw()
-"""A member that was not there; falsy, unlike any JSON value."""
+"""The value of a member that was not sent: false, unlike any JSON value."""
 
 MAX_ID = 1024
-"""Bytes of a request id: it travels in the head of frames, and with every message of a stream."""
+"""The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
 MAX_BATCH = 1000
-"""Messages in a batch: they are taken in one go, while everybody else waits."""
+"""The largest number of messages in a batch. A batch is handled in one go, while all other clients wait."""
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
 
 
 class Meta(Struct, gc=False):
-    """``params._meta``: the members a gateway looks at (specification 2026-07-28, basic, ``_meta``)."""
+    """The members of ``params._meta`` that a gateway reads (specification 2026-07-28, basic, ``_meta``)."""
 
     version: Raw = msgspec.field(name="io.modelcontextprotocol/protocolVersion", default=ABSENT)
     capabilities: Raw = msgspec.field(name="io.modelcontextprotocol/clientCapabilities", default=ABSENT)
@@ -41,7 +41,7 @@ class Meta(Struct, gc=False):
 
 
 class Params(Struct, gc=False):
-    """``params``: the members a gateway routes by."""
+    """The members of ``params`` by which a gateway routes."""
 
     name: Raw = ABSENT
     uri: Raw = ABSENT
@@ -62,7 +62,7 @@ class Message(Struct, gc=False):
 
     @property
     def is_request(self) -> bool:
-        """It asks for an answer."""
+        """Whether the message is a request: it has a method and an id."""
         return bool(self.method) and bool(self.id)
 
 
@@ -90,17 +90,18 @@ def check_text(body: Whole) -> None:
 
 
 def _without_texts(decoder: msgspec.json.Decoder[_T], hollow: Hollow) -> _T | None:
-    """What large data says without its long texts, which ``hollow`` gives back; ``None``: read all of it."""
+    """Return what ``decoder`` reads from ``hollow.text``, or ``None`` if the whole data has to be decoded."""
     if not hollow.text:
         return None
     try:
         return decoder.decode(hollow.text)
     except (msgspec.DecodeError, RecursionError):
-        return None  # what is wrong, if anything is, is said of the data itself
+        return None  # decoding the whole data says what is wrong, if anything is
 
 
 def decode(body: Whole) -> Message:
-    """One message. Raises ``Refused``: -32700 not JSON, -32600 not a JSON-RPC message."""
+    """Return the message in ``body``. Raises ``Refused``: -32700 if ``body`` is not JSON, -32600 if it is not a
+    JSON-RPC message."""
     if len(body) >= WORTHWHILE and type(body) is bytes:
         found = _without_clear_texts(body, 0)
         if found is not None:
@@ -110,7 +111,7 @@ def decode(body: Whole) -> Message:
 
 
 def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
-    """``decode`` and ``decode_params`` in one, of a large message that is what ``data`` has from ``at`` on."""
+    """Return what ``decode`` and ``decode_params`` return, for a large message that begins at ``at`` in ``data``."""
     found = _without_clear_texts(data, at)
     if found is None:
         if data.isascii():
@@ -121,7 +122,7 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
         message = _decode_checked(body)
         return message, params_of(message.params)
     message, hollow = found
-    params = params_of(message.params)  # of what is left; the rest was looked at
+    params = params_of(message.params)  # without the long strings, which were checked already
     _fill(params, hollow)
     return _whole(message, hollow), params
 
@@ -140,7 +141,10 @@ def _whole(message: Message, hollow: Hollow) -> Message:
 
 
 def decode_answer(body: Whole) -> Message:
-    """``decode`` for what an upstream says to one client: what is in its long texts is between the two of them."""
+    """Return the message in a body that an upstream sent for one client. Raises ``Refused`` like ``decode``.
+
+    The content of long strings is not checked, because only that client reads them.
+    """
     check_text(body)
     if len(body) >= WORTHWHILE:
         hollow = Hollow(body)
@@ -151,7 +155,7 @@ def decode_answer(body: Whole) -> Message:
 
 
 def _decode_checked(body: Body) -> Message:
-    """``decode`` for a body that is known to be UTF-8; its members are views of it."""
+    """Return the message in a body that is known to be UTF-8. Members of the message are views of the body."""
     try:
         message = _message.decode(bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
     except msgspec.ValidationError as error:
@@ -174,7 +178,8 @@ def _checked(message: Message) -> Message:
 
 
 def check_id(message: Message) -> None:
-    """Raise ``Refused`` unless the id is a string or an integer (MCP: never null, never a fraction)."""
+    """Raise ``Refused`` unless the id is a string or an integer (MCP: never null, never a fraction). An error response
+    may have a null id."""
     raw = bytes(message.id)
     if len(raw) > MAX_ID:
         raise Refused("invalid_request", f"member 'id' is longer than {MAX_ID} bytes")
@@ -183,7 +188,7 @@ def check_id(message: Message) -> None:
 
 
 def decode_batch(body: Whole) -> list[Message]:
-    """The messages of a JSON-RPC batch (MCP 2025-03-26 only). Raises ``Refused`` like ``decode``."""
+    """Return the messages of a JSON-RPC batch (MCP 2025-03-26 only). Raises ``Refused`` like ``decode``."""
     check_text(body)
     try:
         items = msgspec.json.decode(bytes(body), type=list[Raw])
@@ -197,12 +202,12 @@ def decode_batch(body: Whole) -> list[Message]:
 
 
 def decode_params(message: Message) -> Params:
-    """The routing members of ``message.params``. Raises ``Refused`` (-32602) when they are of a wrong type."""
+    """Return the routing members of ``message.params``. Raises ``Refused`` (-32602) if one has the wrong type."""
     return params_of(message.params)
 
 
 def params_of(raw: Raw | bytes) -> Params:
-    """The routing members of ``params``. Raises ``Refused`` (-32602) when they are of a wrong type."""
+    """Return the routing members of ``params``. Raises ``Refused`` (-32602) if one has the wrong type."""
     if not raw:
         return NO_PARAMS
     try:
@@ -220,7 +225,8 @@ def params_of(raw: Raw | bytes) -> Params:
 
 
 def meta_of(raw: Raw | bytes) -> bytes:
-    """The JSON of ``_meta`` in ``params``, empty without one. Raises ``Refused`` (-32602): ``params`` are no object."""
+    """Return the JSON of ``_meta`` in ``params``, empty without one. Raises ``Refused`` (-32602) if ``params`` are not
+    an object."""
     if not raw:
         return b""
     if len(raw) >= WORTHWHILE:
@@ -232,11 +238,12 @@ def meta_of(raw: Raw | bytes) -> bytes:
 
 
 def without_meta(params: bytes, meta: bytes) -> bytes | None:
-    """``params`` without their ``_meta``, which is ``meta`` (see ``meta_of``).
+    """Return ``params`` without their ``_meta``, or ``None`` if that takes more than cutting off one end. ``meta`` is
+    what ``meta_of`` returns for ``params``.
 
-    Only where it is their first or their last member, beside others, and written without spaces, as most clients do;
-    else ``None``. What is at the very beginning, or right before the last brace, is a member of ``params`` and of
-    nothing within them.
+    Cutting is possible if ``_meta`` is the first or the last of several members and is written without spaces, as most
+    clients do. Text at the very beginning, or right before the last brace, is a member of ``params`` itself and not of
+    an object inside.
     """
     last = b',"_meta":%b}' % meta
     if params.endswith(last):
@@ -252,7 +259,7 @@ def _fill(params: Params, hollow: Hollow) -> None:
 
 
 def text(raw: Raw, member: str) -> str:
-    """The string in ``raw``. Raises ``Refused`` (-32602) when it is missing or no string."""
+    """Return the string in ``raw``. Raises ``Refused`` (-32602) if ``raw`` is missing or not a string."""
     try:
         return msgspec.json.decode(raw, type=str)
     except msgspec.DecodeError as error:
@@ -260,7 +267,8 @@ def text(raw: Raw, member: str) -> str:
 
 
 def members(raw: Raw | bytes) -> dict[str, Raw]:
-    """An object's members in order, values untouched. Raises ``Refused`` (-32602) for anything else."""
+    """Return the members of an object in their order, values untouched. Raises ``Refused`` (-32602) for anything
+    else."""
     if not raw:
         return {}
     try:
@@ -275,12 +283,12 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
 
 
 def assemble(parts: dict[str, Any]) -> bytes:
-    """The object with these members; ``Raw`` values are written as they are."""
+    """Return the JSON of an object with these members. ``Raw`` values are written as they are."""
     return _encode(parts)
 
 
 def request(id: bytes, method: str, params: bytes | Raw) -> bytes:
-    """A request's bytes. ``id`` and ``params`` are JSON already; empty ``params`` are left out."""
+    """Return the bytes of a request. ``id`` and ``params`` are JSON already; empty ``params`` are left out."""
     if params:
         return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}' % (id, _word(method), bytes(params))
     return b'{"jsonrpc":"2.0","id":%b,"method":%b}' % (id, _word(method))
@@ -292,29 +300,27 @@ def _word(method: str) -> bytes:
 
 
 def notification(method: str, params: bytes | Raw = b"") -> bytes:
-    """A notification's bytes."""
     if params:
         return b'{"jsonrpc":"2.0","method":%b,"params":%b}' % (_encode(method), bytes(params))
     return b'{"jsonrpc":"2.0","method":%b}' % _encode(method)
 
 
 def response(id: bytes, result: bytes) -> bytes:
-    """A successful response's bytes."""
     return b'{"jsonrpc":"2.0","id":%b,"result":%b}' % (id, result)
 
 
 def around(id: bytes, is_error: bool = False) -> tuple[bytes, bytes]:
-    """What stands before and after the result, or the error, of a response whose body is not copied."""
+    """Return what stands before and after the result, or the error, in a response whose body is not copied."""
     return b'{"jsonrpc":"2.0","id":%b,"%b":' % (id, b"error" if is_error else b"result"), b"}"
 
 
 def error_response(id: bytes, error: bytes) -> bytes:
-    """An error response's bytes; ``error`` is the JSON of the error object."""
+    """Return the bytes of an error response. ``error`` is the JSON of the error object."""
     return b'{"jsonrpc":"2.0","id":%b,"error":%b}' % (id or b"null", error)
 
 
 def error_object(code: int, message: str, data: dict[str, Any] | None = None) -> bytes:
-    """The JSON of an error object."""
+    """Return the JSON of an error object."""
     body: dict[str, Any] = {"code": code, "message": message}
     if data:
         body["data"] = data

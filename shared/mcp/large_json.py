@@ -1,13 +1,15 @@
-"""Large JSON without its long texts: what remains is decoded, and what was found there is given back whole.
+"""Decoding large JSON without reading its long strings.
 
-A JSON reader takes 0.6 ms for a MiB; finding the next quotation mark takes 0.02. Most large messages are a few long
-strings (a file, an image), and what these say is nobody's business here. So a run of bytes without a quotation mark is
-taken out and a mark put in its place. Inside a string that changes nothing about where the string, or anything around
-it, ends; outside of one the mark is no JSON, decoding fails, and the caller decodes the message itself.
+A JSON reader takes 0.6 ms for a MiB; finding the next quotation mark takes 0.02 ms. Most large messages consist of a
+few long strings (a file, an image), and the gateway does not use their content. So a long sequence of bytes without a
+quotation mark is cut out, and a mark is put in its place. Inside a string this does not change where the string, or
+anything around it, ends. Outside of a string the mark is not JSON: decoding fails, and the caller decodes the whole
+message.
 
-Counterpart: ``shared.mcp.jsonrpc``, which decodes. Not checked inside a run: escapes and control characters. That will
-do for what an upstream answers one client, and for what was read before. Others share the upstream that gets a client's
-request, so there only ``clear`` runs are taken out: ASCII without escapes, and nothing in it that would need one.
+Counterpart: ``shared.mcp.jsonrpc``, which decodes the rest. Escapes and control characters inside what was cut out are
+not checked. That is enough for an upstream's answer to one client, and for data that was checked before. A client's
+request goes to an upstream that other clients share. So for requests only ``clear`` sequences are cut out: ASCII
+without escapes, and without characters that would need one.
 """
 
 from __future__ import annotations
@@ -21,15 +23,14 @@ from shared.mcp.long_strings import RunFinder
 from shared.mcp.rope import Large, Whole
 
 WORTHWHILE = 16 * 1024
-"""Bytes from which on a message is worth looking through for runs."""
+"""The size in bytes from which on a message is searched for long strings."""
 _SLICE = 256 * 1024
-"""Bytes of a run that are looked at in one go: a copy is made of them."""
+"""The bytes of a long string that are checked in one go, because they are copied for that."""
 
 
 class Hollow:
-    """``data`` from ``at`` on with marks in place of its long runs, or of the ``clear`` ones among them. ``text`` is
-    what is left, empty when that is all of it.
-    """
+    """``data`` from ``at`` on, with a mark in place of each long string, or of each ``clear`` one. ``text`` is the
+    result, or empty if nothing was cut out."""
 
     __slots__ = ("_data", "_mark", "_runs", "text")
 
@@ -41,7 +42,7 @@ class Hollow:
         self._runs = runs
         self.text = b""
         if runs:
-            self._mark = b"~%b" % os.urandom(8).hex().encode()  # made after ``data``, which cannot have known it
+            self._mark = b"~%b" % os.urandom(8).hex().encode()  # random, so ``data`` cannot contain it
             parts: list[bytes] = []
             for number, (begin, end) in enumerate(runs):
                 parts += [data[at:begin], self._mark, b"%08x" % number]
@@ -49,11 +50,12 @@ class Hollow:
             self.text = b"".join([*parts, data[at:]])
 
     def marks(self, name: str) -> bool:
-        """Whether ``name``, decoded from ``text``, is not what was sent."""
+        """Whether ``name``, which was decoded from ``text``, contains a mark and so is not what was sent."""
         return self._mark.decode() in name
 
     def whole(self, value: Raw) -> Raw | Large:
-        """``value``, decoded from ``text``, as it stands in the data; a part of it where that is ``Large``."""
+        """Return ``value``, which was decoded from ``text``, as it stands in ``data``. If ``data`` is ``Large``, the
+        result is a part of it."""
         raw = bytes(value)
         first = raw.find(self._mark)
         if first < 0:
@@ -66,7 +68,8 @@ class Hollow:
         return data.cut(begin, stop) if isinstance(data, Large) else Raw(memoryview(data)[begin:stop])
 
     def fill(self, struct: Struct) -> None:
-        """Make every ``Raw`` member of ``struct`` whole; one that is not all in one place becomes a ``Large``."""
+        """Replace every ``Raw`` member of ``struct`` by what stands in ``data``. A member that is spread over several
+        parts becomes a ``Large``."""
         for name in struct.__struct_fields__:
             value = getattr(struct, name)
             if type(value) is Raw and value:
@@ -75,17 +78,17 @@ class Hollow:
 
 def _runs(data: Whole, at: int) -> list[tuple[int, int]]:
     if isinstance(data, Large):
-        return data.runs  # found as it came, from its beginning
+        return data.runs  # found from the beginning, while the data arrived
     finder = RunFinder(at)
     finder.look(data)
     return finder.runs
 
 
 def _is_clear(data: bytes, begin: int, end: int) -> bool:
-    """Whether these bytes, within a JSON string, are ASCII that stands for itself.
+    """Whether these bytes, which lie within a JSON string, are ASCII that needs no escape and has none.
 
-    A JSON writer escapes what must be escaped; so what comes out of it as long as it went in had nothing of that.
-    Writing takes a third of the time of reading.
+    A JSON writer escapes whatever must be escaped. So a text that is as long after writing as before has nothing of
+    that kind. Writing takes a third of the time of reading.
     """
     if data.find(b"\\", begin, end) >= 0:
         return False

@@ -9,7 +9,7 @@ from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
 
 
 class Kind(enum.StrEnum):
-    """What is listed; the value is the field of ``gw:catalog:{id}``."""
+    """A kind of thing that servers list. The value is the field of ``gw:catalog:{id}``."""
 
     TOOLS = "tools"
     PROMPTS = "prompts"
@@ -18,8 +18,11 @@ class Kind(enum.StrEnum):
 
 
 class KindFacts(NamedTuple):
-    """``method`` lists it, ``member`` of the result holds it, ``key`` names an entry; ``capability`` offers it and
-    ``changed`` announces that it changed."""
+    """What differs between the kinds.
+
+    ``method`` lists the entries, ``member`` of the result holds them, ``key`` names an entry. ``capability`` offers the
+    kind, and the notification ``changed`` announces a change of the list.
+    """
 
     method: str
     member: str
@@ -38,7 +41,7 @@ KINDS: dict[Kind, KindFacts] = {
 }
 
 LIST_METHODS: dict[str, Kind] = {facts.method: kind for kind, facts in KINDS.items()}
-"""Which kind a list method asks for."""
+"""The kind that each list method asks for."""
 
 CHANGES = tuple(dict.fromkeys(facts.changed for facts in KINDS.values()))
 """The three ``list_changed`` notifications."""

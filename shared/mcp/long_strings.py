@@ -1,4 +1,7 @@
-"""Where a large JSON text has long runs without a quotation mark (see ``shared.mcp.large_json``), found as it comes."""
+"""Finding the long strings of a large JSON text (see ``shared.mcp.large_json``) while the text arrives.
+
+What is found are long sequences of bytes without a quotation mark, called runs here.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,29 @@ from typing import Protocol
 
 RUN = 8192
 _TAIL = 8
-"""Bytes of a run that stay where they are: an escape sequence (at most six) that the run was cut in ends there."""
+"""Bytes at the end of a run that are not cut out. An escape sequence (at most six bytes) that the cut splits ends
+there."""
 _BACK = 16
-"""Bytes looked at for one that is no backslash."""
+"""Bytes before the end of a run among which one that is not a backslash is searched."""
 
 
 class Text(Protocol):
-    """``bytes``, or something that reads like it."""
+    """``bytes``, or an object that reads like ``bytes``."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, which: slice, /) -> bytes: ...
 
     def find(self, byte: bytes, begin: int, /) -> int:
-        """Where ``byte`` is first at or after ``begin``; -1: nowhere."""
+        """Return the index of the first ``byte`` at or after ``begin``, or -1 if there is none."""
 
 
 class RunFinder:
-    """``runs``: where each begins and ends, after a quotation mark and up to just before the next one.
+    """Finds the runs of a text. ``runs`` holds the beginning and the end of each. A run begins after a quotation mark
+    and ends just before the next one.
 
-    ``look`` may be called again when the text has grown; it goes on where it was, in the beginning ``at``.
+    ``look`` may be called again when the text has grown, and continues where the last call stopped. The first call
+    begins at ``at``.
     """
 
     __slots__ = ("_at", "_begin", "runs", "seen")
@@ -33,11 +39,11 @@ class RunFinder:
     def __init__(self, at: int = 0) -> None:
         self.runs: list[tuple[int, int]] = []
         self.seen = 0
-        self._at = at  # what is before was dealt with
-        self._begin = -1  # of the run whose end is looked for
+        self._at = at  # everything before was searched
+        self._begin = -1  # of the run whose end is searched
 
     def look(self, text: Text) -> None:
-        """Find those that end in ``text``."""
+        """Add the runs whose end has arrived in ``text``."""
         size = len(text)
         while True:
             if self._begin < 0:
@@ -48,7 +54,7 @@ class RunFinder:
             if stop < 0:
                 break
             end = stop - _TAIL
-            # A backslash is never parted from what it may escape.
+            # A backslash stays together with the character that it may escape.
             end -= _BACK - len(text[end - _BACK : end].rstrip(b"\\"))
             if end - self._begin >= RUN // 2 and text[end - 1 : end] != b"\\":
                 self.runs.append((self._begin, end))

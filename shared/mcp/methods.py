@@ -1,4 +1,4 @@
-"""MCP method names, the two questions a gateway asks about a method, and log levels."""
+"""MCP method names, sets of methods that a gateway treats alike, and log levels."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ PROMPTS_CHANGED = "notifications/prompts/list_changed"
 RESOURCES_CHANGED = "notifications/resources/list_changed"
 
 CHANGED = frozenset({TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE_UPDATED})
-"""About what an upstream offers, for whoever listens; not about a call."""
+"""Notifications of a change in what an upstream offers: for clients that subscribed, and not about a call."""
 NOT_FOR_CLIENTS = frozenset({INITIALIZED, ROOTS_CHANGED, ACKNOWLEDGED})
-"""Notifications that no client takes from its server, or that answer a listen of ours."""
+"""Notifications that no server sends to a client, or that answer a listen of the gateway itself."""
 
 LISTS_IN_FILTER = {
     "toolsListChanged": TOOLS_CHANGED,
@@ -35,7 +35,7 @@ LISTS_IN_FILTER = {
 }
 RESOURCES_IN_FILTER = "resourceSubscriptions"
 FILTER = frozenset({*LISTS_IN_FILTER, RESOURCES_IN_FILTER})
-"""What the filter of a ``subscriptions/listen`` may ask for (2026-07-28, subscriptions)."""
+"""The members that the filter of a ``subscriptions/listen`` may have (2026-07-28, subscriptions)."""
 
 SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId"
 SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
@@ -57,20 +57,22 @@ REPEATABLE = frozenset(
         "server/discover",
     }
 )
-"""Reads: running one twice does nothing that running it once did not."""
+"""Methods that only read: a second run has no effect beyond that of the first."""
 
 NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-"""Methods whose ``Mcp-Name`` header mirrors a member of ``params`` (2026-07-28, streamable-http)."""
+"""Methods whose ``Mcp-Name`` header mirrors a member of ``params``, and that member (2026-07-28, streamable-http)."""
 
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424 section 6.2.1, least severe first."""
 
 
 def severity(level: str) -> int:
-    """Place among ``LOG_LEVELS``; what is none of them is never left out."""
+    """Return the place of ``level`` among ``LOG_LEVELS``. An unknown level is above all of them, so such messages are
+    never left out."""
     return LOG_LEVELS.index(level) if level in LOG_LEVELS else len(LOG_LEVELS)
 
 
 def hears_warnings(level: str) -> bool:
-    """Whether a client that asked for ``level`` (empty: for nothing) is told warnings."""
+    """Whether a client that asked for ``level`` receives warnings. ``level`` is empty if the client asked for no
+    messages."""
     return bool(level) and severity("warning") >= severity(level)

@@ -1,8 +1,8 @@
-"""Bytes that come in pieces and are needed as one, without being put together: that would cost more than all the rest.
+"""A large body as a list of the parts that arrived. Joining the parts would cost more than all other work on the body.
 
-Joining 20 MB takes 10 ms, most of it in page faults, in which nobody else is served; looking at each piece while it is
-still in the processor's cache takes one. So much of it stays in the pieces that it came in (``Large``), and what has to
-be known of all of it is found out as it comes. For less, joining is cheaper.
+Joining 20 MB takes 10 ms, most of it in page faults, and no other call is served meanwhile. Looking at each part while
+it is still in the processor's cache takes 1 ms. So a large body stays in its parts (``Large``), and facts about the
+whole body are collected while the parts arrive. For smaller bodies joining is cheaper.
 """
 
 from __future__ import annotations
@@ -12,33 +12,39 @@ import bisect
 from shared.mcp.long_strings import RunFinder
 
 _JOINED = 1280 * 1024
-"""Up to so many bytes, pieces are joined."""
+"""The largest body that is joined, in bytes."""
 _SMALL = 16 * 1024
 _TOGETHER = 64 * 1024
-"""Rope smaller than ``_SMALL`` are put together to one of this size: a million of one byte each are none."""
+"""Parts smaller than ``_SMALL`` are joined to parts of this size, so that a million parts of one byte are not kept."""
 
 
 class Large:
-    """Much, in parts. Reads like ``bytes`` where it must; slices are copies, ``cut`` is not."""
+    """A large body in parts. ``Large`` reads like ``bytes`` where that is needed. Slices are copies; ``cut`` does not
+    copy."""
 
     __slots__ = ("_ascii", "_ends", "_finder", "_parts", "size")
 
     def __init__(self) -> None:
         self.size = 0
-        self._ascii = True  # all that ``look`` has seen
+        self._ascii = True  # as far as ``look`` has read
         self._parts: list[bytes | memoryview] = []
         self._ends: list[int] = []
         self._finder: RunFinder | None = None
 
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return len(self._parts)
+
     def append(self, part: bytes | memoryview) -> None:
-        """Add a part."""
+        """Add a part at the end."""
         if part:
             self.size += len(part)
             self._parts.append(part)
             self._ends.append(self.size)
 
     def look(self) -> None:
-        """Look at what was added since the last time, for ``isascii`` and ``runs``."""
+        """Read what was added since the last call, for ``isascii`` and ``runs``."""
         if self._finder is None:
             self._finder = RunFinder()
         unseen = self._parts[bisect.bisect_right(self._ends, self._finder.seen) :]
@@ -46,13 +52,13 @@ class Large:
         self._finder.look(self)
 
     def isascii(self) -> bool:
-        """Whether all of it is."""
+        """Whether all bytes are ASCII."""
         self.look()
         return self._ascii
 
     @property
     def runs(self) -> list[tuple[int, int]]:
-        """Where long runs begin and end (``shared.mcp.long_strings``)."""
+        """The beginning and the end of each long run (``shared.mcp.long_strings``)."""
         self.look()
         assert self._finder is not None
         return self._finder.runs
@@ -68,7 +74,7 @@ class Large:
         return bytes(self.cut(begin, stop))
 
     def cut(self, begin: int, stop: int) -> Large:
-        """From ``begin`` up to ``stop``; the same memory."""
+        """Return the bytes from ``begin`` up to ``stop``, in the same memory."""
         found = Large()
         at = bisect.bisect_right(self._ends, begin)
         while begin < stop:
@@ -82,7 +88,7 @@ class Large:
         return found
 
     def find(self, byte: bytes, begin: int) -> int:
-        """Where ``byte`` (one) is first at or after ``begin``; -1: nowhere."""
+        """Return the index of the first ``byte`` (a single one) at or after ``begin``, or -1 if there is none."""
         for at in range(bisect.bisect_right(self._ends, begin), len(self._parts)):
             part = bytes(self._parts[at])
             start = self._ends[at] - len(part)
@@ -93,13 +99,13 @@ class Large:
 
 
 Whole = bytes | Large
-"""What was put together."""
+"""A complete body."""
 Body = bytes | memoryview | Large
-"""What is passed on as it came."""
+"""A body that may be passed on without a copy."""
 
 
 class Rope:
-    """``size`` bytes so far."""
+    """Collects the parts of a body that arrives. ``size`` is the number of bytes so far."""
 
     __slots__ = ("_large", "_small", "size")
 
@@ -109,7 +115,7 @@ class Rope:
         self.size = 0
 
     def add(self, piece: bytes) -> None:
-        """One more."""
+        """Add the next part."""
         self.size += len(piece)
         if len(piece) < _SMALL:
             self._small += piece
@@ -129,12 +135,12 @@ class Rope:
                 self._large.look()
 
     def take(self) -> Whole:
-        """All of them as one; the next piece begins anew."""
+        """Return all parts as one body, and begin a new one."""
         self._gather()
         large = self._large
         self.drop()
         return large if large.size > _JOINED else bytes(large)
 
     def drop(self) -> None:
-        """Forget them."""
+        """Forget all parts."""
         self._large, self._small, self.size = Large(), bytearray(), 0

@@ -1,7 +1,7 @@
 """Server-sent events: an incremental reader for untrusted bytes, and a writer.
 
-WHATWG HTML section 9.2. Lines end with CR, LF or CRLF; a reader is bounded: an event larger than its limit
-raises ``ValueError`` instead of growing.
+WHATWG HTML section 9.2. Lines end with CR, LF or CRLF. The reader is bounded: an event larger than its limit raises
+``ValueError``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _DATA = b"data: "
 
 
 class Event(Struct, gc=False):
-    """One dispatched event. ``id`` is ``None`` when the event set none; ``retry_ms`` likewise."""
+    """One dispatched event. ``id`` and ``retry_ms`` are ``None`` if the event did not set them."""
 
     name: str
     data: Whole
@@ -23,12 +23,12 @@ class Event(Struct, gc=False):
 
 
 class Reader:
-    """Feed bytes as they arrive, take events as they complete. Linear in the bytes fed."""
+    """Takes bytes as they arrive and returns events as they complete. The cost is linear in the number of bytes."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
         self._open = Rope()  # a line that has begun
-        self._is_data = False  # … whose field is known to be "data", and left out
+        self._is_data = False  # the open line is a "data" field; ``_open`` holds its value only
         self._skip_lf = False
         self._name = b""
         self._data: list[Whole] = []
@@ -38,7 +38,7 @@ class Reader:
         self._first = True
 
     def feed(self, chunk: bytes) -> list[Event]:
-        """Events completed by ``chunk``. Raises ``ValueError`` when one exceeds the limit."""
+        """Return the events that ``chunk`` completes. Raises ``ValueError`` if an event exceeds the limit."""
         if not chunk:
             return []
         if self._skip_lf and chunk.startswith(b"\n"):
@@ -60,7 +60,7 @@ class Reader:
         return events
 
     def _keep(self, part: bytes) -> None:
-        """A part of a line whose end is still to come."""
+        """Add a part of a line whose end is still to come."""
         if not self._open.size and not self._is_data and part.startswith(_DATA):
             self._is_data, self._first, part = True, False, part[len(_DATA) :]
         self._open.add(part)
@@ -68,7 +68,7 @@ class Reader:
             raise ValueError(f"an event larger than {self._limit} bytes")
 
     def _end_line(self, part: bytes) -> Event | None:
-        """The last part of a line that has begun."""
+        """Add the last part of a line that has begun, and handle the line."""
         self._open.add(part)
         line = self._open.take()
         if not self._is_data:
@@ -112,7 +112,8 @@ class Reader:
 
 
 def write(message: bytes, id: str | None = None, name: str = "message") -> bytes:
-    """The bytes of one event. ``message`` is one JSON document; line breaks between its members become spaces."""
+    """Return the bytes of one event. ``message`` is one JSON document; line breaks between its members become
+    spaces."""
     if b"\n" in message or b"\r" in message:
         message = message.replace(b"\r", b" ").replace(b"\n", b" ")
     if id is None:
@@ -121,4 +122,4 @@ def write(message: bytes, id: str | None = None, name: str = "message") -> bytes
 
 
 COMMENT = b":\r\n\r\n"
-"""A comment: keeps a silent stream alive, ignored by every reader."""
+"""A comment, which keeps a silent stream alive and is ignored by every reader."""

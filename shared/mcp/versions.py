@@ -1,7 +1,7 @@
-"""Protocol versions and the two eras they belong to.
+"""Protocol versions and the two eras to which they belong.
 
-*Legacy*: an ``initialize`` handshake, sessions, requests from the server. *Modern*: stateless, each request
-carries version and capabilities in ``_meta``. Versions are an enumerated set, never compared as strings.
+*Legacy*: an ``initialize`` handshake, sessions, requests from the server. *Modern*: stateless, each request carries
+version and capabilities in ``_meta``. Versions are an enumerated set and are never compared as strings.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ MODERN_VERSIONS = ("2026-07-28",)
 LATEST_LEGACY = LEGACY_VERSIONS[-1]
 LATEST_MODERN = MODERN_VERSIONS[-1]
 DEFAULT_WITHOUT_HEADER = "2025-03-26"
-"""What a legacy request without a version header speaks (2025-06-18, basic/transports)."""
+"""The version of a legacy request without a version header (2025-06-18, basic/transports)."""
 
 
 class Era(enum.IntEnum):
-    """Which of the two protocols."""
+    """One of the two eras of the protocol."""
 
     LEGACY = 0
     MODERN = 1
 
     @property
     def word(self) -> str:
-        """As kept in Redis and shown to users."""
+        """The era's name as kept in Redis and shown to users."""
         return "modern" if self else "legacy"
 
 
 def negotiate_legacy(requested: str) -> str:
-    """The version an ``initialize`` is answered with: the requested one if we speak it, else our latest."""
+    """Return the version in the answer to ``initialize``: the requested one if the gateway speaks it, else its
+    latest."""
     return requested if requested in LEGACY_VERSIONS else LATEST_LEGACY
 
 
 def at_least(version: str, minimum: str) -> bool:
-    """Whether a legacy ``version`` is ``minimum`` or newer; unknown versions are older than everything."""
+    """Whether a legacy ``version`` is ``minimum`` or newer. Unknown versions count as older than all others."""
     return version in LEGACY_VERSIONS and LEGACY_VERSIONS.index(version) >= LEGACY_VERSIONS.index(minimum)

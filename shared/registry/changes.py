@@ -1,7 +1,8 @@
 """Following the change log: every process keeps its own copy of the registry in memory.
 
-Entries carry (epoch, sequence). The next number applies; anything else (Redis was emptied, failed over, or we
-fell behind its bound) means: load everything again. While Redis is away the copy stays and serves.
+Entries carry (epoch, sequence). An entry with the next number is applied. Any other entry (Redis was emptied or failed
+over, or this process fell behind the log's bound) means that everything is loaded again. While Redis does not answer,
+the copy stays and serves. Counterpart: ``shared.registry.scripts``, which appends to the log.
 """
 
 from __future__ import annotations
@@ -23,29 +24,32 @@ _MAX_ENTRIES = 512
 
 
 class Follower(Protocol):
-    """Who wants to know."""
+    """The receiver of changes."""
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
-        """Everything, at the start and after a gap."""
+        """Handle all records, at the start and after a gap."""
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
-        """What changed; ``None`` is unregistered. ``announced``: the ``list_changed`` methods that upstreams announced,
-        by upstream id."""
+        """Handle the changed records by upstream id; ``None`` means unregistered. ``announced`` holds the
+        ``list_changed`` methods that upstreams announced, by upstream id."""
 
     def on_member(self, kind: str, id: str) -> None:
-        """A ``worker`` or ``frontend`` joined or left; a worker hints another (``relist:METHOD``, ``suspect:``);
-        a client session set its log level (``level:LEVEL``).
+        """Handle an entry about something other than a record or the end of a session, by its kind.
+
+        ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD`` or ``suspect:``: a worker's
+        hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its log
+        level.
         """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
-        """A client session was deleted or revoked."""
+        """Handle that a client session was deleted or revoked."""
 
     def on_connection(self, available: bool) -> None:
-        """Redis went away, or is back (a snapshot follows)."""
+        """Handle that Redis does not answer, or answers again. In the second case a snapshot follows."""
 
 
 class ChangeFollower:
-    """Reads ``gw:changes`` and keeps ``follower`` informed. ``run`` goes on until cancelled."""
+    """Reads ``gw:changes`` and calls ``follower``. ``run`` continues until cancelled."""
 
     def __init__(self, store: RegistryStore, follower: Follower) -> None:
         self._store = store
@@ -54,22 +58,21 @@ class ChangeFollower:
         self._epoch = b""
         self.sequence = 0
         self.applied = 0
-        """The last change that ``follower`` has been told of."""
+        """The number of the last change that ``follower`` has received."""
         self._position: bytes | str = "$"
         self.available = False
         self.ready = asyncio.Event()
 
     @property
     def place(self) -> tuple[str, int]:
-        """(epoch, number) of the last change applied; the same on every process that follows."""
+        """(epoch, number) of the last change applied. The numbers are the same in every process that follows."""
         return self._epoch.decode(), self.applied
 
     async def close(self) -> None:
-        """Close the connection."""
         await self._redis.aclose()
 
     async def run(self) -> None:
-        """Follow until cancelled; reconnects for ever."""
+        """Follow until cancelled. A lost connection is opened again without limit."""
         wait_s = 0.05
         while True:
             try:
@@ -84,7 +87,7 @@ class ChangeFollower:
                     self._follower.on_connection(False)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, 1.0)
-            except Exception:  # whatever it was, following must go on: everything is loaded again
+            except Exception:  # whatever failed, following must go on; everything is loaded again
                 _log.exception("following the change log failed")
                 await asyncio.sleep(1.0)
 
@@ -139,7 +142,7 @@ class ChangeFollower:
         self.applied = self.sequence
 
     async def _check_epoch(self) -> None:
-        """Nothing came for a while: make sure that the log is still the one we follow."""
+        """Load everything again if the log has another epoch. Called when no entry arrived for a while."""
         epoch = await self._redis.get(self._store.keys.epoch)
         if (epoch or b"") != self._epoch:
             await self._reload()

@@ -1,7 +1,6 @@
-"""Connections to Redis: standalone, TLS, Unix socket, Sentinel; its errors translated where they enter.
+"""Connections to Redis: standalone, TLS, Unix socket, Sentinel. Errors of redis-py are translated here.
 
-URLs: ``redis://``, ``rediss://``, ``unix:///path``, and
-``redis+sentinel://host:port,host:port/master-name[/db]``.
+URLs: ``redis://``, ``rediss://``, ``unix:///path``, and ``redis+sentinel://host:port,host:port/master-name[/db]``.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 
 
 def connect(url: str, timeout_s: float) -> Any:
-    """A ``redis.asyncio.Redis`` for ``url``; it connects when first used. Raises ``ConfigError`` for a URL we
-    cannot use.
+    """Return a ``redis.asyncio.Redis`` for ``url``, which connects when first used. Raises ``ConfigError`` for a URL
+    that cannot be used.
 
-    Typed as ``Any``: redis-py types every reply as ``str | bytes | None``; ours are always bytes.
+    The type is ``Any``, because redis-py types every reply as ``str | bytes | None`` and replies here are always bytes.
     """
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
@@ -61,7 +60,7 @@ def _sentinel(url: str, options: dict[str, Any]) -> Any:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn redis-py's and the network's errors into ``RegistryUnavailable``."""
+    """Turn errors of redis-py and of the network into ``RegistryUnavailable``."""
     try:
         yield
     except (TimeoutError, RedisError, OSError) as error:

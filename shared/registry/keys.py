@@ -1,4 +1,7 @@
-"""Every Redis key of the gateway. Readable with ``redis-cli``: hashes with one field per fact, JSON for documents."""
+"""Every Redis key of the gateway.
+
+Values are readable with ``redis-cli``: hashes with one field per fact, JSON for documents.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ class Keys:
         self.changes = f"{prefix}changes"
         """stream, bounded: ordered change log; entries carry epoch, seq, kind, id."""
         self.epoch = f"{prefix}epoch"
-        """string: made anew when Redis was emptied."""
+        """string: the change log's epoch, made anew after Redis was emptied."""
         self.sequence = f"{prefix}seq"
-        """string: last change number of this epoch."""
+        """string: number of the last change in this epoch."""
         self.workers = f"{prefix}workers"
         """set: ids of workers that may be alive."""
         self.frontends = f"{prefix}frontends"
@@ -23,14 +26,15 @@ class Keys:
         self.restarts = f"{prefix}restarts"
         """hash: how often each supervised process was replaced."""
         self.secret = f"{prefix}secret"
-        """string: the fleet's key, when none is configured."""
+        """string: the fleet's key, if none is configured."""
 
     def server(self, id: str) -> str:
         """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""
         return f"{self.prefix}server:{id}"
 
     def catalog(self, id: str) -> str:
-        """hash: what one upstream offers: tools (JSON), digest, listed_at."""
+        """hash: the lists of one upstream (tools, prompts, resources, resource_templates; JSON), digest, listed_at,
+        ttl_ms."""
         return f"{self.prefix}catalog:{id}"
 
     def health(self, id: str) -> str:
@@ -38,7 +42,7 @@ class Keys:
         return f"{self.prefix}health:{id}"
 
     def logs(self, id: str) -> str:
-        """list, bounded: last stderr lines of a stdio upstream, written while someone looks."""
+        """list, bounded: the last stderr lines of a stdio upstream."""
         return f"{self.prefix}logs:{id}"
 
     def worker(self, id: str) -> str:
@@ -50,7 +54,7 @@ class Keys:
         return f"{self.prefix}frontend:{id}"
 
     def inflight(self, frontend: str) -> str:
-        """hash, expires in 3 s: calls in flight by upstream, absolute."""
+        """hash, expires in 3 s: calls in flight by upstream, as absolute numbers."""
         return f"{self.prefix}inflight:{frontend}"
 
     def session(self, sid: str) -> str:
@@ -58,7 +62,7 @@ class Keys:
         return f"{self.prefix}session:{sid}"
 
     def ended(self, sid: str) -> str:
-        """string, for a minute: this client session has ended, and must not be written back."""
+        """string, kept for a minute: this client session has ended, and must not be written back."""
         return f"{self.prefix}ended:{sid}"
 
     def outbox(self, sid: str) -> str:
@@ -66,5 +70,5 @@ class Keys:
         return f"{self.prefix}outbox:{sid}"
 
     def wake(self, frontend: str) -> str:
-        """pub/sub channel: "look at the outbox of this session"."""
+        """pub/sub channel of one front end; a message names a session whose outbox has something new."""
         return f"{self.prefix}wake:{frontend}"

@@ -1,6 +1,7 @@
-"""Heartbeats: which workers and front ends are alive. One hash with a TTL each; only these expire.
+"""Heartbeats: which workers and front ends are alive. Each process has one hash with a TTL, which its heartbeats renew.
 
-A member that joins or leaves announces it in the change log, so that nobody has to poll.
+Ownership of upstreams has no TTL of its own. A process that joins or leaves announces that in the change log, so that
+no process has to poll.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ Kind = Literal["worker", "frontend"]
 
 
 class Members:
-    """Workers or front ends, as Redis knows them."""
+    """The workers or the front ends that Redis knows."""
 
     def __init__(self, store: RegistryStore, kind: Kind, ttl_s: float) -> None:
         self._store = store
@@ -25,7 +26,7 @@ class Members:
         self._key = store.keys.worker if kind == "worker" else store.keys.frontend
 
     async def join(self, id: str, facts: Mapping[str, str]) -> None:
-        """Become visible, and say so."""
+        """Write the record of member ``id`` and announce it."""
         async with translated():
             pipe = self._store.redis.pipeline(transaction=True)
             pipe.hset(self._key(id), mapping=dict(facts))
@@ -35,15 +36,17 @@ class Members:
         await self._store.run_script("ANNOUNCE", self._kind, id)
 
     async def beat(self, id: str, facts: Mapping[str, str]) -> bool:
-        """Stay visible. False, and nothing is written: the record has expired, so others count us as dead; join anew.
+        """Renew the record of member ``id``. Return false, and write nothing, if the record has expired: other
+        processes then count the member as dead, and the member must join anew.
 
-        In one step: whoever saw the old facts come back would take us for somebody who was here all the time.
+        The check and the write are one step. If an expired record came back with its old facts, other processes would
+        believe that the member was alive all the time.
         """
         fields = [part for fact in facts.items() for part in fact]
         return bool(await self._store.run_script("BEAT", self._key(id), str(self._ttl_ms), *fields))
 
     async def leave(self, id: str) -> None:
-        """Stop being visible, and say so."""
+        """Delete the record of member ``id`` and announce that."""
         async with translated():
             pipe = self._store.redis.pipeline(transaction=True)
             pipe.delete(self._key(id))
@@ -52,7 +55,7 @@ class Members:
         await self._store.run_script("ANNOUNCE", self._kind, id)
 
     async def alive(self) -> dict[str, dict[str, str]]:
-        """Facts of each live member by id; ids whose record has expired are forgotten."""
+        """Return the facts of each live member by id. Ids whose record has expired are removed from the set."""
         async with translated():
             ids = sorted(id.decode() for id in await self._store.redis.smembers(self._set))
             pipe = self._store.redis.pipeline(transaction=False)

@@ -16,16 +16,17 @@ Fields = dict[bytes, bytes]
 
 
 class Catalog(Struct, frozen=True):
-    """What one upstream offered when it was last listed: JSON arrays as bytes, by kind."""
+    """The lists of one upstream as they were last read: JSON arrays as bytes, by kind."""
 
     digest: str = ""
     documents: dict[Kind, bytes] = {}
     listed_at: float = 0.0
     ttl_s: float | None = None
-    """How long the upstream says its lists are fresh, where it does not announce their changes."""
+    """How long the upstream says that its lists are fresh, in seconds; ``None`` if it says nothing or announces
+    changes."""
 
     def document(self, kind: Kind) -> bytes:
-        """The JSON array of one kind."""
+        """Return the JSON array of one kind."""
         return self.documents.get(kind, b"[]")
 
 
@@ -50,11 +51,11 @@ class UpstreamRecord(Struct, frozen=True):
     health: HealthCheckResult | None = None
 
     def owner(self, slot: int) -> str | None:
-        """The worker that holds ``slot``."""
+        """Return the worker that holds ``slot``, or ``None``."""
         return next((worker for at, worker in self.owners if at == slot), None)
 
     def entry(self, with_tools: bool = True) -> ServerEntry:
-        """The public view: no secrets."""
+        """Return the public entry, which has no secrets."""
         spec = self.spec
         tools: list[ToolEntry] = []
         if with_tools:
@@ -81,7 +82,7 @@ class UpstreamRecord(Struct, frozen=True):
 
 
 def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
-    """A spec as alternating hash fields and values."""
+    """Return a spec as alternating hash fields and values."""
     return [
         "name", spec.name,
         "transport", spec.transport,
@@ -96,7 +97,7 @@ def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
 
 
 def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health: Fields) -> UpstreamRecord | None:
-    """The record in these hashes, or ``None`` when the upstream is not registered (any more)."""
+    """Return the record in these hashes, or ``None`` if the upstream is not registered (any more)."""
     if b"connection" not in server:
         return None
     text = {key.decode(): value.decode() for key, value in server.items()}
@@ -145,7 +146,7 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
 
 
 def read_health(id: str, fields: Fields) -> HealthCheckResult | None:
-    """The health result in a ``gw:health:{id}`` hash."""
+    """Return the health result in a ``gw:health:{id}`` hash, or ``None`` if there is none."""
     if b"healthy" not in fields:
         return None
     latency = fields.get(b"latency_ms", b"")

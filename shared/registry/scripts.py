@@ -1,9 +1,9 @@
 """The writes. Each is one script, so that a change and its entry in the change log appear together.
 
-``EMIT`` is put before every script: it makes the epoch on first use, numbers the change and appends it. The
-epoch tells followers that Redis was emptied or failed over to something older.
+``EMIT`` is put before every script: it makes the epoch on first use, numbers the change and appends the entry. The
+epoch shows followers that Redis was emptied or failed over to an older state.
 
-Fencing: what an owner writes names the owner, and is refused (0) when the upstream has another by now.
+Fencing: an owner's write names the owner, and is refused (0) if the upstream has another owner by now.
 """
 
 EMIT = """
@@ -22,7 +22,7 @@ local function emit(kind, id)
 end
 """
 
-# ARGV: prefix, id, mode (create | replace | update | restore), now, whether it runs once (1 or 0), field, value, …
+# ARGV: prefix, id, mode (create | replace | update | restore), now, 1 if it runs on one worker only else 0, field, …
 REGISTER = (
     EMIT
     + """
@@ -95,7 +95,7 @@ return 1
 )
 
 # ARGV: prefix, id, worker, now, status, field, value, …   (the owner of slot 0 reports)
-# Only what is new is announced: an upstream that stays down is not news at every attempt.
+# Only differences are announced, so an upstream that stays down causes no entry at every attempt.
 REPORT = (
     EMIT
     + """
@@ -117,7 +117,7 @@ return 1
 """
 )
 
-# ARGV: prefix, id, worker, announced methods (comma-separated; announced even when equal), digest, field, value, …
+# ARGV: prefix, id, worker, announced methods (comma-separated; logged even if the digest is equal), digest, field, …
 CATALOG = (
     EMIT
     + """
@@ -132,9 +132,10 @@ return 1
 """
 )
 
-# ARGV: prefix, sid, ttl in ms, front end to wake or '', messages kept at most or 0 (all), bytes kept at most, how many
-# were dropped on the way here, then kind (told | kept) and message, … → messages and bytes there before. The oldest of
-# those that are only told make room; messages are numbered, so that whoever takes them sees how many are missing.
+# ARGV: prefix, sid, ttl in ms, front end to wake or '', most messages to keep or 0 (all), most bytes to keep, number of
+# messages dropped on the way here, then kind (told | kept) and message, … → messages and bytes there before.
+# The oldest messages of kind "told" (notifications) make room. Messages are numbered, so that the front end that takes
+# them sees how many are missing.
 LEAVE = """
 local P, sid, ttl, to, count, bytes = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6])
 local key, state = P..'outbox:'..sid, P..'outbox:'..sid..':state'
@@ -174,7 +175,7 @@ if to ~= '' then redis.call('PUBLISH', P..'wake:'..to, 'outbox '..sid) end
 return {before, heavy}
 """
 
-# ARGV: prefix, key of a member's record, its life in ms, field, value, … → 0, and nothing written, when it has expired
+# ARGV: prefix, key of a member's record, its TTL in ms, field, value, … → 0, and nothing written, if it has expired
 BEAT = """
 if redis.call('EXISTS', ARGV[2]) == 0 then return 0 end
 redis.call('HSET', ARGV[2], unpack(ARGV, 4))
@@ -182,7 +183,7 @@ redis.call('PEXPIRE', ARGV[2], ARGV[3])
 return 1
 """
 
-# ARGV: prefix, sid, its life in ms, field, value, … → 0 when the session has ended: it must stay over
+# ARGV: prefix, sid, its TTL in ms, field, value, … → 0, and nothing written, if the session has ended
 SAVE = """
 local P, sid = ARGV[1], ARGV[2]
 if redis.call('EXISTS', P..'ended:'..sid) == 1 then return 0 end
@@ -191,7 +192,7 @@ redis.call('PEXPIRE', P..'session:'..sid, ARGV[3])
 return 1
 """
 
-# ARGV: prefix, sid, id of an entry: it and those before it were taken, and nobody will come back for them
+# ARGV: prefix, sid, id of the last entry of the outbox that was delivered; entries up to this one are deleted
 CLEAR = """
 local P, sid = ARGV[1], ARGV[2]
 local key = P..'outbox:'..sid
@@ -201,7 +202,7 @@ for _, entry in ipairs(redis.call('XRANGE', key, '-', ARGV[3])) do
 end
 """
 
-# ARGV: prefix, sid, ttl in ms, field, value → what it was before; nil when the session is over: it must stay over
+# ARGV: prefix, sid, ttl in ms, field, value → the value before; nil, and nothing written, if the session is over
 NOTE = """
 local P = ARGV[1]
 local key = P..'session:'..ARGV[2]
@@ -212,7 +213,7 @@ redis.call('PEXPIRE', key, ARGV[3])
 return before
 """
 
-# ARGV: prefix, sid, ttl in ms, field, replica, the replica that it replaces or '' → the replica that is bound; nil
+# ARGV: prefix, sid, ttl in ms, field, replica, the replica to replace or '' → the replica that is bound; nil if over
 PIN = """
 local P = ARGV[1]
 local key = P..'session:'..ARGV[2]

@@ -1,4 +1,4 @@
-"""Reads and writes of upstream records. Raises ``RegistryUnavailable`` when Redis does not answer.
+"""Reads and writes of upstream records. Raises ``RegistryUnavailable`` if Redis does not answer.
 
 Counterparts: ``worker.ownership.placement`` claims, ``worker.ownership.inventory`` reports,
 ``gateway.fleet.registry_view`` reads.
@@ -55,11 +55,10 @@ class RegistryStore:
         }
 
     async def close(self) -> None:
-        """Close the connections."""
         await self.redis.aclose()
 
     async def run_script(self, name: str, *arguments: Any) -> Any:
-        """Run one of ``shared.registry.scripts`` with the prefix before its arguments."""
+        """Run one of ``shared.registry.scripts``, with the prefix before its arguments."""
         async with translated():
             return await self._scripts[name](args=[self.keys.prefix, *arguments])
 
@@ -69,7 +68,7 @@ class RegistryStore:
             await self.redis.ping()
 
     async def fleet_key(self, secret: str) -> FleetKey:
-        """The fleet's key: from the setting, or made once and kept in Redis."""
+        """Return the fleet's key: from the setting, or made once and kept in Redis."""
         if secret:
             return FleetKey.from_secret(secret)
         async with translated():
@@ -79,19 +78,22 @@ class RegistryStore:
         return FleetKey.from_secret(self._secret)
 
     async def restore_secret(self) -> None:
-        """After Redis was emptied: processes that run keep the key they have, and new ones must get the same."""
+        """Write the key back after Redis was emptied: running processes keep the key that they have, and new ones must
+        get the same."""
         if self._secret:
             async with translated():
                 await self.redis.set(self.keys.secret, self._secret, nx=True)
 
-    # ---- what users do
+    # ---- for users
 
     async def register(
         self, spec: UpstreamSpec, mode: str = "create", owner: str = "", slots: Sequence[int] = ()
     ) -> None:
-        """Write a spec. ``create`` raises ``EntryExists``; ``replace`` overwrites; ``restore`` only fills a gap.
+        """Write a spec.
 
-        An incumbent restores its ``slots`` in the same write: nobody may see the upstream without its owner.
+        ``create`` raises ``EntryExists`` if the id is taken, ``update`` raises ``EntryNotFound`` if it is not,
+        ``replace`` writes in any case, ``restore`` writes only if the id is missing. An owner that restores an entry
+        writes its ``slots`` in the same step, so that no process sees the upstream without its owner.
         """
         fields = spec_fields(spec)
         once = "1" if traits(spec.transport).runs_once else "0"
@@ -115,7 +117,7 @@ class RegistryStore:
         return [line.decode("utf-8", "replace") for line in lines]
 
     async def append_logs(self, id: str, lines: Sequence[str], kept: int) -> None:
-        """Add lines of a stdio upstream's stderr; the newest ``kept`` stay."""
+        """Add lines of a stdio upstream's stderr. The newest ``kept`` lines stay."""
         async with translated():
             pipe = self.redis.pipeline(transaction=False)
             pipe.rpush(self.keys.logs(id), *lines)
@@ -133,10 +135,11 @@ class RegistryStore:
         async with translated():
             await self.redis.hincrby(self.keys.restarts, process, 1)
 
-    # ---- what owners do; False means: not yours (any more)
+    # ---- for owners; False means that the worker is not the owner (any more)
 
     async def claim(self, id: str, slot: int, worker: str) -> str:
-        """``mine``, ``claimed``, ``taken`` or ``gone``."""
+        """Claim a slot for ``worker``. Return ``mine`` (the worker had it), ``claimed``, ``taken`` or ``gone`` (no such
+        upstream)."""
         return bytes(await self.run_script("CLAIM", id, slot, worker)).decode()
 
     async def release(self, id: str, slot: int, worker: str, heir: str = "") -> bool:
@@ -144,7 +147,7 @@ class RegistryStore:
         return bool(await self.run_script("RELEASE", id, slot, worker, heir))
 
     async def report_status(self, id: str, worker: str, status: ServerStatus, error: str | None, **facts: str) -> bool:
-        """The owner of slot 0 says how the upstream is."""
+        """Write the status of an upstream, as the owner of slot 0."""
         fields = ["error", error or ""]
         for name, value in facts.items():
             fields += [name, value]
@@ -159,7 +162,8 @@ class RegistryStore:
         announced: Iterable[str],
         ttl_s: float | None = None,
     ) -> bool:
-        """The owner of slot 0 says what the upstream offers. ``announced``: the notifications that it sent."""
+        """Write the lists of an upstream, as the owner of slot 0. ``announced`` are the notifications that the upstream
+        sent."""
         fields: list[str | bytes] = ["listed_at", str(now_s())]
         fields += ["ttl_ms", "" if ttl_s is None else str(int(ttl_s * 1000))]
         for kind, document in documents.items():
@@ -167,7 +171,7 @@ class RegistryStore:
         return bool(await self.run_script("CATALOG", id, worker, ",".join(announced), digest, *fields))
 
     async def report_health(self, results: Sequence[tuple[HealthCheckResult, int, int]]) -> None:
-        """Write (result, failures in a row, successes in a row), batched."""
+        """Write (result, failures in a row, successes in a row) for several upstreams in one batch."""
         async with translated():
             pipe = self.redis.pipeline(transaction=False)
             for result, failures, successes in results:
@@ -187,12 +191,12 @@ class RegistryStore:
     # ---- reading
 
     async def last_change(self) -> int:
-        """The newest entry's number in the change log; 0 when there is none."""
+        """Return the number of the newest entry in the change log, or 0."""
         async with translated():
             return int(await self.redis.get(self.keys.sequence) or 0)
 
     async def load_all(self) -> dict[str, UpstreamRecord]:
-        """Every upstream, in registration order."""
+        """Return every upstream, in the order of registration."""
         async with translated():
             ids = await self.redis.zrange(self.keys.servers, 0, -1)
         return {
@@ -200,7 +204,7 @@ class RegistryStore:
         }
 
     async def load(self, ids: Iterable[str]) -> dict[str, UpstreamRecord | None]:
-        """These upstreams; ``None`` for those that are not registered."""
+        """Return these upstreams. The value is ``None`` for an id that is not registered or cannot be read."""
         found: dict[str, UpstreamRecord | None] = {}
         wanted = list(ids)
         for start in range(0, len(wanted), _BATCH):

@@ -1,4 +1,4 @@
-"""Pub/sub channels on which front ends wake each other. What is said there is a hint: nothing depends on it alone."""
+"""Pub/sub channels on which front ends wake each other. A message is a hint: no front end depends on receiving it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _AGAIN_S = 0.5
 
 
 async def wake(store: RegistryStore, whom: str, text: str) -> None:
-    """Say something on the channel of ``whom``. Raises ``RegistryUnavailable``."""
+    """Send ``text`` on the channel of ``whom``. Raises ``RegistryUnavailable``."""
     async with translated():
         await store.redis.publish(store.keys.wake(whom), text)
 
@@ -25,8 +25,8 @@ async def follow(
     heard: Callable[[str], Awaitable[None]],
     begun: Callable[[], Awaitable[None]],
 ) -> None:
-    """Hear what is said on the channels of ``names`` until cancelled; ``begun`` is called whenever something may have
-    gone unheard."""
+    """Call ``heard`` for each message on the channels of ``names``, until cancelled. Call ``begun`` whenever messages
+    may have been missed before."""
     while True:
         pubsub = store.redis.pubsub()
         try:

@@ -1,8 +1,8 @@
 """``Link``: one connection between a front end and a worker, frames in and out.
 
-Writes of one loop tick leave in one ``send``. A body over ``CHUNK`` bytes goes in chunks, each paid for by
-credit that the receiver grants, so that a large or slow stream stalls only itself. What frames mean is the
-business of the ``Peer`` (``gateway.fleet.worker_link``, ``worker.rpc_server``).
+Writes of one loop tick leave in one ``send``. A body over ``CHUNK`` bytes goes in chunks, each paid for by credit that
+the receiver grants, so that a large or slow stream delays only itself. The meaning of frames is up to the ``Peer``
+(``gateway.fleet.worker_link``, ``worker.rpc_server``).
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 SLACK = 64 * 1024
-"""What a body may be larger on a link than the limit that it had to meet before: we add ids and seals of our own."""
+"""The bytes by which a body may be larger on a link than the limit that it had to meet before, because the gateway adds
+ids and seals of its own."""
 
 
 class BodyStream:
-    """A chunked body while it arrives: ``size`` bytes in all; each chunk taken grants the next."""
+    """A chunked body while it arrives. ``size`` is the whole size in bytes. Taking chunks grants credit for more."""
 
     def __init__(self, link: Link, stream: int, call: int, size: int) -> None:
         self.size = size
@@ -47,28 +48,28 @@ class BodyStream:
         self._stream = stream
         self._chunks: list[bytes] = []
         self._received = 0
-        self._taken = 0  # chunks for which nothing was granted yet
+        self._taken = 0  # chunks taken since the last grant
         self._waiter: asyncio.Future[None] | None = None
         self.broken = False
 
     def feed(self, chunk: bytes) -> None:
-        """Called by the link."""
+        """Add a chunk. Called by the link."""
         self._chunks.append(chunk)
         self._received += len(chunk)
         self._wake()
 
     @property
     def complete(self) -> bool:
-        """Every byte has arrived."""
+        """Whether every byte has arrived."""
         return self._received >= self.size
 
     @property
     def finished(self) -> bool:
-        """Every byte has been taken."""
+        """Whether every byte has been taken."""
         return self.complete and not self._chunks
 
     def break_off(self) -> None:
-        """The link is gone; readers get ``ConnectionResetError``."""
+        """Note that the link has ended. Readers get ``ConnectionResetError``."""
         self.broken = True
         self._wake()
 
@@ -77,9 +78,9 @@ class BodyStream:
             self._waiter.set_result(None)
 
     async def next(self) -> list[bytes]:
-        """The chunks that have arrived, at least one; none at the end.
+        """Return the chunks that have arrived, at least one, or an empty list at the end.
 
-        Raises ``ConnectionResetError`` when the rest will never come.
+        Raises ``ConnectionResetError`` if the rest will never arrive.
         """
         while not self._chunks:
             if self.broken:
@@ -96,7 +97,7 @@ class BodyStream:
         return chunks
 
     async def whole(self) -> bytes:
-        """All of it. Raises ``ConnectionResetError`` when the rest will never come."""
+        """Return the whole body. Raises ``ConnectionResetError`` if the rest will never arrive."""
         parts: list[bytes] = []
         while chunks := await self.next():
             parts += chunks
@@ -127,23 +128,23 @@ _CHUNKED = frozenset(typing.get_args(Chunked))
 
 
 class Peer(Protocol):
-    """Who handles a link's frames."""
+    """The handler of a link's frames."""
 
     def on_connected(self, link: Link) -> None:
-        """The connection is up."""
+        """Handle that the connection is up."""
 
     def on_frame(self, link: Link, head: Head, body: bytes) -> None:
-        """A whole frame; chunked bodies come assembled, unless ``stream_body`` took them."""
+        """Handle a whole frame. A chunked body is assembled, unless ``stream_body`` took it."""
 
     def stream_body(self, link: Link, head: Head, stream: BodyStream) -> bool:
-        """Take a chunked body as a stream (True), or have it assembled (False)."""
+        """Return true to take a chunked body as a stream, false to have it assembled."""
 
     def on_closed(self, link: Link, error: Exception | None) -> None:
-        """The connection is gone."""
+        """Handle that the connection has ended."""
 
 
 class Link(asyncio.BufferedProtocol):
-    """See the module. ``stale`` is asked before frames are read: True drops the link instead."""
+    """One connection. ``stale`` is called before frames are read; if it returns true, the link is dropped instead."""
 
     def __init__(self, peer: Peer, max_body_bytes: int, stale: Callable[[], bool] | None = None) -> None:
         self._peer = peer
@@ -155,7 +156,7 @@ class Link(asyncio.BufferedProtocol):
         self._out: list[bytes | memoryview] = []
         self._out_bodies = 0
         self.scheduled = False
-        """Whether something is written at the end of this tick."""
+        """Whether a write is due at the end of this tick."""
         self._last_stream = 0
         self._outgoing: dict[int, _Outgoing] = {}
         self._assembling: dict[int, _Assembly] = {}
@@ -165,13 +166,13 @@ class Link(asyncio.BufferedProtocol):
 
     @property
     def receiving(self) -> int:
-        """Bodies that are arriving as streams."""
+        """The number of bodies that are arriving as streams."""
         return len(self._streams)
 
     # ---- writing
 
     def send(self, head: Any, body: Body = b"") -> None:
-        """Queue one frame for this tick's write. Large bodies are chunked; sending never blocks."""
+        """Queue one frame for this tick's write. Large bodies are chunked. Sending never blocks."""
         if self.closed:
             return
         if len(body) <= CHUNK:
@@ -226,13 +227,13 @@ class Link(asyncio.BufferedProtocol):
                 del transfers[stream]
 
     def close(self) -> None:
-        """Flush and end the link."""
+        """Write what is queued and end the link."""
         if self._transport is not None and not self.closed:
             self._flush()
             self._transport.close()
 
     def abort(self) -> None:
-        """End the link at once; what is unsent or unread is dropped."""
+        """End the link at once. Bytes that are unsent or unread are dropped."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -284,7 +285,7 @@ class Link(asyncio.BufferedProtocol):
         if not self._peer.stream_body(self, head, stream):
             self._assembling[number] = _Assembly(head)
         elif stream.broken:
-            return  # nobody wants it, and the sender was told
+            return  # the peer does not want the body, and has notified the sender
         else:
             self._streams[number] = stream
         self._chunk(number, body)

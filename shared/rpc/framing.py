@@ -1,7 +1,7 @@
 """The frame codec: ``u32 head size | u32 body size | head | body``, big-endian. Pure and linear.
 
-``FrameReader`` owns one receive buffer (for ``asyncio.BufferedProtocol``); a frame's body is copied out of it
-once. Bodies over ``CHUNK`` never come in one frame, so the buffer never has to grow.
+``FrameReader`` owns one receive buffer (for ``asyncio.BufferedProtocol``). The body of a frame is copied out of the
+buffer once. Bodies over ``CHUNK`` never arrive in one frame, so the buffer never has to grow.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import struct
 from collections.abc import Iterator
 
 CHUNK = 128 * 1024
-"""Largest body in one frame, bytes; larger bodies are chunked so that a slow stream stalls only itself."""
+"""The largest body in one frame, in bytes. Larger bodies are chunked, so that a slow stream delays only itself."""
 WINDOW = 8
-"""Chunks a sender may have under way before the receiver grants more."""
+"""The chunks that a sender may have under way before the receiver grants more."""
 GRANT = 4
-"""Chunks taken before as many are granted: half the window, so that the sender need not wait."""
+"""The chunks after which the receiver grants as many: half the window, so that the sender need not wait."""
 SOCKET_BUFFER = CHUNK * WINDOW
-"""Bytes of a Unix socket's send buffer, as far as the system allows it: a window is written in one go."""
+"""The send buffer of a Unix socket, in bytes, as far as the system allows. A whole window is written in one go."""
 COPIED = 16 * 1024
-"""Up to so many bytes, copying a body into one buffer with what is around it costs less than a vector of buffers."""
+"""The largest body, in bytes, that is copied into one buffer together with its frame. For larger ones a vector of
+buffers costs less."""
 MAX_HEAD = 64 * 1024
 MAX_NAME = 16 * 1024
-"""Bytes of one name or URI in a head."""
+"""The longest name or URI in a head, in bytes."""
 BUFFER = 512 * 1024
 _SIZES = struct.Struct(">II")
 _PREFIX = _SIZES.size
@@ -30,16 +31,16 @@ pack_sizes = _SIZES.pack
 
 
 def too_long(name: str) -> bool:
-    """Whether a name or URI is more than may travel in a head."""
+    """Whether a name or URI is longer than ``MAX_NAME``."""
     return (len(name) if name.isascii() else len(name.encode("utf-8", "replace"))) > MAX_NAME
 
 
 class FrameError(Exception):
-    """The peer does not speak our frames; the link must end."""
+    """The peer sent bytes that are not frames of this protocol. The link must end."""
 
 
 class FrameReader:
-    """Incremental reader over one reused buffer. Use ``buffer()`` to receive, then ``received(n)``."""
+    """An incremental reader over one reused buffer. Receive into ``buffer()``, then call ``received(n)``."""
 
     def __init__(self) -> None:
         self._data = bytearray(BUFFER)
@@ -48,7 +49,7 @@ class FrameReader:
         self._end = 0
 
     def buffer(self) -> memoryview:
-        """Room to receive into; never empty."""
+        """Return the free part of the buffer, which is never empty."""
         if self._end == BUFFER or (self._start and BUFFER - self._end < CHUNK):
             rest = self._end - self._start
             self._data[:rest] = self._data[self._start : self._end]
@@ -56,7 +57,7 @@ class FrameReader:
         return self._view[self._end :]
 
     def received(self, count: int) -> Iterator[tuple[bytes, bytes]]:
-        """``(head, body)`` of each frame that is complete now. Raises ``FrameError`` on nonsense sizes."""
+        """Yield ``(head, body)`` of each frame that is complete now. Raises ``FrameError`` for impossible sizes."""
         self._end += count
         while self._end - self._start >= _PREFIX:
             head_size, body_size = _SIZES.unpack_from(self._data, self._start)

@@ -1,8 +1,9 @@
-"""What front ends and workers say to each other: small msgpack heads; bodies travel beside them.
+"""The heads of the frames between front ends and workers: small msgpack messages. Bodies travel outside of the heads.
 
-Heads are arrays with an integer tag. New fields go to the end with a default, so that processes of two
-versions understand each other while a fleet is rolled. ``size`` is the whole body's length when it comes in
-chunks, else 0; the chunks then carry the sender's number ``stream``.
+Used by ``gateway.fleet.worker_link`` and ``worker.rpc_server``. Heads are arrays with an integer tag. New fields go to
+the end and have a default, so that processes of two versions understand each other while a fleet is updated. ``size``
+is the length of the whole body if the body comes in chunks, else 0. The chunks then carry the sender's number
+``stream``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ PROTOCOL = 1
 
 
 class Challenge(Struct, array_like=True, tag=1, gc=False):
-    """Worker's first frame: prove that you know the fleet's key."""
+    """Worker: the first frame on a link. The front end must prove that it knows the fleet's key."""
 
     nonce: bytes
     worker: str
@@ -22,7 +23,7 @@ class Challenge(Struct, array_like=True, tag=1, gc=False):
 
 
 class Hello(Struct, array_like=True, tag=2, gc=False):
-    """Front end's answer: HMAC-SHA256 of the nonce under the fleet's key."""
+    """Front end: the answer to ``Challenge``. ``proof`` is the HMAC-SHA256 of the nonce under the fleet's key."""
 
     frontend: str
     proof: bytes
@@ -30,8 +31,11 @@ class Hello(Struct, array_like=True, tag=2, gc=False):
 
 
 class OpenSession(Struct, array_like=True, tag=3, gc=False):
-    """Facts about a client session, sent before its first call on a link and when its log level changes. ``alone``: it
-    is on ``/servers/{name}``, where methods that we do not know pass."""
+    """Front end: facts about a client session, sent before its first call on a link and when its log level changes.
+
+    ``alone``: the client is connected to ``/servers/{name}``, where methods that the gateway does not know are passed
+    on.
+    """
 
     session: str
     principal: str
@@ -43,20 +47,22 @@ class OpenSession(Struct, array_like=True, tag=3, gc=False):
 
 
 class EndSession(Struct, array_like=True, tag=4, gc=False):
-    """The client session is over; close what was held for it. Not ``over``: this front end only stops using it."""
+    """Front end: the client session is over; what was held for it can be closed. With ``over`` false, the session goes
+    on and only this front end stops using it."""
 
     session: str
     over: bool = True
 
 
 class Call(Struct, array_like=True, tag=5, gc=False):
-    """One request for an upstream. Body: the JSON of ``params``.
+    """Front end: one request for an upstream. Body: the JSON of ``params``.
 
-    ``era`` is the client's (0 legacy, 1 modern); ``session`` its session id or empty; ``principal`` who it is, for
-    pools; ``name`` the upstream's own name of what is called, for ``Mcp-Name``; ``token`` the JSON of the client's
-    progress token; ``headers`` the ``Mcp-Param-*`` headers; ``retry``: ``params`` carry a ``requestState`` of ours;
-    ``request`` the JSON of a session's own request id; ``listed_name`` the URI under which the client knows ``name``,
-    where that is another; ``trace`` the W3C trace context, if the call is traced.
+    ``era`` is the client's (0 legacy, 1 modern). ``session`` is the client's session id, or empty. ``principal`` is the
+    principal, for pools. ``name`` is the upstream's name of what is called, for ``Mcp-Name``. ``token`` is the JSON of
+    the client's progress token. ``headers`` are the ``Mcp-Param-*`` headers. ``retry``: ``params`` carry a
+    ``requestState`` that the gateway sealed. ``request`` is the JSON of the client's own request id, if the call
+    belongs to a session. ``listed_name`` is the URI under which the client knows ``name``, if the two differ. ``trace``
+    is the W3C trace context, if the call is traced.
     """
 
     call: int
@@ -77,17 +83,18 @@ class Call(Struct, array_like=True, tag=5, gc=False):
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):
-    """The client gave up on a call; ``reason`` is for the upstream's log."""
+    """Front end: the client gave up on a call. ``reason`` is for the upstream's log."""
 
     call: int
     reason: str = ""
 
 
 class Interim(Struct, array_like=True, tag=7, gc=False):
-    """A message before the answer. Body: a whole JSON-RPC notification, or a request that the upstream relays.
+    """Worker: a message before the answer. Body: a whole JSON-RPC notification, or a request that the upstream relays.
 
-    ``sequence`` numbers those of a session's call from 1: with it the client's stream can be resumed. ``dropped``:
-    so many before it were dropped, because this link was congested; without a body it says only that.
+    ``sequence`` numbers the messages of a session's call from 1, so that the client's stream can be resumed.
+    ``dropped`` is the number of messages that were dropped before this one, because the link was congested. A frame
+    without a body carries only that number.
     """
 
     call: int
@@ -98,7 +105,7 @@ class Interim(Struct, array_like=True, tag=7, gc=False):
 
 
 class Answer(Struct, array_like=True, tag=8, gc=False):
-    """The upstream's answer. Body: the JSON of ``result``, or of ``error`` when ``is_error``."""
+    """Worker: the upstream's answer. Body: the JSON of ``result``, or of ``error`` if ``is_error``."""
 
     call: int
     is_error: bool = False
@@ -107,7 +114,8 @@ class Answer(Struct, array_like=True, tag=8, gc=False):
 
 
 class Failed(Struct, array_like=True, tag=9, gc=False):
-    """The call failed in the gateway. ``delivered`` False: it certainly never reached the upstream."""
+    """Worker: the call failed in the gateway. If ``delivered`` is false, the call certainly never reached the
+    upstream."""
 
     call: int
     code: str
@@ -130,25 +138,27 @@ class Grant(Struct, array_like=True, tag=11, gc=False):
 
 
 class Ping(Struct, array_like=True, tag=12, gc=False):
-    """Are you there?"""
+    """A test whether the other end answers."""
 
     number: int
 
 
 class Pong(Struct, array_like=True, tag=13, gc=False):
-    """Yes."""
+    """The answer to the ``Ping`` of the same number."""
 
     number: int
 
 
 class Welcome(Struct, array_like=True, tag=15, gc=False):
-    """The proof was right; calls may come."""
+    """Worker: the proof was right; calls may be sent."""
 
 
 class Reply(Struct, array_like=True, tag=16, gc=False):
-    """A client's answer to what an upstream asked it. Body: the JSON of ``result``, or of ``error`` when ``is_error``.
+    """Front end: a client's answer to an upstream's question. Body: the JSON of ``result``, or of ``error`` if
+    ``is_error``.
 
-    ``question_id`` is the id that the worker gave the request; it counts only from the ``session`` that was asked.
+    ``question_id`` is the id that the worker gave to the question. The answer is ignored unless it comes from the
+    ``session`` that was asked.
     """
 
     question_id: str
@@ -159,10 +169,10 @@ class Reply(Struct, array_like=True, tag=16, gc=False):
 
 
 class Watch(Struct, array_like=True, tag=17, gc=False):
-    """Front end: some of my clients want to hear of this resource (``on``), or none does any more.
+    """Front end: some of its clients have subscribed to this resource (``on``), or none has any more.
 
-    ``session``: the client session whose own upstream session it is about, empty where clients share one. The end of
-    the link is the end of its watches. Answered by ``Watched`` when ``on``.
+    ``session`` is the client session whose own upstream session is concerned, and empty if clients share one. The end
+    of the link ends its watches. A frame with ``on`` is answered by ``Watched``.
     """
 
     number: int
@@ -173,14 +183,14 @@ class Watch(Struct, array_like=True, tag=17, gc=False):
 
 
 class Watched(Struct, array_like=True, tag=18, gc=False):
-    """The upstream agreed, or not; then the body is the JSON-RPC error."""
+    """Worker: whether the upstream agreed to a ``Watch``. If not, the body is the JSON-RPC error."""
 
     number: int
     agreed: bool = True
 
 
 class Updated(Struct, array_like=True, tag=19, gc=False):
-    """A watched resource changed. Body: ``params`` of ``notifications/resources/updated``."""
+    """Worker: a watched resource changed. Body: ``params`` of ``notifications/resources/updated``."""
 
     upstream: str
     uri: str
@@ -188,21 +198,24 @@ class Updated(Struct, array_like=True, tag=19, gc=False):
 
 
 class Detach(Struct, array_like=True, tag=20, gc=False):
-    """The client of a session's call may come back for its answer, here or elsewhere: keep what comes from now on."""
+    """Front end: the client of a session's call may resume its stream, at this front end or another; messages from now
+    on must be kept."""
 
     call: int
 
 
 class CancelRequest(Struct, array_like=True, tag=21, gc=False):
-    """A session cancelled its request, whichever front end it was sent to."""
+    """Front end: a session cancelled its request, whichever front end the request was sent to."""
 
     session: str
     request: bytes
 
 
 class Resume(Struct, array_like=True, tag=22, gc=False):
-    """A session is back for the stream of a call that ``frontend`` knew as ``before``: go on after ``sequence``, to
-    ``call`` on this link. Answered by ``Resumed``, or ``Failed``."""
+    """Front end: a client resumes the stream of a call that ``frontend`` knew as ``before``.
+
+    The stream goes on after ``sequence``, as ``call`` on this link. Answered by ``Resumed`` or ``Failed``.
+    """
 
     call: int
     session: str
@@ -212,8 +225,8 @@ class Resume(Struct, array_like=True, tag=22, gc=False):
 
 
 class Resumed(Struct, array_like=True, tag=23, gc=False):
-    """What was missed follows. ``request`` is the JSON of the client's request id; ``name`` and
-    ``listed_name`` are those of the ``Call``."""
+    """Worker: the messages that the client missed follow. ``request`` is the JSON of the client's request id; ``name``
+    and ``listed_name`` are those of the ``Call``."""
 
     call: int
     request: bytes
@@ -222,14 +235,18 @@ class Resumed(Struct, array_like=True, tag=23, gc=False):
 
 
 class RootsChanged(Struct, array_like=True, tag=24, gc=False):
-    """A client's roots changed: told to the upstream sessions that are its own."""
+    """Front end: a client's roots changed. The upstream sessions that belong to the client alone are notified."""
 
     session: str
 
 
 class Unsolicited(Struct, array_like=True, tag=25, gc=False):
-    """Worker: for the standing stream of a client session, of which no call is in flight. Body: a whole JSON-RPC
-    message. It goes to one front end, whichever holds the stream. ``dropped``: so many before it were dropped."""
+    """Worker: a message for the standing stream of a client session that has no call in flight. Body: a whole JSON-RPC
+    message.
+
+    The frame goes to one front end, whichever holds the stream. ``dropped`` is the number of messages that were dropped
+    before this one.
+    """
 
     session: str
     size: int = 0
@@ -238,15 +255,15 @@ class Unsolicited(Struct, array_like=True, tag=25, gc=False):
 
 
 class QuestionNews(Struct, array_like=True, tag=26, gc=False):
-    """Front end: the question ``question_id`` was put on a stream that the client has open; with a body (``params`` of
-    ``notifications/progress``), how far the client is with answering it."""
+    """Front end: the question ``question_id`` was sent on a stream that the client has open. With a body (``params`` of
+    ``notifications/progress``): the client's progress with the answer."""
 
     question_id: str
     session: str
 
 
 class Notice(Struct, array_like=True, tag=27, gc=False):
-    """Front end: a notification of a client session for the upstream. Body: a whole JSON-RPC message."""
+    """Front end: a notification from a client session for the upstream. Body: a whole JSON-RPC message."""
 
     upstream: str
     session: str
@@ -255,13 +272,13 @@ class Notice(Struct, array_like=True, tag=27, gc=False):
 
 
 class Alive(Struct, array_like=True, tag=28, gc=False):
-    """Worker: does this client session have a stream open there? Front end: it does."""
+    """Worker: the question whether this client session has a stream open there. Front end: the answer that it has."""
 
     session: str
 
 
 class GoAway(Struct, array_like=True, tag=14, gc=False):
-    """The worker drains: calls numbered above ``last_call`` were not taken."""
+    """Worker: the worker drains. Calls numbered above ``last_call`` were not taken."""
 
     last_call: int
 

@@ -279,10 +279,11 @@ def test_probes_point_at_paths_and_ports_that_exist() -> None:
 async def test_probed_paths_are_routes_of_the_front_end() -> None:
     from aiohttp import web
 
-    from gateway.admin.routes import AdminApi
+    from gateway.admin.routes import add_admin_routes
+    from gateway.admission.dns_rebinding import RebindingGuard
 
-    app = web.Application()
-    AdminApi(None).add_to(app)  # type: ignore[arg-type]
+    app, settings = web.Application(), build()
+    add_admin_routes(app, None, None, RebindingGuard(settings), settings)  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 

@@ -84,7 +84,7 @@ async def test_concurrent_calls_get_a_connection_each_and_keep_them(server: tupl
 
 
 class Collected:
-    """An exchange whose body is kept."""
+    """``transports.http_client.Exchange``: its body is kept."""
 
     def __init__(self, request: bytes) -> None:
         self.request: bytes | tuple[bytes, ...] = request
@@ -104,19 +104,22 @@ class Collected:
         self.done.set_result(error)
 
 
-def certificate(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Contexts of a server and of a client that trusts it."""
+def certificate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """The context of a server that this machine trusts."""
     pem, key = self_signed(folder)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem))
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(pem, key)
-    return serving, ssl.create_default_context(cafile=str(pem))
+    return serving
 
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("length", [True, False])
-def test_a_large_answer_before_the_end_of_its_connection_is_whole(tmp_path: Path, tls: bool, length: bool) -> None:
+def test_a_large_answer_before_the_end_of_its_connection_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool, length: bool
+) -> None:
     """On the loop that workers use, whose TLS throws away what was not read when the other end closes."""
-    uvloop.run(_take_large_answers(certificate(tmp_path) if tls else (None, None), length))
+    uvloop.run(_take_large_answers(certificate(tmp_path, monkeypatch) if tls else None, length))
 
 
 def _serve(listening: socket.socket, context: ssl.SSLContext | None, answer: bytes) -> None:
@@ -131,17 +134,15 @@ def _serve(listening: socket.socket, context: ssl.SSLContext | None, answer: byt
             one.sendall(answer)
 
 
-async def _take_large_answers(contexts: tuple[ssl.SSLContext | None, ssl.SSLContext | None], length: bool) -> None:
-    serving, trusting = contexts
+async def _take_large_answers(serving: ssl.SSLContext | None, length: bool) -> None:
     body = b"x" * 1_500_000
     head = b"Content-Length: %d\r\n" % len(body) if length else b""
     answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\n%b\r\n%b" % (head, body)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=_serve, args=(listening, serving, answer))
         thread.start()
-        scheme, port = "https" if trusting else "http", listening.getsockname()[1]
+        scheme, port = "https" if serving else "http", listening.getsockname()[1]
         pool = HttpPool(HttpEndpoint(f"{scheme}://localhost:{port}/", {}), UpstreamSettings())
-        pool._tls = trusting
         try:
             for _ in range(20):
                 exchange = Collected(pool.endpoint.head("GET", {}) + b"\r\n")

@@ -17,7 +17,10 @@ SHOW = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for na
     ("what", "code"),
     [
         ("a front end", "import gateway.app"),
-        ("the supervisor and the Python API", "import gateway.api, gateway.lifecycle, gateway.configured"),
+        (
+            "the supervisor and the Python API",
+            "import gateway.api, gateway.supervisor.lifecycle, gateway.supervisor.config_follower",
+        ),
         ("a worker", "import worker.main"),
         (
             "the command line with all its commands",

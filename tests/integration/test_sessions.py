@@ -69,11 +69,11 @@ async def test_a_session_that_has_ended_is_not_written_back(store: RegistryStore
 
 
 async def test_a_session_that_redis_lost_is_written_back(store: RegistryStore) -> None:
-    mine = table(store, "f1")
-    opened = await mine.open("2025-11-25", "", "", b"{}", b"")
-    mine._touched[opened.sid] = None
+    opened = await table(store, "f1").open("2025-11-25", "", "", b"{}", b"")
+    other = table(store, "f2")
+    assert await other.find(opened.sid) is not None, "it is in use there"
     await store.redis.delete(store.keys.session(opened.sid))
-    await mine.flush()
+    await other.flush()
     assert await store.redis.exists(store.keys.session(opened.sid))
 
 

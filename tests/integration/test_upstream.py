@@ -18,23 +18,41 @@ from shared.models import make_spec
 from shared.settings import build
 from shared.tasks import cancel
 from tests.fleet import eventually
+from tests.unit.worker.worker_harness import NoWayToClients, make_context
 from worker.calls.client_facts import NOBODY
 from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
-from worker.transports.probe import Facts
+from worker.transports import TRANSPORTS
+from worker.transports.transport import Facts
 
 FOUND = {"legacy": LATEST_LEGACY, "modern": LATEST_MODERN}
 
 
 @dataclass
 class Server:
-    """Answers calls with the path that they came to; those for ``slow`` never. ``told``: (method, path) of all else."""
+    """Answers calls with the path that they came to; those for ``slow`` never. ``told``: (method, path) of all else;
+    ``eras``: by which protocol version calls came; ``streams``: listen streams that were opened."""
 
     url: str = ""
     taken: asyncio.Event = field(default_factory=asyncio.Event)
     told: list[tuple[str, str]] = field(default_factory=list)
+    eras: set[str] = field(default_factory=set)
+    streams: list[web.Request] = field(default_factory=list)
+    connections: set[asyncio.BaseTransport] = field(default_factory=set)
+
+    @property
+    def listening(self) -> int:
+        """Listen streams that are open."""
+        return sum(one.transport is not None for one in self.streams)
+
+    @property
+    def connected(self) -> int:
+        """Connections that are open."""
+        return sum(not one.is_closing() for one in self.connections)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        self.connections.add(request.transport)
         if request.method != "POST":
             self.told.append((request.method, request.path))
             return web.Response(status=200 if request.method == "DELETE" else 405)
@@ -42,6 +60,8 @@ class Server:
         method, params = message["method"], message.get("params") or {}
         if method != "tools/call":
             self.told.append((method, request.path))
+        else:
+            self.eras.add(request.headers["MCP-Protocol-Version"])
         if "id" not in message:
             return web.Response(status=202)
         if method == "subscriptions/listen":
@@ -57,6 +77,7 @@ class Server:
         return web.json_response(answer, headers={"Mcp-Session-Id": f"s{len(self.told)}"})
 
     async def _listen(self, request: web.Request, params: dict[str, Any]) -> web.StreamResponse:
+        self.streams.append(request)
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         honoured = {"notifications": params["notifications"]}
@@ -68,10 +89,20 @@ class Server:
 
 
 class Deaf:
-    """Watches, and is told nothing that matters here."""
+    """``sessions.resource_subscriptions.Watcher``: watches, and is told nothing that matters here."""
 
     def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
         """What changed while the upstream was gone is not known."""
+
+
+class Ignored:
+    """``ownership.upstream.UpstreamEvents``: nobody leads the upstream here."""
+
+    def announced(self, method: str) -> None:
+        """Its lists are not read."""
+
+    def trouble(self, error: CallError) -> None:
+        """Its health is not looked after."""
 
 
 @pytest_asyncio.fixture
@@ -89,7 +120,8 @@ async def server() -> AsyncIterator[Server]:
 
 @pytest_asyncio.fixture
 async def upstream(server: Server) -> AsyncIterator[Upstream]:
-    made = Upstream(make_spec("up", {"type": "http", "url": server.url}), build(), "worker", lambda line: None)
+    spec = make_spec("up", {"type": "http", "url": server.url})
+    made = Upstream(spec, build(), "worker", Ignored(), NoWayToClients(), lambda line: None)
     yield made
     await made.close()
 
@@ -113,7 +145,7 @@ async def test_calls_follow_an_upstream_that_is_found_elsewhere(
         upstream.adopt(facts(server, path, era))
         for _ in range(2):
             assert path.encode() in await submit(upstream, client)
-    assert upstream.calls == 0
+    assert upstream.traffic.in_flight == 0
 
 
 async def test_calls_follow_an_upstream_that_changes_its_era(server: Server, upstream: Upstream) -> None:
@@ -121,7 +153,8 @@ async def test_calls_follow_an_upstream_that_changes_its_era(server: Server, ups
         upstream.adopt(facts(server, "/same", era))
         for client in Era:
             assert b"/same" in await submit(upstream, client)
-        assert {session.era.word for session in upstream._for_all if session} == {era}
+        assert server.eras == {FOUND[era]}
+        server.eras.clear()
 
 
 @pytest.mark.parametrize("era", FOUND)
@@ -140,8 +173,9 @@ async def test_what_is_under_way_where_the_upstream_was_fails_at_once(
 async def test_a_request_of_ours_that_is_not_waited_for_any_more_is_taken_back(
     server: Server, upstream: Upstream
 ) -> None:
-    upstream.adopt(facts(server, "/here", "legacy"))
-    session = upstream._make(Era.LEGACY, None)
+    found, transport = facts(server, "/here", "legacy"), TRANSPORTS["http"]
+    pool = transport.make_pool(upstream.spec, found, upstream.settings.upstreams)
+    session = transport.make_session(make_context(), Era.LEGACY, pool)
     await session.open()
     asking = asyncio.ensure_future(session.request("tools/call", {"name": "slow"}))
     await asyncio.wait_for(server.taken.wait(), 10)
@@ -149,6 +183,7 @@ async def test_a_request_of_ours_that_is_not_waited_for_any_more_is_taken_back(
     assert not session.correlation.calls
     await eventually(lambda: ("notifications/cancelled", "/here") in server.told)
     await session.close()
+    session.release()
 
 
 @pytest.mark.parametrize("era", FOUND)
@@ -165,7 +200,8 @@ async def test_a_call_while_everything_is_closed_leaves_nothing_behind(
     await closing
     with pytest.raises(CallError):
         await meanwhile
-    assert not upstream._shared and upstream._pool is None
+    await eventually(lambda: not server.connected, what="a connection is left behind")
+    assert sum(method == "initialize" for method, _ in server.told) == (era == "legacy"), "a session was opened"
     upstream.adopt(facts(server, "/here", era))
     assert b"/here" in await submit(upstream, Era.MODERN)
 
@@ -179,7 +215,23 @@ async def test_subscriptions_follow_an_upstream_and_sessions_that_were_left_are_
     for path in ("/legacy", "/other"):
         upstream.adopt(facts(server, path, "legacy"))
         await eventually(lambda path=path: ("resources/subscribe", path) in server.told)
-    assert upstream.subscriptions._listen is None
+    await eventually(lambda: not server.listening, what="the stream of the modern era is left behind")
     await eventually(lambda: ("DELETE", "/legacy") in server.told)
     upstream.adopt(facts(server, "/again", "modern"))
     await eventually(lambda: ("subscriptions/listen", "/again") in server.told)
+
+
+@pytest.mark.parametrize(("transport", "usual"), [("http", "/mcp"), ("sse", "/sse")])
+async def test_an_origin_alone_is_reached_at_the_usual_path_of_its_transport(
+    server: Server, upstream: Upstream, transport: str, usual: str
+) -> None:
+    """The server answers nothing at ``/``, and speaks Streamable HTTP only."""
+    if transport == "http":
+        reached = await TRANSPORTS[transport].reach(upstream.context)
+        assert reached.facts.url == server.url + usual
+        await reached.session.close()
+        reached.session.release()
+    else:
+        with pytest.raises(CallError, match=r"GET .*/sse answered HTTP 405"):
+            await TRANSPORTS[transport].reach(upstream.context)
+        assert server.told == [("GET", usual)]

@@ -61,6 +61,7 @@ def record(
         status=status,
         status_since=status_since,
         error=error,
+        transport_in_use=transport,
         capabilities=capabilities or {},
         instructions=instructions,
         owners=tuple(owners),

@@ -1,9 +1,9 @@
-"""A legacy client's call on a modern upstream that needs input: the client is asked in its own words. Pure.
+"""A legacy client's call on a modern upstream that needs input: the client is asked by requests of its own era. Pure.
 
-Events come in (``required``, ``replied``, ``waited``), commands go out; the driver is ``worker.input.broker``. Every
-need of a round is asked in parallel; when all are answered the call is sent again with them. A result that carries
-only state is sent again after a moment. A client's error answer becomes ``action: cancel`` for elicitation and fails
-the call otherwise: there is no other way to say "no" to a modern server.
+Events come in (``required``, ``replied``), commands go out; the driver is ``worker.input.broker``. All questions of a
+round are asked in parallel. When all are answered, the call is sent again with the answers. If the upstream's result
+carries only state, the call is sent again after a moment. A client's error answer becomes ``action: cancel`` for
+elicitation and fails the call otherwise, because a modern server can be given a refusal in no other way.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ CANCELLED = b'{"action":"cancel"}'
 
 
 class Ask(Struct, frozen=True):
-    """Ask the client this."""
+    """Ask the client this question."""
 
     key: str
     need: Need
 
 
 class Resend(Struct, frozen=True):
-    """Send the call again with these responses and the upstream's state, after ``wait_s``."""
+    """Send the call again after ``wait_s``, with these responses and the upstream's state."""
 
     responses: dict[str, bytes]
     state: bytes
@@ -37,7 +37,7 @@ class Resend(Struct, frozen=True):
 
 
 class Fail(Struct, frozen=True):
-    """The call fails."""
+    """Fail the call."""
 
     reason: str
 
@@ -46,7 +46,7 @@ Command = Ask | Resend | Fail
 
 
 class Asking:
-    """See the module."""
+    """The state of one call: rounds so far, and the questions that are open."""
 
     def __init__(self, capabilities: Mapping[str, Any]) -> None:
         self._capabilities = capabilities
@@ -57,7 +57,7 @@ class Asking:
         self._responses: dict[str, bytes] = {}
 
     def required(self, required: Required) -> list[Command]:
-        """The upstream answered ``input_required``."""
+        """Handle that the upstream answered ``input_required``."""
         self._rounds += 1
         if self._rounds > MAX_ROUNDS:
             return [Fail(f"the upstream asked for input {MAX_ROUNDS} times in a row")]
@@ -76,7 +76,7 @@ class Asking:
         return [Ask(key, need) for key, need in required.needs.items()]
 
     def replied(self, key: str, is_error: bool, raw: bytes) -> list[Command]:
-        """The client answered one of the questions."""
+        """Handle the client's answer to one of the questions."""
         need = self._open.pop(key, None)
         if need is None:
             return []

@@ -1,6 +1,7 @@
-"""Needs for input in both eras' shapes: requests of a legacy server, ``input_required`` results of a modern one.
+"""Requests for input in the shapes of both eras.
 
-Specification 2026-07-28, basic/patterns/mrtr; 2025-11-25, client features. Pure: bytes and values in and out.
+A legacy server sends requests, a modern one answers ``input_required``. Specification 2026-07-28, basic/patterns/mrtr;
+2025-11-25, client features. Pure: bytes and values in and out.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ ELICIT = "elicitation/create"
 SAMPLE = "sampling/createMessage"
 ROOTS = "roots/list"
 NEEDS = {SAMPLE: "sampling", ELICIT: "elicitation", ROOTS: "roots"}
-"""What a client must have declared to be asked."""
+"""The methods by which servers ask clients, and the capability that a client must have declared for each."""
 INPUT_REQUIRED = b'"input_required"'
 URL_REQUIRED = -32042
 """``URLElicitationRequiredError`` (2025-11-25, elicitation, "URL Elicitation Required Error")."""
 MAX_REQUESTS = 64
-"""Questions of one call that may be open at a time."""
+"""The largest number of questions of one call that may be open at a time."""
 
 
 class _Digits(str):
-    """A number as it was written: to become an ``int`` it would have to be short, and it would cost its square."""
+    """A number as it was written. Parsing long digits into an ``int`` takes quadratic time, and Python limits their
+    length."""
 
     __repr__ = str.__str__
 
@@ -40,8 +42,11 @@ _canonical = json.JSONDecoder(
 
 
 class Need(Struct, frozen=True):
-    """One thing a server asks of a client; ``params`` is JSON or empty. ``on_progress`` takes ``params`` of the
-    client's ``notifications/progress`` for it, where the server can be told."""
+    """One question of a server to a client. ``params`` is JSON or empty.
+
+    ``on_progress`` takes ``params`` of the client's ``notifications/progress`` about the question, if the server can be
+    notified.
+    """
 
     method: str
     params: bytes = b""
@@ -49,20 +54,21 @@ class Need(Struct, frozen=True):
 
 
 class Required(Struct, frozen=True):
-    """An ``InputRequiredResult``: needs by key, and the JSON of ``requestState`` (empty: none)."""
+    """An ``InputRequiredResult``: questions by key, and the JSON of ``requestState``, or empty without one."""
 
     needs: dict[str, Need]
     state: bytes = b""
 
 
 def may_require(result: bytes) -> bool:
-    """Whether it is worth reading ``result``: whatever asks for input names it. One character is found much faster."""
+    """Whether ``result`` may be an ``InputRequiredResult``. Such a result contains the text ``"input_required"``; a
+    single character is found much faster, so it is searched first."""
     at = result.find(b"_")
     return at >= 0 and result.find(INPUT_REQUIRED, max(0, at - len(INPUT_REQUIRED))) >= 0
 
 
 def read_required(result: bytes) -> Required | None:
-    """The ``InputRequiredResult`` in ``result``, or ``None`` when it is another result. Raises ``CallError``."""
+    """Return the ``InputRequiredResult`` in ``result``, or ``None`` if it is another result. Raises ``CallError``."""
     try:
         parts = jsonrpc.members(result)
     except Refused:
@@ -86,7 +92,7 @@ def read_required(result: bytes) -> Required | None:
 
 
 def write_required(needs: Mapping[str, Need], state: str) -> bytes:
-    """An ``InputRequiredResult`` of ours."""
+    """Return an ``InputRequiredResult`` of the gateway."""
     requests: dict[str, Any] = {}
     for key, need in needs.items():
         requests[key] = {"method": need.method, "params": Raw(need.params)} if need.params else {"method": need.method}
@@ -94,14 +100,15 @@ def write_required(needs: Mapping[str, Need], state: str) -> bytes:
 
 
 def with_state(result: bytes, state: str) -> bytes:
-    """An upstream's ``InputRequiredResult`` with a ``requestState`` of ours around its own."""
+    """Return an upstream's ``InputRequiredResult`` with a ``requestState`` of the gateway in place of its own."""
     parts = jsonrpc.members(result)
     parts["requestState"] = Raw(msgspec.json.encode(state))
     return jsonrpc.assemble(parts)
 
 
 def answering(params: bytes, responses: Mapping[str, bytes | Raw] | None, state: bytes) -> bytes:
-    """``params`` of a retry: with these ``inputResponses`` and the upstream's own ``requestState``, or without."""
+    """Return ``params`` of a retry, with these ``inputResponses`` and this ``requestState``. Present ones are replaced,
+    and removed if the new ones are empty."""
     parts = jsonrpc.members(params)
     for name in ("inputResponses", "requestState"):
         parts.pop(name, None)
@@ -113,12 +120,13 @@ def answering(params: bytes, responses: Mapping[str, bytes | Raw] | None, state:
 
 
 def responses_in(params: bytes) -> dict[str, Raw]:
-    """The ``inputResponses`` of a retry. Raises ``Refused`` (-32602) when they are no object."""
+    """Return the ``inputResponses`` of a retry. Raises ``Refused`` (-32602) if they are not an object."""
     return jsonrpc.members(jsonrpc.members(params).get("inputResponses", jsonrpc.ABSENT))
 
 
 def request_digest(method: str, params: bytes) -> bytes:
-    """Tells requests apart: method and canonical params, without what a retry may change."""
+    """Return a digest that identifies a request: of the method and the canonical params, without the members that a
+    retry may change."""
     parts = jsonrpc.members(params)
     for name in ("_meta", "inputResponses", "requestState"):
         parts.pop(name, None)
@@ -130,9 +138,10 @@ def request_digest(method: str, params: bytes) -> bytes:
 
 
 def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: bool = False) -> tuple[int, str] | None:
-    """Why a client with these capabilities must not be asked this: (JSON-RPC code, text), or ``None``.
+    """Return why a client with these capabilities must not be asked this, as (JSON-RPC code, text), or ``None``.
 
-    ``alone``: it sees this upstream's group only, so a method that we do not know is for it to know.
+    ``alone``: the client is connected to this upstream's group only. Then a method that the gateway does not know is
+    passed to the client.
     """
     needed = NEEDS.get(method)
     if needed is None and alone:
@@ -150,7 +159,8 @@ def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: 
 
 
 def capability_missing(need: Need) -> bytes:
-    """The JSON-RPC error for a client that cannot be asked this (2026-07-28, ``MissingRequiredClientCapability``)."""
+    """Return the JSON-RPC error for a client that cannot be asked this (2026-07-28,
+    ``MissingRequiredClientCapability``)."""
     mode: dict[str, Any] = {elicitation_mode(need.params): {}} if need.method == ELICIT else {}
     text = f"the upstream needs {NEEDS[need.method]} of the client, which did not declare it"
     data = {"code": "capability_missing", "requiredCapabilities": {NEEDS[need.method]: mode}}
@@ -162,7 +172,8 @@ class _Mode(Struct):
 
 
 def elicitation_mode(params: bytes) -> str:
-    """``form`` or ``url``."""
+    """Return the mode of an elicitation: ``form``, ``url``, whatever else ``params`` name, or ``?`` if they cannot be
+    read."""
     try:
         return msgspec.json.decode(params or b"{}", type=_Mode).mode
     except msgspec.DecodeError:
@@ -170,7 +181,8 @@ def elicitation_mode(params: bytes) -> str:
 
 
 def for_legacy(need: Need, mint: str) -> Need:
-    """A modern need as a legacy request: URL elicitation gets an ``elicitationId``, which only that era has."""
+    """Return a modern server's question for a legacy client. URL elicitation gets ``mint`` as its ``elicitationId``,
+    which only the legacy era has."""
     if need.method != ELICIT or elicitation_mode(need.params) != "url":
         return need
     parts = jsonrpc.members(need.params)
@@ -179,7 +191,10 @@ def for_legacy(need: Need, mint: str) -> Need:
 
 
 def with_token(params: bytes, token: bytes) -> tuple[bytes, bytes]:
-    """``params`` with another ``progressToken`` (its JSON), and the one that they had; as they are without one."""
+    """Return ``params`` with ``token`` (JSON) as their ``progressToken``, and the JSON of the token that they had.
+
+    Without a ``progressToken``, ``params`` are returned as they are, with an empty token.
+    """
     if b"progressToken" not in params:
         return params, b""
     try:
@@ -196,7 +211,8 @@ def with_token(params: bytes, token: bytes) -> tuple[bytes, bytes]:
 
 
 def urls_required(error: bytes) -> dict[str, Need] | None:
-    """The elicitations in a ``URLElicitationRequiredError``, as needs; ``None`` for any other error."""
+    """Return the elicitations in a ``URLElicitationRequiredError`` as questions by key, or ``None`` for any other
+    error."""
     try:
         parts = jsonrpc.members(error)
         if bytes(parts.get("code", b"")) != b"%d" % URL_REQUIRED:

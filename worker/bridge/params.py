@@ -1,4 +1,4 @@
-"""``params`` on their way up: ``_meta`` fitted to the upstream's era."""
+"""``params`` on their way to the upstream: ``_meta`` is fitted to the upstream's era. Counterpart: ``results``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from shared.mcp.versions import LATEST_MODERN, Era
 
 _MODERN_META = (VERSION_META, CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_META)
 MAX_REMEMBERED_BYTES = 2048
-"""Of a client's ``_meta``, which it says the same in each of its calls; what is made of a larger one is not kept."""
+"""The largest ``_meta`` whose translation is cached, in bytes. A client sends the same ``_meta`` in each of its
+calls."""
 _VERSION = Raw(b'"' + LATEST_MODERN.encode() + b'"')
 
 
@@ -25,7 +26,7 @@ def translate(
     client_info: bytes = b"",
     log_level: str = "",
 ) -> bytes:
-    """``params`` for the upstream. ``token`` replaces the client's progress token where there was one."""
+    """Return ``params`` for the upstream. ``token`` replaces the client's progress token, if there was one."""
     if token is None:
         if client_era == upstream_era:
             return params
@@ -57,20 +58,21 @@ def _without_modern(meta: dict[str, Raw]) -> None:
 
 
 def _spliced_for_legacy(params: bytes) -> bytes | None:
-    """The usual case, without taking apart what ``_meta`` stands beside; none: it is not the usual case."""
+    """Return ``params`` for a legacy upstream in the usual case, without decoding the members other than ``_meta``, or
+    ``None`` if the case is not the usual one."""
     meta = jsonrpc.meta_of(params)
     if not meta or len(meta) > MAX_REMEMBERED_BYTES:
         return None
     rest = jsonrpc.without_meta(params, meta)
     if rest is None or jsonrpc.meta_of(rest):
-        return None  # there is another one, under the same name: the last counts, and nobody is to see the first
+        return None  # there is a second ``_meta``: the last one counts, and the upstream must not see the first
     left = _for_legacy(meta)
     return b'%b,"_meta":%b}' % (rest[:-1], left) if left else rest
 
 
 @functools.lru_cache(256)
 def _for_legacy(meta: bytes) -> bytes:
-    """``_meta`` without what only the modern era knows."""
+    """Return ``_meta`` without the members that only the modern era knows."""
     parts = jsonrpc.members(meta)
     _without_modern(parts)
     return jsonrpc.assemble(parts) if parts else b""

@@ -1,13 +1,13 @@
 """A modern client's call on a legacy upstream that asked for input: kept alive between the client's tries. Pure.
 
 Events come in (``asked``, ``withdrawn``, ``gathered``, ``retried``, ``answered``, ``left``, ``expired``), commands go
-out; the driver is ``worker.input.broker``. Rules:
+out; the driver is ``worker.input.parked_call``. Rules:
 
-* While a try of the client waits, questions are gathered for a moment and answer that try with ``input_required``.
-* The next try carries answers: those go to the upstream; what is still missing is asked again at once.
-* The upstream's answer goes to the waiting try; with none waiting it is held for the next one.
-* A try that its client leaves cancels the call. A call that nobody comes back to is cancelled as well.
-* Each round's state counts once: a replayed one is refused.
+* While a try of the client waits, questions are gathered for a moment. Then the try is answered ``input_required``.
+* The next try carries answers, which go to the upstream. Questions that it does not answer are asked again at once.
+* The upstream's answer goes to the waiting try. If none waits, the answer is held for the next one.
+* If the client leaves a waiting try, the call is cancelled. So is a call to which the client does not come back.
+* The state of each round counts once: a replayed one is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Gather(Struct, frozen=True):
 
 
 class Require(Struct, frozen=True):
-    """Answer the waiting try: these needs, under this round."""
+    """Answer the waiting try with these questions, under this round."""
 
     needs: dict[str, Need]
     round: int
@@ -41,19 +41,19 @@ class Reply(Struct, frozen=True):
 
 
 class Deliver(Struct, frozen=True):
-    """Answer the waiting try with the call's outcome; the call is over."""
+    """Answer the waiting try with the call's outcome. The call is over."""
 
     outcome: Any
 
 
 class Cancel(Struct, frozen=True):
-    """Cancel the call at the upstream; it is over."""
+    """Cancel the call at the upstream. The call is over."""
 
     reason: str
 
 
 class Refuse(Struct, frozen=True):
-    """Refuse this try (-32602); nothing else changes."""
+    """Refuse this try (-32602). Nothing else changes."""
 
     reason: str
 
@@ -65,7 +65,7 @@ _TOO_MANY = b'{"code":-32603,"message":"too many questions are open"}'
 
 
 class Phase(enum.Enum):
-    """Who has to act."""
+    """The side that has to act."""
 
     RUNNING = "a try of the client waits, the upstream works"
     PARKED = "the client was asked and has not come back"
@@ -73,7 +73,7 @@ class Phase(enum.Enum):
 
 
 class Parked:
-    """See the module. It begins with the client's first try waiting."""
+    """The state of one parked call. At the beginning the client's first try waits."""
 
     def __init__(self) -> None:
         self.phase = Phase.RUNNING
@@ -85,11 +85,11 @@ class Parked:
 
     @property
     def open(self) -> int:
-        """Questions without an answer."""
+        """The number of questions without an answer."""
         return len(self._open)
 
     def asked(self, question: Any, need: Need) -> list[Command]:
-        """The upstream asks something."""
+        """Handle a question of the upstream."""
         if self.phase is Phase.OVER or self._held is not None:
             return [Reply(question, True, DECLINED)]
         if len(self._open) >= MAX_REQUESTS:
@@ -97,17 +97,18 @@ class Parked:
         self._last += 1
         self._open[f"{NEEDS.get(need.method, 'input')}-{self._last}"] = (question, need)
         if self.phase is Phase.PARKED or self._gathering:
-            return []  # it is part of this round, or of the next
+            return []  # the question is part of this round, or of the next
         self._gathering = True
         return [Gather()]
 
     def withdrawn(self, question: Any) -> list[Command]:
-        """The upstream takes a question back: it is not asked any more, and an answer to it goes nowhere."""
+        """Handle that the upstream withdrew a question. The question is not asked any more, and an answer to it is
+        ignored."""
         self._open = {key: one for key, one in self._open.items() if one[0] != question}
         return []
 
     def gathered(self) -> list[Command]:
-        """The moment for further questions has passed."""
+        """Handle that the moment for further questions has passed."""
         self._gathering = False
         if self.phase is not Phase.RUNNING or not self._open:
             return []
@@ -119,7 +120,7 @@ class Parked:
         return [Require({key: need for key, (_, need) in self._open.items()}, self.round)]
 
     def retried(self, round: int, responses: Mapping[str, bytes]) -> list[Command]:
-        """The client comes back with what it was asked for."""
+        """Handle the client's next try, with its answers."""
         if self.phase is not Phase.PARKED or round != self.round:
             return [Refuse("this requestState was used already")]
         self.phase = Phase.RUNNING
@@ -135,7 +136,7 @@ class Parked:
         return commands
 
     def answered(self, outcome: Any) -> list[Command]:
-        """The upstream's answer, or the call's failure."""
+        """Handle the upstream's answer, or the call's failure."""
         if self.phase is Phase.RUNNING:
             return [*self._decline(), *self._deliver(outcome)]
         if self.phase is Phase.PARKED and self._held is None:
@@ -143,11 +144,11 @@ class Parked:
         return []
 
     def left(self, reason: str) -> list[Command]:
-        """The client closed the try that waits."""
+        """Handle that the client closed the waiting try."""
         return self._cancel(reason) if self.phase is Phase.RUNNING else []
 
     def expired(self) -> list[Command]:
-        """The client did not come back."""
+        """Handle that the client did not come back in time."""
         return self._cancel("the client did not come back with its input") if self.phase is Phase.PARKED else []
 
     def _deliver(self, outcome: Any) -> list[Command]:
@@ -155,7 +156,7 @@ class Parked:
         return [Deliver(outcome)]
 
     def _decline(self) -> list[Command]:
-        """Nobody will answer what is open."""
+        """Answer the open questions with an error, because no client will answer them."""
         questions, self._open = self._open, {}
         return [Reply(question, True, DECLINED) for question, _ in questions.values()]
 

@@ -1,4 +1,5 @@
-"""``result`` on its way down: members that only one era knows are added or removed."""
+"""``result`` on its way to the client: members that only one era knows are added or removed. Counterpart:
+``params``."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from shared.mcp.rope import Body
 from shared.mcp.versions import Era
 
 _CACHEABLE = ("resources/read",)
-"""Results that must carry caching hints towards modern clients (2026-07-28, caching); lists are the gateway's own."""
+"""Results that must carry caching hints for modern clients (2026-07-28, caching). The gateway writes lists itself."""
 _COMPLETE = Raw(b'"complete"')
 _TYPE = b'"resultType"'
 _FIRST = re.compile(rb'\s*\{\s*"resultType"\s*:\s*"complete"\s*[,}]')
@@ -21,16 +22,18 @@ _NEAR = 256
 
 
 def plain(result: Body) -> bool:
-    """Whether a modern result says at its very beginning or end that it is complete, so that none of it need be read.
+    """Whether a modern result states at its very beginning or end that it is complete, so that the rest need not be
+    read.
 
-    For large results; small ones are searched faster.
+    For large results; searching a small one is faster.
     """
     return bool(_FIRST.match(result[:_NEAR]) or _LAST.search(result[-_NEAR:]))
 
 
 def typed(result: bytes) -> bytes:
-    """A modern result as a server must write it: one without ``resultType`` means "complete" (2026-07-28, basic,
-    results), and clients that check what they get refuse it.
+    """Return a modern result with a ``resultType``, as a server must write it.
+
+    A result without one means "complete" (2026-07-28, basic, results), but clients that check results refuse it.
     """
     if _TYPE in result or result[:1] != b"{":
         return result
@@ -39,9 +42,8 @@ def typed(result: bytes) -> bytes:
 
 
 def not_found(error: bytes) -> bytes:
-    """A modern server's error to ``resources/read`` for a legacy client, whose era has a code of its own for a resource
-    that is not there (2025-11-25, resources, "Error Handling").
-    """
+    """Return a modern server's error to ``resources/read`` for a legacy client, whose era has its own code for a
+    resource that does not exist (2025-11-25, resources, "Error Handling")."""
     try:
         parts = jsonrpc.members(error)
         known = bytes(parts.get("code", b"")) == b"-32602" and "uri" in jsonrpc.members(
@@ -53,7 +55,7 @@ def not_found(error: bytes) -> bytes:
 
 
 def translate(result: bytes, client_era: int, upstream_era: int, method: str = "") -> bytes:
-    """``result`` of ``method`` for the client. Raises ``CallError`` when it cannot be expressed in the client's era."""
+    """Return ``result`` of ``method`` for the client. Raises ``CallError`` if the client's era cannot express it."""
     if client_era == upstream_era:
         return result
     if client_era == Era.MODERN and method not in _CACHEABLE and _TYPE not in result and result[:2] == b'{"':

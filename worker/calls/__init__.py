@@ -1,6 +1,6 @@
-"""Calls on their way through this worker.
+"""Calls under way in this worker.
 
-``call`` what all have in common · ``link_call`` a front end's · ``own_call`` the worker's own · ``client_facts`` who
-is behind a call · ``observer`` who hears of calls, and counts them · ``replay`` what was said on a call's stream, for
-clients that lost their connection.
+``call`` what all calls have in common · ``link_call`` calls of front ends · ``own_call`` calls of the worker itself ·
+``client_facts`` the client behind a call · ``observer`` observers of calls, and counters · ``replay`` messages of a
+call's stream, kept for clients that lost their connection.
 """

@@ -1,7 +1,7 @@
-"""One call on its way through this worker: the one answer that it gets, its clock, and its era.
+"""One call under way in this worker: its single answer, its clock, and its era.
 
-``LinkCall`` answers over a front end's link, ``OwnCall`` a future; ``input.parked_call`` outlives its client's tries.
-Whatever happens, a call is answered exactly once.
+``LinkCall`` answers over a front end's link, ``OwnCall`` through a future. ``input.parked_call`` outlives the single
+tries of its client. Every call is answered exactly once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.calls.client_facts import NOBODY
 from worker.calls.observer import ANSWERED, UPSTREAM_ERROR, CallObserver
 
 _UNASKED = "info"
-"""From where a client that set no level hears a session that was made verbose for another one."""
+"""The log level for a client that set none, on a shared session whose level was set for another client."""
 OnAnswer = Callable[[bool, bytes], None]
 """Takes the answer to a question: whether it is an error, and its JSON."""
 
@@ -32,22 +32,25 @@ class Carrier(Protocol):
         """Send the call."""
 
     def hand_over(self, call: Call, heir: Call) -> None:
-        """``heir`` gets what comes for ``call`` from now on."""
+        """Send everything that arrives for ``call`` from now on to ``heir``."""
 
 
 class Holder(Protocol):
-    """Who has a call now, and can stop it upstream."""
+    """The object that has a call now, and can stop it upstream."""
 
     def abandon(self, call: Call, reason: str) -> bool:
-        """Stop the call upstream; true when it was certainly not sent."""
+        """Stop the call upstream. Return true if it was certainly not sent."""
 
 
 class Call:
-    """Base of all kinds. ``params`` is JSON; ``era`` is the caller's, ``upstream_era`` the one that carries the call;
-    ``carrier`` is the session that does, ``holder`` who can stop the call."""
+    """Base of all calls.
+
+    ``params`` is JSON. ``era`` is the caller's era, ``upstream_era`` the era of the session that carries the call.
+    ``carrier`` is that session, ``holder`` can stop the call.
+    """
 
     ours = False
-    """Whether the call is the worker's own: nobody is behind it to be asked or told."""
+    """Whether the call is the worker's own. Such a call has no client that could be asked or notified."""
 
     __slots__ = (
         "carrier",
@@ -91,10 +94,10 @@ class Call:
         self.observer: CallObserver | None = None
 
     def learn_client(self) -> None:
-        """Note what the call itself says of its client."""
+        """Read the facts about the client that the call itself states, if it states any."""
 
     def answer(self, is_error: bool, raw: Body) -> None:
-        """The upstream's answer: the JSON of its ``result`` or ``error``; a large one may be a view."""
+        """Take the upstream's answer: the JSON of its ``result`` or ``error``. A large answer may be a view."""
         if self.done:
             return
         modern = self.era == self.upstream_era == Era.MODERN
@@ -114,35 +117,35 @@ class Call:
             self.complete(is_error, raw)
 
     def _bridge(self, is_error: bool, raw: bytes) -> None:
-        """Answer in the caller's era. Raises ``CallError`` when it cannot be expressed there."""
+        """Answer in the caller's era. Raises ``CallError`` if the answer cannot be expressed there."""
         if not is_error and self.era != self.upstream_era:
             raw = results.translate(raw, self.era, self.upstream_era, self.method)
         self.complete(is_error, raw)
 
     def complete(self, is_error: bool, raw: Body) -> None:
-        """The answer as the caller gets it."""
+        """Answer the caller with ``raw``, which is in the caller's era."""
         if not self.done:
             self._finish(UPSTREAM_ERROR if is_error else ANSWERED)
             self._answered(is_error, raw)
 
     def fail(self, error: CallError) -> None:
-        """The call failed on the way; ``NotDelivered`` lets it be sent elsewhere."""
+        """Fail the call. ``NotDelivered`` allows sending it elsewhere."""
         if not self.done:
             self._finish(error.code)
             self._failed(error)
 
     def interim(self, message: bytes, now: float) -> None:
-        """A notification before the answer; it restarts the clock up to the hard limit."""
+        """Pass on a notification before the answer, and restart the clock, up to the hard limit."""
         if not self.done:
             if self.expires_at:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
 
     def hears(self, level: str, own: bool, raised: str) -> bool:
-        """Whether its client is told a log message of ``level`` from a legacy session.
+        """Whether the call's client receives a log message of ``level`` from a legacy session.
 
-        ``own``: the session is the client's own, so the upstream filters; ``raised``: the level that a shared session
-        was set to for somebody. Modern clients hear only what they asked for (2026-07-28, logging).
+        ``own``: the session belongs to this client alone, so the upstream filters. ``raised``: the level that a shared
+        session was set to for some client. Modern clients receive only what they asked for (2026-07-28, logging).
         """
         if self.era == Era.MODERN:
             return bool(self.client.log_level) and severity(level) >= severity(self.client.log_level)
@@ -150,23 +153,24 @@ class Call:
         return own or not wanted or severity(level) >= severity(wanted)
 
     def notice(self, method: str, params: bytes) -> None:
-        """A notification that came on this call's stream and is not about the call itself."""
+        """Take a notification that arrived on this call's stream and is not about the call itself."""
 
     @property
     def log_level(self) -> str:
-        """From which level on the call's client asked for log messages, or empty."""
+        """The least severe level for which the call's client asked, or empty."""
         self.learn_client()
         return self.client.log_level
 
     def withdrawn(self, on_answer: OnAnswer) -> None:
-        """Take back the question whose answer ``on_answer`` would take: the upstream does not want it any more."""
+        """Withdraw the question that was asked with ``on_answer``, because the upstream does not need the answer any
+        more."""
 
     def ask(self, on_answer: OnAnswer, need: Need, carrier: Carrier) -> None:
-        """Ask the client for something that the upstream needs during this call."""
+        """Ask the client for input that the upstream needs during this call."""
         on_answer(True, jsonrpc.error_object(-32601, "this call has no client that could be asked"))
 
     def expire(self) -> None:
-        """Its time is over (called by the deadline wheel)."""
+        """End the call, because its time is over. Called by the deadline wheel."""
         if self.done:
             return
         if self.stop(f"no answer in {self.timeout_s:g} s"):
@@ -177,7 +181,7 @@ class Call:
             self.fail(OutcomeUnknown("timeout", text))
 
     def stop(self, reason: str) -> bool:
-        """Tell the upstream that nobody waits any more; true when it was certainly not sent yet."""
+        """Stop the call upstream, because no client waits any more. Return true if it was certainly not sent yet."""
         return self.holder is not None and self.holder.abandon(self, reason)
 
     def _finish(self, outcome: str) -> None:
@@ -186,7 +190,7 @@ class Call:
         self._ended(outcome)
 
     def _ended(self, outcome: str) -> None:
-        """Tell the observer that the call is over."""
+        """Notify the observer that the call is over."""
         if self.observer is not None:
             self.observer.finished(self, outcome)
 
@@ -197,4 +201,4 @@ class Call:
         raise AssertionError("a subclass answers")
 
     def _interim(self, message: bytes) -> None:
-        """Nobody listens, unless a subclass does."""
+        """Pass on a notification. The base class has no receiver."""

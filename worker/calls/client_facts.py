@@ -1,4 +1,4 @@
-"""What is known of the client that a call belongs to."""
+"""The facts about the client behind a call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from worker.bridge.params import MAX_REMEMBERED_BYTES
 
 
 class ClientFacts:
-    """One client: a session of the handshake era, or whoever sent a modern request. ``alone``: the client sees one
-    group only, where methods that the gateway does not know pass."""
+    """One client: a session of the handshake era, or the sender of a modern request.
+
+    ``alone``: the client is connected to one group only, where methods that the gateway does not know are passed on.
+    """
 
     __slots__ = ("_declared", "alone", "capabilities", "client_info", "log_level", "principal", "version")
 
@@ -45,11 +47,11 @@ class ClientFacts:
 
 
 NOBODY = ClientFacts()
-"""The facts of no client: what clients share has none of them."""
+"""Stands for no client: the facts of sessions that clients share."""
 
 
 def facts_in(principal: str, meta: bytes) -> ClientFacts:
-    """Return what a modern request's ``_meta`` says of its client (2026-07-28, basic, ``_meta``)."""
+    """Return the facts about the client in a modern request's ``_meta`` (2026-07-28, basic, ``_meta``)."""
     found = msgspec.json.decode(meta, type=jsonrpc.Meta)
     version, level = (bytes(raw).strip(b'"').decode() for raw in (found.version, found.log_level))
     return ClientFacts(principal, version, bytes(found.capabilities) or b"{}", bytes(found.client_info), level)
@@ -59,5 +61,5 @@ _remembered = functools.lru_cache(256)(facts_in)
 
 
 def client_in(principal: str, meta: bytes) -> ClientFacts:
-    """Return ``facts_in``, remembered where that is worth it."""
+    """Return what ``facts_in`` returns, from a cache if ``meta`` is small."""
     return (_remembered if len(meta) <= MAX_REMEMBERED_BYTES else facts_in)(principal, meta)

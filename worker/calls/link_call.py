@@ -1,4 +1,7 @@
-"""A front end's call: its answer goes back on the link, and may be kept for a client that lost its connection."""
+"""A front end's call. The answer goes back on the link, and may be kept for a client that lost its connection.
+
+Counterpart: ``gateway.fleet.worker_link``.
+"""
 
 from __future__ import annotations
 
@@ -22,51 +25,51 @@ from worker.calls.client_facts import client_in
 from worker.calls.replay import Outcome, Replay, Replays
 
 _WORDS = 2000
-"""Characters of an upstream's own words that an error repeats; heads of frames are small."""
+"""The longest text of an upstream that an error repeats, in characters, because heads of frames are small."""
 
 
 class Taker(Protocol):
-    """The front end that takes a call's answer: the peer at a link's other end."""
+    """The front end that takes a call's answer (``worker.rpc_server.FrontEndPeer``)."""
 
     name: str
     calls: dict[int, LinkCall]
 
 
 class Broker(Protocol):
-    """Gets upstreams what they need of clients (``worker.input.broker``)."""
+    """Gets the input that upstreams need from clients (``worker.input.broker``)."""
 
     replays: Replays
     max_bytes: int
 
     @property
     def input_timeout_s(self) -> float:
-        """How long a client may take."""
+        """The time that a client may take, in seconds."""
 
     def relay(self, call: LinkCall, need: Need, on_answer: OnAnswer) -> None:
         """Ask the call's client on the stream of the call."""
 
     def park(self, call: LinkCall, carrier: Carrier) -> Call | None:
-        """Let the call outlive its client's tries; ``None`` when there are too many of those."""
+        """Return a call that outlives the tries of its client, or ``None`` if the client has too many of those."""
 
     def wrap(self, call: LinkCall, result: bytes) -> tuple[bool, bytes]:
-        """Return whether the result is an error, and the result with our seal around an upstream's state."""
+        """Return whether the result is an error, and the result with the gateway's seal around the upstream's state."""
 
     def ask_client(self, call: LinkCall, required: Required) -> None:
-        """Ask the client, and send the call again."""
+        """Ask the client, then send the call again."""
 
     def require_urls(self, call: LinkCall, error: bytes) -> bytes | None:
-        """Return a ``URLElicitationRequiredError`` as a result that asks for input, or ``None``."""
+        """Return a ``URLElicitationRequiredError`` as a result that asks for input, or ``None`` if that is not
+        possible."""
 
     def withdraw(self, asker: LinkCall, question_id: str) -> None:
-        """Take a question back."""
+        """Withdraw a question."""
 
     def drop(self, questions: dict[str, OnAnswer]) -> None:
-        """Answer the questions of a call that is over."""
+        """Answer the open questions of a call that is over with an error."""
 
 
 class LinkCall(Call):
-    """A front end's call. ``questions`` are those that its client has not answered
-    yet, by their ids."""
+    """A front end's call. ``questions`` holds those that its client has not answered yet, by their ids."""
 
     __slots__ = (
         "asking",
@@ -110,16 +113,16 @@ class LinkCall(Call):
         self.asking: Asking | None = None
 
     def learn_client(self) -> None:
-        """A modern request says itself who its client is and what it can do (2026-07-28, basic, ``_meta``)."""
+        """Read the client's facts from a modern request, which states them itself (2026-07-28, basic, ``_meta``)."""
         if self.era == Era.MODERN and not self.client.version:
             meta = jsonrpc.meta_of(self.params)
             if meta:
                 self.client = client_in(self.client.principal, meta)
 
-    # ---- needs for input
+    # ---- questions of the upstream
 
     def ask(self, on_answer: OnAnswer, need: Need, carrier: Carrier) -> None:
-        """Ask the client; ``worker.input.broker`` says how."""
+        """Ask the client for input: relay the question (legacy client) or park the call (modern client)."""
         if self.done:  # on a stream that the upstream did not close after its answer
             on_answer(True, jsonrpc.error_object(-32603, "the call that this belongs to is over"))
             return
@@ -141,7 +144,7 @@ class LinkCall(Call):
                 parked.ask(on_answer, need, carrier)
 
     def asked(self, question_id: str, on_answer: OnAnswer, message: bytes, now: float) -> None:
-        """Relay a question to the client; the clock of the call stands still until it is answered."""
+        """Send a question to the client. The client's time (``inputTimeout``) then runs instead of the call's."""
         if self.questions is None:
             self.questions = {}
         self.questions[question_id] = on_answer
@@ -151,7 +154,8 @@ class LinkCall(Call):
         self._tell(message, must=True)
 
     def replied(self, question_id: str, now: float) -> OnAnswer:
-        """The client answered ``question_id``: who takes it. After the last one the call's clock runs again."""
+        """Remove question ``question_id`` and return the function that takes its answer. After the last answer the
+        call's clock runs again."""
         assert self.questions is not None
         on_answer = self.questions.pop(question_id)
         if not self.questions and not self.done:
@@ -159,24 +163,29 @@ class LinkCall(Call):
         return on_answer
 
     def notice(self, method: str, params: bytes) -> None:
-        """What we do not know is for the client to know. That an elicitation by URL is done is for the one that was
-        sent there (2025-11-25, elicitation); the modern era has no such notification."""
+        """Pass a notification on to the client.
+
+        The end of an elicitation by URL goes to a legacy client only (2025-11-25, elicitation); the modern era has no
+        such notification. Notifications that the gateway does not know are passed on unread.
+        """
         if not self.done and (method != ELICITED or self.era == Era.LEGACY):
             self._interim(jsonrpc.notification(method, params))
 
     def withdrawn(self, on_answer: OnAnswer) -> None:
-        """The upstream does not want the answer any more for which ``on_answer`` was given."""
+        """Withdraw the question that was asked with ``on_answer``, because the upstream does not need the answer any
+        more."""
         for question_id, one in (self.questions or {}).items():
             if one is on_answer:
                 self.broker.withdraw(self, question_id)
                 return
 
     def take_back(self, question_id: str) -> None:
-        """Tell the client that a question needs no answer any more."""
+        """Send the client ``notifications/cancelled`` for a question."""
         self._tell(jsonrpc.notification(CANCELLED, msgspec.json.encode({"requestId": question_id})))
 
     def expire(self) -> None:
-        """Its time is over; while the client is being asked, that is its doing."""
+        """End the call, because its time is over. While a question is open, the client is the one that took too
+        long."""
         if not self.questions:
             super().expire()
         elif not self.done:
@@ -185,7 +194,7 @@ class LinkCall(Call):
             self.fail(OutcomeUnknown("timeout", f"{text}; the call may have run"))
 
     def interim(self, message: bytes, now: float) -> None:
-        """While the client is asked, nothing restarts the clock."""
+        """Pass on a notification, which does not restart the clock while a question is open."""
         if self.questions:
             self._interim(message)
         else:
@@ -217,7 +226,7 @@ class LinkCall(Call):
     def _finish(self, outcome: str) -> None:
         self.frontend.calls.pop(self.number, None)
         super()._finish(outcome)
-        self.params = b""  # the deadline wheel holds the call for as long as it might have taken
+        self.params = b""  # the deadline wheel keeps the call until its latest possible end
         if self.questions:
             questions, self.questions = self.questions, None
             for question_id in questions:
@@ -225,7 +234,7 @@ class LinkCall(Call):
             self.broker.drop(questions)
 
     def _answered(self, is_error: bool, raw: Body) -> None:
-        if len(raw) > self.broker.max_bytes + SLACK:  # of many questions put together
+        if len(raw) > self.broker.max_bytes + SLACK:  # a round of many questions may be that large
             self._failed(OutcomeUnknown("upstream_protocol", "what the upstream asks is larger than maxResultBytes"))
             return
         if self.dropped:
@@ -236,12 +245,12 @@ class LinkCall(Call):
                 lost = "the answer was larger than what is kept for a lost stream; the call has run"
                 self._keep(lambda link, number: link.send(rpc.Failed(number, "outcome_unknown", lost, True)), 0)
             else:
-                kept = bytes(raw)  # a view would keep all that came with it
+                kept = bytes(raw)  # a view would keep the whole message in memory
                 self._keep(lambda link, number: link.send(rpc.Answer(number, is_error), kept), len(kept))
 
     def _failed(self, error: CallError) -> None:
         data = {"upstream": self.upstream, **{key: str(value)[:_WORDS] for key, value in list(error.data.items())[:16]}}
-        # Once the client was asked for input nothing is repeated behind its back.
+        # After the client was asked for input, the call is not repeated without its knowledge.
         delivered = not isinstance(error, NotDelivered) or self.asking is not None
         text = error.message[:_WORDS]
         self.link.send(rpc.Failed(self.number, error.code, text, delivered, data))
@@ -258,7 +267,7 @@ class LinkCall(Call):
             self.dropped += 1
             return
         sequence = self.broker.replays.add(self.replay, message) if self.replay is not None else 0
-        if must or not self.link.congested:  # a front end that does not keep up loses progress, never what it waits for
+        if must or not self.link.congested:  # on a congested link notifications are dropped, questions never
             dropped, self.dropped = self.dropped, 0
             self.link.send(rpc.Interim(self.number, sequence=sequence, dropped=dropped), message)
         else:
@@ -267,7 +276,7 @@ class LinkCall(Call):
     # ---- resuming
 
     def keep(self) -> None:
-        """The client may come back for what is said from now on."""
+        """Keep all messages from now on, because the client may resume the stream."""
         if self.replay is None:
             self.replay = self.broker.replays.open((self.frontend.name, self.number), self.session, self.request, self)
             self.replay.name, self.replay.listed_name = self.name, self.listed_name
@@ -277,7 +286,7 @@ class LinkCall(Call):
         self.broker.replays.end(self.replay, Outcome(send, size))
 
     def move(self, frontend: Taker, link: Link, number: int) -> None:
-        """The client is back at another front end, or at the same one by another request."""
+        """Continue on another link, or under another number: the client has resumed the stream there."""
         if not self.link.closed:
             self.link.send(rpc.Failed(self.number, "cancelled", "the client resumed the stream elsewhere", True))
         self.frontend.calls.pop(self.number, None)

@@ -1,6 +1,6 @@
-"""What an observer of calls to upstreams is told: the worker's twin of ``gateway.telemetry.observer``.
+"""The interface of observers of calls to upstreams: the worker's counterpart of ``gateway.telemetry.observer``.
 
-A call begins when an upstream is given it, and ends exactly once. Observers are called on the hot path.
+A call begins when it is given to an upstream, and ends exactly once. Observers are called on the hot path.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ class ObservedCall(Protocol):
 
 
 class CallObserver(Protocol):
-    """Hears of calls to upstreams; see the module."""
+    """Is notified of calls to upstreams."""
 
     def begun(self, call: ObservedCall) -> None:
-        """An upstream is being given a call."""
+        """Note that a call is given to an upstream."""
 
     def finished(self, call: ObservedCall, outcome: str) -> None:
-        """A call is over. ``outcome`` is one of the words above, or the code of one of our errors."""
+        """Note that a call is over. ``outcome`` is ``ANSWERED``, ``UPSTREAM_ERROR``, or the code of one of the
+        gateway's errors."""
 
 
 class Counters:
-    """The first observer: counts of this worker since it started; its record shows them."""
+    """The first observer: counts since this worker started, shown in its record."""
 
     __slots__ = ("calls", "errors", "failures")
 
@@ -42,7 +43,7 @@ class Counters:
         self.failures = 0
 
     def begun(self, call: ObservedCall) -> None:
-        """Count nothing yet."""
+        """Do nothing: a call is counted at its end."""
 
     def finished(self, call: ObservedCall, outcome: str) -> None:
         """Count an answer or a failure."""
@@ -54,7 +55,8 @@ class Counters:
 
 
 class Traffic:
-    """The calls that one upstream is at, for as long as this worker has it. ``observer`` hears of them as well."""
+    """The number of calls in flight at one upstream, for as long as this worker has it. ``observer`` is notified as
+    well."""
 
     __slots__ = ("_observer", "in_flight")
 
@@ -63,13 +65,11 @@ class Traffic:
         self.in_flight = 0
 
     def begun(self, call: ObservedCall) -> None:
-        """Count a call that begins."""
         self.in_flight += 1
         if self._observer is not None:
             self._observer.begun(call)
 
     def finished(self, call: ObservedCall, outcome: str) -> None:
-        """Count a call that ends."""
         self.in_flight -= 1
         if self._observer is not None:
             self._observer.finished(call, outcome)

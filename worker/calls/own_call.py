@@ -1,4 +1,4 @@
-"""The worker's own requests (listing, probing, subscribing), and how upstreams refuse them."""
+"""The worker's own requests (listing, probing, subscribing), and the error with which upstreams refuse them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.calls.call import Call
 
 
 class OwnCall(Call):
-    """The worker's own request; ``await call.future`` gives the result's JSON or raises ``CallError``."""
+    """The worker's own request. ``await call.future`` returns the JSON of the result or raises ``CallError``."""
 
     __slots__ = ("future",)
     ours = True
@@ -37,7 +37,8 @@ class OwnCall(Call):
 
 
 class UpstreamError(CallError):
-    """The upstream answered a request of ours with a JSON-RPC error; ``raw`` is its JSON."""
+    """The upstream answered one of the worker's own requests with a JSON-RPC error. ``raw`` is the JSON of the
+    error."""
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw

@@ -1,9 +1,9 @@
-"""What was said on a call's stream, kept for a client that lost its connection.
+"""The messages of a call's stream, kept for a client that lost its connection.
 
 Legacy Streamable HTTP, "Resumability and Redelivery". A call of a client session is kept from its first interim
-message, or from the moment its client or its front end is gone, until a while after its answer; bounded for each call
-and for all together, the oldest going first. Whichever front end the client comes back to asks for it by the name its
-first one gave it.
+message, or from the moment its client or its front end is gone, until ``replay_s`` seconds after its answer. The bytes
+are bounded for each call and for all together; the oldest go first. The front end at which the client resumes asks by
+the name that the first front end gave to the call.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Name = tuple[str, int]
 
 
 class Outcome:
-    """How a kept call ended: ``send`` writes it to a link under a call number."""
+    """The end of a kept call. ``send`` writes it to a link under a call number."""
 
     __slots__ = ("send", "size")
 
@@ -28,7 +28,7 @@ class Outcome:
 
 
 class Replay:
-    """The messages of one call; ``sequence`` numbers them from 1."""
+    """The messages of one call. ``sequence`` numbers them from 1."""
 
     __slots__ = (
         "call",
@@ -48,7 +48,7 @@ class Replay:
         self.session = session
         self.request = request
         self.call: object | None = call
-        self.name = self.listed_name = ""  # of what is called, at its upstream and for the client
+        self.name = self.listed_name = ""  # the name of what is called, at the upstream and for the client
         self.names: list[Name] = []
         self.sequence = 0
         self.messages: deque[tuple[int, bytes]] = deque()
@@ -57,12 +57,12 @@ class Replay:
         self.ended_at = 0.0
 
     def after(self, sequence: int) -> list[tuple[int, bytes]]:
-        """Messages that came after this one."""
+        """Return the messages after number ``sequence``."""
         return [one for one in self.messages if one[0] > sequence]
 
 
 class Replays:
-    """See the module. One in each worker."""
+    """The kept calls of one worker."""
 
     def __init__(self, clock: Callable[[], float], settings: SessionSettings) -> None:
         self._clock = clock
@@ -76,33 +76,33 @@ class Replays:
 
     @property
     def limit_bytes(self) -> int:
-        """Of one call; older messages make room. An answer that alone is larger is not kept."""
+        """The bytes kept for one call. Older messages make room; an answer that is larger by itself is not kept."""
         return self._settings.replay_bytes
 
     @property
     def size(self) -> int:
-        """Bytes kept."""
+        """The bytes kept for all calls."""
         return self._size
 
     def open(self, name: Name, session: str, request: bytes, call: object) -> Replay:
-        """Keep a call from now on."""
+        """Keep a call's messages from now on."""
         replay = Replay(session, request, call)
         self.name(replay, name)
         return replay
 
     def name(self, replay: Replay, name: Name) -> None:
-        """A front end knows the call by this name as well."""
+        """Let a front end find the call by this name as well."""
         replay.names.append(name)
         self._by_name[name] = replay
 
     def find(self, name: Name, session: str) -> Replay | None:
-        """The call, if it is this session's."""
+        """Return the call, or ``None`` if it is not kept or belongs to another session."""
         self.trim()
         replay = self._by_name.get(name)
         return replay if replay is not None and replay.session == session else None
 
     def add(self, replay: Replay, message: bytes) -> int:
-        """Keep a message; its number."""
+        """Keep a message and return its number."""
         replay.sequence += 1
         replay.messages.append((replay.sequence, message))
         self._grow(replay, len(message))
@@ -113,7 +113,7 @@ class Replays:
         return replay.sequence
 
     def end(self, replay: Replay, outcome: Outcome) -> None:
-        """The call is answered."""
+        """Keep the call's outcome, and start the time after which the call is forgotten."""
         replay.call = None
         replay.outcome = outcome
         replay.ended_at = self._clock()
@@ -122,12 +122,12 @@ class Replays:
         self._make_room()
 
     def end_session(self, sid: str) -> None:
-        """Nobody will come back for what belonged to this session."""
+        """Forget the calls of a client session that is over."""
         for replay in {id(one): one for one in self._by_name.values() if one.session == sid}.values():
             self._forget(replay)
 
     def trim(self) -> None:
-        """Forget what nobody came back for."""
+        """Forget calls that ended more than ``replay_s`` seconds ago."""
         while self._ended and self._ended[0].ended_at <= self._clock() - self._settings.replay_s:
             self._forget(self._ended.popleft())
 

@@ -1,5 +1,5 @@
-"""What upstreams need of clients, and say to them.
+"""Input that upstreams need of clients, and messages for clients outside of calls.
 
-``broker`` needs during a call, in every pair of eras · ``parked_call`` a call that outlives its client's tries ·
+``broker`` questions during a call, in every pair of eras · ``parked_call`` a call that outlives its client's tries ·
 ``unsolicited`` questions and messages while no call is in flight.
 """

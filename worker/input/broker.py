@@ -1,17 +1,19 @@
-"""What upstreams need of clients during a call (elicitation, sampling, roots), in every pair of eras.
+"""Input that upstreams need of clients during a call (elicitation, sampling, roots), in every pair of eras.
 
 ====== ======== ============================================================================================
 client upstream how
 ====== ======== ============================================================================================
-legacy legacy   relayed on the stream of its call; the id that a question gets names this worker, so that the answer
-                finds its way from any front end
-modern modern   ``input_required`` passes; its ``requestState`` is wrapped in a sealed one of ours, so that the retry
-                reaches the same upstream
+legacy legacy   relayed on the stream of the call; the id that a question gets names this worker, so that the answer
+                reaches the worker from any front end
+modern modern   ``input_required`` is passed on; its ``requestState`` is wrapped in a sealed one of the gateway, so that
+                the retry reaches the same upstream
 modern legacy   parked: the upstream's call stays alive here until the client comes back (``bridge.parked``)
-legacy modern   asked: the client is asked by requests, the call is sent again (``bridge.asked``)
+legacy modern   asked: the client is asked by requests, then the call is sent again (``bridge.asked``)
 ====== ======== ============================================================================================
 
-The decisions are in ``worker.bridge``; here are tables, timers and seals.
+``worker.bridge`` decides; this module has the tables, timers and seals. Counterparts: ``gateway.fleet.worker_link``
+brings the answers of clients, ``gateway.protocol.methods`` routes retries by the sealed state
+(``shared.request_state``).
 """
 
 from __future__ import annotations
@@ -42,30 +44,31 @@ from worker.calls.replay import Replays
 from worker.input.parked_call import ParkedCall
 
 MAX_OPEN = 10_000
-"""Questions open in this worker, all clients together."""
+"""The largest number of questions that may be open in this worker, all clients together."""
 OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
 FULL = jsonrpc.error_object(-32603, "too many questions are open already")
 TOO_LARGE = jsonrpc.error_object(-32603, "the question is too large for the client's stream")
 
 
 class Asker(Protocol):
-    """What a client was asked for: a call, or a question beside all calls (``worker.input.unsolicited``)."""
+    """A source of questions: a call, or a question outside of any call (``worker.input.unsolicited``)."""
 
     session: str
     expires_at: float
 
     def replied(self, question_id: str, now: float) -> OnAnswer:
-        """``question_id`` is not open any more: who takes the answer."""
+        """Note that ``question_id`` is not open any more, and return the function that takes its answer."""
 
     def take_back(self, question_id: str) -> None:
-        """Tell the client that ``question_id`` needs no answer any more."""
+        """Notify the client that ``question_id`` needs no answer any more."""
 
     def expire(self) -> None:
-        """Its time is over."""
+        """Give up, because the time for an answer is over."""
 
 
 class InputBroker:
-    """See the module. One in each worker. ``max_open``: so many questions may be open, all clients together."""
+    """The open questions and parked calls of one worker. ``max_open`` limits the open questions of all clients
+    together."""
 
     def __init__(
         self, worker: str, key: FleetKey, settings: Settings, deadlines: Deadlines, max_open: int = MAX_OPEN
@@ -76,38 +79,38 @@ class InputBroker:
         self._settings = settings
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
-        self.max_bytes = settings.calls.max_result_bytes  # of what upstreams say; front ends take a little more
+        self.max_bytes = settings.calls.max_result_bytes  # limit of upstreams' messages; front ends take slightly more
         self.replays = Replays(self._loop.time, settings.sessions)
         self._questions: dict[str, Asker] = {}
-        self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's own, by question
+        self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's tokens, by question
         self._numbers = itertools.count(1)
         self._parked: dict[str, ParkedCall] = {}
         self._parked_by: dict[str, int] = {}
 
     @property
     def input_timeout_s(self) -> float:
-        """How long a client may take."""
+        """The time that a client may take, in seconds."""
         return self._settings.calls.input_timeout_s
 
     @property
     def parked(self) -> int:
-        """Calls that wait for their clients."""
+        """The number of calls that wait for their clients."""
         return len(self._parked)
 
     @property
     def open_questions(self) -> int:
-        """Questions that clients have not answered yet."""
+        """The number of questions that clients have not answered yet."""
         return len(self._questions)
 
     @property
     def remembers_anything(self) -> bool:
-        """Whether a question is open or a call is parked, or anything is left of one."""
+        """Whether a question is open, a call is parked, or any table still has an entry for one."""
         return bool(self._questions or self._tokens or self._parked or self._parked_by)
 
     # ---- relayed: legacy client
 
     def enter(self, asker: Asker) -> str | None:
-        """A fresh id under which a client can be asked for ``asker``; ``None`` when too many questions are open."""
+        """Return a new id for a question of ``asker``, or ``None`` if too many questions are open."""
         if len(self._questions) >= self._max_open:
             return None
         question_id = f"{self._worker}.{next(self._numbers)}"
@@ -115,8 +118,8 @@ class InputBroker:
         return question_id
 
     def addressed(self, question_id: str, need: Need) -> bytes:
-        """``params`` of the question ``question_id``, with a progress token by which the client's progress finds its
-        way."""
+        """Return ``params`` of the question ``question_id``, with a progress token by which the client's progress finds
+        the question."""
         if need.on_progress is None:
             return need.params
         params, token = inputs.with_token(need.params, msgspec.json.encode(question_id))
@@ -125,7 +128,7 @@ class InputBroker:
         return params
 
     def relay(self, call: LinkCall, need: Need, on_answer: OnAnswer) -> None:
-        """Ask the call's client; ``on_answer`` gets its answer, or an error when the call ends before."""
+        """Ask the call's client. ``on_answer`` gets the answer, or an error if the call ends before."""
         if len(need.params) > self.max_bytes:
             on_answer(True, TOO_LARGE)
             return
@@ -142,18 +145,18 @@ class InputBroker:
         )
 
     def reply(self, question_id: str, session: str, is_error: bool, raw: bytes) -> None:
-        """A client's answer; ignored unless it comes from the session that was asked."""
+        """Take a client's answer. An answer from another session than the one that was asked is ignored."""
         asker = self._questions.get(question_id)
         if asker is not None and asker.session == session:
             self._close(asker, question_id)(is_error, raw)
 
     def asker(self, question_id: str, session: str) -> Asker | None:
-        """Who asked this of this session, while it is open."""
+        """Return the source of an open question that was put to this session, or ``None``."""
         asker = self._questions.get(question_id)
         return asker if asker is not None and asker.session == session else None
 
     def progressed(self, question_id: str, session: str, params: bytes) -> None:
-        """A client tells how far it is with its answer."""
+        """Pass on a client's progress with its answer."""
         token, on_progress = self._tokens.get(question_id, (b"", None))
         if on_progress is not None and self.asker(question_id, session) is not None:
             parts = jsonrpc.members(params)
@@ -161,7 +164,7 @@ class InputBroker:
             on_progress(jsonrpc.assemble(parts))
 
     def withdraw(self, asker: Asker, question_id: str) -> None:
-        """The upstream takes its question back: its client need not answer any more."""
+        """Withdraw a question of the upstream. The client is notified that it need not answer any more."""
         self._close(asker, question_id)
         asker.take_back(question_id)
 
@@ -170,11 +173,11 @@ class InputBroker:
         self._tokens.pop(question_id, None)
         on_answer = asker.replied(question_id, self._loop.time())
         if asker.expires_at:
-            self._deadlines.move(asker)  # it was put where the client's time would end
+            self._deadlines.move(asker)  # the deadline wheel has it at the end of the client's time
         return on_answer
 
     def drop(self, questions: Mapping[str, OnAnswer]) -> None:
-        """The call is over: nobody will answer its questions any more."""
+        """Answer the open questions of a call that is over with an error."""
         for question_id, on_answer in questions.items():
             self._questions.pop(question_id, None)
             self._tokens.pop(question_id, None)
@@ -183,7 +186,7 @@ class InputBroker:
     # ---- asked: legacy client, modern upstream
 
     def ask_client(self, call: LinkCall, required: Required) -> None:
-        """The upstream answered ``input_required``: ask its client, and send the call again."""
+        """Ask the client for what the upstream's ``input_required`` names, then send the call again."""
         if not call.session:
             call.fail(OutcomeUnknown("upstream_protocol", "the upstream needs input, but the client has no session"))
             return
@@ -216,9 +219,11 @@ class InputBroker:
     # ---- passed: modern client, modern upstream
 
     def wrap(self, call: LinkCall, result: bytes) -> tuple[bool, bytes]:
-        """Whether it is an error, and an ``input_required`` result with our seal around its state; others as they are.
+        """Return whether the result is an error, and the result.
 
-        A client is never asked for what it did not declare (2026-07-28, basic, -32021). Raises ``CallError``.
+        An ``input_required`` result gets the gateway's seal around its state; other results stay as they are. A client
+        that did not declare what it would be asked for gets an error instead (2026-07-28, basic, -32021). Raises
+        ``CallError``.
         """
         required = inputs.read_required(result)
         if required is None:
@@ -241,7 +246,8 @@ class InputBroker:
         return request_state.seal(self._key, state)
 
     def take(self, call: LinkCall) -> bool:
-        """A retry. True: it is settled here (a parked call goes on, or it is refused); else ``call`` may be sent."""
+        """Take a retry. Return true if ``call`` is dealt with here (a parked call continues, or the retry is refused),
+        and false if it can be sent to the upstream."""
         try:
             parts = jsonrpc.members(call.params)
             text = jsonrpc.text(parts.get("requestState", jsonrpc.ABSENT), "requestState")
@@ -269,14 +275,15 @@ class InputBroker:
     # ---- modern client, legacy upstream
 
     def require_urls(self, call: LinkCall, error: bytes) -> bytes | None:
-        """A ``URLElicitationRequiredError`` as ``input_required``, where the client can be asked that."""
+        """Return a ``URLElicitationRequiredError`` as ``input_required``, or ``None`` if the client cannot be asked
+        that."""
         needs = inputs.urls_required(error)
         if needs is None or any(inputs.refusal(call.client.declared, n.method, n.params) for n in needs.values()):
             return None
         return inputs.write_required(needs, self._seal(call, fresh=True))
 
     def park(self, call: LinkCall, carrier: Carrier) -> ParkedCall | None:
-        """Let ``call`` outlive its client's tries; ``None`` when its principal has too many of those."""
+        """Return a parked call in place of ``call``, or ``None`` if its principal has too many of those."""
         principal = call.client.principal
         if self._parked_by.get(principal, 0) >= self._settings.calls.max_parked:
             return None
@@ -287,13 +294,13 @@ class InputBroker:
         return waiting
 
     def sealed_round(self, call: ParkedCall, round: int) -> str:
-        """The state by which the client's next try finds ``call``; its clock runs from now."""
+        """Return the state by which the client's next try finds ``call``, and restart the client's time."""
         call.expires_at = self._loop.time() + self.input_timeout_s
         self._deadlines.move(call)
         return self._seal(call, parked=call.id, round=round)
 
     def over(self, call: ParkedCall) -> None:
-        """``call`` is not parked any more."""
+        """Forget a call that is not parked any more."""
         if self._parked.pop(call.id, None) is not None:
             left = self._parked_by[call.client.principal] = self._parked_by[call.client.principal] - 1
             if not left:

@@ -1,4 +1,4 @@
-"""The upstream's side of a parked call: it outlives the tries of its modern client (``bridge.parked`` decides)."""
+"""The upstream's side of a parked call, which outlives the tries of its modern client. ``bridge.parked`` decides."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from worker.calls.call import Call, Carrier, OnAnswer
 from worker.calls.link_call import LinkCall
 
 GATHER_S = 0.02
-"""How long the first question of a round waits for others."""
+"""The time for which the first question of a round waits for others, in seconds."""
 
 
 class Parking(Protocol):
-    """Keeps parked calls (``input.broker``)."""
+    """The keeper of parked calls (``worker.input.broker``)."""
 
     def sealed_round(self, call: ParkedCall, round: int) -> str:
-        """Return the state by which the client's next try finds ``call``; its clock runs from now."""
+        """Return the state by which the client's next try finds ``call``, and restart the client's time."""
 
     def over(self, call: ParkedCall) -> None:
         """Forget a call that is not parked any more."""
 
 
 class ParkedCall(Call):
-    """The upstream's side of a parked call: what the session carries in place of the client's first try."""
+    """The call that the upstream session carries in place of the client's first try."""
 
     __slots__ = ("_loop", "_machine", "_parking", "_progress", "_waiter", "id", "upstream")
 
@@ -59,10 +59,10 @@ class ParkedCall(Call):
         self._waiter = call
         call.holder = self
         self.token = call.token
-        self.expires_at = 0.0  # the try's own clock runs
+        self.expires_at = 0.0  # while a try waits, its own clock runs
 
     def ask(self, on_answer: OnAnswer, need: Need, carrier: Carrier) -> None:
-        """The upstream asks something during this call."""
+        """Handle a question of the upstream during this call."""
         why = inputs.refusal(self.client.declared, need.method, need.params)
         if why is not None:
             on_answer(True, jsonrpc.error_object(*why))
@@ -70,16 +70,17 @@ class ParkedCall(Call):
             self._run(self._machine.asked(on_answer, need))
 
     def withdrawn(self, on_answer: OnAnswer) -> None:
-        """The upstream does not want the answer any more for which ``on_answer`` was given."""
+        """Withdraw the question that was asked with ``on_answer``, because the upstream does not need the answer any
+        more."""
         self._run(self._machine.withdrawn(on_answer))
 
     def notice(self, method: str, params: bytes) -> None:
-        """A notification that we do not know: for the try that waits, if one does."""
+        """Pass a notification that the gateway does not know on to the waiting try. If none waits, drop it."""
         if self._waiter is not None:
             self._waiter.notice(method, params)
 
     def resume(self, call: LinkCall, round: int, responses: Mapping[str, bytes]) -> None:
-        """The client's next try."""
+        """Continue with the client's next try."""
         commands = self._machine.retried(round, responses)
         if commands and isinstance(commands[0], parked.Refuse):
             call.fail(Refused("invalid_params", commands[0].reason))
@@ -93,13 +94,13 @@ class ParkedCall(Call):
             self._progress = b""
 
     def abandon(self, call: Call, reason: str) -> bool:
-        """Note that a try gives up; what was sent upstream goes on or not as the machine says."""
+        """Note that the client left a try. ``bridge.parked`` decides whether the upstream's call goes on."""
         if call is self._waiter:
             self._run(self._machine.left(reason))
         return False
 
     def expire(self) -> None:
-        """The client did not come back in time."""
+        """Give up, because the client did not come back in time."""
         self._run(self._machine.expired())
 
     def _run(self, commands: list[parked.Command]) -> None:
@@ -134,14 +135,14 @@ class ParkedCall(Call):
             waiter.fail(OutcomeUnknown(outcome.code, outcome.message, outcome.data))
         elif outcome[0]:
             waiter.upstream_era = Era.LEGACY
-            waiter.answer(*outcome)  # an error may ask for more: URL elicitation
+            waiter.answer(*outcome)  # an error may ask for input again: URL elicitation
         else:
             waiter.complete(*outcome)
 
-    # ---- worker.calls.calls.Call
+    # ---- worker.calls.call.Call
 
     def _finish(self, outcome: str) -> None:
-        """Note that the upstream is done; the client may still have to come back, so the clock runs on."""
+        """Note that the upstream has answered. The clock runs on, because the client may still have to come back."""
         self.done = True
         self._ended(outcome)
 
@@ -152,7 +153,7 @@ class ParkedCall(Call):
         self._run(self._machine.answered(error))
 
     def interim(self, message: bytes, now: float) -> None:
-        """Progress reaches the waiting try; while none waits the newest is kept, and log messages are dropped."""
+        """Pass progress on to the waiting try. While none waits, the newest is kept, and log messages are dropped."""
         if self._waiter is not None:
             self._waiter.interim(message, now)
         elif b'"notifications/progress"' in message[:64]:

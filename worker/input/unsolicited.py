@@ -1,9 +1,10 @@
-"""What upstreams say to a client while no call of it is in flight, on upstream sessions that are its own.
+"""Messages from an upstream to a client that has no call in flight. Counterpart: ``gateway.streams.unsolicited``.
 
-The handshake era lets a server ask and tell at any time (2025-11-25, basic/transports, "Listening for Messages from the
-Server"): roots after they changed, an elicitation from a background job, that an elicitation by URL is done. It goes to
-the client's standing stream, by way of any front end. A question waits ``standingWait`` until it is on a stream that
-the client has open, then ``inputTimeout`` for the answer.
+Such messages arrive on upstream sessions that belong to one client alone. The handshake era lets a server send requests
+and notifications at any time (2025-11-25, basic/transports, "Listening for Messages from the Server"): a request for
+roots after they changed, an elicitation from a background job, the end of an elicitation by URL. Messages go to the
+client's standing stream, through any front end. A question waits ``standingWait`` until it is on a stream that the
+client has open, then ``inputTimeout`` for the answer.
 """
 
 from __future__ import annotations
@@ -28,15 +29,18 @@ class FrontEnds(Protocol):
     """The front ends that are linked to this worker (``worker.front_ends``)."""
 
     def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
-        """Pass on a JSON-RPC message for a session's standing stream; ``dropped``: so many before it were dropped;
-        ``must``: also by a front end that does not keep up. False when no front end takes it."""
+        """Send a JSON-RPC message for a session's standing stream. Return false if no front end takes it.
+
+        ``dropped`` is the number of messages that were dropped before this one. With ``must`` the message is sent even
+        if the link is congested.
+        """
 
     def inquire(self, sid: str) -> None:
         """Ask all front ends whether a session has its stream open there."""
 
 
 class Question:
-    """One open question; ``worker.input.broker.Asker``."""
+    """One open question. Implements ``worker.input.broker.Asker``."""
 
     __slots__ = ("_messages", "expires_at", "on_answer", "question_id", "session", "shown", "size")
 
@@ -52,30 +56,30 @@ class Question:
         self.question_id = ""
 
     def replied(self, question_id: str, now: float) -> OnAnswer:
-        """It is answered, or not to be answered any more."""
+        """Note that the question is closed, and return the function that takes its answer."""
         self.expires_at = 0.0
         self._messages.closed(self)
         return self.on_answer
 
     def take_back(self, question_id: str) -> None:
-        """Tell the client that it need not answer."""
+        """Notify the client that it need not answer."""
         self._messages.tell(
             self.session, jsonrpc.notification(CANCELLED, msgspec.json.encode({"requestId": question_id}))
         )
 
     def withdrawn(self, on_answer: OnAnswer) -> None:
-        """The upstream takes it back, or is gone."""
+        """Withdraw the question, because the upstream withdrew it or is gone."""
         self._messages.broker.withdraw(self, self.question_id)
 
     def expire(self) -> None:
-        """Nobody was there to be asked, or nobody answered."""
+        """Answer the upstream with an error, because the client had no stream or did not answer."""
         why = "the client did not answer in time" if self.shown else "the client has no stream on which to be asked"
         self._messages.broker.withdraw(self, self.question_id)
         self.on_answer(True, jsonrpc.error_object(-32603, why))
 
 
 class UnsolicitedMessages:
-    """See the module. One in each worker."""
+    """The open questions outside of calls, and what was dropped, for one worker."""
 
     def __init__(self, broker: InputBroker, deadlines: Deadlines, settings: Settings, front_ends: FrontEnds) -> None:
         self.broker = broker
@@ -83,17 +87,18 @@ class UnsolicitedMessages:
         self._settings = settings
         self._front_ends = front_ends
         self._loop = asyncio.get_running_loop()
-        self._limit = settings.sessions.replay_bytes  # of what is open for a session, and so of each message
-        self._open: dict[str, tuple[int, int]] = {}  # questions of a session, and their bytes
+        self._limit = settings.sessions.replay_bytes  # limit of a session's open questions, and of each message
+        self._open: dict[str, tuple[int, int]] = {}  # by session: the number of its questions, and their bytes
         self._dropped: dict[str, int] = {}
 
     @property
     def remembers_anything(self) -> bool:
-        """Whether a question is open, or a session has yet to hear that something for it was dropped."""
+        """Whether a question is open, or the number of dropped messages is still to be sent to a session."""
         return bool(self._open or self._dropped)
 
     def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> Question | None:
-        """Ask the client of ``session``; ``on_answer`` gets its answer. ``None``: it was refused at once."""
+        """Ask the client of ``session``. ``on_answer`` gets the answer. Return ``None`` if the question was refused at
+        once."""
         why = inputs.refusal(client.declared, need.method, need.params, client.alone)
         if why is not None:
             on_answer(True, jsonrpc.error_object(*why))
@@ -124,7 +129,7 @@ class UnsolicitedMessages:
         self._front_ends.inquire(session)
 
     def tell(self, session: str, message: bytes) -> None:
-        """A notification for the client of ``session``; dropped, and counted, when no front end takes it."""
+        """Send a notification to the client of ``session``. If no front end takes it, it is dropped and counted."""
         if len(message) > self._limit or not self._pass(session, message, False):
             self._dropped[session] = self._dropped.get(session, 0) + 1
 
@@ -135,18 +140,19 @@ class UnsolicitedMessages:
         return sent
 
     def end_session(self, session: str) -> None:
-        """Nobody is to be told any more."""
+        """Forget what was dropped for a session that is over."""
         self._dropped.pop(session, None)
 
     def shown(self, question: Question) -> None:
-        """It is on a stream that the client has open: from now on it is the client's time that runs."""
+        """Note that the question is on a stream that the client has open. From now on the client's time to answer
+        runs."""
         if not question.shown and question.expires_at:
             question.shown = True
             question.expires_at = self._loop.time() + self._settings.calls.input_timeout_s
             self._deadlines.move(question)
 
     def closed(self, question: Question) -> None:
-        """It is not open any more."""
+        """Note that a question is not open any more."""
         count, size = self._open.pop(question.session)
         if count > 1:
             self._open[question.session] = count - 1, size - question.size

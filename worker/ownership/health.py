@@ -1,7 +1,7 @@
 """When an upstream counts as down, and when as up again. Pure.
 
-A probe's failure counts towards a threshold (one lost packet is no outage); a refused connection or a dead
-process counts as down at once, because there is nothing to wait for.
+A probe's failure counts towards a threshold (one lost packet is no outage). A refused connection or a dead process
+counts as down at once, because waiting would change nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from msgspec import Struct
 
 
 class HealthPolicy(Struct):
-    """Counters over consecutive probes. ``down`` is the verdict."""
+    """Counters of consecutive probes. ``down`` is the verdict."""
 
     unhealthy_after: int
     healthy_after: int
@@ -19,7 +19,7 @@ class HealthPolicy(Struct):
     down: bool = False
 
     def succeeded(self) -> bool:
-        """A probe was answered. True when this brings the upstream back."""
+        """Count a probe that was answered. Return true if this brings the upstream back."""
         self.failures = 0
         self.successes += 1
         if self.down and self.successes >= self.healthy_after:
@@ -28,7 +28,7 @@ class HealthPolicy(Struct):
         return False
 
     def failed(self, certain: bool = False) -> bool:
-        """A probe failed; ``certain``: the upstream is gone. True when this takes the upstream out."""
+        """Count a probe that failed. Return true if this takes the upstream out. ``certain``: the upstream is gone."""
         self.successes = 0
         self.failures += 1
         if not self.down and (certain or self.failures >= self.unhealthy_after):

@@ -1,6 +1,7 @@
-"""The upstreams this worker owns: started, updated and stopped as the registry says; their findings reported.
+"""The upstreams that this worker owns: started, updated and stopped as the registry says, with reports to the registry.
 
-Follows the change log (``shared.registry.changes.Follower``) and is the ``Reporter`` of each ``Owner``.
+The records come from the change log (``shared.registry.changes``) through ``worker.main``. ``Inventory`` is the
+``Reporter`` of each ``Owner``. The worker that owns slot 0 of an upstream leads the upstream: it lists and probes.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _TELL_S = 0.25
 
 
 def _is_of(record: UpstreamRecord) -> bool:
-    """Whether what was found is of the entry as it is now: an entry's headers go to its own host and to no other."""
+    """Whether the URL that was found belongs to the entry as it is now. An entry's headers go to its own host and to no
+    other."""
     connection, found = record.spec.connection, urlsplit(record.url_in_use or "")
     return isinstance(connection, HttpConnection) and urlsplit(connection.url)[:2] == found[:2]
 
@@ -48,11 +50,11 @@ class _Leaders(Protocol):
     """Reaches the worker that leads an upstream."""
 
     def tell_leader(self, kind: str, id: str, method: str) -> None:
-        """Say something about an upstream to its leader."""
+        """Send a hint about an upstream to its leader."""
 
 
 class _Holding:
-    """One owned upstream; ``ownership.upstream.UpstreamEvents``."""
+    """One owned upstream. Implements ``worker.ownership.upstream.UpstreamEvents``."""
 
     def __init__(
         self,
@@ -73,18 +75,18 @@ class _Holding:
 
     @property
     def runs_once(self) -> bool:
-        """Whether two of the upstream would be one too many."""
+        """Whether only a single worker may run the upstream."""
         return traits(self.record.spec.transport).runs_once
 
     def announced(self, method: str) -> None:
-        """The upstream announced that a list changed: whoever leads it reads the list again."""
+        """Handle that the upstream announced a changed list: its leader reads the list again."""
         if self.owner is not None:
             self.owner.announced(method)
         else:
             self._leaders.tell_leader("relist", self.record.spec.id, method)
 
     def trouble(self, error: CallError) -> None:
-        """A call found the upstream gone: whoever leads it looks at once."""
+        """Handle that a call found the upstream gone: its leader checks at once."""
         if self.owner is not None:
             self.owner.trouble(error)
         else:
@@ -92,7 +94,7 @@ class _Holding:
 
 
 class Inventory:
-    """See the module."""
+    """All upstreams of one worker, and the latest records of the registry."""
 
     def __init__(
         self,
@@ -110,7 +112,7 @@ class Inventory:
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
         self._told_healthy: dict[str, bool] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
-        self._telling: dict[tuple[str, str], bool] = {}  # what is being told → said again meanwhile
+        self._telling: dict[tuple[str, str], bool] = {}  # hint being announced → whether it was repeated meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self._without_children = False
         self._unsolicited = unsolicited
@@ -120,7 +122,7 @@ class Inventory:
     # ---- calls
 
     def submit(self, upstream: str, call: Call) -> None:
-        """Carry ``call`` to ``upstream``, if it is ours."""
+        """Carry ``call`` to ``upstream``. The call fails if this worker does not own the upstream."""
         holding = self._held.get(upstream)
         if holding is None or holding.leaving:
             call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
@@ -128,7 +130,8 @@ class Inventory:
         holding.upstream.submit(call)
 
     def listen(self, upstream: str, call: Call) -> None:
-        """Carry a client's own ``subscriptions/listen`` to ``upstream``, if it is ours."""
+        """Carry a client's own ``subscriptions/listen`` to ``upstream``. The call fails if this worker does not own the
+        upstream."""
         holding = self._held.get(upstream)
         if holding is None or holding.leaving:
             call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
@@ -143,46 +146,46 @@ class Inventory:
         await holding.upstream.subscriptions.watch(watcher, uri, sid, client)
 
     def unwatch(self, watcher: Watcher, upstream: str, uri: str, sid: str) -> None:
-        """The watcher's clients do not want to hear of it any more."""
+        """End a watcher's subscription to a resource."""
         holding = self._held.get(upstream)
         if holding is not None:
             holding.upstream.subscriptions.unwatch(watcher, uri, sid)
 
     def forget_watcher(self, watcher: Watcher) -> None:
-        """A watcher is gone."""
+        """End all subscriptions of a watcher that is gone."""
         for holding in self._held.values():
             holding.upstream.subscriptions.forget(watcher)
 
     def roots_changed(self, sid: str) -> None:
-        """A client's roots changed."""
+        """Notify the client's own upstream sessions that its roots changed."""
         for holding in self._held.values():
             holding.upstream.roots_changed(sid)
 
     def alive(self, sid: str) -> None:
-        """A client has a stream open."""
+        """Note that a client has a stream open."""
         for holding in self._held.values():
             holding.upstream.alive(sid)
 
     def notify(self, upstream: str, sid: str, client: ClientFacts, message: bytes) -> None:
-        """A notification of a client for ``upstream``."""
+        """Carry a client's notification to ``upstream``."""
         holding = self._held.get(upstream)
         if holding is not None and not holding.leaving:
             holding.upstream.notify(sid, client, message)
 
     def end_client(self, sid: str) -> None:
-        """A client session is over."""
+        """Close the upstream sessions of a client session that is over."""
         for holding in self._held.values():
             holding.upstream.end_client(sid)
 
     @property
     def load(self) -> int:
-        """Calls under way."""
+        """The number of calls under way."""
         return sum(holding.upstream.traffic.in_flight for holding in self._held.values())
 
     # ---- the registry's follower
 
     def apply(self, records: dict[str, UpstreamRecord | None]) -> None:
-        """Bring what we hold in line with these records."""
+        """Start, update and stop upstreams so that they agree with these records. ``None`` means unregistered."""
         for id, record in records.items():
             if record is None:
                 self.records.pop(id, None)
@@ -210,7 +213,7 @@ class Inventory:
                 self._follow(holding)
 
     def replace_all(self, records: dict[str, UpstreamRecord]) -> None:
-        """A snapshot: what is not in it is gone."""
+        """Apply a snapshot. Upstreams that are not in it are unregistered."""
         gone: dict[str, UpstreamRecord | None] = {id: None for id in self.records if id not in records}
         self.apply({**gone, **records})
 
@@ -229,14 +232,14 @@ class Inventory:
         holding.task = spawn(self._run(holding.owner, holding), f"upstream {holding.record.spec.id}")
 
     async def _run(self, owner: Owner, holding: _Holding) -> None:
-        """The life of an upstream; a changed stdio entry first waits for its old child to be gone."""
+        """Run an upstream until cancelled. A changed stdio entry first waits until its old child has ended."""
         before = self._retiring.get(holding.record.spec.id)
         if before is not None and holding.runs_once:
             await asyncio.wait({before})
         await owner.run()
 
     def _follow(self, holding: _Holding) -> None:
-        """Serve by the facts that the leader found."""
+        """Serve calls by the facts that the leader found."""
         record = holding.record
         if holding.task is None and record.eras and _is_of(record):
             holding.upstream.adopt(
@@ -258,7 +261,7 @@ class Inventory:
             )
 
     async def _retire(self, holding: _Holding) -> None:
-        """Stop leading at once; calls in flight on HTTP may finish, a stdio child must go."""
+        """Stop leading at once. Calls in flight on HTTP may finish; a stdio child must end."""
         await cancel(holding.task)
         if not holding.runs_once:
             deadline = asyncio.get_running_loop().time() + self._settings.fleet.drain_timeout_s
@@ -269,7 +272,7 @@ class Inventory:
         await holding.upstream.close()
 
     def tell_leader(self, kind: str, id: str, method: str) -> None:
-        """Say something about an upstream to its leader, which may be another worker."""
+        """Send a hint about an upstream to its leader, which may be another worker."""
         if method not in CHANGES and kind != "suspect":
             return
         told = (f"{kind}:{method}", id)
@@ -280,7 +283,8 @@ class Inventory:
             spawn(self._announce(*told), "tell-leader")
 
     async def _announce(self, kind: str, id: str) -> None:
-        """However often it is said, the whole fleet hears of it a few times a second."""
+        """Announce a hint in the change log. However often it is repeated, the fleet gets it a few times a second at
+        most."""
         again = True
         while again:
             self._telling[kind, id] = False
@@ -293,7 +297,7 @@ class Inventory:
         del self._telling[kind, id]
 
     def hint(self, kind: str, id: str) -> None:
-        """Another worker saw something on an upstream that we lead."""
+        """Handle another worker's hint about an upstream that this worker leads."""
         holding = self._held.get(id)
         if holding is None or holding.owner is None:
             return
@@ -306,12 +310,12 @@ class Inventory:
     # ---- placement's view
 
     def movable(self, id: str) -> bool:
-        """Nobody would notice a handover now."""
+        """Whether a handover of the upstream now would disturb no client."""
         holding = self._held.get(id)
         return holding is not None and not holding.upstream.holds_state
 
     async def hand_over(self, id: str) -> None:
-        """A stdio child must be gone before its slot changes hands."""
+        """Stop a stdio child before its slot gets another owner."""
         holding = self._held.get(id)
         if holding is None or not holding.runs_once:
             return
@@ -323,13 +327,14 @@ class Inventory:
         await asyncio.gather(*closing)
 
     async def stopped(self, id: str) -> None:
-        """The last worker leaves: say so, instead of leaving a status behind that nobody keeps."""
+        """Write the status of an upstream whose last worker leaves, so that no outdated status stays."""
         await self.status(id, ServerStatus.STOPPED, "no worker is running", None)
 
     # ---- Reporter
 
     async def still_owned(self, id: str) -> bool:
-        """Ask Redis itself, not our copy; without Redis the owner keeps what it has."""
+        """Whether Redis itself says that this worker leads the upstream; the local copy may be old. If Redis does not
+        answer, the owner keeps what it has, unless ``stdioOnRedisLoss`` is ``stop``."""
         try:
             async with translated():
                 owner = await self._store.redis.hget(self._store.keys.server(id), "owner:0")
@@ -338,7 +343,7 @@ class Inventory:
         return owner is not None and bytes(owner).decode() == self._worker
 
     async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
-        """Write a status; kept for later while Redis is away."""
+        """Write a status. While Redis does not answer, it is kept for later."""
         fields: dict[str, str] = {}
         if facts is not None:
             fields = {
@@ -370,7 +375,7 @@ class Inventory:
         announced: Iterable[str],
         ttl_s: float | None = None,
     ) -> None:
-        """Write what an upstream offers; what Redis missed is written again when it is back."""
+        """Write the lists of an upstream. If Redis does not answer, ``reassert`` writes them later."""
         if id in self.records:
             self.records[id] = structs.replace(
                 self.records[id], catalog=Catalog(digest, dict(documents), now_s(), ttl_s)
@@ -381,17 +386,17 @@ class Inventory:
             _log.debug("catalogue of %s is kept until Redis is back", id)
 
     def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
-        """Queued; written with the next flush."""
+        """Queue a probe's result for the next ``flush``."""
         self._health[result.server_id] = (result, policy.failures, policy.successes)
 
     async def flush(self) -> None:
-        """Write health and log lines, batched (about once a second). Raises ``RegistryUnavailable``."""
+        """Write health and log lines in batches (about once a second). Raises ``RegistryUnavailable``."""
         held, self._health = self._health, {}
         batch = {id: result for id, result in held.items() if id in self.records}
         if batch:
             await self._store.report_health(list(batch.values()))
             for id, (result, *_) in batch.items():
-                if self._told_healthy.get(id, True) is not result.healthy:  # copies are told of turns, not of probes
+                if self._told_healthy.get(id, True) is not result.healthy:  # announce changes of health, not each probe
                     self._told_healthy[id] = result.healthy
                     await self._store.run_script("ANNOUNCE", "server", id)
         for id, holding in list(self._held.items()):
@@ -408,7 +413,7 @@ class Inventory:
     # ---- after Redis was away
 
     async def reassert(self) -> None:
-        """Write back what Redis lost: specs, ownership, catalogues and statuses of what we hold."""
+        """Write back what Redis lost: specs, ownership, catalogues and statuses of the upstreams here."""
         for id, holding in list(self._held.items()):
             slots = [slot for slot, worker in holding.record.owners if worker == self._worker]
             await self._store.register(holding.record.spec, "restore", self._worker, slots)
@@ -425,8 +430,8 @@ class Inventory:
             await self.status(id, status, error, facts)
 
     async def stop_stdio(self) -> None:
-        """``stdioOnRedisLoss: stop``: end the children rather than risk two of them. What is known of their upstreams
-        is kept, for ``start_stdio``."""
+        """End the stdio children rather than risk two of each (``stdioOnRedisLoss: stop``). What is known of their
+        upstreams is kept for ``start_stdio``."""
         self._without_children = True
         running = {id: holding for id, holding in self._held.items() if holding.task is not None and holding.runs_once}
         await asyncio.gather(*(self.hand_over(id) for id in running), return_exceptions=True)
@@ -435,12 +440,12 @@ class Inventory:
                 self._take(holding.record)
 
     def start_stdio(self) -> None:
-        """Redis is back: start the children again that are still ours."""
+        """Start the stdio children again that this worker still owns, after Redis is back."""
         if self._without_children:
             self._without_children = False
             self.apply(dict(self.records))
 
     async def close(self) -> None:
-        """Stop everything."""
+        """Stop all upstreams."""
         holdings, self._held = list(self._held.values()), {}
         await asyncio.gather(*(self._retire(holding) for holding in holdings), return_exceptions=True)

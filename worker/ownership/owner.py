@@ -1,7 +1,7 @@
-"""The owner's side of one upstream: connect, list what it offers, keep checking, connect again.
+"""The leading owner's work for one upstream: connect, list what it offers, keep checking, reconnect.
 
-Runs only where slot 0 of the upstream is owned. Reports go to a ``Reporter`` (``worker.ownership.inventory``), which
-writes them to the registry. Status walks ``shared.models.TRANSITIONS``.
+Runs only in the worker that owns slot 0 of the upstream. Reports go to a ``Reporter`` (``worker.ownership.inventory``),
+which writes them to the registry. The status changes only along ``shared.models.TRANSITIONS``.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ _COALESCE_S = 0.05
 
 
 class Reporter(Protocol):
-    """Where the owner's findings go."""
+    """The receiver of the owner's findings."""
 
     async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
-        """The upstream is in this status now."""
+        """Report the status of the upstream."""
 
     async def still_owned(self, id: str) -> bool:
-        """Whether this worker may start a child for it: a worker that was stopped may have lost it."""
+        """Whether this worker may start a child for the upstream. A worker that was suspended may have lost it."""
 
     async def catalog(
         self,
@@ -56,11 +56,14 @@ class Reporter(Protocol):
         announced: Iterable[str],
         ttl_s: float | None = None,
     ) -> None:
-        """It offers this; ``announced`` are the ``list_changed`` notifications that it sent; ``ttl_s``: fresh so
-        long."""
+        """Report the lists of the upstream.
+
+        ``announced`` are the ``list_changed`` notifications that it sent. ``ttl_s`` is the time for which the lists are
+        fresh.
+        """
 
     def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
-        """A probe's outcome."""
+        """Report a probe's outcome."""
 
 
 class _Page(Struct):
@@ -77,7 +80,7 @@ class Owner:
         self._reporter = reporter
         self.status = status
         runs_once = traits(upstream.spec.transport).runs_once
-        self._adopted = status is ServerStatus.CONNECTED and not runs_once  # taken over: no gap to report
+        self._adopted = status is ServerStatus.CONNECTED and not runs_once  # taken over without a gap in its status
         self._policy = HealthPolicy(settings.health.unhealthy_after, settings.health.healthy_after)
         self._session: Session | None = None
         self._listen: asyncio.Task[None] | None = None
@@ -88,21 +91,21 @@ class Owner:
         self._probe_now = False
         self._trouble: CallError | None = None
 
-    # ---- what others tell us
+    # ---- news and hints
 
     def announced(self, method: str) -> None:
-        """The upstream announced something (on any of its sessions)."""
+        """Handle a notification of the upstream, on any of its sessions. A changed list is read again."""
         if method in CHANGES:
             self._relist.add(method)
             self._wake.set()
 
     def trouble(self, error: CallError) -> None:
-        """A real call found the upstream gone: no need to wait for the next probe."""
+        """Handle that a call found the upstream gone. The owner reconnects without waiting for the next probe."""
         self._trouble = error
         self._wake.set()
 
     def suspect(self) -> None:
-        """Another worker had trouble with it: probe now."""
+        """Probe at once, because another worker had trouble with the upstream."""
         self._probe_now = True
         self._wake.set()
 
@@ -174,7 +177,8 @@ class Owner:
             self._listen = spawn(self._keep_listening(reached.session), f"listen {spec.id}")
 
     async def _prove(self) -> None:
-        """It was down: ``healthyAfter`` good probes in a row bring it back. Raises ``CallError`` when one fails."""
+        """Wait until the upstream, which was down, has answered ``healthyAfter`` probes in a row. Raises ``CallError``
+        if one fails."""
         await self._probe()
         while self._policy.down:
             await asyncio.sleep(self._settings.upstreams.reconnect_min_s)
@@ -187,21 +191,21 @@ class Owner:
         await self._upstream.close_sessions()
 
     async def _close_session(self) -> None:
-        """Close the session for listing and probing, and its own connections."""
+        """Close the session for listing and probing, and its connections."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()
             session.release()
 
     async def close(self) -> None:
-        """Stop caring; sessions of clients stay with the ``Upstream``."""
+        """Stop listing and probing. Sessions of clients stay with the ``Upstream``."""
         await cancel(self._listen)
         await self._close_session()
 
     async def _stay(self) -> None:
         loop = asyncio.get_running_loop()
         interval_s = self._settings.health.health_check_interval_s
-        next_probe = loop.time() + interval_s * random.random()  # what began together is not probed together
+        next_probe = loop.time() + interval_s * random.random()  # spreads the probes of upstreams that began together
         next_refresh = loop.time() + self._refresh_s()
         while True:
             try:
@@ -227,10 +231,10 @@ class Owner:
                 await self._list(())
                 next_refresh = loop.time() + self._refresh_s()
 
-    # ---- asking
+    # ---- requests
 
     async def _probe(self) -> None:
-        """One health check: ``ping`` or ``server/discover``, as the session speaks."""
+        """Make one health check: ``ping`` or ``server/discover``, depending on the session's era."""
         assert self._session is not None
         loop = asyncio.get_running_loop()
         method = DISCOVER if self._session.era is Era.MODERN else "ping"
@@ -260,17 +264,17 @@ class Owner:
             raise error
 
     def _announces(self) -> dict[str, bool]:
-        """The ``subscriptions/listen`` filter for what the upstream says it announces."""
+        """Return the ``subscriptions/listen`` filter for the changes that the upstream declares to announce."""
         wanted = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
         offered = {name: self._capabilities.get(name) for name in wanted}
         return {wanted[name]: True for name, one in offered.items() if isinstance(one, dict) and one.get("listChanged")}
 
     async def _list(self, announced: Iterable[str]) -> None:
-        """Read every page of every list that the upstream offers, and report them."""
+        """Read every page of every list that the upstream offers, and report the lists."""
         documents: dict[Kind, bytes] = {}
         self._ttl_s = None
         for kind, facts in KINDS.items():
-            # Some servers do not declare what they have; tools are asked for in any case.
+            # Some servers do not declare what they have, so tools are requested in any case.
             if kind is Kind.TOOLS or isinstance(self._capabilities.get(facts.capability), dict):
                 documents[kind] = msgspec.json.encode(await self._entries(facts))
         together = b"".join(kind.encode() + document for kind, document in documents.items())
@@ -297,15 +301,15 @@ class Owner:
         return [entry for entry in entries if _usable(entry, facts.key)]
 
     def _note_ttl(self, facts: KindFacts, ttl_ms: float | None) -> None:
-        """The tightest time a modern upstream gives its lists (2026-07-28, caching), where changes are not
-        announced."""
+        """Note the shortest time for which a modern upstream's lists are fresh (2026-07-28, caching). Lists whose
+        changes are announced do not count."""
         offered = self._capabilities.get(facts.capability)
         if ttl_ms is None or (isinstance(offered, dict) and offered.get("listChanged")):
             return
         self._ttl_s = min(max(ttl_ms / 1000, 0.0), self._ttl_s if self._ttl_s is not None else float("inf"))
 
     def _refresh_s(self) -> float:
-        """How long until the lists are read again."""
+        """Return the seconds until the lists are read again."""
         return relist_s(self._ttl_s, self._settings.health.refresh_interval_s, self._settings.routing.list_ttl_s)
 
     async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
@@ -313,12 +317,12 @@ class Owner:
         try:
             return await self._session.request(facts.method, members, timeout_s=self._settings.calls.request_timeout_s)
         except CallError as error:
-            if getattr(error, "rpc_code", None) == -32601:  # it offers none
+            if getattr(error, "rpc_code", None) == -32601:  # the upstream has no such list
                 return b"{}"
             raise
 
     async def _keep_listening(self, session: Session) -> None:
-        """Modern upstreams announce changes on a ``subscriptions/listen`` stream; keep one open."""
+        """Keep a ``subscriptions/listen`` stream open, on which modern upstreams announce changes."""
         wait_s = 1.0
         while not session.closed:
             params = session.own_params({"notifications": self._announces()})
@@ -337,11 +341,12 @@ class Owner:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, 60.0)
             for method in CHANGES:
-                self.announced(method)  # what changed meanwhile went unheard
+                self.announced(method)  # changes while the stream was closed were not received
 
 
 def _usable(entry: Raw, key: str) -> bool:
-    """An entry without its name cannot be listed or asked for; one bad entry must not cost the others."""
+    """Whether an entry has its name. Others cannot be listed or called, and are left out instead of failing the whole
+    list."""
     try:
         return isinstance(orjson.loads(bytes(entry)).get(key), str)
     except (orjson.JSONDecodeError, AttributeError):

@@ -1,9 +1,9 @@
 """Which upstreams this worker owns. ``decide`` is pure; ``Placement`` claims, hands over and releases.
 
-A free slot is claimed by the worker to which rendezvous hashing points. Owners keep what they have while they
-live; a joined worker gets its share by handover, idle upstreams first, one a second, and only once it has been
-up for a while, so that a flapping worker does not restart everyone's children. There is no lease per upstream:
-only the worker's own record expires.
+A free slot is claimed by the worker to which rendezvous hashing points. Owners keep what they have while they live. A
+worker that joined gets its share by handover, idle upstreams first, one a second, and only once it has been up for a
+while, so that a worker that restarts again and again does not restart everyone's children. There is no lease for each
+upstream: only the worker's own record expires.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from shared.transports import traits
 
 _log = logging.getLogger(__name__)
 SETTLED_S = 3.0
-"""A worker younger than this gets nothing handed over; after Redis was away, nobody claims for as long."""
+"""A worker younger than this (seconds) gets no handovers. After Redis was away, a slot is not claimed from its owner
+for as long."""
 
 
 class Plan(Struct, frozen=True):
-    """What to do now: slots to claim, slots to give up, slots that would be better elsewhere."""
+    """What to do now: slots to claim, slots to give up, and slots to hand over to another worker."""
 
     claims: list[tuple[str, int]]
     releases: list[tuple[str, int]]
@@ -38,12 +39,13 @@ class Plan(Struct, frozen=True):
 
 
 def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
-    """How many workers carry this upstream: one for stdio, up to ``spread`` for HTTP."""
+    """Return how many workers carry this upstream: one for stdio, up to ``spread`` for HTTP."""
     return 1 if traits(record.spec.transport).runs_once else max(1, min(spread, workers))
 
 
 def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float) -> Plan:
-    """``workers``: live worker ids with the Unix time at which each joined."""
+    """Return what the worker ``me`` has to do. ``workers`` maps the ids of live workers to the Unix time at which each
+    joined."""
     plan = Plan([], [], [])
     settled = [id for id, started in workers.items() if now - started >= SETTLED_S or id == me]
     for record in records:
@@ -55,7 +57,7 @@ def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: 
         ranked = rank(id, workers)
         free = [slot for slot in range(count) if slot not in held]
         if 0 in free and me in busy and len(busy) >= len(workers):
-            plan.claims.append((id, 0))  # nobody else is left to lead it
+            plan.claims.append((id, 0))  # every worker carries the upstream, and none leads it
         else:
             for slot, candidate in zip(free, [w for w in ranked if w not in busy], strict=False):
                 if candidate == me:
@@ -72,18 +74,18 @@ def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: 
 
 
 class Held(Protocol):
-    """What placement must know of the inventory."""
+    """What placement needs of the inventory."""
 
     records: dict[str, UpstreamRecord]
 
     def movable(self, id: str) -> bool:
-        """Handing it over now would interrupt nobody."""
+        """Whether a handover of the upstream now would interrupt no client."""
 
     async def hand_over(self, id: str) -> None:
-        """Stop what must not run twice (a stdio child) before the slot changes hands."""
+        """Stop an upstream that must not run twice (a stdio child) before its slot gets another owner."""
 
     async def stopped(self, id: str) -> None:
-        """Nobody is left to run it."""
+        """Handle that no worker is left to run the upstream."""
 
 
 class Placement:
@@ -108,14 +110,14 @@ class Placement:
         self._since_available = 0.0
         self.wake = asyncio.Event()
         self.workers: dict[str, float] = {}
-        self._at_rest: dict[str, float] | None = None  # the workers among whom all upstreams had found their place
+        self._at_rest: dict[str, float] | None = None  # the workers for which, once settled, the plan was empty
 
     def redis_returned(self) -> None:
-        """Redis is back: incumbents reassert what they own before anyone claims."""
+        """Give owners time to write back what they own before any worker claims, because Redis is back."""
         self._since_available = time.monotonic()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Make and carry out plans until cancelled."""
         while True:
             if self.wake.is_set():
                 self._at_rest = None
@@ -125,7 +127,7 @@ class Placement:
                     await self._once()
                 except RegistryUnavailable as error:
                     _log.debug("placement waits: %s", error)
-                except Exception:  # a worker that never claims again would be worse than one that missed a round
+                except Exception:  # missing a round is better than never claiming again
                     _log.exception("a round of placement failed")
             try:
                 async with asyncio.timeout(self._tick_s):
@@ -138,9 +140,9 @@ class Placement:
         alive = await self._members.alive()
         self._note(alive)
         if self._worker not in self.workers:
-            return  # our heartbeat has to come first
+            return  # the heartbeat of this worker has to be written first
         if self._at_rest == self.workers:
-            return  # nobody came or went, and no record has changed: with a thousand upstreams worth not asking
+            return  # no worker and no record has changed; with a thousand upstreams a plan is expensive
         now = time.time()
         plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, now)
         settled = all(now - joined >= SETTLED_S for joined in self.workers.values())
@@ -165,13 +167,13 @@ class Placement:
                 break  # one a second
 
     def _note(self, alive: dict[str, dict[str, str]]) -> None:
-        """Who counts: a worker that drains keeps what it has for a moment, but gets nothing."""
+        """Note the live workers. One that drains keeps what it has for a moment, but gets nothing new."""
         self.workers = {
             id: float(facts.get("joined_at", "0")) for id, facts in alive.items() if facts.get("draining") != "1"
         }
 
     async def leave(self) -> None:
-        """Give everything to the next in rank (at drain)."""
+        """Hand every slot over to the next worker in rank (at drain)."""
         self._note(await self._members.alive())
         others = [worker for worker in self.workers if worker != self._worker]
         for record in list(self._held.records.values()):

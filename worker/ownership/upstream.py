@@ -1,7 +1,7 @@
 """One upstream in this worker: which session carries which call.
 
-By era (a client is served in its own where the upstream speaks it) and by isolation
-(``shared.isolation``). Sessions are opened when first needed, closed when idle, and bounded.
+The session depends on the era (a client is served in its own era if the upstream speaks it) and on isolation
+(``shared.isolation``). Sessions are opened when first needed, closed when idle, and bounded in number.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ from worker.transports.transport import Facts, Pool
 
 _log = logging.getLogger(__name__)
 _INQUIRY_S = 2.0
-"""How long front ends have to say that the client of an idle upstream session has a stream open."""
+"""The seconds that front ends have to answer that the client of an idle upstream session has a stream open."""
 PoolKey = tuple[str, bytes]
 
 
 class UpstreamEvents(Protocol):
-    """Hears what an upstream says of itself (``ownership.inventory``)."""
+    """Is notified of news about an upstream (``worker.ownership.inventory``)."""
 
     def announced(self, method: str) -> None:
-        """The upstream announced that a list changed, on any of its sessions."""
+        """Handle that the upstream announced a changed list, on any of its sessions."""
 
     def trouble(self, error: CallError) -> None:
-        """A call found the upstream gone."""
+        """Handle that a call found the upstream gone."""
 
 
 class Upstream:
-    """See the module. ``observer`` hears of each call."""
+    """One upstream and its sessions. ``observer`` is notified of each call."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
         self._shared: dict[Era, Session] = {}
-        self._for_all: list[Session | None] = [None, None]  # by a call's era: what carries all such calls, once chosen
+        self._for_all: list[Session | None] = [None, None]  # by a call's era: the session for all such calls, if any
         self._by_client: dict[str, Session] = {}
         self._leases: dict[PoolKey, list[Session]] = {}
         self._for_legacy: list[Call] = []
@@ -84,10 +84,10 @@ class Upstream:
     # ---- facts
 
     def adopt(self, facts: Facts, session: Session | None = None) -> None:
-        """Serve by these facts from now on. ``session``: the one the probe left open, for a stdio child."""
+        """Serve by these facts from now on. ``session`` is the one that the probe left open, for a stdio child."""
         kind = traits(facts.transport)
         if not isinstance(self.spec.connection, kind.connection):
-            return  # found before the entry was changed
+            return  # the facts were found before the entry was changed
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
             self._leave(facts)
         if self._pool is None:
@@ -99,7 +99,7 @@ class Upstream:
         self._for_all = [None, None]
 
     def _leave(self, facts: Facts) -> None:
-        """The upstream was found elsewhere, or speaks by another transport: what was open to it is of no use."""
+        """Close everything that is open, because the upstream is now at another URL or speaks another transport."""
         gone = NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is reached by {facts.transport} now")
         sessions, pool = self._take_all()
         for session in sessions:
@@ -107,7 +107,7 @@ class Upstream:
         spawn(_close_all(sessions, pool), "close-upstream-sessions")
 
     def _take_all(self) -> tuple[list[Session], Pool | None]:
-        """Everything that is open, which nobody finds here any more."""
+        """Remove and return all sessions and the pool, so that no call finds them any more."""
         leased = [session for pool in self._leases.values() for session in pool]
         sessions = [*self._shared.values(), *self._by_client.values(), *leased]
         pool, self._pool = self._pool, None
@@ -118,7 +118,7 @@ class Upstream:
     # ---- calls
 
     def submit(self, call: Call) -> None:
-        """Carry ``call``; it is answered or failed exactly once."""
+        """Carry ``call``, which is answered or failed exactly once."""
         session = self._for_all[call.era]
         if session is None or session.closed:
             session = self._carrier(call)
@@ -129,7 +129,7 @@ class Upstream:
         session.submit(call)
 
     def _carrier(self, call: Call) -> Session | None:
-        """The session for ``call``; none: it has failed, or waits until it is known which era carries it."""
+        """Return the session for ``call``, or ``None`` if the call has failed or waits until its era is known."""
         facts = self.facts
         if facts is None or self._closed:
             call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
@@ -150,7 +150,8 @@ class Upstream:
         return session
 
     def listen(self, call: Call) -> None:
-        """Carry a client's own ``subscriptions/listen``, which has no end: nothing waits for it to be over."""
+        """Carry a client's own ``subscriptions/listen``. Such a call has no end, so it does not count as a call in
+        flight."""
         try:
             session = self._session_to_watch("", NOBODY)
         except CallError as error:
@@ -162,7 +163,8 @@ class Upstream:
             call.fail(Refused("method_unknown", f"upstream {self.spec.id!r} knows no {LISTEN}"))
 
     def _may_speak_legacy(self, facts: Facts) -> bool:
-        """A child locks to the era of its first request; whether it has the other one too is not known yet."""
+        """Whether the legacy era is still to be tried. A child locks to the era of its first request, so the probe
+        found only one."""
         return (
             traits(facts.transport).locks_era
             and facts.eras == (Era.MODERN.word,)
@@ -171,7 +173,8 @@ class Upstream:
         )
 
     def _try_legacy(self, call: Call) -> None:
-        """Serve a legacy client in its own era by a second child, started lazily, if the server has that era."""
+        """Serve a legacy client by a second child in the legacy era, if the server has that era. The child is started
+        lazily."""
         self._for_legacy.append(call)
         if len(self._for_legacy) == 1:
             spawn(self._open_legacy(), f"second era of {self.spec.id}")
@@ -188,7 +191,7 @@ class Upstream:
             self._shared[Era.LEGACY] = session
             self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
             self._for_all = [None, None]
-        else:  # it has no such era, or was closed meanwhile
+        else:  # the server has no such era, or the session was closed meanwhile
             await session.close()
         self._legacy_tried = True
         waiting, self._for_legacy = self._for_legacy, []
@@ -197,7 +200,7 @@ class Upstream:
                 self.submit(call)
 
     def _session_for(self, use: SessionUse, era: Era, call: Call) -> Session:
-        """Return the session for a call. Raises ``CallError`` when there is no room for another one."""
+        """Return the session for a call. Raises ``CallError`` if there is no room for another one."""
         if use in FOR_ALL:
             return self._shared_session(era)
         if use is SessionUse.CLIENT:
@@ -218,7 +221,7 @@ class Upstream:
         return own
 
     def _session_to_watch(self, sid: str, client: ClientFacts) -> Session:
-        """Return where subscriptions live: the client's own session where it has one, else the shared one. Raises
+        """Return the session on which subscriptions live: the client's own if it has one, else the shared one. Raises
         ``CallError``."""
         facts = self.facts
         if facts is None or self._closed:
@@ -228,11 +231,11 @@ class Upstream:
         return self._shared_session(era_for(Era.MODERN, facts.eras))
 
     def _use_of_session(self, facts: Facts) -> SessionUse:
-        """Return how calls of a client's session meet this upstream."""
+        """Return how calls of a client session use sessions of this upstream."""
         return session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
 
     def _lease(self, call: Call, era: Era) -> Session:
-        """Return a session of the same principal that nobody uses; a new one; or the least used at the pool's limit."""
+        """Return an idle session of the same principal, or a new one, or at the pool's limit the least used one."""
         call.learn_client()
         pool = self._leases.setdefault((call.client.principal, call.client.capabilities), [])
         for session in pool:
@@ -258,28 +261,29 @@ class Upstream:
         assert self.facts is not None
         return TRANSPORTS[self.facts.transport].make_session(self.context, era, self._pool, client, sid)
 
-    # ---- what sessions say
+    # ---- events of sessions
 
     def session_announced(self, session: UpstreamSession, method: str, params: bytes) -> None:
-        """A session's upstream announced a change of what it offers."""
+        """Handle that the upstream announced a change of what it offers."""
         if method == RESOURCE_UPDATED:
             self.subscriptions.updated(session.sid_of_client, params)
         else:
             self._events.announced(method)
 
     def session_reopened(self, session: UpstreamSession) -> None:
-        """A session was lost and opened anew: the upstream may have been restarted, and offer something else."""
+        """Renew subscriptions and lists after a lost session was opened again. The upstream may have been restarted,
+        and offer something else."""
         self.subscriptions.renew(session)
         for method in CHANGES:
             self._events.announced(method)
 
     def session_forgotten(self, session: UpstreamSession) -> None:
-        """The upstream does not know a session any more: it is opened again at once if somebody listens there."""
+        """Open a session again at once that the upstream has forgotten, if resources are subscribed on it."""
         if self.subscriptions.live_on(session):
             session.start()
 
     def session_lost(self, session: UpstreamSession, error: CallError) -> None:
-        """A session is over."""
+        """Forget a session that has ended, and make its subscriptions again."""
         self.subscriptions.renew(session)
         self._by_client = {sid: own for sid, own in self._by_client.items() if own is not session}
         for pool in self._leases.values():
@@ -290,19 +294,20 @@ class Upstream:
     # ---- housekeeping
 
     def roots_changed(self, sid: str) -> None:
-        """Told on the client's own session only: the others know no roots."""
+        """Notify the client's own session only: the others have no roots."""
         session = self._by_client.get(sid)
         if session is not None and session.ready and session.era is Era.LEGACY and session.has_room():
             session.send_notification(jsonrpc.notification(ROOTS_CHANGED))
 
     def notify(self, sid: str, client: ClientFacts, message: bytes) -> None:
-        """A client's notification that we do not know: on its own session, or on the one that clients share."""
+        """Carry a client's notification that the gateway does not know, on the client's own session or on the shared
+        one."""
         facts = self.facts
         if facts is None or self._closed:
             return
         era = era_for(Era.LEGACY, facts.eras)
         if era is not Era.LEGACY:
-            return  # a modern upstream takes no notifications that are about no request (2026-07-28, basic)
+            return  # a modern upstream takes only notifications about a request (2026-07-28, basic)
         own = self._use_of_session(facts) is SessionUse.CLIENT
         try:
             session = self._client_session(era, sid, client) if own else self._shared_session(era)
@@ -311,20 +316,20 @@ class Upstream:
             _log.debug("%s: a client's notification is dropped: %s", self.spec.id, error)
 
     def alive(self, sid: str) -> None:
-        """The client has a stream open, on which it may be waiting for something."""
+        """Note that the client has a stream open, on which it may be waiting, so its session is not idle."""
         session = self._by_client.get(sid)
         if session is not None:
             session.last_used, session.inquired_at = self._loop.time(), 0.0
 
     def end_client(self, sid: str) -> None:
-        """The client session is over: so is what it had here."""
+        """Close what a client session had here, because the client session is over."""
         self.subscriptions.end_client(sid)
         session = self._by_client.pop(sid, None)
         if session is not None:
             spawn(session.close(), "close-upstream-session")
 
     def trim(self) -> None:
-        """Close what has been idle for too long (about once a second)."""
+        """Close what has been idle for too long. Called about once a second."""
         if self._pool is not None:
             self._pool.trim()
         if not self._by_client and not self._leases:
@@ -348,12 +353,12 @@ class Upstream:
 
     @property
     def holds_state(self) -> bool:
-        """Moving this upstream away would lose something of a client's."""
+        """Whether moving this upstream away would lose calls or state of a client."""
         return bool(self.traffic.in_flight or self._by_client or any(self._leases.values()) or self.subscriptions)
 
     async def close_sessions(self) -> None:
-        """Close every session; calls in flight fail. A stdio child ends here."""
-        self.facts = None  # before anything is waited for: a call that comes meanwhile opens nothing
+        """Close every session. Calls in flight fail, and a stdio child ends."""
+        self.facts = None  # before the first await, so that a call that comes meanwhile opens no session
         for own in self._by_client.values():
             own.tell_state_lost()
         sessions, pool = self._take_all()
@@ -361,7 +366,7 @@ class Upstream:
         await _close_all(sessions, pool)
 
     async def close(self) -> None:
-        """The upstream is no longer ours."""
+        """Close everything, because this worker does not own the upstream any more."""
         self._closed = True
         await self.close_sessions()
 
@@ -373,8 +378,10 @@ async def _close_all(sessions: list[Session], pool: Pool | None) -> None:
 
 
 class _Ears:
-    """What sessions of one upstream say (``sessions.context.SessionEvents``). ``tentative``: that the session is lost
-    means nothing yet, since whether the upstream has its era is just being found out."""
+    """The listener of an upstream's sessions (``worker.sessions.context.SessionEvents``).
+
+    ``tentative``: the loss of a session is ignored, because the session only tries whether the upstream speaks its era.
+    """
 
     def __init__(self, upstream: Upstream, tentative: bool = False) -> None:
         self._upstream = upstream

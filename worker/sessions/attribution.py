@@ -1,8 +1,8 @@
-"""Whose call does an upstream's question or message belong to? Pure, and part of what keeps clients apart.
+"""To whose call an upstream's question or message belongs. Pure. This rule is part of what keeps clients apart.
 
-What comes on a call's own response stream is about that call. Where a channel is shared, something without a stream
-of its own belongs to the only call that it can belong to; if there are several, it belongs to nobody. On an upstream
-session that is one client's own it is about this client in any case. A call that was given up counts as in flight
+What arrives on a call's own response stream is about that call. On a channel that calls share, a message without a
+stream of its own belongs to the only call that it can belong to. If there are several, it belongs to no call. On an
+upstream session of a single client it is about this client in any case. A call that was given up counts as in flight
 until it is certainly over.
 """
 
@@ -19,12 +19,13 @@ from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import LISTEN, NOT_FOR_CLIENTS, SUBSCRIPTION_META
 from shared.mcp.versions import Era
 
-_MAX_GIVEN_UP = 1000
+MAX_GIVEN_UP = 1000
+"""The number of given-up calls that are remembered on one session. The newest ones are kept."""
 ROOTS = "roots/list"
 
 
 class Candidate(Protocol):
-    """A call in flight, as far as attribution looks at it (``worker.calls.call.Call``)."""
+    """A call in flight, as far as attribution reads it (``worker.calls.call.Call``)."""
 
     method: str
     session: str
@@ -32,24 +33,25 @@ class Candidate(Protocol):
 
     @property
     def log_level(self) -> str:
-        """From which level on the call's client asked for log messages, or empty."""
+        """The least severe level for which the call's client asked, or empty."""
 
 
 C = TypeVar("C", bound=Candidate)
 
 
 class ToCall(Struct, Generic[C], frozen=True):
-    """It belongs to this call."""
+    """The message belongs to this call."""
 
     call: C
 
 
 class ToClient(Struct, frozen=True):
-    """It belongs to the client whose own the upstream session is, beside all its calls."""
+    """The message belongs to the client of the upstream session, and to none of its calls."""
 
 
 class ToNobody(Struct, frozen=True):
-    """It cannot be told to whom it belongs, or it must not reach anybody; ``reason`` is for the upstream."""
+    """The message's receiver cannot be found, or the message must not reach any client. ``reason`` is for the
+    upstream."""
 
     reason: str = ""
 
@@ -59,37 +61,38 @@ CLIENT = ToClient()
 
 
 class GivenUp:
-    """Calls that nobody waits for any more, but that the upstream may still be at: what it asks or logs may be theirs.
+    """Calls for which no client waits any more, but on which the upstream may still work. A question or log message may
+    be about one of them.
 
-    Each is remembered until it is answered after all, or the upstream has certainly read that it was cancelled, and for
-    a time at most; the newest ones.
+    A call is remembered until it is answered after all, or the upstream has certainly read that it was cancelled, or
+    its time is over. Only the newest ones are kept.
     """
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[str, float]] = {}
 
     def add(self, id: int, session: str, until: float) -> None:
-        """Remember that call ``id`` of a client's ``session`` (empty: of somebody) was given up."""
-        if len(self._calls) >= _MAX_GIVEN_UP:
+        """Remember that call ``id`` of a client's ``session`` was given up. ``session`` is empty if it is not known."""
+        if len(self._calls) >= MAX_GIVEN_UP:
             del self._calls[next(iter(self._calls))]
         self._calls[id] = (session, until)
 
     def done(self, id: int) -> None:
-        """Forget ``id``: the upstream is not at it any more."""
+        """Forget call ``id``, on which the upstream does not work any more."""
         self._calls.pop(id, None)
 
     def answered(self, message: Message) -> None:
-        """Forget the call to which ``message`` is the answer, if it is one of these."""
+        """Forget the call that ``message`` answers, if it is one of these."""
         if self._calls and not message.method and (id := integer(message.id)) is not None:
             self._calls.pop(id, None)
 
     def any(self, now: float) -> bool:
-        """Whether the upstream may still be at any of them."""
+        """Whether the upstream may still work on any of these calls."""
         self._calls = {id: one for id, one in self._calls.items() if one[1] > now}
         return bool(self._calls)
 
     def concerns(self, session: str, now: float) -> bool:
-        """Whether something that seems to be about ``session`` may be about a call of somebody else."""
+        """Whether a message that seems to be about ``session`` may be about a given-up call of another client."""
         if not self._calls:
             return False
         self._calls = {id: one for id, one in self._calls.items() if one[1] > now}
@@ -97,8 +100,10 @@ class GivenUp:
 
 
 class Attribution(Generic[C]):
-    """The rules for one upstream session of ``era``; ``own``: the session is one client's own; ``without_client``: no
-    client stands behind it, so it knows no roots."""
+    """The rules for one upstream session of ``era``.
+
+    ``own``: the session belongs to a single client. ``without_client``: clients share the session, so it has no roots.
+    """
 
     def __init__(self, era: Era, own: bool, without_client: bool) -> None:
         self.era = era
@@ -115,7 +120,7 @@ class Attribution(Generic[C]):
         if call is None and self._own and not self.given_up.any(now):
             return CLIENT
         if call is None:
-            count = sum(not one.ours for one in calls)
+            count = sum(not one.ours and one.method != LISTEN for one in calls)
             which = f"{count} calls" if count != 1 else "a call and one that was given up"
             return ToNobody(f"cannot tell which of {which} this is about; set isolation: client")
         if method == ROOTS and self._without_client:
@@ -123,8 +128,11 @@ class Attribution(Generic[C]):
         return ToCall(call)
 
     def log_message(self, on_stream_of: C | None, calls: Iterable[C], now: float) -> ToCall[C] | ToClient | ToNobody:
-        """Return whom a log message is about. A modern server logs only for requests that asked for it (2026-07-28,
-        logging): the worker's own and listens never do."""
+        """Return whom a log message is about.
+
+        A modern server logs only for requests that asked for it (2026-07-28, logging). The worker's own requests and
+        listens never ask.
+        """
         call = on_stream_of or (
             self._only(calls, now) if self.era is Era.LEGACY else self._only_that_asked_for_logs(calls, now)
         )
@@ -135,7 +143,7 @@ class Attribution(Generic[C]):
     def notification(
         self, method: str, params: bytes, on_stream_of: C | None, calls: Mapping[int, C], now: float
     ) -> ToCall[C] | ToClient | ToNobody:
-        """Return whom a notification is about that concerns neither lists nor logs."""
+        """Return whom a notification is about that is neither a list change nor a log message."""
         call = on_stream_of or self._listening(params, calls)
         if method in NOT_FOR_CLIENTS and (call is None or call.method != LISTEN):
             return NOBODY
@@ -145,7 +153,8 @@ class Attribution(Generic[C]):
         return CLIENT if self._own else NOBODY
 
     def _listening(self, params: bytes, calls: Mapping[int, C]) -> C | None:
-        """Return the ``subscriptions/listen`` that a notification names, where all share one channel (stdio)."""
+        """Return the ``subscriptions/listen`` that a notification names. Needed where all calls share one channel
+        (stdio)."""
         if self.era is not Era.MODERN or SUBSCRIPTION_META.encode() not in params:
             return None
         try:
@@ -155,10 +164,12 @@ class Attribution(Generic[C]):
             return None
 
     def _only(self, calls: Iterable[C], now: float) -> C | None:
-        """Return the call that something without a stream of its own must belong to, if there is exactly one.
+        """Return the call to which a message without a stream of its own must belong, or ``None`` if there is not
+        exactly one.
 
-        The worker's own requests (a ping, a list, a standing listen) do not count: nobody is behind them to be asked or
-        told. What comes on a client's own session is about that client, whichever of its calls tells it.
+        The worker's own requests (a ping, a list, a standing listen) do not count, because they have no client that
+        could be asked or notified. On a session of a single client any of its calls will do, because the message is
+        about that client.
         """
         found: C | None = None
         for call in calls:
@@ -179,7 +190,7 @@ class Attribution(Generic[C]):
 
 
 def integer(raw: Raw) -> int | None:
-    """Return the number of a request id of ours, which some servers send back as a string."""
+    """Return the number in one of the gateway's request ids, or ``None``. Some servers send the id back as a string."""
     text = bytes(raw)
     if not text.isdigit():
         text = text.strip(b'"')

@@ -1,4 +1,4 @@
-"""What an upstream session is given: its upstream, settings, whom to tell, and a way to a client beside its calls."""
+"""What an upstream session is given: its upstream, the settings, its listeners, and a way to its client."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from worker.sessions.questions import Withdrawable
 
 
 class Unsolicited(Protocol):
-    """A way to a client of which no call is in flight (``input.unsolicited``)."""
+    """A way to a client that has no call in flight (``worker.input.unsolicited``)."""
 
     def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> Withdrawable | None:
-        """Ask the client of ``session``; ``None``: it was refused at once."""
+        """Ask the client of ``session``. Return ``None`` if the question was refused at once."""
 
     def tell(self, session: str, message: bytes) -> None:
-        """Pass on a notification for the client of ``session``."""
+        """Send a notification to the client of ``session``."""
 
     def inquire(self, session: str) -> None:
         """Ask all front ends whether the client of ``session`` has a stream open there."""
 
 
 class UpstreamSession(Protocol):
-    """A session as those see it who do not make it (``sessions.session``)."""
+    """A session as its users see it (``worker.sessions.session``)."""
 
     context: SessionContext
     era: Era
@@ -50,31 +50,31 @@ class UpstreamSession(Protocol):
         """Open the session and wait. Raises ``CallError``."""
 
     async def request(self, method: str, members: dict[str, Any] | None = None, timeout_s: float = 30.0) -> bytes:
-        """Send a request of the worker's own; the result's JSON. Raises ``CallError``."""
+        """Send a request of the worker's own and return the JSON of the result. Raises ``CallError``."""
 
     def own_params(self, members: dict[str, Any]) -> bytes:
         """Return ``params`` of a request of the worker's own."""
 
 
 class SessionEvents(Protocol):
-    """Hears what happens to sessions of one upstream (``ownership.upstream``)."""
+    """Is notified of what happens to the sessions of one upstream (``worker.ownership.upstream``)."""
 
     def announced(self, session: UpstreamSession, method: str, params: bytes) -> None:
-        """The upstream announced a change of what it offers."""
+        """Handle that the upstream announced a change of what it offers."""
 
     def lost(self, session: UpstreamSession, error: CallError) -> None:
-        """A session is over, and not because it was closed here."""
+        """Handle that a session has ended without being closed here."""
 
     def reopened(self, session: UpstreamSession) -> None:
-        """A session that was lost is open again."""
+        """Handle that a session that was lost is open again."""
 
     def forgotten(self, session: UpstreamSession) -> None:
-        """The upstream's standing stream found that it does not know the session any more."""
+        """Handle that the upstream does not know the session any more, as its standing stream found."""
 
 
 class SessionContext:
-    """See the module. ``incarnation`` marks the children of this worker; ``log_line`` takes lines that a child
-    writes."""
+    """The surroundings of a session. ``incarnation`` marks the child processes of this worker. ``log_line`` takes lines
+    that a child writes."""
 
     def __init__(
         self,
@@ -93,10 +93,10 @@ class SessionContext:
         self.log_line = log_line
 
     def with_events(self, events: SessionEvents) -> SessionContext:
-        """Return the same surroundings with other ears."""
+        """Return the same context with other listeners."""
         return SessionContext(self.spec, self.settings, self.incarnation, events, self.unsolicited, self.log_line)
 
     @property
     def client_info(self) -> bytes:
-        """The JSON of who the gateway says it is, where no client stands behind a session."""
+        """The JSON of the gateway's own ``clientInfo``, for sessions that belong to no client."""
         return orjson.dumps({"name": self.settings.service.name, "version": VERSION})

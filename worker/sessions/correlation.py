@@ -1,8 +1,8 @@
 """Which answer belongs to which call, on one upstream session. Pure.
 
-Requests go up under ids of our own (integers); the progress token is the same integer. What comes back is
-sorted into one of the outcomes below. Answers that nobody waits for are ``Ignored``: an upstream that
-answers twice, or an id it was never sent, reaches no client.
+Requests are sent under ids of the gateway's own (integers). The progress token is the same integer. What arrives is
+sorted into one of the outcomes below. Answers for which no call waits are ``Ignored``, so a second answer, or an answer
+to an id that was never sent, reaches no client.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from worker.sessions.attribution import integer
 
 
 class Answered(Struct, gc=False):
-    """The answer to ``call``: the JSON of its result or error; a large result is a view of what came."""
+    """The answer to ``call``: the JSON of its result or error. A large result is a view of the bytes that arrived."""
 
     call: Call
     is_error: bool
@@ -30,14 +30,14 @@ class Answered(Struct, gc=False):
 
 
 class Progressed(Struct, gc=False):
-    """A progress notification for ``call``, carrying the client's own token again."""
+    """A progress notification for ``call``, with the client's own token in it."""
 
     call: Call
     message: bytes
 
 
 class Asked(Struct, gc=False):
-    """The upstream asks something of a client; ``id`` is the JSON of its request id."""
+    """The upstream asks a client. ``id`` is the JSON of the upstream's request id."""
 
     id: bytes
     method: str
@@ -45,14 +45,14 @@ class Asked(Struct, gc=False):
 
 
 class Announced(Struct, gc=False):
-    """A notification that belongs to no call."""
+    """A notification that is not tied to a call by its token."""
 
     method: str
     params: bytes
 
 
 class Ignored(Struct, gc=False):
-    """Nothing to do; ``reason`` is for the log."""
+    """A message that needs no action. ``reason`` is for the log."""
 
     reason: str
 
@@ -65,24 +65,24 @@ class Correlation:
 
     def __init__(self) -> None:
         self.calls: dict[int, Call] = {}
-        self._last = random.randrange(1 << 40)  # sessions do not share ids: a stray answer matches nobody's call
+        self._last = random.randrange(1 << 40)  # sessions use different ids, so a stray answer matches no call
 
     def begin(self, call: Call) -> int:
-        """A fresh id for ``call``."""
+        """Return a new id for ``call``."""
         self._last += 1
         self.calls[self._last] = call
         return self._last
 
     def id_of(self, call: Call) -> int | None:
-        """The id under which ``call`` was sent, while it is in flight."""
+        """Return the id under which ``call`` was sent, or ``None`` if it is not in flight."""
         return next((id for id, other in self.calls.items() if other is call), None)
 
     def forget(self, id: int) -> Call | None:
-        """Stop waiting for ``id``."""
+        """Remove the call with ``id`` and return it, or ``None`` if there is none."""
         return self.calls.pop(id, None)
 
     def drain(self) -> list[Call]:
-        """Every call in flight; none is waited for any more."""
+        """Remove and return all calls in flight."""
         calls = list(self.calls.values())
         self.calls.clear()
         return calls

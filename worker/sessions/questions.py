@@ -1,4 +1,4 @@
-"""What the upstream of one session has asked and was not answered yet."""
+"""The questions of one session's upstream that have no answer yet."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from worker.calls.call import Call, OnAnswer
 
 
 class Withdrawable(Protocol):
-    """Who was asked something for the upstream."""
+    """The call or question through which a client was asked."""
 
     def withdrawn(self, on_answer: OnAnswer) -> None:
-        """Take back the question whose answer ``on_answer`` would take."""
+        """Withdraw the question that was asked with ``on_answer``."""
 
 
 class Questions:
-    """See the module. ``send`` takes a message for the upstream; nothing is sent after ``is_closed`` says so."""
+    """The open questions of one session. ``send`` takes a message for the upstream. Nothing is sent once ``is_closed``
+    returns true."""
 
     def __init__(self, send: Callable[[bytes], None], is_closed: Callable[[], bool]) -> None:
         self._send = send
@@ -30,7 +31,7 @@ class Questions:
         return len(self._open)
 
     def on_answer(self, id: bytes) -> OnAnswer:
-        """Return what takes the answer to the upstream's request ``id``."""
+        """Return the function that takes the answer to the upstream's request ``id``."""
         return partial(self._answer, id)
 
     def _answer(self, id: bytes, is_error: bool, raw: bytes) -> None:
@@ -39,11 +40,11 @@ class Questions:
             self._send(jsonrpc.error_response(id, raw) if is_error else jsonrpc.response(id, raw))
 
     def add(self, id: bytes, asker: Withdrawable, on_answer: OnAnswer) -> None:
-        """Note whom the upstream's request ``id`` was put to."""
+        """Note through which ``asker`` the upstream's request ``id`` was put to a client."""
         self._open[id] = (asker, on_answer)
 
     def withdraw(self, params: bytes) -> None:
-        """Take a question back: the upstream cancels a request of its own (2025-11-25,
+        """Withdraw a question, because the upstream cancelled its own request (2025-11-25,
         basic/utilities/cancellation)."""
         try:
             id = bytes(jsonrpc.members(params).get("requestId", jsonrpc.ABSENT))
@@ -55,13 +56,13 @@ class Questions:
             asker.withdrawn(on_answer)
 
     def withdraw_all(self) -> None:
-        """Take all questions back: the session is over, and nobody takes answers any more."""
+        """Withdraw all questions, because the session is over and takes no answers any more."""
         questions, self._open = self._open, {}
         for asker, on_answer in questions.values():
             asker.withdrawn(on_answer)
 
     def hand_over(self, call: Call, heir: Call) -> None:
-        """Let ``heir`` be the one that was asked whatever ``call`` was asked."""
+        """Make ``heir`` the asker of each question that was put through ``call``."""
         for id, (asker, on_answer) in self._open.items():
             if asker is call:
                 self._open[id] = heir, on_answer

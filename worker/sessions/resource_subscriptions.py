@@ -1,10 +1,11 @@
-"""Resource subscriptions on one upstream: one upstream subscription for each URI, however many watch it.
+"""Resource subscriptions on one upstream: one upstream subscription for each URI, however many watchers there are.
 
-A watcher is a front end that has clients for it. Legacy upstreams are told ``resources/subscribe`` on the session that
-the clients' calls use (their own, or the shared one); modern ones have one ``subscriptions/listen`` stream for all
-URIs. When a lost session is back, watchers hear ``updated`` for each URI: what happened meanwhile is not known.
+A watcher is a front end with clients that subscribed (counterpart: ``gateway.fleet.resource_watches``). On a legacy
+upstream ``resources/subscribe`` is sent on the session that the clients' calls use (their own, or the shared one). A
+modern upstream has one ``subscriptions/listen`` stream for all URIs. When a lost session is open again, watchers get
+``updated`` for each URI, because changes meanwhile are not known.
 
-For one URI there is one request at a time: who comes back while it is being unsubscribed waits for that.
+For one URI there is one request at a time: a watcher that comes back during an unsubscribe waits for its end.
 """
 
 from __future__ import annotations
@@ -30,26 +31,29 @@ from worker.sessions.context import UpstreamSession
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
 _CALM_S = 0.05
-"""A resource that has changed is told of again after this long at the earliest."""
+"""The shortest time between two notifications of the same resource, in seconds."""
 _VAGUE_S = 0.25
 _NEWEST = 4
-"""Of what an upstream says faster than that, this much is kept."""
+"""The number of notifications that are kept of those that arrive faster; the newest ones."""
 _RETRY_MIN_S = 0.2
 _RETRY_MAX_S = 30.0
 Key = tuple[str, str]
-"""(client session or empty for everybody's, URI)."""
+"""(client session, URI). The session is empty if clients share the upstream session."""
 
 
 class Watcher(Protocol):
-    """Who wants to hear of a resource."""
+    """The receiver of changes of a resource: a front end (``worker.rpc_server.FrontEndPeer``)."""
 
     def updated(self, upstream: str, uri: str, session: str, params: bytes) -> None:
-        """``uri``, as it was watched, changed; ``params`` are the notification's."""
+        """Notify that ``uri``, as it was watched, changed. ``params`` are those of the upstream's notification."""
 
 
 class _Held:
-    """One subscription and who watches it. ``attempt`` is the last one to subscribe, ``agreed`` whether it holds;
-    ``unsure``: the upstream did not answer and may hold it all the same."""
+    """One subscription and its watchers.
+
+    ``attempt`` is the last attempt to subscribe. ``agreed``: the upstream agreed. ``unsure``: the upstream did not
+    answer, and may hold the subscription nevertheless.
+    """
 
     attempt: asyncio.Task[CallError | None]
 
@@ -62,7 +66,8 @@ class _Held:
 
 
 class ResourceSubscriptions:
-    """See the module. ``session_for(sid, client)`` gives the session that a subscription lives on."""
+    """The subscriptions on one upstream. ``session_for(sid, client)`` returns the session on which a subscription
+    lives."""
 
     def __init__(self, id: str, limit: int, session_for: Callable[[str, ClientFacts], UpstreamSession]) -> None:
         self._id = id
@@ -80,17 +85,17 @@ class ResourceSubscriptions:
         return len(self._held)
 
     def uses(self, sid: str) -> bool:
-        """Whether the upstream session of this client is watched: it is not idle then."""
+        """Whether the upstream session of this client is watched, and so not idle."""
         return any(key[0] == sid for key in self._held)
 
     def live_on(self, session: UpstreamSession) -> bool:
-        """Whether something is subscribed there."""
+        """Whether a resource is subscribed on this session."""
         return any(held.session is session for held in self._held.values())
 
     # ---- watching
 
     async def watch(self, watcher: Watcher, uri: str, sid: str, client: ClientFacts) -> None:
-        """Returns when the upstream has agreed. Raises ``CallError``."""
+        """Subscribe, and return when the upstream has agreed. Raises ``CallError``."""
         key = (sid, uri)
         held = self._held.get(key)
         if held is None:
@@ -101,12 +106,12 @@ class ResourceSubscriptions:
         held.watchers.add(watcher)
         error = await _outcome(held.attempt)
         if error is not None:
-            if self._held.get(key) is held:  # else who watches now has come later
+            if self._held.get(key) is held:  # else the present watchers came later, to another attempt
                 self.unwatch(watcher, uri, sid)
             raise error
 
     def unwatch(self, watcher: Watcher, uri: str, sid: str) -> None:
-        """The last watcher's leaving ends the upstream's subscription."""
+        """Remove a watcher. When the last one is removed, the upstream's subscription ends."""
         held = self._held.get((sid, uri))
         if held is None or watcher not in held.watchers:
             return
@@ -120,12 +125,12 @@ class ResourceSubscriptions:
             )
 
     def forget(self, watcher: Watcher) -> None:
-        """The watcher is gone."""
+        """Remove a watcher that is gone from all resources."""
         for sid, uri in list(self._held):
             self.unwatch(watcher, uri, sid)
 
     def end_client(self, sid: str) -> None:
-        """The client session is over, and its upstream session with it."""
+        """Forget the subscriptions of a client session that is over, and whose upstream session ends as well."""
         for key in [key for key in self._held if sid and key[0] == sid]:
             del self._held[key]
 
@@ -167,7 +172,7 @@ class ResourceSubscriptions:
         await asyncio.wait({held.attempt})
         session = held.session
         if session is None or not (held.agreed or held.unsure):
-            return  # it never came about
+            return  # the upstream never had the subscription
         if session.era is Era.MODERN:
             if self._listen is not None and self._listen.session is session:
                 self._listen.remove(uri)
@@ -177,12 +182,13 @@ class ResourceSubscriptions:
             except CallError as error:
                 _log.debug("%s: unsubscribing: %s", self._id, error)
 
-    # ---- what the upstream says
+    # ---- notifications of the upstream
 
     def updated(self, sid: str, params: bytes) -> None:
-        """``notifications/resources/updated`` came on a session of ``sid``.
+        """Handle ``notifications/resources/updated`` that arrived on a session of ``sid``.
 
-        It may name a sub-resource: the exact URI counts, else the longest that it starts with, else all.
+        The URI may be that of a sub-resource. The watched URI that is equal counts, else the longest one with which the
+        URI starts, else all of them.
         """
         try:
             uri = jsonrpc.text(jsonrpc.members(params).get("uri", jsonrpc.ABSENT), "uri")
@@ -198,7 +204,8 @@ class ResourceSubscriptions:
         vague.append((uri, params))
 
     def _look_up(self, sid: str) -> None:
-        """Who is meant by URIs that nobody watches as such: it takes long, so it is done for the newest of a while."""
+        """Find the watchers of URIs that are not watched as such. The search is slow, so it is made once in a while,
+        for the newest of them."""
         mine = [key for key in self._held if key[0] == sid]
         everybody = b""
         for uri, params in self._vague.pop(sid, ()):
@@ -211,7 +218,7 @@ class ResourceSubscriptions:
                 self._tell(key, everybody)
 
     def _tell(self, key: Key, params: bytes) -> None:
-        """Tell it at once; what follows soon after is told a little later, the newest of it."""
+        """Notify the watchers at once. Of changes that follow soon after, the newest are sent a little later."""
         news = self._news.get(key)
         if news is None:
             self._news[key] = deque(maxlen=_NEWEST)
@@ -229,7 +236,7 @@ class ResourceSubscriptions:
         self._news[key].extend(news)
 
     def _back(self, uris: Iterable[str]) -> None:
-        """The listen stream was lost and is back."""
+        """Notify watchers after a lost listen stream was opened again."""
         for uri in uris:
             if ("", uri) in self._held:
                 self._tell(("", uri), msgspec.json.encode({"uri": uri}))
@@ -237,10 +244,10 @@ class ResourceSubscriptions:
     # ---- sessions that come and go
 
     def renew(self, session: UpstreamSession) -> None:
-        """``session`` was lost, or was opened anew: what was subscribed on it is subscribed again."""
+        """Subscribe again to everything that was subscribed on ``session``, which was lost or opened anew."""
         if self._listen is not None and self._listen.session is session:
             if not session.closed:
-                return  # its stream comes back by itself
+                return  # ``_Listen`` opens its stream again by itself
             spawn(self._listen.close(), "stop-listening")
             self._listen = None
         lost = {key: held for key, held in self._held.items() if held.session is session and held.agreed}
@@ -252,7 +259,8 @@ class ResourceSubscriptions:
             task.add_done_callback(self._renewals.discard)
 
     async def _renew(self, lost: dict[Key, _Held]) -> None:
-        """Subscribe again until everything that is still watched is: an upstream may take a while to be back."""
+        """Subscribe until every resource that is still watched is subscribed. An upstream may take a while to be
+        back."""
         wait_s = _RETRY_MIN_S
         while True:
             for key, held in list(lost.items()):
@@ -271,7 +279,8 @@ class ResourceSubscriptions:
             wait_s = min(wait_s * 2, _RETRY_MAX_S)
 
     async def close(self) -> None:
-        """The sessions are gone; watchers place their interest anew when the upstream is back."""
+        """Forget all subscriptions, because the sessions are gone. Watchers subscribe anew when the upstream is
+        back."""
         held, self._held = self._held, {}
         await cancel(*self._renewals, *self._leaving.values(), *(one.attempt for one in held.values()))
         if self._listen is not None:
@@ -280,7 +289,8 @@ class ResourceSubscriptions:
 
 
 async def _outcome(attempt: asyncio.Task[CallError | None]) -> CallError | None:
-    """How an attempt ended; that it was cancelled is a failure of its own, not a cancellation of who waits."""
+    """Return how an attempt ended. A cancelled attempt counts as a failure; it does not cancel the task that waits
+    here."""
     await asyncio.wait({attempt})
     if attempt.cancelled():
         return NotDelivered("upstream_unavailable", "the upstream session was closed")
@@ -288,7 +298,7 @@ async def _outcome(attempt: asyncio.Task[CallError | None]) -> CallError | None:
 
 
 class ListenCall(OwnCall):
-    """``subscriptions/listen`` with its acknowledgement; ``honoured`` are the URIs that it named."""
+    """``subscriptions/listen`` with its acknowledgement. ``honoured`` are the URIs that the acknowledgement named."""
 
     __slots__ = ("acknowledged", "honoured")
 
@@ -298,7 +308,7 @@ class ListenCall(OwnCall):
         self.acknowledged: asyncio.Future[set[str]] = asyncio.get_running_loop().create_future()
 
     def notice(self, method: str, params: bytes) -> None:
-        """A notification on its stream."""
+        """Take a notification on the call's stream."""
         if method == ACKNOWLEDGED and not self.acknowledged.done():
             self.acknowledged.set_result(_honoured(params))
 
@@ -312,7 +322,8 @@ def _honoured(params: bytes) -> set[str]:
 
 
 class _Listen:
-    """One stream for all URIs of a modern upstream; opened anew when they change, before the old one is closed."""
+    """One listen stream for all URIs of a modern upstream. When the URIs change, a new stream is opened before the old
+    one is closed."""
 
     def __init__(self, session: UpstreamSession, on_back: Callable[[Iterable[str]], None]) -> None:
         self.session = session
@@ -323,7 +334,7 @@ class _Listen:
         self._task = spawn(self._run(), "listen-resources")
 
     async def add(self, uri: str) -> None:
-        """Returns when the upstream has acknowledged it. Raises ``CallError``."""
+        """Listen for ``uri``, and return when the upstream has acknowledged it. Raises ``CallError``."""
         agreed = self._uris.get(uri)
         if agreed is None:
             agreed = self._uris[uri] = asyncio.get_running_loop().create_future()
@@ -331,7 +342,7 @@ class _Listen:
         await asyncio.shield(agreed)
 
     def remove(self, uri: str) -> None:
-        """Stop listening for it."""
+        """Stop listening for ``uri``."""
         if self._uris.pop(uri, None) is not None:
             self._changed.set()
 
@@ -350,7 +361,7 @@ class _Listen:
             broken, wait_s = False, _RETRY_MIN_S
 
     async def _due(self, broken: bool, wait_s: float) -> bool:
-        """Returns when there is something to do: whether a stream that is broken has to be brought back."""
+        """Wait until there is something to do. Return whether a broken stream has to be opened again."""
         changed = asyncio.ensure_future(self._changed.wait())
         waiting: set[asyncio.Future[Any]] = {changed}
         if self._call is not None and not broken:
@@ -364,7 +375,8 @@ class _Listen:
         return broken or lost
 
     async def _reopen(self, uris: list[str]) -> bool:
-        """Open the stream for these, then close the one before: whether it is as it should be now."""
+        """Open the stream for these URIs, then close the one before. Return whether the stream is now as it should
+        be."""
         before, call = self._call, None
         if uris:
             params = self.session.own_params({"notifications": {"resourceSubscriptions": uris}})
@@ -378,14 +390,14 @@ class _Listen:
                 _drop(call)
                 raise
             if not call.acknowledged.done():
-                self._refuse(uris, call)  # the one before goes on, if it is enough
+                self._refuse(uris, call)  # the stream before stays, if it covers all URIs
                 return before is not None and not before.future.done() and before.honoured == set(self._uris)
             call.honoured = call.acknowledged.result()
             self._agree(uris, call.honoured)
         self._call = call
         if before is not None:
             _drop(before)
-        # One that was agreed to before and is not any more is asked for again, like a lost stream.
+        # A URI that the upstream acknowledged before, but not now, is treated like a lost stream.
         return call is None or all(uri in call.honoured for uri in uris if uri in self._uris)
 
     def _agree(self, uris: list[str], honoured: set[str]) -> None:
@@ -399,7 +411,7 @@ class _Listen:
                 self._fail(uri, OutcomeUnknown("upstream_protocol", f"the upstream offers no updates of {uri[:200]!r}"))
 
     def _refuse(self, uris: list[str], call: ListenCall) -> None:
-        """No acknowledgement: who waits for one is told; who had one keeps waiting for the next attempt."""
+        """Handle a missing acknowledgement. URIs without an earlier one fail; the others stay for the next attempt."""
         error: BaseException | None = call.future.exception() if call.future.done() else None
         if not call.future.done():
             _drop(call)
@@ -412,12 +424,12 @@ class _Listen:
     def _fail(self, uri: str, error: CallError) -> None:
         agreed = self._uris.pop(uri)
         agreed.set_exception(error)
-        agreed.exception()  # whoever waits has it; nobody may wait any more
+        agreed.exception()  # marks the exception as retrieved, in case no task waits any more
         if not self._uris:
-            self._changed.set()  # a stream for nothing is closed
+            self._changed.set()  # a stream without URIs is closed
 
     async def close(self) -> None:
-        """Stop."""
+        """Stop listening."""
         await cancel(self._task)
         if self._call is not None:
             _drop(self._call)
@@ -426,7 +438,7 @@ class _Listen:
 
 
 def _drop(call: ListenCall) -> None:
-    """Close its stream; nobody reads how it ends."""
+    """Close the call's stream and ignore how it ends."""
     call.future.add_done_callback(lambda done: done.cancelled() or done.exception())
     call.stop("the subscriptions changed")
     if not call.future.done():

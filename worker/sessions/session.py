@@ -1,7 +1,7 @@
-"""What every upstream session has in common: a handshake, calls in flight, what comes back.
+"""What every upstream session has in common: a handshake, calls in flight, and the handling of what arrives.
 
-A session is one conversation with one upstream in one era: a Streamable HTTP session (or none, where the
-upstream is stateless), an HTTP+SSE connection, a stdio child. Transports subclass it and only move bytes.
+A session is one conversation with one upstream in one era: a Streamable HTTP session (or none, if the upstream is
+stateless), an HTTP+SSE connection, a stdio child. Transports subclass ``Session`` and only move bytes.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ from worker.sessions.questions import Questions
 
 _log = logging.getLogger(__name__)
 _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
-"""What a session declares that several clients share: refused per call where the client lacks it; never roots, which
-would tell one client's folders to all."""
+"""The capabilities that a session declares which several clients share. A question that a client cannot answer is
+refused per call. Roots are never declared, because one client's folders would be shown to all."""
 _MAX_NOTICES, _MAX_NOTICE_BYTES = 16, 1024 * 1024
-"""Notifications that one session holds on their way up, and their bytes; one of a client's goes whatever its size."""
+"""The limits for notifications that one session holds on their way to the upstream: number and bytes. A single one is
+sent whatever its size."""
 _STATE_LOST = jsonrpc.notification(
     LOGGED,
     jsonrpc.assemble(
@@ -69,10 +70,11 @@ def _room_for(waiting: Collection[int]) -> bool:
 
 
 class Session:
-    """See the module. ``client`` are the facts of the client it belongs to, ``NOBODY`` when it is shared."""
+    """One session. ``client`` are the facts of the client to which the session belongs, ``NOBODY`` if clients share
+    it."""
 
     streams_apart = False
-    """Whether everything that is about a call comes on a stream of its own."""
+    """Whether everything about a call arrives on a stream of its own."""
 
     def __init__(
         self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY, sid_of_client: str = ""
@@ -86,26 +88,26 @@ class Session:
         self.closed = False
         self.protocol_version = ""
         self.server: dict[str, Any] = {}
-        self.level = ""  # what ``logging/setLevel`` set, where clients share the session: the most verbose asked for
-        self.logs = False  # the upstream has levels that can be set
+        self.level = ""  # what ``logging/setLevel`` set; on a shared session the most verbose level of its clients
+        self.logs = False  # whether the upstream has levels that can be set
         self._attribution: Attribution[Call] = Attribution(era, bool(sid_of_client), client is NOBODY)
         self._questions = Questions(self.send_notification, lambda: self.closed)
         self.loop = asyncio.get_running_loop()
         self.last_used = self.loop.time()
         self._waiting: deque[Call] = deque()
-        self.notices: dict[object, int] = {}  # what has no answer, on its way up, and its size
+        self.notices: dict[object, int] = {}  # messages without an answer on their way to the upstream, and their size
         self._early: list[bytes] = []  # notifications that wait for the handshake
         self._opening: asyncio.Task[None] | None = None
         self._failure: CallError = NotDelivered("upstream_unavailable", "not connected")
         self._was_ready = False
-        self._said_lost = False  # that its state is lost, since it was ready last
-        self.inquired_at = 0.0  # when it was asked whether its client has a stream open (0: it is not idle)
+        self._said_lost = False  # whether the client was notified of lost state since the session was ready last
+        self.inquired_at = 0.0  # when front ends were asked whether the client has a stream open (0: not idle)
 
     # ---- calls
 
     @property
     def active(self) -> int:
-        """Calls in flight or waiting for the handshake, and questions that are open."""
+        """The number of calls in flight or waiting for the handshake, and of open questions."""
         return len(self.correlation.calls) + len(self._waiting) + len(self._questions)
 
     def submit(self, call: Call) -> None:
@@ -138,38 +140,38 @@ class Session:
             self.start()
 
     def has_room(self) -> bool:
-        """Whether the upstream takes one more of a client's notifications, which nobody waits for."""
+        """Whether the upstream takes another notification of a client. Clients do not wait for them."""
         return _room_for(self.notices.values())
 
     def start(self) -> asyncio.Task[None]:
-        """Begin opening; the task ends when the session is ready or has failed."""
+        """Begin to open the session. The returned task ends when the session is ready or has failed."""
         if self._opening is None:
             self._opening = spawn(self._open_and_drain(), f"open {self.context.spec.id}")
         return self._opening
 
     async def open(self) -> None:
-        """Open and wait. Raises ``CallError`` with the reason when the upstream cannot be reached."""
+        """Open the session and wait. Raises ``CallError`` with the reason if the upstream cannot be reached."""
         await asyncio.wait({self.start()})  # which may be cancelled by ``close``
         if not self.ready:
             raise self._failure
 
     @property
     def opening(self) -> bool:
-        """Whether the session is being opened just now."""
+        """Whether the session is being opened now."""
         return self._opening is not None and not self._opening.done()
 
     def fail_opening(self, error: CallError) -> None:
-        """Let whoever waits for the session to open hear this reason."""
+        """Set the reason that callers waiting for the session to open will get."""
         self._failure = error
 
     def reset(self) -> None:
-        """Let the next call open the session anew: the upstream has forgotten it."""
+        """Make the next call open the session anew, because the upstream has forgotten it."""
         self.ready = False
         self._opening = None
         self._questions.withdraw_all()
 
     def become(self, era: Era) -> None:
-        """Speak ``era`` from now on: it was found while the session was being opened."""
+        """Speak ``era`` from now on. The era was found while the session was being opened."""
         self.era = era
         self._attribution.era = era
 
@@ -179,7 +181,7 @@ class Session:
                 await self.connect()
                 if self.sid_of_client:
                     self.level = self.client.log_level
-                if self.logs and self.level:  # a session that was lost had been told; this one has not
+                if self.logs and self.level:  # the level was set on a session that was lost, and not on this one
                     await self._set_level()
         except TimeoutError:
             self._failure = NotDelivered(
@@ -231,7 +233,7 @@ class Session:
     # ---- log levels
 
     def _needs_level(self, call: Call) -> bool:
-        """Whether a call's client asked for more than a session that is not its own was set to."""
+        """Whether a call's client asked for a more verbose level than the one that a shared session was set to."""
         if self.sid_of_client or call.method == SET_LEVEL:
             return False
         if call.era == Era.MODERN and LOG_LEVEL_META.encode() not in call.params:
@@ -266,7 +268,7 @@ class Session:
         call.interim(jsonrpc.notification(method, params), self.loop.time())
 
     def abandon(self, call: Call, reason: str) -> bool:
-        """Stop a call; true when it was certainly not sent."""
+        """Stop a call. Return true if it was certainly not sent."""
         if call in self._waiting:
             self._waiting.remove(call)
             return True
@@ -285,34 +287,36 @@ class Session:
         return False
 
     async def _confirm(self, id: int) -> None:
-        """What an upstream says after it has answered a request that came after a cancel, it says knowing of it."""
+        """Forget a given-up call once the upstream has certainly read its cancellation: when it answers a later
+        request."""
         try:
             await self.request(PING if self.era is Era.LEGACY else DISCOVER)
         except UpstreamError:
-            pass  # an answer as well
+            pass  # an error is an answer, too
         except CallError:
             return
         self._attribution.given_up.done(id)
 
     def unsend(self, id: int) -> bool:
-        """Take back a request that still waits to be sent; false when it does not."""
+        """Take back a request that still waits to be sent. Return false if it does not wait."""
         return False
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
-        """Tell the upstream; transports whose streams say it by closing override this."""
+        """Notify the upstream of a cancelled request. Transports that cancel by closing a stream override this."""
         params = msgspec.json.encode({"requestId": id, "reason": reason})
         self.send_notification(jsonrpc.notification(CANCELLED, params))
 
-    # ---- our own requests
+    # ---- the worker's own requests
 
     def own_params(self, members: dict[str, Any]) -> bytes:
-        """``params`` of a request of ours, with the ``_meta`` that the era wants."""
+        """Return ``params`` of a request of the worker's own, with the ``_meta`` that the era requires."""
         return bridge_params.translate(
             orjson.dumps(members), Era.LEGACY, self.era, None, b"{}", self.context.client_info
         )
 
     async def request(self, method: str, members: dict[str, Any] | None = None, timeout_s: float = 30.0) -> bytes:
-        """Send a request of ours on a session that is ready; the result's JSON. Raises ``CallError``."""
+        """Send a request of the worker's own on a session that is ready, and return the JSON of the result. Raises
+        ``CallError``."""
         call = OwnCall(method, self.own_params(members or {}), self.era, timeout_s)
         call.upstream_era = self.era
         call.holder = self
@@ -328,7 +332,8 @@ class Session:
             raise
 
     async def handshake(self) -> None:
-        """``initialize`` and ``notifications/initialized``; notes version, capabilities and identity."""
+        """Send ``initialize`` and ``notifications/initialized``. Version, capabilities and identity are noted. Raises
+        ``CallError``."""
         members: dict[str, Any] = {
             "protocolVersion": LATEST_LEGACY,
             "capabilities": Raw(_SHARED_CAPABILITIES if self.client is NOBODY else self.client.capabilities),
@@ -358,12 +363,12 @@ class Session:
         self.logs = isinstance(capabilities, dict) and "logging" in capabilities
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
 
-    # ---- what comes back
+    # ---- what arrives
 
     def receive_bytes(self, body: Whole, call: Call | None = None) -> bool:
-        """Handle one message (or a batch) from the upstream. False: it is not JSON-RPC.
+        """Handle one message (or a batch) from the upstream. Return false if ``body`` is not JSON-RPC.
 
-        ``call``: the one on whose own response stream it came, where the transport has such streams.
+        ``call`` is the call on whose own response stream the message arrived, if the transport has such streams.
         """
         try:
             first = body[:1] if body[:1] in (b"{", b"[") else bytes(body).lstrip()[:1]
@@ -373,7 +378,7 @@ class Session:
         for message in messages:
             try:
                 self._receive(message, call)
-            except Exception:  # one message that cannot be handled must not cost the others theirs
+            except Exception:  # a message that cannot be handled must not keep the others from being handled
                 _log.exception("%s: a message of the upstream", self.context.spec.id)
         return True
 
@@ -403,7 +408,7 @@ class Session:
             self._notified(outcome, call)
 
     def _notified(self, announced: Announced, call: Call | None) -> None:
-        """Pass on that an elicitation by URL is done, or a notification that the gateway does not know."""
+        """Pass on the end of an elicitation by URL, or a notification that the gateway does not know."""
         method, params = announced.method, announced.params
         whose = self._attribution.notification(method, params, call, self.correlation.calls, self.loop.time())
         if isinstance(whose, ToCall):
@@ -415,8 +420,11 @@ class Session:
         self.context.unsolicited.tell(self.sid_of_client, message)
 
     def tell_state_lost(self, call: Call | None = None) -> None:
-        """The upstream session of one client is gone, and what the upstream remembered with it: said once, on the
-        stream of ``call`` if one met it."""
+        """Notify the client once that its upstream session is gone, and with it what the upstream remembered.
+
+        The message goes on the stream of ``call``, if a call found the session gone, else on the client's standing
+        stream.
+        """
         level = self.client.log_level
         if not self.sid_of_client or not self.logs or self._said_lost or (level and not hears_warnings(level)):
             return
@@ -427,7 +435,8 @@ class Session:
             self._tell_client(_STATE_LOST)
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
-        """Deal with a request of the upstream: ``ping`` is ours to answer, the rest goes to the client it is about."""
+        """Handle a request of the upstream. ``ping`` is answered here; all others go to the client that they are
+        about."""
         if asked.method == PING:
             self.send_notification(jsonrpc.response(asked.id, b"{}"))
             return
@@ -445,19 +454,19 @@ class Session:
             on_answer(True, jsonrpc.error_object(-32601, whose.reason))
 
     def _client_progressed(self, params: bytes) -> None:
-        """A client tells how far it is with something that the upstream asked of it."""
+        """Pass on a client's progress with a question of the upstream."""
         if not self.closed:
             self.send_notification(jsonrpc.notification(PROGRESS, params))
 
     def hand_over(self, call: Call, heir: Call) -> None:
-        """``heir`` gets what comes for ``call`` from now on."""
+        """Send everything that arrives for ``call`` from now on to ``heir``."""
         id = self.correlation.id_of(call)
         if id is not None:
             self.correlation.calls[id] = heir
         self._questions.hand_over(call, heir)
 
     def lost(self, error: CallError) -> None:
-        """The session is over: fail what waits (certainly not sent) and what is in flight (who knows)."""
+        """End the session: fail the waiting calls (certainly not sent) and those in flight (which may have run)."""
         if self.closed:
             return
         self.closed = True
@@ -473,7 +482,7 @@ class Session:
         self.context.events.lost(self, error)
 
     async def close(self) -> None:
-        """End the session in good order; what is in flight fails."""
+        """End the session in good order. Calls in flight fail."""
         if self._opening is not None and self.opening:
             self._opening.cancel()
         self.closed = True
@@ -487,14 +496,14 @@ class Session:
     # ---- transports
 
     async def connect(self) -> None:
-        """Reach the upstream and shake hands. Raises ``CallError``."""
+        """Reach the upstream and make the handshake. Raises ``CallError``."""
         raise NotImplementedError
 
     async def disconnect(self) -> None:
         """Release what ``connect`` took."""
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
-        """Send a request; its answer comes through ``receive_bytes`` or ``call.fail``."""
+        """Send a request. The answer comes through ``receive_bytes`` or ``call.fail``."""
         raise NotImplementedError
 
     async def send_initialized(self, message: bytes) -> None:
@@ -502,11 +511,11 @@ class Session:
         self.send_notification(message)
 
     def send_notification(self, message: bytes) -> None:
-        """Send something that has no answer."""
+        """Send a message that has no answer."""
         raise NotImplementedError
 
     def trim(self) -> None:
-        """Drop what is idle and belongs to this session alone (called now and then)."""
+        """Drop what is idle and belongs to this session alone. Called now and then."""
 
     def release(self) -> None:
-        """Release what belongs to this session alone, after it was closed."""
+        """Release what belongs to this session alone, after the session was closed."""

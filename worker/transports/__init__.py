@@ -1,9 +1,9 @@
-"""How bytes go to upstreams and come back: a transport is one file, and one row of ``shared.transports``.
+"""How bytes go to upstreams and come back. A transport is one file here, and one row of ``shared.transports``.
 
-``transport`` what a transport is, and the table of them · ``stdio`` child processes · ``streamable_http`` (with
-``http_post``, ``http_standing_get``) · ``http_sse`` the older HTTP transport · ``http_reach`` reaching an upstream by
-its URL · ``http_client`` the lean HTTP/1.1 client under both · ``eras`` (pure) which eras an answer means · ``lines``
-(pure) splitting a child's stdout.
+``transport`` the interface of a transport, and the table of them · ``stdio`` child processes · ``streamable_http``
+(with ``http_post``, ``http_standing_get``) · ``http_sse`` the older HTTP transport · ``http_reach`` reaching an
+upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both · ``eras`` (pure) which eras an answer means ·
+``lines`` (pure) splitting a child's stdout.
 """
 
 from worker.transports import http_sse, stdio, streamable_http

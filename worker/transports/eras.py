@@ -1,8 +1,8 @@
-"""Which eras an upstream speaks, from what it answers. Pure.
+"""Which eras an upstream speaks, from its answers to a probe. Pure.
 
-Specification 2026-07-28, streamable-http and stdio, "Backward Compatibility": a ``server/discover`` that names a
-modern version, or one of the modern error codes, means modern; any other MCP answer, HTML or 4xx means legacy; 401,
-403, 429, 5xx and network errors mean nothing yet.
+Specification 2026-07-28, streamable-http and stdio, "Backward Compatibility": a ``server/discover`` that names a modern
+version, or one of the modern error codes, means modern. Any other MCP answer, HTML or 4xx means legacy. 401, 403, 429,
+5xx and network errors mean nothing yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ MODERN_CODES = (-32020, -32021, -32022)
 
 
 def is_modern(answer: Any) -> bool | None:
-    """The verdict on a decoded answer to ``server/discover``: modern, legacy, or ``None`` for no JSON-RPC at all."""
+    """Whether a decoded answer to ``server/discover`` means modern (true) or legacy (false). ``None`` if it is not
+    JSON-RPC."""
     if not isinstance(answer, dict) or not ("result" in answer or "error" in answer):
         return None
     result = answer.get("result")
@@ -39,7 +40,7 @@ def speaks_modern(error: dict[str, Any]) -> bool:
 
 
 def http_verdict(status: int, body: bytes) -> bool:
-    """Modern or not, from the HTTP answer to ``server/discover``. Raises ``NotDelivered`` when it tells nothing."""
+    """Whether the HTTP answer to ``server/discover`` means modern. Raises ``NotDelivered`` if it means nothing."""
     if status in (401, 403):
         raise NotDelivered(
             "upstream_unavailable",

@@ -1,11 +1,12 @@
 """A lean HTTP/1.1 client: httptools on kept-alive connections, callbacks instead of tasks.
 
-aiohttp's client costs about 100 µs a request more, which is most of what a call may cost here. It speaks what
-upstreams need: keep-alive, chunked, TLS, streaming bodies, no redirects, no cookies, no pipelining.
+aiohttp's client costs about 100 µs a request more, which is most of what a call may cost here. This client has what
+upstreams need: keep-alive, chunked, TLS, streaming bodies. It follows no redirects, keeps no cookies and does not
+pipeline.
 
-Idle connections are reused last-in first-out, dropped after ``connection_idle_s`` (servers commonly close at
-5 s), and never reused once the peer has closed. Whether a failed request may have reached the upstream is
-told by the type of error: ``NotDelivered`` or ``OutcomeUnknown``.
+Idle connections are reused last-in first-out, dropped after ``connection_idle_s`` (servers commonly close at 5 s), and
+never reused once the peer has closed. The type of an error says whether a failed request may have reached the upstream:
+``NotDelivered`` or ``OutcomeUnknown``.
 """
 
 from __future__ import annotations
@@ -23,38 +24,39 @@ from shared.settings import UpstreamSettings
 from shared.tasks import spawn
 
 _READ = frozenset((b"content-type", b"content-length", b"transfer-encoding", b"connection", b"mcp-session-id"))
-"""The headers that somebody looks at."""
+"""The headers that are passed to exchanges."""
 _PAST_PARSER = 64 * 1024
-"""A body of so many bytes, whose length is known, need not go through the parser, which copies it."""
+"""The size in bytes from which on a body of known length is passed around the parser, which would copy it."""
 _MAX_HEADERS = 200
 _TURN = 256 * 1024
-"""Bytes that a connection is read in one turn of the loop: libuv goes on for up to 8 MB, and nobody else is served."""
+"""The bytes that are read from a connection in one turn of the loop. libuv would read up to 8 MB, while no other call
+is served."""
 _FULL = 64 * 1024
 
 
 class Exchange(Protocol):
-    """One request and what becomes of its response. Called on the loop; exactly one of the last two ends it.
+    """One request and the handling of its response. Called on the loop; exactly one of the last two methods ends it.
 
-    A large ``request`` comes in parts, which are not copied together.
+    A large ``request`` consists of parts, which are not copied together.
     """
 
     request: bytes | tuple[bytes, ...]
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        """Status line and those headers that matter here (in lower case; repeated ones joined by a comma)."""
+        """Handle the status and those headers that matter here (in lower case; repeated ones joined by a comma)."""
 
     def on_body(self, data: bytes) -> None:
-        """A part of the body."""
+        """Handle a part of the body."""
 
     def on_complete(self) -> None:
-        """The response is whole."""
+        """Handle that the response is complete."""
 
     def on_failed(self, error: CallError) -> None:
-        """It will never be whole."""
+        """Handle that the response will never be complete."""
 
 
 class Notice:
-    """A request whose answer only has to arrive; ``done`` is set then, or when it never will."""
+    """A request whose answer only has to arrive. ``done`` is set when it arrives, or when it never will."""
 
     def __init__(self, request: bytes) -> None:
         self.request: bytes | tuple[bytes, ...] = request
@@ -66,20 +68,20 @@ class Notice:
         self.status = status
 
     def on_body(self, data: bytes) -> None:
-        """Of no interest."""
+        """Ignore the body."""
 
     def on_complete(self) -> None:
-        """It arrived."""
+        """Set ``done``."""
         if not self.done.done():
             self.done.set_result(None)
 
     def on_failed(self, error: CallError) -> None:
-        """It will not arrive; what comes next on the session will say why."""
+        """Set ``done``. The next request on the session will show what is wrong."""
         self.on_complete()
 
 
 class HttpEndpoint:
-    """Where an upstream is: address, request target, and the headers that every request carries."""
+    """The address of an upstream: host and port, request target, and the headers that every request carries."""
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         parts = urlsplit(url)
@@ -102,7 +104,7 @@ class HttpEndpoint:
         self._common = "\r\n".join(lines)
 
     def head(self, method: str, extra: dict[str, str], target: str | None = None) -> bytes:
-        """The start of a request: request line and headers, without length and the empty line."""
+        """Return the start of a request: request line and headers, without the length and the empty line."""
         lines = [f"{method} {target or self.target} HTTP/1.1", self._common]
         lines += [f"{name}: {value}" for name, value in extra.items()]
         return ("\r\n".join(lines) + "\r\n").encode("utf-8")
@@ -121,7 +123,7 @@ class _Connection(asyncio.Protocol):
         self.finished = False
         self.keep = False
         self.header_count = 0
-        self.to_come = 0  # bytes of a body that goes past the parser
+        self.to_come = 0  # bytes to come of a body that is passed around the parser
         self.turn = 0  # bytes of large reads since the last pause
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -186,14 +188,14 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self.parser.get_status_code() >= 200 and not self.finished:
-            self.finished = True  # the parser may hold more bytes: what follows is done after it returns
-            self.keep = self.parser.should_keep_alive()  # only here does it know (llhttp forgets at the message's end)
+            self.finished = True  # the parser may hold more bytes, so the rest is done after it returns
+            self.keep = self.parser.should_keep_alive()  # known only here: llhttp forgets it at the end of the message
 
     # ---- asyncio.Protocol
 
     def data_received(self, data: bytes) -> None:
         if self.exchange is None:
-            self.pool.discard(self)  # bytes nobody asked for: out of sync
+            self.pool.discard(self)  # bytes without a request: the connection is out of sync
             return
         if len(data) >= _FULL:
             self.turn += len(data)
@@ -204,7 +206,7 @@ class _Connection(asyncio.Protocol):
             if not self.to_come:
                 self.parser.feed_data(data)
             else:
-                self.keep = self.keep and len(data) <= self.to_come  # more than was announced: out of sync from here on
+                self.keep = self.keep and len(data) <= self.to_come  # more than announced: out of sync from here on
                 self.on_body(data[: self.to_come])
         except Exception as error:
             broken = error
@@ -231,9 +233,9 @@ class _Connection(asyncio.Protocol):
                 )
 
     def _let_others(self) -> None:
-        """Read on in the next turn of the loop."""
+        """Continue to read in the next turn of the loop."""
         self.turn = 0
-        # Over TLS a pause would cost what was not decrypted yet, should the upstream close after it.
+        # Over TLS, data that is not decrypted yet would be lost if the upstream closed during the pause.
         if self.transport is not None and self.usable() and self.transport.get_extra_info("ssl_object") is None:
             self.transport.pause_reading()
             asyncio.get_running_loop().call_soon(self._read_on)
@@ -264,7 +266,7 @@ class _Connection(asyncio.Protocol):
 
 
 class HttpPool:
-    """Connections to one endpoint."""
+    """The connections to one endpoint."""
 
     def __init__(self, endpoint: HttpEndpoint, settings: UpstreamSettings) -> None:
         self.endpoint = endpoint
@@ -279,9 +281,9 @@ class HttpPool:
         self._closed = False
 
     def submit(self, exchange: Exchange, standing: bool = False) -> None:
-        """Send ``exchange`` now, or as soon as a connection is there.
+        """Send ``exchange`` now, or as soon as a connection is free.
 
-        ``standing``: it will hold its connection for long, which must not take one from the calls' limit.
+        ``standing``: the exchange holds its connection for long, and does not count towards the limit for calls.
         """
         if standing:
             self._standing.add(exchange)
@@ -317,13 +319,13 @@ class HttpPool:
                     ssl=self._tls,
                     server_hostname=where.host if self._tls else None,
                 )
-        except (TimeoutError, OSError, ValueError) as error:  # ValueError: a host that is no host name
+        except (TimeoutError, OSError, ValueError) as error:  # ValueError: the host is not a valid name
             self._opening -= 1
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"
             failure = NotDelivered(
                 "upstream_unavailable", f"cannot connect to {where.authority}: {reason}", {"certain": "1"}
             )
-            # With nothing open, nobody else will serve the queue; with something open, others still may.
+            # Without an open connection the whole queue fails; with one, the other exchanges may still be served.
             failed = list(self._queue) if not self._open else [self._queue.popleft()] if self._queue else []
             if not self._open:
                 self._queue.clear()
@@ -335,11 +337,11 @@ class HttpPool:
         self.put_back(connection)
 
     def released(self, exchange: Exchange) -> None:
-        """An exchange no longer holds a connection."""
+        """Note that an exchange no longer holds a connection."""
         self._standing.discard(exchange)
 
     def put_back(self, connection: _Connection) -> None:
-        """A connection is free: give it the next exchange, or keep it."""
+        """Give a free connection the next exchange, or keep it idle."""
         if self._queue:
             connection.start(self._queue.popleft())
             self._grow()
@@ -350,7 +352,7 @@ class HttpPool:
             self._idle.append(connection)
 
     def discard(self, connection: _Connection) -> None:
-        """A connection is of no more use."""
+        """Close a connection that is of no more use."""
         self._open.discard(connection)
         if connection.exchange is not None:
             self._standing.discard(connection.exchange)
@@ -362,14 +364,15 @@ class HttpPool:
             self._grow()
 
     def withdraw(self, exchange: Exchange) -> bool:
-        """Take back what still waits for a connection; false when nothing of it waits."""
+        """Take back an exchange that still waits for a connection. Return false if it does not wait."""
         if exchange not in self._queue:
             return False
         self._queue.remove(exchange)
         return True
 
     def cancel(self, exchange: Exchange) -> None:
-        """Give up on ``exchange``: closing its connection is how HTTP says so. Its callbacks stay silent."""
+        """Cancel ``exchange`` by closing its connection, as HTTP requires. No method of ``exchange`` is called any
+        more."""
         self._standing.discard(exchange)
         if self.withdraw(exchange):
             return
@@ -380,7 +383,7 @@ class HttpPool:
                 return
 
     def trim(self) -> None:
-        """Close connections that were idle for too long (called about once a second)."""
+        """Close connections that were idle for too long. Called about once a second."""
         if not self._idle:
             return
         deadline = self._loop.time() - self._settings.connection_idle_s
@@ -388,7 +391,7 @@ class HttpPool:
             self.discard(connection)
 
     def close(self) -> None:
-        """Close idle connections now, busy ones when they are done."""
+        """Close idle connections now, and busy ones when they are done."""
         self._closed = True
         for connection in list(self._idle):
             self.discard(connection)

@@ -1,4 +1,7 @@
-"""One POST of Streamable HTTP (or a resuming GET) and its response: JSON, an event stream, or something else."""
+"""One POST of Streamable HTTP (or a resuming GET) and its response: JSON, an event stream, or another type.
+
+Counterpart: ``worker.transports.streamable_http``, which sends the POST and decides what a response means for the call.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from worker.transports.http_client import HttpPool
 
 
 class PostingSession(Protocol):
-    """The session that a POST belongs to (``transports.streamable_http``)."""
+    """The session to which a POST belongs (``worker.transports.streamable_http``)."""
 
     context: SessionContext
     correlation: Correlation
@@ -26,20 +29,20 @@ class PostingSession(Protocol):
         """Handle one message of the upstream."""
 
     def on_session_header(self, post: Post) -> None:
-        """Note that a response named a session."""
+        """Handle that a response named a session."""
 
     def answered(self, post: Post, body: Whole) -> None:
-        """Handle a whole response that is no event stream."""
+        """Handle a complete response that is not an event stream."""
 
     def stream_ended(self, post: Post) -> None:
-        """Handle an event stream that ended before its answer."""
+        """Handle that an event stream ended before its answer."""
 
     def post_failed(self, post: Post, error: CallError) -> None:
-        """Handle an exchange that broke."""
+        """Handle that the exchange failed."""
 
 
 class Post:
-    """One POST (or a resuming GET) and its response: JSON, SSE, or something else."""
+    """One POST (or a resuming GET) and its response: JSON, SSE, or another type."""
 
     __slots__ = (
         "body",
@@ -66,17 +69,18 @@ class Post:
         self.status = 0
         self.kind = b""
         self.body = b""
-        self.pieces: Rope | None = None  # of a body that comes in more than one
+        self.pieces: Rope | None = None  # the body, if it arrives in more than one part
         self.reader: sse.Reader | None = None
         self.last_event_id: str | None = None
         self.retry_ms = 1000
         self.resumes = 0
         self.session_header = b""
-        self.sid = ""  # the upstream session that it was sent on
+        self.sid = ""  # the upstream session on which the request was sent
 
     @property
     def unanswered(self) -> bool:
-        """Its call still waits for this exchange (a call that goes on after a need for input has another one)."""
+        """Whether the call still waits for this exchange. A call that was sent again after a question has another
+        one."""
         call = self.call
         return call is not None and not call.done and self.session.correlation.calls.get(self.id) is call
 

@@ -1,4 +1,4 @@
-"""Reaching an upstream by its URL, or by the usual path where only an origin is given."""
+"""Reaching an upstream by its URL, or by the usual path if only an origin is given."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from worker.transports.transport import Reached
 
 
 def http_pool(spec: UpstreamSpec, url: str, settings: UpstreamSettings) -> HttpPool:
-    """Return connections to ``url``, with the headers that are configured for the upstream."""
+    """Return a pool for ``url``, with the headers that are configured for the upstream."""
     connection = spec.connection
     assert isinstance(connection, HttpConnection)
     return HttpPool(HttpEndpoint(url, connection.headers), settings)
 
 
 def urls_to_try(url: str, usual_path: str, usual_first: bool) -> list[str]:
-    """Return the URLs that ``url`` stands for: one that is only an origin also means the usual path of its
-    transport."""
+    """Return the URLs that ``url`` stands for. A bare origin also stands for the usual path of its transport."""
     parts = urlsplit(url)
     if parts.path not in ("", "/"):
         return [url]
@@ -38,7 +37,7 @@ async def reach_by_url(
     usual_first: bool,
     reach: Callable[[SessionContext, HttpPool], Awaitable[Reached]],
 ) -> Reached:
-    """Reach an upstream by the first of its URLs that works. Raises ``CallError`` with the reason when none does."""
+    """Reach an upstream by the first of its URLs that works. Raises ``CallError`` with the reason if none does."""
     connection = context.spec.connection
     assert isinstance(connection, HttpConnection)
     failure: CallError | None = None
@@ -53,6 +52,6 @@ async def reach_by_url(
             pool.close()
             failure = failure or error
             if error.data.get("certain"):
-                break  # nothing listens there: other paths will not either
+                break  # nothing listens at this address, so other paths will fail as well
     assert failure is not None
     raise failure

@@ -1,6 +1,7 @@
-"""HTTP+SSE (2024-11-05): one GET stream carries everything down, POSTs to the URL it names carry messages up.
+"""HTTP+SSE (2024-11-05): messages from the upstream arrive on one GET stream, messages to it are POSTs.
 
-The ``endpoint`` event must stay on the upstream's own origin; anything else is refused.
+The stream names the URL for the POSTs in its ``endpoint`` event. The URL must stay on the upstream's own origin; any
+other one is refused.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, facts_
 
 
 class _Stream:
-    """The GET."""
+    """The GET stream of a session."""
 
     def __init__(self, session: SseSession, request: bytes) -> None:
         self.session = session
@@ -72,7 +73,7 @@ class _Stream:
 
 
 class _Post:
-    """One message up. Its answer comes down the stream; only a refusal is of interest here."""
+    """One message to the upstream. The answer arrives on the GET stream, so only a refusal matters here."""
 
     def __init__(self, session: SseSession, request: bytes, id: int, call: Call | None) -> None:
         self.session = session
@@ -105,7 +106,7 @@ class _Post:
 
 
 class SseSession(Session):
-    """One GET stream and its POST endpoint."""
+    """A session: one GET stream and its POST endpoint."""
 
     def __init__(
         self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY, sid_of_client: str = ""
@@ -125,7 +126,7 @@ class SseSession(Session):
         await self.handshake()
 
     def on_endpoint(self, reference: str) -> None:
-        """The stream named where messages go."""
+        """Note the URL for messages, which the stream named."""
         url = urlsplit(urljoin(self.pool.endpoint.url, reference.strip()))
         own = urlsplit(self.pool.endpoint.url)
         if self._endpoint.done():
@@ -142,7 +143,7 @@ class SseSession(Session):
             self._endpoint.set_result(url.path + (f"?{url.query}" if url.query else ""))
 
     def stream_lost(self, error: CallError) -> None:
-        """The stream cannot be opened, or has ended: so has the session."""
+        """End the session, because its stream cannot be opened or has ended."""
         if not self._endpoint.done():
             self._endpoint.set_exception(error)
             return
@@ -192,14 +193,13 @@ async def reach_sse(context: SessionContext, pool: HttpPool) -> Reached:
 
 
 class SseTransport:
-    """``worker.transports.transport.Transport``."""
+    """Implements ``worker.transports.transport.Transport`` for HTTP+SSE."""
 
     async def reach(self, context: SessionContext) -> Reached:
-        """Open the event stream and shake hands."""
+        """Open the event stream and make the handshake."""
         return await reach_by_url(context, "/sse", True, reach_sse)
 
     def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
-        """Return the connections of an upstream."""
         return http_pool(spec, facts.url, settings)
 
     def make_session(

@@ -16,7 +16,7 @@ _MIN_RETRY_S = 0.25
 
 
 class ListeningSession(Protocol):
-    """The session that listens (``transports.streamable_http``)."""
+    """The session to which the stream belongs (``worker.transports.streamable_http``)."""
 
     context: SessionContext
     pool: HttpPool
@@ -30,11 +30,15 @@ class ListeningSession(Protocol):
         """Handle one message of the upstream."""
 
     def forgotten(self) -> None:
-        """Note that the upstream does not know the session any more."""
+        """Handle that the upstream does not know the session any more."""
 
 
 class StandingGet:
-    """See the module. An answer of 405 means that the upstream has no such stream."""
+    """The stream of one session, which is opened again whenever it ends.
+
+    An answer that is neither an event stream nor 429 or 5xx ends the attempts: 405 means that the upstream has no such
+    stream.
+    """
 
     def __init__(self, session: ListeningSession) -> None:
         self.session = session
@@ -61,7 +65,7 @@ class StandingGet:
             self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
             return
         if status >= 500 or status == 429:
-            return  # it may come yet: the upstream, or what stands before it, is starting or overloaded
+            return  # a later try may succeed: the upstream, or a proxy before it, is starting or overloaded
         self._refused = True
         # A 404 to the first GET of a session only means that there is no such stream.
         if status == 404 and self._opened and self.session.sid and not self._closed and self.session.ready:

@@ -1,4 +1,4 @@
-"""Splitting a child's output into lines: linear, bounded, and never losing sync on an overlong line. Pure."""
+"""Splitting a child's output into lines: linear, bounded, and in sync even after an overlong line. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from shared.mcp.rope import Rope, Whole
 
 
 class LineReader:
-    """Feed chunks, take complete lines. A line over ``limit_bytes`` is skipped to its end and counted."""
+    """Takes chunks and returns complete lines. A line over ``limit_bytes`` is skipped to its end and counted."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
@@ -16,11 +16,11 @@ class LineReader:
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that are kept of a line whose end has not come yet."""
+        """The bytes that are kept of a line whose end has not arrived yet."""
         return self._open.size
 
     def feed(self, chunk: bytes) -> list[Whole]:
-        """Lines completed by ``chunk``, without their line ends."""
+        """Return the lines that ``chunk`` completes, without their line ends."""
         *complete, rest = chunk.split(b"\n")
         lines: list[Whole] = []
         for piece in complete:

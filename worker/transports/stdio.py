@@ -1,8 +1,8 @@
-"""stdio: a child process of our own, one JSON message a line on stdin and stdout.
+"""stdio: a child process of this worker, one JSON message a line on stdin and stdout.
 
-The child gets its own session and process group, no shell, our environment without ``GATEWAY_*``, and a marker
-by which ``worker.reaper`` finds it and its descendants when this worker is gone. Lines on stdout that are not
-JSON-RPC are logged and skipped (real servers print there); stderr is kept for ``gateway servers logs``.
+The child gets its own session and process group, no shell, the worker's environment without ``GATEWAY_*``, and a marker
+by which ``worker.reaper`` finds it and its descendants when the worker is gone. Lines on stdout that are not JSON-RPC
+are logged and skipped (real servers print there). stderr is kept for ``gateway servers logs``.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from worker.transports.lines import LineReader
 from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, end, facts_of
 
 _HURRY = 0.2
-"""Of ``heartbeatTtl``: the longest wait between closing a child's stdin, SIGTERM and SIGKILL where children must be
-gone before the worker counts as dead."""
+"""The share of ``heartbeatTtl`` that is the longest wait between closing a child's stdin, SIGTERM and SIGKILL, if
+children must end before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
 _EXIT_S = 0.25
-"""How long the exit of a child that closed its output is waited for."""
+"""The seconds to wait for the exit of a child that closed its output."""
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -62,7 +62,7 @@ class _Pipes(asyncio.SubprocessProtocol):
             self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1:  # mostly because it exits: how says more than that
+        if fd == 1:  # mostly because the child exits; its exit code says more, so wait for that
             self.session.loop.call_later(_EXIT_S, self.session.ended)
 
     def process_exited(self) -> None:
@@ -72,7 +72,7 @@ class _Pipes(asyncio.SubprocessProtocol):
 
 
 class StdioSession(Session):
-    """A child speaking one era; a child locks to the era of its first request."""
+    """A child that speaks one era: a child locks to the era of its first request."""
 
     def __init__(
         self,
@@ -83,14 +83,14 @@ class StdioSession(Session):
         fresh: bool = False,
     ) -> None:
         super().__init__(context, era, client, sid_of_client)
-        self._fresh = fresh  # spawned by the probe, which may have shaken hands too
+        self._fresh = fresh  # the probe started the child, and may have made the handshake
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._pipes: _Pipes | None = None
         self.pid = 0
 
     async def spawn_child(self) -> None:
-        """Start the process. Raises ``NotDelivered`` when the command cannot be started."""
+        """Start the process. Raises ``NotDelivered`` if the command cannot be started."""
         connection = cast(StdioConnection, self.context.spec.connection)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         environment.update(connection.env)
@@ -122,7 +122,7 @@ class StdioSession(Session):
             self.protocol_version = LATEST_MODERN
 
     def ended(self) -> None:
-        """The child closed its stdout or exited."""
+        """Handle that the child closed its stdout or exited."""
         if self.closed or self._transport is None:
             return
         code = self._transport.get_returncode()
@@ -169,13 +169,13 @@ class StdioSession(Session):
         self._stdin.write(message + b"\n")
 
     async def disconnect(self) -> None:
-        """Close stdin, wait, SIGTERM, wait, SIGKILL (specification, stdio, Shutdown); the whole group goes."""
+        """Close stdin, wait, SIGTERM, wait, SIGKILL (specification, stdio, Shutdown). The whole process group ends."""
         transport, pipes = self._transport, self._pipes
         if transport is None or pipes is None:
             return
         settings = self.context.settings
         wait_s = settings.upstreams.stop_timeout_s
-        if settings.upstreams.stdio_on_redis_loss == "stop":  # there may not be more time: see worker.main
+        if settings.upstreams.stdio_on_redis_loss == "stop":  # other workers may start the child soon: see worker.main
             wait_s = min(wait_s, settings.fleet.heartbeat_ttl_s * _HURRY)
         if self._stdin is not None:
             self._stdin.close()
@@ -187,7 +187,7 @@ class StdioSession(Session):
                     await asyncio.shield(pipes.exited)
             if pipes.exited.done():
                 break
-        self._kill(signal.SIGKILL)  # what the child left behind in its group
+        self._kill(signal.SIGKILL)  # processes that the child left behind in its group
         transport.close()
 
     def _kill(self, which: signal.Signals) -> None:
@@ -221,7 +221,7 @@ async def _reach_child(context: SessionContext) -> Reached:
     try:
         if unknown:
             said = await _greeted(session, context)
-            if said is None and session.closed:  # it may have ended because of the probe
+            if said is None and session.closed:  # the child may have ended because of the probe
                 session = StdioSession(context, Era.LEGACY)
         await session.open()
         if session.era is Era.LEGACY:
@@ -235,10 +235,11 @@ async def _reach_child(context: SessionContext) -> Reached:
 
 
 async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
-    """Start the child; what it says of itself, if it is modern. Raises ``CallError`` when it will have neither era.
+    """Start the child, and return its answer to ``server/discover`` if it is modern, else ``None``. Raises
+    ``CallError`` if it speaks neither era.
 
-    One that says nothing for ``probeTimeout`` passes over what it does not know, or is slow to start. So it is greeted
-    in the handshake era too, on the same pipe (another child would be as slow), and its answers decide.
+    A child that is silent for ``probeTimeout`` ignores unknown requests, or is slow to start. So ``initialize`` is sent
+    as well, on the same pipe (another child would be as slow), and the answers decide.
     """
     wait_s = context.settings.upstreams.probe_timeout_s
     await session.spawn_child()
@@ -250,11 +251,11 @@ async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, 
             greeting = spawn(_stdio_greet(session), f"greet {context.spec.id}")
             await asyncio.wait({asking, greeting}, return_when=asyncio.FIRST_COMPLETED)
             if greeting.done() and greeting.result() is not None:
-                await asyncio.wait({asking}, timeout=wait_s)  # it may come with the next line
+                await asyncio.wait({asking}, timeout=wait_s)  # the answer may come with the next line
         modern: dict[str, Any] | None = asking.result() if asking.done() else None
         if modern is not None:
             await cancel(greeting)
-            session.server, session.logs = {}, False  # what an answer to the greeting left
+            session.server, session.logs = {}, False  # forget what an answer to ``initialize`` set
             return modern
         session.become(Era.LEGACY)
         failure = await greeting if greeting is not None else None
@@ -266,7 +267,7 @@ async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, 
 
 
 async def _stdio_greet(session: StdioSession) -> CallError | None:
-    """``initialize``; what is wrong, if anything is."""
+    """Make the handshake. Return its error, or ``None``."""
     try:
         await session.handshake()
     except CallError as error:
@@ -275,7 +276,7 @@ async def _stdio_greet(session: StdioSession) -> CallError | None:
 
 
 async def _stdio_discovered(session: StdioSession, context: SessionContext) -> Any:
-    """What the child answers to ``server/discover``. Raises ``CallError``."""
+    """Return the child's answer to ``server/discover``. Raises ``CallError``."""
     answer = await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s)
     try:
         return orjson.loads(answer)
@@ -284,7 +285,7 @@ async def _stdio_discovered(session: StdioSession, context: SessionContext) -> A
 
 
 async def _stdio_is_modern(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
-    """What a modern child says of itself; ``None`` for a legacy one, dead or alive."""
+    """Return a modern child's answer to ``server/discover``, or ``None`` for a legacy one or one that has ended."""
     try:
         result = await _stdio_discovered(session, context)
         if is_modern({"result": result}):
@@ -298,7 +299,7 @@ async def _stdio_is_modern(session: StdioSession, context: SessionContext) -> di
 
 
 class StdioTransport:
-    """``worker.transports.transport.Transport``."""
+    """Implements ``worker.transports.transport.Transport`` for child processes."""
 
     async def reach(self, context: SessionContext) -> Reached:
         """Start the child and find its era."""
@@ -316,7 +317,7 @@ class StdioTransport:
         client: ClientFacts = NOBODY,
         sid_of_client: str = "",
     ) -> Session:
-        """Return a child that is started when it is first used."""
+        """Return a session whose child is started when first used."""
         return StdioSession(context, era, client, sid_of_client)
 
 

@@ -1,9 +1,9 @@
-"""Streamable HTTP towards an upstream, in both eras.
+"""Streamable HTTP to an upstream, in both eras.
 
-``ModernHttp`` is stateless: each call is one POST with ``Mcp-*`` headers; closing it cancels. ``LegacyHttp`` has
-a handshake and, where the upstream hands out an ``Mcp-Session-Id``, a session with a standing GET stream.
-Answers may come as JSON or SSE, whatever was expected. A POST stream that the upstream closes after an event
-id is resumed with ``Last-Event-ID``. An expired session is opened again once and the call sent again.
+``ModernHttp`` is stateless: each call is one POST with ``Mcp-*`` headers, and closing the POST cancels the call.
+``LegacyHttp`` has a handshake and, if the upstream issues an ``Mcp-Session-Id``, a session with a standing GET stream.
+Answers may come as JSON or SSE in any case. A POST stream that the upstream closes after an event id is resumed with
+``Last-Event-ID``. An expired session is opened again once, and the call is sent again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MIN_RETRY_S = 0.25
 
 
 class HttpSession(Session):
-    """What both eras share: posts under way and what their answers mean."""
+    """What both eras share: the POSTs under way, and the meaning of their responses."""
 
     def __init__(
         self,
@@ -87,10 +87,10 @@ class HttpSession(Session):
         return True
 
     def on_session_header(self, post: Post) -> None:
-        """A response named a session."""
+        """Ignore that a response named a session. ``LegacyHttp`` overrides this."""
 
     def answered(self, post: Post, body: Whole) -> None:
-        """A response that is no event stream is whole."""
+        """Handle a complete response that is not an event stream."""
         call = post.call
         if call is None or not post.unanswered:
             return
@@ -108,7 +108,8 @@ class HttpSession(Session):
         call.fail(self._verdict(post, body))
 
     def _adopt_idless_error(self, post: Post, body: Whole) -> None:
-        """An error without a usable id on the call's own response can only mean this call."""
+        """Answer the call with an error that has no usable id. On the call's own response it can only mean this
+        call."""
         try:
             message = jsonrpc.decode(body)
         except Refused:
@@ -119,7 +120,7 @@ class HttpSession(Session):
             post.call.answer(True, bytes(message.error))
 
     def _verdict(self, post: Post, body: Whole) -> CallError:
-        """What an HTTP answer that is no MCP answer means for the call."""
+        """Return the error for an HTTP response that is not an MCP answer."""
         where, status = self.pool.endpoint.authority, post.status
         if status in (401, 403):
             return NotDelivered(
@@ -156,7 +157,7 @@ class HttpSession(Session):
         )
 
     def stream_ended(self, post: Post) -> None:
-        """An event stream ended before its answer."""
+        """Fail the call, because its event stream ended before the answer."""
         if post.call is not None:
             self.correlation.forget(post.id)
             post.call.fail(
@@ -167,14 +168,15 @@ class HttpSession(Session):
             )
 
     def _fail_resumed(self, post: Post) -> None:
-        """The call had been taken before its stream broke: whatever a resuming GET is told, it may have run."""
+        """Fail a call whose stream broke. The upstream had taken the call, so it may have run, whatever a resuming GET
+        is answered."""
         assert post.call is not None
         self.correlation.forget(post.id)
         text = "the upstream's stream broke and could not be resumed; the call may have run"
         post.call.fail(OutcomeUnknown("outcome_unknown", text))
 
     def post_failed(self, post: Post, error: CallError) -> None:
-        """The exchange broke."""
+        """Fail the call, because the exchange failed."""
         call = post.call
         if call is None or not post.unanswered:
             return
@@ -211,7 +213,7 @@ class ModernHttp(HttpSession):
         self._heads: dict[tuple[str, str], bytes] = {}
 
     async def connect(self) -> None:
-        """Nothing to do: every request stands alone."""
+        """Do nothing: every request stands for itself."""
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         key = (call.method, call.name)
@@ -233,11 +235,11 @@ class ModernHttp(HttpSession):
             self.pool.cancel(post)  # closing the stream is the cancellation (2026-07-28, Cancellation)
 
     def send_notification(self, message: bytes) -> None:
-        """The modern era has no notifications from client to server over HTTP."""
+        """Do nothing: the modern era has no notifications from client to server over HTTP."""
 
 
 class LegacyHttp(HttpSession):
-    """2025-03-26 to 2025-11-25: a handshake, and a session where the upstream wants one."""
+    """2025-03-26 to 2025-11-25: a handshake, and a session if the upstream wants one."""
 
     def __init__(
         self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY, sid_of_client: str = ""
@@ -275,7 +277,7 @@ class LegacyHttp(HttpSession):
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
         super().cancel_request(id, call, reason)
         post = self.posts.pop(id, None)
-        if post is not None:  # nobody has to answer a cancelled request: do not hold a connection for it
+        if post is not None:  # an upstream need not answer a cancelled request, so free the connection after a moment
             self.loop.call_later(_LINGER_S, self.pool.cancel, post)
 
     async def send_initialized(self, message: bytes) -> None:
@@ -304,7 +306,8 @@ class LegacyHttp(HttpSession):
         super().answered(post, body)
 
     def _reopen(self) -> None:
-        """The upstream forgot the session: the next call opens a new one, and those that come meanwhile wait for it."""
+        """Forget the session that the upstream has forgotten. The next call opens a new one, and calls that come
+        meanwhile wait."""
         _log.info("%s: the upstream session has expired; opening a new one", self.context.spec.id)
         self.reset()
         if self._get is not None:
@@ -312,7 +315,8 @@ class LegacyHttp(HttpSession):
             self._get = None
 
     def forgotten(self) -> None:
-        """The standing stream found the session gone: open it again at once if somebody listens there."""
+        """Forget the session, which the standing stream found gone. A session with subscribed resources is opened again
+        at once."""
         self._reopen()
         self.tell_state_lost()
         self.context.events.forgotten(self)
@@ -352,7 +356,7 @@ class LegacyHttp(HttpSession):
 
 
 class _Answer:
-    """Collects one HTTP answer; an event stream ends it with its first message."""
+    """Collects one HTTP response. An event stream ends with its first message."""
 
     def __init__(self, pool: HttpPool, request: bytes) -> None:
         self.pool = pool
@@ -444,7 +448,7 @@ async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
 
 
 async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: CallError) -> Reached:
-    """An old server under an ``http`` entry (specification, "Backward Compatibility")."""
+    """Reach an old server under an ``http`` entry by HTTP+SSE (specification, "Backward Compatibility")."""
     try:
         return await reach_sse(context, pool)
     except CallError:
@@ -452,14 +456,13 @@ async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: Call
 
 
 class StreamableHttpTransport:
-    """``worker.transports.transport.Transport``."""
+    """Implements ``worker.transports.transport.Transport`` for Streamable HTTP."""
 
     async def reach(self, context: SessionContext) -> Reached:
-        """Ask for the modern era, then shake hands in the other one as well."""
+        """Probe for the modern era, then make a handshake in the legacy era as well."""
         return await reach_by_url(context, "/mcp", False, _reach_streamable)
 
     def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
-        """Return the connections of an upstream."""
         return http_pool(spec, facts.url, settings)
 
     def make_session(
@@ -470,7 +473,6 @@ class StreamableHttpTransport:
         client: ClientFacts = NOBODY,
         sid_of_client: str = "",
     ) -> Session:
-        """Return a session of either era."""
         assert isinstance(pool, HttpPool)
         if era is Era.MODERN:
             return ModernHttp(context, pool)

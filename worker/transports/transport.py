@@ -1,6 +1,6 @@
-"""What a transport is to the rest of the worker, and the table of transports. Counterpart: ``shared.transports``.
+"""The interface of a transport, and the table of transports. Counterpart: ``shared.transports``.
 
-A transport is one file that moves bytes and registers itself here; ``worker.transports`` imports them all.
+A transport is one file that moves bytes and registers itself here. ``worker.transports`` imports them all.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker.sessions.session import Session
 
 
 class Facts(Struct, frozen=True):
-    """What is known of an upstream once it has been reached."""
+    """What is known of an upstream after it was reached."""
 
     eras: tuple[str, ...]
     transport: str
@@ -32,7 +32,8 @@ class Facts(Struct, frozen=True):
 
 
 class Reached(Struct):
-    """A probe's outcome: the facts, and the session left open for listing and health checks."""
+    """The outcome of reaching an upstream: the facts, and the session that is left open for listing and health
+    checks."""
 
     facts: Facts
     session: Session
@@ -42,20 +43,20 @@ class Pool(Protocol):
     """What all sessions of one upstream share."""
 
     def trim(self) -> None:
-        """Drop what has been idle for too long (called about once a second)."""
+        """Drop what has been idle for too long. Called about once a second."""
 
     def close(self) -> None:
-        """End everything."""
+        """Close everything."""
 
 
 class Transport(Protocol):
-    """One transport."""
+    """The interface that each transport of this package implements."""
 
     async def reach(self, context: SessionContext) -> Reached:
-        """Reach the upstream and find its eras. Raises ``CallError`` with the reason; then nothing is left behind."""
+        """Reach the upstream and find its eras. Raises ``CallError`` with the reason; then nothing stays open."""
 
     def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
-        """Return what sessions of an upstream share, or ``None`` when each stands for itself."""
+        """Return what the sessions of an upstream share, or ``None`` if they share nothing."""
 
     def make_session(
         self,
@@ -65,7 +66,7 @@ class Transport(Protocol):
         client: ClientFacts = NOBODY,
         sid_of_client: str = "",
     ) -> Session:
-        """Return a session that is opened when it is first used."""
+        """Return a session that is opened when first used."""
 
 
 TRANSPORTS: dict[str, Transport] = {}
@@ -75,7 +76,7 @@ TRANSPORTS: dict[str, Transport] = {}
 def facts_of(
     eras: tuple[str, ...], transport: str, url: str, sessionful: bool, version: str, said: dict[str, Any]
 ) -> Facts:
-    """Return the facts; ``said`` is the upstream's answer to ``initialize`` or ``server/discover``."""
+    """Return the facts. ``said`` is the upstream's answer to ``initialize`` or ``server/discover``."""
     capabilities = said.get("capabilities")
     instructions = said.get("instructions")
     return Facts(
@@ -98,7 +99,8 @@ async def opened(session: Session) -> None:
 
 
 async def end(session: Session) -> None:
-    """Close it, and wait for that however often it is asked to leave: nobody else knows of its child."""
+    """Close ``session``, and wait for the end even if this task is cancelled meanwhile: no other code knows of its
+    child."""
     closing = spawn(session.close(), f"close {session.context.spec.id}")
     asked: asyncio.CancelledError | None = None
     while not closing.done():

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.balancers import BalancerStrategy
+from shared import models
 from shared.errors import ConfigError
-from shared.models import TRANSITIONS, BalancerStrategy, EraChoice, Isolation, ServerStatus, make_spec
+from shared.models import STRATEGIES, TRANSITIONS, EraChoice, Isolation, ServerStatus, check_strategy, make_spec
 from shared.transports import MASK, HttpConnection, StdioConnection, mask_url, parse_connection, parse_transport
 
 
@@ -113,7 +115,7 @@ def test_a_weight_is_a_whole_number_in_range(weight: Any) -> None:
 def test_every_problem_is_named_at_once() -> None:
     problems = _problems("", {}, name="a__b", weight=0, isolation="x", era="y", balancer="z")
     assert set(problems) == {"id", "name", "weight", "connection", "isolation", "era", "balancer"}
-    assert problems["balancer"].endswith("is not one of round-robin, least-connections, weighted, random")
+    assert problems["balancer"].endswith("is not one of least-connections, random, round-robin, weighted")
 
 
 def test_options_are_given_as_words_or_as_themselves() -> None:
@@ -121,10 +123,24 @@ def test_options_are_given_as_words_or_as_themselves() -> None:
         made = make_spec("a", {"command": "x"}, isolation=isolation, balancer=balancer, era="modern")
         assert (made.isolation, made.balancer, made.era) == (
             Isolation.SHARED,
-            BalancerStrategy.RANDOM,
+            "random",
             EraChoice.MODERN,
         )
     assert make_spec("a", {"command": "x"}, balancer=None).balancer is None
+
+
+def test_the_strategies_are_those_that_are_registered() -> None:
+    assert list(STRATEGIES) == list(BalancerStrategy) == ["least-connections", "random", "round-robin", "weighted"]
+    for name in STRATEGIES:
+        assert check_strategy(name) == name
+    with pytest.raises(ValueError, match="'Random' is not one of least-connections, random, round-robin, weighted"):
+        check_strategy("Random")
+
+
+def test_a_worker_which_registers_no_strategies_takes_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "STRATEGIES", {})
+    assert check_strategy("of another version") == "of another version"
+    assert make_spec("a", {"command": "x"}, balancer="of another version").balancer == "of another version"
 
 
 STDIO = StdioConnection("run", ("--key", "hush-arg"), {"KEY": "hush-env"}, "/d")

@@ -14,6 +14,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from shared.errors import ConfigError
+from shared.models import STRATEGIES, check_strategy
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 
 
@@ -164,6 +165,8 @@ def _samples(knob: Knob) -> list[Any]:
     if plain is int:
         most = meta.le if meta.le is not None else 10**9
         return [meta.ge, meta.ge + 1, (meta.ge + most) // 2, most]
+    if (meta.extra or {}).get("check") is check_strategy:
+        return list(STRATEGIES)
     if plain is str:
         return ["a", "http://é:1/?q=1&r=${X}", " spaced ", "0", "false"]
     if isinstance(plain, type) and issubclass(plain, enum.Enum):

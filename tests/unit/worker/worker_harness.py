@@ -1,7 +1,8 @@
 """A worker's calls without sockets and without waiting: front ends, an upstream session and a clock of the test's own.
 
-What is real: ``RpcServer`` and its peers, ``InputBroker``, ``LinkCall``, ``Session``. What is not: the link (frames are
-recorded), the transport (``Wire`` records messages) and time, which jumps to the next thing that is due.
+What is real: ``RpcServer`` and its peers, ``FrontEnds``, ``InputBroker``, ``UnsolicitedMessages``, ``LinkCall``,
+``Session``. What is not: the link (frames are recorded), the inventory (it has one upstream session), the transport
+(``Wire`` records messages) and time, which jumps to the next thing that is due.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from shared.errors import CallError
+from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
@@ -23,15 +25,20 @@ from shared.secrets import FleetKey
 from shared.settings import CallSettings, Settings
 from shared.tasks import Deadlines, spawn
 from tests.unit.builders import spec
-from worker.calls.call import Call
+from worker.bridge.inputs import Need
+from worker.calls.call import Call, OnAnswer
 from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.observer import CallObserver, Traffic
+from worker.front_ends import FrontEnds
+from worker.input.broker import MAX_OPEN, InputBroker
+from worker.input.unsolicited import UnsolicitedMessages
 from worker.ownership.inventory import Inventory
-from worker.rpc_server import RpcServer, _FrontEnd
-from worker.sessions.context import Aside, SessionContext
+from worker.rpc_server import FrontEndPeer, RpcServer
+from worker.sessions.context import SessionContext, SessionEvents, Unsolicited, UpstreamSession
 from worker.sessions.session import Session
 
 KEY = FleetKey.from_secret("unit tests")
-ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
+ALL: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
 META = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientCapabilities": ALL,
@@ -85,7 +92,7 @@ def timeless(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     return run
 
 
-async def settle() -> None:
+async def run_ready() -> None:
     """Let everything happen that is ready to."""
     for _ in range(10):
         await asyncio.sleep(0)
@@ -100,9 +107,10 @@ PONG_S = 0.01
 class Wire(Session):
     """An upstream session whose messages the test reads and writes. ``opens``: what ``connect`` waits for."""
 
-    def __init__(self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY) -> None:
-        super().__init__(context, client)
-        self.era = era
+    def __init__(
+        self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY, sid_of_client: str = ""
+    ) -> None:
+        super().__init__(context, era, client, sid_of_client)
         self.sent: list[dict[str, Any]] = []
         self.opens: asyncio.Future[None] | None = None
         self.refuses: CallError | None = None
@@ -134,21 +142,60 @@ class Wire(Session):
         assert self.receive_bytes(json.dumps({"jsonrpc": "2.0", **members}).encode(), call)
 
 
-def make_context(settings: Settings | None = None, **listeners: Any) -> SessionContext:
-    """A session's surroundings; ``listeners`` as ``SessionContext`` names them."""
-    nobody: dict[str, Any] = {
-        "on_announced": lambda session, method, params: None,
-        "on_lost": lambda session, error: None,
-        "log_line": lambda line: None,
-    }
-    return SessionContext(spec("up"), settings or Settings(), "w1", **{**nobody, **listeners})
+class NotedEvents:
+    """``sessions.context.SessionEvents``: keeps what is said of sessions."""
+
+    def __init__(self) -> None:
+        self.announcements: list[tuple[str, bytes]] = []
+        self.losses: list[CallError] = []
+        self.reopenings = self.forgettings = 0
+
+    def announced(self, session: UpstreamSession, method: str, params: bytes) -> None:
+        self.announcements.append((method, params))
+
+    def lost(self, session: UpstreamSession, error: CallError) -> None:
+        self.losses.append(error)
+
+    def reopened(self, session: UpstreamSession) -> None:
+        self.reopenings += 1
+
+    def forgotten(self, session: UpstreamSession) -> None:
+        self.forgettings += 1
+
+
+class NoWayToClients:
+    """``sessions.context.Unsolicited``: nobody can be asked or told while no call of theirs is in flight."""
+
+    def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> None:
+        on_answer(True, jsonrpc.error_object(-32603, "the client has no stream on which to be asked"))
+
+    def tell(self, session: str, message: bytes) -> None:
+        """It is lost."""
+
+    def inquire(self, session: str) -> None:
+        """There is nobody to ask."""
+
+
+def make_context(
+    settings: Settings | None = None, events: SessionEvents | None = None, unsolicited: Unsolicited | None = None
+) -> SessionContext:
+    """A session's surroundings."""
+    return SessionContext(
+        spec("up"),
+        settings or Settings(),
+        "w1",
+        events or NotedEvents(),
+        unsolicited or NoWayToClients(),
+        lambda line: None,
+    )
 
 
 # ---- the front end's side
 
 
 class FakeLink:
-    """Records frames. ``frames`` of one call: ``link.of(number)``."""
+    """What calls and peers ask of a ``shared.rpc.connection.Link``: it records frames, those of one call are ``of``
+    its number."""
 
     def __init__(self) -> None:
         self.closed = self.congested = False
@@ -165,6 +212,9 @@ class FakeLink:
     def abort(self) -> None:
         self.closed = True
 
+    def close(self) -> None:
+        self.closed = True
+
     def of(self, number: int) -> list[tuple[rpc.Head, bytes]]:
         """Frames about a call."""
         return [frame for frame in self.frames if getattr(frame[0], "call", None) == number]
@@ -176,7 +226,7 @@ class FrontEnd:
     def __init__(self, server: RpcServer, name: str) -> None:
         self.fake = FakeLink()
         self.link = cast(Link, self.fake)
-        self.peer = _FrontEnd(server)
+        self.peer = FrontEndPeer(server)
         self.peer.on_connected(self.link)
         self.tell(rpc.Hello(name, KEY.proof(self.peer.nonce)))
         assert self.peer.trusted
@@ -207,7 +257,7 @@ class FrontEnd:
         assert isinstance(head, rpc.Answer)
         return {"error" if head.is_error else "result": json.loads(body)}
 
-    def asides(self, session: str) -> list[dict[str, Any]]:
+    def unsolicited(self, session: str) -> list[dict[str, Any]]:
         """What came for a session's standing stream."""
         return [
             json.loads(body)
@@ -220,54 +270,68 @@ class FrontEnd:
         return [json.loads(body) for head, body in self.fake.of(number) if isinstance(head, rpc.Interim)]
 
 
-class Rig:
-    """One worker with one upstream session and front ends ``a`` and ``b``. ``own``: the client session whose own it is;
-    ``calls`` are settings."""
+class OneUpstream:
+    """What ``RpcServer`` asks of its ``ownership.inventory.Inventory``: there is one upstream, with one session."""
 
-    aside: Aside
-
-    def __init__(self, era: Era, client: ClientFacts = NOBODY, own: str = "", **calls: Any) -> None:
-        loop = asyncio.get_running_loop()
-        self.settings = Settings(calls=CallSettings(**calls))
-        self.lost: list[CallError] = []
-        self.sessions: list[Wire] = []
-        self.own = own
-        self.active = 0
-        self.deadlines = Deadlines(loop.time)
-        spawn(self.deadlines.run(), "deadlines")
-        self.server = RpcServer("w1", KEY, self.settings, cast(Inventory, self), self.deadlines)
-        self.needs = self.server.needs
-        self._make = lambda: Wire(
-            make_context(self.settings, on_lost=lambda session, error: self.lost.append(error)), era, client
-        )
-        self.connect()
-        self.a, self.b = FrontEnd(self.server, "a"), FrontEnd(self.server, "b")
-        self._last = 0
-
-    def connect(self, ready: bool = True) -> None:
-        """A new upstream session, in place of the one that was lost."""
-        self.session = self._make()
-        self.session.context.aside = self.aside
-        self.session.sid_of_client = self.own
-        self.session.ready = ready
-        self.sessions.append(self.session)
-
-    # what RpcServer asks of an inventory
+    def __init__(self, observer: CallObserver | None = None) -> None:
+        self.traffic = Traffic(observer)
+        self.session: Wire
 
     def submit(self, upstream: str, call: Call) -> None:
-        """As ``Upstream.submit`` does it."""
-        self.active += 1
-        call.on_done = self._done
+        """Carry a call as ``Upstream.submit`` does it."""
+        call.observer = self.traffic
+        self.traffic.begun(call)
         self.session.submit(call)
 
-    def _done(self, call: Call) -> None:
-        self.active -= 1
-
     def end_client(self, sid: str) -> None:
-        """Its upstream session is not ours to close."""
+        """Its upstream session is the test's to close."""
 
     def forget_watcher(self, watcher: object) -> None:
         """Nobody watches."""
+
+
+class WorkerHarness:
+    """One worker with one upstream session and front ends ``a`` and ``b``. ``own``: the client session whose own it is;
+    ``observer`` hears of calls; ``max_open``: questions that may be open; ``calls`` are settings."""
+
+    def __init__(
+        self,
+        era: Era,
+        client: ClientFacts = NOBODY,
+        own: str = "",
+        observer: CallObserver | None = None,
+        max_open: int = MAX_OPEN,
+        **calls: Any,
+    ) -> None:
+        self.era = era
+        self.client = client
+        self.own = own
+        self.settings = settings = Settings(calls=CallSettings(**calls))
+        self.events = NotedEvents()
+        self.sessions: list[Wire] = []
+        self.deadlines = deadlines = Deadlines(asyncio.get_running_loop().time)
+        spawn(deadlines.run(), "deadlines")
+        front_ends = FrontEnds()
+        self.broker = broker = InputBroker("w1", KEY, settings, deadlines, max_open)
+        self.unsolicited = UnsolicitedMessages(broker, deadlines, settings, front_ends)
+        self.upstream = OneUpstream(observer)
+        inventory = cast(Inventory, self.upstream)
+        self.server = RpcServer("w1", KEY, settings, front_ends, broker, self.unsolicited, inventory, deadlines)
+        self.connect()
+        self.a, self.b = FrontEnd(self.server, "a"), FrontEnd(self.server, "b")
+        self.last_number = 0
+
+    @property
+    def session(self) -> Wire:
+        """The upstream session that carries calls now."""
+        return self.upstream.session
+
+    def connect(self, ready: bool = True) -> None:
+        """Open a new upstream session, in place of the one that was lost."""
+        context = make_context(self.settings, self.events, self.unsolicited)
+        self.upstream.session = Wire(context, self.era, self.client, self.own)
+        self.session.ready = ready
+        self.sessions.append(self.session)
 
     # shortcuts
 
@@ -283,12 +347,12 @@ class Rig:
         **retry: Any,
     ) -> int:
         """A client calls a tool; the number of the call. ``retry``: ``inputResponses`` and ``requestState``."""
-        self._last += 1
+        self.last_number += 1
         params: dict[str, Any] = {"name": "t", "arguments": {"a": 1} if arguments is None else arguments, **retry}
         if era is Era.MODERN:
             params["_meta"] = META if meta is None else meta
         head = rpc.Call(
-            self._last,
+            self.last_number,
             "up",
             "tools/call",
             int(era),
@@ -298,25 +362,21 @@ class Rig:
             retry="requestState" in retry,
         )
         (front or self.a).tell(head, json.dumps(params).encode())
-        return self._last
+        return self.last_number
 
     def reply(
-        self, ask: str, session: str, result: Any = None, error: Any = None, front: FrontEnd | None = None
+        self, question_id: str, session: str, result: Any = None, error: Any = None, front: FrontEnd | None = None
     ) -> None:
         """A client answers a question that it was asked."""
         body = result if error is None else error
-        (front or self.a).tell(rpc.Reply(ask, session, error is not None), msgspec.json.encode(body))
+        (front or self.a).tell(rpc.Reply(question_id, session, error is not None), msgspec.json.encode(body))
 
     def expect_nothing_left(self) -> None:
         """No table of the worker or the session remembers anything."""
         for session in self.sessions:
             assert session.correlation.calls == {}
             assert session.active == 0
-        assert self.active == 0
-        assert self.needs._asks == {}
-        assert self.needs._tokens == {}
-        assert self.server.beside._open == {}
-        assert self.server.beside._dropped == {}
-        assert self.needs.parked == 0
-        assert self.needs._parked_by == {}
+        assert self.upstream.traffic.in_flight == 0
+        assert not self.broker.remembers_anything
+        assert not self.unsolicited.remembers_anything
         assert self.a.peer.calls == self.b.peer.calls == {}

@@ -12,8 +12,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec import Struct
 
-from gateway.balancers import LeastConnections, RandomChoice, RoundRobin, Weighted, make
-from shared.models import BalancerStrategy
+from gateway.balancers import BalancerStrategy, make
+from gateway.balancers.least_connections import LeastConnections
+from gateway.balancers.random_choice import RandomChoice
+from gateway.balancers.round_robin import RoundRobin
+from gateway.balancers.weighted import Weighted
 
 
 class One(Struct, frozen=True):

@@ -80,4 +80,4 @@ def test_what_is_remembered_is_bounded() -> None:
     homes, links = WorkerAffinity(), [Link("a"), Link("b")]
     for number in range(5000):
         homes.choose((*OWNERS, str(number)), links)
-    assert len(homes._homes) <= 1000
+    assert homes.remembered <= 1000

@@ -7,20 +7,29 @@ worker drains or is gone. At the end every call has had exactly one last event, 
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gateway.calls.in_flight import Answered, Event, Failure, InFlight, Interim
+from gateway.balancers import NO_CHOICE
+from gateway.calls.events import Answered, Event, Failure, Interim, Resumed
+from gateway.calls.in_flight import InFlight
 from gateway.fleet.worker_link import WorkerLink
+from gateway.routing.entries import Entry
+from gateway.routing.routes import Replica, Route
+from gateway.sessions.session import ClientSession
 from shared.mcp import jsonrpc
+from shared.mcp.listings import Kind
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
 from shared.secrets import FleetKey
-from tests.unit.worker.worker_harness import FakeLink
+from tests.unit.builders import record
+from tests.unit.gateway.fakes import FakeLink, Unheard, outgoing
+
+KEY = FleetKey.from_secret("x")
+ROUTE = Route("up", Entry(Kind.TOOLS, "t", b"{}", b"{}"), (), NO_CHOICE)
 
 
 class _Call:
@@ -42,14 +51,14 @@ class AnyOrder(RuleBasedStateMachine):
         """A link that is up."""
         self.loop = asyncio.new_event_loop()
         self.calls: dict[int, _Call] = {}
-        self.session: Any = SimpleNamespace(under_way=None, told=0)
-        self.replica: Any = SimpleNamespace(id="up", in_flight=0)
+        self.session = ClientSession("s", "2025-11-25", "", "")
+        self.replica = Replica(record("up"))
         self.closed = self.draining = False
         self.forgotten = 0
         self.last_told = 0
 
         async def make() -> None:
-            self.client = WorkerLink("w1", "f1", FleetKey.from_secret("x"), 1.0, lambda client: None)
+            self.client = WorkerLink("w1", "f1", KEY, 1.0, Unheard(), lambda client: None)
 
         self.loop.run_until_complete(make())
         self.link = FakeLink()
@@ -67,8 +76,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     # ---- clients
 
-    @rule(count=st.integers(1, 3), named=st.booleans())
-    def call(self, count: int, named: bool) -> None:
+    @rule(count=st.integers(1, 3), named=st.booleans(), modern=st.booleans())
+    def call(self, count: int, named: bool, modern: bool) -> None:
         """Clients call, while the worker takes calls."""
         if self.closed or self.draining:
             return
@@ -76,9 +85,10 @@ class AnyOrder(RuleBasedStateMachine):
         async def act() -> None:
             for _ in range(count):
                 session = self.session if named else None
-                head = rpc.Call(0, "up", "tools/call", session="s" if named else "")
+                call = outgoing(ROUTE, session, era=0 if named else int(modern))
+                head = rpc.Call(0, "up", "tools/call", call.era, session="s" if named else "")
                 in_flight = self.client.call(
-                    self.replica, head, b"{}", session, lambda one: rpc.OpenSession("s", "", "")
+                    self.replica, head, call, session, lambda one: rpc.OpenSession("s", "", ""), self.loop.time()
                 )
                 self.calls[in_flight.number] = _Call(in_flight)
                 if named:
@@ -87,9 +97,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.loop.run_until_complete(act())
 
     @precondition(lambda self: self.calls)
-    @rule(data=st.data(), how=st.sampled_from(["cancel", "leave", "detach", "hush"]))
+    @rule(data=st.data(), how=st.sampled_from(["cancel", "leave", "detach", "show life", "stand"]))
     def give_up(self, data: st.DataObject, how: str) -> None:
-        """A client gives up, perhaps on what is over."""
+        """A client gives up, perhaps on what is over, or waits on; a call may turn out to have no end."""
         _, call = self._pick(data)
 
         async def act() -> None:
@@ -97,11 +107,14 @@ class AnyOrder(RuleBasedStateMachine):
                 call.given_up = True
                 call.in_flight.cancel("enough")
             elif how == "leave":
-                call.in_flight.leave()
+                call.given_up = call.given_up or call.in_flight.modern
+                call.in_flight.client_left("gone")
             elif how == "detach":
                 call.in_flight.detach()
-            else:
-                call.in_flight.hush(1.0)
+            elif how == "show life":
+                call.in_flight.show_life(1.0)
+            elif not call.in_flight.standing:
+                call.in_flight.stand()
 
         self.loop.run_until_complete(act())
 
@@ -110,7 +123,7 @@ class AnyOrder(RuleBasedStateMachine):
         """The session is not used any more, or not for now: the worker forgets it, and is told again."""
         self.forgotten += 1
         self.client.forget_session("s", over)
-        assert self.session.told == 0
+        assert self.session.announced_to == 0
 
     @precondition(lambda self: self.calls)
     @rule(data=st.data())
@@ -120,8 +133,13 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _take(self, call: _Call) -> None:
         async def act() -> None:
-            while call.in_flight._events:
-                call.taken.append(await call.in_flight.next())
+            while True:
+                taking = asyncio.ensure_future(call.in_flight.next())
+                await asyncio.sleep(0)
+                if not taking.done():
+                    taking.cancel()
+                    return
+                call.taken.append(taking.result())
 
         self.loop.run_until_complete(act())
 
@@ -180,7 +198,9 @@ class AnyOrder(RuleBasedStateMachine):
         """Calls that are under way are counted, once each, and no others."""
         if hasattr(self, "calls"):
             open_calls = [one.in_flight for one in self.calls.values() if not one.in_flight.done]
-            assert self.replica.in_flight == len(open_calls)
+            standing = [one for one in open_calls if one.standing]
+            assert self.replica.in_flight == self.client.in_flight == len(open_calls) - len(standing)
+            assert self.client.standing == len(standing)
             assert set((self.session.under_way or {}).values()) <= set(open_calls)
             assert set(self.client.calls.values()) == set(open_calls)
 
@@ -216,20 +236,21 @@ class AnyOrder(RuleBasedStateMachine):
 
 def test_a_lost_link_leaves_no_mark_on_sessions_and_its_mark_is_used_again() -> None:
     async def play() -> None:
-        session: Any = SimpleNamespace(under_way=None, told=0)
+        session = ClientSession("s", "2025-11-25", "", "")
         marks = set()
         for _ in range(100):
-            client = WorkerLink("w1", "f1", FleetKey.from_secret("x"), 1.0, lambda client: None)
+            client = WorkerLink("w1", "f1", KEY, 1.0, Unheard(), lambda client: None)
             link = FakeLink()
             client.on_connected(cast(Link, link))
-            replica: Any = SimpleNamespace(id="up", in_flight=0)
+            replica = Replica(record("up"))
             for _ in range(2):
                 head = rpc.Call(0, "up", "ping", session="s")
-                client.call(replica, head, b"", session, lambda one: rpc.OpenSession("s", "", ""))
+                call = outgoing(ROUTE, session, method="ping")
+                client.call(replica, head, call, session, lambda one: rpc.OpenSession("s", "", ""), 0.0)
             assert [type(head) for head, _ in link.frames] == [rpc.OpenSession, rpc.Call, rpc.Call]
-            marks.add(session.told)
+            marks.add(session.announced_to)
             client.on_closed(cast(Link, link), None)
-            assert session.told == 0
+            assert session.announced_to == 0
         assert len(marks) == 1
 
     asyncio.run(play())
@@ -237,13 +258,14 @@ def test_a_lost_link_leaves_no_mark_on_sessions_and_its_mark_is_used_again() -> 
 
 def test_a_call_that_is_over_is_not_found_any_more() -> None:
     async def play() -> None:
-        session: Any = SimpleNamespace(under_way=None, told=0)
-        client = WorkerLink("w1", "f1", FleetKey.from_secret("x"), 1.0, lambda client: None)
+        session = ClientSession("s", "2025-11-25", "", "")
+        client = WorkerLink("w1", "f1", KEY, 1.0, Unheard(), lambda client: None)
         link = cast(Link, FakeLink())
         client.on_connected(link)
         in_flight = client.resume("s", "f0", 1, 0)
         client.on_frame(link, rpc.Resumed(in_flight.number, b"7"), b"")
         client.on_frame(link, rpc.Answer(in_flight.number), b"{}")
+        assert await in_flight.next() == Resumed(b"7")
         in_flight.register(session, b"7")
         assert session.under_way is None
         client.on_closed(link, None)
@@ -251,7 +273,7 @@ def test_a_call_that_is_over_is_not_found_any_more() -> None:
     asyncio.run(play())
 
 
-class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
+class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,valid-type]
     """Runs the machine."""
 
     settings = settings(

@@ -10,13 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from gateway.balancers import RoundRobin, Weighted
+from gateway.balancers import BalancerStrategy
+from gateway.balancers.round_robin import RoundRobin
+from gateway.balancers.weighted import Weighted
 from gateway.routing.catalog import Catalog
+from gateway.routing.view import changed
 from shared.errors import Refused
 from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
 from shared.mcp.versions import Era
-from shared.models import BalancerStrategy, Naming, ServerStatus
+from shared.models import Naming, ServerStatus
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from tests.unit.builders import listed, record, tool
@@ -32,19 +35,22 @@ def _catalog(*records: UpstreamRecord, wall_s: float = NOW, **settings: Any) -> 
 
 
 def _rebuild(catalog: Catalog, *records: UpstreamRecord, wall_s: float = NOW) -> set[str]:
-    return catalog.rebuild({one.spec.id: one for one in records}, wall_s)
+    """The catalogue takes these records; the result is what changed for those who see everything."""
+    before = catalog.everything
+    catalog.rebuild({one.spec.id: one for one in records}, wall_s)
+    return changed(before, catalog.everything)
 
 
-def _page(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY, cursor: str | None = None) -> Any:
-    return json.loads(catalog.page(Kind.TOOLS, scope, era, cursor, NOW))
+def _page(catalog: Catalog, endpoint: str = "", era: int = Era.LEGACY, cursor: str | None = None) -> Any:
+    return json.loads(catalog.view(endpoint).page(Kind.TOOLS, era, cursor, NOW))
 
 
-def _names(catalog: Catalog, scope: str | None = None, era: int = Era.LEGACY) -> list[str]:
+def _names(catalog: Catalog, endpoint: str = "", era: int = Era.LEGACY) -> list[str]:
     """Every name, through all pages."""
     names: list[str] = []
     cursor = None
     while True:
-        page = _page(catalog, scope, era, cursor)
+        page = _page(catalog, endpoint, era, cursor)
         names += [one["name"] for one in page["tools"]]
         cursor = page.get("nextCursor")
         if cursor is None:
@@ -68,8 +74,8 @@ def test_a_collision_is_listed_with_its_group_under_the_own_schema() -> None:
     )
     shown = {one["name"]: one.get("description") for one in _page(catalog)["tools"]}
     assert shown == {"x": "A's", "b__x": "B's", "y": None}
-    assert catalog.routes[Kind.TOOLS]["b__x"].entry.name == "x"
-    assert catalog.routes[Kind.TOOLS]["b__x"].group == "b"
+    assert catalog.everything.routes[Kind.TOOLS]["b__x"].entry.name == "x"
+    assert catalog.everything.routes[Kind.TOOLS]["b__x"].group == "b"
 
 
 def test_prefix_naming_lists_every_tool_with_its_group() -> None:
@@ -80,7 +86,7 @@ def test_prefix_naming_lists_every_tool_with_its_group() -> None:
 def test_a_bare_name_stays_reserved_while_its_group_is_down() -> None:
     down = record("a", sequence=1, tools=["x"], status=ERROR, status_since=0.0)
     catalog = _catalog(down, record("b", sequence=2, tools=["x"]))
-    assert catalog.routes[Kind.TOOLS]["x"].group == "a"
+    assert catalog.everything.routes[Kind.TOOLS]["x"].group == "a"
     assert _names(catalog) == ["b__x"]
 
 
@@ -89,7 +95,7 @@ def test_a_bare_name_is_free_again_when_its_group_is_unregistered() -> None:
     catalog = _catalog(record("a", sequence=1, tools=["x"]), second)
     assert _rebuild(catalog, second)
     assert _names(catalog) == ["x"]
-    assert catalog.routes[Kind.TOOLS]["x"].group == "b"
+    assert catalog.everything.routes[Kind.TOOLS]["x"].group == "b"
 
 
 # ---- replicas
@@ -101,7 +107,10 @@ def test_replicas_share_a_group_and_a_route_has_those_that_have_the_tool() -> No
         record("g2", "g", sequence=2, tools=["two", "both"]),
     )
     assert _names(catalog) == ["both", "one", "two"]
-    having = {name: [replica.id for replica in route.replicas] for name, route in catalog.routes[Kind.TOOLS].items()}
+    having = {
+        name: [replica.id for replica in route.replicas]
+        for name, route in catalog.everything.routes[Kind.TOOLS].items()
+    }
     assert having == {"both": ["g1", "g2"], "one": ["g1"], "two": ["g2"]}
 
 
@@ -116,7 +125,7 @@ def test_the_first_replicas_word_on_a_tool_is_shown() -> None:
 def test_a_tool_that_one_upstream_lists_twice_has_one_route_and_one_replica() -> None:
     catalog = _catalog(record("a", tools=["t", "t"]))
     assert _names(catalog) == ["t"]
-    assert [replica.id for replica in catalog.routes[Kind.TOOLS]["t"].replicas] == ["a"]
+    assert [replica.id for replica in catalog.everything.routes[Kind.TOOLS]["t"].replicas] == ["a"]
 
 
 def test_counts_survive_a_rebuild_and_end_with_the_registration() -> None:
@@ -125,12 +134,12 @@ def test_counts_survive_a_rebuild_and_end_with_the_registration() -> None:
     assert replica is not None
     replica.in_flight, replica.in_flight_elsewhere = 3, 4
     _rebuild(catalog, record("a", tools=["x", "y"], weight=5))
-    assert catalog.replica("a") is replica is catalog.routes[Kind.TOOLS]["y"].replicas[0]
+    assert catalog.replica("a") is replica is catalog.everything.routes[Kind.TOOLS]["y"].replicas[0]
     assert (replica.load, replica.weight) == (7, 5)
     _rebuild(catalog)
     assert catalog.replica("a") is None
     _rebuild(catalog, record("a", tools=["x"]))
-    assert catalog.routes[Kind.TOOLS]["x"].replicas[0].load == 0
+    assert catalog.everything.routes[Kind.TOOLS]["x"].replicas[0].load == 0
 
 
 @pytest.mark.parametrize(
@@ -173,30 +182,34 @@ def test_a_group_is_balanced_as_its_first_opinionated_replica_says_or_as_configu
     silent = record("g1", "g", sequence=2, tools=["t"])
     wanting = record("g2", "g", sequence=3, tools=["t"], balancer="weighted")
     catalog = _catalog(plain, silent, wanting)
-    assert isinstance(catalog.routes[Kind.TOOLS]["p"].balancer, RoundRobin)
-    assert isinstance(catalog.routes[Kind.TOOLS]["t"].balancer, Weighted)
+    assert isinstance(catalog.everything.routes[Kind.TOOLS]["p"].balancer, RoundRobin)
+    assert isinstance(catalog.everything.routes[Kind.TOOLS]["t"].balancer, Weighted)
     catalog = _catalog(plain, balancer=BalancerStrategy.WEIGHTED)
-    assert isinstance(catalog.routes[Kind.TOOLS]["p"].balancer, Weighted)
+    assert isinstance(catalog.everything.routes[Kind.TOOLS]["p"].balancer, Weighted)
 
 
 def test_a_balancers_memory_survives_rebuilds_until_the_strategy_changes() -> None:
     catalog = _catalog(record("a", tools=["x"]))
-    first = catalog.routes[Kind.TOOLS]["x"].balancer
+    first = catalog.everything.routes[Kind.TOOLS]["x"].balancer
     _rebuild(catalog, record("a", tools=["x", "y"]), record("b", "a", sequence=2, tools=["x"]))
-    assert catalog.routes[Kind.TOOLS]["x"].balancer is catalog.routes[Kind.TOOLS]["y"].balancer is first
+    assert (
+        catalog.everything.routes[Kind.TOOLS]["x"].balancer
+        is catalog.everything.routes[Kind.TOOLS]["y"].balancer
+        is first
+    )
     _rebuild(catalog, record("a", tools=["x"], balancer="random"))
-    assert catalog.routes[Kind.TOOLS]["x"].balancer is not first
+    assert catalog.everything.routes[Kind.TOOLS]["x"].balancer is not first
 
 
-# ---- scope
+# ---- endpoints of one group
 
 
-def test_in_the_scope_of_a_group_tools_have_their_own_names() -> None:
+def test_at_the_endpoint_of_a_group_tools_have_their_own_names() -> None:
     catalog = _catalog(record("a", sequence=1, tools=["x"]), record("b", sequence=2, tools=["y", "x"]))
     assert _names(catalog) == ["x", "y", "b__x"]
-    assert _names(catalog, scope="b") == ["y", "x"]
-    assert _names(catalog, scope="a") == ["x"]
-    assert _names(catalog, scope="nobody") == []
+    assert _names(catalog, endpoint="b") == ["y", "x"]
+    assert _names(catalog, endpoint="a") == ["x"]
+    assert _names(catalog, endpoint="nobody") == []
 
 
 # ---- what is listed
@@ -210,8 +223,8 @@ def test_tools_of_an_upstream_that_is_down_stay_listed_for_the_grace_time(
     status: ServerStatus, since: float, listed: bool
 ) -> None:
     catalog = _catalog(record("a", tools=["x"], status=status, status_since=since), catalog_grace_s=60.0)
-    assert _names(catalog) == _names(catalog, scope="a") == (["x"] if listed else [])
-    assert catalog.routes[Kind.TOOLS]["x"].group == "a"
+    assert _names(catalog) == _names(catalog, endpoint="a") == (["x"] if listed else [])
+    assert catalog.everything.routes[Kind.TOOLS]["x"].group == "a"
 
 
 def test_one_connected_replica_keeps_a_tool_listed() -> None:
@@ -249,10 +262,10 @@ def test_groups_with_nobody_connected_are_named_with_the_reason() -> None:
         record("half2", "half", sequence=5),
     )
     missing = {"down": "refused", "fresh": "registered"}
-    assert catalog.missing_groups(None) == missing
+    assert catalog.everything.missing_groups() == missing
     assert _page(catalog)["_meta"] == {"gateway/unavailableGroups": missing}
-    assert _page(catalog, scope="down")["_meta"] == {"gateway/unavailableGroups": {"down": "refused"}}
-    assert "_meta" not in _page(catalog, scope="up")
+    assert _page(catalog, endpoint="down")["_meta"] == {"gateway/unavailableGroups": {"down": "refused"}}
+    assert "_meta" not in _page(catalog, endpoint="up")
 
 
 # ---- pages
@@ -269,16 +282,14 @@ def _many(*counts: int) -> list[UpstreamRecord]:
     st.lists(st.integers(0, 7), min_size=1, max_size=4),
     st.integers(1, 9),
     st.sampled_from(Era),
-    st.sampled_from([None, "u0"]),
+    st.sampled_from(["", "u0"]),
 )
-def test_pages_together_are_the_whole_list_once_in_order(
-    counts: list[int], size: int, era: Era, scope: str | None
-) -> None:
+def test_pages_together_are_the_whole_list_once_in_order(counts: list[int], size: int, era: Era, endpoint: str) -> None:
     records = _many(*counts)
     paged, whole = _catalog(*records, page_size=size), _catalog(*records)
-    assert _names(paged, scope, era) == _names(whole, scope, era)
-    assert len(_names(whole, scope, era)) == (sum(counts) if scope is None else counts[0])
-    assert len(_page(paged, scope, era)["tools"]) <= size
+    assert _names(paged, endpoint, era) == _names(whole, endpoint, era)
+    assert len(_names(whole, endpoint, era)) == (sum(counts) if not endpoint else counts[0])
+    assert len(_page(paged, endpoint, era)["tools"]) <= size
 
 
 @pytest.mark.parametrize(("count", "size", "pages"), [(4, 2, 2), (5, 2, 3), (1, 2, 1), (0, 2, 1), (2, 2, 1)])
@@ -299,11 +310,11 @@ def test_a_page_of_hidden_tools_leads_nowhere() -> None:
 
 
 @pytest.mark.parametrize("cursor", ["x", "!!!!", "é", "AAAA", "MQ", "MS4y4", "MS54", "a" * 10_000, "LjE", "MS4"])
-@pytest.mark.parametrize("scope", [None, "u0", "nobody"])
-def test_a_bad_cursor_is_invalid_params(cursor: str, scope: str | None) -> None:
+@pytest.mark.parametrize("endpoint", ["", "u0", "nobody"])
+def test_a_bad_cursor_is_invalid_params(cursor: str, endpoint: str) -> None:
     catalog = _catalog(*_many(3), page_size=1)
     with pytest.raises(Refused, match="is not one of ours; list again without it") as caught:
-        catalog.page(Kind.TOOLS, scope, Era.LEGACY, cursor, NOW)
+        catalog.view(endpoint).page(Kind.TOOLS, Era.LEGACY, cursor, NOW)
     assert caught.value.code == "invalid_params"
     assert len(str(caught.value)) < 200
 
@@ -346,7 +357,7 @@ def test_pages_are_fresh_after_a_rebuild() -> None:
     assert _names(catalog) == ["x"]
     _rebuild(catalog, record("a", tools=["y"]))
     assert _names(catalog) == ["y"]
-    assert _names(catalog, scope="a") == ["y"]
+    assert _names(catalog, endpoint="a") == ["y"]
 
 
 # ---- changes
@@ -354,9 +365,9 @@ def test_pages_are_fresh_after_a_rebuild() -> None:
 
 def test_a_rebuild_tells_whether_the_list_changed() -> None:
     catalog = _catalog(record("a", tools=["x"]))
-    version = catalog.version
+    generation = catalog.generation
     assert _rebuild(catalog, record("a", tools=["x"], weight=9)) == set()
-    assert catalog.version == version + 1
+    assert catalog.generation == generation + 1
     assert _rebuild(catalog, record("a", tools=["x", "y"])) == {TOOLS_CHANGED}
     assert _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"])) == {TOOLS_CHANGED}
     assert _rebuild(catalog, record("a", tools=[tool("x", description="new"), "y"])) == set()
@@ -402,8 +413,8 @@ KEYS = {
 }
 
 
-def _shown(catalog: Catalog, kind: Kind, scope: str | None = None, era: int = Era.LEGACY) -> list[dict[str, Any]]:
-    page = json.loads(catalog.page(kind, scope, era, None, NOW))
+def _shown(catalog: Catalog, kind: Kind, endpoint: str = "", era: int = Era.LEGACY) -> list[dict[str, Any]]:
+    page = json.loads(catalog.view(endpoint).page(kind, era, None, NOW))
     return page[KINDS[kind].member]  # type: ignore[no-any-return]
 
 
@@ -418,7 +429,7 @@ def test_every_kind_is_merged_and_a_collision_is_listed_with_its_group(kind: Kin
     renamed = {**second, KINDS[kind].key: composed}
     assert _shown(catalog, kind, era=era) == [first, renamed, listed(kind, "mem://q")]
     assert _shown(catalog, kind, "b", era) == [second, listed(kind, "mem://q")]
-    route = catalog.routes[kind][composed]
+    route = catalog.everything.routes[kind][composed]
     assert (route.group, route.entry.kind, route.entry.name) == ("b", kind, own)
 
 
@@ -427,14 +438,14 @@ def test_kinds_do_not_collide_with_each_other(kind: Kind) -> None:
     word, own, _ = KEYS[kind]
     mine: dict[str, Any] = {word: [own]}
     catalog = _catalog(record("a", sequence=1, tools=[own]), record("b", sequence=2, **mine))
-    assert list(catalog.routes[kind]) == [own]
-    assert [one for one in Kind if catalog.routes[one]] == [Kind.TOOLS, kind]
+    assert list(catalog.everything.routes[kind]) == [own]
+    assert [one for one in Kind if catalog.everything.routes[one]] == [Kind.TOOLS, kind]
 
 
 def test_prefix_naming_leaves_uris_as_they_are() -> None:
     one = record("a", prompts=["p"], resources=["file:///r"], templates=["file:///{t}"])
     catalog = _catalog(one, naming=Naming.PREFIX)
-    assert [list(catalog.routes[kind]) for kind in KEYS] == [["a__p"], ["file:///r"], ["file:///{t}"]]
+    assert [list(catalog.everything.routes[kind]) for kind in KEYS] == [["a__p"], ["file:///r"], ["file:///{t}"]]
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -450,8 +461,8 @@ def test_a_route_of_any_kind_has_the_replicas_that_have_it(kind: Kind) -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_an_empty_list_of_any_kind_is_worded_for_its_era(kind: Kind) -> None:
     catalog, member = _catalog(), KINDS[kind].member
-    assert json.loads(catalog.page(kind, None, Era.LEGACY, None, NOW)) == {member: []}
-    modern = json.loads(catalog.page(kind, None, Era.MODERN, None, NOW))
+    assert json.loads(catalog.everything.page(kind, Era.LEGACY, None, NOW)) == {member: []}
+    modern = json.loads(catalog.everything.page(kind, Era.MODERN, None, NOW))
     assert (modern["resultType"], modern[member], modern["cacheScope"]) == ("complete", [], "private")
 
 
@@ -463,7 +474,7 @@ def test_every_kind_has_pages_of_its_own(kind: Kind) -> None:
     seen: list[str] = []
     cursor = None
     for _ in range(3):
-        page = json.loads(catalog.page(kind, None, Era.LEGACY, cursor, NOW))
+        page = json.loads(catalog.everything.page(kind, Era.LEGACY, cursor, NOW))
         seen += [one[KINDS[kind].key] for one in page[KINDS[kind].member]]
         cursor = page.get("nextCursor")
     assert cursor is None
@@ -487,9 +498,9 @@ def test_a_tools_user_interface_follows_its_listed_uri() -> None:
     assert first["_meta"] == APP
     uri = second["_meta"]["ui"]["resourceUri"]
     assert uri != "ui://app" and uri.startswith("ui://")
-    assert catalog.routes[Kind.RESOURCES][uri].group == "b"
+    assert catalog.everything.routes[Kind.RESOURCES][uri].group == "b"
     assert second["_meta"] == {"ui": {"resourceUri": uri, "csp": 1}, "ui/resourceUri": uri, "x": 2}
-    assert _page(catalog, scope="b")["tools"][0]["_meta"] == APP, "alone it has its own names"
+    assert _page(catalog, endpoint="b")["tools"][0]["_meta"] == APP, "alone it has its own names"
     assert TOOLS_CHANGED in _rebuild(catalog, theirs), "its URI is listed as it is now"
     assert _page(catalog)["tools"][0]["_meta"] == APP
 
@@ -506,7 +517,7 @@ def test_a_list_gets_older_until_it_is_read_again() -> None:
     catalog = _catalog(aged, list_ttl_s=10.0)
 
     def ttl_ms(wall_s: float) -> int:
-        return int(json.loads(catalog.page(Kind.TOOLS, None, Era.MODERN, None, wall_s))["ttlMs"])
+        return int(json.loads(catalog.everything.page(Kind.TOOLS, Era.MODERN, None, wall_s))["ttlMs"])
 
     assert [ttl_ms(NOW + age_s) for age_s in (0, 0.5, 1, 3, 4, 9, 10, 11)] == [4000, 4000, 3000, 1000, 0, 0, 4000, 3000]
     assert ttl_ms(NOW - 5) == 3000, "a page is written anew after a second; a clock that runs behind makes nothing up"
@@ -519,8 +530,8 @@ def test_a_merged_list_is_as_fresh_as_the_tightest_upstream_that_does_not_announ
             structs.replace(one, catalog=structs.replace(one.catalog, ttl_s=ttl_s))
             for one, ttl_s in zip(records, given, strict=True)
         ]
-        page = _catalog(*records).page(Kind.TOOLS, None, Era.MODERN, None, NOW)
-        return json.loads(page)["ttlMs"]
+        page = _catalog(*records).everything.page(Kind.TOOLS, Era.MODERN, None, NOW)
+        return int(json.loads(page)["ttlMs"])
 
     assert ttl_ms(None) == 5000
     assert ttl_ms(None, 2.0, 60.0) == 2000

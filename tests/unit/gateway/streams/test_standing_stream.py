@@ -1,15 +1,17 @@
-"""``gateway.streams.standing_stream.StandingStream``: a client that does not read loses notifications first, and never an answer
+"""``gateway.streams.standing_stream``: a client that does not read loses notifications first, and never an answer
 without being told."""
 
 from __future__ import annotations
 
 import pytest
 
+from gateway.http.event_stream import EventStream
 from gateway.streams import standing_stream
 from gateway.streams.standing_stream import StandingStream, Waiting
 from shared.mcp import jsonrpc
 
 LIMIT = 10
+CHANGED = "notifications/tools/list_changed"
 
 
 def told(number: int) -> bytes:
@@ -20,50 +22,95 @@ def answer(number: int) -> bytes:
     return jsonrpc.response(b"%d" % number, b"{}")
 
 
-def queue(stream: StandingStream) -> list[bytes]:
-    return [message for message, _ in stream._queue._entries]
+class Client(EventStream):
+    """An event stream that notes what is written, instead of writing it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: list[bytes] = []
+        self.told_dropped: list[int] = []
+
+    async def send(self, message: bytes, id: str | None = None, name: str = "message") -> None:
+        """Note an event."""
+        self.got.append(message)
+
+    async def tell_dropped(self, count: int, in_words: bool) -> None:
+        """Note that so many were dropped."""
+        self.told_dropped.append(count)
 
 
-def test_the_oldest_notifications_make_room_and_answers_stay() -> None:
-    stream = StandingStream("s", LIMIT, {})
-    stream.push(answer(1))
-    for number in range(100):
-        stream.push(told(number))
-    assert queue(stream) == [answer(1), *(told(number) for number in range(91, 100))]
-    stream.push(answer(2))
-    assert queue(stream)[0] == answer(1) and queue(stream)[-1] == answer(2) and len(queue(stream)) == LIMIT
-    assert not stream.closing
+async def read(stream: StandingStream) -> Client:
+    """All that waits on the stream, as its client gets it at last; the stream is over then."""
+    client = Client()
+    stream.close()
+    await stream.write_to(client)
+    return client
 
 
-def test_who_reads_no_answers_at_all_loses_the_stream() -> None:
+async def test_the_oldest_notifications_make_room_and_answers_stay() -> None:
+    stream, longer = StandingStream("s", LIMIT, {}), StandingStream("s", LIMIT, {})
+    for one in (stream, longer):
+        one.push(answer(1))
+        for number in range(100):
+            one.push(told(number))
+    longer.push(answer(2))
+    assert not stream.closing and not longer.closing
+    client = await read(stream)
+    assert client.got == [answer(1), *(told(number) for number in range(91, 100))]
+    assert client.told_dropped == [91]
+    client = await read(longer)
+    assert client.got == [answer(1), *(told(number) for number in range(92, 100)), answer(2)]
+
+
+async def test_who_reads_no_answers_at_all_loses_the_stream() -> None:
     stream = StandingStream("s", LIMIT, {})
     for number in range(LIMIT):
         stream.push(answer(number))
-    assert len(queue(stream)) == LIMIT and not stream.closing
+    assert not stream.closing
     stream.push(answer(LIMIT))
-    assert queue(stream) == [] and stream.closing
+    assert stream.closing
+    assert (await read(stream)).got == []
 
 
-def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing_stream, "_MAX_WAITING_BYTES", 1000)
+async def test_up_to_the_limit_all_answers_wait() -> None:
+    stream = StandingStream("s", LIMIT, {})
+    for number in range(LIMIT):
+        stream.push(answer(number))
+    assert (await read(stream)).got == [answer(number) for number in range(LIMIT)]
+
+
+async def test_bytes_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing_stream, "MAX_WAITING_BYTES", 1000)
     stream = StandingStream("s", LIMIT, {})
     large = jsonrpc.notification("notifications/message", b'{"data":"%b"}' % (b"x" * 700))
     stream.push(large)
     stream.push(large)
-    assert queue(stream) == [large]
     stream.push(answer(1))
-    assert queue(stream) == [large, answer(1)] and stream._queue._bytes == len(large) + len(answer(1))
+    client = await read(stream)
+    assert client.got == [large, answer(1)] and client.told_dropped == [1]
 
 
-def test_that_lists_changed_is_never_dropped_and_what_is_dropped_is_counted() -> None:
-    changed = jsonrpc.notification("notifications/tools/list_changed")
-    stream = StandingStream("s", LIMIT, {"notifications/tools/list_changed": changed})
-    stream.announce({"notifications/tools/list_changed"})
+def test_what_made_room_does_not_count_any_more() -> None:
+    one = jsonrpc.notification("n", b'"%b"' % (b"x" * 100))
+    waiting = Waiting(LIMIT, 3 * len(one))
+    for _ in range(20):
+        waiting.push(one)
+    assert len(waiting) == 3 and waiting.dropped == 17
+    waiting.take()
+    waiting.push(one)
+    assert len(waiting) == 3 and waiting.dropped == 17
+
+
+async def test_that_lists_changed_is_never_dropped_and_what_is_dropped_is_counted() -> None:
+    changed = jsonrpc.notification(CHANGED)
+    stream = StandingStream("s", LIMIT, {CHANGED: changed})
+    stream.announce({CHANGED})
     for number in range(100):
         stream.push(told(number))
-        stream.announce({"notifications/tools/list_changed"})
-    assert queue(stream) == [changed, *(told(number) for number in range(91, 100))]
-    assert stream._queue.dropped == 91
+        stream.announce({CHANGED})
+    client = await read(stream)
+    assert client.got == [changed, *(told(number) for number in range(91, 100))]
+    assert client.told_dropped == [91]
 
 
 def test_what_waits_keeps_its_place_in_the_outbox() -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import cast
 
 import pytest
 
-from gateway.streams.outbox import EVERYONE
+from gateway.sessions.session import ClientSession
+from gateway.sessions.table import SessionTable
+from gateway.streams.open_streams import OpenStreams
+from gateway.streams.outbox import EVERYONE, Left, Outbox
 from gateway.streams.standing_stream import StandingStream
 from gateway.streams.standing_streams import StandingStreams
+from gateway.streams.subscriptions import StreamSubscriptions
 from shared.settings import SessionSettings
+from tests.unit.gateway.fakes import Front
+
+SESSION = ClientSession("s", "2025-11-25", "", "")
 
 
 class Surroundings:
-    """Sessions, interests and outbox of a front end, as far as a take-over asks them."""
+    """What a take-over asks of a ``SessionTable`` and an ``Outbox``: who holds the stream, and who is told what."""
 
     def __init__(self, holder: str) -> None:
         self.holder = holder
@@ -21,33 +29,48 @@ class Surroundings:
         self.left_for: list[str] = []
         self.stream: StandingStream | None = None
         self.closes_meanwhile = False
-
-    def hint(self, kind: str, sid: str, uri: str) -> None: ...
+        self.heard: Callable[[str], Awaitable[None]]
 
     async def noted(self, sid: str, field: str) -> str:
+        """Return who holds the stream."""
         return self.holder
 
-    async def wake(self, frontend: str, text: str) -> None:
+    async def wake_if_possible(self, frontend: str, text: str) -> None:
+        """Note who is woken."""
         self.woken.append((frontend, text))
 
-    async def leave(self, sid: str, messages: list[bytes], to: str, *limits: int) -> tuple[int, int]:
+    async def leave(self, sid: str, messages: Sequence[bytes], to: str, *limits: int) -> tuple[int, int]:
+        """Note for whom something is left; meanwhile the stream may be closed."""
         self.left_for.append(to)
         if self.closes_meanwhile and self.stream is not None:
             self.stream.close()
         return 0, 0
 
-    async def after(self, sid: str, place: str) -> list[Any]:
+    async def after(self, sid: str, place: str) -> list[Left]:
+        """Return nothing: all was taken."""
         return []
 
-    sid = "s"
+    async def follow(self, heard: Callable[[str], Awaitable[None]], begun: Callable[[], Awaitable[None]]) -> None:
+        """Let the test say what others say."""
+        self.heard = heard
 
 
-def streams_of(around: Surroundings, written: str = "1-0-1") -> tuple[StandingStreams, StandingStream]:
-    sessions = interests = cast(Any, around)
-    streams = StandingStreams(cast(Any, None), "A", interests, sessions, SessionSettings())
-    streams._outbox = cast(Any, around)
-    stream = around.stream = streams.attach("s", {})
+async def streams_of(around: Surroundings, written: str = "1-0-1") -> tuple[StandingStreams, StandingStream]:
+    """Front end A, where the stream of the session is open."""
+    settings, front = SessionSettings(), Front()
+    streams = StandingStreams(
+        OpenStreams(settings),
+        cast(Outbox, around),
+        "A",
+        front.registry,
+        front.pool,
+        cast(StreamSubscriptions, None),
+        cast(SessionTable, around),
+        settings,
+    )
+    stream = around.stream = streams.attach(SESSION, front.registry.catalog.everything)
     stream.written = written
+    await streams.follow_wakeups()
     return streams, stream
 
 
@@ -57,19 +80,19 @@ def streams_of(around: Surroundings, written: str = "1-0-1") -> tuple[StandingSt
 async def test_who_gives_way(holder: str, written: str, closes: bool) -> None:
     """Whoever lost it, and wakes who has it now; not one that is newer than the word, or only being opened."""
     around = Surroundings(holder)
-    streams, stream = streams_of(around, written)
-    await streams._woken("close s")
+    _, stream = await streams_of(around, written)
+    await around.heard("close s")
     assert stream.closing is closes
     assert around.woken == ([("B", "outbox s")] if closes else [])
 
 
 async def test_what_is_left_while_it_is_taken_over_is_told_to_whoever_has_it() -> None:
     around = Surroundings("B")
-    streams, stream = streams_of(around)
-    await streams.pass_on(cast(Any, around), [b"one"], 0)
+    streams, stream = await streams_of(around)
+    await streams.pass_on(SESSION, [b"one"], 0)
     assert (around.left_for, around.woken) == ([""], []), "it is held here"
     around.closes_meanwhile = True
-    await streams.pass_on(cast(Any, around), [b"two"], 0)
+    await streams.pass_on(SESSION, [b"two"], 0)
     assert stream.closing and around.woken == [(EVERYONE, "outbox s")]
-    await streams.pass_on(cast(Any, around), [b"three"], 0)
+    await streams.pass_on(SESSION, [b"three"], 0)
     assert around.left_for == ["", "", EVERYONE]

@@ -5,39 +5,53 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from typing import cast
 
 import pytest
 
 from gateway.supervisor import lifecycle
 from gateway.supervisor.lifecycle import Child, Supervisor
+from shared.registry.keys import Keys
+from shared.registry.store import RegistryStore
 from shared.settings import build
 from shared.tasks import cancel, spawn
 from tests.fleet import eventually
 
 
+class Noted:
+    """What the supervisor asks of a ``RegistryStore`` and its Redis: it notes restarts."""
+
+    def __init__(self) -> None:
+        self.keys = Keys("gw:")
+        self.redis = self
+        self.restarts: list[str] = []
+
+    async def hincrby(self, key: str, field: str, by: int) -> None:
+        """Note one."""
+        assert (key, by) == (self.keys.restarts, 1)
+        self.restarts.append(field)
+
+
 async def _waits(code: str, count: int, caplog: pytest.LogCaptureFixture) -> list[float]:
     """Seconds before each of the first ``count`` replacements of a child that runs ``code``, as logged."""
     supervisor = Supervisor(build(overrides={"restart_min_s": 0.05, "restart_max_s": 0.2}))
-    noted: list[str] = []
-
-    async def note(child: Child) -> None:
-        noted.append(child.name)
-
-    supervisor._note_restart = note  # type: ignore[method-assign]
+    noted = Noted()
+    supervisor.store = cast(RegistryStore, noted)
     child = Child("worker 1", [sys.executable, "-c", code], {})
     began = asyncio.get_running_loop().time()
     with caplog.at_level(logging.WARNING, "gateway.supervisor.lifecycle"):
         await child.start()
-        watch = spawn(supervisor._watch(child), "watch")
+        watch = spawn(supervisor.watch(child), "watch")
         try:
             await eventually(lambda: child.restarts >= count, 20.0, "replaced so often")
         finally:
             took_s = asyncio.get_running_loop().time() - began
             await cancel(watch)
             await child.stop(5.0)
-    waits = [record.args[-1] for record in caplog.records if "starting another" in record.message]  # type: ignore[index]
+    told = [record.args for record in caplog.records if "starting another" in record.message]
+    waits = [float(str(args[-1])) for args in told if isinstance(args, tuple)]
     assert took_s >= sum(waits[:count]), "it is waited for as long as is said"
-    assert noted[:count] == ["worker 1"] * count
+    assert noted.restarts[:count] == ["worker 1"] * count
     assert all("it cannot" in record.message for record in caplog.records)
     return waits[:count]
 
@@ -50,6 +64,6 @@ async def test_what_dies_again_and_again_is_replaced_more_and_more_slowly(caplog
 async def test_what_had_settled_is_replaced_at_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "_SETTLED_S", 0.1)
+    monkeypatch.setattr(lifecycle, "SETTLED_S", 0.1)
     lives = "import sys, time; time.sleep(0.3); sys.exit('error: it cannot')"
     assert await _waits(lives, 3, caplog) == [0.05, 0.05, 0.05]

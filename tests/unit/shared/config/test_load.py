@@ -10,7 +10,7 @@ import pytest
 
 from shared.config import Config, load, parse
 from shared.errors import ConfigError
-from shared.models import BalancerStrategy, EraChoice, Isolation
+from shared.models import EraChoice, Isolation
 from shared.transports import HttpConnection, StdioConnection
 
 BASE = Path("/project")
@@ -191,7 +191,7 @@ def test_options_become_the_specs_own() -> None:
         {"team": "a"},
     )
     assert (upstream.isolation, upstream.era) == (Isolation.CLIENT, EraChoice.LEGACY)
-    assert upstream.balancer is BalancerStrategy.WEIGHTED
+    assert upstream.balancer == "weighted"
 
 
 @pytest.mark.parametrize(

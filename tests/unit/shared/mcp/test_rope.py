@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.long_strings import RunFinder
 from shared.mcp.rope import Large, Rope
@@ -73,7 +74,7 @@ def test_a_million_tiny_pieces_are_few() -> None:
     for _ in range(1_500_000):
         pieces.add(b"x")
     taken = pieces.take()
-    assert isinstance(taken, Large) and len(taken._parts) < 50
+    assert isinstance(taken, Large) and taken.parts < 50
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -117,7 +118,7 @@ def test_a_large_message_comes_out_as_it_was_sent(text: str) -> None:
 
 def test_a_large_message_that_is_not_utf8_is_refused() -> None:
     body = b'{"jsonrpc":"2.0","id":1,"result":"%b\xff%b"}' % (b"x" * MIB, b"y" * MIB)
-    with pytest.raises(jsonrpc.Refused, match="not UTF-8"):
+    with pytest.raises(Refused, match="not UTF-8"):
         jsonrpc.decode_answer(together(body, 2))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared.mcp.listings import Kind
 from shared.models import (
-    BalancerStrategy,
+    STRATEGIES,
     EraChoice,
     HealthCheckResult,
     Isolation,
@@ -44,7 +44,7 @@ def specs(draw: Any) -> UpstreamSpec:
         metadata=draw(st.dictionaries(TEXT, st.integers(-9, 9) | TEXT | st.none(), max_size=3)),
         isolation=draw(st.sampled_from(Isolation)),
         era=draw(st.sampled_from(EraChoice)),
-        balancer=draw(st.none() | st.sampled_from(BalancerStrategy)),
+        balancer=draw(st.none() | st.sampled_from(list(STRATEGIES))),
         source=draw(TEXT),
     )
 
@@ -191,7 +191,7 @@ def test_the_public_entry_tells_everything_but_secrets() -> None:
     assert (entry.metadata, entry.isolation, entry.balancer) == (
         {"k": 1},
         Isolation.CLIENT,
-        BalancerStrategy.RANDOM,
+        "random",
     )
     assert (entry.eras, entry.protocol_version, entry.owners) == (("legacy",), "2025-11-25", ("w1", "w2"))
     assert entry.tools == (ToolEntry("t", "a", "d", {"type": "object"}), ToolEntry("bare", "a", None, {}))

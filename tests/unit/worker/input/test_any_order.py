@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from shared.errors import NotDelivered
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
-from tests.unit.worker.worker_harness import ALL, FrontEnd, JumpingLoop, Rig, settle
+from tests.unit.worker.worker_harness import ALL, FrontEnd, JumpingLoop, WorkerHarness, run_ready
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, SAMPLE
 from worker.calls.client_facts import NOBODY, ClientFacts
 
@@ -49,7 +49,9 @@ class AnyOrder(RuleBasedStateMachine):
         self.dead: set[int] = set()  # questions whose session is gone
         self.taken_back: set[int] = set()
         self.own = ""
-        self.asks: dict[str, tuple[str, int]] = {}  # id that a legacy client was asked under → session, question
+        self.question_ids: dict[
+            str, tuple[str, int]
+        ] = {}  # id that a legacy client was asked under → session, question
         self.retries: list[tuple[int, dict[str, Any]]] = []
         self.seen: dict[str, int] = {"a": 0, "b": 0}
         self.last = 0
@@ -65,9 +67,9 @@ class AnyOrder(RuleBasedStateMachine):
 
         async def make() -> None:
             facts = ClientFacts("ada", "2025-11-25", json.dumps(ALL).encode()) if self.own else NOBODY
-            self.rig = Rig(era, facts, self.own, input_timeout_s=60.0)
-            self.rig.connect(ready)
-            for front in (self.rig.a, self.rig.b):
+            self.harness = WorkerHarness(era, facts, self.own, input_timeout_s=60.0)
+            self.harness.connect(ready)
+            for front in (self.harness.a, self.harness.b):
                 for session in ("s1", "s2"):
                     front.open(session, ALL)
 
@@ -77,7 +79,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def _hold(self, ready: bool) -> None:
         if not ready:
-            self.rig.session.opens = self.loop.create_future()
+            self.harness.session.opens = self.loop.create_future()
 
     def _now(self, act: Any = None, pass_s: float = 0.0) -> None:
         """Do it on the loop, let it take effect, and look at what was sent."""
@@ -85,7 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
         async def run() -> None:
             if act is not None:
                 act()
-            await settle()
+            await run_ready()
             if pass_s:
                 await asyncio.sleep(pass_s)
 
@@ -93,7 +95,7 @@ class AnyOrder(RuleBasedStateMachine):
         self._look()
 
     def _look(self) -> None:
-        for message in self.rig.session.take():
+        for message in self.harness.session.take():
             if message.get("method") == "tools/call":
                 id, params = message["id"], message["params"]
                 assert id not in self.at_upstream, "an id twice"
@@ -105,7 +107,7 @@ class AnyOrder(RuleBasedStateMachine):
             else:
                 self.asked[message["id"]] += 1
                 assert "error" in message or message["result"]["content"]["q"] == message["id"]
-        for name, front in (("a", self.rig.a), ("b", self.rig.b)):
+        for name, front in (("a", self.harness.a), ("b", self.harness.b)):
             frames = front.fake.frames
             for head, body in frames[self.seen[name] :]:
                 self._frame(front, head, body)
@@ -116,16 +118,16 @@ class AnyOrder(RuleBasedStateMachine):
             assert head.session == self.own, "somebody else's session"
             message = json.loads(body)
             if message["method"] == "notifications/cancelled":
-                assert message["params"]["requestId"] in self.asks
+                assert message["params"]["requestId"] in self.question_ids
             else:
-                self.asks[message["id"]] = head.session, int(message["params"]["message"])
+                self.question_ids[message["id"]] = head.session, int(message["params"]["message"])
         elif isinstance(head, rpc.Interim):
             made, message = self.calls[head.call], json.loads(body)
             if "id" in message:
                 assert made.client in ("s1", "s2"), "only sessions are asked by requests"
-                self.asks[message["id"]] = made.client, int(message["params"]["message"])
+                self.question_ids[message["id"]] = made.client, int(message["params"]["message"])
             elif message["method"] == "notifications/cancelled":
-                assert self.asks[message["params"]["requestId"]][0] == made.client, "somebody else's question"
+                assert self.question_ids[message["params"]["requestId"]][0] == made.client, "somebody else's question"
             else:
                 assert message["params"]["progressToken"] == f"t{made.tag}", "somebody else's progress"
         elif isinstance(head, rpc.Answer):
@@ -146,8 +148,8 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(clients=st.lists(CLIENTS, min_size=1, max_size=3), front=FRONTS, token=st.booleans(), asks=st.booleans())
     def call(self, clients: list[str], front: str, token: bool, asks: bool) -> None:
         """Clients call; perhaps the upstream needs input for each of them at once."""
-        if asks and self.own and self.rig.session.ready:
-            self._ask_aside()
+        if asks and self.own and self.harness.session.ready:
+            self._ask_unsolicited()
         for client in clients:
             before = set(self.at_upstream)
             self._call(client, front, token)
@@ -156,26 +158,26 @@ class AnyOrder(RuleBasedStateMachine):
         if asks:
             self._now(pass_s=0.05)
 
-    def _ask_aside(self) -> None:
+    def _ask_unsolicited(self) -> None:
         """The upstream asks something without a stream: of the client whose own session it is, if no call waits."""
         question = self._fresh()
         self.asked[question] = 0
         params = {"message": str(question)}
-        self._now(lambda: self.rig.session.receives(None, id=question, method=ELICIT, params=params))
+        self._now(lambda: self.harness.session.receives(None, id=question, method=ELICIT, params=params))
 
     def _ask(self, id: int) -> None:
         question = self._fresh()
         params = {"message": str(question)}
         if self.era is Era.LEGACY:
             self.asked[question] = 0
-            call = self.rig.session.correlation.calls[id]
-            self._now(lambda: self.rig.session.receives(call, id=question, method=ELICIT, params=params))
+            call = self.harness.session.correlation.calls[id]
+            self._now(lambda: self.harness.session.receives(call, id=question, method=ELICIT, params=params))
         else:
             self.done_upstream.append(id)
             del self.at_upstream[id]
             requests = {str(question): {"method": ELICIT, "params": params}}
             result = {"resultType": "input_required", "inputRequests": requests, "requestState": "x"}
-            self._now(lambda: self.rig.session.receives(id=id, result=result))
+            self._now(lambda: self.harness.session.receives(id=id, result=result))
 
     def _call(self, client: str, front: str, token: bool) -> None:
         where = self._front(front)
@@ -185,16 +187,16 @@ class AnyOrder(RuleBasedStateMachine):
         sid = "" if client == "modern" else client
 
         def act() -> None:
-            number = self.rig._last + 1
+            number = self.harness.last_number + 1
             self.calls[number] = _Made(where, client, tag)
             how: dict[str, Any] = {"token": f"t{tag}"} if token else {}
-            self.rig.call(era, sid, {"n": tag}, where, **how)
+            self.harness.call(era, sid, {"n": tag}, where, **how)
 
         self._now(act)
 
     def _front(self, name: str) -> FrontEnd:
-        wanted = self.rig.a if name == "a" else self.rig.b
-        return wanted if not wanted.fake.closed else self.rig.b
+        wanted = self.harness.a if name == "a" else self.harness.b
+        return wanted if not wanted.fake.closed else self.harness.b
 
     @precondition(lambda self: self.retries)
     @rule(data=st.data(), front=FRONTS, again=st.booleans(), partial=st.booleans(), token=st.booleans())
@@ -211,24 +213,24 @@ class AnyOrder(RuleBasedStateMachine):
             responses.popitem()
 
         def act() -> None:
-            self.calls[self.rig._last + 1] = _Made(where, "modern", tag)
+            self.calls[self.harness.last_number + 1] = _Made(where, "modern", tag)
             how: dict[str, Any] = {"token": f"t{tag}"} if token else {}
             state = {"requestState": result["requestState"], "inputResponses": responses}
-            self.rig.call(Era.MODERN, "", {"n": tag}, where, **how, **state)
+            self.harness.call(Era.MODERN, "", {"n": tag}, where, **how, **state)
 
         self._now(act)
 
-    @precondition(lambda self: self.asks)
+    @precondition(lambda self: self.question_ids)
     @rule(data=st.data(), front=FRONTS, who=st.sampled_from(["right", "right", "wrong", "refuses"]))
     def reply(self, data: st.DataObject, front: str, who: str) -> None:
         """A legacy client answers a question, perhaps one that it has answered before, or that another was asked."""
-        ask = data.draw(st.sampled_from(sorted(self.asks)))
-        session, question = self.asks[ask]
+        question_id = data.draw(st.sampled_from(sorted(self.question_ids)))
+        session, question = self.question_ids[question_id]
         before = dict(self.asked), dict(self.at_upstream)
         sid = {"s1": "s2", "s2": "s1"}[session] if who == "wrong" else session
         result = {"action": "accept", "content": {"q": question}}
         error = {"code": -1, "message": "no"} if who == "refuses" else None
-        self._now(lambda: self.rig.reply(ask, sid, result, error, self._front(front)))
+        self._now(lambda: self.harness.reply(question_id, sid, result, error, self._front(front)))
         if who == "wrong" and self.era is Era.LEGACY:
             assert before == (self.asked, self.at_upstream)
 
@@ -239,12 +241,12 @@ class AnyOrder(RuleBasedStateMachine):
         number = data.draw(st.sampled_from(sorted(self.calls)))
         self._now(lambda: self.calls[number].front.tell(rpc.Cancel(number, "enough")))
 
-    @precondition(lambda self: not self.rig.a.fake.closed)
+    @precondition(lambda self: not self.harness.a.fake.closed)
     @rule(really=st.sampled_from([False, False, False, True]))
     def front_end_gone(self, really: bool) -> None:
         """One of the front ends is lost."""
         if really:
-            self._now(self.rig.a.close)
+            self._now(self.harness.a.close)
 
     # ---- the upstream
 
@@ -260,7 +262,7 @@ class AnyOrder(RuleBasedStateMachine):
             members["id"] = self.done_upstream[-1]
         elif not is_error:
             return
-        self._now(lambda: self.rig.session.receives(**members))
+        self._now(lambda: self.harness.session.receives(**members))
 
     @precondition(lambda self: self.at_upstream)
     @rule(data=st.data(), kind=st.sampled_from(["result", "result", "error", "twice", "batch", "required", "state"]))
@@ -283,7 +285,7 @@ class AnyOrder(RuleBasedStateMachine):
 
         def act() -> None:
             for _ in range(2 if kind == "twice" else 1):
-                self.rig.session.receives(id=id, **answer)
+                self.harness.session.receives(id=id, **answer)
 
         self._now(self._batch if kind == "batch" else act)
 
@@ -293,39 +295,39 @@ class AnyOrder(RuleBasedStateMachine):
         self.done_upstream += self.at_upstream
         self.at_upstream.clear()
         stray = {"jsonrpc": "2.0", "id": 3, "result": {"for": -1}}
-        assert self.rig.session.receive_bytes(json.dumps([*answers, *answers[:1], stray]).encode())
+        assert self.harness.session.receive_bytes(json.dumps([*answers, *answers[:1], stray]).encode())
 
-    @precondition(lambda self: self.era is Era.LEGACY and not self.rig.session.closed)
+    @precondition(lambda self: self.era is Era.LEGACY and not self.harness.session.closed)
     @rule(data=st.data(), stream=st.booleans(), method=st.sampled_from([ELICIT, ELICIT, SAMPLE, "nonsense"]))
     def ask(self, data: st.DataObject, stream: bool, method: str) -> None:
         """The upstream asks something, on a call's own stream or without."""
         question = self._fresh()
         self.asked[question] = 0
-        calls = self.rig.session.correlation.calls
+        calls = self.harness.session.correlation.calls
         call = data.draw(st.sampled_from(list(calls.values()))) if stream and calls else None
         params = {"message": str(question)}
-        self._now(lambda: self.rig.session.receives(call, id=question, method=method, params=params))
+        self._now(lambda: self.harness.session.receives(call, id=question, method=method, params=params))
 
-    @precondition(lambda self: self.era is Era.LEGACY and not self.rig.session.closed and self.unanswered())
+    @precondition(lambda self: self.era is Era.LEGACY and not self.harness.session.closed and self.unanswered())
     @rule(data=st.data())
     def take_back(self, data: st.DataObject) -> None:
         """The upstream does not want an answer any more: it gets none."""
         question = data.draw(st.sampled_from(self.unanswered()))
         params = {"requestId": question}
-        self._now(lambda: self.rig.session.receives(method="notifications/cancelled", params=params))
+        self._now(lambda: self.harness.session.receives(method="notifications/cancelled", params=params))
         self.taken_back.add(question)
 
     def unanswered(self) -> list[int]:
         """Questions that the upstream still waits for."""
         return [one for one, count in self.asked.items() if not count and one not in self.dead | self.taken_back]
 
-    @precondition(lambda self: self.asks)
+    @precondition(lambda self: self.question_ids)
     @rule(data=st.data(), front=FRONTS, wrong=st.booleans())
     def shown(self, data: st.DataObject, front: str, wrong: bool) -> None:
         """A front end says that a question is before its client, perhaps one that is closed, or another's."""
-        ask = data.draw(st.sampled_from(sorted(self.asks)))
-        session = "s2" if wrong else self.asks[ask][0]
-        self._now(lambda: self._front(front).tell(rpc.QuestionNews(ask, session)))
+        question_id = data.draw(st.sampled_from(sorted(self.question_ids)))
+        session = "s2" if wrong else self.question_ids[question_id][0]
+        self._now(lambda: self._front(front).tell(rpc.QuestionNews(question_id, session)))
 
     @precondition(lambda self: self.at_upstream)
     @rule(data=st.data())
@@ -333,14 +335,14 @@ class AnyOrder(RuleBasedStateMachine):
         """The upstream reports progress."""
         id = data.draw(st.sampled_from(sorted(self.at_upstream)))
         params = {"progressToken": id, "progress": 1}
-        self._now(lambda: self.rig.session.receives(method="notifications/progress", params=params))
+        self._now(lambda: self.harness.session.receives(method="notifications/progress", params=params))
 
     @rule(how=st.sampled_from(["lost", "closed", *["stays"] * 6]), ready=st.booleans())
     def session_gone(self, how: str, ready: bool) -> None:
         """The upstream session ends, and another one begins."""
         if how == "stays":
             return
-        old = self.rig.session
+        old = self.harness.session
         if how == "lost":
             self._now(lambda: old.lost(NotDelivered("upstream_unavailable", "gone")))
         else:
@@ -353,27 +355,27 @@ class AnyOrder(RuleBasedStateMachine):
         self._hold(ready)
 
     async def _reconnect(self, ready: bool) -> None:
-        self.rig.connect(ready)
+        self.harness.connect(ready)
 
-    @precondition(lambda self: not self.rig.session.ready)
+    @precondition(lambda self: not self.harness.session.ready)
     @rule()
     def opened(self) -> None:
         """The handshake is done; where it took too long, another session's is."""
-        if self.rig.session.closed:
+        if self.harness.session.closed:
             self.at_upstream.clear()
             self.dead.update(self.asked)
             self.loop.run_until_complete(self._reconnect(False))
             self._hold(False)
-        opens = self.rig.session.opens
+        opens = self.harness.session.opens
         assert opens is not None
 
         def act() -> None:
-            self.rig.session.start()
+            self.harness.session.start()
             if not opens.done():
                 opens.set_result(None)
 
         self._now(act)
-        assert self.rig.session.ready
+        assert self.harness.session.ready
 
     @rule(seconds=st.sampled_from([0.05, 0.05, 0.05, 1.0, 1.0, 20.0, 70.0]))
     def time_passes(self, seconds: float) -> None:
@@ -385,18 +387,18 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def nothing_is_answered_twice(self) -> None:
         """Neither calls nor questions; and what is kept is bounded by what is open."""
-        if not hasattr(self, "rig"):
+        if not hasattr(self, "harness"):
             return
         for number, made in self.calls.items():
             assert len(made.front.answers(number)) <= 1
         assert all(count <= (one not in self.taken_back) for one, count in self.asked.items())
         open_calls = sum(not made.front.answers(number) for number, made in self.calls.items())
-        assert len(self.rig.needs._asks) <= (open_calls + bool(self.own)) * MAX_REQUESTS
+        assert self.harness.broker.open_questions <= (open_calls + bool(self.own)) * MAX_REQUESTS
 
     def teardown(self) -> None:
         """Everybody falls silent, and time passes until every clock has run out."""
         try:
-            if hasattr(self, "rig"):
+            if hasattr(self, "harness"):
                 self._now(pass_s=300.0)
                 self._end()
         finally:
@@ -411,7 +413,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert made.front.fake.closed or len(made.front.answers(number)) == 1, "a call without an answer"
         for question, count in self.asked.items():
             assert count == 1 or question in self.dead | self.taken_back, "a question without an answer"
-        self.rig.expect_nothing_left()
+        self.harness.expect_nothing_left()
 
 
 class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +14,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.errors import RegistryUnavailable
+from shared.registry.keys import Keys
 from shared.registry.records import UpstreamRecord
 from shared.rendezvous import rank
 from shared.settings import build
 from shared.tasks import cancel, spawn
 from tests.fleet import eventually
 from tests.unit.builders import record
+from tests.unit.worker.worker_harness import KEY
 from worker.main import Worker
 from worker.ownership.placement import SETTLED_S, Placement, Plan, decide, slots_of
 
@@ -236,19 +237,20 @@ def test_a_fleet_comes_to_rest_with_every_slot_on_its_best_worker(
 
 
 class _Fleet:
-    """What ``Placement`` asks and tells, and how often it has looked through the records."""
+    """What ``Placement`` asks and tells (``ownership.placement.Held``, and its part of ``RegistryStore`` and
+    ``Members``), and how often it has looked through the records."""
 
     def __init__(self) -> None:
         self.looked = 0
         self.asked = 0
         self.joined = {"me": 0.0}
         self.claimed: list[tuple[str, int]] = []
-        self._records = {"u": _up("u", {0: "me"})}
+        self.known = {"u": _up("u", {0: "me"})}
 
     @property
     def records(self) -> dict[str, UpstreamRecord]:
         self.looked += 1
-        return self._records
+        return self.known
 
     async def alive(self) -> dict[str, dict[str, str]]:
         self.asked += 1
@@ -257,9 +259,15 @@ class _Fleet:
     def movable(self, id: str) -> bool:
         return False
 
+    async def hand_over(self, id: str) -> None:
+        raise AssertionError("nothing is movable")
+
+    async def stopped(self, id: str) -> None:
+        raise AssertionError("nobody leaves")
+
     async def claim(self, id: str, slot: int, worker: str) -> None:
         self.claimed.append((id, slot))
-        self._records[id] = _up(id, {slot: worker})
+        self.known[id] = _up(id, {slot: worker})
 
 
 @pytest_asyncio.fixture
@@ -282,7 +290,7 @@ async def test_a_fleet_at_rest_is_not_looked_through_again(placed: tuple[Placeme
     before = fleet.looked
     await _rounds(fleet, 3)
     assert fleet.looked == before
-    fleet._records["new"] = _up("new")
+    fleet.known["new"] = _up("new")
     placement.wake.set()
     await eventually(lambda: fleet.claimed == [("new", 0)])
     await _rounds(fleet, 2)
@@ -307,8 +315,8 @@ async def test_a_change_in_the_middle_of_a_round_is_not_lost(placed: tuple[Place
     alive = fleet.alive
 
     async def alive_with_news() -> dict[str, dict[str, str]]:
-        if "new" not in fleet._records:
-            fleet._records["new"] = _up("new")
+        if "new" not in fleet.known:
+            fleet.known["new"] = _up("new")
             placement.wake.set()
         return await alive()
 
@@ -316,14 +324,25 @@ async def test_a_change_in_the_middle_of_a_round_is_not_lost(placed: tuple[Place
     await eventually(lambda: fleet.claimed == [("new", 0)])
 
 
-async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed(placed: tuple[Placement, _Fleet]) -> None:
-    placement, fleet = placed
-    await _rounds(fleet, 2)
+class _LostStore:
+    """What a ``Worker`` asks of its ``RegistryStore`` after a gap; it is lost again in the middle."""
 
-    async def reassert() -> None:
+    url = "redis://nowhere.test"
+    keys = Keys("gw:")
+
+    async def load_all(self) -> dict[str, UpstreamRecord]:
         raise RegistryUnavailable("it took too long")
 
-    inventory = SimpleNamespace(records=fleet._records, apply=fleet._records.update, reassert=reassert)
-    worker: Any = SimpleNamespace(inventory=inventory, placement=placement)
-    await Worker._reconcile(worker, {"new": _up("new")})
-    await eventually(lambda: fleet.claimed == [("new", 0)])
+
+async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() -> None:
+    fleet: Any = _Fleet()
+    store: Any = _LostStore()
+    settings = build(overrides={"heartbeat_s": 0.001})
+    worker = Worker(settings, store, KEY)
+    worker.placement = Placement(fleet, fleet, worker.inventory, "me", settings, lambda: True)
+    task = spawn(worker.placement.run(), "placement")
+    await _rounds(fleet, 2)
+    worker.follower.ready.set()
+    worker.on_snapshot({"new": _up("new")})
+    await eventually(lambda: ("new", 0) in fleet.claimed)
+    await cancel(task)

@@ -1,4 +1,4 @@
-"""``worker.sessions.resource_subscriptions``: what watchers want and what the upstream is told, through every loss and race."""
+"""``worker.sessions.resource_subscriptions``: what watchers want and upstreams are told, whatever is lost."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from shared.errors import CallError, NotDelivered
 from shared.mcp.methods import ACKNOWLEDGED, LISTEN, SUBSCRIBE, SUBSCRIPTION_META, UNSUBSCRIBE
 from shared.mcp.versions import Era
-from tests.unit.worker.worker_harness import JumpingLoop, Wire, make_context, settle, timeless
+from tests.unit.worker.worker_harness import JumpingLoop, NotedEvents, Wire, make_context, run_ready, timeless
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.sessions.context import UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
 
@@ -26,7 +27,7 @@ GONE = NotDelivered("upstream_unavailable", "gone")
 
 
 class Ear:
-    """A watcher that notes what it hears."""
+    """``sessions.resource_subscriptions.Watcher``: notes what it hears."""
 
     def __init__(self) -> None:
         self.heard: list[tuple[str, str]] = []
@@ -48,8 +49,7 @@ class ResourceServer(Wire):
     """An upstream session that remembers what is subscribed there. ``holds`` keeps its answers back."""
 
     def __init__(self, upstream: Upstream, sid: str) -> None:
-        super().__init__(upstream.context, upstream.era)
-        self.sid_of_client = sid
+        super().__init__(upstream.context, upstream.era, NOBODY, sid)
         self.upstream = upstream
         self.subscribed: set[str] = set()
         self.streams: dict[int, set[str]] = {}
@@ -104,14 +104,28 @@ class ResourceServer(Wire):
             self.receives(id=id, result={"resultType": "complete"})
 
 
+class Renewing(NotedEvents):
+    """``sessions.context.SessionEvents``: what was subscribed on a session that was lost or reopened is renewed."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        super().__init__()
+        self.upstream = upstream
+
+    def lost(self, session: UpstreamSession, error: CallError) -> None:
+        super().lost(session, error)
+        self.upstream.subscriptions.renew(session)
+
+    def reopened(self, session: UpstreamSession) -> None:
+        super().reopened(session)
+        self.upstream.subscriptions.renew(session)
+
+
 class Upstream:
     """``ResourceSubscriptions`` over sessions that come and go, one for everybody and one for each client session."""
 
     def __init__(self, era: Era, limit: int = 100) -> None:
         self.era = era
-        self.context = make_context(on_lost=lambda session, error: self.subscriptions.renew(session))
-        self.context.on_reopened = lambda session: self.subscriptions.renew(session)
-        self.context.on_announced = lambda session, method, params: None
+        self.context = make_context(events=Renewing(self))
         self.refuses_to_open: CallError | None = None
         self.refuses_to_listen = self.holds = self.silent = False
         self.refused: set[str] = set()
@@ -299,7 +313,7 @@ async def test_an_upstream_that_subscribes_too_late_is_told_that_nobody_wants_it
     up.holds = True
     assert (await _failure(up.watch(Ear(), "r:/a"))).code == "timeout"
     up.holds = False
-    await settle()
+    await run_ready()
     up.current[""].answer()
     up.current[""].answer()
     assert up.active_uris() == set()
@@ -433,7 +447,7 @@ async def test_a_session_that_is_lost_in_the_moment_of_its_answer_is_no_subscrip
 async def test_a_session_that_was_opened_anew_is_subscribed_again() -> None:
     up, ear = await _watching(LEGACY, "r:/a")
     session = up.current[""]
-    session.ready, session._opening = False, None
+    session.reset()
     session.subscribed.clear()
     await session.open()
     await asyncio.sleep(5)
@@ -480,7 +494,7 @@ async def test_who_leaves_during_the_renewal_leaves_nothing_behind_and_the_other
     up.holds = False
     while up.current[""].held:
         up.current[""].answer()
-        await settle()
+        await run_ready()
     await asyncio.sleep(5)
     assert up.active_uris() == {"r:/b"}
     assert ear.take() == ["r:/b"]
@@ -654,7 +668,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     async def _do(self, act: Any, pass_s: float = 0.0) -> None:
         act()
-        await settle()
+        await run_ready()
         await asyncio.sleep(pass_s)
 
     def _wanted(self) -> Iterable[tuple[int, str]]:
@@ -739,7 +753,7 @@ class AnyOrder(RuleBasedStateMachine):
         for session in up.sessions:
             while session.held and not session.closed:
                 session.answer()
-                await settle()
+                await run_ready()
         await asyncio.sleep(200)
         assert all(task.done() for task in self.tasks), "a watcher was never told"
         wanted = set(self._wanted())
@@ -747,9 +761,8 @@ class AnyOrder(RuleBasedStateMachine):
         assert len(up.subscriptions) == len({uri for _, uri in wanted})
         for ear in self.ears:
             ear.take()
-        for uri in ("r:/1", "r:/2", "r:/3"):
-            if (("", uri)) in up.subscriptions._held:
-                up.subscriptions.updated("", json.dumps({"uri": uri}).encode())
+        for uri in {uri for _, uri in wanted}:
+            up.subscriptions.updated("", json.dumps({"uri": uri}).encode())
         for number, ear in enumerate(self.ears):
             assert sorted(ear.take()) == sorted(uri for other, uri in wanted if other == number)
         current = up.current.get("")

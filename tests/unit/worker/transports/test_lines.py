@@ -73,5 +73,5 @@ def test_an_endless_line_is_not_kept() -> None:
     for _ in range(1000):
         assert reader.feed(b"x" * 1000) == []
     assert reader.overlong == 1
-    assert reader._open.size == 0
+    assert reader.held_bytes == 0
     assert reader.feed(b"\nok\n") == [b"ok"]

@@ -1,4 +1,4 @@
-"""``worker.transports.probe``: the verdicts on what answers ``server/discover``, and where to ask."""
+"""``worker.transports.eras``: the verdicts on what answers ``server/discover``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import NotDelivered
-from worker.transports.probe import Facts, _facts, http_verdict, is_modern, speaks_modern, urls_to_try
+from worker.transports.eras import http_verdict, is_modern, speaks_modern
 
 
 def _answer(**members: Any) -> dict[str, Any]:
@@ -103,40 +103,3 @@ def test_a_refusal_of_credentials_says_where_to_look() -> None:
 @given(st.sampled_from([200, 202, 400, 404]), st.binary(max_size=40))
 def test_no_body_makes_a_verdict_fail(status: int, body: bytes) -> None:
     assert http_verdict(status, body) is False
-
-
-@pytest.mark.parametrize(
-    ("url", "transport", "expected"),
-    [
-        ("http://h", "http", ["http://h", "http://h/mcp"]),
-        ("http://h/", "http", ["http://h/", "http://h/mcp"]),
-        ("https://h:8443/", "http", ["https://h:8443/", "https://h:8443/mcp"]),
-        ("http://h", "sse", ["http://h/sse", "http://h"]),
-        ("http://h/", "sse", ["http://h/sse", "http://h/"]),
-        ("http://h/mcp", "http", ["http://h/mcp"]),
-        ("http://h/mcp/", "http", ["http://h/mcp/"]),
-        ("http://h/events", "sse", ["http://h/events"]),
-        ("http://h?key=1", "http", ["http://h?key=1", "http://h/mcp?key=1"]),
-        ("http://me:pw@[::1]:80/", "http", ["http://me:pw@[::1]:80/", "http://me:pw@[::1]:80/mcp"]),
-    ],
-)
-def test_only_an_origin_stands_for_the_usual_path_too(url: str, transport: str, expected: list[str]) -> None:
-    assert urls_to_try(url, transport) == expected
-
-
-@pytest.mark.parametrize(
-    ("said", "capabilities", "instructions"),
-    [
-        ({"capabilities": {"prompts": {}}, "instructions": "Ask."}, {"prompts": {}}, "Ask."),
-        ({"capabilities": {}, "instructions": ""}, {}, ""),
-        ({}, {}, ""),
-        ({"capabilities": None, "instructions": None}, {}, ""),
-        ({"capabilities": ["tools"], "instructions": {"text": "x"}}, {}, ""),
-        ({"capabilities": "tools", "instructions": 5}, {}, ""),
-    ],
-)
-def test_what_an_upstream_says_of_itself_is_kept_when_it_makes_sense(
-    said: dict[str, Any], capabilities: dict[str, Any], instructions: str
-) -> None:
-    facts = _facts(("legacy",), "sse", "http://h/sse", True, "2025-11-25", said)
-    assert facts == Facts(("legacy",), "sse", "http://h/sse", True, "2025-11-25", capabilities, instructions)

@@ -1,0 +1,72 @@
+"""``gateway.listener.heads``: what the express lane may carry, and that what was read before is not read again."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.listener.heads import Heads, read_head
+from shared.settings import build
+
+GUARD = RebindingGuard(build())
+PLAIN = ("POST /mcp HTTP/1.1", "Host: localhost:4000", "Content-Type: application/json", "Content-Length: 5")
+
+
+def _raw(*lines: str) -> bytes:
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def test_a_plain_head_is_framed() -> None:
+    raw = _raw(*PLAIN, "Mcp-Session-Id: s1", "MCP-Protocol-Version: 2025-11-25")
+    framed = read_head(raw, GUARD)
+    assert framed is not None
+    assert (framed.size, framed.length, framed.keep_alive, framed.plain) == (len(raw), 5, True, True)
+    assert (framed.head.session, framed.head.headers.version, framed.head.has_body) == ("s1", "2025-11-25", True)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("GET /mcp HTTP/1.1", *PLAIN[1:]),
+        ("POST /mcp?x=1 HTTP/1.1", *PLAIN[1:]),
+        ("POST /servers/a/mcp HTTP/1.1", *PLAIN[1:]),
+        (*PLAIN, "Origin: http://localhost"),
+        PLAIN[:3],
+        (PLAIN[0], *PLAIN[2:]),
+        (*PLAIN, "Host: localhost"),
+        (*PLAIN, "Mcp-Session-Id: a", "Mcp-Session-Id: b"),
+        (PLAIN[0], "Host: evil.example", *PLAIN[2:]),
+    ],
+)
+def test_what_is_not_plain_takes_the_ordinary_lane(lines: tuple[str, ...]) -> None:
+    """So does who is refused: that is said before the body is looked at."""
+    framed = read_head(_raw(*lines), GUARD)
+    assert framed is not None and not framed.plain
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("POST /mcp HTTP/1.0", *PLAIN[1:]),
+        (*PLAIN[:3], "Transfer-Encoding: chunked"),
+        (*PLAIN, "Expect: 100-continue"),
+        (*PLAIN, "Content-Encoding: gzip"),
+        (*PLAIN, "Upgrade: websocket", "Connection: upgrade"),
+        (*PLAIN[:3], "Content-Length: 5, 5"),
+        (*PLAIN[:3], "Content-Length: -1"),
+        ("nonsense",),
+    ],
+)
+def test_what_cannot_be_framed_beyond_doubt_is_left_to_an_http_server(lines: tuple[str, ...]) -> None:
+    assert read_head(_raw(*lines), GUARD) is None
+
+
+def test_the_same_bytes_are_read_once_and_alike_headers_are_shared() -> None:
+    heads = Heads(GUARD)
+    first, again = heads.read(_raw(*PLAIN, "Mcp-Session-Id: a")), heads.read(_raw(*PLAIN, "Mcp-Session-Id: a"))
+    other = heads.read(_raw(*PLAIN, "Mcp-Session-Id: b"))
+    assert first is again and first is not None and other is not None and other is not first
+    assert first.head.headers is other.head.headers
+    assert (first.head.session, other.head.session) == ("a", "b")
+    long = _raw(*PLAIN, f"X-Long: {'x' * 2000}")
+    assert heads.read(long) is not heads.read(long), "what is long is not kept"

@@ -1,0 +1,134 @@
+"""``gateway.protocol.serving``: both lanes take the same steps, one as far as nothing has to be awaited."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from gateway.admission.admit import Admission
+from gateway.admission.principals import Everybody
+from gateway.admission.request_head import RequestHead
+from gateway.admission.routing_headers import RoutingHeaders
+from gateway.protocol.answers import Answer
+from gateway.protocol.plans import Listen
+from gateway.protocol.serving import Exchange, Serving
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from tests.unit.builders import record
+from tests.unit.gateway.fakes import result
+from tests.unit.gateway.protocol.bench import Bench
+
+LEGACY_HEAD = RequestHead(RoutingHeaders())
+META = (
+    '{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}}'
+)
+
+
+def modern_head(method: str, name: str | None = None) -> RequestHead:
+    """The head of a modern request that is in order."""
+    return RequestHead(RoutingHeaders("2026-07-28", method, name, name))
+
+
+class Served:
+    """``Serving`` over a bench."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        registry, sessions = bench.front.registry, bench.front.sessions
+        admission = Admission(Everybody(), registry.views, sessions)
+        self.serving = Serving(admission, bench.methods, bench.carrier, registry, sessions)
+
+    def begin(self, head: RequestHead, method: str, params: str = "{}") -> Answer | Exchange | None:
+        """As the express lane asks, with the body behind something else."""
+        body = jsonrpc.request(b'"q"', method, params.encode())
+        return self.serving.begin(head, b"before" + body, len(b"before"))
+
+    async def serve(self, head: RequestHead, method: str, params: str = "{}") -> object:
+        """As the ordinary lane asks."""
+        message = jsonrpc.decode(jsonrpc.request(b'"q"', method, params.encode()))
+        decoded = jsonrpc.decode_params(message)
+        caller = await self.serving.admitted(head, message, decoded)
+        return await self.serving.serve(head, message, decoded, caller)
+
+
+async def test_what_needs_no_waiting_is_answered_alike_by_both_lanes() -> None:
+    served = Served(Bench())
+    for head, method, params in (
+        (LEGACY_HEAD, "ping", "{}"),
+        (LEGACY_HEAD, "tools/list", "{}"),
+        (modern_head("server/discover"), "server/discover", META),
+        (LEGACY_HEAD, "completion/complete", '{"ref":{"type":"ref/prompt","name":"nothing"}}'),
+    ):
+        answer = served.begin(head, method, params)
+        assert isinstance(answer, Answer) and answer.rpc_code == 0
+        assert await served.serve(head, method, params) == answer
+
+
+async def test_a_call_that_is_begun_is_gone_on_with_and_sent_once() -> None:
+    served = Served(Bench())
+    served.bench.front.upstream("a", result(b'{"n":1.0}'))
+    exchange = served.begin(LEGACY_HEAD, "tools/call", '{"name":"echo"}')
+    assert isinstance(exchange, Exchange) and exchange.id == b'"q"'
+    answer = await served.serving.go_on(exchange)
+    assert isinstance(answer, Answer) and answer.whole == b'{"jsonrpc":"2.0","id":"q","result":{"n":1.0}}'
+    assert served.bench.front.asked == ["a"] and served.bench.counters.calls == 1
+
+
+async def test_an_unknown_name_asks_the_registry_before_it_is_refused() -> None:
+    served = Served(Bench())
+    params = '{"name":"nothing"}'
+    assert served.begin(LEGACY_HEAD, "tools/call", params) is None, "that takes time"
+    with pytest.raises(Refused) as caught:
+        await served.serve(LEGACY_HEAD, "tools/call", params)
+    assert caught.value.code == "tool_unknown"
+
+
+async def test_what_the_registry_had_news_of_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = Served(Bench())
+    front = served.bench.front
+    front.upstream("new", result())
+
+    async def news() -> None:
+        front.take(record("new", tools=["fresh"]))
+
+    monkeypatch.setattr(front.registry, "catch_up", news)
+    answer = await served.serve(LEGACY_HEAD, "tools/call", '{"name":"fresh"}')
+    assert isinstance(answer, Answer) and answer.rpc_code == 0
+    assert front.asked == ["new"]
+
+
+@pytest.mark.parametrize("method", ["subscriptions/listen", "resources/read", "initialize"])
+async def test_what_takes_time_is_left_to_the_ordinary_lane(method: str) -> None:
+    served = Served(Bench())
+    head = modern_head(method) if method == "subscriptions/listen" else LEGACY_HEAD
+    params = META if method == "subscriptions/listen" else '{"uri":"no:where","protocolVersion":"2025-11-25"}'
+    assert served.begin(head, method, params) is None
+    reply = await served.serve(head, method, params)
+    assert isinstance(reply, Listen if method == "subscriptions/listen" else Answer)
+
+
+@pytest.mark.parametrize(
+    ("head", "method", "params", "code", "status"),
+    [
+        (LEGACY_HEAD, "nothing/here", "{}", -32601, 200),
+        (modern_head("nothing/here"), "nothing/here", META, -32601, 404),
+        (modern_head("other"), "tools/list", META, -32020, 400),
+        (LEGACY_HEAD, "tools/call", "[]", -32602, 400),
+        (RequestHead(RoutingHeaders(), refusal="no"), "ping", "{}", -31009, 403),
+    ],
+)
+async def test_a_refusal_is_worded_for_its_era_and_names_the_request(
+    head: RequestHead, method: str, params: str, code: int, status: int
+) -> None:
+    answer = Served(Bench()).begin(head, method, params)
+    assert isinstance(answer, Answer)
+    body = json.loads(answer.whole)
+    assert (body["id"], body["error"]["code"], answer.rpc_code, answer.status) == ("q", code, code, status)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"jsonrpc":"2.0","method":"notifications/initialized"}', b'{"jsonrpc":"2.0","id":1,"result":{}}']
+)
+async def test_what_is_no_request_is_left_to_the_ordinary_lane(body: bytes) -> None:
+    assert Served(Bench()).serving.begin(LEGACY_HEAD, body, 0) is None

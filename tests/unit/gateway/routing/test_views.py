@@ -1,0 +1,177 @@
+"""``gateway.routing.views``: a view for each endpoint and policy class, and what changes in those that are watched."""
+
+from __future__ import annotations
+
+from gateway.routing.catalog import Catalog
+from gateway.routing.view import View, filtered
+from gateway.routing.views import Views
+from shared.mcp.listings import Kind
+from shared.mcp.methods import PROMPTS_CHANGED, TOOLS_CHANGED
+from shared.registry.records import UpstreamRecord
+from shared.settings import RoutingSettings
+from tests.unit.builders import record
+
+A = record("a", sequence=1, tools=["x"])
+B = record("b", sequence=2, tools=["y"])
+
+
+class ByFirstLetter:
+    """A ``ViewPolicy``: principals of one first letter are one class, which does not see the group of that name."""
+
+    def __init__(self) -> None:
+        self.applied: list[tuple[str, str]] = []
+
+    def class_of(self, principal: str) -> str:
+        """See the class."""
+        return principal[:1]
+
+    def apply(self, view: View, policy_class: str) -> View:
+        """See the class."""
+        self.applied.append((view.endpoint, policy_class))
+        return filtered(view, (view.endpoint, policy_class), lambda kind, name, route: route.group != policy_class)
+
+
+def _catalog(*records: UpstreamRecord) -> Catalog:
+    catalog = Catalog(RoutingSettings())
+    _rebuild(catalog, *records)
+    return catalog
+
+
+def _rebuild(catalog: Catalog, *records: UpstreamRecord) -> None:
+    catalog.rebuild({one.spec.id: one for one in records}, 0.0)
+
+
+def _tools(view: View) -> list[str]:
+    return list(view.routes[Kind.TOOLS])
+
+
+# ---- who sees what
+
+
+def test_without_a_policy_everybody_sees_the_catalogues_own_views() -> None:
+    catalog = _catalog(A, B)
+    views = Views(catalog)
+    assert views.of("", "ada") is views.of("", "") is catalog.everything
+    assert views.of("a", "ada") is views.of("a", "bob") is catalog.view("a")
+
+
+def test_principals_of_one_class_share_a_view_of_each_endpoint() -> None:
+    policy = ByFirstLetter()
+    views = Views(_catalog(A, B), policy)
+    ada, amy, bob = views.of("", "ada"), views.of("", "amy"), views.of("", "bob")
+    assert ada is amy is views.of("", "ada")
+    assert (ada.key, bob.key) == (("", "a"), ("", "b"))
+    assert (_tools(ada), _tools(bob)) == (["y"], ["x"])
+    assert _tools(views.of("b", "ada")) == ["y"] and views.of("b", "ada") is views.of("b", "amy")
+    assert policy.applied == [("", "a"), ("", "b"), ("b", "a")], "once for each class and endpoint"
+
+
+def test_the_class_without_a_name_is_a_class_like_others() -> None:
+    policy = ByFirstLetter()
+    catalog = _catalog(A, B)
+    views = Views(catalog, policy)
+    assert views.of("", "") is views.of("", "")
+    assert policy.applied == [("", "")]
+
+
+def test_a_view_lives_for_one_generation_of_the_catalogue() -> None:
+    policy = ByFirstLetter()
+    catalog = _catalog(A, B)
+    views = Views(catalog, policy)
+    before = views.of("", "bob")
+    _rebuild(catalog, record("a", sequence=1, tools=["x", "z"]), B)
+    after = views.of("", "bob")
+    assert after is not before and after is views.of("", "bertha")
+    assert (_tools(before), _tools(after)) == (["x"], ["x", "z"])
+    assert policy.applied == [("", "b"), ("", "b")]
+    assert Views(catalog).of("", "") is catalog.everything
+
+
+def test_names_that_anyone_can_make_up_are_not_kept() -> None:
+    views = Views(_catalog(A))
+    assert views.of("nobody", "") is not views.of("nobody", "")
+    assert _tools(views.of("nobody", "")) == [] and views.of("nobody", "").groups == {}
+    policy = ByFirstLetter()
+    hidden = Views(_catalog(A, B), policy)
+    hidden.of("b", "ada")
+    for number in range(3000):
+        assert hidden.of(f"nobody{number}", "ada").key == (f"nobody{number}", "a")
+    asked = len(policy.applied)
+    hidden.of("b", "ada")
+    assert len(policy.applied) == asked, "what is real was not pushed out"
+
+
+def test_an_endpoint_that_a_class_does_not_see_is_as_if_it_did_not_exist() -> None:
+    views = Views(_catalog(A, B), ByFirstLetter())
+    hidden, missing = views.of("a", "ada"), views.of("nobody", "ada")
+    for view in (hidden, missing):
+        assert (dict(view.groups), view.passthrough, view.missing_groups()) == ({}, None, {})
+        assert {kind: dict(routes) for kind, routes in view.routes.items()} == {kind: {} for kind in Kind}
+
+
+# ---- what changes
+
+
+def test_each_watched_view_hears_of_what_it_lists() -> None:
+    catalog = _catalog(A, B)
+    views = Views(catalog, ByFirstLetter())
+    for endpoint, principal in (("", "ada"), ("", "bob"), ("a", "zoe"), ("b", "zoe")):
+        views.watch(views.of(endpoint, principal))
+    _rebuild(catalog, A, record("b", sequence=2, tools=["y"], prompts=["p"]))
+    assert views.advance({}) == {("", "a"): {PROMPTS_CHANGED}, ("b", "z"): {PROMPTS_CHANGED}}
+    assert views.advance({}) == {}, "told once"
+    _rebuild(catalog, B)
+    assert views.advance({}) == {
+        ("", "a"): {PROMPTS_CHANGED},
+        ("", "b"): {TOOLS_CHANGED},
+        ("a", "z"): {TOOLS_CHANGED},
+        ("b", "z"): {PROMPTS_CHANGED},
+    }
+
+
+def test_a_view_is_compared_with_what_it_was_when_it_was_watched_first() -> None:
+    catalog = _catalog(A)
+    views = Views(catalog)
+    views.watch(views.of("", ""))
+    _rebuild(catalog, A, B)
+    views.watch(views.of("", ""))
+    assert views.advance({}) == {("", ""): {TOOLS_CHANGED}}
+
+
+def test_an_endpoint_may_be_watched_before_it_exists() -> None:
+    catalog = _catalog(A)
+    views = Views(catalog)
+    views.watch(views.of("b", ""))
+    _rebuild(catalog, A, B)
+    assert views.advance({}) == {("b", ""): {TOOLS_CHANGED}}
+
+
+def test_what_nobody_watches_any_more_is_not_compared() -> None:
+    catalog = _catalog(A)
+    views = Views(catalog)
+    views.watch(views.of("", ""))
+    views.unwatch(("", ""))
+    views.unwatch(("nobody", ""))
+    _rebuild(catalog, A, B)
+    assert views.advance({"a": {TOOLS_CHANGED}}) == {}
+
+
+def test_what_an_upstream_announced_is_passed_on_to_whole_views_of_its_group_also_when_nothing_looks_different() -> (
+    None
+):
+    catalog = _catalog(A, B)
+    views = Views(catalog)
+    for endpoint in ("", "a", "b"):
+        views.watch(views.of(endpoint, ""))
+    _rebuild(catalog, A, B)
+    assert views.advance({"a": {TOOLS_CHANGED}}) == {("", ""): {TOOLS_CHANGED}, ("a", ""): {TOOLS_CHANGED}}
+    assert views.advance({"gone": {TOOLS_CHANGED}}) == {}
+
+
+def test_a_filtered_view_hears_only_of_what_it_lists() -> None:
+    """What was announced may be about what the view hides."""
+    catalog = _catalog(A, B)
+    views = Views(catalog, ByFirstLetter())
+    views.watch(views.of("", "ada"))
+    _rebuild(catalog, A, B)
+    assert views.advance({"a": {TOOLS_CHANGED}, "b": {TOOLS_CHANGED}}) == {}
