@@ -96,13 +96,14 @@ class FrontEnd:
 
         # The protocol.
         self.guard = RebindingGuard(settings)
-        admission = Admission(principals or Everybody(), registry.views, sessions)
+        principals = principals or Everybody()
+        admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         methods = Methods(offers, dispatcher, subscriptions, sessions, key)
-        self.serving = serving = Serving(admission, methods, Carrier(dispatcher), registry, sessions)
+        self.serving = serving = Serving(admission, principals, methods, Carrier(dispatcher), registry, sessions)
         messages = ClientMessages(dispatcher, pool)
         self.posts = PostEndpoint(
-            admission, serving, messages, Batches(serving, messages), streams, calls.max_body_bytes, retry_ms
+            serving, messages, Batches(serving, messages), streams, calls.max_body_bytes, retry_ms
         )
         self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
         self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, calls.max_body_bytes)

@@ -17,6 +17,7 @@ class Waits(enum.Enum):
     The express lane never awaits; it leaves such requests to the ordinary lane.
     """
 
+    PRINCIPAL = "who is behind the request"
     BODY = "the request's body"
     SESSION = "the session's facts, from Redis"
     CATALOGUE = "what the registry has announced so far"

@@ -32,7 +32,7 @@ def check(headers: RoutingHeaders, message: Message, params: Params) -> None:
     member = NAMED_BY.get(message.method)
     if member is not None:
         raw = params.name if member == "name" else params.uri
-        if raw and headers.name != jsonrpc.text(raw, member):
+        if raw and bytes(raw) != headers.name_json and headers.name != jsonrpc.text(raw, member):
             raise Refused("header_mismatch", f"Mcp-Name header {headers.raw_name!r} differs from params.{member}")
     if headers.repeated:
         raise Refused("header_mismatch", f"{headers.repeated} header appears more than once")

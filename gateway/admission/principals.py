@@ -15,7 +15,13 @@ class Principals(Protocol):
     """Finds out who is behind a request."""
 
     def of(self, head: RequestHead) -> str | Waits:
-        """Return the principal, or what has to be awaited first. Raises ``Refused`` for invalid credentials."""
+        """Return the principal, or ``Waits.PRINCIPAL``. Raises ``Refused`` for invalid credentials.
+
+        The method is called on the hot path, by both lanes, and looks at memory only.
+        """
+
+    async def resolve(self, head: RequestHead) -> None:
+        """Find out what ``of`` did not know, so that its next call for the same credentials does."""
 
 
 class Everybody:
@@ -24,3 +30,6 @@ class Everybody:
     def of(self, head: RequestHead) -> str | Waits:
         """Return ``ANONYMOUS``."""
         return ANONYMOUS
+
+    async def resolve(self, head: RequestHead) -> None:
+        """Do nothing: everything is known."""

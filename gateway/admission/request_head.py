@@ -20,19 +20,24 @@ SESSION_HEADER = "Mcp-Session-Id"
 class RequestHead(Struct, gc=False):
     """One request's head.
 
-    ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``. ``refusal`` says why Host or Origin are not
-    accepted, or is ``None``. ``session`` is the session id, or ``None``. ``era`` is set where the transport decides the
-    era. ``has_body``: whether a JSON-RPC message follows. ``found`` is the session that was admitted last with a head
-    of the same bytes, or ``None``.
+    ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``. ``refusal`` says why Host or Origin are
+    not accepted, or is ``None``. ``session`` is the session id, or ``None``; ``authorization`` the credentials, or
+    ``None``; neither is in the ``repr``. ``era`` is set where the transport decides the era. ``has_body``: whether a
+    JSON-RPC message follows. ``found`` is the session that was admitted last with a head of the same bytes, or
+    ``None``.
     """
 
     headers: RoutingHeaders
     endpoint: str = ""
     refusal: str | None = None
     session: str | None = None
+    authorization: str | None = None
     era: Era | None = None
     has_body: bool = True
     found: ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"
 
     @classmethod
     def read(
@@ -42,7 +47,8 @@ class RequestHead(Struct, gc=False):
         hosts, origins, sessions = (named.get(name, []) for name in ("host", "origin", SESSION_HEADER.lower()))
         refusal = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None)
         headers = RoutingHeaders.read(named)
-        return cls(headers, endpoint, refusal, sessions[0] if sessions else None, has_body=has_body)
+        credentials = named.get("authorization", [None])[0]
+        return cls(headers, endpoint, refusal, sessions[0] if sessions else None, credentials, has_body=has_body)
 
     @property
     def names_modern_version(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import orjson
 from msgspec import Struct
 
 from shared.mcp import headers as mcp_headers
@@ -17,7 +18,8 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
     """The routing headers of one request.
 
     ``name`` is decoded and ``raw_name`` as it was sent. ``repeated`` names a header that came more than once, or is
-    empty. ``parameters`` are the ``Mcp-Param-*`` headers, with names in lower case.
+    empty. ``parameters`` are the ``Mcp-Param-*`` headers, with names in lower case. ``name_json`` is the JSON of
+    ``name``, for comparison.
     """
 
     version: str | None = None
@@ -26,6 +28,7 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
     raw_name: str | None = None
     repeated: str = ""
     parameters: tuple[tuple[str, str], ...] = ()
+    name_json: bytes = b""
 
     @classmethod
     def read(cls, named: Mapping[str, list[str]]) -> RoutingHeaders:
@@ -34,10 +37,19 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
         version, method, raw = (values[0] if values else None for values in found.values())
         repeated = next((_SHOWN[name] for name, values in found.items() if len(values) > 1), "")
         parameters = tuple((name, values[0]) for name, values in named.items() if name.startswith("mcp-param-"))
-        return cls(version, method, mcp_headers.decode_value(raw), raw, repeated, parameters)
+        name = mcp_headers.decode_value(raw)
+        return cls(version, method, name, raw, repeated, parameters, _json(name))
 
 
 _SHOWN = {VERSION_HEADER: "MCP-Protocol-Version", METHOD_HEADER: "Mcp-Method", NAME_HEADER: "Mcp-Name"}
+
+
+def _json(name: str | None) -> bytes:
+    """Return the JSON of a name as most clients write it, or nothing where the header is no text."""
+    try:
+        return orjson.dumps(name) if name is not None else b""
+    except orjson.JSONEncodeError:
+        return b""
 
 
 def by_name(headers: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -71,7 +71,6 @@ class InFlight:
         "listener",
         "modern",
         "number",
-        "readdress",
         "registered",
         "replica",
         "shown_alive_at",
@@ -101,7 +100,6 @@ class InFlight:
         self.dropped = 0  # notifications that were dropped, and not yet reported to the client
         self.shown_alive_at = started_at
         self.listener: Callable[[], None] | None = None  # called for each event, where no task awaits ``next``
-        self.readdress: Callable[[bytes], bytes] | None = None  # applied to the JSON of the result
         self.registered: tuple[SessionCalls, bytes] | None = None
         self._events: deque[Event] = deque()
         self._waiter: asyncio.Future[None] | None = None

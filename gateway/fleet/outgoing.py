@@ -58,9 +58,7 @@ class Outgoing(ObservedCall, gc=False, kw_only=True):
     session: ClientSession | None = None
     id: bytes = b""
     token: bytes = b""
-    listed_name: str = ""
     headers: dict[str, str] | None = None
-    instead: Outgoing | None = None
 
 
 def affinity(route: Route, session: ClientSession | None) -> Affinity:

@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
         self._exchange, call.listener = None, None
         request, self._request = self._request, b""
         event = call.first
-        if type(event) is not Answered or (event.stream is not None and event.is_error):
+        if type(event) is not Answered or (event.stream is not None and (event.is_error or call.call.listed_name)):
             self._feed(request, exchange)
         elif event.stream is not None:
             call.drop_first()

@@ -33,7 +33,7 @@ async def show(
     notifications are also reported in one.
     """
     event, in_flight = started.event, started.in_flight
-    if isinstance(event, Answered) and event.stream is not None and in_flight.readdress is None:
+    if isinstance(event, Answered) and event.stream is not None and not in_flight.call.listed_name:
         before, after = jsonrpc.around(started.id, event.is_error)
         carrier.answer_in_chunks(in_flight, event)
         try:
@@ -120,7 +120,7 @@ async def relay(
         if isinstance(event, Interim):
             await send(event)
         elif isinstance(event, Answered):
-            if event.stream is not None and in_flight.readdress is not None:
+            if event.stream is not None and in_flight.call.listed_name:
                 event = Answered(event.is_error, await event.stream.whole())
             if event.stream is not None:
                 carrier.answer_in_chunks(in_flight, event)

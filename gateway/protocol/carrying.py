@@ -73,8 +73,6 @@ class Carrier:
 
     async def _one(self, call: Outgoing, begun: InFlight | None = None) -> Answer | Started:
         in_flight, event = await self._dispatcher.send(call, begun)
-        if call.listed_name:
-            in_flight.readdress = readdress(call.name, call.listed_name)
         if type(event) is Answered and event.stream is None:
             return self.answer(call.id, Era(call.era), in_flight, event)
         return Started(call.id, Era(call.era), in_flight, event)
@@ -86,8 +84,9 @@ class Carrier:
         self._dispatcher.answered(in_flight, event)
         if event.is_error:
             return answers.error(id, event.body, era)
-        if in_flight.readdress is not None:
-            return answers.result(id, in_flight.readdress(event.body))
+        call = in_flight.call
+        if call.listed_name:
+            return answers.result(id, readdressed(event.body, call.name, call.listed_name))
         if len(event.body) > COPIED:
             before, after = jsonrpc.around(id)
             return Answer((before, event.body, after))
@@ -118,27 +117,21 @@ class Carrier:
 
     def adopt(self, in_flight: InFlight, resumed: Resumed, session: ClientSession) -> None:
         """Go on with a call of ``session`` that another request began, here or at another front end."""
-        in_flight.call.name = resumed.upstream_name
+        in_flight.call.name, in_flight.call.listed_name = resumed.upstream_name, resumed.listed_name
         in_flight.call.principal = session.principal
         self._dispatcher.adopt(in_flight)
         in_flight.register(session, resumed.request)
-        if resumed.listed_name:
-            in_flight.readdress = readdress(resumed.upstream_name, resumed.listed_name)
 
 
-def readdress(upstream_uri: str, listed_uri: str) -> Callable[[bytes], bytes]:
-    """Return a function that replaces the upstream's URI by the listed one in ``contents[].uri`` of a result."""
-
-    def apply(result: bytes) -> bytes:
-        try:
-            parts = jsonrpc.members(result)
-            contents = msgspec.json.decode(parts["contents"], type=list[dict[str, Raw]])
-            for one in contents:
-                if "uri" in one and msgspec.json.decode(one["uri"]) == upstream_uri:
-                    one["uri"] = Raw(msgspec.json.encode(listed_uri))
-        except (KeyError, Refused, msgspec.DecodeError, RecursionError):
-            return result  # no contents: the upstream asks for input, or breaks the protocol
-        parts["contents"] = Raw(msgspec.json.encode(contents))
-        return jsonrpc.assemble(parts)
-
-    return apply
+def readdressed(result: bytes, upstream_uri: str, listed_uri: str) -> bytes:
+    """Return a result of ``resources/read`` whose ``contents[].uri`` say the URI that the client asked for."""
+    try:
+        parts = jsonrpc.members(result)
+        contents = msgspec.json.decode(parts["contents"], type=list[dict[str, Raw]])
+        for one in contents:
+            if "uri" in one and msgspec.json.decode(one["uri"]) == upstream_uri:
+                one["uri"] = Raw(msgspec.json.encode(listed_uri))
+    except (KeyError, Refused, msgspec.DecodeError, RecursionError):
+        return result  # no contents: an upstream that asks for input, or its own nonsense
+    parts["contents"] = Raw(msgspec.json.encode(contents))
+    return jsonrpc.assemble(parts)

@@ -11,7 +11,6 @@ import asyncio
 
 from aiohttp import web
 
-from gateway.admission.admit import Admission
 from gateway.admission.caller import Caller
 from gateway.admission.request_head import SESSION_HEADER, RequestHead
 from gateway.fleet.dispatch import Abandoned
@@ -37,7 +36,6 @@ class PostEndpoint:
 
     def __init__(
         self,
-        admission: Admission,
         serving: Serving,
         messages: ClientMessages,
         batches: Batches,
@@ -45,7 +43,6 @@ class PostEndpoint:
         max_body_bytes: int,
         retry_ms: int,
     ) -> None:
-        self._admission = admission
         self._serving = serving
         self._messages = messages
         self._batches = batches
@@ -61,7 +58,7 @@ class PostEndpoint:
         ``exchange`` is the request if the express lane began it.
         """
         try:
-            self._admission.admit(head)  # a refusal that follows from the head alone comes before the body is read
+            await self._serving.check_head(head)  # before the body is read
             body = await read_body(request, self._max_body)
             if exchange is not None:
                 return await self._show(request, exchange.message, exchange.params, exchange.caller, exchange=exchange)

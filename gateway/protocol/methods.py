@@ -52,6 +52,8 @@ from shared.secrets import FleetKey
 _MAX_TOKEN = 1024
 _MAX_HEADERS = 16 * 1024
 """Longest progress token, and longest ``Mcp-Param-*`` headers together, in bytes: heads of frames are bounded."""
+_SURELY_SHORT = 1024
+"""A name of so many characters is never too long for the head of a frame, whatever characters they are."""
 _MAX_METHOD = 256
 Planner = Callable[[Message, Params, Caller, RequestHead, bool], Plan]
 """Plans one method. The last argument (``fresh``) is True if the registry's copy was brought up to date just now, so
@@ -314,7 +316,7 @@ class Methods:
         token = bytes(params.meta.progress_token) if params.meta is not None else b""
         if (
             len(token) > _MAX_TOKEN
-            or too_long(name)
+            or (len(name) > _SURELY_SHORT and too_long(name))
             or (listed_name and too_long(listed_name))
             or (headers is not None and sum(map(len, headers.values())) > _MAX_HEADERS)
         ):

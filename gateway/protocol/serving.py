@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gateway.admission.admit import Admission, SessionRead
 from gateway.admission.caller import Caller, Waits
+from gateway.admission.principals import Principals
 from gateway.admission.request_head import RequestHead
 from gateway.calls.events import Answered, Interim
 from gateway.calls.in_flight import InFlight
@@ -31,6 +32,8 @@ from shared.errors import CallError, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import NO_PARAMS, Message, Params
 from shared.rpc.framing import COPIED
+
+_BRACE = ord("{")
 
 
 class Exchange(Struct, gc=False):
@@ -68,12 +71,14 @@ class Serving:
     def __init__(
         self,
         admission: Admission,
+        principals: Principals,
         methods: Methods,
         carrier: Carrier,
         registry: RegistryView,
         sessions: SessionTable,
     ) -> None:
         self._admission = admission
+        self._principals = principals
         self._methods = methods
         self._registry = registry
         self._sessions = sessions
@@ -86,7 +91,7 @@ class Serving:
 
         Return its answer or its call under way, or ``None`` if something has to be awaited first.
         """
-        if data[at : at + 1] != b"{":
+        if len(data) == at or data[at] != _BRACE:
             return None  # a batch, or no JSON-RPC at all
         id = b"null"
         era = None
@@ -122,10 +127,17 @@ class Serving:
             caller = self._admission.admit(head, message, params, read)
             if isinstance(caller, Caller):
                 return caller
-            if caller is Waits.SESSION and head.session is not None:
+            if caller is Waits.PRINCIPAL:
+                await self._principals.resolve(head)
+            elif caller is Waits.SESSION and head.session is not None:
                 read = SessionRead(await self._sessions.find(head.session))
             else:
                 raise AssertionError(f"admission waits for {caller.value}")
+
+    async def check_head(self, head: RequestHead) -> None:
+        """Raise ``CallError`` for what is refused whatever the body says."""
+        while self._admission.admit(head) is Waits.PRINCIPAL:
+            await self._principals.resolve(head)
 
     async def serve(
         self, head: RequestHead, message: Message, params: Params, caller: Caller

@@ -309,16 +309,17 @@ def changed(before: View, after: View) -> set[str]:
 def filtered(view: View, key: ViewKey, keep: Callable[[Kind, str, Route], bool]) -> View:
     """Return a view of the entries for which ``keep(kind, listed name, route)`` is true.
 
-    The view covers only groups that have such an entry.
+    Groups of which every entry is hidden are hidden as well, as if they were not registered.
     """
     routes = {
         kind: {name: route for name, route in known.items() if keep(kind, name, route)}
         for kind, known in view.routes.items()
     }
     lists = {kind: [one for one in entries if keep(kind, one.name, one.route)] for kind, entries in view.lists.items()}
-    left = {route.group for known in routes.values() for route in known.values()}
-    groups = {name: group for name, group in view.groups.items() if name in left}
-    group = view.scope.group if view.scope.group is not None and view.scope.group.name in left else None
+    before = {route.group for known in view.routes.values() for route in known.values()}
+    hidden = before - {route.group for known in routes.values() for route in known.values()}
+    groups = {name: group for name, group in view.groups.items() if name not in hidden}
+    group = view.scope.group if view.scope.group is not None and view.scope.group.name not in hidden else None
     return View(key, structs.replace(view.scope, groups=groups, group=group), routes, lists, whole=False)
 
 
@@ -331,7 +332,7 @@ def with_local_tools(view: View, key: ViewKey, tools: Iterable[LocalTool]) -> Vi
     names = {one.name for one in added}
     routes = {**view.routes, Kind.TOOLS: {**view.routes[Kind.TOOLS], **{one.name: one.route for one in added}}}
     rest = [one for one in view.lists[Kind.TOOLS] if one.name not in names]
-    return View(key, view.scope, routes, {**view.lists, Kind.TOOLS: [*added, *rest]}, whole=False)
+    return View(key, view.scope, routes, {**view.lists, Kind.TOOLS: [*added, *rest]}, view.whole)
 
 
 def _local_entry(tool: LocalTool) -> Entry:

@@ -27,12 +27,9 @@ class Views:
 
     def of(self, endpoint: str, principal: str) -> View:
         """Return what ``principal`` sees at ``/servers/{endpoint}``, or at ``/mcp`` for an empty name."""
-        key = (endpoint, "" if self._policy is None else self._policy.class_of(principal))
-        if self._generation == self._catalog.generation:
-            view = self._kept.get(key)
-            if view is not None:
-                return view
-        return self._get(key)
+        if self._policy is None:
+            return self._catalog.everything if not endpoint else self._get((endpoint, ""))
+        return self._get((endpoint, self._policy.class_of(principal)))
 
     def _get(self, key: ViewKey) -> View:
         if self._generation != self._catalog.generation:

@@ -132,7 +132,7 @@ class SessionTable:
 
     async def find(self, sid: str, used: bool = True) -> ClientSession | None:
         """Return the session, read from Redis if needed, or ``None`` if it is unknown, ended, expired, or not sealed by
-        this fleet.
+        this fleet. The client of such an id gets 404.
 
         ``used``: the session's client uses it, which keeps it alive. A message for the client does not.
         """

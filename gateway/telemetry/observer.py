@@ -29,6 +29,7 @@ class ObservedCall(Struct, gc=False, kw_only=True):
 
     method: str = ""
     name: str = ""
+    listed_name: str = ""
     group: str = ""
     principal: str = ""
     started_at: float = 0.0

@@ -27,6 +27,7 @@ MAX_ID = 1024
 """The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
 MAX_BATCH = 1000
 """The largest number of messages in a batch. A batch is handled in one go, while all other clients wait."""
+_ZERO = ord("0")
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
 
 
@@ -183,6 +184,8 @@ def check_id(message: Message) -> None:
     raw = bytes(message.id)
     if len(raw) > MAX_ID:
         raise Refused("invalid_request", f"member 'id' is longer than {MAX_ID} bytes")
+    if raw.isdigit() and raw[0] != _ZERO:
+        return
     if raw[:1] != b'"' and not _INTEGER.match(raw) and not (raw == b"null" and message.error):
         raise Refused("invalid_request", "member 'id' must be a string or an integer")
 

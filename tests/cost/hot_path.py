@@ -112,9 +112,10 @@ class FrontEndPath:
         link.ready = True
         pool.links[link.worker] = link
         dispatcher = Dispatcher(anything, pool, anything, Counters(), 10_000)
-        admission = Admission(Everybody(), Views(catalog), anything)
+        principals = Everybody()
+        admission = Admission(principals, Views(catalog), anything)
         methods = Methods(Offers("gateway", "1"), dispatcher, anything, anything, key)
-        serving = Serving(admission, methods, Carrier(dispatcher), anything, anything)
+        serving = Serving(admission, principals, methods, Carrier(dispatcher), anything, anything)
 
         async def nobody(request: web.BaseRequest) -> web.StreamResponse:
             raise AssertionError("the call left the express lane")

@@ -149,7 +149,7 @@ async def test_a_started_read_carries_its_readdressing_along() -> None:
     plain = await bench.carried("resources/read", '{"uri":"file:///r"}')
     renamed = await bench.carried("resources/read", '{"uri":"file://b__/r"}')
     assert isinstance(plain, Started) and isinstance(renamed, Started)
-    assert plain.in_flight.readdress is None
+    assert plain.in_flight.call.listed_name == ""
     answer = bench.carrier.answer(b'"q"', LEGACY, renamed.in_flight, Answered(False, CONTENTS))
     assert json.loads(answer.whole)["result"]["contents"][0]["uri"] == "file://b__/r"
 

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from gateway.admission.admit import Admission
-from gateway.admission.principals import Everybody
+from gateway.admission.caller import Waits
+from gateway.admission.principals import Everybody, Principals
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.protocol.answers import Answer
@@ -31,13 +32,14 @@ def modern_head(method: str, name: str | None = None) -> RequestHead:
 
 
 class Served:
-    """``Serving`` over a bench."""
+    """``Serving`` over a bench; ``principals`` tells who asks."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, principals: Principals | None = None) -> None:
         self.bench = bench
         registry, sessions = bench.front.registry, bench.front.sessions
-        admission = Admission(Everybody(), registry.views, sessions)
-        self.serving = Serving(admission, bench.methods, bench.carrier, registry, sessions)
+        principals = principals or Everybody()
+        admission = Admission(principals, registry.views, sessions)
+        self.serving = Serving(admission, principals, bench.methods, bench.carrier, registry, sessions)
 
     def begin(self, head: RequestHead, method: str, params: str = "{}") -> Answer | Exchange | None:
         """As the express lane asks, with the body behind something else."""
@@ -132,3 +134,41 @@ async def test_a_refusal_is_worded_for_its_era_and_names_the_request(
 )
 async def test_what_is_no_request_is_left_to_the_ordinary_lane(body: bytes) -> None:
     assert Served(Bench()).serving.begin(LEGACY_HEAD, body, 0) is None
+
+
+class Tokens:
+    """``Principals`` by bearer tokens, of which each has to be looked up once."""
+
+    def __init__(self, **known: str) -> None:
+        self.known = known
+        self.checked: dict[str, str] = {}
+
+    def of(self, head: RequestHead) -> str | Waits:
+        token = (head.authorization or "").removeprefix("Bearer ")
+        if token not in self.checked:
+            return Waits.PRINCIPAL
+        if not self.checked[token]:
+            raise Refused("forbidden", "unknown token")
+        return self.checked[token]
+
+    async def resolve(self, head: RequestHead) -> None:
+        token = (head.authorization or "").removeprefix("Bearer ")
+        self.checked[token] = self.known.get(token, "")
+
+
+async def test_an_authentication_method_is_one_class_and_both_lanes_ask_it() -> None:
+    tokens = Tokens(secret="ada")
+    served = Served(Bench(), tokens)
+    served.bench.front.upstream("a", result())
+    head = RequestHead(RoutingHeaders(), authorization="Bearer secret")
+    assert served.begin(head, "tools/call", '{"name":"echo"}') is None, "the token has to be looked up first"
+    await served.serving.check_head(head)
+    begun = served.begin(head, "tools/call", '{"name":"echo"}')
+    assert isinstance(begun, Exchange) and begun.caller.principal == "ada"
+    assert begun.in_flight.call.principal == "ada", "whoever was admitted is served"
+    stranger = RequestHead(RoutingHeaders(), authorization="Bearer guessed")
+    with pytest.raises(Refused):
+        await served.serving.check_head(stranger)
+    answer = served.begin(stranger, "ping")
+    assert isinstance(answer, Answer) and answer.status == 403
+    assert "secret" not in repr(head)
