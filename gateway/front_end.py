@@ -37,7 +37,7 @@ from gateway.streams.open_streams import OpenStreams
 from gateway.streams.outbox import Outbox
 from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
-from gateway.streams.unsolicited import UnsolicitedMessages
+from gateway.streams.unsolicited import UnsolicitedDelivery
 from gateway.telemetry.counters import Counters
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
@@ -92,7 +92,7 @@ class FrontEnd:
         self._streams = streams = StandingStreams(
             self._open, outbox, self.id, registry, pool, subscriptions, sessions, kept
         )
-        unsolicited = UnsolicitedMessages(sessions, streams, pool, kept.stream_buffer, kept.replay_bytes)
+        unsolicited = UnsolicitedDelivery(sessions, streams, pool, kept.stream_buffer, kept.replay_bytes)
 
         # The protocol.
         self.guard = RebindingGuard(settings)
@@ -214,7 +214,7 @@ class _FleetEvents:
         open_streams: OpenStreams,
         subscriptions: StreamSubscriptions,
         watches: ResourceWatches,
-        unsolicited: UnsolicitedMessages,
+        unsolicited: UnsolicitedDelivery,
         heartbeat: Heartbeat,
     ) -> None:
         self._registry = registry

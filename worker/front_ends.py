@@ -17,7 +17,7 @@ _MAX_TELLERS = 100_000
 """The number of client sessions for which the chosen front end is remembered. A full table is cleared."""
 
 
-class Peer(Protocol):
+class LinkedFrontEnd(Protocol):
     """One front end at the other end of a link (``worker.rpc_server.FrontEndPeer``)."""
 
     name: str
@@ -32,18 +32,18 @@ class FrontEnds:
     """The linked front ends, their calls, and the choice of a front end for each client session's standing stream."""
 
     def __init__(self) -> None:
-        self.peers: set[Peer] = set()
+        self.peers: set[LinkedFrontEnd] = set()
         self.orphans: set[LinkCall] = set()
         """Calls of client sessions whose front end is gone. Such calls continue, and their streams can be resumed."""
-        self._tellers: dict[str, Peer] = {}
+        self._tellers: dict[str, LinkedFrontEnd] = {}
 
     # ---- links
 
-    def add(self, peer: Peer) -> None:
+    def add(self, peer: LinkedFrontEnd) -> None:
         """Note a new link."""
         self.peers.add(peer)
 
-    def discard(self, peer: Peer) -> None:
+    def discard(self, peer: LinkedFrontEnd) -> None:
         """Forget a link that has ended."""
         self.peers.discard(peer)
         self.orphans = {call for call in self.orphans if not call.done}

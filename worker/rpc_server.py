@@ -227,8 +227,8 @@ class FrontEndPeer:
             self.link.send(rpc.Updated(upstream, uri, session), params)
 
 
-Handler = Callable[[FrontEndPeer, Link, Any, bytes], None]
-HANDLERS: dict[type[rpc.Head], Handler] = {
+FrameHandler = Callable[[FrontEndPeer, Link, Any, bytes], None]
+HANDLERS: dict[type[rpc.Head], FrameHandler] = {
     rpc.Call: FrontEndPeer._call,
     rpc.Cancel: FrontEndPeer._cancel,
     rpc.Detach: FrontEndPeer._detach,

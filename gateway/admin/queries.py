@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.admin.schemas import Candidate, Explanation, ListedTool
+from gateway.admin.schemas import Explanation, ListedTool, ReplicaState
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -25,7 +25,7 @@ from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 
-Facts = dict[str, str]
+MemberFacts = dict[str, str]
 
 
 class Queries:
@@ -46,7 +46,7 @@ class Queries:
         frontends: Members,
         workers: Members,
         frontend: str,
-        facts: Callable[[], Facts],
+        facts: Callable[[], MemberFacts],
         ready: Callable[[], bool],
     ) -> None:
         self._store = store
@@ -122,11 +122,11 @@ class Queries:
         records = await self._as_of_now()
         return [record.health for record in records.values() if record.health is not None]
 
-    async def workers(self) -> list[Facts]:
+    async def workers(self) -> list[MemberFacts]:
         """Return the id of each live worker and what it publishes with its heartbeat."""
         return [{"id": id, **facts} for id, facts in (await self._workers.alive()).items()]
 
-    async def frontends(self) -> list[Facts]:
+    async def frontends(self) -> list[MemberFacts]:
         """Return the id of each live front end and what it publishes with its heartbeat."""
         alive = {**await self._frontends.alive(), self._frontend: self._facts()}
         return [{"id": id, **facts} for id, facts in alive.items()]
@@ -178,11 +178,11 @@ class Queries:
         return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
 
 
-def _candidate(replica: Replica, now: float) -> Candidate:
+def _candidate(replica: Replica, now: float) -> ReplicaState:
     record = replica.record
     up = replica.available(now)
     suspected = "refused a call just now" if replica.suspect_until > now else record.status.value
-    return Candidate(
+    return ReplicaState(
         replica.id,
         record.status.value,
         up,

@@ -46,7 +46,7 @@ class ListedTool(Struct, rename="camel"):
     input_schema: dict[str, Any] = {}
 
 
-class Candidate(Struct, rename="camel"):
+class ReplicaState(Struct, rename="camel"):
     """A replica in an explanation."""
 
     id: str
@@ -67,7 +67,7 @@ class Explanation(Struct, rename="camel"):
     group: str
     upstream_name: str
     balancer: str
-    candidates: list[Candidate]
+    candidates: list[ReplicaState]
     choice: str | None
     because: str
 

@@ -69,7 +69,7 @@ class Admission:
             message = _NOTHING
         if head.era is None and ((params.meta is not None and params.meta.version) or head.names_modern_version):
             if message.method and message.id:
-                modern_request.check(head.headers, message, params)
+                modern_request.check_modern_request(head.headers, message, params)
             return Caller(principal, Era.MODERN, LATEST_MODERN, self._views.of(head.endpoint, principal))
         if head.session is None or (message.method == INITIALIZE and head.era is None):
             version = head.headers.version or DEFAULT_WITHOUT_HEADER

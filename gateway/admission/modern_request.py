@@ -12,7 +12,7 @@ from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS
 _RAW_VERSION = b'"' + LATEST_MODERN.encode() + b'"'
 
 
-def check(headers: RoutingHeaders, message: Message, params: Params) -> None:
+def check_modern_request(headers: RoutingHeaders, message: Message, params: Params) -> None:
     """Raise ``Refused`` unless ``_meta`` is complete, and headers and body agree.
 
     The checks are in the specification's order: ``_meta`` (-32602), headers (-32020), version (-32022).

@@ -55,5 +55,5 @@ class Silent(Struct, gc=False):
     """Nothing came for a while, so that the client should be shown a sign of life."""
 
 
-Event = Interim | Answered | Failure | Silent | Resumed
+CallEvent = Interim | Answered | Failure | Silent | Resumed
 SILENT = Silent()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from gateway.calls.events import SILENT, Answered, Event, Interim
+from gateway.calls.events import SILENT, Answered, CallEvent, Interim
 from gateway.routing.routes import Replica
 from gateway.telemetry.observer import ObservedCall
 
@@ -101,13 +101,13 @@ class InFlight:
         self.shown_alive_at = started_at
         self.listener: Callable[[], None] | None = None  # called for each event, where no task awaits ``next``
         self.registered: tuple[SessionCalls, bytes] | None = None
-        self._events: deque[Event] = deque()
+        self._events: deque[CallEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._waiting_bytes = 0
 
     # ---- what comes
 
-    def push(self, event: Event) -> None:
+    def push(self, event: CallEvent) -> None:
         """Queue an event that arrived, and wake the reader."""
         self._events.append(event)
         if type(event) is Interim:
@@ -123,7 +123,7 @@ class InFlight:
 
     def _make_room(self, newest: Interim) -> None:
         """Drop the oldest notifications until half of the room is free. Questions and ``newest`` are kept."""
-        kept: deque[Event] = deque()
+        kept: deque[CallEvent] = deque()
         for event in self._events:
             told = type(event) is Interim and event is not newest and not event.asks
             if told and self._waiting_bytes > _MAX_WAITING_BYTES // 2:
@@ -133,7 +133,7 @@ class InFlight:
                 kept.append(event)
         self._events = kept
 
-    def finish(self, event: Event) -> None:
+    def finish(self, event: CallEvent) -> None:
         """Queue the last event, and count the call no longer as under way. A second time does nothing."""
         if not self.done:
             self.done = True
@@ -169,7 +169,7 @@ class InFlight:
 
     # ---- the reader
 
-    async def next(self) -> Event:
+    async def next(self) -> CallEvent:
         """Wait for the next event, and return it."""
         while not self._events:
             self._waiter = self.link.loop.create_future()
@@ -180,7 +180,7 @@ class InFlight:
         return event
 
     @property
-    def first(self) -> Event:
+    def first(self) -> CallEvent:
         """The oldest event that was not taken yet."""
         return self._events[0]
 

@@ -15,7 +15,7 @@ from typing import cast, final
 
 from msgspec import Struct
 
-from gateway.calls.events import Answered, Event, Failure
+from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Outgoing, affinity
 from gateway.fleet.pool import WorkerPool
@@ -200,7 +200,7 @@ class Dispatcher:
         if self._observer is not None:
             self._observer.begun(call)
 
-    async def send(self, call: Outgoing, begun: InFlight | None = None) -> tuple[InFlight, Event]:
+    async def send(self, call: Outgoing, begun: InFlight | None = None) -> tuple[InFlight, CallEvent]:
         """Send ``call``, or go on with what was ``begun`` for it, and return its first event.
 
         Raises ``CallError`` when the call failed and may not be repeated, and ``Abandoned`` when the waiting task was
@@ -219,7 +219,7 @@ class Dispatcher:
             self._note_end(call, ABANDONED)
             raise gone
 
-    async def _send(self, call: Outgoing, begun: InFlight | None) -> tuple[InFlight, Event]:
+    async def _send(self, call: Outgoing, begun: InFlight | None) -> tuple[InFlight, CallEvent]:
         tried: set[str] = set()
         last: CallError | None = None
         wait_until = 0.0

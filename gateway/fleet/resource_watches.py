@@ -26,7 +26,7 @@ from shared.tasks import spawn
 
 _LOOK_AGAIN_S = 1.0
 _UNAVAILABLE = -31001
-Key = tuple[str, str, str]
+WatchKey = tuple[str, str, str]
 """(group, URI at the upstream, id of the client session if it has an upstream session of its own, else empty)."""
 
 
@@ -43,7 +43,7 @@ class Listener(Protocol):
 
 
 class _Watch:
-    def __init__(self, key: Key, route: Route, own: str, session: ClientSession | None) -> None:
+    def __init__(self, key: WatchKey, route: Route, own: str, session: ClientSession | None) -> None:
         self.key = key
         self.route = route
         self.own = own
@@ -67,8 +67,8 @@ class ResourceWatches:
         self._pool = pool
         self._dispatcher = dispatcher
         self._timeout_s = settings.calls.request_timeout_s
-        self._watches: dict[Key, _Watch] = {}
-        self._by_listener: dict[Listener, dict[str, Key]] = {}
+        self._watches: dict[WatchKey, _Watch] = {}
+        self._by_listener: dict[Listener, dict[str, WatchKey]] = {}
 
     def __len__(self) -> int:
         return len(self._watches)

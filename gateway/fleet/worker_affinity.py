@@ -22,7 +22,7 @@ Owners = tuple[str, ...]
 """The workers that own an upstream, sorted, so that the same owners make the same key."""
 
 
-class Candidate(Protocol):
+class LinkChoice(Protocol):
     """A link to a worker (``fleet.worker_link``)."""
 
     worker: str
@@ -32,7 +32,7 @@ class Candidate(Protocol):
         """The calls of this front end that are in flight at the worker."""
 
 
-C = TypeVar("C", bound=Candidate)
+C = TypeVar("C", bound=LinkChoice)
 
 
 class WorkerAffinity:

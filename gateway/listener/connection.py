@@ -10,9 +10,9 @@ from typing import Any, Protocol, cast
 
 from gateway.calls.events import Answered
 from gateway.http.heads import Process, json_head
-from gateway.listener.heads import MAX_HEAD, FramedHead, Heads
+from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads
 from gateway.protocol.answers import Answer
-from gateway.protocol.serving import Exchange, Serving
+from gateway.protocol.serving import BegunRequest, Serving
 from shared.mcp import jsonrpc
 from shared.rpc.connection import BodyStream
 from shared.tasks import spawn
@@ -30,14 +30,14 @@ class SharedLane(Protocol):
     heads: Heads
     serving: Serving
     loop: asyncio.AbstractEventLoop
-    connections: set[Connection]
-    begun: dict[Any, Exchange]
+    connections: set[ClientConnection]
+    begun: dict[Any, BegunRequest]
 
     def ordinary(self) -> Any:
         """Return a new connection handler of aiohttp."""
 
 
-class Connection(asyncio.Protocol):
+class ClientConnection(asyncio.Protocol):
     """One client connection. ``_inner`` is aiohttp's handler of this connection, once a request needed aiohttp."""
 
     __slots__ = (
@@ -71,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._last = False  # the connection ends with the answer that is being written
         self._streaming: asyncio.Task[None] | None = None
         self._touched_at = lane.loop.time()
-        self._exchange: Exchange | None = None
+        self._exchange: BegunRequest | None = None
         self._request = b""
         self._head: FramedHead | None = None
 
@@ -143,7 +143,7 @@ class Connection(asyncio.Protocol):
         if self._inner is not None:
             self._inner.connection_lost(exc)
 
-    def _leave(self, exchange: Exchange) -> None:
+    def _leave(self, exchange: BegunRequest) -> None:
         """End a request whose client left before the answer."""
         self._lane.serving.carrier.leave(exchange.in_flight)
 
@@ -155,9 +155,9 @@ class Connection(asyncio.Protocol):
             if self._inner is not None and (self._inner._waiter is None or self._inner._messages):
                 self._hand_over(data)  # pipelined behind a request that aiohttp has not answered yet
                 return
-            end = data.find(b"\r\n\r\n", 0, MAX_HEAD)
+            end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
             if end < 0:
-                if len(data) >= MAX_HEAD:
+                if len(data) >= MAX_HEAD_BYTES:
                     self._hand_over(data)
                 else:
                     self._waiting = data
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
             return False
         self._touched_at = self._lane.loop.time()
         self._head = head
-        if type(begun) is Exchange:
+        if type(begun) is BegunRequest:
             self._request = request
             self._exchange = begun
             begun.in_flight.listener = self._on_event
@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
         self._last = self._head is None or not self._head.keep_alive or Process.draining
         return b"%b\r\n%b" % (json_head(status, size, not self._last), body)
 
-    async def _answer_large(self, exchange: Exchange, event: Answered, body: BodyStream) -> None:
+    async def _answer_large(self, exchange: BegunRequest, event: Answered, body: BodyStream) -> None:
         """Write an answer that comes in chunks, at the pace at which the client reads."""
         transport = self._transport
         self._lane.serving.carrier.answer_in_chunks(exchange.in_flight, event)
@@ -278,7 +278,7 @@ class Connection(asyncio.Protocol):
 
     # ---- the ordinary lane
 
-    def _feed(self, data: bytes, begun: Exchange | None = None) -> None:
+    def _feed(self, data: bytes, begun: BegunRequest | None = None) -> None:
         """Pass a request to aiohttp, or its beginning: ``_passing`` then says how many bytes are to come."""
         if self._transport is None or self._transport.is_closing():
             if begun is not None:

@@ -15,7 +15,7 @@ from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders, by_name
 
-MAX_HEAD = 8 * 1024
+MAX_HEAD_BYTES = 8 * 1024
 """The longest head that the express lane reads, in bytes; longer ones are left to aiohttp."""
 _MAX_HEADS = 20_000
 _KEPT_HEAD = 1024

@@ -17,9 +17,9 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.listener.connection import Connection
+from gateway.listener.connection import ClientConnection
 from gateway.listener.heads import Heads
-from gateway.protocol.serving import Exchange, Serving
+from gateway.protocol.serving import BegunRequest, Serving
 
 
 class Lane:
@@ -31,12 +31,12 @@ class Lane:
         self.heads = Heads(guard)
         self.serving = serving
         self.loop = asyncio.get_running_loop()
-        self.connections: set[Connection] = set()
-        self.begun: dict[Any, Exchange] = {}
+        self.connections: set[ClientConnection] = set()
+        self.begun: dict[Any, BegunRequest] = {}
         """Requests that were begun on the express lane and go on in the ordinary one, by aiohttp's handler."""
 
-    def __call__(self) -> Connection:
-        return Connection(self)
+    def __call__(self) -> ClientConnection:
+        return ClientConnection(self)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)  # runners and gunicorn use this object as aiohttp's server

@@ -27,7 +27,8 @@ class McpRunner(web.AppRunner):
     """aiohttp's runner with the express lane in front.
 
     aiohttp's ``pre_shutdown`` would close idle connections at once and discard a request that is just arriving. This
-    runner stops accepting, lets running calls finish with ``Connection: close``, and only then runs aiohttp's shutdown.
+    runner stops accepting, lets running calls finish with ``ClientConnection: close``, and only then runs aiohttp's
+    shutdown.
     """
 
     def __init__(self, front: FrontEnd) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from gateway.calls.events import Answered, Event, Failure, Interim, Silent
+from gateway.calls.events import Answered, CallEvent, Failure, Interim, Silent
 from gateway.calls.in_flight import InFlight
 from gateway.http.event_stream import EventStream
 from gateway.http.responses import large_answer
@@ -93,7 +93,7 @@ class Resumable:
         link = self._in_flight.link
         return f"{link.worker}.{link.frontend}.{self._in_flight.number}.{sequence}"
 
-    async def begin(self, stream: EventStream, first: Event) -> None:
+    async def begin(self, stream: EventStream, first: CallEvent) -> None:
         """Begin the stream: from 2025-11-25 on with a priming event ("Sending Messages to the Server")."""
         if not isinstance(first, Interim) and not self._resumed:
             self._in_flight.detach()  # without an interim message the worker does not know that the client may resume

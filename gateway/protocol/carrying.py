@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.calls.events import Answered, Event, Failure, Resumed
+from gateway.calls.events import Answered, CallEvent, Failure, Resumed
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.outgoing import Exact, Outgoing
@@ -37,7 +37,7 @@ class Started(Struct, gc=False):
     id: bytes
     era: Era
     in_flight: InFlight
-    event: Event
+    event: CallEvent
 
 
 class Carrier:

@@ -22,7 +22,7 @@ from gateway.protocol.call_stream import Resumable, show
 from gateway.protocol.carrying import Started
 from gateway.protocol.client_messages import ClientMessages
 from gateway.protocol.plans import Listen
-from gateway.protocol.serving import Exchange, Serving
+from gateway.protocol.serving import BegunRequest, Serving
 from gateway.streams.standing_streams import StandingStreams
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
@@ -51,7 +51,7 @@ class PostEndpoint:
         self._retry_ms = retry_ms
 
     async def post(
-        self, request: web.BaseRequest, head: RequestHead, exchange: Exchange | None = None
+        self, request: web.BaseRequest, head: RequestHead, exchange: BegunRequest | None = None
     ) -> web.StreamResponse:
         """Take one message or a batch, and return its answer.
 
@@ -95,7 +95,7 @@ class PostEndpoint:
         params: Params,
         caller: Caller,
         head: RequestHead | None = None,
-        exchange: Exchange | None = None,
+        exchange: BegunRequest | None = None,
     ) -> web.StreamResponse:
         """Serve a request, or go on with one that was begun, and return the answer."""
         try:

@@ -36,7 +36,7 @@ from shared.rpc.framing import COPIED
 _BRACE = ord("{")
 
 
-class Exchange(Struct, gc=False):
+class BegunRequest(Struct, gc=False):
     """A request whose call the express lane began: all that the ordinary lane needs to go on with the call.
 
     ``id`` is the JSON of the request id.
@@ -49,7 +49,7 @@ class Exchange(Struct, gc=False):
     in_flight: InFlight
 
 
-class Taker(Protocol):
+class MessageTaker(Protocol):
     """Where the messages of a call go, in order.
 
     ``dropped`` is how many notifications before a message were dropped.
@@ -86,7 +86,7 @@ class Serving:
 
     # ---- as far as nothing has to be awaited
 
-    def begin(self, head: RequestHead, data: bytes, at: int) -> Answer | Exchange | None:
+    def begin(self, head: RequestHead, data: bytes, at: int) -> Answer | BegunRequest | None:
         """Begin the request whose body is in ``data`` from ``at`` on.
 
         Return its answer or its call under way, or ``None`` if something has to be awaited first.
@@ -116,7 +116,7 @@ class Serving:
             in_flight = self.carrier.begin(plan)
         except CallError as error:
             return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
-        return None if in_flight is None else Exchange(id, message, params, caller, in_flight)
+        return None if in_flight is None else BegunRequest(id, message, params, caller, in_flight)
 
     # ---- awaiting what is missing
 
@@ -159,13 +159,13 @@ class Serving:
             fresh = True
             caller = await self.admitted(head, message, params)  # the caller's view may show more now
 
-    async def go_on(self, exchange: Exchange) -> Answer | Started:
+    async def go_on(self, exchange: BegunRequest) -> Answer | Started:
         """Go on with a request that the express lane began. Raises ``CallError``."""
         call = exchange.in_flight.call
         assert isinstance(call, Outgoing)
         return await self.carrier.carry(call, exchange.in_flight)
 
-    async def serve_to(self, taker: Taker, head: RequestHead, message: Message, caller: Caller) -> None:
+    async def serve_to(self, taker: MessageTaker, head: RequestHead, message: Message, caller: Caller) -> None:
         """Serve one request of a session, and give its messages and its answer to ``taker``."""
         id = bytes(message.id)
         try:
@@ -182,7 +182,7 @@ class Serving:
             return
         await self._relay_to(taker, reply)
 
-    async def _relay_to(self, taker: Taker, started: Started) -> None:
+    async def _relay_to(self, taker: MessageTaker, started: Started) -> None:
         id, in_flight = started.id, started.in_flight
 
         def dropped() -> int:

@@ -12,16 +12,16 @@ from collections.abc import Iterable
 
 from shared.models import Naming
 
-MAX_NAME = 64
+MAX_COMPOSED = 64
 """The longest composed name; clients and models commonly refuse longer ones (2026-07-28, tools, "Tool Names")."""
 
 
 def compose(group: str, name: str, separator: str) -> str:
-    """Return ``{group}__{name}``, shortened with a hash if it would exceed ``MAX_NAME``."""
+    """Return ``{group}__{name}``, shortened with a hash if it would exceed ``MAX_COMPOSED``."""
     full = f"{group}{separator}{name}"
-    if len(full) <= MAX_NAME:
+    if len(full) <= MAX_COMPOSED:
         return full
-    return f"{full[: MAX_NAME - 9]}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+    return f"{full[: MAX_COMPOSED - 9]}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
 
 
 def compose_uri(group: str, uri: str, separator: str) -> str:
@@ -64,7 +64,7 @@ def assign(
         attempt = 0
         while composed in listed:  # an upstream's name looks like this composed one: add a hash to make it unique
             digest = hashlib.sha256(f"{group}\0{name}\0{attempt}".encode()).hexdigest()[:8]
-            composed = f"{composed[: MAX_NAME - 9]}_{digest}"
+            composed = f"{composed[: MAX_COMPOSED - 9]}_{digest}"
             attempt += 1
         listed[composed] = (group, name)
     return listed

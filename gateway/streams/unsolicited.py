@@ -19,7 +19,7 @@ from shared.tasks import spawn
 _log = logging.getLogger(__name__)
 
 
-class UnsolicitedMessages:
+class UnsolicitedDelivery:
     """Passes unsolicited messages on. Of one session, ``limit`` messages and ``bytes_limit`` bytes may wait."""
 
     def __init__(

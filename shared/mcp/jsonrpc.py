@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
-from shared.mcp.large_json import WORTHWHILE, Hollow
+from shared.mcp.large_json import WORTHWHILE, ShortenedJson
 from shared.mcp.rope import Body, Large, Whole
 
 _T = TypeVar("_T")
@@ -90,7 +90,7 @@ def check_text(body: Whole) -> None:
             raise Refused("parse_error", f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
-def _without_texts(decoder: msgspec.json.Decoder[_T], hollow: Hollow) -> _T | None:
+def _without_texts(decoder: msgspec.json.Decoder[_T], hollow: ShortenedJson) -> _T | None:
     """Return what ``decoder`` reads from ``hollow.text``, or ``None`` if the whole data has to be decoded."""
     if not hollow.text:
         return None
@@ -128,15 +128,15 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
     return _whole(message, hollow), params
 
 
-def _without_clear_texts(data: bytes, at: int) -> tuple[Message, Hollow] | None:
-    hollow = Hollow(data, at, clear=True)
+def _without_clear_texts(data: bytes, at: int) -> tuple[Message, ShortenedJson] | None:
+    hollow = ShortenedJson(data, at, clear=True)
     if not hollow.text.isascii():
         return None
     message = _without_texts(_message, hollow)
     return None if message is None or hollow.marks(message.method) else (message, hollow)
 
 
-def _whole(message: Message, hollow: Hollow) -> Message:
+def _whole(message: Message, hollow: ShortenedJson) -> Message:
     hollow.fill(message)
     return _checked(message)
 
@@ -148,7 +148,7 @@ def decode_answer(body: Whole) -> Message:
     """
     check_text(body)
     if len(body) >= WORTHWHILE:
-        hollow = Hollow(body)
+        hollow = ShortenedJson(body)
         message = _without_texts(_message, hollow)
         if message is not None and not hollow.marks(message.method):
             return _whole(message, hollow)
@@ -215,7 +215,7 @@ def params_of(raw: Raw | bytes) -> Params:
         return NO_PARAMS
     try:
         if len(raw) >= WORTHWHILE:
-            hollow = Hollow(bytes(raw))
+            hollow = ShortenedJson(bytes(raw))
             params = _without_texts(_params, hollow)
             if params is not None:
                 _fill(params, hollow)
@@ -255,7 +255,7 @@ def without_meta(params: bytes, meta: bytes) -> bytes | None:
     return b"{" + params[len(first) :] if params.startswith(first) else None
 
 
-def _fill(params: Params, hollow: Hollow) -> None:
+def _fill(params: Params, hollow: ShortenedJson) -> None:
     hollow.fill(params)
     if params.meta is not None:
         hollow.fill(params.meta)
@@ -276,7 +276,7 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
         return {}
     try:
         if len(raw) >= WORTHWHILE:
-            hollow = Hollow(bytes(raw))
+            hollow = ShortenedJson(bytes(raw))
             found = _without_texts(_object, hollow)
             if found is not None and not any(map(hollow.marks, found)):
                 return {name: cast(Raw, hollow.whole(value)) for name, value in found.items()}

@@ -19,7 +19,7 @@ import os
 import orjson
 from msgspec import Raw, Struct
 
-from shared.mcp.long_strings import RunFinder
+from shared.mcp.long_strings import LongStringFinder
 from shared.mcp.rope import Large, Whole
 
 WORTHWHILE = 16 * 1024
@@ -28,7 +28,7 @@ _SLICE = 256 * 1024
 """The bytes of a long string that are checked in one go, because they are copied for that."""
 
 
-class Hollow:
+class ShortenedJson:
     """``data`` from ``at`` on, with a mark in place of each long string, or of each ``clear`` one. ``text`` is the
     result, or empty if nothing was cut out."""
 
@@ -79,7 +79,7 @@ class Hollow:
 def _runs(data: Whole, at: int) -> list[tuple[int, int]]:
     if isinstance(data, Large):
         return data.runs  # found from the beginning, while the data arrived
-    finder = RunFinder(at)
+    finder = LongStringFinder(at)
     finder.look(data)
     return finder.runs
 

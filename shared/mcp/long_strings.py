@@ -26,7 +26,7 @@ class Text(Protocol):
         """Return the index of the first ``byte`` at or after ``begin``, or -1 if there is none."""
 
 
-class RunFinder:
+class LongStringFinder:
     """Finds the runs of a text. ``runs`` holds the beginning and the end of each. A run begins after a quotation mark
     and ends just before the next one.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 
-from shared.mcp.long_strings import RunFinder
+from shared.mcp.long_strings import LongStringFinder
 
 _JOINED = 1280 * 1024
 """The largest body that is joined, in bytes."""
@@ -29,7 +29,7 @@ class Large:
         self._ascii = True  # as far as ``look`` has read
         self._parts: list[bytes | memoryview] = []
         self._ends: list[int] = []
-        self._finder: RunFinder | None = None
+        self._finder: LongStringFinder | None = None
 
     @property
     def parts(self) -> int:
@@ -46,7 +46,7 @@ class Large:
     def look(self) -> None:
         """Read what was added since the last call, for ``isascii`` and ``runs``."""
         if self._finder is None:
-            self._finder = RunFinder()
+            self._finder = LongStringFinder()
         unseen = self._parts[bisect.bisect_right(self._ends, self._finder.seen) :]
         self._ascii = self._ascii and all(bytes(part).isascii() for part in unseen)
         self._finder.look(self)

@@ -12,13 +12,13 @@ from typing import Literal
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 
-Kind = Literal["worker", "frontend"]
+MemberKind = Literal["worker", "frontend"]
 
 
 class Members:
     """The workers or the front ends that Redis knows."""
 
-    def __init__(self, store: RegistryStore, kind: Kind, ttl_s: float) -> None:
+    def __init__(self, store: RegistryStore, kind: MemberKind, ttl_s: float) -> None:
         self._store = store
         self._kind = kind
         self._ttl_ms = int(ttl_s * 1000)

@@ -15,7 +15,7 @@ from shared.transports import traits
 Fields = dict[bytes, bytes]
 
 
-class Catalog(Struct, frozen=True):
+class ListedCatalog(Struct, frozen=True):
     """The lists of one upstream as they were last read: JSON arrays as bytes, by kind."""
 
     digest: str = ""
@@ -47,7 +47,7 @@ class UpstreamRecord(Struct, frozen=True):
     capabilities: dict[str, Any] = {}
     instructions: str = ""
     owners: tuple[tuple[int, str], ...] = ()
-    catalog: Catalog = Catalog()
+    catalog: ListedCatalog = ListedCatalog()
     health: HealthCheckResult | None = None
 
     def owner(self, slot: int) -> str | None:
@@ -135,7 +135,7 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         capabilities=orjson.loads(text.get("capabilities") or "{}"),
         instructions=text.get("instructions", ""),
         owners=owners,
-        catalog=Catalog(
+        catalog=ListedCatalog(
             catalog.get(b"digest", b"").decode(),
             {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
             float(catalog.get(b"listed_at", b"0")),

@@ -21,7 +21,7 @@ from shared.rpc.framing import (
     CHUNK,
     COPIED,
     GRANT,
-    MAX_HEAD,
+    MAX_FRAME_HEAD,
     SOCKET_BUFFER,
     WINDOW,
     FrameError,
@@ -177,7 +177,7 @@ class Link(asyncio.BufferedProtocol):
             return
         if len(body) <= CHUNK:
             raw = encode(head)
-            if len(raw) > MAX_HEAD:
+            if len(raw) > MAX_FRAME_HEAD:
                 raise ValueError(f"a {type(head).__name__} head of {len(raw)} bytes; bound what goes into it")
             self._put(raw, bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
             return

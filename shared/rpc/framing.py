@@ -20,8 +20,8 @@ SOCKET_BUFFER = CHUNK * WINDOW
 COPIED = 16 * 1024
 """The largest body, in bytes, that is copied into one buffer together with its frame. For larger ones a vector of
 buffers costs less."""
-MAX_HEAD = 64 * 1024
-MAX_NAME = 16 * 1024
+MAX_FRAME_HEAD = 64 * 1024
+MAX_NAME_BYTES = 16 * 1024
 """The longest name or URI in a head, in bytes."""
 BUFFER = 512 * 1024
 _SIZES = struct.Struct(">II")
@@ -31,8 +31,8 @@ pack_sizes = _SIZES.pack
 
 
 def too_long(name: str) -> bool:
-    """Whether a name or URI is longer than ``MAX_NAME``."""
-    return (len(name) if name.isascii() else len(name.encode("utf-8", "replace"))) > MAX_NAME
+    """Whether a name or URI is longer than ``MAX_NAME_BYTES``."""
+    return (len(name) if name.isascii() else len(name.encode("utf-8", "replace"))) > MAX_NAME_BYTES
 
 
 class FrameError(Exception):
@@ -61,7 +61,7 @@ class FrameReader:
         self._end += count
         while self._end - self._start >= _PREFIX:
             head_size, body_size = _SIZES.unpack_from(self._data, self._start)
-            if not 0 < head_size <= MAX_HEAD or body_size > CHUNK:
+            if not 0 < head_size <= MAX_FRAME_HEAD or body_size > CHUNK:
                 raise FrameError(f"a frame of {head_size}+{body_size} bytes; the peer is not one of our processes")
             body_at = self._start + _PREFIX + head_size
             stop = body_at + body_size

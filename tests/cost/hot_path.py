@@ -42,7 +42,7 @@ from worker.input.broker import InputBroker
 from worker.ownership.upstream import Upstream
 from worker.rpc_server import FrontEndPeer, RpcServer
 from worker.transports.http_client import _Connection
-from worker.transports.transport import Facts
+from worker.transports.transport import UpstreamFacts
 
 _META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
 PARAMS = b'{"name":"echo","arguments":{"text":"%b"},"_meta":%b}' % (b"a" * 64, _META)
@@ -144,7 +144,7 @@ class WorkerPath:
         spec = make_spec("echoes", {"type": "http", "url": url})
         upstream = Upstream(spec, settings, "worker", ears, ears, lambda line: None, WorkerCounters())
         modern = era is Era.MODERN
-        upstream.adopt(Facts((era.word,), "http", url, not modern, LATEST_MODERN if modern else LATEST_LEGACY))
+        upstream.adopt(UpstreamFacts((era.word,), "http", url, not modern, LATEST_MODERN if modern else LATEST_LEGACY))
         pool = upstream._pool
         assert pool is not None
         self.upstream = Remembers()

@@ -23,7 +23,7 @@ from worker.calls.client_facts import NOBODY
 from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
 from worker.transports import TRANSPORTS
-from worker.transports.transport import Facts
+from worker.transports.transport import UpstreamFacts
 
 FOUND = {"legacy": LATEST_LEGACY, "modern": LATEST_MODERN}
 
@@ -126,8 +126,8 @@ async def upstream(server: Server) -> AsyncIterator[Upstream]:
     await made.close()
 
 
-def facts(server: Server, path: str, era: str) -> Facts:
-    return Facts((era,), "http", server.url + path, False, FOUND[era])
+def facts(server: Server, path: str, era: str) -> UpstreamFacts:
+    return UpstreamFacts((era,), "http", server.url + path, False, FOUND[era])
 
 
 def submit(upstream: Upstream, era: Era, tool: str = "any") -> asyncio.Future[bytes]:

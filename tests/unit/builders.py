@@ -10,7 +10,7 @@ import msgspec
 
 from shared.mcp.listings import KINDS, Kind
 from shared.models import ServerStatus, UpstreamSpec, make_spec
-from shared.registry.records import Catalog, UpstreamRecord
+from shared.registry.records import ListedCatalog, UpstreamRecord
 
 
 def spec(id: str, name: str | None = None, transport: str = "http", **options: Any) -> UpstreamSpec:
@@ -65,7 +65,7 @@ def record(
         capabilities=capabilities or {},
         instructions=instructions,
         owners=tuple(owners),
-        catalog=Catalog(digest, documents),
+        catalog=ListedCatalog(digest, documents),
     )
 
 

@@ -18,7 +18,7 @@ from worker.bridge.inputs import ELICIT, Need, Required, refusal
 MAX_ROUNDS = 10
 FIRST_WAIT_S = 0.05
 LONGEST_WAIT_S = 0.25
-CANCELLED = b'{"action":"cancel"}'
+CANCEL_ACTION = b'{"action":"cancel"}'
 
 
 class Ask(Struct, frozen=True):
@@ -83,5 +83,5 @@ class Asking:
         if is_error and need.method != ELICIT:
             self._open.clear()
             return [Fail(f"the client refused {need.method}: {raw[:200].decode('utf-8', 'replace')}")]
-        self._responses[key] = CANCELLED if is_error else raw
+        self._responses[key] = CANCEL_ACTION if is_error else raw
         return [] if self._open else [Resend(self._responses, self._state)]

@@ -25,7 +25,7 @@ OnAnswer = Callable[[bool, bytes], None]
 """Takes the answer to a question: whether it is an error, and its JSON."""
 
 
-class Carrier(Protocol):
+class CarryingSession(Protocol):
     """The upstream session that carries a call."""
 
     def submit(self, call: Call) -> None:
@@ -89,7 +89,7 @@ class Call:
         self.client = NOBODY
         self.done = False
         self.resent = False
-        self.carrier: Carrier | None = None
+        self.carrier: CarryingSession | None = None
         self.holder: Holder | None = None
         self.observer: CallObserver | None = None
 
@@ -165,7 +165,7 @@ class Call:
         """Withdraw the question that was asked with ``on_answer``, because the upstream does not need the answer any
         more."""
 
-    def ask(self, on_answer: OnAnswer, need: Need, carrier: Carrier) -> None:
+    def ask(self, on_answer: OnAnswer, need: Need, carrier: CarryingSession) -> None:
         """Ask the client for input that the upstream needs during this call."""
         on_answer(True, jsonrpc.error_object(-32601, "this call has no client that could be asked"))
 

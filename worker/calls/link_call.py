@@ -20,15 +20,15 @@ from shared.rpc.connection import SLACK, Link
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
 from worker.bridge.inputs import Need, Required, may_require
-from worker.calls.call import Call, Carrier, OnAnswer
+from worker.calls.call import Call, CarryingSession, OnAnswer
 from worker.calls.client_facts import client_in
-from worker.calls.replay import Outcome, Replay, Replays
+from worker.calls.replay import KeptOutcome, Replay, Replays
 
 _WORDS = 2000
 """The longest text of an upstream that an error repeats, in characters, because heads of frames are small."""
 
 
-class Taker(Protocol):
+class AnsweringFrontEnd(Protocol):
     """The front end that takes a call's answer (``worker.rpc_server.FrontEndPeer``)."""
 
     name: str
@@ -48,7 +48,7 @@ class Broker(Protocol):
     def relay(self, call: LinkCall, need: Need, on_answer: OnAnswer) -> None:
         """Ask the call's client on the stream of the call."""
 
-    def park(self, call: LinkCall, carrier: Carrier) -> Call | None:
+    def park(self, call: LinkCall, carrier: CarryingSession) -> Call | None:
         """Return a call that outlives the tries of its client, or ``None`` if the client has too many of those."""
 
     def wrap(self, call: LinkCall, result: bytes) -> tuple[bool, bytes]:
@@ -87,7 +87,7 @@ class LinkCall(Call):
 
     def __init__(
         self,
-        frontend: Taker,
+        frontend: AnsweringFrontEnd,
         link: Link,
         head: rpc.Call,
         params: bytes,
@@ -121,7 +121,7 @@ class LinkCall(Call):
 
     # ---- questions of the upstream
 
-    def ask(self, on_answer: OnAnswer, need: Need, carrier: Carrier) -> None:
+    def ask(self, on_answer: OnAnswer, need: Need, carrier: CarryingSession) -> None:
         """Ask the client for input: relay the question (legacy client) or park the call (modern client)."""
         if self.done:  # on a stream that the upstream did not close after its answer
             on_answer(True, jsonrpc.error_object(-32603, "the call that this belongs to is over"))
@@ -283,9 +283,9 @@ class LinkCall(Call):
 
     def _keep(self, send: Callable[[Any, int], None], size: int) -> None:
         assert self.replay is not None
-        self.broker.replays.end(self.replay, Outcome(send, size))
+        self.broker.replays.end(self.replay, KeptOutcome(send, size))
 
-    def move(self, frontend: Taker, link: Link, number: int) -> None:
+    def move(self, frontend: AnsweringFrontEnd, link: Link, number: int) -> None:
         """Continue on another link, or under another number: the client has resumed the stream there."""
         if not self.link.closed:
             self.link.send(rpc.Failed(self.number, "cancelled", "the client resumed the stream elsewhere", True))

@@ -17,7 +17,7 @@ Name = tuple[str, int]
 """(front end, number of the call on its link)."""
 
 
-class Outcome:
+class KeptOutcome:
     """The end of a kept call. ``send`` writes it to a link under a call number."""
 
     __slots__ = ("send", "size")
@@ -52,7 +52,7 @@ class Replay:
         self.names: list[Name] = []
         self.sequence = 0
         self.messages: deque[tuple[int, bytes]] = deque()
-        self.outcome: Outcome | None = None
+        self.outcome: KeptOutcome | None = None
         self.size = 0
         self.ended_at = 0.0
 
@@ -112,7 +112,7 @@ class Replays:
             self._grow(replay, -len(replay.messages.popleft()[1]))
         return replay.sequence
 
-    def end(self, replay: Replay, outcome: Outcome) -> None:
+    def end(self, replay: Replay, outcome: KeptOutcome) -> None:
         """Keep the call's outcome, and start the time after which the call is forgotten."""
         replay.call = None
         replay.outcome = outcome

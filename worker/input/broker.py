@@ -38,7 +38,7 @@ from shared.settings import Settings
 from shared.tasks import Deadlines
 from worker.bridge import asked, inputs
 from worker.bridge.inputs import MAX_REQUESTS, NEEDS, Need, Required
-from worker.calls.call import Carrier, OnAnswer
+from worker.calls.call import CarryingSession, OnAnswer
 from worker.calls.link_call import LinkCall
 from worker.calls.replay import Replays
 from worker.input.parked_call import ParkedCall
@@ -282,7 +282,7 @@ class InputBroker:
             return None
         return inputs.write_required(needs, self._seal(call, fresh=True))
 
-    def park(self, call: LinkCall, carrier: Carrier) -> ParkedCall | None:
+    def park(self, call: LinkCall, carrier: CarryingSession) -> ParkedCall | None:
         """Return a parked call in place of ``call``, or ``None`` if its principal has too many of those."""
         principal = call.client.principal
         if self._parked_by.get(principal, 0) >= self._settings.calls.max_parked:

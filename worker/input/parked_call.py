@@ -14,7 +14,7 @@ from shared.mcp.rope import Body
 from shared.mcp.versions import Era
 from worker.bridge import inputs, parked
 from worker.bridge.inputs import Need
-from worker.calls.call import Call, Carrier, OnAnswer
+from worker.calls.call import Call, CarryingSession, OnAnswer
 from worker.calls.link_call import LinkCall
 
 GATHER_S = 0.02
@@ -36,7 +36,7 @@ class ParkedCall(Call):
 
     __slots__ = ("_loop", "_machine", "_parking", "_progress", "_waiter", "id", "upstream")
 
-    def __init__(self, id: str, first: LinkCall, carrier: Carrier, parking: Parking) -> None:
+    def __init__(self, id: str, first: LinkCall, carrier: CarryingSession, parking: Parking) -> None:
         super().__init__(first.method, first.params, Era.MODERN, first.timeout_s)
         self.id = id
         self.upstream = first.upstream
@@ -61,7 +61,7 @@ class ParkedCall(Call):
         self.token = call.token
         self.expires_at = 0.0  # while a try waits, its own clock runs
 
-    def ask(self, on_answer: OnAnswer, need: Need, carrier: Carrier) -> None:
+    def ask(self, on_answer: OnAnswer, need: Need, carrier: CarryingSession) -> None:
         """Handle a question of the upstream during this call."""
         why = inputs.refusal(self.client.declared, need.method, need.params)
         if why is not None:

@@ -25,7 +25,7 @@ from worker.calls.client_facts import ClientFacts
 from worker.input.broker import FULL, TOO_LARGE, InputBroker
 
 
-class FrontEnds(Protocol):
+class FrontEndReach(Protocol):
     """The front ends that are linked to this worker (``worker.front_ends``)."""
 
     def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
@@ -81,7 +81,9 @@ class Question:
 class UnsolicitedMessages:
     """The open questions outside of calls, and what was dropped, for one worker."""
 
-    def __init__(self, broker: InputBroker, deadlines: Deadlines, settings: Settings, front_ends: FrontEnds) -> None:
+    def __init__(
+        self, broker: InputBroker, deadlines: Deadlines, settings: Settings, front_ends: FrontEndReach
+    ) -> None:
         self.broker = broker
         self._deadlines = deadlines
         self._settings = settings

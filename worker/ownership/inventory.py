@@ -20,7 +20,7 @@ from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.registry.client import translated
-from shared.registry.records import Catalog, UpstreamRecord
+from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
@@ -31,9 +31,9 @@ from worker.calls.observer import CallObserver
 from worker.ownership.health import HealthPolicy
 from worker.ownership.owner import Owner
 from worker.ownership.upstream import Upstream
-from worker.sessions.context import Unsolicited
+from worker.sessions.context import UnsolicitedPath
 from worker.sessions.resource_subscriptions import Watcher
-from worker.transports.transport import Facts
+from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
 _TELL_S = 0.25
@@ -62,7 +62,7 @@ class _Holding:
         settings: Settings,
         worker: str,
         leaders: _Leaders,
-        unsolicited: Unsolicited,
+        unsolicited: UnsolicitedPath,
         observer: CallObserver | None,
     ) -> None:
         self.record = record
@@ -101,7 +101,7 @@ class Inventory:
         store: RegistryStore,
         worker: str,
         settings: Settings,
-        unsolicited: Unsolicited,
+        unsolicited: UnsolicitedPath,
         observer: CallObserver | None = None,
     ) -> None:
         self.records: dict[str, UpstreamRecord] = {}
@@ -111,7 +111,7 @@ class Inventory:
         self._held: dict[str, _Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
         self._told_healthy: dict[str, bool] = {}
-        self._unreported: dict[str, tuple[ServerStatus, str | None, Facts | None]] = {}
+        self._unreported: dict[str, tuple[ServerStatus, str | None, UpstreamFacts | None]] = {}
         self._telling: dict[tuple[str, str], bool] = {}  # hint being announced → whether it was repeated meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self._without_children = False
@@ -243,7 +243,7 @@ class Inventory:
         record = holding.record
         if holding.task is None and record.eras and _is_of(record):
             holding.upstream.adopt(
-                Facts(
+                UpstreamFacts(
                     record.eras,
                     record.transport_in_use,
                     record.url_in_use,
@@ -342,7 +342,7 @@ class Inventory:
             return id in self._held and self._settings.upstreams.stdio_on_redis_loss == "keep"
         return owner is not None and bytes(owner).decode() == self._worker
 
-    async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
+    async def status(self, id: str, status: ServerStatus, error: str | None, facts: UpstreamFacts | None) -> None:
         """Write a status. While Redis does not answer, it is kept for later."""
         fields: dict[str, str] = {}
         if facts is not None:
@@ -378,7 +378,7 @@ class Inventory:
         """Write the lists of an upstream. If Redis does not answer, ``reassert`` writes them later."""
         if id in self.records:
             self.records[id] = structs.replace(
-                self.records[id], catalog=Catalog(digest, dict(documents), now_s(), ttl_s)
+                self.records[id], catalog=ListedCatalog(digest, dict(documents), now_s(), ttl_s)
             )
         try:
             await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s)

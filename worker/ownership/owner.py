@@ -31,8 +31,8 @@ from worker.calls.own_call import OwnCall
 from worker.ownership.health import HealthPolicy
 from worker.ownership.upstream import Upstream
 from worker.sessions.session import Session
-from worker.transports import TRANSPORTS
-from worker.transports.transport import Facts
+from worker.transports import DRIVERS
+from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
 _MAX_PAGES = 1000
@@ -42,7 +42,7 @@ _COALESCE_S = 0.05
 class Reporter(Protocol):
     """The receiver of the owner's findings."""
 
-    async def status(self, id: str, status: ServerStatus, error: str | None, facts: Facts | None) -> None:
+    async def status(self, id: str, status: ServerStatus, error: str | None, facts: UpstreamFacts | None) -> None:
         """Report the status of the upstream."""
 
     async def still_owned(self, id: str) -> bool:
@@ -143,7 +143,7 @@ class Owner:
                 pass
             wait_s = min(wait_s * 2, self._settings.upstreams.reconnect_max_s)
 
-    async def _become(self, status: ServerStatus, error: str | None, facts: Facts | None = None) -> None:
+    async def _become(self, status: ServerStatus, error: str | None, facts: UpstreamFacts | None = None) -> None:
         if status is not self.status and status not in TRANSITIONS[self.status]:
             raise AssertionError(f"no way from {self.status} to {status}")
         if status is not self.status:
@@ -156,7 +156,7 @@ class Owner:
         spec, context = self._upstream.spec, self._upstream.context
         if traits(spec.transport).runs_once and not await self._reporter.still_owned(spec.id):
             raise OutcomeUnknown("upstream_unavailable", "another worker owns it now")
-        reached = await TRANSPORTS[spec.transport].reach(context)
+        reached = await DRIVERS[spec.transport].reach(context)
         self._session = reached.session
         self._trouble = None
         self._relist = set()

@@ -25,12 +25,12 @@ from shared.settings import Settings
 from shared.transports import traits
 
 _log = logging.getLogger(__name__)
-SETTLED_S = 3.0
+JOIN_GRACE_S = 3.0
 """A worker younger than this (seconds) gets no handovers. After Redis was away, a slot is not claimed from its owner
 for as long."""
 
 
-class Plan(Struct, frozen=True):
+class PlacementPlan(Struct, frozen=True):
     """What to do now: slots to claim, slots to give up, and slots to hand over to another worker."""
 
     claims: list[tuple[str, int]]
@@ -43,11 +43,13 @@ def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
     return 1 if traits(record.spec.transport).runs_once else max(1, min(spread, workers))
 
 
-def decide(records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float) -> Plan:
+def decide(
+    records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float
+) -> PlacementPlan:
     """Return what the worker ``me`` has to do. ``workers`` maps the ids of live workers to the Unix time at which each
     joined."""
-    plan = Plan([], [], [])
-    settled = [id for id, started in workers.items() if now - started >= SETTLED_S or id == me]
+    plan = PlacementPlan([], [], [])
+    settled = [id for id, started in workers.items() if now - started >= JOIN_GRACE_S or id == me]
     for record in records:
         id = record.spec.id
         count = slots_of(record, len(workers), spread)
@@ -145,10 +147,10 @@ class Placement:
             return  # no worker and no record has changed; with a thousand upstreams a plan is expensive
         now = time.time()
         plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, now)
-        settled = all(now - joined >= SETTLED_S for joined in self.workers.values())
+        settled = all(now - joined >= JOIN_GRACE_S for joined in self.workers.values())
         nothing = not (plan.claims or plan.releases or plan.moves)
         self._at_rest = dict(self.workers) if settled and nothing else None
-        settling = time.monotonic() - self._since_available < SETTLED_S and self._since_available > 0
+        settling = time.monotonic() - self._since_available < JOIN_GRACE_S and self._since_available > 0
         for id, slot in plan.claims:
             record = self._held.records.get(id)
             if record is None:

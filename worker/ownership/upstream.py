@@ -27,11 +27,11 @@ from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.observer import CallObserver, Traffic
-from worker.sessions.context import SessionContext, Unsolicited, UpstreamSession
+from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
-from worker.transports import TRANSPORTS
-from worker.transports.transport import Facts, Pool
+from worker.transports import DRIVERS
+from worker.transports.transport import Pool, UpstreamFacts
 
 _log = logging.getLogger(__name__)
 _INQUIRY_S = 2.0
@@ -58,14 +58,14 @@ class Upstream:
         settings: Settings,
         incarnation: str,
         events: UpstreamEvents,
-        unsolicited: Unsolicited,
+        unsolicited: UnsolicitedPath,
         log_line: Callable[[str], None],
         observer: CallObserver | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
         self.context = SessionContext(spec, settings, incarnation, _Ears(self), unsolicited, log_line)
-        self.facts: Facts | None = None
+        self.facts: UpstreamFacts | None = None
         self.traffic = Traffic(observer)
         self.subscriptions = ResourceSubscriptions(
             spec.id, settings.upstreams.max_subscriptions, self._session_to_watch
@@ -83,7 +83,7 @@ class Upstream:
 
     # ---- facts
 
-    def adopt(self, facts: Facts, session: Session | None = None) -> None:
+    def adopt(self, facts: UpstreamFacts, session: Session | None = None) -> None:
         """Serve by these facts from now on. ``session`` is the one that the probe left open, for a stdio child."""
         kind = traits(facts.transport)
         if not isinstance(self.spec.connection, kind.connection):
@@ -91,14 +91,14 @@ class Upstream:
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
             self._leave(facts)
         if self._pool is None:
-            self._pool = TRANSPORTS[facts.transport].make_pool(self.spec, facts, self.settings.upstreams)
+            self._pool = DRIVERS[facts.transport].make_pool(self.spec, facts, self.settings.upstreams)
         if session is not None and kind.runs_once:
             self._shared[session.era] = session
         self.facts = facts
         self._legacy_tried = False
         self._for_all = [None, None]
 
-    def _leave(self, facts: Facts) -> None:
+    def _leave(self, facts: UpstreamFacts) -> None:
         """Close everything that is open, because the upstream is now at another URL or speaks another transport."""
         gone = NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is reached by {facts.transport} now")
         sessions, pool = self._take_all()
@@ -162,7 +162,7 @@ class Upstream:
         else:
             call.fail(Refused("method_unknown", f"upstream {self.spec.id!r} knows no {LISTEN}"))
 
-    def _may_speak_legacy(self, facts: Facts) -> bool:
+    def _may_speak_legacy(self, facts: UpstreamFacts) -> bool:
         """Whether the legacy era is still to be tried. A child locks to the era of its first request, so the probe
         found only one."""
         return (
@@ -183,7 +183,7 @@ class Upstream:
         assert self.facts is not None
         ears = _Ears(self, tentative=True)
         context = self.context.with_events(ears)
-        session = TRANSPORTS[self.facts.transport].make_session(context, Era.LEGACY, self._pool)
+        session = DRIVERS[self.facts.transport].make_session(context, Era.LEGACY, self._pool)
         with contextlib.suppress(CallError):
             await session.open()
         if session.ready and self.facts is not None:
@@ -230,7 +230,7 @@ class Upstream:
             return self._client_session(era_for(Era.LEGACY, facts.eras), sid, client)
         return self._shared_session(era_for(Era.MODERN, facts.eras))
 
-    def _use_of_session(self, facts: Facts) -> SessionUse:
+    def _use_of_session(self, facts: UpstreamFacts) -> SessionUse:
         """Return how calls of a client session use sessions of this upstream."""
         return session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
 
@@ -259,7 +259,7 @@ class Upstream:
 
     def _make(self, era: Era, client: ClientFacts = NOBODY, sid: str = "") -> Session:
         assert self.facts is not None
-        return TRANSPORTS[self.facts.transport].make_session(self.context, era, self._pool, client, sid)
+        return DRIVERS[self.facts.transport].make_session(self.context, era, self._pool, client, sid)
 
     # ---- events of sessions
 

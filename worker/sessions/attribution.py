@@ -18,13 +18,13 @@ from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import LISTEN, NOT_FOR_CLIENTS, SUBSCRIPTION_META
 from shared.mcp.versions import Era
+from worker.bridge.inputs import ROOTS
 
 MAX_GIVEN_UP = 1000
 """The number of given-up calls that are remembered on one session. The newest ones are kept."""
-ROOTS = "roots/list"
 
 
-class Candidate(Protocol):
+class CallInFlight(Protocol):
     """A call in flight, as far as attribution reads it (``worker.calls.call.Call``)."""
 
     method: str
@@ -36,7 +36,7 @@ class Candidate(Protocol):
         """The least severe level for which the call's client asked, or empty."""
 
 
-C = TypeVar("C", bound=Candidate)
+C = TypeVar("C", bound=CallInFlight)
 
 
 class ToCall(Struct, Generic[C], frozen=True):
@@ -56,8 +56,8 @@ class ToNobody(Struct, frozen=True):
     reason: str = ""
 
 
-NOBODY = ToNobody()
-CLIENT = ToClient()
+_NOBODY = ToNobody()
+_CLIENT = ToClient()
 
 
 class GivenUp:
@@ -118,7 +118,7 @@ class Attribution(Generic[C]):
         calls = list(calls)
         call = on_stream_of or self._only(calls, now)
         if call is None and self._own and not self.given_up.any(now):
-            return CLIENT
+            return _CLIENT
         if call is None:
             count = sum(not one.ours and one.method != LISTEN for one in calls)
             which = f"{count} calls" if count != 1 else "a call and one that was given up"
@@ -138,7 +138,7 @@ class Attribution(Generic[C]):
         )
         if call is not None:
             return ToCall(call)
-        return CLIENT if self._own else NOBODY
+        return _CLIENT if self._own else _NOBODY
 
     def notification(
         self, method: str, params: bytes, on_stream_of: C | None, calls: Mapping[int, C], now: float
@@ -146,11 +146,11 @@ class Attribution(Generic[C]):
         """Return whom a notification is about that is neither a list change nor a log message."""
         call = on_stream_of or self._listening(params, calls)
         if method in NOT_FOR_CLIENTS and (call is None or call.method != LISTEN):
-            return NOBODY
+            return _NOBODY
         call = call or self._only(calls.values(), now)
         if call is not None:
             return ToCall(call)
-        return CLIENT if self._own else NOBODY
+        return _CLIENT if self._own else _NOBODY
 
     def _listening(self, params: bytes, calls: Mapping[int, C]) -> C | None:
         """Return the ``subscriptions/listen`` that a notification names. Needed where all calls share one channel

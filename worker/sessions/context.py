@@ -18,7 +18,7 @@ from worker.calls.client_facts import ClientFacts
 from worker.sessions.questions import Withdrawable
 
 
-class Unsolicited(Protocol):
+class UnsolicitedPath(Protocol):
     """A way to a client that has no call in flight (``worker.input.unsolicited``)."""
 
     def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> Withdrawable | None:
@@ -82,7 +82,7 @@ class SessionContext:
         settings: Settings,
         incarnation: str,
         events: SessionEvents,
-        unsolicited: Unsolicited,
+        unsolicited: UnsolicitedPath,
         log_line: Callable[[str], None],
     ) -> None:
         self.spec = spec

@@ -37,7 +37,7 @@ _NEWEST = 4
 """The number of notifications that are kept of those that arrive faster; the newest ones."""
 _RETRY_MIN_S = 0.2
 _RETRY_MAX_S = 30.0
-Key = tuple[str, str]
+SubscriptionKey = tuple[str, str]
 """(client session, URI). The session is empty if clients share the upstream session."""
 
 
@@ -73,10 +73,10 @@ class ResourceSubscriptions:
         self._id = id
         self._limit = limit
         self._session_for = session_for
-        self._held: dict[Key, _Held] = {}
-        self._leaving: dict[Key, asyncio.Task[None]] = {}
+        self._held: dict[SubscriptionKey, _Held] = {}
+        self._leaving: dict[SubscriptionKey, asyncio.Task[None]] = {}
         self._renewals: set[asyncio.Task[None]] = set()
-        self._news: dict[Key, deque[bytes]] = {}
+        self._news: dict[SubscriptionKey, deque[bytes]] = {}
         self._vague: dict[str, deque[tuple[str, bytes]]] = {}
         self._loop = asyncio.get_running_loop()
         self._listen: _Listen | None = None
@@ -134,11 +134,11 @@ class ResourceSubscriptions:
         for key in [key for key in self._held if sid and key[0] == sid]:
             del self._held[key]
 
-    def _try(self, key: Key, held: _Held) -> None:
+    def _try(self, key: SubscriptionKey, held: _Held) -> None:
         held.agreed = False
         held.attempt = spawn(self._attempt(key, held, self._leaving.get(key)), "subscribe")
 
-    async def _attempt(self, key: Key, held: _Held, leaving: asyncio.Task[None] | None) -> CallError | None:
+    async def _attempt(self, key: SubscriptionKey, held: _Held, leaving: asyncio.Task[None] | None) -> CallError | None:
         if leaving is not None:
             await asyncio.wait({leaving})
         try:
@@ -149,7 +149,7 @@ class ResourceSubscriptions:
         held.agreed = True
         return None
 
-    async def _subscribe(self, key: Key, held: _Held) -> None:
+    async def _subscribe(self, key: SubscriptionKey, held: _Held) -> None:
         sid, uri = key
         session = held.session = self._session_for(sid, held.client)
         if session.era is Era.MODERN:
@@ -217,7 +217,7 @@ class ResourceSubscriptions:
             for key in mine:
                 self._tell(key, everybody)
 
-    def _tell(self, key: Key, params: bytes) -> None:
+    def _tell(self, key: SubscriptionKey, params: bytes) -> None:
         """Notify the watchers at once. Of changes that follow soon after, the newest are sent a little later."""
         news = self._news.get(key)
         if news is None:
@@ -228,7 +228,7 @@ class ResourceSubscriptions:
         elif params not in news:
             news.append(params)
 
-    def _calm(self, key: Key) -> None:
+    def _calm(self, key: SubscriptionKey) -> None:
         news, held = self._news.pop(key), self._held.get(key)
         if not news or held is None:
             return
@@ -258,7 +258,7 @@ class ResourceSubscriptions:
             self._renewals.add(task)
             task.add_done_callback(self._renewals.discard)
 
-    async def _renew(self, lost: dict[Key, _Held]) -> None:
+    async def _renew(self, lost: dict[SubscriptionKey, _Held]) -> None:
         """Subscribe until every resource that is still watched is subscribed. An upstream may take a while to be
         back."""
         wait_s = _RETRY_MIN_S

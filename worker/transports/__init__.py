@@ -7,6 +7,6 @@ upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both · ``
 """
 
 from worker.transports import http_sse, stdio, streamable_http
-from worker.transports.transport import TRANSPORTS
+from worker.transports.transport import DRIVERS
 
-__all__ = ["TRANSPORTS", "http_sse", "stdio", "streamable_http"]
+__all__ = ["DRIVERS", "http_sse", "stdio", "streamable_http"]

@@ -20,7 +20,7 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.http_client import HttpPool, Notice
 from worker.transports.http_reach import http_pool, reach_by_url
-from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, facts_of, opened
+from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
 
 
 class _Stream:
@@ -199,7 +199,7 @@ class SseTransport:
         """Open the event stream and make the handshake."""
         return await reach_by_url(context, "/sse", True, reach_sse)
 
-    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
         return http_pool(spec, facts.url, settings)
 
     def make_session(
@@ -215,4 +215,4 @@ class SseTransport:
         return SseSession(context, pool, client, sid_of_client)
 
 
-TRANSPORTS["sse"] = SseTransport()
+DRIVERS["sse"] = SseTransport()

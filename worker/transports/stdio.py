@@ -31,7 +31,7 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
-from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, end, facts_of
+from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
 
 _HURRY = 0.2
 """The share of ``heartbeatTtl`` that is the longest wait between closing a child's stdin, SIGTERM and SIGKILL, if
@@ -305,7 +305,7 @@ class StdioTransport:
         """Start the child and find its era."""
         return await _reach(context)
 
-    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
         """Return ``None``: each session is a child of its own."""
         return None
 
@@ -321,4 +321,4 @@ class StdioTransport:
         return StdioSession(context, era, client, sid_of_client)
 
 
-TRANSPORTS["stdio"] = StdioTransport()
+DRIVERS["stdio"] = StdioTransport()

@@ -34,7 +34,7 @@ from worker.transports.http_post import Post
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.http_sse import reach_sse
 from worker.transports.http_standing_get import StandingGet
-from worker.transports.transport import TRANSPORTS, Facts, Pool, Reached, facts_of, opened
+from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
 
 _log = logging.getLogger(__name__)
 _ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -462,7 +462,7 @@ class StreamableHttpTransport:
         """Probe for the modern era, then make a handshake in the legacy era as well."""
         return await reach_by_url(context, "/mcp", False, _reach_streamable)
 
-    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
         return http_pool(spec, facts.url, settings)
 
     def make_session(
@@ -479,4 +479,4 @@ class StreamableHttpTransport:
         return LegacyHttp(context, pool, client, sid_of_client)
 
 
-TRANSPORTS["http"] = StreamableHttpTransport()
+DRIVERS["http"] = StreamableHttpTransport()

@@ -19,7 +19,7 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 
 
-class Facts(Struct, frozen=True):
+class UpstreamFacts(Struct, frozen=True):
     """What is known of an upstream after it was reached."""
 
     eras: tuple[str, ...]
@@ -35,7 +35,7 @@ class Reached(Struct):
     """The outcome of reaching an upstream: the facts, and the session that is left open for listing and health
     checks."""
 
-    facts: Facts
+    facts: UpstreamFacts
     session: Session
 
 
@@ -49,13 +49,13 @@ class Pool(Protocol):
         """Close everything."""
 
 
-class Transport(Protocol):
+class TransportDriver(Protocol):
     """The interface that each transport of this package implements."""
 
     async def reach(self, context: SessionContext) -> Reached:
         """Reach the upstream and find its eras. Raises ``CallError`` with the reason; then nothing stays open."""
 
-    def make_pool(self, spec: UpstreamSpec, facts: Facts, settings: UpstreamSettings) -> Pool | None:
+    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
         """Return what the sessions of an upstream share, or ``None`` if they share nothing."""
 
     def make_session(
@@ -69,17 +69,17 @@ class Transport(Protocol):
         """Return a session that is opened when first used."""
 
 
-TRANSPORTS: dict[str, Transport] = {}
+DRIVERS: dict[str, TransportDriver] = {}
 """Every transport by its name in ``shared.transports``."""
 
 
 def facts_of(
     eras: tuple[str, ...], transport: str, url: str, sessionful: bool, version: str, said: dict[str, Any]
-) -> Facts:
+) -> UpstreamFacts:
     """Return the facts. ``said`` is the upstream's answer to ``initialize`` or ``server/discover``."""
     capabilities = said.get("capabilities")
     instructions = said.get("instructions")
-    return Facts(
+    return UpstreamFacts(
         eras,
         transport,
         url,

@@ -34,7 +34,7 @@ from worker.input.broker import MAX_OPEN, InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
 from worker.ownership.inventory import Inventory
 from worker.rpc_server import FrontEndPeer, RpcServer
-from worker.sessions.context import SessionContext, SessionEvents, Unsolicited, UpstreamSession
+from worker.sessions.context import SessionContext, SessionEvents, UnsolicitedPath, UpstreamSession
 from worker.sessions.session import Session
 
 KEY = FleetKey.from_secret("unit tests")
@@ -177,7 +177,7 @@ class NoWayToClients:
 
 
 def make_context(
-    settings: Settings | None = None, events: SessionEvents | None = None, unsolicited: Unsolicited | None = None
+    settings: Settings | None = None, events: SessionEvents | None = None, unsolicited: UnsolicitedPath | None = None
 ) -> SessionContext:
     """A session's surroundings."""
     return SessionContext(

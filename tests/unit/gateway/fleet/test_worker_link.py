@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway.balancers import NO_CHOICE
-from gateway.calls.events import Answered, Event, Failure, Interim, Resumed
+from gateway.calls.events import Answered, CallEvent, Failure, Interim, Resumed
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.worker_link import WorkerLink
 from gateway.routing.entries import Entry
@@ -38,7 +38,7 @@ class _Call:
     def __init__(self, in_flight: InFlight) -> None:
         self.in_flight = in_flight
         self.told: list[int] = []  # what the worker said, in order
-        self.taken: list[Event] = []
+        self.taken: list[CallEvent] = []
         self.given_up = False
         self.answered = False  # by the worker
 

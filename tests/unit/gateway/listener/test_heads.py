@@ -51,7 +51,7 @@ def test_what_is_not_plain_takes_the_ordinary_lane(lines: tuple[str, ...]) -> No
         (*PLAIN[:3], "Transfer-Encoding: chunked"),
         (*PLAIN, "Expect: 100-continue"),
         (*PLAIN, "Content-Encoding: gzip"),
-        (*PLAIN, "Upgrade: websocket", "Connection: upgrade"),
+        (*PLAIN, "Upgrade: websocket", "ClientConnection: upgrade"),
         (*PLAIN[:3], "Content-Length: 5, 5"),
         (*PLAIN[:3], "Content-Length: -1"),
         ("nonsense",),

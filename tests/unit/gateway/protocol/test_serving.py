@@ -13,7 +13,7 @@ from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.protocol.answers import Answer
 from gateway.protocol.plans import Listen
-from gateway.protocol.serving import Exchange, Serving
+from gateway.protocol.serving import BegunRequest, Serving
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from tests.unit.builders import record
@@ -41,7 +41,7 @@ class Served:
         admission = Admission(principals, registry.views, sessions)
         self.serving = Serving(admission, principals, bench.methods, bench.carrier, registry, sessions)
 
-    def begin(self, head: RequestHead, method: str, params: str = "{}") -> Answer | Exchange | None:
+    def begin(self, head: RequestHead, method: str, params: str = "{}") -> Answer | BegunRequest | None:
         """As the express lane asks, with the body behind something else."""
         body = jsonrpc.request(b'"q"', method, params.encode())
         return self.serving.begin(head, b"before" + body, len(b"before"))
@@ -71,7 +71,7 @@ async def test_a_call_that_is_begun_is_gone_on_with_and_sent_once() -> None:
     served = Served(Bench())
     served.bench.front.upstream("a", result(b'{"n":1.0}'))
     exchange = served.begin(LEGACY_HEAD, "tools/call", '{"name":"echo"}')
-    assert isinstance(exchange, Exchange) and exchange.id == b'"q"'
+    assert isinstance(exchange, BegunRequest) and exchange.id == b'"q"'
     answer = await served.serving.go_on(exchange)
     assert isinstance(answer, Answer) and answer.whole == b'{"jsonrpc":"2.0","id":"q","result":{"n":1.0}}'
     assert served.bench.front.asked == ["a"] and served.bench.counters.calls == 1
@@ -164,7 +164,7 @@ async def test_an_authentication_method_is_one_class_and_both_lanes_ask_it() -> 
     assert served.begin(head, "tools/call", '{"name":"echo"}') is None, "the token has to be looked up first"
     await served.serving.check_head(head)
     begun = served.begin(head, "tools/call", '{"name":"echo"}')
-    assert isinstance(begun, Exchange) and begun.caller.principal == "ada"
+    assert isinstance(begun, BegunRequest) and begun.caller.principal == "ada"
     assert begun.in_flight.call.principal == "ada", "whoever was admitted is served"
     stranger = RequestHead(RoutingHeaders(), authorization="Bearer guessed")
     with pytest.raises(Refused):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.naming import MAX_NAME, assign, compose, compose_uri, split
+from gateway.routing.naming import MAX_COMPOSED, assign, compose, compose_uri, split
 from shared.models import Naming
 
 AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
@@ -74,7 +74,7 @@ def test_a_name_that_looks_composed_keeps_its_place_and_ours_becomes_unmistakabl
     assert listed["b__x"] == ("a", "b__x")
     (other,) = [name for name, owner in listed.items() if owner == ("b", "x")]
     assert other.startswith("b__x_")
-    assert len(other) <= MAX_NAME
+    assert len(other) <= MAX_COMPOSED
 
 
 def test_two_groups_that_compose_alike_are_told_apart() -> None:
@@ -91,8 +91,8 @@ def test_the_separator_is_the_one_that_was_set() -> None:
 @given(st.text("ab", min_size=1, max_size=70), st.text("cd", min_size=1, max_size=140))
 def test_composed_names_are_never_too_long(group: str, name: str) -> None:
     composed = compose(group, name, "__")
-    assert len(composed) <= MAX_NAME == 64
-    if len(group) + len(name) + 2 <= MAX_NAME:
+    assert len(composed) <= MAX_COMPOSED == 64
+    if len(group) + len(name) + 2 <= MAX_COMPOSED:
         assert composed == f"{group}__{name}"
 
 
@@ -100,7 +100,7 @@ def test_composed_names_are_never_too_long(group: str, name: str) -> None:
 def test_a_name_is_shortened_only_when_it_must_be(length: int, kept: bool) -> None:
     composed = compose("group", "t" * length, "__")
     assert (composed == "group__" + "t" * length) is kept
-    assert len(composed) == min(7 + length, MAX_NAME)
+    assert len(composed) == min(7 + length, MAX_COMPOSED)
 
 
 def test_a_long_name_that_looks_composed_gives_names_of_good_length_too() -> None:
@@ -108,7 +108,7 @@ def test_a_long_name_that_looks_composed_gives_names_of_good_length_too() -> Non
     listed = assign([("a", ["t" * 62, taken]), ("b", ["t" * 62])], AUTO, "__")
     (other,) = [name for name, owner in listed.items() if owner[0] == "b"]
     assert other != taken
-    assert len(other) == MAX_NAME
+    assert len(other) == MAX_COMPOSED
 
 
 def test_long_names_that_differ_at_the_end_stay_apart() -> None:

@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
-from shared.mcp.large_json import WORTHWHILE, Hollow
+from shared.mcp.large_json import WORTHWHILE, ShortenedJson
 
 LONG = WORTHWHILE + 1000
 TEXTS = st.builds(
@@ -134,19 +134,19 @@ def test_routing_members_may_be_long_too() -> None:
 def test_an_escape_at_the_end_of_a_text_does_not_hinder() -> None:
     for end in range(40):
         data = b'{"a":"%b"}' % (b"lines\\n" * 3000 + b"x" * end)
-        assert 0 < len(Hollow(data).text) < 200
+        assert 0 < len(ShortenedJson(data).text) < 200
 
 
 def test_clear_text_is_not_read() -> None:
     before = b'POST "%b"' % (b"y" * LONG)
     data = before + b'{"a":"%b","b":1}' % (b"x" * 1_000_000)
-    text = Hollow(data, len(before), clear=True).text
+    text = ShortenedJson(data, len(before), clear=True).text
     assert text.startswith(b'{"a":"') and len(text) < 200
 
 
 def test_a_long_text_is_not_read() -> None:
     data = b'{"a":"%b","b":1}' % (b"x" * 1_000_000)
-    assert 0 < len(Hollow(data).text) < 1000
+    assert 0 < len(ShortenedJson(data).text) < 1000
 
 
 @pytest.mark.parametrize("number", [b"1" * LONG, b"[" + b"1," * LONG + b"1]", b" " * LONG + b"1"])
@@ -158,7 +158,7 @@ def test_what_is_no_text_is_left_alone(number: bytes) -> None:
 def test_a_sender_cannot_write_marks() -> None:
     """They are made for each message anew."""
     data = b'{"a":"%b"}' % (b"x" * LONG)
-    assert Hollow(data).text != Hollow(data).text
+    assert ShortenedJson(data).text != ShortenedJson(data).text
 
 
 def test_names_of_members_and_methods_may_be_long_too() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
-from shared.mcp.long_strings import RunFinder
+from shared.mcp.long_strings import LongStringFinder
 from shared.mcp.rope import Large, Rope
 
 SIZES = st.lists(st.sampled_from([0, 1, 7, 20_000, 300_000, 900_000]), max_size=6)
@@ -102,7 +102,7 @@ def test_runs_are_the_same_however_the_text_came(seed: int) -> None:
     dice = random.Random(seed)
     texts = ["x" * dice.choice([10, 9000, 500_000]) + dice.choice(["", '"', "\\", "\\\\"]) for _ in range(9)]
     data = json.dumps([*texts, "y" * MIB, "z" * 600_000]).encode()
-    finder = RunFinder()
+    finder = LongStringFinder()
     finder.look(data)
     assert together(data, seed).runs == finder.runs and finder.runs
 

@@ -20,7 +20,7 @@ from shared.models import (
     UpstreamSpec,
     make_spec,
 )
-from shared.registry.records import Catalog, Fields, UpstreamRecord, read_health, read_record, spec_fields
+from shared.registry.records import Fields, ListedCatalog, UpstreamRecord, read_health, read_record, spec_fields
 from shared.transports import HttpConnection, StdioConnection
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -111,7 +111,7 @@ def test_every_reported_fact_is_read() -> None:
     assert record.url_in_use == "http://h/sse"
     assert (record.capabilities, record.instructions) == ({"prompts": {"listChanged": True}}, "sois bref é")
     assert record.owners == ((0, "w1"), (1, "w2"))
-    assert record.catalog == Catalog(
+    assert record.catalog == ListedCatalog(
         "d1", {Kind.TOOLS: b'[{"name":"t"}]', Kind.TEMPLATES: b'[{"uriTemplate":"x:{y}"}]'}, 9.5
     )
     assert record.health == HealthCheckResult("a", True, 1.5, None, 3.25)
@@ -180,7 +180,7 @@ def test_the_public_entry_tells_everything_but_secrets() -> None:
         eras=("legacy",),
         protocol_version="2025-11-25",
         owners=((0, "w1"), (1, "w2")),
-        catalog=Catalog("d", {Kind.TOOLS: msgspec.json.encode(tools)}),
+        catalog=ListedCatalog("d", {Kind.TOOLS: msgspec.json.encode(tools)}),
         health=HealthCheckResult("a", False),
     )
     entry = record.entry()

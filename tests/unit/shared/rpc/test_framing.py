@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.rpc.framing import BUFFER, CHUNK, MAX_HEAD, FrameError, FrameReader, pack_sizes
+from shared.rpc.framing import BUFFER, CHUNK, MAX_FRAME_HEAD, FrameError, FrameReader, pack_sizes
 from tests.unit.builders import cut
 
 Frame = tuple[bytes, bytes]
@@ -30,7 +30,7 @@ def _receive(reader: FrameReader, data: bytes) -> list[Frame]:
 
 
 FRAMES = st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.binary(max_size=40)), max_size=8)
-SIZES = st.sampled_from([1, 2, 100, MAX_HEAD - 1, MAX_HEAD])
+SIZES = st.sampled_from([1, 2, 100, MAX_FRAME_HEAD - 1, MAX_FRAME_HEAD])
 
 
 @given(FRAMES, st.lists(st.integers(0, 10_000), max_size=20))
@@ -66,7 +66,7 @@ def test_frames_do_not_change_when_the_buffer_is_used_again() -> None:
 
 @pytest.mark.parametrize(
     ("head", "body"),
-    [(0, 0), (0, 10), (MAX_HEAD + 1, 0), (1, CHUNK + 1), (int.from_bytes(b"GET ", "big"), 0)],
+    [(0, 0), (0, 10), (MAX_FRAME_HEAD + 1, 0), (1, CHUNK + 1), (int.from_bytes(b"GET ", "big"), 0)],
 )
 def test_nonsense_sizes_end_the_link(head: int, body: int) -> None:
     with pytest.raises(FrameError, match="not one of our processes"):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from worker.bridge.asked import (
-    CANCELLED,
+    CANCEL_ACTION,
     FIRST_WAIT_S,
     LONGEST_WAIT_S,
     MAX_ROUNDS,
@@ -83,7 +83,7 @@ def test_an_error_answer_to_an_elicitation_cancels_it(need: Need) -> None:
     asking = Asking(ALL)
     asking.required(Required({"a": need, "b": need}, STATE))
     assert asking.replied("a", True, b'{"code":-1,"message":"no"}') == []
-    assert asking.replied("b", False, YES) == [Resend({"a": CANCELLED, "b": YES}, STATE)]
+    assert asking.replied("b", False, YES) == [Resend({"a": CANCEL_ACTION, "b": YES}, STATE)]
 
 
 @pytest.mark.parametrize("need", [MODEL, FOLDERS])
@@ -212,7 +212,7 @@ class AnyOrder(RuleBasedStateMachine):
         """The client answers."""
         if key in self.asked and key not in self.answers and not self.failed:
             cancels = is_error and self.asked[key].method == ELICIT
-            self.answers[key] = CANCELLED if cancels else key.encode()
+            self.answers[key] = CANCEL_ACTION if cancels else key.encode()
             fails = is_error and not cancels
         else:
             fails = self.failed

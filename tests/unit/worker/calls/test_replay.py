@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared.settings import SessionSettings
-from worker.calls.replay import Outcome, Replays
+from worker.calls.replay import KeptOutcome, Replays
 
 SETTINGS = SessionSettings(replay_bytes=10_000, replay_total_bytes=640_000)
 
@@ -12,7 +12,7 @@ def test_calls_that_run_on_are_bounded_together_as_well() -> None:
     replays = Replays(lambda: 0.0, SETTINGS)
     ended = replays.open(("f", 0), "s", b"0", None)
     replays.add(ended, b"x" * 1000)
-    replays.end(ended, Outcome(lambda link, number: None, 1000))
+    replays.end(ended, KeptOutcome(lambda link, number: None, 1000))
     count = 1 + SETTINGS.replay_total_bytes // SETTINGS.replay_bytes
     running = [replays.open(("f", number), "s", b"1", object()) for number in range(1, 1 + count)]
     for _ in range(2):
@@ -33,7 +33,7 @@ def test_a_call_is_found_by_its_session_under_every_name_until_its_time_is_over(
     assert replays.find(("f1", 7), "s") is replays.find(("f2", 3), "s") is replay
     assert replays.find(("f1", 7), "another") is None and replays.find(("f1", 8), "s") is None
     assert [message for _, message in replay.after(1)] == [b"1", b"2"]
-    replays.end(replay, Outcome(lambda link, number: None, 10))
+    replays.end(replay, KeptOutcome(lambda link, number: None, 10))
     now = SETTINGS.replay_s - 1
     assert replays.find(("f2", 3), "s") is replay
     now = SETTINGS.replay_s

@@ -23,7 +23,7 @@ from tests.fleet import eventually
 from tests.unit.builders import record
 from tests.unit.worker.worker_harness import KEY
 from worker.main import Worker
-from worker.ownership.placement import SETTLED_S, Placement, Plan, decide, slots_of
+from worker.ownership.placement import JOIN_GRACE_S, Placement, PlacementPlan, decide, slots_of
 
 NOW = 10_000.0
 OLD = NOW - 100
@@ -37,7 +37,7 @@ def _workers(*ids: str, young: tuple[str, ...] = ()) -> dict[str, float]:
     return {id: NOW - 1 if id in young else OLD for id in ids}
 
 
-def _plans(records: list[UpstreamRecord], workers: Mapping[str, float], spread: int = 2) -> dict[str, Plan]:
+def _plans(records: list[UpstreamRecord], workers: Mapping[str, float], spread: int = 2) -> dict[str, PlacementPlan]:
     return {me: decide(records, workers, me, spread, NOW) for me in workers}
 
 
@@ -71,7 +71,7 @@ def test_stdio_has_one_slot_and_http_up_to_the_spread(transport: str, workers: i
 def test_one_worker_claims_everything_once() -> None:
     records = [_up("a"), _up("b", transport="stdio"), _up("c", transport="sse")]
     plan = decide(records, _workers("w1"), "w1", 2, NOW)
-    assert plan == Plan([("a", 0), ("b", 0), ("c", 0)], [], [])
+    assert plan == PlacementPlan([("a", 0), ("b", 0), ("c", 0)], [], [])
 
 
 def test_free_slots_go_to_the_best_ranked_each_to_another() -> None:
@@ -99,14 +99,14 @@ def test_a_dead_owner_is_replaced() -> None:
 
 def test_the_last_worker_takes_the_lead_and_drops_its_other_slot() -> None:
     plan = decide([_up("u", {0: "dead", 1: "w1"})], _workers("w1"), "w1", 2, NOW)
-    assert plan == Plan([("u", 0)], [("u", 1)], [])
+    assert plan == PlacementPlan([("u", 0)], [("u", 1)], [])
 
 
 def test_owners_keep_what_they_have() -> None:
     workers = _workers("w1", "w2")
     first, second = rank("u", workers)
     for me, plan in _plans([_up("u", {0: first, 1: second}), _up("u", {0: second, 1: first})], workers).items():
-        assert plan == Plan([], [], []), me
+        assert plan == PlacementPlan([], [], []), me
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_joined_worker_gets_what_it_ranks_first_for_and_nothing_else() -> None
 
 
 def test_a_worker_that_just_came_gets_nothing_yet() -> None:
-    workers = {"w1": OLD, "w2": NOW - SETTLED_S + 0.1}
+    workers = {"w1": OLD, "w2": NOW - JOIN_GRACE_S + 0.1}
     records = [_up(f"u{n}", {0: "w1"}, "stdio") for n in range(20)]
     assert decide(records, workers, "w1", 2, NOW).moves == []
     assert len(decide(records, workers, "w1", 2, NOW + 0.1).moves) > 3
@@ -198,7 +198,7 @@ def test_only_what_is_mine_is_given_away_and_only_to_the_living(
         assert all(heir in workers and heir != me for _, _, heir in plan.moves)
 
 
-def _carry_out(owners: dict[str, dict[int, str]], workers: Mapping[str, float], me: str, plan: Plan) -> None:
+def _carry_out(owners: dict[str, dict[int, str]], workers: Mapping[str, float], me: str, plan: PlacementPlan) -> None:
     """As the registry's scripts do: a claim wins a free slot or a dead owner's, a release only one's own."""
     for id, slot in plan.claims:
         if owners[id].get(slot) not in workers:

@@ -17,12 +17,9 @@ from msgspec import Raw
 from shared.mcp import jsonrpc
 from shared.mcp.methods import ACKNOWLEDGED, INITIALIZED, LISTEN, NOT_FOR_CLIENTS, ROOTS_CHANGED, SUBSCRIPTION_META
 from shared.mcp.versions import Era
-from worker.bridge.inputs import ELICIT, SAMPLE
+from worker.bridge.inputs import ELICIT, ROOTS, SAMPLE
 from worker.sessions.attribution import (
-    CLIENT,
     MAX_GIVEN_UP,
-    NOBODY,
-    ROOTS,
     Attribution,
     GivenUp,
     ToCall,
@@ -34,10 +31,11 @@ from worker.sessions.attribution import (
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
 NOW, LATER = 100.0, 100.5
 NEWS = "notifications/x/news"
+CLIENT, NOBODY = ToClient(), ToNobody()
 
 
 class FakeCall:
-    """``sessions.attribution.Candidate``: a call of which nothing is known but what attribution looks at."""
+    """``sessions.attribution.CallInFlight``: a call of which nothing is known but what attribution looks at."""
 
     def __init__(
         self, name: str, session: str = "", method: str = "tools/call", ours: bool = False, log_level: str = ""

@@ -19,8 +19,8 @@ from shared.transports import TransportTraits, UpstreamSessions, parse_transport
 from tests.unit.builders import spec
 from tests.unit.worker.worker_harness import make_context, timeless
 from worker.calls.client_facts import ClientFacts
-from worker.transports import TRANSPORTS
-from worker.transports.transport import Facts, Transport
+from worker.transports import DRIVERS
+from worker.transports.transport import TransportDriver, UpstreamFacts
 
 ROWS = shared.transports.TRANSPORTS
 ROOT = Path(shared.transports.__file__).parent.parent
@@ -30,7 +30,7 @@ ROOT = Path(shared.transports.__file__).parent.parent
 
 
 def test_every_row_has_a_transport_and_every_transport_a_row() -> None:
-    assert set(ROWS) == set(TRANSPORTS)
+    assert set(ROWS) == set(DRIVERS)
 
 
 def test_a_row_is_found_by_its_own_name() -> None:
@@ -46,23 +46,23 @@ def test_every_spelling_means_one_transport() -> None:
 
 
 def test_every_transport_has_a_file_of_its_own() -> None:
-    files = {inspect.getsourcefile(type(transport)) for transport in TRANSPORTS.values()}
-    assert len(files) == len(TRANSPORTS)
+    files = {inspect.getsourcefile(type(transport)) for transport in DRIVERS.values()}
+    assert len(files) == len(DRIVERS)
 
 
-@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("name", DRIVERS)
 def test_a_transport_takes_what_its_protocol_says(name: str) -> None:
     for method in ("reach", "make_pool", "make_session"):
-        declared = inspect.signature(getattr(Transport, method))
-        assert inspect.signature(getattr(type(TRANSPORTS[name]), method)) == declared
+        declared = inspect.signature(getattr(TransportDriver, method))
+        assert inspect.signature(getattr(type(DRIVERS[name]), method)) == declared
 
 
 @pytest.mark.parametrize("own", ["", "s1"])
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 @timeless
 async def test_a_transport_makes_sessions_that_open_when_they_are_used(row: TransportTraits, own: str) -> None:
-    transport, client = TRANSPORTS[row.name], ClientFacts("ada")
-    facts = Facts((Era.LEGACY.word,), row.name, "http://up.test/mcp")
+    transport, client = DRIVERS[row.name], ClientFacts("ada")
+    facts = UpstreamFacts((Era.LEGACY.word,), row.name, "http://up.test/mcp")
     pool = transport.make_pool(spec("up", transport=row.name), facts, UpstreamSettings())
     assert (pool is None) is (row.sessions is UpstreamSessions.PROCESS)
     session = transport.make_session(make_context(), Era.LEGACY, pool, client, own)
@@ -117,7 +117,7 @@ def comparisons(source: str) -> list[tuple[str, str]]:
 
 
 def _own_files() -> dict[str, str]:
-    return {name: str(inspect.getsourcefile(type(transport))) for name, transport in TRANSPORTS.items()}
+    return {name: str(inspect.getsourcefile(type(transport))) for name, transport in DRIVERS.items()}
 
 
 def _found() -> set[tuple[str, str]]:
@@ -150,7 +150,7 @@ def test_every_exception_is_still_needed() -> None:
         "x is 'http'",
         "kind.startswith('streamable-http')",
         "{'stdio': run, 'http': post}[kind]",
-        "TRANSPORTS['stdio'].make_session()",
+        "DRIVERS['stdio'].make_session()",
         "match kind:\n    case 'a' | 'sse': pass",
         "y = 1 if spec.transport == 'stdio' else 2",
     ],
@@ -161,7 +161,7 @@ def test_a_comparison_is_seen_however_it_is_written(source: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["x == 'https'", "'stdio'", "f('sse')", "{'http': str(status)}", "TRANSPORTS['stdio'] = run", "x.stdio == 1"],
+    ["x == 'https'", "'stdio'", "f('sse')", "{'http': str(status)}", "DRIVERS['stdio'] = run", "x.stdio == 1"],
 )
 def test_what_compares_no_name_is_none(source: str) -> None:
     assert not comparisons(source)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.transports.transport import Facts, facts_of
+from worker.transports.transport import UpstreamFacts, facts_of
 
 
 @pytest.mark.parametrize(
@@ -24,4 +24,4 @@ def test_what_an_upstream_says_of_itself_is_kept_when_it_makes_sense(
     said: dict[str, Any], capabilities: dict[str, Any], instructions: str
 ) -> None:
     facts = facts_of(("legacy",), "sse", "http://h/sse", True, "2025-11-25", said)
-    assert facts == Facts(("legacy",), "sse", "http://h/sse", True, "2025-11-25", capabilities, instructions)
+    assert facts == UpstreamFacts(("legacy",), "sse", "http://h/sse", True, "2025-11-25", capabilities, instructions)
