@@ -27,7 +27,7 @@ from shared.tasks import cancel, spawn
 from shared.transports import Connection
 
 _log = logging.getLogger(__name__)
-_SETTLING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
+_STARTING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
 class Handle:
@@ -38,7 +38,7 @@ class Handle:
         self._error: GatewayError | None = None
         self._waiters: list[asyncio.Future[None]] = []
 
-    def settle(self, error: GatewayError | None = None) -> None:
+    def finish(self, error: GatewayError | None = None) -> None:
         """Note that the registry has answered, and wake those who await this handle."""
         self._done, self._error = True, error
         if error is not None and not self._waiters:
@@ -152,11 +152,11 @@ class Gateway:
                 else:
                     await self._store.register(change)
                     self._records.setdefault(change.id, UpstreamRecord(change, 0))
-                handle.settle()
+                handle.finish()
             except GatewayError as error:
                 if not isinstance(change, str):
                     self._declared.discard(change.id)
-                handle.settle(error)
+                handle.finish(error)
 
     def list(self) -> Sequence[ServerEntry]:
         """Return every upstream, in registration order; those whose registration is pending come last."""
@@ -202,14 +202,14 @@ class Gateway:
             self.config_follower = ConfigFollower(self._config_path, self._store)
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
         await self._apply()
-        await self._settle(wait_connected_s)
+        await self._wait_connected(wait_connected_s)
 
-    async def _settle(self, wait_s: float) -> None:
+    async def _wait_connected(self, wait_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + wait_s
         while asyncio.get_running_loop().time() < deadline:
             self._changed.clear()
             known = [self._records.get(id) for id in self._declared]
-            if all(record is not None and record.status not in _SETTLING for record in known):
+            if all(record is not None and record.status not in _STARTING for record in known):
                 return
             try:
                 async with asyncio.timeout_at(deadline):

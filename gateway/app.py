@@ -23,6 +23,6 @@ async def create() -> web.AppRunner:
     store = RegistryStore(settings.registry)
     front = FrontEnd(settings, store, await store.fleet_key(settings.access.secret))
     await front.start()
-    memory.settle()
+    memory.tune()
     _log.info("front end %s is up (pid %d)", front.id, os.getpid())
     return McpRunner(front)

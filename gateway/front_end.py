@@ -245,7 +245,7 @@ class _FleetEvents:
         self._heartbeat.beat_now()  # the front end that ended the session waits for this
 
     def level_set(self, sid: str, level: str) -> None:
-        self._subscriptions.level_noted(sid, level)
+        self._subscriptions.level_set_elsewhere(sid, level)
         self._heartbeat.beat_now()
 
     def changes_missed(self) -> None:

@@ -17,7 +17,7 @@ _KEPT_BYTES = 64 * 1024 * 1024
 _MAPPED_FROM_BYTES = 2 * 1024 * 1024
 
 
-def settle() -> None:
+def tune() -> None:
     """Set the collector and the allocator for serving. Called once, when a process is ready to serve."""
     gc.collect()
     gc.freeze()

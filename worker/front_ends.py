@@ -13,7 +13,7 @@ from shared.rpc.connection import Link
 from worker.calls.client_facts import ClientFacts
 from worker.calls.link_call import LinkCall
 
-_MAX_TELLERS = 100_000
+_MAX_CHOSEN = 100_000
 """The number of client sessions for which the chosen front end is remembered. A full table is cleared."""
 
 
@@ -35,7 +35,7 @@ class FrontEnds:
         self.peers: set[LinkedFrontEnd] = set()
         self.orphans: set[LinkCall] = set()
         """Calls of client sessions whose front end is gone. Such calls continue, and their streams can be resumed."""
-        self._tellers: dict[str, LinkedFrontEnd] = {}
+        self._chosen: dict[str, LinkedFrontEnd] = {}
 
     # ---- links
 
@@ -73,22 +73,22 @@ class FrontEnds:
         everyone = [call for peer in self.peers for call in peer.calls.values()]
         return [call for call in [*everyone, *self.orphans] if call.session == sid]
 
-    def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
+    def send_to_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
         """Send a message for a client's standing stream. Return false if no front end took it.
 
         A front end that knows the session is preferred. The choice is kept while that front end is linked, so that
         messages arrive in order. ``dropped`` is the number of messages that were dropped before this one. With ``must``
         the message is sent even if the link is congested.
         """
-        peer = self._tellers.get(sid)
+        peer = self._chosen.get(sid)
         if peer is None or peer not in self.peers:
             peers = [peer for peer in self.peers if peer.trusted and peer.link is not None and not peer.link.closed]
             peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
             if peer is None:
                 return False
-            if len(self._tellers) >= _MAX_TELLERS:
-                self._tellers.clear()
-            self._tellers[sid] = peer
+            if len(self._chosen) >= _MAX_CHOSEN:
+                self._chosen.clear()
+            self._chosen[sid] = peer
         if peer.link is None or peer.link.closed or (peer.link.congested and not must):
             return False
         peer.link.send(rpc.Unsolicited(sid, dropped=dropped), message)
@@ -102,4 +102,4 @@ class FrontEnds:
 
     def forget_session(self, sid: str) -> None:
         """Forget which front end was chosen for a session that is over."""
-        self._tellers.pop(sid, None)
+        self._chosen.pop(sid, None)

@@ -124,7 +124,7 @@ class Worker:
         ]
         await self.follower.ready.wait()
         tasks.append(spawn(self.placement.run(), "placement"))
-        memory.settle()
+        memory.tune()
         _log.info("worker %s is up (pid %d)", self.id, os.getpid())
         await self.stopping.wait()
         await self._drain(tasks)

@@ -30,7 +30,7 @@ class InFlightExchange:
         self._registry = registry
         self._every_s = every_s
         self._others: list[str] = []
-        self._told: dict[str, int] = {}
+        self._published: dict[str, int] = {}
 
     async def run(self) -> None:
         """Exchange counts until cancelled."""
@@ -56,7 +56,7 @@ class InFlightExchange:
         key = self._store.keys.inflight(self._frontend)
         async with translated():
             pipe = self._store.redis.pipeline(transaction=False)
-            if mine != self._told:
+            if mine != self._published:
                 pipe.delete(key)
                 if mine:
                     pipe.hset(key, mapping=mine)
@@ -64,7 +64,7 @@ class InFlightExchange:
             for other in self._others:
                 pipe.hgetall(self._store.keys.inflight(other))
             rows = (await pipe.execute())[-len(self._others) :]
-        self._told = mine
+        self._published = mine
         totals: dict[str, int] = {}
         for row in rows:
             for id, count in row.items():

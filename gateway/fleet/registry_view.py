@@ -94,7 +94,7 @@ class RegistryView:
             if self._events is not None:
                 self._events.changes_missed()
             self._lenient_until = self._loop.time() + _LENIENT_S
-            spawn(self._settle(), "settle-after-gap")
+            spawn(self._reload_after_gap(), "settle-after-gap")
             known = self._latest
             self._latest = {**known, **{id: one for id, one in records.items() if self._fit(one, known.get(id))}}
         else:
@@ -128,7 +128,7 @@ class RegistryView:
             return True
         return record is not None and bool(record.catalog.digest) and bool(record.owners)
 
-    async def _settle(self) -> None:
+    async def _reload_after_gap(self) -> None:
         """Take all records as they are in Redis once workers had ``_LENIENT_S`` to write back what it had lost."""
         await asyncio.sleep(_LENIENT_S)
         try:

@@ -186,7 +186,7 @@ class ResourceWatches:
 
     async def _move(self, watch: _Watch) -> None:
         if not await self._place(watch):
-            self._tell(watch, msgspec.json.encode({"uri": watch.own}))
+            self._notify(watch, msgspec.json.encode({"uri": watch.own}))
 
     # ---- what happens
 
@@ -195,8 +195,8 @@ class ResourceWatches:
         replica = self._registry.catalog.replica(upstream)
         watch = self._watches.get((replica.record.spec.name, own, sid)) if replica is not None else None
         if watch is not None:
-            self._tell(watch, params)
+            self._notify(watch, params)
 
-    def _tell(self, watch: _Watch, params: bytes) -> None:
+    def _notify(self, watch: _Watch, params: bytes) -> None:
         for listener, uri in list(watch.listeners):
             listener.resource_updated(uri, watch.own, params)

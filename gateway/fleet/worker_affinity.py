@@ -39,29 +39,29 @@ class WorkerAffinity:
     """Remembers the preferred worker of each set of owners."""
 
     def __init__(self) -> None:
-        self._homes: dict[Owners, str] = {}
+        self._preferred: dict[Owners, str] = {}
         self._loads: Mapping[str, int] = {}
 
     @property
     def remembered(self) -> int:
         """The number of sets of owners that have a preferred worker."""
-        return len(self._homes)
+        return len(self._preferred)
 
     def choose(self, owners: Owners, ready: Sequence[C]) -> C:
         """Return the link for a call: one of ``ready``, the links to ``owners`` that take calls (at least one)."""
-        name = self._homes.get(owners)
+        name = self._preferred.get(owners)
         home = next((one for one in ready if one.worker == name), None)
         if home is None:
-            home = self._settle(owners, ready)
+            home = self._prefer(owners, ready)
         if home.in_flight < TOGETHER:
             return home
         return min(ready, key=lambda one: one.in_flight)
 
-    def _settle(self, owners: Owners, ready: Sequence[C]) -> C:
-        if len(self._homes) >= _KEPT:
-            self._homes.clear()  # most are sets of owners that do not exist any more
+    def _prefer(self, owners: Owners, ready: Sequence[C]) -> C:
+        if len(self._preferred) >= _KEPT:
+            self._preferred.clear()  # most are sets of owners that do not exist any more
         home = min(ready, key=lambda one: (self._loads.get(one.worker, 0), random.random()))
-        self._homes[owners] = home.worker
+        self._preferred[owners] = home.worker
         return home
 
     def reconsider(self, loads: Mapping[str, int]) -> None:
@@ -71,7 +71,7 @@ class WorkerAffinity:
         front ends gave it up, the other owner would be overloaded next.
         """
         self._loads = loads
-        for owners, home in list(self._homes.items()):
+        for owners, home in list(self._preferred.items()):
             others = [(loads[worker], worker) for worker in owners if worker in loads and worker != home]
             if others and loads.get(home, 0) > 2 * min(others)[0] + _UNEVEN and random.random() < 0.5:
-                self._homes[owners] = min(others)[1]
+                self._preferred[owners] = min(others)[1]

@@ -37,15 +37,15 @@ class EventStream:
         """Send a comment as a sign of life."""
         await self._response.write(sse.COMMENT)
 
-    async def tell_dropped(self, count: int, in_words: bool) -> None:
+    async def report_dropped(self, count: int, as_log_message: bool) -> None:
         """Report that ``count`` notifications were dropped because the client read too slowly.
 
-        The report is a comment, for people who look at the stream, and with ``in_words`` also a log message
+        The report is a comment, for people who look at the stream, and with ``as_log_message`` also a log message
         (2025-11-25, server/utilities/logging).
         """
         text = f"{count} older notifications were dropped: this stream was read too slowly"
         await self._response.write(b": %b\r\n\r\n" % text.encode())
-        if in_words:
+        if as_log_message:
             params = {"level": "warning", "logger": "gateway", "data": text}
             await self.send(jsonrpc.notification(LOGGED, jsonrpc.assemble(params)))
 

@@ -52,7 +52,7 @@ class Batches:
         wanted = [message for message in messages if message.is_request]
         if not wanted:
             return accepted()
-        taker = BatchAnswer(request, caller.session is not None and caller.session.hears_warnings)
+        taker = BatchAnswer(request, caller.session is not None and caller.session.wants_warnings)
         try:
             async with asyncio.TaskGroup() as group:
                 for message in wanted:
@@ -65,12 +65,12 @@ class Batches:
 class BatchAnswer:
     """The answer to a batch: an array, or an event stream. Implements ``serving.Taker``.
 
-    ``hears_warnings``: the client wants log messages, so dropped notifications are also reported in one.
+    ``wants_warnings``: the client wants log messages, so dropped notifications are also reported in one.
     """
 
-    def __init__(self, request: web.BaseRequest, hears_warnings: bool) -> None:
+    def __init__(self, request: web.BaseRequest, wants_warnings: bool) -> None:
         self._request = request
-        self._hears_warnings = hears_warnings
+        self._hears_warnings = wants_warnings
         self._events: EventStream | None = None
         self._whole: list[bytes] = []
         self._writing = asyncio.Lock()
@@ -80,7 +80,7 @@ class BatchAnswer:
         async with self._writing:
             events = await self._opened()
             if dropped:
-                await events.tell_dropped(dropped, self._hears_warnings)
+                await events.report_dropped(dropped, self._hears_warnings)
             await events.send(message)
 
     async def _opened(self) -> EventStream:

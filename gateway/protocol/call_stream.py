@@ -25,11 +25,11 @@ async def show(
     carrier: Carrier,
     started: Started,
     resumable: Resumable | None = None,
-    hears_warnings: bool = False,
+    wants_warnings: bool = False,
 ) -> web.StreamResponse:
     """Write the rest of a call as the response to ``request``, and return the response.
 
-    aiohttp cancels this coroutine when the client leaves. ``hears_warnings``: the client wants log messages, so dropped
+    aiohttp cancels this coroutine when the client leaves. ``wants_warnings``: the client wants log messages, so dropped
     notifications are also reported in one.
     """
     event, in_flight = started.event, started.in_flight
@@ -46,17 +46,17 @@ async def show(
     if resumable is not None:
         await resumable.begin(stream, event)
 
-    async def tell_dropped() -> None:
+    async def report_dropped() -> None:
         dropped, in_flight.dropped = in_flight.dropped, 0
         if dropped:
-            await stream.tell_dropped(dropped, hears_warnings)
+            await stream.report_dropped(dropped, wants_warnings)
 
     async def send(interim: Interim) -> None:
-        await tell_dropped()
+        await report_dropped()
         await stream.send(interim.message, resumable.id(interim.sequence) if resumable is not None else None)
 
     async def finish(body: bytes) -> None:
-        await tell_dropped()
+        await report_dropped()
         await stream.send(body, resumable.id(resumable.last + 1) if resumable is not None else None)
 
     async def send_large(answered: Answered) -> None:

@@ -27,7 +27,7 @@ from gateway.streams.standing_streams import StandingStreams
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
-from shared.mcp.methods import hears_warnings
+from shared.mcp.methods import wants_warnings
 from shared.mcp.versions import Era
 
 
@@ -136,9 +136,9 @@ class PostEndpoint:
 def _hears_warnings(params: Params, caller: Caller) -> bool:
     """Whether the client wants log messages of level warning."""
     if caller.era is Era.LEGACY:
-        return caller.session is not None and caller.session.hears_warnings
+        return caller.session is not None and caller.session.wants_warnings
     level = params.meta.log_level if params.meta is not None else jsonrpc.ABSENT
-    return bool(level) and hears_warnings(jsonrpc.text(level, "logLevel"))
+    return bool(level) and wants_warnings(jsonrpc.text(level, "logLevel"))
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -87,7 +87,7 @@ class SessionEndpoint:
             self._serving.carrier.adopt(in_flight, event, session)
             started = Started(event.request, Era.LEGACY, in_flight, await in_flight.next())
             resumable = Resumable(in_flight, session.version, self._retry_ms, resumed=True)
-            return await show(request, self._serving.carrier, started, resumable, session.hears_warnings)
+            return await show(request, self._serving.carrier, started, resumable, session.wants_warnings)
         except (asyncio.CancelledError, ConnectionError):
             self._serving.carrier.leave(in_flight)
             raise

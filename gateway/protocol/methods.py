@@ -283,12 +283,12 @@ class Methods:
             if session is not None:
                 await self._subscriptions.set_level(session, level)
             # A group that cannot be reached logs at its own level; that is no error for the client.
-            await asyncio.gather(*map(self._tell, told), return_exceptions=True)
+            await asyncio.gather(*map(self._send_and_forget, told), return_exceptions=True)
             return answers.result(bytes(message.id), b"{}")
 
         return Effect(run)
 
-    async def _tell(self, call: Outgoing) -> None:
+    async def _send_and_forget(self, call: Outgoing) -> None:
         """Send a request whose answer is not needed."""
         in_flight, event = await self._dispatcher.send(call)
         if isinstance(event, Answered):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from gateway.calls.in_flight import InFlight
-from shared.mcp.methods import hears_warnings
+from shared.mcp.methods import wants_warnings
 
 
 class ClientSession:
@@ -68,6 +68,6 @@ class ClientSession:
         return (self.under_way or {}).get(id)
 
     @property
-    def hears_warnings(self) -> bool:
+    def wants_warnings(self) -> bool:
         """Whether the client wants log messages of level warning."""
-        return hears_warnings(self.log_level)
+        return wants_warnings(self.log_level)

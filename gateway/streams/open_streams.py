@@ -41,7 +41,7 @@ class OpenStreams:
         view: ViewKey,
         changes: dict[str, bytes],
         tag: bytes = b"",
-        hears_warnings: Callable[[], bool] = lambda: False,
+        wants_warnings: Callable[[], bool] = lambda: False,
     ) -> StandingStream:
         """Open a stream; ``sid`` is empty for a listen. Raises ``NotDelivered`` at the limit, and while draining.
 
@@ -49,7 +49,7 @@ class OpenStreams:
         """
         if len(self._open) >= self._settings.max_streams or self.draining:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
-        stream = StandingStream(sid, self._settings.stream_buffer, changes, tag, view, hears_warnings)
+        stream = StandingStream(sid, self._settings.stream_buffer, changes, tag, view, wants_warnings)
         if sid:
             older = self._by_session.get(sid)
             if older is not None:

@@ -93,7 +93,7 @@ class StandingStream:
 
     ``changes`` has the ``list_changed`` notifications that the client wants, by method, as they are sent. ``view`` is
     the key of the view whose lists they are about. ``tag`` is the JSON of the listen's id that messages carry in the
-    modern era, or empty. ``hears_warnings`` returns whether the client wants log messages of level warning.
+    modern era, or empty. ``wants_warnings`` returns whether the client wants log messages of level warning.
     """
 
     __slots__ = (
@@ -105,12 +105,12 @@ class StandingStream:
         "collecting",
         "cut",
         "gone",
-        "hears_warnings",
         "position",
         "resumable",
         "sid",
         "tag",
         "view",
+        "wants_warnings",
         "written",
     )
 
@@ -121,11 +121,11 @@ class StandingStream:
         changes: dict[str, bytes],
         tag: bytes = b"",
         view: ViewKey = ("", ""),
-        hears_warnings: Callable[[], bool] = lambda: False,
+        wants_warnings: Callable[[], bool] = lambda: False,
     ) -> None:
         self.sid = sid
         self.view = view
-        self.hears_warnings = hears_warnings
+        self.wants_warnings = wants_warnings
         self.tag = tag
         self.changes = changes
         self.closing = False
@@ -196,7 +196,7 @@ class StandingStream:
             while self._queue:
                 if self._queue.dropped:
                     dropped, self._queue.dropped = self._queue.dropped, 0
-                    await stream.tell_dropped(dropped, self.hears_warnings())
+                    await stream.report_dropped(dropped, self.wants_warnings())
                 message, place = self._queue.take()
                 self.written = place or self.written
                 await stream.send(message, id())

@@ -85,7 +85,7 @@ class StandingStreams:
     def attach(self, session: ClientSession, view: View) -> StandingStream:
         """Open the stream of a session. Raises ``NotDelivered`` at the limit."""
         self._watch(view)
-        return self._streams.add(session.sid, view.key, LEGACY_CHANGES, hears_warnings=lambda: session.hears_warnings)
+        return self._streams.add(session.sid, view.key, LEGACY_CHANGES, wants_warnings=lambda: session.wants_warnings)
 
     def detach(self, stream: StandingStream) -> None:
         """Remove a stream whose client is gone, and its subscriptions."""

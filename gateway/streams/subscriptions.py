@@ -37,7 +37,7 @@ MAX_RESOURCES = 1000
 _UNKNOWN = -32002
 
 
-class _HeldElsewhere:
+class _RemoteStream:
     """Stands in for a stream that another front end holds."""
 
     gone = False
@@ -76,7 +76,7 @@ class StreamSubscriptions:
         self._dispatcher.announce_again(session)
         await self._sessions.note_level(session, level)
 
-    def level_noted(self, sid: str, level: str) -> None:
+    def level_set_elsewhere(self, sid: str, level: str) -> None:
         """Take a session's log level that was set at any front end."""
         session = self._sessions.known.get(sid)
         if session is not None and session.log_level != level:
@@ -92,7 +92,7 @@ class StreamSubscriptions:
         listener: Listener | None = self._streams.of(session.sid)
         elsewhere = None
         if listener is None:
-            listener = elsewhere = _HeldElsewhere()
+            listener = elsewhere = _RemoteStream()
         try:
             error = await self._add(listener, uri, view, session)
         finally:  # also when the client leaves meanwhile

@@ -72,7 +72,7 @@ def severity(level: str) -> int:
     return LOG_LEVELS.index(level) if level in LOG_LEVELS else len(LOG_LEVELS)
 
 
-def hears_warnings(level: str) -> bool:
+def wants_warnings(level: str) -> bool:
     """Whether a client that asked for ``level`` receives warnings. ``level`` is empty if the client asked for no
     messages."""
     return bool(level) and severity("warning") >= severity(level)

@@ -189,7 +189,7 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost_and_the_client_is_t
 
     upstream.on["tools/call"] = flood
     before = judge.memory_mib()
-    seen = dropped = in_words = 0
+    seen = dropped = as_log_message = 0
     async with await session(fleet.urls[0]) as one, bystanders(fleet):
         if level:
             await one.legacy("logging/setLevel", {"level": level})
@@ -206,7 +206,7 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost_and_the_client_is_t
                     seen += message.get("method") == "notifications/progress"
                     if message.get("method") == "notifications/message":
                         assert message["params"]["logger"] == "gateway" and message["params"]["level"] == "warning"
-                        in_words += int(message["params"]["data"].split()[0])
+                        as_log_message += int(message["params"]["data"].split()[0])
                     if "method" in message and "id" in message:
                         question = message
                         reply = {"jsonrpc": "2.0", "id": message["id"], "result": BLUE}
@@ -215,7 +215,7 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost_and_the_client_is_t
                         break
         assert question, "the question came"
     assert dropped > 0 and seen + dropped == 10_000, "every notification came, or was counted"
-    assert in_words == (dropped if level == "warning" else 0), "in words only to who asked for warnings"
+    assert as_log_message == (dropped if level == "warning" else 0), "in words only to who asked for warnings"
 
 
 # ---- floods

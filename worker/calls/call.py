@@ -141,7 +141,7 @@ class Call:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
 
-    def hears(self, level: str, own: bool, raised: str) -> bool:
+    def receives(self, level: str, own: bool, raised: str) -> bool:
         """Whether the call's client receives a log message of ``level`` from a legacy session.
 
         ``own``: the session belongs to this client alone, so the upstream filters. ``raised``: the level that a shared

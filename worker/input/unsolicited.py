@@ -28,7 +28,7 @@ from worker.input.broker import FULL, TOO_LARGE, InputBroker
 class FrontEndReach(Protocol):
     """The front ends that are linked to this worker (``worker.front_ends``)."""
 
-    def tell_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
+    def send_to_client(self, sid: str, message: bytes, dropped: int, must: bool) -> bool:
         """Send a JSON-RPC message for a session's standing stream. Return false if no front end takes it.
 
         ``dropped`` is the number of messages that were dropped before this one. With ``must`` the message is sent even
@@ -136,7 +136,7 @@ class UnsolicitedMessages:
             self._dropped[session] = self._dropped.get(session, 0) + 1
 
     def _pass(self, session: str, message: bytes, must: bool) -> bool:
-        sent = self._front_ends.tell_client(session, message, self._dropped.get(session, 0), must)
+        sent = self._front_ends.send_to_client(session, message, self._dropped.get(session, 0), must)
         if sent:
             self._dropped.pop(session, None)
         return sent

@@ -36,7 +36,7 @@ from worker.sessions.resource_subscriptions import Watcher
 from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
-_TELL_S = 0.25
+_ANNOUNCE_S = 0.25
 
 
 def _is_of(record: UpstreamRecord) -> bool:
@@ -49,7 +49,7 @@ def _is_of(record: UpstreamRecord) -> bool:
 class _Leaders(Protocol):
     """Reaches the worker that leads an upstream."""
 
-    def tell_leader(self, kind: str, id: str, method: str) -> None:
+    def hint_leader(self, kind: str, id: str, method: str) -> None:
         """Send a hint about an upstream to its leader."""
 
 
@@ -83,14 +83,14 @@ class _Holding:
         if self.owner is not None:
             self.owner.announced(method)
         else:
-            self._leaders.tell_leader("relist", self.record.spec.id, method)
+            self._leaders.hint_leader("relist", self.record.spec.id, method)
 
     def trouble(self, error: CallError) -> None:
         """Handle that a call found the upstream gone: its leader checks at once."""
         if self.owner is not None:
             self.owner.trouble(error)
         else:
-            self._leaders.tell_leader("suspect", self.record.spec.id, "")
+            self._leaders.hint_leader("suspect", self.record.spec.id, "")
 
 
 class Inventory:
@@ -110,9 +110,9 @@ class Inventory:
         self._settings = settings
         self._held: dict[str, _Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
-        self._told_healthy: dict[str, bool] = {}
+        self._announced_health: dict[str, bool] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, UpstreamFacts | None]] = {}
-        self._telling: dict[tuple[str, str], bool] = {}  # hint being announced → whether it was repeated meanwhile
+        self._announcing: dict[tuple[str, str], bool] = {}  # hint being announced → whether it was repeated meanwhile
         self._retiring: dict[str, asyncio.Task[None]] = {}
         self._without_children = False
         self._unsolicited = unsolicited
@@ -189,7 +189,7 @@ class Inventory:
         for id, record in records.items():
             if record is None:
                 self.records.pop(id, None)
-                self._told_healthy.pop(id, None)
+                self._announced_health.pop(id, None)
                 self._drop(id)
                 continue
             self.records[id] = record
@@ -271,15 +271,15 @@ class Inventory:
             await holding.owner.close()
         await holding.upstream.close()
 
-    def tell_leader(self, kind: str, id: str, method: str) -> None:
+    def hint_leader(self, kind: str, id: str, method: str) -> None:
         """Send a hint about an upstream to its leader, which may be another worker."""
         if method not in CHANGES and kind != "suspect":
             return
         told = (f"{kind}:{method}", id)
-        if told in self._telling:
-            self._telling[told] = True
+        if told in self._announcing:
+            self._announcing[told] = True
         else:
-            self._telling[told] = False
+            self._announcing[told] = False
             spawn(self._announce(*told), "tell-leader")
 
     async def _announce(self, kind: str, id: str) -> None:
@@ -287,14 +287,14 @@ class Inventory:
         most."""
         again = True
         while again:
-            self._telling[kind, id] = False
+            self._announcing[kind, id] = False
             try:
                 await self._store.run_script("ANNOUNCE", kind, id)
             except RegistryUnavailable:
                 pass
-            await asyncio.sleep(_TELL_S)
-            again = self._telling[kind, id]
-        del self._telling[kind, id]
+            await asyncio.sleep(_ANNOUNCE_S)
+            again = self._announcing[kind, id]
+        del self._announcing[kind, id]
 
     def hint(self, kind: str, id: str) -> None:
         """Handle another worker's hint about an upstream that this worker leads."""
@@ -396,8 +396,10 @@ class Inventory:
         if batch:
             await self._store.report_health(list(batch.values()))
             for id, (result, *_) in batch.items():
-                if self._told_healthy.get(id, True) is not result.healthy:  # announce changes of health, not each probe
-                    self._told_healthy[id] = result.healthy
+                if (
+                    self._announced_health.get(id, True) is not result.healthy
+                ):  # announce changes of health, not each probe
+                    self._announced_health[id] = result.healthy
                     await self._store.run_script("ANNOUNCE", "server", id)
         for id, holding in list(self._held.items()):
             if holding.lines:

@@ -64,7 +64,7 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.context = SessionContext(spec, settings, incarnation, _Ears(self), unsolicited, log_line)
+        self.context = SessionContext(spec, settings, incarnation, _SessionListener(self), unsolicited, log_line)
         self.facts: UpstreamFacts | None = None
         self.traffic = Traffic(observer)
         self.subscriptions = ResourceSubscriptions(
@@ -181,13 +181,13 @@ class Upstream:
 
     async def _open_legacy(self) -> None:
         assert self.facts is not None
-        ears = _Ears(self, tentative=True)
-        context = self.context.with_events(ears)
+        listener = _SessionListener(self, tentative=True)
+        context = self.context.with_events(listener)
         session = DRIVERS[self.facts.transport].make_session(context, Era.LEGACY, self._pool)
         with contextlib.suppress(CallError):
             await session.open()
         if session.ready and self.facts is not None:
-            ears.tentative = False
+            listener.tentative = False
             self._shared[Era.LEGACY] = session
             self.facts = structs.replace(self.facts, eras=(Era.LEGACY.word, Era.MODERN.word))
             self._for_all = [None, None]
@@ -342,7 +342,7 @@ class Upstream:
                 session.inquired_at = self._loop.time()
                 self.context.unsolicited.inquire(sid)
             elif session.inquired_at < self._loop.time() - _INQUIRY_S:
-                session.tell_state_lost()
+                session.notify_state_lost()
                 self.end_client(sid)
         for key, pool in list(self._leases.items()):
             for session in [s for s in pool if not s.active and s.last_used < deadline]:
@@ -360,7 +360,7 @@ class Upstream:
         """Close every session. Calls in flight fail, and a stdio child ends."""
         self.facts = None  # before the first await, so that a call that comes meanwhile opens no session
         for own in self._by_client.values():
-            own.tell_state_lost()
+            own.notify_state_lost()
         sessions, pool = self._take_all()
         await self.subscriptions.close()
         await _close_all(sessions, pool)
@@ -377,7 +377,7 @@ async def _close_all(sessions: list[Session], pool: Pool | None) -> None:
         pool.close()
 
 
-class _Ears:
+class _SessionListener:
     """The listener of an upstream's sessions (``worker.sessions.context.SessionEvents``).
 
     ``tentative``: the loss of a session is ignored, because the session only tries whether the upstream speaks its era.

@@ -29,8 +29,8 @@ from shared.mcp.methods import (
     PING,
     PROGRESS,
     SET_LEVEL,
-    hears_warnings,
     severity,
+    wants_warnings,
 )
 from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
@@ -263,7 +263,7 @@ class Session:
             except Refused:
                 return
             call.learn_client()
-            if not call.hears(level, bool(self.sid_of_client), self.level):
+            if not call.receives(level, bool(self.sid_of_client), self.level):
                 return
         call.interim(jsonrpc.notification(method, params), self.loop.time())
 
@@ -399,7 +399,7 @@ class Session:
             if isinstance(whose, ToCall):
                 self._log_message(whose.call, outcome.method, outcome.params)
             elif isinstance(whose, ToClient):
-                self._tell_client(jsonrpc.notification(outcome.method, outcome.params))
+                self._notify_client(jsonrpc.notification(outcome.method, outcome.params))
         elif type(outcome) is Announced and outcome.method == CANCELLED:
             self._questions.withdraw(outcome.params)
         elif type(outcome) is Announced and outcome.method in CHANGED:
@@ -414,25 +414,25 @@ class Session:
         if isinstance(whose, ToCall):
             whose.call.notice(method, params)
         elif isinstance(whose, ToClient):
-            self._tell_client(jsonrpc.notification(method, params))
+            self._notify_client(jsonrpc.notification(method, params))
 
-    def _tell_client(self, message: bytes) -> None:
+    def _notify_client(self, message: bytes) -> None:
         self.context.unsolicited.tell(self.sid_of_client, message)
 
-    def tell_state_lost(self, call: Call | None = None) -> None:
+    def notify_state_lost(self, call: Call | None = None) -> None:
         """Notify the client once that its upstream session is gone, and with it what the upstream remembered.
 
         The message goes on the stream of ``call``, if a call found the session gone, else on the client's standing
         stream.
         """
         level = self.client.log_level
-        if not self.sid_of_client or not self.logs or self._said_lost or (level and not hears_warnings(level)):
+        if not self.sid_of_client or not self.logs or self._said_lost or (level and not wants_warnings(level)):
             return
         self._said_lost = True
         if call is not None:
             call.interim(_STATE_LOST, self.loop.time())
         else:
-            self._tell_client(_STATE_LOST)
+            self._notify_client(_STATE_LOST)
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
         """Handle a request of the upstream. ``ping`` is answered here; all others go to the client that they are
@@ -478,7 +478,7 @@ class Session:
             call.fail(OutcomeUnknown("outcome_unknown", f"{error.message}; the call may have run"))
         self._questions.withdraw_all()
         if self._was_ready:
-            self.tell_state_lost()
+            self.notify_state_lost()
         self.context.events.lost(self, error)
 
     async def close(self) -> None:

@@ -298,7 +298,7 @@ class LegacyHttp(HttpSession):
                 call.resent = True
                 if post.sid == self.sid and self.ready:
                     self._reopen()
-                self.tell_state_lost(call)
+                self.notify_state_lost(call)
                 self.submit(call)
                 return
             call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))
@@ -318,7 +318,7 @@ class LegacyHttp(HttpSession):
         """Forget the session, which the standing stream found gone. A session with subscribed resources is opened again
         at once."""
         self._reopen()
-        self.tell_state_lost()
+        self.notify_state_lost()
         self.context.events.forgotten(self)
 
     def stream_ended(self, post: Post) -> None:

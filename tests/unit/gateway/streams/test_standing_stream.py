@@ -34,7 +34,7 @@ class Client(EventStream):
         """Note an event."""
         self.got.append(message)
 
-    async def tell_dropped(self, count: int, in_words: bool) -> None:
+    async def report_dropped(self, count: int, as_log_message: bool) -> None:
         """Note that so many were dropped."""
         self.told_dropped.append(count)
 
