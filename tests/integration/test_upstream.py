@@ -18,6 +18,7 @@ from shared.models import make_spec
 from shared.settings import build
 from shared.tasks import cancel
 from tests.fleet import eventually
+from tests.machine import scaled
 from worker.calls import NOBODY, OwnCall
 from worker.upstreams.probe import Facts
 from worker.upstreams.upstream import Upstream
@@ -129,10 +130,10 @@ async def test_what_is_under_way_where_the_upstream_was_fails_at_once(
 ) -> None:
     upstream.adopt(facts(server, "/before", era))
     under_way = submit(upstream, Era.MODERN, "slow")
-    await asyncio.wait_for(server.taken.wait(), 10)
+    await asyncio.wait_for(server.taken.wait(), scaled(10))
     upstream.adopt(facts(server, "/after", era))
     with pytest.raises(OutcomeUnknown):
-        await asyncio.wait_for(under_way, 10)
+        await asyncio.wait_for(under_way, scaled(10))
     assert b"/after" in await submit(upstream, Era.MODERN)
 
 
@@ -143,7 +144,7 @@ async def test_a_request_of_ours_that_is_not_waited_for_any_more_is_taken_back(
     session = upstream._make(Era.LEGACY, None)
     await session.open()
     asking = asyncio.ensure_future(session.request("tools/call", {"name": "slow"}))
-    await asyncio.wait_for(server.taken.wait(), 10)
+    await asyncio.wait_for(server.taken.wait(), scaled(10))
     await cancel(asking)
     assert not session.correlation.calls
     await eventually(lambda: ("notifications/cancelled", "/here") in server.told)
