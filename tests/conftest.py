@@ -4,11 +4,15 @@ and a check that no test leaves a process behind.
 
 from __future__ import annotations
 
+import ast
+import functools
+import gc
 import os
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,33 @@ import pytest
 
 from gateway.embedded_redis import find_server
 from tests.machine import scaled
+
+
+def undisturbed(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """``ast.parse`` that no garbage collection interrupts.
+
+    Python 3.11 counts the depth of the tree that it builds in one place for all. A collection in between may run a
+    finalizer that reports something; the traceback module parses the line that it shows, the count is the inner tree's
+    afterwards, and the outer one ends in ``SystemError: AST constructor recursion depth mismatch`` (cpython#106905,
+    pytest#10874). pytest parses whole modules, to rewrite them and to show where a test failed: there it loses the run.
+    Python 3.12 collects garbage only between instructions, and so never there.
+    """
+
+    @functools.wraps(parse)
+    def parsed(*arguments: Any, **options: Any) -> Any:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return parse(*arguments, **options)
+        finally:
+            if collects:
+                gc.enable()
+
+    return parsed
+
+
+if sys.version_info < (3, 12):
+    ast.parse = undisturbed(ast.parse)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

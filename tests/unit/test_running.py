@@ -1,6 +1,10 @@
-"""What the tests themselves stand on: deadlines that are scaled."""
+"""What the tests themselves stand on: deadlines that are scaled, and modules that are parsed undisturbed."""
 
 from __future__ import annotations
+
+import ast
+import gc
+from collections.abc import Callable
 
 import pytest
 
@@ -36,3 +40,33 @@ def test_a_busy_moment_counts_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> N
     assert machine.scaled(10.0) == pytest.approx(30.0)
     now += 11.0
     assert machine.scaled(10.0) == pytest.approx(10.0)
+
+
+def test_garbage_that_is_collected_while_a_module_is_parsed_does_no_harm() -> None:
+    """On Python 3.11 this was a SystemError, and in pytest's own hands the end of the run."""
+    reported = 0
+
+    def deeper(levels: int, do: Callable[[], object]) -> None:
+        if levels:
+            deeper(levels - 1, do)
+        else:
+            do()
+
+    class Garbage:
+        """Its finalizer shows a line of source, as the traceback module does."""
+
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            nonlocal reported
+            reported += 1
+            deeper(50, lambda: ast.parse("a + b"))
+
+    module = "\n".join(f"def f{number}(a):\n    return [x + (1, (2, (3,))) for x in a]" for number in range(200))
+    for _ in range(20):
+        for _ in range(20):
+            Garbage()
+        assert len(ast.parse(module).body) == 200
+    gc.collect()
+    assert reported == 400
