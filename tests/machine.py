@@ -15,6 +15,8 @@ IDLE_S = 0.035
 """Wall time of ``_work`` on an idle core of the machines that this project's CI runs on (Python 3.11)."""
 MOST = 10.0
 """No factor is larger: a test that hangs must end some time."""
+MOST_STRETCHED = 3.0
+"""That is what two busy loops beside the tests ask for on two cores, and somewhat more."""
 FRESH_S = 5.0
 """So old may a measurement be when a test starts: measuring then takes less than one per cent of the time."""
 REMEMBERED_S = 60.0
@@ -54,6 +56,11 @@ def scaling() -> float:
 def scaled(seconds: float) -> float:
     """What may take ``seconds`` on an idle machine may take so long now."""
     return seconds * scaling()
+
+
+def stretched(seconds: float) -> float:
+    """The same for what a test waits out, as a timeout that it means to see: that costs time, so it stays small."""
+    return seconds * min(scaling(), MOST_STRETCHED)
 
 
 def _work() -> None:

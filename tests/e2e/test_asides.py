@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
-from tests.machine import scaled
+from tests.machine import stretched
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import Stream, calling, sse_data, standing
 
@@ -23,7 +23,7 @@ ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, 2, 2, standing_wait_s=scaled(1.5)) as fleet:
+    async with Fleet(redis_url, 2, 2, standing_wait_s=stretched(1.5)) as fleet:
         yield fleet
 
 

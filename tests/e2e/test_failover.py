@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, script_connection, stdio_connection
-from tests.machine import scaled
+from tests.machine import scaled, stretched
 from tests.servers.raw import RawUpstreams
 
 
@@ -21,13 +21,13 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         redis_url,
         frontends=1,
         workers=2,
-        request_timeout_s=scaled(1.5),
+        request_timeout_s=stretched(1.5),
         health_check_interval_s=0.4,
-        health_check_timeout_s=scaled(0.5),
+        health_check_timeout_s=stretched(0.5),
         reconnect_min_s=0.1,
         reconnect_max_s=0.5,
-        start_timeout_s=scaled(6.0),
-        probe_timeout_s=scaled(1.0),
+        start_timeout_s=stretched(6.0),
+        probe_timeout_s=stretched(1.0),
     ) as fleet:
         yield fleet
 

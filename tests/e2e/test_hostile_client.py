@@ -16,7 +16,7 @@ import pytest_asyncio
 from tests.attack import Judge, bystanders, calm, session
 from tests.clients import MODERN_META, RawClient
 from tests.fleet import Fleet, eventually, script_connection
-from tests.machine import scaled
+from tests.machine import scaled, stretched
 from tests.servers.scripted import Exchange, Scripted, echo, said
 from tests.streams import calling, listening, standing
 
@@ -28,9 +28,9 @@ MAX_PARKED = 6
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
     limits = {
-        "input_timeout_s": scaled(2.0),
+        "input_timeout_s": stretched(2.0),
         "max_parked": MAX_PARKED,
-        "request_timeout_s": scaled(4.0),
+        "request_timeout_s": stretched(4.0),
         "keepalive_comment_s": 1.0,
     }
     async with Fleet(redis_url, 2, 2, **limits) as fleet, calm(fleet):

@@ -15,7 +15,7 @@ import pytest_asyncio
 from tests.attack import Judge, bystanders, calm, session
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
-from tests.machine import scaled
+from tests.machine import scaled, stretched
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import calling, listening, standing
 
@@ -26,8 +26,8 @@ BLUE = {"action": "accept", "content": {"colour": "blue"}}
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
     limits = {
-        "input_timeout_s": scaled(5.0),
-        "request_timeout_s": scaled(3.0),
+        "input_timeout_s": stretched(5.0),
+        "request_timeout_s": stretched(3.0),
         "reconnect_min_s": 0.2,
         "health_check_interval_s": 1.0,
     }

@@ -6,7 +6,7 @@ import asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
-from tests.machine import scaled
+from tests.machine import stretched
 from tests.servers.scripted import Exchange, Scripted
 
 
@@ -36,7 +36,7 @@ async def test_a_call_that_never_got_a_connection_is_said_not_to_have_been_sent(
             await asyncio.sleep(0.2)
         await asyncio.sleep(600)
 
-    limits = {"max_connections": 1, "request_timeout_s": scaled(1.0), "spread": 1}
+    limits = {"max_connections": 1, "request_timeout_s": stretched(1.0), "spread": 1}
     async with Fleet(redis_url, 1, 1, **limits) as fleet, Scripted("up", "modern") as up:
         await fleet.register("up", up.connection)
         up.on["tools/call"] = busy

@@ -18,7 +18,7 @@ import pytest_asyncio
 from gateway.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
 from tests.fleet import Fleet, alive, eventually, script_connection, stdio_connection
-from tests.machine import scaled
+from tests.machine import stretched
 from tests.servers.raw import RawUpstreams
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import sse_data, standing
@@ -93,7 +93,7 @@ async def test_children_are_stopped_while_redis_is_away_where_two_of_them_would_
     assert own_redis.process is not None
     async with (
         Scripted("h", "modern") as h,
-        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_s=0.2, heartbeat_ttl_s=scaled(3.0)) as fleet,
+        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_s=0.2, heartbeat_ttl_s=stretched(3.0)) as fleet,
         RawClient(fleet.urls[0]) as client,
     ):
         await fleet.register("h", h.connection)

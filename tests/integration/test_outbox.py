@@ -21,7 +21,7 @@ from gateway.doors.outbox import START, Outbox, is_place, missing
 from shared.mcp import jsonrpc
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
-from tests.machine import scaled
+from tests.machine import stretched
 
 COUNT, BYTES = 8, 2000
 _sessions = itertools.count()
@@ -153,7 +153,7 @@ async def test_what_is_older_than_it_is_kept_is_gone_questions_too(
     store: RegistryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(Outbox(store, "f"))
-    monkeypatch.setattr(outbox, "KEPT_MS", round(scaled(300)))
+    monkeypatch.setattr(outbox, "KEPT_MS", round(stretched(300)))
     await session.leave(["asked", "told"])
     for _ in range(4):  # it is never silent for so long that the whole of it would be forgotten
         await asyncio.sleep(outbox.KEPT_MS / 2000)
