@@ -97,7 +97,10 @@ async def store(redis_url: str) -> AsyncIterator[RegistryStore]:
 
 @given(steps=STEPS)
 @settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nothing_is_lost_unsaid(redis_url: str, steps: list[tuple[str, object]]) -> None:
     async def play() -> None:
