@@ -21,6 +21,7 @@ import pytest
 import pytest_asyncio
 
 from gateway import Gateway
+from shared.settings import build
 from tests.machine import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,7 +99,9 @@ async def upstream_url() -> AsyncIterator[Callable[[str], Awaitable[str]]]:
 @asynccontextmanager
 async def gateway_for(fleet: Fleet, upstream_url: Callable[[str], Awaitable[str]]) -> AsyncIterator[str]:
     """A gateway in front of the suite's upstream; its MCP endpoint."""
-    gateway = Gateway(port=0, frontends=fleet.frontends, workers=fleet.workers)
+    chosen = {"port": 0, "frontends": fleet.frontends, "workers": fleet.workers}
+    settings = build(overrides={**chosen, "drain_timeout_s": 2.0})  # what a scenario left unanswered is over
+    gateway = Gateway(settings=settings)
     connection: dict[str, Any] = {"type": fleet.transport}
     if fleet.transport == "stdio":
         connection |= {"command": sys.executable, "args": ["-m", "tests.conformance.upstream", "stdio"]}
