@@ -1,8 +1,10 @@
 # What a contributor can do; 'make help' lists it. Needs Python >= 3.11; 'make node' also npm.
 PYTHON ?= python3
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+JOBS ?= 2
 HOST ?= http://127.0.0.1:4000
 
 .PHONY: help install run test matrix matrix-clients unit lint format node bench loadtest clean
@@ -10,12 +12,13 @@ HOST ?= http://127.0.0.1:4000
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
-$(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+# Another version of Python gets an environment of its own in the place of the one that is there.
+$(VENV)/.installed-$(VERSION): pyproject.toml
+	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-install: $(VENV)/.installed  ## prepare .venv; puts 'gateway' into .venv/bin
+install: $(VENV)/.installed-$(VERSION)  ## prepare .venv; puts 'gateway' into .venv/bin
 
 run: install  ## start the gateway with demo upstreams on an embedded Redis
 	@exec $(BIN)/python deploy/demo/run.py $(ARGS)
@@ -26,15 +29,18 @@ node:  ## install the Node clients that some tests run (needs npm)
 	    cd tests/node && npm install --no-audit --no-fund --no-package-lock --loglevel=error && touch node_modules/.package-lock.json; fi; \
 	else echo "npm is not here: tests that need Node are skipped"; fi
 
-tests/matrix/.venv/.installed: tests/matrix/requirements.txt
-	$(PYTHON) -m venv tests/matrix/.venv
+tests/matrix/.venv/.installed-$(VERSION): tests/matrix/requirements.txt
+	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) tests/matrix/.venv
 	tests/matrix/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-matrix-clients: tests/matrix/.venv/.installed  ## install the older SDK that some tests run, beside .venv
+matrix-clients: tests/matrix/.venv/.installed-$(VERSION)  ## install the older SDK that some tests run, beside .venv
 
-test: install node matrix-clients  ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+# Each file of tests is played in one process, the long ones first, so that the last ones to run are short. The many
+# processes that tests start need not compile what they import, also where Python is told to keep nothing compiled.
+test: install node matrix-clients  ## all tests, JOBS=2 files at a time
+	@$(BIN)/python -m compileall -q gateway worker shared tests/*.py tests/servers
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 matrix: install node matrix-clients  ## every feature, client, SDK and upstream together; writes docs/matrix.md
 	$(BIN)/python -m tests.matrix $(ARGS)

@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 
 from shared.mcp.headers import encode_value
+from tests.machine import scaled
 
 _ids = itertools.count(1)
 MODERN_META = {
@@ -56,7 +57,7 @@ class RawClient:
         self.url = url
         self.sid = ""
         self.version = "2025-11-25"
-        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60))
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=scaled(60)))
 
     async def __aenter__(self) -> RawClient:
         return self

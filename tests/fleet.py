@@ -21,6 +21,7 @@ from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, build, to_environment
+from tests.machine import measure, scaled
 
 _numbers = iter(range(1, 10_000))
 PYTHON = sys.executable
@@ -28,17 +29,23 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 async def eventually(condition: Callable[[], Any], within_s: float = 10.0, what: str = "") -> Any:
-    """Wait until ``condition()`` (awaited if need be) is true; its value. Fails with ``what`` after ``within_s``."""
+    """Wait until ``condition()`` (awaited if need be) is true; its value. Fails with ``what`` after ``within_s``.
+
+    That is on an idle machine: it waits longer on a slow one, which is measured again before it gives up.
+    """
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + within_s
+    began = loop.time()
+    limit_s = scaled(within_s)
     while True:
         value = condition()
         if isinstance(value, Awaitable):
             value = await value
         if value:
             return value
-        if loop.time() > deadline:
-            raise AssertionError(f"not within {within_s:g} s: {what or condition}")
+        if loop.time() - began > limit_s:
+            limit_s = within_s * measure()
+            if loop.time() - began > limit_s:
+                raise AssertionError(f"not within {within_s:g} s, here {limit_s:.1f} s: {what or condition}")
         await asyncio.sleep(0.02)
 
 
@@ -120,7 +127,7 @@ class Fleet:
                 "port": 0,
                 "run_dir": self._scratch.name,
                 "log_level": "warning",
-                "drain_timeout_s": 5.0,
+                "drain_timeout_s": scaled(5.0),
                 **settings,
             }
         )
@@ -138,7 +145,7 @@ class Fleet:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(*(frontend.stop() for frontend in self.frontends))
-        await asyncio.gather(*(worker.stop(15.0) for worker in self.workers))
+        await asyncio.gather(*(worker.stop(scaled(15.0)) for worker in self.workers))
         await self.store.close()
         self._scratch.cleanup()
 

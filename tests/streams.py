@@ -12,6 +12,7 @@ import aiohttp
 
 from tests.clients import MODERN_META, RawClient
 from tests.fleet import eventually
+from tests.machine import scaled
 
 
 class Stream:
@@ -114,7 +115,7 @@ async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncI
 
 async def sse_data(response: aiohttp.ClientResponse, within_s: float = 5.0) -> str:
     """The data of the next event on an HTTP+SSE stream."""
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(scaled(within_s)):
         while not (line := await response.content.readline()).startswith(b"data:"):
             assert line, "the stream has ended"
     return line[5:].strip().decode()

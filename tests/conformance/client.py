@@ -20,6 +20,7 @@ from mcp.types import ElicitResult
 from gateway import Gateway
 from tests.clients import RawClient
 from tests.fleet import eventually
+from tests.machine import scaled
 
 VERSION = os.environ.get("MCP_CONFORMANCE_PROTOCOL_VERSION", "2025-11-25")
 CONTEXT: dict[str, Any] = json.loads(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
@@ -140,7 +141,7 @@ async def main(url: str) -> None:
     scenario = os.environ["MCP_CONFORMANCE_SCENARIO"]
     era = "modern" if scenario in MODERN_ONLY else "auto"
     gateway.register(id="suite", connection={"type": "http", "url": url}, era=era)
-    await gateway.start(wait_connected_s=15.0)
+    await gateway.start(wait_connected_s=scaled(15.0))
     try:
         (entry,) = gateway.list()
         assert entry.status == "connected", entry

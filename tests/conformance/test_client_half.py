@@ -15,6 +15,7 @@ import pytest
 
 from tests.conformance.client import MODERN_ONLY, SCENARIOS
 from tests.conformance.test_suite import ROOT, installed, run
+from tests.machine import scaled
 
 __all__ = ["installed"]
 
@@ -50,10 +51,9 @@ NOT_PLAYED = {
     ("version", "scenario"), [(version, scenario) for version, names in PLAYED.items() for scenario in names]
 )
 async def test_the_worker_passes_as_a_client(version: str, scenario: str, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m tests.conformance.client"
-    code, text = await run(
-        "client", "--command", command, "--scenario", scenario, "--spec-version", version, "-o", str(tmp_path), cwd=ROOT
-    )
+    command, limit_ms = f"{sys.executable} -m tests.conformance.client", str(round(scaled(30_000)))
+    chosen = ("--scenario", scenario, "--spec-version", version, "--timeout", limit_ms)
+    code, text = await run("client", "--command", command, *chosen, "-o", str(tmp_path), cwd=ROOT)
     passed = re.search(r"Passed: (\d+)/(\d+), 0 failed, 0 warnings", text)
     assert code == 0 and passed is not None and passed[1] == passed[2] != "0", text[-4000:]
 

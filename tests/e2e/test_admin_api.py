@@ -15,6 +15,7 @@ import pytest_asyncio
 from shared.models import ServerStatus
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, stdio_connection
+from tests.machine import scaled
 from tests.servers.scripted import Exchange, Scripted, said
 
 TOKEN = {"Authorization": "Bearer the admin's"}
@@ -169,7 +170,7 @@ async def test_without_workers_upstreams_are_stopped_and_the_front_end_is_not_re
         admin = Admin(fleet.url, session)
         await fleet.register("s", upstream.connection)
         assert (await admin("GET", "/readyz"))[0] == 200
-        await fleet.workers[0].stop(20.0)
+        await fleet.workers[0].stop(scaled(20.0))
 
         async def stopped() -> bool:
             _, shown = await admin("GET", "servers/s")

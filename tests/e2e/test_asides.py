@@ -14,16 +14,16 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
+from tests.machine import stretched
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import Stream, calling, sse_data, standing
 
-WAIT_S = 1.5
 ALL = {"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}}
 
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, 2, 2, standing_wait_s=WAIT_S) as fleet:
+    async with Fleet(redis_url, 2, 2, standing_wait_s=stretched(1.5)) as fleet:
         yield fleet
 
 
@@ -107,7 +107,7 @@ async def test_a_question_is_asked_on_a_stream_that_is_opened_in_time(
     await mine.ask("late", "Are you there?")
     async with standing(client, fleet.urls[1]) as stream:
         (question,) = await heard(stream, "elicitation/create")
-        await asyncio.sleep(WAIT_S + 0.3)  # now it is the client's time that runs
+        await asyncio.sleep(fleet.settings.sessions.standing_wait_s + 0.3)  # now it is the client's time that runs
         assert "late" not in up.replies
         reply = {"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}}
         await client.post(reply, client.legacy_headers())
@@ -118,10 +118,11 @@ async def test_a_question_is_asked_on_a_stream_that_is_opened_in_time(
 async def test_a_client_without_a_stream_cannot_be_asked(fleet: Fleet, up: Scripted, client: RawClient) -> None:
     await begin(client)
     mine = await own_stream(client, up)
+    wait_s = fleet.settings.sessions.standing_wait_s
     started = time.monotonic()
     await mine.ask("nobody")
-    await eventually(lambda: "nobody" in up.replies, WAIT_S + 3.0, "refused")
-    assert time.monotonic() - started > WAIT_S - 0.3
+    await eventually(lambda: "nobody" in up.replies, wait_s + 3.0, "refused")
+    assert time.monotonic() - started > wait_s - 0.3
     assert "no stream" in up.replies["nobody"]["error"]["message"]
 
 
@@ -132,7 +133,9 @@ async def test_what_the_client_did_not_declare_is_refused_at_once(
     mine = await own_stream(client, up)
     async with standing(client, fleet.urls[0]) as stream:
         await mine.send({"id": "undeclared", "method": "roots/list"})
+        started = time.monotonic()
         await eventually(lambda: "undeclared" in up.replies, 1.0, "refused")
+        assert time.monotonic() - started < fleet.settings.sessions.standing_wait_s, "a stream is not waited for"
         assert up.replies["undeclared"]["error"]["code"] == -32601 and "roots/list" not in stream.methods()
 
 

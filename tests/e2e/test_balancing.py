@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer
+from tests.machine import stretched
 from tests.servers.raw import RawUpstreams
 
 
@@ -53,7 +54,7 @@ async def test_random_uses_every_replica(fleet: Fleet) -> None:
 async def test_the_slow_replica_gets_less_under_least_connections_over_two_front_ends(fleet: Fleet) -> None:
     async with RawUpstreams() as upstreams, RawClient(fleet.urls[0]) as client:
         await replicas(fleet, upstreams, "lc", 2, balancer="least-connections")
-        upstreams.endpoints["lc-1"].delay_s = 0.4
+        upstreams.endpoints["lc-1"].delay_s = stretched(0.4)  # what the calls cost beside it counts on both sides
         upstreams.endpoints["lc-2"].delay_s = 0.02
 
         async def caller(url: str) -> None:

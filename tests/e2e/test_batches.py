@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
+from tests.machine import scaled
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import Stream, reading, sse_data
 
@@ -130,7 +131,7 @@ async def test_a_client_that_leaves_is_not_asked_any_more_and_can_cancel(client:
     async with sending(client, call("one"), PING) as stream:
         await eventually(lambda: any("method" in one for one in stream.messages), 5.0, "asked")
     await client.legacy_notice("notifications/cancelled", {"requestId": "one"})
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(scaled(5.0)):
         await cancelled.wait()
 
 

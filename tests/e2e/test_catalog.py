@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import statistics
 from collections.abc import AsyncIterator
 
 import pytest_asyncio
@@ -11,6 +11,7 @@ from mcp.client.client import Client
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually
+from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 
 
@@ -103,14 +104,14 @@ async def _listed_is(client: RawClient, part: str, expected: list[str]) -> bool:
     return [name for name in await listed(client) if part in name] == expected
 
 
-async def test_a_registration_is_visible_on_every_front_end_within_100_ms(fleet: Fleet) -> None:
+async def test_a_registration_is_visible_on_every_front_end_at_once(fleet: Fleet) -> None:
+    """In the time of some answers, of which an idle machine gives two in a millisecond: it is told, it does not ask."""
     async with RawUpstreams() as upstreams, RawClient(fleet.urls[0]) as one, RawClient(fleet.urls[1]) as two:
-        took: list[float] = []
+        asked: list[int] = []
         for number in range(9):
             id = f"quick{number}"
             upstreams.add(id, [{"name": f"{id}_who", "inputSchema": {"type": "object"}}])
             body = {"id": id, "connection": upstreams.connection(id)}
-            started = time.monotonic()
             async with one.session.post(f"{fleet.frontends[0].url}/admin/v1/servers", json=body) as response:
                 assert response.status == 201
 
@@ -118,10 +119,11 @@ async def test_a_registration_is_visible_on_every_front_end_within_100_ms(fleet:
                 async with two.session.get(f"{fleet.frontends[1].url}/admin/v1/servers/{id}") as response:
                     return response.status == 200
 
+            asked.append(1)
             while not await shown():
-                assert time.monotonic() - started < 5
-            took.append(time.monotonic() - started)
-        assert sorted(took)[len(took) // 2] < 0.1, took  # a machine that does other things may stop any one of them
+                asked[-1] += 1
+                assert asked[-1] < 10_000
+        assert statistics.median(asked) <= 100, asked  # the machine may stop any one of them for a moment
         for number in range(9):
             await fleet.store.unregister(f"quick{number}")
 
@@ -149,7 +151,7 @@ async def test_a_list_change_reaches_clients_of_every_kind(fleet: Fleet) -> None
             names = [tool.name for tool in (await legacy.list_tools()).tools]
             assert "sprout" in names
             await legacy.call_tool("grow", {"tool": "second"})
-            assert await asyncio.wait_for(listen, 10.0) == [
+            assert await asyncio.wait_for(listen, scaled(10.0)) == [
                 "notifications/subscriptions/acknowledged",
                 "notifications/tools/list_changed",
             ]

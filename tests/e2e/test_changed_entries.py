@@ -127,9 +127,9 @@ for line in sys.stdin:
         assert record is not None
         if record.status == "error" and record.status_since not in seen:
             seen.append(record.status_since)
-        return len(seen) >= 5
+        return len(seen) >= 7
 
-    await eventually(failures, 30.0, "it failed five times")
+    await eventually(failures, 30.0, "it failed seven times")
     pauses = [later - earlier for earlier, later in itertools.pairwise(seen)]
-    assert pauses[-1] > 3 * pauses[0], pauses
+    assert pauses[-1] > 3 * pauses[0], pauses  # 0.1 and 3.2 s, to which a slow machine adds the same
     await fleet.store.unregister("faint")

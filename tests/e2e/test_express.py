@@ -16,6 +16,7 @@ import pytest_asyncio
 from shared.registry.members import Members
 from tests.clients import MODERN_META
 from tests.fleet import Fleet, SdkServer, eventually
+from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 
 
@@ -47,7 +48,7 @@ class Wire:
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         """Status, headers in lower case, body."""
-        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10.0)).decode().split("\r\n")
+        head = (await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), scaled(10.0))).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:]) if name}
         if headers.get("transfer-encoding") == "chunked":
             body = b""
@@ -67,7 +68,7 @@ class Wire:
         return message["result"]
 
     async def closed(self) -> bool:
-        return await asyncio.wait_for(self.reader.read(), 10.0) == b""
+        return await asyncio.wait_for(self.reader.read(), scaled(10.0)) == b""
 
 
 @pytest_asyncio.fixture
@@ -263,11 +264,11 @@ async def test_idle_connections_are_closed_and_streams_are_not(redis_url: str, u
         await stream.send(plain("POST /mcp", "Content-Type: application/json\r\n", json.dumps(message).encode()))
         sid = (await stream.answer())[1]["mcp-session-id"]
         await stream.send(plain("GET /mcp", f"Accept: text/event-stream\r\nMcp-Session-Id: {sid}\r\n"))
-        await asyncio.wait_for(stream.reader.readuntil(b"\r\n\r\n"), 5.0)
+        await asyncio.wait_for(stream.reader.readuntil(b"\r\n\r\n"), scaled(5.0))
         for wire in (silent, express, ordinary):
             assert await wire.closed()
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(stream.reader.read(1), 2.5)
+            await asyncio.wait_for(stream.reader.read(1), 2.5)  # longer than idle connections are kept
         stream.writer.close()
 
 

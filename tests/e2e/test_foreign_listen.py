@@ -13,6 +13,7 @@ import pytest_asyncio
 
 from tests.clients import MODERN_META, Answer, RawClient
 from tests.fleet import Fleet, eventually, script_connection
+from tests.machine import scaled, stretched
 from tests.servers.scripted import Exchange, Scripted
 from tests.streams import Stream, listening
 
@@ -98,7 +99,7 @@ async def weather() -> AsyncIterator[Scripted]:
 
 @pytest_asyncio.fixture
 async def fleet(redis_url: str, weather: Scripted) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, frontends=2, acknowledge_s=1.0) as fleet:
+    async with Fleet(redis_url, frontends=2, acknowledge_s=stretched(1.0)) as fleet:
         await fleet.register("weather", weather.connection)
         yield fleet
 
@@ -210,7 +211,7 @@ async def test_what_cannot_be_read_costs_nothing_else(fleet: Fleet, weather: Scr
 async def test_listens_are_no_calls(redis_url: str, weather: Scripted) -> None:
     """They take nothing from the limits of calls, and one that is agreed to by nobody takes nothing at all."""
     async with (
-        Fleet(redis_url, max_connections=2, max_inflight=3, acknowledge_s=0.5) as fleet,
+        Fleet(redis_url, max_connections=2, max_inflight=3, acknowledge_s=stretched(0.5)) as fleet,
         RawClient(fleet.urls[0]) as client,
         contextlib.AsyncExitStack() as streams,
     ):
@@ -264,7 +265,7 @@ async def test_it_ends_with_the_worker_that_carries_it(fleet: Fleet) -> None:
     loop = asyncio.get_running_loop()
     async with _listen(fleet, "weather", weather=1) as stream:
         began = loop.time()
-        await fleet.workers[0].stop(20.0)
+        await fleet.workers[0].stop(scaled(20.0))
         assert loop.time() - began < fleet.settings.fleet.drain_timeout_s / 2, "it waited for a stream without an end"
         await eventually(lambda: stream.closed, 5.0, "the client's stream ends")
 

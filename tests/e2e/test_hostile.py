@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
+from tests.machine import stretched
 from tests.servers.raw import RawUpstreams
 
 CACHED = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
@@ -20,7 +21,9 @@ Talk = Callable[[dict[str, Any], asyncio.StreamWriter], Awaitable[None]]
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, 1, 1, request_timeout_s=3.0, max_connections=4, reconnect_min_s=0.1) as fleet:
+    async with Fleet(
+        redis_url, 1, 1, request_timeout_s=stretched(3.0), max_connections=4, reconnect_min_s=0.1
+    ) as fleet:
         yield fleet
 
 

@@ -16,21 +16,21 @@ import pytest_asyncio
 from tests.attack import Judge, bystanders, calm, session
 from tests.clients import MODERN_META, RawClient
 from tests.fleet import Fleet, eventually, script_connection
+from tests.machine import scaled, stretched
 from tests.servers.scripted import Exchange, Scripted, echo, said
 from tests.streams import calling, listening, standing
 
 ASKABLE = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
 BLUE = {"action": "accept", "content": {"colour": "blue"}}
-INPUT_TIMEOUT_S = 2.0
 MAX_PARKED = 6
 
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
     limits = {
-        "input_timeout_s": INPUT_TIMEOUT_S,
+        "input_timeout_s": stretched(2.0),
         "max_parked": MAX_PARKED,
-        "request_timeout_s": 4.0,
+        "request_timeout_s": stretched(4.0),
         "keepalive_comment_s": 1.0,
     }
     async with Fleet(redis_url, 2, 2, **limits) as fleet, calm(fleet):
@@ -332,19 +332,21 @@ async def test_a_long_stream_is_resumed_whole(fleet: Fleet, steps: Scripted) -> 
 
 async def test_a_resumed_stream_with_nothing_to_say_shows_a_sign_of_life(fleet: Fleet, judge: Judge) -> None:
     async with Scripted("quiet") as upstream, await session(fleet.urls[0]) as one:
+        resumed = asyncio.Event()
 
         async def quiet(exchange: Exchange) -> None:
             await exchange.send(progress(exchange, 1))
-            await asyncio.sleep(3.0)
+            await resumed.wait()
             await exchange.answer(said("done"))
 
         upstream.on["tools/call"] = quiet
         await fleet.register("quiet", upstream.connection)
         async with calling(one, fleet.urls[0], call("quiet", 1, "t")) as stream:
             await eventually(lambda: len(stream.ids) > 1, 5.0, "progress")
-        async with asyncio.timeout(2.6), standing(one, fleet.urls[1], stream.ids[-1]) as again:
+        async with standing(one, fleet.urls[1], stream.ids[-1]) as again:
             pass  # the head of the answer is there before the answer
         assert not again.messages
+        resumed.set()
         await fleet.store.unregister("quiet")
     await eventually(lambda: _zero(judge, "gateway_in_flight"), 5.0, "nothing is in flight")
 
@@ -378,7 +380,7 @@ async def _get(url: str, headers: dict[str, str]) -> tuple[int, str]:
     reader, writer = await asyncio.open_connection(name, int(port))
     head = "".join(f"{name}: {value}\r\n" for name, value in {**headers, "Connection": "close"}.items())
     writer.write(f"GET /{path} HTTP/1.1\r\nHost: {host}\r\n{head}\r\n".encode("utf-8", "surrogateescape"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(scaled(5)):
         text = (await reader.read()).decode()
     writer.close()
     return int(text.split(" ", 2)[1]), text
@@ -478,7 +480,7 @@ async def test_who_comes_and_goes_costs_those_who_stay_no_updates(fleet: Fleet, 
             async with listening(raw, fleet.urls[0], resourceSubscriptions=[uri]) as stream:
                 assert stream.messages[0]["params"]["notifications"]["resourceSubscriptions"] == [uri]
                 await asyncio.sleep(0.2)
-                assert watched, f"round {number}"
+                await eventually(lambda: watched, 5.0, f"round {number}: it is watched")
         await fleet.store.unregister("flaps")
 
 
@@ -595,7 +597,7 @@ async def test_a_session_that_ends_in_the_middle_of_everything_is_over(
                 await asyncio.sleep(number % 10 * 0.003)
                 async with one.session.delete(here, headers=one.legacy_headers()) as response:
                     assert response.status == 200
-                await asyncio.wait_for(asyncio.gather(*doing), 3.0)
+                await asyncio.wait_for(asyncio.gather(*doing), scaled(3.0))
                 for url in fleet.urls:
                     assert (await one.legacy("ping", url=url)).status == 404
                 assert not await fleet.store.redis.exists(fleet.store.keys.session(one.sid)), "it came back to life"

@@ -15,6 +15,7 @@ import pytest_asyncio
 from tests.attack import Judge, bystanders, calm, session
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
+from tests.machine import scaled, stretched
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import calling, listening, standing
 
@@ -24,7 +25,12 @@ BLUE = {"action": "accept", "content": {"colour": "blue"}}
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    limits = {"input_timeout_s": 5.0, "request_timeout_s": 3.0, "reconnect_min_s": 0.2, "health_check_interval_s": 1.0}
+    limits = {
+        "input_timeout_s": stretched(5.0),
+        "request_timeout_s": stretched(3.0),
+        "reconnect_min_s": 0.2,
+        "health_check_interval_s": 1.0,
+    }
     async with Fleet(redis_url, 2, 2, **limits) as fleet, calm(fleet):
         yield fleet
 
@@ -184,9 +190,11 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost_and_the_client_is_t
             if number == 50:
                 await exchange.ask("the question")
             await exchange.send(*[{"method": "notifications/progress", "params": note}] * 100)
+        flooded.set()
         await eventually(lambda: "the question" in upstream.replies, 8.0, "an answer")
         await exchange.answer(said("done"))
 
+    flooded = asyncio.Event()
     upstream.on["tools/call"] = flood
     before = judge.memory_mib()
     seen = dropped = as_log_message = 0
@@ -195,10 +203,11 @@ async def test_a_question_in_a_flood_of_progress_is_not_lost_and_the_client_is_t
             await one.legacy("logging/setLevel", {"level": level})
         headers = {**one.legacy_headers(), "Accept": "application/json, text/event-stream"}
         async with one.session.post(fleet.urls[0], json=call("evil", 1, "t"), headers=headers) as response:
-            await asyncio.sleep(1.0)  # it does not read meanwhile
+            async with asyncio.timeout(scaled(8.0)):
+                await flooded.wait()  # it does not read meanwhile
             assert judge.memory_mib() - before < 60
             question: dict[str, Any] = {}
-            async with asyncio.timeout(8.0):
+            async with asyncio.timeout(scaled(8.0)):
                 async for line in response.content:
                     if line.startswith(b": ") and b"dropped" in line:
                         dropped += int(line.split()[1])
@@ -458,7 +467,7 @@ async def test_url_required_errors_with_garbage_are_passed_or_refused(
     params["_meta"].update(ASKABLE)
     modern = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "evil"}
     for body, headers in (({**call("evil"), "params": params}, modern), (call("evil"), {})):
-        async with asyncio.timeout(2.5), raw.session.post(raw.url, json=body, headers=headers) as response:
+        async with asyncio.timeout(scaled(2.5)), raw.session.post(raw.url, json=body, headers=headers) as response:
             assert response.status in (200, 400), await response.text()
             assert (await response.text()).startswith(("{", "event:"))
 
@@ -481,7 +490,7 @@ async def test_an_upstream_that_dies_with_parked_calls_and_questions_ends_them(f
             asked = asyncio.create_task(one.legacy_call("dies"))
             await eventually(lambda: dies.seen["tools/call"] == 2, 5.0, "asked")
             await asyncio.sleep(0.1)
-        answer = await asyncio.wait_for(asked, 4.0)
+        answer = await asyncio.wait_for(asked, scaled(4.0))
         assert answer.error["data"]["code"] == "outcome_unknown"
         params = {
             "name": "dies",
@@ -489,7 +498,7 @@ async def test_an_upstream_that_dies_with_parked_calls_and_questions_ends_them(f
             "requestState": parked["requestState"],
             "inputResponses": {key: BLUE},
         }
-        answer = await asyncio.wait_for(raw.modern("tools/call", params, meta=ASKABLE), 4.0)
+        answer = await asyncio.wait_for(raw.modern("tools/call", params, meta=ASKABLE), scaled(4.0))
         assert answer.error["data"]["code"] == "outcome_unknown", answer.text
         await fleet.store.unregister("dies")
 
@@ -555,7 +564,7 @@ async def test_a_child_that_floods_and_forges_and_dies_harms_only_its_own_calls(
                 asyncio.create_task(two.legacy_call("child", {"who": "two"})),
                 asyncio.create_task(raw.call("child", {"who": "raw"})),
             ]
-            answers = await asyncio.wait_for(asyncio.gather(*flooding), 20.0)
+            answers = await asyncio.wait_for(asyncio.gather(*flooding), scaled(20.0))
             assert [answer.content for answer in answers] == ["one", "two", "raw"]
             assert "one" not in answers[1].text and "one" not in answers[2].text
             await eventually(lambda: stream.updated(), 5.0, "it is told")

@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, alive, eventually, stdio_connection
+from tests.machine import stretched
 
 
 async def pid(client: RawClient, url: str | None = None) -> int:
@@ -60,7 +61,7 @@ async def test_sessions_are_limited_with_a_clear_error_and_closed_when_idle(redi
 
 
 async def test_a_session_lives_on_where_it_is_used_although_another_front_end_has_forgotten_it(redis_url: str) -> None:
-    async with Fleet(redis_url, 2, 1, session_ttl_s=4.0, stream_keepalive_s=0.5) as fleet:
+    async with Fleet(redis_url, 2, 1, session_ttl_s=stretched(4.0), stream_keepalive_s=0.5) as fleet:
         await fleet.register("own", stdio_connection("own"), isolation="client")
         async with RawClient(fleet.urls[0]) as client, RawClient(fleet.urls[0]) as listener:
             await client.initialize()
@@ -69,7 +70,8 @@ async def test_a_session_lives_on_where_it_is_used_although_another_front_end_ha
             async with listener.session.get(fleet.urls[1], headers=headers) as stream:
                 assert stream.status == 200
                 child = await pid(client)
-                until = time.monotonic() + 9.0  # more than two life times, all of them at the other front end
+                # More than two life times, all of them at the other front end.
+                until = time.monotonic() + 2.25 * fleet.settings.sessions.session_ttl_s
                 while time.monotonic() < until:
                     assert await pid(client, fleet.urls[1]) == child
                 assert await pid(client) == child, "the first one knows it again"

@@ -8,6 +8,7 @@ from msgspec import structs
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
+from tests.machine import scaled
 from tests.servers.scripted import Exchange, Scripted, said
 
 ASKABLE = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
@@ -26,7 +27,7 @@ async def roll(fleet: Fleet, secret: str) -> str:
     await fleet.add_frontend()
     await eventually(fleet._linked, 20.0, "old and new processes know each other")
     await fleet.frontends.pop(0).stop()
-    await fleet.workers.pop(0).stop(15.0)
+    await fleet.workers.pop(0).stop(scaled(15.0))
     await fleet.connected("up")
     return fleet.urls[0]
 

@@ -10,6 +10,7 @@ import time
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, alive, eventually, stdio_connection
+from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 
 
@@ -37,11 +38,8 @@ async def test_a_killed_worker_costs_only_its_own_calls_and_its_stdio_child_move
             lost = [body["error"]["data"]["code"] for body in bodies if "error" in body]
             assert lost in ([], ["outcome_unknown"]), "at most the call that was with it when it died"
             await eventually(lambda: not alive(child), 5.0, "nothing is left of the child")
-            await eventually(
-                lambda: answers(client, "who"),
-                10.0 - (time.monotonic() - started),
-                "stdio runs elsewhere within 10 s",
-            )
+            await eventually(lambda: answers(client, "who"), 10.0, "stdio runs elsewhere")
+            assert time.monotonic() - started < scaled(10.0)
             assert await who(client, "who") != child
 
 
@@ -57,17 +55,20 @@ async def test_calls_with_a_killed_worker_end_within_a_second(redis_url: str) ->
         async with RawClient(fleet.urls[0]) as client:
             call = asyncio.ensure_future(client.call("h_who"))
             await eventually(lambda: upstreams.endpoints["h"].tool_calls, 5.0)
+            victim = await fleet.pid_of_owner("h")
             started = time.monotonic()
-            fleet.signal_worker(await fleet.pid_of_owner("h"), signal.SIGKILL)
+            fleet.signal_worker(victim, signal.SIGKILL)
             error = (await call).error
-            assert time.monotonic() - started < 1.0
+            assert time.monotonic() - started < scaled(1.0)
+            assert await fleet.worker_facts(), "its socket tells, long before its record ends"
             assert error["data"]["code"] == "outcome_unknown" and "may have run" in error["message"]
             upstreams.endpoints["h"].release.set()
 
 
 async def test_a_stopped_worker_is_left_and_never_runs_a_second_child(redis_url: str) -> None:
     async with Fleet(redis_url, frontends=1, workers=2) as fleet:
-        await fleet.register("s", stdio_connection("s"))
+        name = f"s-{os.getpid()}"  # this test's alone: other tests run beside it
+        await fleet.register("s", stdio_connection(name))
         async with RawClient(fleet.urls[0]) as client:
             child = await who(client, "who")
             victim = await fleet.pid_of_owner("s")
@@ -93,7 +94,7 @@ async def test_a_stopped_worker_is_left_and_never_runs_a_second_child(redis_url:
             await eventually(lambda: _joined(fleet, 2), 10.0, "the stopped worker is back")
             await asyncio.sleep(1.0)  # time in which a second child would be started
             assert await who(client, "who") == second
-            assert len(_children_of("stdio s")) == 1
+            assert len(_children_of(f"stdio {name}")) == 1
 
 
 def _children_of(text: str) -> list[int]:
@@ -141,7 +142,7 @@ async def test_a_drained_worker_hands_over_before_it_leaves(redis_url: str) -> N
             started = time.monotonic()
             fleet.signal_worker(victim, signal.SIGTERM)
             await eventually(lambda: _moved_on(client, child), 8.0, "handed over")
-            assert time.monotonic() - started < 6.0 and not alive(child)
+            assert time.monotonic() - started < scaled(6.0) and not alive(child)
 
 
 async def _moved_on(client: RawClient, child: int) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from gateway.supervisor.embedded_redis import find_server
+from tests.machine import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 MARKER = "PROCFILE_TEST_MARKER"
@@ -24,10 +26,12 @@ MARKER = "PROCFILE_TEST_MARKER"
 
 
 def free_port() -> int:
-    """A port that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody uses now, below those that the kernel gives to whoever binds port 0 meanwhile."""
+    while True:
+        port = random.randrange(10_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def marked(value: str, redis_port: int) -> dict[int, str]:
@@ -49,7 +53,7 @@ def marked(value: str, redis_port: int) -> dict[int, str]:
 
 def wait_until(condition: Callable[[], object], within_s: float, what: Callable[[], str]) -> None:
     """Wait until ``condition()`` is true."""
-    deadline = time.monotonic() + within_s
+    deadline = time.monotonic() + scaled(within_s)
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s:g} s: {what()}"
         time.sleep(0.05)
@@ -57,7 +61,7 @@ def wait_until(condition: Callable[[], object], within_s: float, what: Callable[
 
 def get(port: int, path: str) -> tuple[int, bytes] | None:
     """One request's status and body, or ``None`` when nobody listens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=scaled(5))
     try:
         connection.request("GET", path)
         response = connection.getresponse()

@@ -12,6 +12,7 @@ from gateway import BalancerStrategy, Gateway, ServerEntry, ServerStatus
 from shared.errors import ConfigError, EntryExists, EntryNotFound, StartError
 from tests.clients import RawClient
 from tests.fleet import SdkServer, eventually
+from tests.machine import scaled
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,6 +109,6 @@ async def test_the_example_runs() -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    output, _ = await asyncio.wait_for(process.communicate(), scaled(60))
     assert process.returncode == 0, output.decode()
     assert "forecast for Oslo: snow" in output.decode() and "7 × 6 = 42" in output.decode()

@@ -17,6 +17,7 @@ from mcp.types import CreateMessageResult, ElicitResult, ListRootsResult, Root, 
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
+from tests.machine import scaled
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -111,7 +112,7 @@ async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that
             lines = response.content
             question: dict[str, Any] = {}
             while "method" not in question:
-                line = await asyncio.wait_for(lines.readline(), 10)
+                line = await asyncio.wait_for(lines.readline(), scaled(10))
                 question = json.loads(line[5:]) if line.startswith(b"data: {") else {}
             assert question["method"] == "elicitation/create"
             result = {"action": "accept", "content": {"colour": "red"}}
@@ -121,7 +122,7 @@ async def test_the_answer_counts_at_any_front_end_but_only_from_the_session_that
             assert (await asked.post(reply, asked.legacy_headers(), url=fleet.urls[1])).status == 202
             final: dict[str, Any] = {}
             while "result" not in final:
-                line = await asyncio.wait_for(lines.readline(), 10)
+                line = await asyncio.wait_for(lines.readline(), scaled(10))
                 final = json.loads(line[5:]) if line.startswith(b"data: {") else {}
             assert final["result"]["content"][0]["text"] == "accept: red"
 
@@ -150,6 +151,6 @@ async def test_a_cancelled_call_takes_its_question_with_it(fleet: Fleet) -> None
 
     async with Client(fleet.urls[0], mode="legacy", elicitation_callback=never) as client:
         call = asyncio.ensure_future(client.call_tool("web__ask", {}))
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), scaled(10))
         call.cancel()
         assert (await client.call_tool("web__echo", {"text": "still here"})).content[0].text == "still here"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest_asyncio
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
 from tests.fleet import Fleet, alive, eventually, script_connection, stdio_connection
+from tests.machine import stretched
 from tests.servers.raw import RawUpstreams
 from tests.servers.scripted import Exchange, Scripted, said
 from tests.streams import sse_data, standing
@@ -91,19 +93,22 @@ async def test_children_are_stopped_while_redis_is_away_where_two_of_them_would_
     assert own_redis.process is not None
     async with (
         Scripted("h", "modern") as h,
-        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_s=0.2, heartbeat_ttl_s=3.0) as fleet,
+        Fleet(own_redis.url, stdio_on_redis_loss="stop", heartbeat_s=0.2, heartbeat_ttl_s=stretched(3.0)) as fleet,
         RawClient(fleet.urls[0]) as client,
     ):
         await fleet.register("h", h.connection)
         await fleet.register("s", script_connection(STUBBORN))
         child = int((await client.call("who")).content)
-        await asyncio.sleep(1.5)  # several heartbeats
+        ttl_s = fleet.settings.fleet.heartbeat_ttl_s
+        await asyncio.sleep(ttl_s / 2)  # several heartbeats
         assert int((await client.call("who")).content) == child, "as long as Redis is there, nothing is stopped"
         if emptied:
             await own_redis.stop()
         else:
             own_redis.process.send_signal(signal.SIGSTOP)
-        await eventually(lambda: not alive(child), 3.0, "the child is stopped before another worker may start one")
+        began = time.monotonic()
+        await eventually(lambda: not alive(child), ttl_s, "the child is stopped")
+        assert time.monotonic() - began < ttl_s, "before another worker may start one"
         refused = await client.call("who")
         assert "error" in refused.body, refused.body
         assert (await client.call("h")).content == "h", "what has no child is served on"

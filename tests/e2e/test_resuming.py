@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from tests.clients import Answer, RawClient
 from tests.fleet import Fleet, SdkServer, eventually
+from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 from tests.servers.scripted import Exchange, Scripted
 from tests.streams import calling, standing
@@ -89,7 +90,7 @@ async def hanging(redis_url: str) -> AsyncIterator[tuple[Fleet, RawClient, async
 async def test_a_call_is_cancelled_at_any_front_end(redis_url: str) -> None:
     async with hanging(redis_url) as (fleet, client, call):
         await client.legacy_notice("notifications/cancelled", {"requestId": "mine"}, url=fleet.urls[1])
-        assert (await asyncio.wait_for(call, 5.0)).error["data"]["code"] == "cancelled"
+        assert (await asyncio.wait_for(call, scaled(5.0))).error["data"]["code"] == "cancelled"
 
 
 @pytest.mark.parametrize("frontend", [0, 1])
@@ -99,7 +100,7 @@ async def test_the_end_of_a_session_ends_its_calls_at_any_front_end(redis_url: s
             assert response.status == 200
         # At another front end, whoever hears of it first says it: the worker, after which it is not sent again, or we.
         codes = ["cancelled", "session_unknown"][: 1 + frontend]
-        assert (await asyncio.wait_for(call, 5.0)).error["data"]["code"] in codes
+        assert (await asyncio.wait_for(call, scaled(5.0))).error["data"]["code"] in codes
 
 
 async def test_what_changed_while_a_standing_stream_was_down_is_told(fleet: Fleet) -> None:

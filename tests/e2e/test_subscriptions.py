@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
+from tests.machine import stretched
 from tests.streams import listening, standing
 
 GROUPS = {"web": "both", "legacy": "legacy", "old": "sse", "local": "modern", "local-legacy": "legacy"}
@@ -56,7 +57,7 @@ async def test_a_legacy_session_hears_of_its_resource_wherever_it_subscribed(fle
             assert all("_meta" not in message["params"] for message in stream.messages if "params" in message)
             answer = await client.legacy("resources/unsubscribe", {"uri": uri(group)})
             assert answer.body["result"] == {}
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(stretched(0.1))  # what was told before has arrived
             count = len(stream.updated())
             await client.legacy_call(f"{group}__touch", {"uri": uri(group)})
             await asyncio.sleep(0.2)

@@ -14,6 +14,7 @@ import pytest
 import pytest_asyncio
 
 from tests.fleet import Fleet, SdkServer, stdio_connection
+from tests.machine import scaled
 
 NODE = Path(__file__).resolve().parents[1] / "node"
 
@@ -48,7 +49,7 @@ async def run(*arguments: str) -> dict[str, Any]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    output, errors = await asyncio.wait_for(process.communicate(), scaled(60))
     assert process.returncode == 0, errors.decode()
     return dict(json.loads(output))
 

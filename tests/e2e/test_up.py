@@ -23,6 +23,7 @@ from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
 from tests.clients import RawClient
 from tests.fleet import PYTHON, SdkServer, alive, eventually, script_connection, stdio_connection
+from tests.machine import scaled
 from tests.servers.scripted import Scripted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ class Command:
 
     async def ended(self, within_s: float = 20.0) -> int:
         """Its exit code."""
-        code = await asyncio.wait_for(self.process.wait(), within_s)
+        code = await asyncio.wait_for(self.process.wait(), scaled(within_s))
         await self._reader
         return code
 

@@ -7,6 +7,7 @@ import asyncio
 from shared.models import ServerStatus, make_spec
 from tests.clients import RawClient
 from tests.fleet import Fleet
+from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 
 
@@ -17,7 +18,7 @@ async def test_a_tool_is_callable_as_soon_as_the_registry_says_connected(redis_u
             id = f"new{number}"
             upstreams.add(id)
             await fleet.store.register(make_spec(id, upstreams.connection(id)))
-            async with asyncio.timeout(20.0):
+            async with asyncio.timeout(scaled(20.0)):
                 while not ((record := await fleet.record(id)) and record.status is ServerStatus.CONNECTED):
                     await asyncio.sleep(0.001)
             for client.url in fleet.urls:

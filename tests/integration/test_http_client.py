@@ -18,6 +18,7 @@ from aiohttp import web
 from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from tests.certificates import self_signed
+from tests.machine import scaled
 from worker.transports.http_client import HttpEndpoint, HttpPool, Notice
 
 
@@ -54,7 +55,7 @@ async def post(pool: HttpPool, count: int) -> None:
     for _ in range(count):
         notice = Notice(pool.endpoint.head("POST", {}) + b"Content-Length: 2\r\n\r\n{}")
         pool.submit(notice)
-        await asyncio.wait_for(notice.done, 5.0)
+        await asyncio.wait_for(notice.done, scaled(5.0))
         assert notice.status == 200
 
 
@@ -147,7 +148,7 @@ async def _take_large_answers(serving: ssl.SSLContext | None, length: bool) -> N
             for _ in range(20):
                 exchange = Collected(pool.endpoint.head("GET", {}) + b"\r\n")
                 pool.submit(exchange)
-                assert await asyncio.wait_for(exchange.done, 10.0) is None
+                assert await asyncio.wait_for(exchange.done, scaled(10.0)) is None
                 assert exchange.body == body
         finally:
             pool.close()

@@ -21,6 +21,7 @@ from gateway.streams.outbox import START, Outbox, is_place, missing
 from shared.mcp import jsonrpc
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
+from tests.machine import stretched
 
 COUNT, BYTES = 8, 2000
 _sessions = itertools.count()
@@ -96,7 +97,10 @@ async def store(redis_url: str) -> AsyncIterator[RegistryStore]:
 
 @given(steps=STEPS)
 @settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_nothing_is_lost_unsaid(redis_url: str, steps: list[tuple[str, object]]) -> None:
     async def play() -> None:
@@ -152,10 +156,10 @@ async def test_what_is_older_than_it_is_kept_is_gone_questions_too(
     store: RegistryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(Outbox(store, "f"))
-    monkeypatch.setattr(outbox, "KEPT_MS", 300)
+    monkeypatch.setattr(outbox, "KEPT_MS", round(stretched(300)))
     await session.leave(["asked", "told"])
     for _ in range(4):  # it is never silent for so long that the whole of it would be forgotten
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(outbox.KEPT_MS / 2000)
         await session.leave(["told"])
     rows = await session.outbox.after(session.sid, START)
     assert 1 <= len(rows) <= 3 and all(number_of(row.message) > 2 for row in rows)

@@ -18,11 +18,12 @@ from shared.models import make_spec
 from shared.settings import build
 from shared.tasks import cancel
 from tests.fleet import eventually
+from tests.machine import scaled
 from tests.unit.worker.worker_harness import NoWayToClients, make_context
 from worker.calls.client_facts import NOBODY
 from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
-from worker.transports import TRANSPORTS
+from worker.transports import DRIVERS
 from worker.transports.transport import UpstreamFacts
 
 FOUND = {"legacy": LATEST_LEGACY, "modern": LATEST_MODERN}
@@ -163,22 +164,22 @@ async def test_what_is_under_way_where_the_upstream_was_fails_at_once(
 ) -> None:
     upstream.adopt(facts(server, "/before", era))
     under_way = submit(upstream, Era.MODERN, "slow")
-    await asyncio.wait_for(server.taken.wait(), 10)
+    await asyncio.wait_for(server.taken.wait(), scaled(10))
     upstream.adopt(facts(server, "/after", era))
     with pytest.raises(OutcomeUnknown):
-        await asyncio.wait_for(under_way, 10)
+        await asyncio.wait_for(under_way, scaled(10))
     assert b"/after" in await submit(upstream, Era.MODERN)
 
 
 async def test_a_request_of_ours_that_is_not_waited_for_any_more_is_taken_back(
     server: Server, upstream: Upstream
 ) -> None:
-    found, transport = facts(server, "/here", "legacy"), TRANSPORTS["http"]
+    found, transport = facts(server, "/here", "legacy"), DRIVERS["http"]
     pool = transport.make_pool(upstream.spec, found, upstream.settings.upstreams)
     session = transport.make_session(make_context(), Era.LEGACY, pool)
     await session.open()
     asking = asyncio.ensure_future(session.request("tools/call", {"name": "slow"}))
-    await asyncio.wait_for(server.taken.wait(), 10)
+    await asyncio.wait_for(server.taken.wait(), scaled(10))
     await cancel(asking)
     assert not session.correlation.calls
     await eventually(lambda: ("notifications/cancelled", "/here") in server.told)
@@ -227,11 +228,11 @@ async def test_an_origin_alone_is_reached_at_the_usual_path_of_its_transport(
 ) -> None:
     """The server answers nothing at ``/``, and speaks Streamable HTTP only."""
     if transport == "http":
-        reached = await TRANSPORTS[transport].reach(upstream.context)
+        reached = await DRIVERS[transport].reach(upstream.context)
         assert reached.facts.url == server.url + usual
         await reached.session.close()
         reached.session.release()
     else:
         with pytest.raises(CallError, match=r"GET .*/sse answered HTTP 405"):
-            await TRANSPORTS[transport].reach(upstream.context)
+            await DRIVERS[transport].reach(upstream.context)
         assert server.told == [("GET", usual)]

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.fleet import eventually
+from tests.machine import scaled, stretched
 from tests.matrix.cells import ON_THE_WIRE, Cell, is_own
 from tests.matrix.player import Player, Refused
 from tests.matrix.upstream import ORDER, UNKNOWN
@@ -232,7 +233,7 @@ async def subscription(stage: Stage) -> None:
         await player.hears(lambda: player.notices(method), touch, 10, "updated")
         assert {event["params"]["uri"] for event in player.notices(method)} == {uri}
         await player.do("unsubscribe", uri=uri)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(stretched(0.2))  # what was told before has arrived
     player.events.clear()
     await touch()
     await asyncio.sleep(0.3)
@@ -455,7 +456,7 @@ PLAYS: dict[str, Callable[[Stage], Awaitable[None]]] = {
 async def play(cell: Cell, ports: list[int], first: str, player: Player | None) -> None:
     """Play one cell. Raises ``AssertionError`` (or what its client raised) where the feature does not cross."""
     stage = Stage(cell, ports, first, player)
-    async with asyncio.timeout(LIMIT_S):
+    async with asyncio.timeout(scaled(LIMIT_S)):
         try:
             await PLAYS[cell.feature](stage)
         finally:

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from tests.fleet import ROOT, eventually
+from tests.machine import scaled
 from tests.matrix.cells import Kind
 
 PYTHON1 = ROOT / "tests/matrix/.venv/bin/python"
@@ -63,7 +64,7 @@ class Player:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
-                await asyncio.wait_for(self._process.wait(), 10)
+                await asyncio.wait_for(self._process.wait(), scaled(10))
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.machine import scaled
 from tests.matrix.cells import Kind
 
 CAPABILITIES = {"sampling": {}, "elicitation": {}, "roots": {}}
@@ -26,7 +27,7 @@ class Wire:
     def __init__(self, ports: list[int], kind: Kind) -> None:
         self.kind = kind
         self._ports = itertools.cycle(ports)
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30))
+        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=scaled(30)))
         self._headers: dict[str, str] = {}
         self._path = "/mcp"
         self._messages: asyncio.Queue[str] = asyncio.Queue()
@@ -61,7 +62,7 @@ class Wire:
         url = f"http://127.0.0.1:{next(self._ports)}/sse"
         self._stream = await self._http.get(url, headers={"Accept": "text/event-stream"})
         self._reading = asyncio.create_task(self._read(self._stream))
-        self._path = await asyncio.wait_for(self._messages.get(), 10)
+        self._path = await asyncio.wait_for(self._messages.get(), scaled(10))
 
     async def _read(self, response: aiohttp.ClientResponse) -> None:
         async for line in response.content:
@@ -96,7 +97,7 @@ class Wire:
         """Messages from the HTTP+SSE stream until there are so many answers."""
         found: list[str] = []
         while sum('"method":' not in one for one in found) < count:
-            found.append(await asyncio.wait_for(self._messages.get(), 10))
+            found.append(await asyncio.wait_for(self._messages.get(), scaled(10)))
         return found
 
     async def request(self, method: str, params: str = "", name: str | None = None, meta: dict[str, Any] = META) -> str:
@@ -149,7 +150,7 @@ class Wire:
 
     async def _next(self, response: aiohttp.ClientResponse) -> dict[str, Any]:
         """The next message, on whichever stream this client hears."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             if self.kind.over_sse:
                 return dict(json.loads(await self._messages.get()))
             while True:
