@@ -21,7 +21,7 @@ from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, build, to_environment
-from tests.machine import measure, scaled
+from tests.machine import measure, scaled, stretched
 
 _numbers = iter(range(1, 10_000))
 PYTHON = sys.executable
@@ -127,7 +127,7 @@ class Fleet:
                 "port": 0,
                 "run_dir": self._scratch.name,
                 "log_level": "warning",
-                "drain_timeout_s": scaled(5.0),
+                "drain_timeout_s": stretched(5.0),
                 **settings,
             }
         )
