@@ -202,6 +202,7 @@ async def test_a_request_that_goes_on_goes_to_who_asked(parked: str) -> None:
 @pytest.mark.parametrize(
     "state",
     ["", "nonsense", _state("a", principal="bob"), _state("a", expires=1.0), _state("b"), _state("gone")],
+    ids=["empty", "nonsense", "of another caller", "expired", "of another upstream", "of an upstream that is gone"],
 )
 async def test_a_request_state_that_does_not_fit_is_invalid_params(state: str) -> None:
     params = json.dumps({"name": "echo", "requestState": state})
