@@ -28,6 +28,7 @@ from shared.secrets import FleetKey
 from shared.settings import Settings, build
 from shared.tasks import Deadlines, cancel, spawn
 from shared.version import VERSION
+from worker import reaper
 from worker.calls.observer import Counters
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
@@ -45,9 +46,9 @@ _STALE = 0.4
 
 
 class Worker:
-    """One worker. Its id is its incarnation: random, new at every start."""
+    """One worker. Its id is its incarnation: random, new at every start. It drains when ``stopping`` is set."""
 
-    def __init__(self, settings: Settings, store: RegistryStore, key: FleetKey) -> None:
+    def __init__(self, settings: Settings, store: RegistryStore, key: FleetKey, stopping: asyncio.Event) -> None:
         self.settings = settings
         self.id = secrets.token_hex(6)
         self.started_at = self.joined_at = now_s()
@@ -64,7 +65,7 @@ class Worker:
         self.placement = Placement(
             self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
         )
-        self.stopping = asyncio.Event()
+        self.stopping = stopping
         self._lost_redis = False
         self._beaten_at = asyncio.get_running_loop().time()
         self._stopping_stdio: asyncio.Task[None] | None = None
@@ -218,7 +219,7 @@ class Worker:
     async def _start_reaper(self) -> None:
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "worker.reaper", self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
+            sys.executable, "-P", reaper.__file__, self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
         )
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -251,13 +252,13 @@ class Worker:
 
 
 async def _run(settings: Settings) -> None:
-    store = RegistryStore(settings.registry)
-    await store.ping()
-    worker = Worker(settings, store, await store.fleet_key(settings.access.secret))
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a worker has no file to read again on SIGHUP
-        loop.add_signal_handler(which, worker.stopping.set)
-    await worker.run()
+        loop.add_signal_handler(which, stopping.set)
+    store = RegistryStore(settings.registry)
+    await store.ping()
+    await Worker(settings, store, await store.fleet_key(settings.access.secret), stopping).run()
 
 
 def main() -> int:

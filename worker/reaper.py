@@ -6,7 +6,8 @@ the worker's marker: the stdio children and all their descendants, including tho
 silence that it allows is shorter than the life of the worker's record in Redis, so that no other worker starts the same
 child before.
 
-Run as ``python -m worker.reaper INCARNATION SILENCE_S``. Imports only the standard library.
+Run as ``python worker/reaper.py INCARNATION SILENCE_S``. Imports only the standard library, and is started by its path
+so that it also works where the package is not installed.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class SessionEndpoint:
         self._retry_ms = retry_ms
 
     async def get(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
-        """Show the session's standing stream, or resume the stream of the call that ``Last-CallEvent-ID`` names."""
+        """Show the session's standing stream, or resume the stream of the call that ``Last-Event-ID`` names."""
         if head.refusal is None and "text/event-stream" not in request.headers.get("Accept", ""):
             wrong = Refused("invalid_request", "GET opens an event stream: send Accept: text/event-stream")
             return answers.failure(wrong, b"null", status=406).to_response()
@@ -60,7 +60,7 @@ class SessionEndpoint:
         session = caller.session
         if session is None:
             return _not_allowed("a GET stream belongs to a session: send initialize first")
-        last = request.headers.get("Last-CallEvent-ID", "")
+        last = request.headers.get("Last-Event-ID", "")
         if last.count(".") == _CALL_ID_DOTS:
             return await self._resume(request, session, last)
         try:

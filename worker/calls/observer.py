@@ -11,6 +11,8 @@ ANSWERED = "answered"
 """The outcome of a call that the upstream answered with a result."""
 UPSTREAM_ERROR = "upstream_error"
 """The outcome of a call that the upstream answered with a JSON-RPC error."""
+CANCELLED = "cancelled"
+"""The outcome of a call that its client cancelled, or whose client has left."""
 
 
 class ObservedCall(Protocol):
@@ -28,8 +30,8 @@ class CallObserver(Protocol):
         """Note that a call is given to an upstream."""
 
     def finished(self, call: ObservedCall, outcome: str) -> None:
-        """Note that a call is over. ``outcome`` is ``ANSWERED``, ``UPSTREAM_ERROR``, or the code of one of the
-        gateway's errors."""
+        """Note that a call is over. ``outcome`` is ``ANSWERED``, ``UPSTREAM_ERROR``, ``CANCELLED``, or the code of one
+        of the gateway's errors."""
 
 
 class Counters:
@@ -46,11 +48,11 @@ class Counters:
         """Do nothing: a call is counted at its end."""
 
     def finished(self, call: ObservedCall, outcome: str) -> None:
-        """Count an answer or a failure."""
+        """Count an answer or a failure. A cancelled call is neither."""
         self.calls += 1
         if outcome is UPSTREAM_ERROR:
             self.errors += 1
-        elif outcome is not ANSWERED:
+        elif outcome is not ANSWERED and outcome != CANCELLED:
             self.failures += 1
 
 

@@ -86,6 +86,8 @@ class Upstream:
     def adopt(self, facts: UpstreamFacts, session: Session | None = None) -> None:
         """Serve by these facts from now on. ``session`` is the one that the probe left open, for a stdio child."""
         kind = traits(facts.transport)
+        if facts.transport not in DRIVERS:
+            return  # the facts were found by a worker of a newer release
         if not isinstance(self.spec.connection, kind.connection):
             return  # the facts were found before the entry was changed
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
@@ -135,7 +137,7 @@ class Upstream:
             call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
             return None
         if call.era == Era.LEGACY and self._may_speak_legacy(facts):
-            self._try_legacy(call)
+            self._try_legacy(call, facts.transport)
             return None
         use = session_use(
             self.spec.isolation, facts.transport, facts.eras, facts.sessionful, call.era, bool(call.session)
@@ -172,18 +174,18 @@ class Upstream:
             and not self._legacy_tried
         )
 
-    def _try_legacy(self, call: Call) -> None:
+    def _try_legacy(self, call: Call, transport: str) -> None:
         """Serve a legacy client by a second child in the legacy era, if the server has that era. The child is started
         lazily."""
         self._for_legacy.append(call)
         if len(self._for_legacy) == 1:
-            spawn(self._open_legacy(), f"second era of {self.spec.id}")
+            spawn(self._open_legacy(transport), f"second era of {self.spec.id}")
 
-    async def _open_legacy(self) -> None:
-        assert self.facts is not None
+    async def _open_legacy(self, transport: str) -> None:
+        """Open the second session, and carry the waiting calls, whatever became of the upstream meanwhile."""
         listener = _SessionListener(self, tentative=True)
         context = self.context.with_events(listener)
-        session = DRIVERS[self.facts.transport].make_session(context, Era.LEGACY, self._pool)
+        session = DRIVERS[transport].make_session(context, Era.LEGACY, self._pool)
         with contextlib.suppress(CallError):
             await session.open()
         if session.ready and self.facts is not None:

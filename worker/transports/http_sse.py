@@ -193,7 +193,7 @@ async def reach_sse(context: SessionContext, pool: HttpPool) -> Reached:
 
 
 class SseTransport:
-    """Implements ``worker.transports.transport.Transport`` for HTTP+SSE."""
+    """Implements ``worker.transports.transport.TransportDriver`` for HTTP+SSE."""
 
     async def reach(self, context: SessionContext) -> Reached:
         """Open the event stream and make the handshake."""

@@ -299,7 +299,7 @@ async def _stdio_is_modern(session: StdioSession, context: SessionContext) -> di
 
 
 class StdioTransport:
-    """Implements ``worker.transports.transport.Transport`` for child processes."""
+    """Implements ``worker.transports.transport.TransportDriver`` for child processes."""
 
     async def reach(self, context: SessionContext) -> Reached:
         """Start the child and find its era."""

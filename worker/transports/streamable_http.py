@@ -456,7 +456,7 @@ async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: Call
 
 
 class StreamableHttpTransport:
-    """Implements ``worker.transports.transport.Transport`` for Streamable HTTP."""
+    """Implements ``worker.transports.transport.TransportDriver`` for Streamable HTTP."""
 
     async def reach(self, context: SessionContext) -> Reached:
         """Probe for the modern era, then make a handshake in the legacy era as well."""

@@ -16,7 +16,7 @@ from shared.rpc import messages as rpc
 from tests.unit.worker.worker_harness import ALL, META, WorkerHarness, run_ready, timeless
 from worker.bridge.inputs import ELICIT
 from worker.calls.call import Call
-from worker.calls.observer import ANSWERED, UPSTREAM_ERROR, CallObserver, Counters, ObservedCall, Traffic
+from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR, CallObserver, Counters, ObservedCall, Traffic
 from worker.input.parked_call import GATHER_S
 
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
@@ -137,10 +137,10 @@ def _require(harness: WorkerHarness, id: int, method: str = ELICIT) -> None:
         (LEGACY, LEGACY, _meets_the_end_of_its_session, "outcome_unknown"),
         (LEGACY, LEGACY, _takes_too_long, "timeout"),
         (MODERN, MODERN, _takes_too_long, "timeout"),
-        (LEGACY, LEGACY, _is_cancelled, "cancelled"),
-        (MODERN, MODERN, _is_cancelled, "cancelled"),
-        (LEGACY, LEGACY, _outlives_its_clients_session, "cancelled"),
-        (MODERN, LEGACY, _loses_its_front_end, "cancelled"),
+        (LEGACY, LEGACY, _is_cancelled, CANCELLED),
+        (MODERN, MODERN, _is_cancelled, CANCELLED),
+        (LEGACY, LEGACY, _outlives_its_clients_session, CANCELLED),
+        (MODERN, LEGACY, _loses_its_front_end, CANCELLED),
         (LEGACY, LEGACY, _loses_its_front_end_and_is_answered, ANSWERED),
         (LEGACY, LEGACY, _asks_and_is_answered, ANSWERED),
         (LEGACY, LEGACY, _asks_in_vain, "timeout"),
@@ -371,9 +371,9 @@ def test_counters_count_answers_errors_and_failures_when_a_call_ends() -> None:
     counters, call = Counters(), _call()
     counters.begun(call)
     assert (counters.calls, counters.errors, counters.failures) == (0, 0, 0)
-    for outcome in (ANSWERED, UPSTREAM_ERROR, "timeout", "cancelled", ANSWERED):
+    for outcome in (ANSWERED, UPSTREAM_ERROR, "timeout", CANCELLED, ANSWERED):
         counters.finished(call, outcome)
-    assert (counters.calls, counters.errors, counters.failures) == (5, 1, 2)
+    assert (counters.calls, counters.errors, counters.failures) == (5, 1, 1)
 
 
 def test_traffic_counts_what_is_in_flight_and_passes_everything_on() -> None:

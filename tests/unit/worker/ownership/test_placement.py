@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -338,7 +339,7 @@ async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() 
     fleet: Any = _Fleet()
     store: Any = _LostStore()
     settings = build(overrides={"heartbeat_s": 0.001})
-    worker = Worker(settings, store, KEY)
+    worker = Worker(settings, store, KEY, asyncio.Event())
     worker.placement = Placement(fleet, fleet, worker.inventory, "me", settings, lambda: True)
     task = spawn(worker.placement.run(), "placement")
     await _rounds(fleet, 2)
