@@ -21,6 +21,8 @@ from msgspec import Struct
 
 T = TypeVar("T")
 _NONCE = 12
+MAX_SESSION_ID = 512
+"""The longest client session id that is accepted, in characters."""
 
 
 class SessionClaims(Struct, array_like=True, frozen=True):
@@ -79,7 +81,7 @@ class FleetKey:
 
     def open_session(self, sid: str) -> SessionClaims | None:
         """Return the claims in a session id, or ``None`` if this fleet did not make the id."""
-        if not 40 <= len(sid) <= 512:
+        if not 40 <= len(sid) <= MAX_SESSION_ID:
             return None
         return self.unseal(sid, SessionClaims, b"session")
 

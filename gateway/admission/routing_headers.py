@@ -30,6 +30,10 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
     parameters: tuple[tuple[str, str], ...] = ()
     name_json: bytes = b""
 
+    def __repr__(self) -> str:
+        """Show the headers, without the arguments among them."""
+        return f"RoutingHeaders({self.version} {self.method} {self.name!r})"
+
     @classmethod
     def read(cls, named: Mapping[str, list[str]]) -> RoutingHeaders:
         """Return the routing headers among all headers; ``named`` has each header's values by its lower-case name."""

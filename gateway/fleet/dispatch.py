@@ -383,11 +383,14 @@ class Dispatcher:
     def show_life(self, silent_for_s: float) -> None:
         """Show a sign of life on calls that were silent for this long. Called about once a second."""
         now = self._loop.time()
+        silent: list[InFlight] = []  # showing life may end a call
         for in_flight in self.under_way:
             if in_flight.started_at > now - silent_for_s:
                 break  # calls are in order of their start
             if in_flight.shown_alive_at <= now - silent_for_s:
-                in_flight.show_life(now)
+                silent.append(in_flight)
+        for in_flight in silent:
+            in_flight.show_life(now)
 
 
 class Abandoned(asyncio.CancelledError):

@@ -59,7 +59,6 @@ class RegistryView:
         self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
         self.catalog = Catalog(settings.routing, settings.health.refresh_interval_s)
         self.views = Views(self.catalog, policy)
-        self.views.watch(self.catalog.everything)
         self.follower = ChangeFollower(store, self)
         self._events: RegistryEvents | None = None
         self._loop = asyncio.get_running_loop()
@@ -167,8 +166,8 @@ class RegistryView:
         self.records = dict(self._latest)
         self.catalog.rebuild(self.records, time.time())
         announced, self._announced = self._announced, {}
-        changes = self.views.advance(announced)
         self.wake()
+        changes = self.views.advance(announced)
         if changes and self._events is not None:
             self._events.lists_changed(changes)
 

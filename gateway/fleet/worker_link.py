@@ -117,10 +117,9 @@ class WorkerLink:
             session.announced_to |= self._bit
         self._last_call += 1
         head.call = self._last_call
-        in_flight = InFlight(self, head.call, replica, now, call, bool(call.era))
-        self.calls[head.call] = in_flight
-        replica.in_flight += 1
         link.send(head, call.params)
+        in_flight = self.calls[head.call] = InFlight(self, head.call, replica, now, call, bool(call.era))
+        replica.in_flight += 1
         return in_flight
 
     async def watch(self, upstream: str, uri: str, session: rpc.OpenSession | None, timeout_s: float) -> bytes | None:

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, Protocol, cast
 
 from gateway.calls.events import Answered
+from gateway.calls.in_flight import InFlight
 from gateway.http.heads import Process, json_head
 from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads
 from gateway.protocol.answers import Answer
@@ -47,6 +48,7 @@ class ClientConnection(asyncio.Protocol):
         "_head",
         "_inner",
         "_lane",
+        "_large",
         "_last",
         "_passing",
         "_paused",
@@ -70,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         self._paused = False
         self._last = False  # the connection ends with the answer that is being written
         self._streaming: asyncio.Task[None] | None = None
+        self._large: InFlight | None = None  # the call whose large answer is being written
         self._touched_at = lane.loop.time()
         self._exchange: BegunRequest | None = None
         self._request = b""
@@ -133,6 +136,7 @@ class ClientConnection(asyncio.Protocol):
         self._lane.connections.discard(self)
         if self._streaming is not None:
             self._streaming.cancel()
+            self._refuse_large()  # also where the task had not begun
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.in_flight.listener = None
@@ -205,11 +209,16 @@ class ClientConnection(asyncio.Protocol):
         self._exchange, call.listener = None, None
         request, self._request = self._request, b""
         event = call.first
+        if self._transport is None or self._transport.is_closing():
+            self._leave(exchange)
+            return
         if type(event) is not Answered or (event.stream is not None and (event.is_error or call.call.listed_name)):
             self._feed(request, exchange)
         elif event.stream is not None:
             call.drop_first()
-            self._streaming = spawn(self._answer_large(exchange, event, event.stream), "large-answer")
+            self._lane.serving.carrier.answer_in_chunks(call, event)
+            self._large = call
+            self._streaming = spawn(self._answer_large(exchange.id, event.stream), "large-answer")
         else:
             call.drop_first()
             self._answer(self._lane.serving.carrier.answer(exchange.id, exchange.caller.era, call, event))
@@ -236,14 +245,19 @@ class ClientConnection(asyncio.Protocol):
         self._last = self._head is None or not self._head.keep_alive or Process.draining
         return b"%b\r\n%b" % (json_head(status, size, not self._last), body)
 
-    async def _answer_large(self, exchange: BegunRequest, event: Answered, body: BodyStream) -> None:
+    def _refuse_large(self) -> None:
+        """Have the worker drop the rest of a large answer, because nobody reads it."""
+        large, self._large = self._large, None
+        if large is not None:
+            large.refuse_body()
+
+    async def _answer_large(self, id: bytes, body: BodyStream) -> None:
         """Write an answer that comes in chunks, at the pace at which the client reads."""
         transport = self._transport
-        self._lane.serving.carrier.answer_in_chunks(exchange.in_flight, event)
         try:
             if transport is None:
                 raise ConnectionResetError("the client is gone")
-            before, after = jsonrpc.around(exchange.id)
+            before, after = jsonrpc.around(id)
             parts = [self._start(200, len(before) + body.size + len(after), before)]
             while not body.finished:
                 parts += await body.next()
@@ -257,13 +271,13 @@ class ClientConnection(asyncio.Protocol):
             if self._last:
                 transport.close()
         except (asyncio.CancelledError, ConnectionError) as error:
-            exchange.in_flight.refuse_body()
+            self._refuse_large()
             if transport is not None:
                 transport.abort()
             if isinstance(error, asyncio.CancelledError):
                 raise
         finally:
-            self._streaming = None
+            self._streaming = self._large = None
             self._touched_at = self._lane.loop.time()
         self._go_on()
 

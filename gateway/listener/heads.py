@@ -55,10 +55,11 @@ class _HeadReader:
         self.complete = True
 
 
-def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
+def read_head(raw: bytes, guard: RebindingGuard, max_body_bytes: int) -> FramedHead | None:
     """Return what a head says, or ``None`` if the request must be left to aiohttp.
 
-    ``raw`` is the head with its empty line.
+    ``raw`` is the head with its empty line. A request with a longer body than ``max_body_bytes`` is not ``plain``: the
+    ordinary lane refuses it.
     """
     reader = _HeadReader()
     parser = httptools.HttpRequestParser(reader)
@@ -76,11 +77,15 @@ def read_head(raw: bytes, guard: RebindingGuard) -> FramedHead | None:
     plain = parser.get_method() == b"POST" and reader.target == b"/mcp" and "origin" not in named and bool(lengths)
     single = len(named.get("host", [])) == 1 and len(named.get("mcp-session-id", [])) < 2
     head = RequestHead.read(named, guard)
+    length = int(lengths[0]) if lengths else 0
     return FramedHead(
         len(raw),
-        int(lengths[0]) if lengths else 0,
+        length,
         "close" not in connection,
-        plain and single and head.refusal is None,  # a refusal comes before the body is read: in the ordinary lane
+        plain
+        and single
+        and length <= max_body_bytes
+        and head.refusal is None,  # a refusal comes before the body is read: in the ordinary lane
         head,
     )
 
@@ -92,8 +97,9 @@ class Heads:
     depends on how much memory it touches.
     """
 
-    def __init__(self, guard: RebindingGuard) -> None:
+    def __init__(self, guard: RebindingGuard, max_body_bytes: int) -> None:
         self._guard = guard
+        self._max_body_bytes = max_body_bytes
         self._heads: dict[bytes, FramedHead | None] = {}
         self._headers: dict[RoutingHeaders, RoutingHeaders] = {}
 
@@ -102,7 +108,7 @@ class Heads:
         try:
             return self._heads[raw]
         except KeyError:
-            head = read_head(raw, self._guard)
+            head = read_head(raw, self._guard, self._max_body_bytes)
             if len(raw) <= _KEPT_HEAD:
                 self._keep(raw, head)
             return head

@@ -25,10 +25,12 @@ from gateway.protocol.serving import BegunRequest, Serving
 class Lane:
     """What all connections of a front end share. Calling the object makes a connection: it is the protocol factory."""
 
-    def __init__(self, server: web.Server, guard: RebindingGuard, serving: Serving, keepalive_s: float) -> None:
+    def __init__(
+        self, server: web.Server, guard: RebindingGuard, serving: Serving, keepalive_s: float, max_body_bytes: int
+    ) -> None:
         self._server = server
         self._keepalive_s = keepalive_s
-        self.heads = Heads(guard)
+        self.heads = Heads(guard, max_body_bytes)
         self.serving = serving
         self.loop = asyncio.get_running_loop()
         self.connections: set[ClientConnection] = set()

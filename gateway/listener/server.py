@@ -49,8 +49,10 @@ class McpRunner(web.AppRunner):
         server = await super()._make_server()
         front, ordinary, handle_ordinary = self._front, server.request_factory, server.request_handler
         loop = asyncio.get_running_loop()
-        limit = front.settings.calls.max_body_bytes + 1
-        lane = self._lane = Lane(server, front.guard, front.serving, front.settings.service.keepalive_s)
+        max_body_bytes = front.settings.calls.max_body_bytes
+        limit = max_body_bytes + 1
+        lane = Lane(server, front.guard, front.serving, front.settings.service.keepalive_s, max_body_bytes)
+        self._lane = lane
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
             if message.path == "/mcp" and message.method == "POST" and "Origin" not in message.headers:

@@ -32,6 +32,10 @@ class Answer(Struct, gc=False):
     rpc_code: int = 0
     session: str = ""
 
+    def __repr__(self) -> str:
+        """Show what kind of answer it is, without its content and without the session's id."""
+        return f"Answer({self.status}, rpc_code={self.rpc_code}, {sum(map(len, self.body))} bytes)"
+
     def to_response(self, session_header: str = "") -> JsonAnswer:
         """Return the answer as the ordinary lane sends it; a new session's id goes into ``session_header``."""
         extra = {session_header: self.session} if self.session and session_header else None

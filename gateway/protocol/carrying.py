@@ -57,7 +57,7 @@ class Carrier:
         if isinstance(plan, Outgoing):
             return await self._one(plan, begun)
         failed: CallError | None = None
-        for call in plan.calls:
+        for call in plan.calls():
             try:
                 reply = await self._one(call)
             except (NotDelivered, Refused) as error:

@@ -51,7 +51,8 @@ from shared.secrets import FleetKey
 
 _MAX_TOKEN = 1024
 _MAX_HEADERS = 16 * 1024
-"""Longest progress token, and longest ``Mcp-Param-*`` headers together, in bytes: heads of frames are bounded."""
+"""Longest progress token, and longest names and values of ``Mcp-Param-*`` headers together: heads of frames are
+bounded."""
 _SURELY_SHORT = 1024
 """A name of so many characters is never too long for the head of a frame, whatever characters they are."""
 _MAX_METHOD = 256
@@ -153,8 +154,8 @@ class Methods:
     def _list(self, kind: Kind) -> Planner:
         def plan(message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
             view = caller.view
-            if not view.routes[Kind.TOOLS] and not fresh:
-                return Waits.CATALOGUE  # no tools at all: the registry's copy may be behind
+            if view.whole and not fresh and not any(view.routes.values()):
+                return Waits.CATALOGUE  # nothing at all: the registry's copy may be behind
             given = params.cursor and bytes(params.cursor) != b"null"
             cursor = jsonrpc.text(params.cursor, "cursor") if given else None
             return answers.result(bytes(message.id), view.page(kind, caller.era, cursor, time.time()))
@@ -212,20 +213,24 @@ class Methods:
         Any other URI goes to the groups that may know it, one after another.
         """
         uri = jsonrpc.text(params.uri, "uri")
-        places = caller.view.locate(uri)
-        if len(places) == 1 and places[0][0].entry.kind is Kind.RESOURCES and places[0][0].entry.name == places[0][1]:
-            return self._read_at(message, params, caller, uri, *places[0])
-        calls: list[Outgoing] = []
-        refused: CallError | None = None
-        for route, upstream_uri in places:
-            try:
-                calls.append(self._read_at(message, params, caller, uri, route, upstream_uri))
-            except Refused as error:
-                if not params.request_state:
-                    raise
-                refused = error  # the state of a retry belongs to one group; the others refuse it
-        if refused is not None and not calls:
-            raise refused
+        listed = caller.view.find(Kind.RESOURCES, uri)
+        if listed is not None:
+            return self._read_at(message, params, caller, uri, listed, listed.entry.name)
+
+        def calls() -> list[Outgoing]:
+            found: list[Outgoing] = []
+            refused: CallError | None = None
+            for route, upstream_uri in caller.view.locate(uri):
+                try:
+                    found.append(self._read_at(message, params, caller, uri, route, upstream_uri))
+                except Refused as error:
+                    if not params.request_state:
+                        raise
+                    refused = error  # the state of a retry belongs to one group; the others refuse it
+            if refused is not None and not found:
+                raise refused
+            return found
+
         code = -32002 if caller.era is Era.LEGACY else -32602
         unknown = jsonrpc.error_object(code, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
         return OneOf(calls, answers.error(bytes(message.id), unknown, caller.era, code))
@@ -291,8 +296,11 @@ class Methods:
     async def _send_and_forget(self, call: Outgoing) -> None:
         """Send a request whose answer is not needed."""
         in_flight, event = await self._dispatcher.send(call)
+        in_flight.unwanted = True  # an answer in chunks is not read
         if isinstance(event, Answered):
             self._dispatcher.answered(in_flight, event)
+            if event.stream is not None:
+                in_flight.refuse_body()
         else:
             self._dispatcher.complete(in_flight, ABANDONED)
 
@@ -318,7 +326,7 @@ class Methods:
             len(token) > _MAX_TOKEN
             or (len(name) > _SURELY_SHORT and too_long(name))
             or (listed_name and too_long(listed_name))
-            or (headers is not None and sum(map(len, headers.values())) > _MAX_HEADERS)
+            or (headers is not None and sum(len(one) + len(value) for one, value in headers.items()) > _MAX_HEADERS)
         ):
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
         session = caller.session

@@ -15,9 +15,11 @@ class OneOf(Struct, gc=False):
     """Requests for several upstreams, of which one may know the resource.
 
     They are sent one after another until an upstream knows the resource. ``unknown`` is the answer if none does.
+    ``calls`` is a function because a search in all templates of all groups can take milliseconds. It raises
+    ``CallError``.
     """
 
-    calls: list[Outgoing]
+    calls: Callable[[], list[Outgoing]]
     unknown: Answer
 
 

@@ -48,6 +48,10 @@ class BegunRequest(Struct, gc=False):
     caller: Caller
     in_flight: InFlight
 
+    def __repr__(self) -> str:
+        """Show what is called, without arguments."""
+        return f"BegunRequest({self.in_flight.call!r})"
+
 
 class MessageTaker(Protocol):
     """Where the messages of a call go, in order.
@@ -209,6 +213,8 @@ class Serving:
             self.carrier.leave(in_flight)
             lost = OutcomeUnknown("outcome_unknown", "the worker that sent the answer is gone")
             await finish(answers.failure(lost, id, started.era).whole)
+        finally:
+            self.carrier.discard(in_flight)  # nothing, unless the taker failed
 
 
 def _id_in(body: bytes) -> bytes:

@@ -18,4 +18,7 @@ class ViewPolicy(Protocol):
         """Return the policy class of ``principal``. Principals of one class see the same entries."""
 
     def apply(self, view: View, policy_class: str) -> View:
-        """Return the view that ``policy_class`` has of ``view``; ``view.filtered`` makes one."""
+        """Return the view that ``policy_class`` has of ``view``; ``view.filtered`` makes one.
+
+        Only classes that ``class_of`` has returned are asked for.
+        """

@@ -97,6 +97,10 @@ class View:
         """The name in ``/servers/{name}``, or empty for ``/mcp``."""
         return self.key[0]
 
+    def under(self, key: ViewKey) -> View:
+        """Return this view under another key."""
+        return self if key == self.key else View(key, self.scope, self.routes, self.lists, self.whole)
+
     @property
     def groups(self) -> Mapping[str, Group]:
         """The groups that the view covers."""
@@ -158,7 +162,7 @@ class View:
         Groups with a matching template come first, the most specific one at the head; then groups that use the URI's
         scheme. The resource is read from one after another, never from all at once.
         """
-        groups = [name for name in self.groups if only in (None, name)]
+        groups = [name for name in self.groups if only in (None, name) and not self._hides(name, uri)]
         matching: list[tuple[int, Route]] = []
         for group in groups:
             for template, route in self._own(group, Kind.TEMPLATES).items():
@@ -178,6 +182,18 @@ class View:
                 if using is not None and all(route.group != group for route in found):
                     found.append(using)
         return found
+
+    def _hides(self, group: str, uri: str) -> bool:
+        """Whether a group has this resource, or a template that makes its URI, but the view does not show it."""
+        if self.whole:
+            return False
+        listed, templates = self.groups[group].routes[Kind.RESOURCES], self.groups[group].routes[Kind.TEMPLATES]
+        shown = self._own(group, Kind.TEMPLATES)
+        if uri in listed:
+            return uri not in self._own(group, Kind.RESOURCES)
+        if any(matches(one, uri) is not None for one in shown):
+            return False
+        return any(matches(one, uri) is not None for one in templates if one not in shown)
 
     # ---- lists
 
@@ -306,20 +322,29 @@ def changed(before: View, after: View) -> set[str]:
 # ---- views made from views
 
 
-def filtered(view: View, key: ViewKey, keep: Callable[[Kind, str, Route], bool]) -> View:
+def _nothing(group: str) -> bool:
+    return False
+
+
+def filtered(
+    view: View,
+    key: ViewKey,
+    keep: Callable[[Kind, str, Route], bool],
+    keep_group: Callable[[str], bool] = _nothing,
+) -> View:
     """Return a view of the entries for which ``keep(kind, listed name, route)`` is true.
 
-    Groups of which every entry is hidden are hidden as well, as if they were not registered.
+    A group of which no entry is left is hidden as well, as if it were not registered, unless ``keep_group(name)`` is
+    true: its instructions, its errors, and methods that the gateway does not know would still reach clients.
     """
     routes = {
         kind: {name: route for name, route in known.items() if keep(kind, name, route)}
         for kind, known in view.routes.items()
     }
     lists = {kind: [one for one in entries if keep(kind, one.name, one.route)] for kind, entries in view.lists.items()}
-    before = {route.group for known in view.routes.values() for route in known.values()}
-    hidden = before - {route.group for known in routes.values() for route in known.values()}
-    groups = {name: group for name, group in view.groups.items() if name not in hidden}
-    group = view.scope.group if view.scope.group is not None and view.scope.group.name not in hidden else None
+    left = {route.group for known in routes.values() for route in known.values()}
+    groups = {name: group for name, group in view.groups.items() if name in left or keep_group(name)}
+    group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
     return View(key, structs.replace(view.scope, groups=groups, group=group), routes, lists, whole=False)
 
 

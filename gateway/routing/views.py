@@ -24,6 +24,11 @@ class Views:
         self._kept: dict[ViewKey, View] = {}
         self._watched: dict[ViewKey, View] = {}
         self._generation = catalog.generation
+        self.lasting: frozenset[ViewKey] = frozenset()
+        """The views that are watched from the start to the end: that of ``/mcp``, if all callers see the same."""
+        if policy is None:
+            self.lasting = frozenset((catalog.everything.key,))
+            self.watch(catalog.everything)
 
     def of(self, endpoint: str, principal: str) -> View:
         """Return what ``principal`` sees at ``/servers/{endpoint}``, or at ``/mcp`` for an empty name."""
@@ -40,7 +45,7 @@ class Views:
     def _make(self, key: ViewKey) -> View:
         view = self._catalog.view(key[0])
         if self._policy is not None:
-            view = self._policy.apply(view, key[1])
+            view = self._policy.apply(view, key[1]).under(key)
         if view.groups or not key[0]:  # views of unknown names are not kept: clients can make up any number of names
             if len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
@@ -52,6 +57,11 @@ class Views:
     def watch(self, view: View) -> None:
         """Report from now on what changes in this view (``advance``)."""
         self._watched.setdefault(view.key, view)
+
+    @property
+    def watched(self) -> frozenset[ViewKey]:
+        """The keys of the watched views."""
+        return frozenset(self._watched)
 
     def unwatch(self, key: ViewKey) -> None:
         """Report no longer what changes in this view."""

@@ -15,11 +15,11 @@ import time
 from typing import Any
 
 from gateway.sessions.session import ClientSession
-from shared.errors import RegistryUnavailable
+from shared.errors import Refused, RegistryUnavailable
 from shared.registry.client import translated
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
-from shared.secrets import FleetKey, SessionClaims, digest
+from shared.secrets import MAX_SESSION_ID, FleetKey, SessionClaims, digest
 from shared.settings import SessionSettings
 
 _log = logging.getLogger(__name__)
@@ -72,10 +72,13 @@ class SessionTable:
         """Open a session and write its facts to Redis. Without Redis the session works by its sealed id alone.
 
         ``holder`` is the front end that holds its HTTP+SSE stream, or empty. ``capabilities`` and ``client_info`` are
-        JSON.
+        JSON. Raises ``Refused`` if the names of principal and endpoint are too long for a session id.
         """
         claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), endpoint, os.urandom(8))
-        session = ClientSession(self._key.seal_session(claims), version, principal, endpoint)
+        sid = self._key.seal_session(claims)
+        if len(sid) > MAX_SESSION_ID:
+            raise Refused("invalid_request", "the names of caller and endpoint are too long for a session id")
+        session = ClientSession(sid, version, principal, endpoint)
         session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
         session.initialized = not holder
         self._remember(session)

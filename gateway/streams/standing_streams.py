@@ -91,6 +91,9 @@ class StandingStreams:
         """Remove a stream whose client is gone, and its subscriptions."""
         self._streams.discard(stream)
         self._subscriptions.detach(stream)
+        endpoint = stream.view[0]
+        if endpoint and endpoint not in self._registry.catalog.groups and not self._is_shown(stream.view):
+            self._forget(stream.view)  # clients can make up any number of names
 
     async def standing_get(
         self, request: web.BaseRequest, session: ClientSession, view: View, last_id: str = ""
@@ -214,7 +217,8 @@ class StandingStreams:
     def begin(self) -> None:
         """Begin to remember changes, once the registry is loaded. Earlier changes are not known here."""
         self._announced = self._registry.place[1]
-        self._remember(("", ""))
+        for key in self._registry.views.lasting:
+            self._remember(key)
 
     def _watch(self, view: View) -> None:
         """Remember from now on what changes in a view."""
@@ -224,11 +228,17 @@ class StandingStreams:
 
     def _remember(self, key: ViewKey) -> None:
         if len(self._changed) >= _KEPT_VIEWS:
-            in_use = {("", ""), *(stream.view for stream in self._streams)}
+            in_use = {*self._registry.views.lasting, *(stream.view for stream in self._streams)}
             for unused in [one for one in self._changed if one not in in_use][:1]:
-                del self._changed[unused]
-                self._registry.views.unwatch(unused)
+                self._forget(unused)
         self._changed[key] = dict.fromkeys(CHANGES, self._registry.place[1])
+
+    def _is_shown(self, key: ViewKey) -> bool:
+        return any(stream.view == key for stream in self._streams)
+
+    def _forget(self, key: ViewKey) -> None:
+        self._changed.pop(key, None)
+        self._registry.views.unwatch(key)
 
     # ---- what happens
 

@@ -36,6 +36,10 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     attempts: int = 0
     trace: str = ""
 
+    def __repr__(self) -> str:
+        """Show what is called, without arguments."""
+        return f"{type(self).__name__}({self.method} {self.name!r} of {self.group!r})"
+
 
 class CallObserver(Protocol):
     """What is notified of calls."""

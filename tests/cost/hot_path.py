@@ -121,7 +121,7 @@ class FrontEndPath:
             raise AssertionError("the call left the express lane")
 
         server = web.Server(nobody)  # type: ignore[arg-type]
-        lane = Lane(server, RebindingGuard(settings), serving, 75.0)
+        lane = Lane(server, RebindingGuard(settings), serving, 75.0, settings.calls.max_body_bytes)
         self.connection, self.client = lane(), Remembers()
         self.connection.connection_made(self.client)
         self._calls = 0

@@ -92,7 +92,7 @@ def _admission(*known: ClientSession, principals: As | Everybody | None = None) 
 
 def _express(headers: dict[str, str]) -> RequestHead:
     lines = ["POST /mcp HTTP/1.1", "Content-Length: 2", *(f"{name}: {value}" for name, value in headers.items())]
-    framed = read_head("\r\n".join([*lines, "", ""]).encode(), GUARD)
+    framed = read_head("\r\n".join([*lines, "", ""]).encode(), GUARD, 1024)
     assert framed is not None
     return framed.head
 
@@ -168,7 +168,7 @@ def test_headers_that_came_twice_are_refused_in_the_modern_era(lane: Lane) -> No
 
 def test_both_lanes_notice_a_header_that_came_twice() -> None:
     raw = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nMcp-Method: a\r\nMcp-Method: b\r\n\r\n"
-    framed = read_head(raw, GUARD)
+    framed = read_head(raw, GUARD, 1024)
     several = CIMultiDict([("Host", "localhost"), ("Mcp-Method", "a"), ("Mcp-Method", "b")])
     ordinary = head_of(make_mocked_request("POST", "/mcp", several), GUARD)
     assert framed is not None

@@ -9,6 +9,7 @@ from gateway.listener.heads import Heads, read_head
 from shared.settings import build
 
 GUARD = RebindingGuard(build())
+MAX_BODY = 1024 * 1024
 PLAIN = ("POST /mcp HTTP/1.1", "Host: localhost:4000", "Content-Type: application/json", "Content-Length: 5")
 
 
@@ -18,7 +19,7 @@ def _raw(*lines: str) -> bytes:
 
 def test_a_plain_head_is_framed() -> None:
     raw = _raw(*PLAIN, "Mcp-Session-Id: s1", "MCP-Protocol-Version: 2025-11-25")
-    framed = read_head(raw, GUARD)
+    framed = read_head(raw, GUARD, MAX_BODY)
     assert framed is not None
     assert (framed.size, framed.length, framed.keep_alive, framed.plain) == (len(raw), 5, True, True)
     assert (framed.head.session, framed.head.headers.version, framed.head.has_body) == ("s1", "2025-11-25", True)
@@ -40,7 +41,7 @@ def test_a_plain_head_is_framed() -> None:
 )
 def test_what_is_not_plain_takes_the_ordinary_lane(lines: tuple[str, ...]) -> None:
     """So does who is refused: that is said before the body is looked at."""
-    framed = read_head(_raw(*lines), GUARD)
+    framed = read_head(_raw(*lines), GUARD, MAX_BODY)
     assert framed is not None and not framed.plain
 
 
@@ -58,11 +59,11 @@ def test_what_is_not_plain_takes_the_ordinary_lane(lines: tuple[str, ...]) -> No
     ],
 )
 def test_what_cannot_be_framed_beyond_doubt_is_left_to_an_http_server(lines: tuple[str, ...]) -> None:
-    assert read_head(_raw(*lines), GUARD) is None
+    assert read_head(_raw(*lines), GUARD, MAX_BODY) is None
 
 
 def test_the_same_bytes_are_read_once_and_alike_headers_are_shared() -> None:
-    heads = Heads(GUARD)
+    heads = Heads(GUARD, MAX_BODY)
     first, again = heads.read(_raw(*PLAIN, "Mcp-Session-Id: a")), heads.read(_raw(*PLAIN, "Mcp-Session-Id: a"))
     other = heads.read(_raw(*PLAIN, "Mcp-Session-Id: b"))
     assert first is again and first is not None and other is not None and other is not first
@@ -70,3 +71,9 @@ def test_the_same_bytes_are_read_once_and_alike_headers_are_shared() -> None:
     assert (first.head.session, other.head.session) == ("a", "b")
     long = _raw(*PLAIN, f"X-Long: {'x' * 2000}")
     assert heads.read(long) is not heads.read(long), "what is long is not kept"
+
+
+@pytest.mark.parametrize(("length", "plain"), [(MAX_BODY, True), (MAX_BODY + 1, False)])
+def test_a_body_over_the_limit_is_refused_by_the_ordinary_lane(length: int, plain: bool) -> None:
+    framed = read_head(_raw(*PLAIN[:-1], f"Content-Length: {length}"), GUARD, MAX_BODY)
+    assert framed is not None and framed.plain is plain

@@ -123,7 +123,9 @@ class Bench:
     def refused(self, method: str, params: str = "", era: Era = LEGACY, endpoint: str = "", **options: Any) -> str:
         """The code of a refusal."""
         with pytest.raises(Refused) as caught:
-            self.plan(method, params, era, endpoint, **options)
+            plan = self.plan(method, params, era, endpoint, **options)
+            if isinstance(plan, OneOf):
+                plan.calls()
         return caught.value.code
 
     async def done(self, method: str, params: str = "", **options: Any) -> Answer:

@@ -275,7 +275,7 @@ async def test_a_listed_resource_is_read_from_its_group_under_its_own_uri(
 @pytest.mark.parametrize("uri", ["nowhere://x", "relative", "", "NOWHERE:é"])
 async def test_an_unknown_resource_is_worded_for_its_era(era: Era, code: int, status: int, uri: str) -> None:
     plan = Bench().plan("resources/read", json.dumps({"uri": uri}), era)
-    assert isinstance(plan, OneOf) and plan.calls == []
+    assert isinstance(plan, OneOf) and plan.calls() == []
     body = json.loads(plan.unknown.whole)
     assert (body["jsonrpc"], body["id"]) == ("2.0", "q")
     assert plan.unknown.rpc_code == body["error"]["code"] == code
@@ -290,7 +290,7 @@ async def test_a_huge_unknown_uri_is_not_repeated_back() -> None:
 
 async def test_a_resource_that_the_endpoint_does_not_show_is_unknown() -> None:
     plan = Bench().plan("resources/read", '{"uri":"file:///r"}', endpoint="c")
-    assert isinstance(plan, OneOf) and plan.calls == [] and plan.unknown.rpc_code == -32002
+    assert isinstance(plan, OneOf) and plan.calls() == [] and plan.unknown.rpc_code == -32002
 
 
 @pytest.mark.parametrize("params", ["", "{}", '{"uri":5}', '{"uri":null}', '{"name":"file:///r"}'])
@@ -309,8 +309,8 @@ READERS = (
 async def test_an_unlisted_resource_is_planned_for_those_who_may_know_it() -> None:
     plan = Bench(*READERS).plan("resources/read", '{"uri":"db://users/7"}')
     assert isinstance(plan, OneOf)
-    assert [call.group for call in plan.calls] == ["c", "b", "a"]
-    assert {(bytes(call.params), call.name) for call in plan.calls} == {(b'{"uri":"db://users/7"}', "db://users/7")}
+    assert [call.group for call in plan.calls()] == ["c", "b", "a"]
+    assert {(bytes(call.params), call.name) for call in plan.calls()} == {(b'{"uri":"db://users/7"}', "db://users/7")}
 
 
 async def test_a_read_that_goes_on_goes_to_the_one_that_it_belongs_to() -> None:
@@ -318,7 +318,7 @@ async def test_a_read_that_goes_on_goes_to_the_one_that_it_belongs_to() -> None:
     params = json.dumps({"uri": "db://users/7", "requestState": state})
     plan = Bench(*READERS).plan("resources/read", params, MODERN)
     assert isinstance(plan, OneOf)
-    assert [(call.group, call.affinity) for call in plan.calls] == [("b", Exact("b", "w1", False))]
+    assert [(call.group, call.affinity) for call in plan.calls()] == [("b", Exact("b", "w1", False))]
     foreign = json.dumps({"uri": "db://users/7", "requestState": _state("d")})
     assert Bench(*READERS).refused("resources/read", foreign, MODERN) == "invalid_params"
 

@@ -17,7 +17,7 @@ from gateway.protocol.serving import BegunRequest, Serving
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from tests.unit.builders import record
-from tests.unit.gateway.fakes import result
+from tests.unit.gateway.fakes import result, told
 from tests.unit.gateway.protocol.bench import Bench
 
 LEGACY_HEAD = RequestHead(RoutingHeaders())
@@ -172,3 +172,50 @@ async def test_an_authentication_method_is_one_class_and_both_lanes_ask_it() -> 
     answer = served.begin(stranger, "ping")
     assert isinstance(answer, Answer) and answer.status == 403
     assert "secret" not in repr(head)
+
+
+@pytest.mark.parametrize("method", ["prompts/list", "resources/list", "tools/list"])
+async def test_a_list_is_answered_from_memory_also_where_there_are_no_tools(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = Served(Bench(record("docs", sequence=1, prompts=["p"]), record("t", sequence=2, tools=["x"])))
+
+    async def never() -> None:
+        raise AssertionError("Redis was asked")
+
+    monkeypatch.setattr(served.bench.front.registry, "catch_up", never)
+    head = RequestHead(RoutingHeaders(), endpoint="docs")
+    assert isinstance(await served.serve(head, method), Answer)
+
+
+class BrokenTaker:
+    """``serving.MessageTaker`` that fails at the first message."""
+
+    async def send(self, message: bytes, dropped: int) -> None:
+        raise RuntimeError("broken")
+
+    async def finish(self, body: bytes, dropped: int) -> None:
+        raise AssertionError
+
+    async def comment(self) -> None:
+        raise AssertionError
+
+
+async def test_a_call_whose_taker_fails_is_over() -> None:
+    bench = Bench()
+    served = Served(bench)
+    bench.front.upstream("a", told(b'{"jsonrpc":"2.0","method":"x"}'))
+    message = jsonrpc.decode(jsonrpc.request(b"1", "tools/call", b'{"name":"echo"}'))
+    caller = await served.serving.admitted(LEGACY_HEAD, message)
+    with pytest.raises(RuntimeError, match="broken"):
+        await served.serving.serve_to(BrokenTaker(), LEGACY_HEAD, message, caller)
+    assert not bench.front.dispatcher.under_way
+
+
+async def test_an_answer_and_a_request_show_no_arguments_and_no_session_id() -> None:
+    bench = Bench()
+    begun = Served(bench).begin(LEGACY_HEAD, "tools/call", '{"name":"echo","arguments":{"key":"hunter2"}}')
+    headers = RoutingHeaders(parameters=(("mcp-param-key", "hunter2"),))
+    shown = repr((begun, bench.sent("tools/call", '{"name":"echo","arguments":{"key":"hunter2"}}'), headers))
+    assert "hunter2" not in shown and "echo" in shown
+    assert "hunter2" not in repr(Answer((b"hunter2",), session="hunter2"))

@@ -320,8 +320,46 @@ def test_what_is_filtered_out_is_asked_for_no_resource(uri: str) -> None:
 def test_a_template_that_is_filtered_out_leads_nowhere() -> None:
     views = _catalog(*SHOWN).everything
     view = filtered(views, ("", "x"), lambda kind, name, route: kind is not Kind.TEMPLATES)
-    (route, uri), *others = view.locate("file:///new")
-    assert (route.entry.kind, route.entry.name, uri, others) == (Kind.RESOURCES, "file:///a", "file:///new", [])
+    assert view.locate("file:///new") == []
+    (route, uri), *others = view.locate("file:///not/of/the/template")
+    assert (route.entry.name, uri, others) == ("file:///a", "file:///not/of/the/template", [])
+
+
+@pytest.mark.parametrize("uri", ["file:///secret", "file://g__/secret"])
+def test_a_hidden_resource_is_not_read_by_way_of_a_shown_one_of_its_scheme(uri: str) -> None:
+    whole = _catalog(record("g", resources=["file:///public", "file:///secret"])).everything
+    view = filtered(whole, ("", "few"), lambda kind, name, route: name != "file:///secret")
+    assert whole.locate(uri)
+    assert view.locate(uri) == []
+    assert view.locate("file:///public")
+    assert view.locate("file:///never/listed"), "others of the scheme are still asked for"
+
+
+def test_a_hidden_resource_that_a_shown_template_makes_stays_hidden() -> None:
+    whole = _catalog(record("g", resources=["db://secret"], templates=["db://{id}"])).everything
+    view = filtered(whole, ("", "few"), lambda kind, name, route: name != "db://secret")
+    assert view.locate("db://secret") == []
+    assert [route.entry.name for route, _ in view.locate("db://other")] == ["db://{id}"]
+
+
+def test_a_group_without_entries_is_hidden_unless_it_is_kept() -> None:
+    broken = record("broken", sequence=8, status=ServerStatus.ERROR, error="no route to db.internal")
+    quiet = record("quiet", sequence=9, instructions="for insiders")
+    catalog = _catalog(*SHOWN, broken, quiet)
+
+    def view(endpoint: str, keep_group: Callable[[str], bool] | None = None) -> View:
+        def keep(kind: Kind, name: str, route: Route) -> bool:
+            return route.group == "open"
+
+        if keep_group is None:
+            return filtered(catalog.view(endpoint), (endpoint, "few"), keep)
+        return filtered(catalog.view(endpoint), (endpoint, "few"), keep, keep_group)
+
+    assert list(view("").groups) == ["open"]
+    assert view("").missing_groups() == {}
+    assert view("quiet").passthrough is None
+    assert list(view("", lambda name: name == "quiet").groups) == ["open", "quiet"]
+    assert view("quiet", lambda name: name == "quiet").passthrough is not None
 
 
 def test_groups_of_which_nothing_is_left_are_not_named_anywhere() -> None:

@@ -143,7 +143,37 @@ def test_an_endpoint_may_be_watched_before_it_exists() -> None:
     views = Views(catalog)
     views.watch(views.of("b", ""))
     _rebuild(catalog, A, B)
-    assert views.advance({}) == {("b", ""): {TOOLS_CHANGED}}
+    assert views.advance({})["b", ""] == {TOOLS_CHANGED}
+
+
+def test_the_view_that_all_callers_share_is_watched_from_the_start() -> None:
+    catalog = _catalog(A)
+    views = Views(catalog)
+    assert views.lasting == {("", "")}
+    _rebuild(catalog, A, B)
+    assert views.advance({}) == {("", ""): {TOOLS_CHANGED}}
+
+
+class _Strict:
+    """``policy.ViewPolicy`` that knows two classes, of which one sees everything."""
+
+    def class_of(self, principal: str) -> str:
+        return {"ada": "admins", "bob": "users"}[principal]
+
+    def apply(self, view: View, policy_class: str) -> View:
+        return {"admins": view, "users": filtered(view, view.key, lambda kind, name, route: False)}[policy_class]
+
+
+def test_a_policy_is_asked_for_its_own_classes_alone_and_views_are_kept_apart_whatever_it_returns() -> None:
+    catalog = _catalog(A)
+    views = Views(catalog, _Strict())
+    assert views.lasting == frozenset()
+    seen, hidden = views.of("", "ada"), views.of("", "bob")
+    assert (seen.key, hidden.key) == (("", "admins"), ("", "users"))
+    views.watch(seen)
+    views.watch(hidden)
+    _rebuild(catalog, A, B)
+    assert views.advance({}) == {("", "admins"): {TOOLS_CHANGED}}
 
 
 def test_what_nobody_watches_any_more_is_not_compared() -> None:
