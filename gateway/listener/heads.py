@@ -49,7 +49,8 @@ class _HeadReader:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape")))
+        # Spaces and tabs around a value are not part of it (RFC 9110 section 5.5); the parser leaves those behind it.
+        self.headers.append((name.decode("latin-1"), value.decode("utf-8", "surrogateescape").strip(" \t")))
 
     def on_headers_complete(self) -> None:
         self.complete = True

@@ -77,3 +77,11 @@ def test_the_same_bytes_are_read_once_and_alike_headers_are_shared() -> None:
 def test_a_body_over_the_limit_is_refused_by_the_ordinary_lane(length: int, plain: bool) -> None:
     framed = read_head(_raw(*PLAIN[:-1], f"Content-Length: {length}"), GUARD, MAX_BODY)
     assert framed is not None and framed.plain is plain
+
+
+def test_spaces_around_a_value_are_not_part_of_it() -> None:
+    raw = _raw(*PLAIN, "Mcp-Name: \t echo \t ", "Mcp-Method:tools/call  ", "Mcp-Session-Id:  s1 ")
+    framed = read_head(raw, GUARD, MAX_BODY)
+    assert framed is not None
+    headers = framed.head.headers
+    assert (headers.raw_name, headers.method, framed.head.session) == ("echo", "tools/call", "s1")
