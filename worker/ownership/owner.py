@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import msgspec
-import orjson
 from msgspec import Raw, Struct
 
-from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.freshness import relist_s
 from shared.mcp import jsonrpc
 from shared.mcp.listings import CHANGES, KINDS, Kind, KindFacts
-from shared.mcp.methods import DISCOVER, LISTEN
+from shared.mcp.methods import DISCOVER, LISTEN, PING
 from shared.mcp.versions import Era
 from shared.models import TRANSITIONS, HealthCheckResult, ServerStatus, now_s
 from shared.settings import Settings
@@ -29,6 +28,7 @@ from shared.tasks import cancel, spawn
 from shared.transports import traits
 from worker.calls.own_call import OwnCall
 from worker.ownership.health import HealthPolicy
+from worker.ownership.mending import mend
 from worker.ownership.upstream import Upstream
 from worker.sessions.session import Session
 from worker.transports import DRIVERS
@@ -37,6 +37,11 @@ from worker.transports.transport import UpstreamFacts
 _log = logging.getLogger(__name__)
 _MAX_PAGES = 1000
 _COALESCE_S = 0.05
+_FIRST_LIST_S, _OPTIONAL_LIST_S = 2.0, 15.0
+"""How long a list that is not required may take: before the upstream counts as connected, and later."""
+_LIST_AGAIN_S, _LIST_AGAIN_MAX_S = 5.0, 300.0
+"""After how long a list that failed is read again: at first, and at most."""
+_SHOWN_FLAWS = 5
 
 
 class Reporter(Protocol):
@@ -88,6 +93,10 @@ class Owner:
         self._relist: set[str] = set()
         self._capabilities: dict[str, Any] = {}
         self._ttl_s: float | None = None
+        self._documents: dict[Kind, bytes] = {}
+        self._flaws: dict[Kind, list[str]] = {}
+        self._list_again_s = 0.0  # when a list that failed is read again, or 0 if none failed
+        self._knows_ping: bool | None = None  # whether the upstream answers ``ping``; ``None``: not known yet
         self._probe_now = False
         self._trouble: CallError | None = None
 
@@ -160,8 +169,9 @@ class Owner:
         self._session = reached.session
         self._trouble = None
         self._relist = set()
+        self._knows_ping = None
         self._capabilities = reached.facts.capabilities
-        await self._list(())
+        await self._list((), _FIRST_LIST_S)
         proved = self._policy.down
         if proved:
             await self._prove()
@@ -234,17 +244,23 @@ class Owner:
     # ---- requests
 
     async def _probe(self) -> None:
-        """Make one health check: ``ping`` or ``server/discover``, depending on the session's era."""
-        assert self._session is not None
+        """Make one health check: ``ping`` or ``server/discover``, depending on the session's era.
+
+        Not every server knows ``ping``. One that never answered it is asked for a list as well, and if it answers that,
+        only for the list from then on.
+        """
         loop = asyncio.get_running_loop()
-        method = DISCOVER if self._session.era is Era.MODERN else "ping"
         started = loop.time()
-        error: CallError | None = None
-        try:
-            await self._session.request(method, timeout_s=self._settings.health.health_check_timeout_s)
-        except CallError as failure:
-            if failure.code != "upstream_protocol" or "http" in failure.data:
-                error = failure
+        ping = DISCOVER if self._session is not None and self._session.era is Era.MODERN else PING
+        error = await self._ask(self._cheapest_list() if self._knows_ping is False else ping)
+        if self._knows_ping is None and (error is None or not error.data.get("certain")):
+            if error is None:
+                self._knows_ping = True
+            else:
+                started = loop.time()
+                if await self._ask(self._cheapest_list()) is None:
+                    _log.info("upstream %s does not answer %s; it is asked for a list", self._upstream.spec.id, ping)
+                    self._knows_ping, error = False, None
         latency_ms = (loop.time() - started) * 1000
         if error is None:
             self._policy.succeeded()
@@ -263,23 +279,68 @@ class Owner:
         if error is not None and self._policy.down:
             raise error
 
+    def _cheapest_list(self) -> str:
+        """Return the method of a list that the upstream declares, or of tools."""
+        declared = [one.method for one in KINDS.values() if isinstance(self._capabilities.get(one.capability), dict)]
+        return declared[0] if declared else KINDS[Kind.TOOLS].method
+
+    async def _ask(self, method: str) -> CallError | None:
+        """Return ``None`` if the upstream answers, if only with a JSON-RPC error, else the failure."""
+        assert self._session is not None
+        try:
+            await self._session.request(method, timeout_s=self._settings.health.health_check_timeout_s)
+        except CallError as failure:
+            if failure.code != "upstream_protocol" or "http" in failure.data:
+                return failure
+        return None
+
     def _announces(self) -> dict[str, bool]:
         """Return the ``subscriptions/listen`` filter for the changes that the upstream declares to announce."""
         wanted = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
         offered = {name: self._capabilities.get(name) for name in wanted}
         return {wanted[name]: True for name, one in offered.items() if isinstance(one, dict) and one.get("listChanged")}
 
-    async def _list(self, announced: Iterable[str]) -> None:
-        """Read every page of every list that the upstream offers, and report the lists."""
+    async def _list(self, announced: Iterable[str], within_s: float = _OPTIONAL_LIST_S) -> None:
+        """Read every page of every list that the upstream offers, and report the lists.
+
+        Only tools, where they are declared, are required. Another list that fails, or takes longer than ``within_s``,
+        stays as it was and is read again later.
+        """
         documents: dict[Kind, bytes] = {}
         self._ttl_s = None
+        late = False
         for kind, facts in KINDS.items():
-            # Some servers do not declare what they have, so tools are requested in any case.
-            if kind is Kind.TOOLS or isinstance(self._capabilities.get(facts.capability), dict):
-                documents[kind] = msgspec.json.encode(await self._entries(facts))
+            declared = isinstance(self._capabilities.get(facts.capability), dict)
+            if kind is Kind.TOOLS and declared:
+                documents[kind] = await self._document(kind)
+            elif kind is Kind.TOOLS or declared:  # some servers do not declare what they have: tools are asked for
+                try:
+                    async with asyncio.timeout(within_s):
+                        documents[kind] = await self._document(kind)
+                except (CallError, TimeoutError) as error:
+                    if self._session is None or self._session.closed or isinstance(error, NotDelivered):
+                        raise
+                    late = True
+                    self._note_flaws(kind, [f"{facts.method}: {str(error) or f'no answer in {within_s:g} s'}"])
+                    documents[kind] = self._documents.get(kind, b"[]")
+        self._documents = documents
+        self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
         together = b"".join(kind.encode() + document for kind, document in documents.items())
         digest = hashlib.sha256(together).hexdigest()[:16]
         await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s)
+
+    async def _document(self, kind: Kind) -> bytes:
+        """Return the JSON of a list as clients may see it."""
+        mended = mend(kind, await self._entries(KINDS[kind]))
+        self._note_flaws(kind, mended.flaws)
+        return msgspec.json.encode(mended.entries)
+
+    def _note_flaws(self, kind: Kind, flaws: list[str]) -> None:
+        """Log flaws of a list, once for as long as they are the same."""
+        if flaws and self._flaws.get(kind) != flaws:
+            more = f" (and {len(flaws) - _SHOWN_FLAWS} more)" if len(flaws) > _SHOWN_FLAWS else ""
+            _log.warning("upstream %s: %s%s", self._upstream.spec.id, "; ".join(flaws[:_SHOWN_FLAWS]), more)
+        self._flaws[kind] = flaws
 
     async def _entries(self, facts: KindFacts) -> list[Raw]:
         entries: list[Raw] = []
@@ -298,7 +359,7 @@ class Owner:
             if cursor is None or cursor in seen:
                 break
             seen.add(cursor)
-        return [entry for entry in entries if _usable(entry, facts.key)]
+        return entries
 
     def _note_ttl(self, facts: KindFacts, ttl_ms: float | None) -> None:
         """Note the shortest time for which a modern upstream's lists are fresh (2026-07-28, caching). Lists whose
@@ -310,6 +371,8 @@ class Owner:
 
     def _refresh_s(self) -> float:
         """Return the seconds until the lists are read again."""
+        if self._list_again_s:
+            return self._list_again_s
         return relist_s(self._ttl_s, self._settings.health.refresh_interval_s, self._settings.routing.list_ttl_s)
 
     async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
@@ -342,12 +405,3 @@ class Owner:
             wait_s = min(wait_s * 2, 60.0)
             for method in CHANGES:
                 self.announced(method)  # changes while the stream was closed were not received
-
-
-def _usable(entry: Raw, key: str) -> bool:
-    """Whether an entry has its name. Others cannot be listed or called, and are left out instead of failing the whole
-    list."""
-    try:
-        return isinstance(orjson.loads(bytes(entry)).get(key), str)
-    except (orjson.JSONDecodeError, AttributeError):
-        return False

@@ -1,0 +1,147 @@
+"""Servers with an ordinary flaw: it costs what is flawed, and neither the upstream nor a neighbour."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from shared.models import ServerStatus
+from tests.clients import RawClient
+from tests.fleet import Fleet, eventually, script_connection
+
+SERVER = """
+import json, os, sys, time
+with open({log!r}, 'a') as log: print(os.getpid(), file=log)
+offered = {{'tools': {{}}, 'prompts': {{}}, 'resources': {{}}}}
+info = {{'protocolVersion': '2025-06-18', 'capabilities': offered, 'serverInfo': {{'name': 's', 'version': '1'}}}}
+good = {{'name': 'good', 'inputSchema': {{'type': 'object'}}}}
+answers = {{
+    'initialize': info,
+    'ping': {{}},
+    'tools/list': {{'tools': [good]}},
+    'tools/call': {{'content': [{{'type': 'text', 'text': 'called'}}]}},
+    'prompts/list': {{'prompts': [{{'name': 'p'}}]}},
+    'prompts/get': {{'messages': []}},
+    'resources/list': {{'resources': [{{'uri': 'file:///r', 'name': 'r'}}]}},
+    'resources/templates/list': {{'resourceTemplates': []}},
+}}
+silent, wrong = set(), {{}}
+{flaw}
+for line in sys.stdin:
+    m = json.loads(line)
+    with open({log!r} + '.asked', 'a') as asked: print(m['method'], file=asked)
+    if 'id' not in m or m['method'] in silent: continue
+    out = {{'jsonrpc': '2.0', 'id': m['id']}}
+    healed = os.path.exists({log!r} + '.healed')
+    if m['method'] in wrong and not healed: out['error'] = {{'code': wrong[m['method']], 'message': 'no'}}
+    elif m['method'] in answers: out['result'] = answers[m['method']]
+    else: out['error'] = {{'code': -32601, 'message': 'no'}}
+    print(json.dumps(out), flush=True)
+"""
+SCHEMAS = "[None, [], True, {}, {'properties': {'a': {'type': 'string'}}}, {'type': 'object', 'properties': None}]"
+
+
+@pytest_asyncio.fixture(scope="module")
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    health = {"health_check_interval_s": 0.3, "health_check_timeout_s": 0.5, "unhealthy_after": 2}
+    async with Fleet(redis_url, reconnect_min_s=0.1, stop_timeout_s=0.5, **health) as fleet:
+        yield fleet
+
+
+async def _listed(fleet: Fleet) -> tuple[list[str], list[str], list[str]]:
+    """What a client of the SDK reads of the tools, prompts and resources."""
+    async with (
+        streamable_http_client(fleet.urls[0]) as (read, write, *_),
+        ClientSession(read, write) as session,
+    ):
+        await session.initialize()
+        tools, prompts, resources = (
+            await session.list_tools(),
+            await session.list_prompts(),
+            await session.list_resources(),
+        )
+    return (
+        [one.name for one in tools.tools],
+        [one.name for one in prompts.prompts],
+        [str(one.uri) for one in resources.resources],
+    )
+
+
+async def test_entries_with_a_flaw_are_mended_or_left_out_alone(fleet: Fleet, tmp_path: Path) -> None:
+    flaw = f"""
+answers['tools/list']['tools'] += [dict(good, name=f'odd{{n}}', inputSchema=s) for n, s in enumerate({SCHEMAS})]
+answers['tools/list']['tools'] += [{{'name': 'bare', 'description': None, 'annotations': None, 'title': None}}]
+answers['tools/list']['tools'] += [dict(good, name='lost', inputSchema={{'type': 'string'}}), {{}}, None, 5]
+answers['prompts/list']['prompts'] += [{{'name': 'q', 'description': None, 'arguments': None}}, {{'name': None}}]
+answers['resources/list']['resources'] += [{{'uri': 'file:///s', 'mimeType': None}}, {{'uri': 'nonsense', 'name': 'n'}}]
+"""
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(tmp_path / "log"))))
+    try:
+        tools, prompts, resources = await _listed(fleet)
+        assert tools == ["good", *(f"odd{n}" for n in range(6)), "bare"]
+        assert (prompts, resources) == (["p", "q"], ["file:///r", "file:///s"])
+        async with RawClient(fleet.urls[0]) as client:
+            assert (await client.call("odd0", {})).content == "called"
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        "silent = {'prompts/list'}",
+        "wrong = {'prompts/list': -32603}",
+        "wrong = {'prompts/list': -32601}",
+        "answers['prompts/list'] = {'prompts': 5}",
+        "answers['prompts/list'] = {'prompts': None}",
+        "answers['prompts/list'] = []",
+    ],
+)
+async def test_an_optional_list_that_fails_costs_itself(fleet: Fleet, tmp_path: Path, flaw: str) -> None:
+    log = tmp_path / "log"
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(log))))
+    try:
+        assert await _listed(fleet) == (["good"], [], ["file:///r"])
+        assert len(log.read_text().split()) == 1
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+async def test_a_list_that_failed_is_read_again(fleet: Fleet, tmp_path: Path) -> None:
+    log, healed = tmp_path / "log", tmp_path / "log.healed"
+    flaw = "wrong = {'prompts/list': -32603}"
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(log))))
+    try:
+        assert (await _listed(fleet))[1] == []
+        healed.touch()
+
+        async def shown() -> bool:
+            return (await _listed(fleet))[1] == ["p"]
+
+        await eventually(shown, 60.0, "the prompts are listed")
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+@pytest.mark.parametrize("flaw", ["silent = {'ping'}", "wrong = {'ping': -32601}", "wrong = {'ping': -32000}"])
+async def test_a_server_that_does_not_know_ping_stays_connected(fleet: Fleet, tmp_path: Path, flaw: str) -> None:
+    log, asked = tmp_path / "log", tmp_path / "log.asked"
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(log))))
+    try:
+        await eventually(lambda: len(_probes(asked)) >= 8, 60.0, "it is probed eight times")
+        record = await fleet.record("flawed")
+        assert record is not None and record.status is ServerStatus.CONNECTED
+        assert len(log.read_text().split()) == 1, "it was never restarted"
+        if "silent" in flaw:
+            assert asked.read_text().split().count("ping") == 1, "it is not asked again what it does not know"
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+def _probes(asked: Path) -> list[str]:
+    return [one for one in asked.read_text().split() if one in ("ping", "tools/list")] if asked.exists() else []

@@ -1,0 +1,214 @@
+"""What upstreams list, made readable for the strictest clients: flaws are mended where that is safe.
+
+One entry that an SDK cannot parse fails the client's whole list, so each entry is checked alone, and left out
+if it cannot be mended. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import orjson
+from msgspec import Raw, Struct
+
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+from shared.mcp.listings import KINDS, Kind
+from shared.mcp.text import without_lone_surrogates
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
+_TEXTS = ("title", "description", "mimeType")
+_OBJECTS = ("annotations", "_meta", "execution", "outputSchema")
+_OBJECT = Raw(b'{"type":"object"}')
+_ROLES = {"user", "assistant"}
+_HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+
+
+class Mended(Struct, frozen=True):
+    """Entries as they may be listed. ``flaws`` say what was left out or mended, one sentence each."""
+
+    entries: list[Raw]
+    flaws: list[str]
+
+
+def mend(kind: Kind, given: list[Raw]) -> Mended:
+    """Return the usable entries among ``given``, in their order; bytes of an entry without a flaw stay as they are."""
+    entries: list[Raw] = []
+    flaws: list[str] = []
+    for number, raw in enumerate(given):
+        entry = _Entry(kind, raw)
+        try:
+            entry.check()
+        except _Unusable as why:
+            flaws.append(f"{entry.shown(number)} is not listed: {why}")
+            continue
+        except (ValueError, TypeError, RecursionError, Refused) as error:
+            flaws.append(f"{entry.shown(number)} is not listed: it cannot be read ({error})")
+            continue
+        if entry.flaws:
+            flaws.append(f"{entry.shown(number)} was mended: {', '.join(entry.flaws)}")
+        entries.append(entry.raw)
+    return Mended(entries, flaws)
+
+
+class _Unusable(Exception):
+    """Why an entry is left out."""
+
+
+class _Entry:
+    """One entry that is being checked. ``plain`` is its content, ``raw`` its JSON."""
+
+    def __init__(self, kind: Kind, raw: Raw) -> None:
+        self.kind = kind
+        self.raw = raw
+        self.plain: dict[str, Any] = {}
+        self.flaws: list[str] = []
+        self._changed: dict[str, Raw | None] = {}
+
+    def shown(self, number: int) -> str:
+        """Return how the entry is named in a sentence."""
+        word = self.kind.value.rstrip("s")
+        name = self.plain.get(KINDS[self.kind].key) if self.plain else None
+        return f"{word} {name[:64]!r}" if isinstance(name, str) else f"{word} number {number + 1}"
+
+    def check(self) -> None:
+        """Find the flaws and mend them. Raises ``_Unusable``, or ``ValueError`` for what is no JSON object."""
+        text = bytes(self.raw)
+        legible = without_lone_surrogates(text)
+        if legible is not text:
+            self.raw = Raw(legible)
+            self.flaws.append("half of a character was replaced")
+        plain = orjson.loads(bytes(self.raw))
+        if not isinstance(plain, dict):
+            raise _Unusable("it is no object")
+        self.plain = plain
+        key = KINDS[self.kind].key
+        if not isinstance(plain.get(key), str) or not plain[key]:
+            raise _Unusable(f"it has no {key}")
+        self._members()
+        {Kind.TOOLS: self._tool, Kind.PROMPTS: self._prompt}.get(self.kind, self._resource)()
+        if self._changed:
+            parts = jsonrpc.members(self.raw)
+            for name, value in self._changed.items():
+                if value is None:
+                    parts.pop(name, None)
+                else:
+                    parts[name] = value
+            self.raw = Raw(jsonrpc.assemble(parts))
+
+    # ---- mending
+
+    def _drop(self, name: str, why: str) -> None:
+        self._changed[name] = None
+        self.flaws.append(f"{name} {why}")
+
+    def _put(self, name: str, value: Any, why: str) -> None:
+        self._changed[name] = value if isinstance(value, Raw) else Raw(msgspec.json.encode(value))
+        self.flaws.append(f"{name} {why}")
+
+    def _members(self) -> None:
+        """Mend what all kinds have: null is absent, and what has the wrong type is left out."""
+        for name, value in self.plain.items():
+            if name in ("inputSchema", "arguments", KINDS[self.kind].key):
+                continue
+            if value is None:
+                self._drop(name, "was null")
+            elif name in _TEXTS and not isinstance(value, str):
+                self._drop(name, "was no text")
+            elif name in _OBJECTS and not isinstance(value, dict):
+                self._drop(name, "was no object")
+            elif name == "icons" and not _all(value, lambda one: isinstance(one.get("src"), str)):
+                self._drop(name, "was no list of icons")
+            elif name == "annotations":
+                self._annotations(value)
+
+    def _annotations(self, given: dict[str, Any]) -> None:
+        wrong = [name for name, value in given.items() if value is None]
+        wrong += [name for name in _HINTS if given.get(name) is not None and not isinstance(given[name], bool)]
+        if given.get("title") is not None and not isinstance(given["title"], str):
+            wrong.append("title")
+        priority = given.get("priority")
+        if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int | float)):
+            wrong.append("priority")
+        audience = given.get("audience")
+        if audience is not None and not (isinstance(audience, list) and set(map(str, audience)) <= _ROLES):
+            wrong.append("audience")
+        if wrong:
+            kept = {name: value for name, value in given.items() if name not in wrong}
+            self._put("annotations", kept, f"had a wrong {', '.join(wrong)}")
+
+    def _tool(self) -> None:
+        schema = self.plain.get("inputSchema")
+        if schema is None or schema is True or schema == [] or schema == {}:
+            self._put("inputSchema", _OBJECT, "was no object schema")
+            return
+        if not isinstance(schema, dict):
+            raise _Unusable("its inputSchema is no object")
+        parts = jsonrpc.members(jsonrpc.members(self.raw)["inputSchema"])
+        found: list[str] = []
+        for name in [name for name, value in schema.items() if value is None]:
+            del parts[name]
+            found.append(f"a null {name}")
+        kind = schema.get("type")
+        if kind != "object":
+            if kind is not None and not (isinstance(kind, list) and "object" in kind):
+                raise _Unusable(f"its inputSchema is of type {str(kind)[:64]}, and arguments are an object")
+            parts = {"type": Raw(b'"object"'), **{name: value for name, value in parts.items() if name != "type"}}
+            found.append("no type object")
+        properties = schema.get("properties")
+        if properties is not None:
+            if not isinstance(properties, dict):
+                if properties:
+                    raise _Unusable("its inputSchema has properties that are no object")
+                parts["properties"] = Raw(b"{}")
+                found.append("properties that were no object")
+            elif not all(isinstance(one, dict) for one in properties.values()):
+                inner = jsonrpc.members(parts["properties"])
+                for name, value in properties.items():
+                    if not isinstance(value, dict):
+                        inner[name] = Raw(b'{"not":{}}' if value is False else b"{}")
+                parts["properties"] = Raw(jsonrpc.assemble(inner))
+                found.append("properties without a schema")
+        required = schema.get("required")
+        if required is not None and not (isinstance(required, list) and all(isinstance(one, str) for one in required)):
+            del parts["required"]
+            found.append("a wrong required")
+        if found:
+            self._put("inputSchema", Raw(jsonrpc.assemble(parts)), f"had {', '.join(found)}")
+
+    def _prompt(self) -> None:
+        if "arguments" not in self.plain:
+            return
+        given = self.plain["arguments"]
+        if not isinstance(given, list):
+            self._drop("arguments", "was no list")
+            return
+        kept = [_argument(one) for one in given if isinstance(one, dict) and isinstance(one.get("name"), str)]
+        if kept != given:
+            self._put("arguments", kept, "had wrong members")
+
+    def _resource(self) -> None:
+        key = KINDS[self.kind].key
+        address = self.plain[key]
+        if not _SCHEME.match(address) and not (self.kind is Kind.TEMPLATES and address.startswith("{")):
+            raise _Unusable(f"its {key} {address[:64]!r} has no scheme")
+        if not isinstance(self.plain.get("name"), str):
+            self._put("name", address, "was missing")
+        size = self.plain.get("size")
+        if size is not None and (isinstance(size, bool) or not isinstance(size, int | float)):
+            self._drop("size", "was no number")
+
+
+def _argument(given: dict[str, Any]) -> dict[str, Any]:
+    """Return a prompt's argument without members that are null or of the wrong type."""
+    types = {"title": str, "description": str, "required": bool}
+    return {
+        name: value for name, value in given.items() if value is not None and isinstance(value, types.get(name, object))
+    }
+
+
+def _all(value: Any, check: Callable[[dict[str, Any]], bool]) -> bool:
+    return isinstance(value, list) and all(isinstance(one, dict) and check(one) for one in value)
