@@ -118,7 +118,6 @@ class Gateway:
             connection,
             name=name,
             transport=transport,
-            separator=self._settings.routing.separator,
             **options,
         )
         if id in self._declared or id in self._records:

@@ -7,8 +7,8 @@ The counterpart is ``shared.registry.store``, which keeps them in Redis.
 from __future__ import annotations
 
 import enum
-import re
 import time
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +18,22 @@ from msgspec import Struct
 from shared.errors import ConfigError
 from shared.transports import Connection, StdioConnection, parse_connection
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,127}")
+MAX_ID = 128
+"""The longest id or group name, in characters."""
+_NEVER_IN_IDS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNS_TEXT = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+ID_RULE = "must be 1-128 characters, without control characters or spaces at its ends, and more than dots and slashes"
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be an id or the name of a group.
+
+    Any text that people type can, except what cannot stand in a path of the admin API or on one line of a log.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or value != value.strip():
+        return False
+    bad = any(unicodedata.category(one) in _NEVER_IN_IDS or one in _TURNS_TEXT for one in value)
+    return not bad and bool(value.strip("./"))
 
 
 class ServerStatus(enum.StrEnum):
@@ -141,7 +156,6 @@ def make_spec(
     connection: Mapping[str, Any] | Connection,
     name: str | None = None,
     transport: str | None = None,
-    separator: str = "__",
     **options: Any,
 ) -> UpstreamSpec:
     """Return a checked ``UpstreamSpec``. Raises ``ConfigError`` that names each wrong field and says how to correct
@@ -150,17 +164,8 @@ def make_spec(
     options = {name: value for name, value in options.items() if value is not None or name == "weight"}
     group = id if name is None else name
     for field, value in (("id", id), ("name", group)):
-        if not isinstance(value, str) or not _ID.fullmatch(value):
-            problems.append(
-                (
-                    field,
-                    f"{value!r} must be 1-128 letters, digits or . _ @ / - and start with a letter or digit",
-                )
-            )
-        elif field == "name" and (separator in value or value.endswith(separator[0])):
-            problems.append(
-                (field, f"{value!r} may not contain {separator!r}, or end like it: it separates group and tool")
-            )
+        if not is_id(value):
+            problems.append((field, f"{value!r} {ID_RULE}"))
     weight = options.get("weight", 1)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= 1000:
         problems.append(("weight", f"{weight!r} must be a whole number from 1 to 1000"))

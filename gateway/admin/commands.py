@@ -17,12 +17,11 @@ from shared.transports import Connection, unmasked
 
 
 class Commands:
-    """Makes the changes of the admin API. ``separator`` stands between group and tool name."""
+    """Makes the changes of the admin API."""
 
-    def __init__(self, store: RegistryStore, sessions: SessionTable, separator: str) -> None:
+    def __init__(self, store: RegistryStore, sessions: SessionTable) -> None:
         self._store = store
         self._sessions = sessions
-        self._separator = separator
 
     def registration(self, body: Registration) -> UpstreamSpec:
         """Return the upstream that ``body`` describes, without registering it. Raises ``ConfigError``."""
@@ -31,7 +30,6 @@ class Commands:
             unmasked(body.connection),
             name=body.name,
             transport=body.transport,
-            separator=self._separator,
             weight=body.weight,
             metadata=body.metadata,
             isolation=body.isolation,
@@ -51,7 +49,6 @@ class Commands:
             spec.id,
             raw,
             name=spec.name,
-            separator=self._separator,
             source=spec.source,
             **{**options, **changes},
         )

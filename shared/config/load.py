@@ -116,7 +116,6 @@ def parse(document: Any, environment: Mapping[str, str], base: Path) -> Config:
     if not isinstance(settings, dict):
         problems.append(("gateway", "must be an object"))
         settings = {}
-    separator = settings.get("separator", "__") if isinstance(settings.get("separator", "__"), str) else "__"
     try:
         build(settings)
     except ConfigError as error:
@@ -132,7 +131,7 @@ def parse(document: Any, environment: Mapping[str, str], base: Path) -> Config:
             if any(spec.id == str(key) for spec in upstreams):
                 problems.append((path, "duplicate id; ids must be unique, rename one of them"))
                 continue
-            spec = _entry(str(key), raw, path, environment, base, separator, problems)
+            spec = _entry(str(key), raw, path, environment, base, problems)
             if spec is not None:
                 upstreams.append(spec)
     if problems:
@@ -146,7 +145,6 @@ def _entry(
     path: str,
     environment: Mapping[str, str],
     base: Path,
-    separator: str,
     problems: list[tuple[str, str]],
 ) -> UpstreamSpec | None:
     if not isinstance(raw, dict):
@@ -185,7 +183,7 @@ def _entry(
                 connection["env"][name] = str(value)
     options = {name: entry[name] for name in OPTION_KEYS if name in entry and name not in ("name", "connection")}
     try:
-        return make_spec(key, connection, name=entry.get("name"), separator=separator, source="file", **options)
+        return make_spec(key, connection, name=entry.get("name"), source="file", **options)
     except ConfigError as error:
         problems += [(f"{path}.{field}" if field else path, text) for field, text in error.problems]
         return None
