@@ -111,7 +111,8 @@ class Gateway:
     ) -> Handle:
         """Register an upstream. Raises at once ``ConfigError``, or ``EntryExists`` for an id that is known here.
 
-        ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``.
+        ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``, ``include_tools``,
+        ``exclude_tools``.
         """
         spec = make_spec(
             id,

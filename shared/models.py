@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.errors import ConfigError
+from shared.tool_filter import parse_patterns, shows
 from shared.transports import Connection, StdioConnection, parse_connection
 
 MAX_ID = 128
@@ -93,7 +94,11 @@ class EraChoice(enum.StrEnum):
 
 
 class UpstreamSpec(Struct, frozen=True, rename="camel"):
-    """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group."""
+    """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group.
+
+    Of its tools only those are shown that ``include_tools`` has (``None``: all) and ``exclude_tools`` has not
+    (``shared.tool_filter``). ``problem`` says why an entry of a file cannot be run; no worker tries to.
+    """
 
     id: str
     name: str
@@ -105,6 +110,13 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     era: EraChoice = EraChoice.AUTO
     balancer: str | None = None
     source: str = "api"
+    include_tools: tuple[str, ...] | None = None
+    exclude_tools: tuple[str, ...] = ()
+    problem: str = ""
+
+    def shows(self, tool: str) -> bool:
+        """Whether a tool of this upstream may be seen and called."""
+        return shows(tool, self.include_tools, self.exclude_tools)
 
     def connection_json(self) -> bytes:
         """Return the connection as kept in Redis, with its secrets."""
@@ -144,6 +156,8 @@ class ServerEntry(Struct, frozen=True, rename="camel"):
     connection: dict[str, Any] = {}
     isolation: Isolation = Isolation.AUTO
     balancer: str | None = None
+    include_tools: tuple[str, ...] | None = None
+    exclude_tools: tuple[str, ...] = ()
     eras: tuple[str, ...] = ()
     protocol_version: str | None = None
     owners: tuple[str, ...] = ()
@@ -184,6 +198,12 @@ def make_spec(
             except ValueError:
                 choices = ", ".join(choice.value for choice in enumeration)
                 problems.append((field, f"{options[field]!r} is not one of {choices}"))
+    for field in ("include_tools", "exclude_tools"):
+        if options.get(field) is not None:
+            try:
+                options[field] = parse_patterns(options[field])
+            except ValueError as error:
+                problems.append((field, str(error)))
     if options.get("balancer") is not None:
         try:
             options["balancer"] = check_strategy(str(options["balancer"]))

@@ -15,6 +15,8 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.transports import Connection, unmasked
 
+_OPTIONS = ("weight", "metadata", "isolation", "era", "balancer", "include_tools", "exclude_tools")
+
 
 class Commands:
     """Makes the changes of the admin API."""
@@ -35,6 +37,8 @@ class Commands:
             isolation=body.isolation,
             era=body.era,
             balancer=body.balancer,
+            include_tools=body.include_tools,
+            exclude_tools=body.exclude_tools,
         )
 
     def changed(self, spec: UpstreamSpec, change: Change) -> UpstreamSpec:
@@ -44,7 +48,9 @@ class Commands:
         }
         sent = changes.pop("connection", None)
         raw: dict[str, Any] | Connection = unmasked(sent, spec.connection) if sent is not None else spec.connection
-        options = {name: getattr(spec, name) for name in ("weight", "metadata", "isolation", "era", "balancer")}
+        options = {name: getattr(spec, name) for name in _OPTIONS}
+        if sent is None:
+            options["problem"] = spec.problem  # only another connection cures an entry that cannot be run
         return make_spec(
             spec.id,
             raw,

@@ -124,6 +124,14 @@ def test_a_weight_is_a_whole_number_in_range(weight: Any) -> None:
     assert list(_problems("a", {"command": "x"}, weight=weight)) == ["weight"]
 
 
+def test_which_tools_are_shown_is_part_of_the_registration() -> None:
+    spec = make_spec("a", {"command": "x"}, include_tools=["a", "b"], exclude_tools=["b"])
+    assert [spec.shows(name) for name in "abc"] == [True, False, False]
+    assert _problems("a", {"command": "x"}, include_tools={"a": True}) == {
+        "include_tools": "must be a list of names of tools"
+    }
+
+
 def test_every_problem_is_named_at_once() -> None:
     problems = _problems("", {}, name="a\n", weight=0, isolation="x", era="y", balancer="z")
     assert set(problems) == {"id", "name", "weight", "connection", "isolation", "era", "balancer"}
