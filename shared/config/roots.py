@@ -93,10 +93,10 @@ def _has_entries(value: Any) -> bool:
 
 
 def _is_bare(document: Mapping[str, Any]) -> bool:
-    """Whether a document is itself the map of entries: each of its values would be one."""
+    """Whether a document is itself the map of entries: all its values are objects, and one at least is an entry."""
     values = [value for key, value in document.items() if key not in ("gateway", *SILENT)]
-    return bool(values) and all(
-        isinstance(value, dict) and any(mark in value for mark in _MARKS_OF_ENTRIES) for value in values
+    return all(isinstance(value, dict) for value in values) and any(
+        mark in value for value in values for mark in _MARKS_OF_ENTRIES
     )
 
 
@@ -118,8 +118,10 @@ def _listed(path: str, place: int, raw: Any) -> Found:
     """Return an entry of a list. Its id is among its members."""
     if not isinstance(raw, dict):
         return Found(f"server-{place + 1}", path, raw)
-    id = next((str(raw[key]) for key in ("id", "name") if raw.get(key)), f"server-{place + 1}")
-    return Found(id, path, {key: value for key, value in raw.items() if key not in ("id", "name")})
+    naming = next((key for key in ("id", "name") if raw.get(key)), "")
+    found = Members({key: value for key, value in raw.items() if key != naming})
+    found.twice = getattr(raw, "twice", ())
+    return Found(str(raw[naming]) if naming else f"server-{place + 1}", path, found)
 
 
 def _chosen(entries: list[Found], document: Mapping[str, Any]) -> Iterator[Found]:

@@ -407,6 +407,8 @@ async def test_a_flaw_costs_its_entry_and_tools_that_are_shut_off_do_not_exist(t
         await command.says(r"gateway.json: mcpServers.waits.args\[0\]: environment variable NOT_SET_ANYWHERE")
         code, output = await run("servers", "show", "Azure MCP Server", "--url", url)
         assert code == 0 and "echo" in output.partition("TOOL ")[2] and "crash" not in output.partition("TOOL ")[2]
+        code, output = await run("tools", "--server", "Azure MCP Server", "--url", url)
+        assert code == 0 and "echo" in output
         code, output = await run("servers", "list", "--url", url)
         assert code == 0 and re.search(r"waits .* error .*NOT_SET_ANYWHERE is not set", output)
         code, output = await run("call", "crash", "--url", url)

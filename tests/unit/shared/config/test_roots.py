@@ -28,7 +28,9 @@ ONE = {"command": "x"}
         ({"extensions": {"autoUpdate": True}}, []),
         ({"a": ONE, "b": {"url": "http://u"}}, ["a", "b"]),
         ({"gateway": {"port": 1}, "a": ONE}, ["a"]),
+        ({"a": ONE, "flawed": {}}, ["a", "flawed"]),
         ({"a": ONE, "theme": "dark"}, []),
+        ({"editor": {"size": 1}}, []),
         ({"mcpServers": [ONE, {"name": "b"}]}, ["mcpServers[0]", "mcpServers[1]"]),
         ({"mcpServers": None}, []),
         ({"mcpServers": {"a": ONE}, "servers": {"b": ONE}}, ["mcpServers.a", "servers.b"]),
@@ -42,7 +44,8 @@ def test_entries_are_found_with_their_paths(document: dict[str, Any], paths: lis
 def test_entries_of_a_list_are_called_by_what_names_them_or_by_their_place() -> None:
     entries = find({"mcpServers": [{"id": "i", "name": "n", "url": "u"}, {"name": "n"}, ONE]}).entries
     assert [entry.id for entry in entries] == ["i", "n", "server-3"]
-    assert entries[0].raw == {"url": "u"}, "what names an entry of a list is not the name of its group"
+    assert entries[0].raw == {"name": "n", "url": "u"}
+    assert entries[1].raw == {}, "what names an entry of a list is not the name of its group"
 
 
 @pytest.mark.parametrize(
