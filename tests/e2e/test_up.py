@@ -162,10 +162,8 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 write(config, {"web": config_entry(server.connection, name="renamed")})
                 await command.says(r"web \(renamed, http\): connected")
                 await eventually(lambda: not alive(child), 10.0, "the child left with its entry")
-                config.write_text('{"mcpServers": {"web": {"urll": "x"}}}')
-                await command.says(
-                    r"old configuration stays.*mcpServers.web.urll: unknown key \(did you mean 'url'\?\)"
-                )
+                config.write_text('{"gateway": {"prot": 1}, "mcpServers": {}}')
+                await command.says(r"old configuration stays.*gateway.prot: unknown setting \(did you mean 'port'\?\)")
                 assert "result" in (await client.call("renamed__echo", {"text": "x"})).body
 
                 async with client.session.get(f"{url}/metrics") as response:
