@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.balancers import BalancerStrategy
-from gateway.supervisor.config_follower import ConfigFollower, reconcile
+from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
 from shared.config import load
 from shared.errors import EntryExists, EntryNotFound, GatewayError
@@ -72,9 +72,12 @@ class Gateway:
         frontends: int | None = None,
         config: str | Path | None = None,
         settings: Settings | None = None,
+        strict: bool = False,
     ) -> None:
+        """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry."""
+        self._strict = strict
         self._config_path = Path(config) if config is not None else None
-        self._config = load(self._config_path) if self._config_path is not None else None
+        self._config = load(self._config_path, strict=strict) if self._config_path is not None else None
         self._settings = settings or build(
             file_values=self._config.settings if self._config else None,
             overrides={
@@ -111,14 +114,14 @@ class Gateway:
     ) -> Handle:
         """Register an upstream. Raises at once ``ConfigError``, or ``EntryExists`` for an id that is known here.
 
-        ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``.
+        ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``, ``include_tools``,
+        ``exclude_tools``.
         """
         spec = make_spec(
             id,
             connection,
             name=name,
             transport=transport,
-            separator=self._settings.routing.separator,
             **options,
         )
         if id in self._declared or id in self._records:
@@ -198,8 +201,9 @@ class Gateway:
         self._follower = ChangeFollower(self._store, self)
         self._tasks.append(spawn(self._follower.run(), "follow-changes"))
         if self._config is not None and self._config_path is not None:
+            log_remarks(self._config_path, self._config)
             await reconcile(self._store, self._config.upstreams)
-            self.config_follower = ConfigFollower(self._config_path, self._store)
+            self.config_follower = ConfigFollower(self._config_path, self._store, strict=self._strict)
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
         await self._apply()
         await self._wait_connected(wait_connected_s)

@@ -122,7 +122,7 @@ class FrontEnd:
             self.facts,
             lambda: self.ready,
         )
-        self.commands = Commands(store, sessions, settings.routing.separator)
+        self.commands = Commands(store, sessions)
         self._events = _FleetEvents(
             registry, pool, sessions, streams, self._open, subscriptions, self._watches, unsolicited, self._heartbeat
         )

@@ -8,6 +8,7 @@ settings       every setting, its default and its environment variable
 config/        configuration files: reading, expanding, checking, naming problems
 models         the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
 transports     one row for each transport, and the connections that users write
+tool_filter    which tools of an upstream may be seen and called
 isolation      which upstream session a call uses
 freshness      how long lists of upstreams are fresh
 request_state  the sealed state of calls that wait for input

@@ -7,8 +7,8 @@ The counterpart is ``shared.registry.store``, which keeps them in Redis.
 from __future__ import annotations
 
 import enum
-import re
 import time
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +16,25 @@ import msgspec
 from msgspec import Struct
 
 from shared.errors import ConfigError
+from shared.tool_filter import parse_patterns, shows
 from shared.transports import Connection, StdioConnection, parse_connection
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/-]{0,127}")
+MAX_ID = 128
+"""The longest id or group name, in characters."""
+_NEVER_IN_IDS = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_TURNS_TEXT = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+ID_RULE = "must be 1-128 characters, without control characters or spaces at its ends, and more than dots and slashes"
+
+
+def is_id(value: Any) -> bool:
+    """Whether a value can be an id or the name of a group.
+
+    Any text that people type can, except what cannot stand in a path of the admin API or on one line of a log.
+    """
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or value != value.strip():
+        return False
+    bad = any(unicodedata.category(one) in _NEVER_IN_IDS or one in _TURNS_TEXT for one in value)
+    return not bad and bool(value.strip("./"))
 
 
 class ServerStatus(enum.StrEnum):
@@ -78,7 +94,11 @@ class EraChoice(enum.StrEnum):
 
 
 class UpstreamSpec(Struct, frozen=True, rename="camel"):
-    """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group."""
+    """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group.
+
+    Of its tools only those are shown that ``include_tools`` has (``None``: all) and ``exclude_tools`` has not
+    (``shared.tool_filter``). ``problem`` says why an entry of a file cannot be run; no worker tries to.
+    """
 
     id: str
     name: str
@@ -90,6 +110,13 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     era: EraChoice = EraChoice.AUTO
     balancer: str | None = None
     source: str = "api"
+    include_tools: tuple[str, ...] | None = None
+    exclude_tools: tuple[str, ...] = ()
+    problem: str = ""
+
+    def shows(self, tool: str) -> bool:
+        """Whether a tool of this upstream may be seen and called."""
+        return shows(tool, self.include_tools, self.exclude_tools)
 
     def connection_json(self) -> bytes:
         """Return the connection as kept in Redis, with its secrets."""
@@ -129,6 +156,8 @@ class ServerEntry(Struct, frozen=True, rename="camel"):
     connection: dict[str, Any] = {}
     isolation: Isolation = Isolation.AUTO
     balancer: str | None = None
+    include_tools: tuple[str, ...] | None = None
+    exclude_tools: tuple[str, ...] = ()
     eras: tuple[str, ...] = ()
     protocol_version: str | None = None
     owners: tuple[str, ...] = ()
@@ -141,7 +170,6 @@ def make_spec(
     connection: Mapping[str, Any] | Connection,
     name: str | None = None,
     transport: str | None = None,
-    separator: str = "__",
     **options: Any,
 ) -> UpstreamSpec:
     """Return a checked ``UpstreamSpec``. Raises ``ConfigError`` that names each wrong field and says how to correct
@@ -150,17 +178,8 @@ def make_spec(
     options = {name: value for name, value in options.items() if value is not None or name == "weight"}
     group = id if name is None else name
     for field, value in (("id", id), ("name", group)):
-        if not isinstance(value, str) or not _ID.fullmatch(value):
-            problems.append(
-                (
-                    field,
-                    f"{value!r} must be 1-128 letters, digits or . _ @ / - and start with a letter or digit",
-                )
-            )
-        elif field == "name" and (separator in value or value.endswith(separator[0])):
-            problems.append(
-                (field, f"{value!r} may not contain {separator!r}, or end like it: it separates group and tool")
-            )
+        if not is_id(value):
+            problems.append((field, f"{value!r} {ID_RULE}"))
     weight = options.get("weight", 1)
     if not isinstance(weight, int) or isinstance(weight, bool) or not 1 <= weight <= 1000:
         problems.append(("weight", f"{weight!r} must be a whole number from 1 to 1000"))
@@ -179,6 +198,12 @@ def make_spec(
             except ValueError:
                 choices = ", ".join(choice.value for choice in enumeration)
                 problems.append((field, f"{options[field]!r} is not one of {choices}"))
+    for field in ("include_tools", "exclude_tools"):
+        if options.get(field) is not None:
+            try:
+                options[field] = parse_patterns(options[field])
+            except ValueError as error:
+                problems.append((field, str(error)))
     if options.get("balancer") is not None:
         try:
             options["balancer"] = check_strategy(str(options["balancer"]))

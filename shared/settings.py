@@ -38,6 +38,9 @@ class ServiceSettings(Struct, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
     run_dir: Annotated[str, Meta(description="private directory for Unix sockets; default: a temporary one")] = ""
+    workspace_folder: Annotated[
+        str, Meta(description="what ${workspaceFolder} means in a configuration file; default: the file's folder")
+    ] = ""
     rpc_bind: Annotated[
         str,
         Meta(description="host:port on which workers take front ends of other machines; empty: Unix only"),

@@ -15,14 +15,15 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.transports import Connection, unmasked
 
+_OPTIONS = ("weight", "metadata", "isolation", "era", "balancer", "include_tools", "exclude_tools")
+
 
 class Commands:
-    """Makes the changes of the admin API. ``separator`` stands between group and tool name."""
+    """Makes the changes of the admin API."""
 
-    def __init__(self, store: RegistryStore, sessions: SessionTable, separator: str) -> None:
+    def __init__(self, store: RegistryStore, sessions: SessionTable) -> None:
         self._store = store
         self._sessions = sessions
-        self._separator = separator
 
     def registration(self, body: Registration) -> UpstreamSpec:
         """Return the upstream that ``body`` describes, without registering it. Raises ``ConfigError``."""
@@ -31,12 +32,13 @@ class Commands:
             unmasked(body.connection),
             name=body.name,
             transport=body.transport,
-            separator=self._separator,
             weight=body.weight,
             metadata=body.metadata,
             isolation=body.isolation,
             era=body.era,
             balancer=body.balancer,
+            include_tools=body.include_tools,
+            exclude_tools=body.exclude_tools,
         )
 
     def changed(self, spec: UpstreamSpec, change: Change) -> UpstreamSpec:
@@ -46,12 +48,13 @@ class Commands:
         }
         sent = changes.pop("connection", None)
         raw: dict[str, Any] | Connection = unmasked(sent, spec.connection) if sent is not None else spec.connection
-        options = {name: getattr(spec, name) for name in ("weight", "metadata", "isolation", "era", "balancer")}
+        options = {name: getattr(spec, name) for name in _OPTIONS}
+        if sent is None:
+            options["problem"] = spec.problem  # only another connection cures an entry that cannot be run
         return make_spec(
             spec.id,
             raw,
             name=spec.name,
-            separator=self._separator,
             source=spec.source,
             **{**options, **changes},
         )

@@ -22,6 +22,8 @@ class Registration(Struct, rename="camel", forbid_unknown_fields=True):
     isolation: Isolation = Isolation.AUTO
     era: EraChoice = EraChoice.AUTO
     balancer: str | None = None
+    include_tools: list[str] | None = None
+    exclude_tools: list[str] | None = None
 
 
 class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -33,6 +35,8 @@ class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=T
     isolation: Isolation | None = None
     era: EraChoice | None = None
     balancer: str | None = None
+    include_tools: list[str] | None = None
+    exclude_tools: list[str] | None = None
 
 
 class ListedTool(Struct, rename="camel"):

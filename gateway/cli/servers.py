@@ -7,6 +7,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 
@@ -75,7 +76,7 @@ def servers_list(group_url: str, url: str | None, as_json: bool) -> None:
 @click.pass_obj
 def servers_show(group_url: str, url: str | None, id: str, as_json: bool) -> None:
     """One upstream, with its tools."""
-    one = AdminClient(url or group_url).get(f"servers/{id}")
+    one = AdminClient(url or group_url).get(_path(id))
     if as_json:
         show.as_json(one)
         return
@@ -151,6 +152,10 @@ async def _register_directly(note: dict[str, str], spec: UpstreamSpec) -> None:
         await store.close()
 
 
+def _path(id: str) -> str:
+    return f"servers/{quote(id, safe='')}"  # an id may have a slash, a space or a question mark in it
+
+
 def _pair(text: str, separator: str) -> tuple[str, str]:
     name, found, value = text.partition(separator)
     if not found or not name.strip():
@@ -164,7 +169,7 @@ def _pair(text: str, separator: str) -> tuple[str, str]:
 @click.pass_obj
 def servers_remove(group_url: str, url: str | None, id: str) -> None:
     """Remove an upstream."""
-    AdminClient(url or group_url).send("DELETE", f"servers/{id}")
+    AdminClient(url or group_url).send("DELETE", _path(id))
     click.echo(f"removed {id}")
 
 
@@ -175,7 +180,7 @@ def servers_remove(group_url: str, url: str | None, id: str) -> None:
 @click.pass_obj
 def servers_logs(group_url: str, url: str | None, id: str, as_json: bool) -> None:
     """Last stderr lines of a stdio upstream."""
-    lines = AdminClient(url or group_url).get(f"servers/{id}/logs")
+    lines = AdminClient(url or group_url).get(_path(id) + "/logs")
     if as_json:
         show.as_json(lines)
     else:

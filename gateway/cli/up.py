@@ -14,8 +14,9 @@ import click
 from gateway.cli import state
 from shared import logs
 from shared.config import load
+from shared.config.roots import ROOTS
 from shared.errors import ConfigError
-from shared.models import ServerStatus
+from shared.models import ServerStatus, UpstreamSpec
 from shared.settings import build
 from shared.tasks import cancel, spawn
 
@@ -26,14 +27,15 @@ def add_to(cli: click.Group) -> None:
         cli.add_command(command)
 
 
-def _settings(config: str | None, **flags: Any) -> tuple[Any, Any]:
-    loaded = load(config) if config else None
+def _settings(config: str | None, strict: bool, **flags: Any) -> tuple[Any, Any]:
+    loaded = load(config, strict=strict) if config else None
     return loaded, build(loaded.settings if loaded else None, os.environ, flags)
 
 
 _CONFIG = click.option(
     "--config", "-c", type=click.Path(dir_okay=False), help="configuration file (JSON, YAML or TOML)"
 )
+_STRICT = click.option("--strict", is_flag=True, help="refuse a file with any flaw; else a flaw costs its entry")
 _HOST = click.option("--host", help="address to listen on [127.0.0.1]")
 _PORT = click.option("--port", "-p", type=click.IntRange(0, 65535), help="port; 0 picks a free one [4000]")
 _FRONTENDS = click.option("--frontends", type=click.IntRange(1, 256), help="front-end processes [1]")
@@ -42,22 +44,23 @@ _REDIS = click.option("--redis-url", help="redis://, rediss:// or unix://; none:
 
 @click.command()
 @_CONFIG
+@_STRICT
 @_HOST
 @_PORT
 @_FRONTENDS
 @click.option("--workers", type=click.IntRange(1, 256), help="worker processes [1]")
 @_REDIS
-def up(config: str | None, **flags: Any) -> None:
+def up(config: str | None, strict: bool, **flags: Any) -> None:
     """Run the whole gateway on this machine: Redis, workers, front ends. Ctrl-C drains."""
-    _, settings = _settings(config, **flags)
+    _, settings = _settings(config, strict, **flags)
     logs.configure("gateway", settings.service.log_level)
-    sys.exit(asyncio.run(_run_up(config, settings)))
+    sys.exit(asyncio.run(_run_up(config, strict, settings)))
 
 
-async def _run_up(config: str | None, settings: Any) -> int:
+async def _run_up(config: str | None, strict: bool, settings: Any) -> int:
     from gateway.api import Gateway
 
-    gateway = Gateway(config=config, settings=settings)
+    gateway = Gateway(config=config, settings=settings, strict=strict)
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, stop.set)
@@ -129,21 +132,22 @@ async def _narrate(gateway: Any) -> None:
 
 @click.command()
 @_CONFIG
+@_STRICT
 @_HOST
 @_PORT
 @_FRONTENDS
 @_REDIS
-def serve(config: str | None, **flags: Any) -> None:
+def serve(config: str | None, strict: bool, **flags: Any) -> None:
     """Run one front-end service (for containers and the Procfile); workers run elsewhere."""
-    loaded, settings = _settings(config, **flags)
+    loaded, settings = _settings(config, strict, **flags)
     if not settings.registry.redis_url:
         raise ConfigError("serve needs a Redis that workers share: --redis-url or GATEWAY_REDIS_URL")
     logs.configure("serve", settings.service.log_level)
-    sys.exit(asyncio.run(_run_serve(config, loaded, settings)))
+    sys.exit(asyncio.run(_run_serve(config, strict, loaded, settings)))
 
 
-async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
-    from gateway.supervisor.config_follower import ConfigFollower, reconcile
+async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: Any) -> int:
+    from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
     from gateway.supervisor.lifecycle import Supervisor
 
     supervisor = Supervisor(settings, with_workers=False)
@@ -156,8 +160,9 @@ async def _run_serve(config: str | None, loaded: Any, settings: Any) -> int:
     try:
         click.echo(f"MCP endpoint   {supervisor.url}/mcp")
         if config and loaded and supervisor.store is not None:
+            log_remarks(Path(config), loaded)
             await reconcile(supervisor.store, loaded.upstreams)
-            config_follower = ConfigFollower(Path(config), supervisor.store, reload_now)
+            config_follower = ConfigFollower(Path(config), supervisor.store, reload_now, strict)
             follower = spawn(config_follower.run(), "configuration")
         await stop.wait()
     finally:
@@ -185,11 +190,31 @@ def worker(redis_url: str | None, rpc_bind: str | None) -> None:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False))
-def check(file: str) -> None:
-    """Validate a configuration FILE without starting anything; every problem with its path."""
-    config = load(file)
+@_STRICT
+def check(file: str, strict: bool) -> None:
+    """Validate a configuration FILE without starting anything; every problem with its path.
+
+    Exit code 0: the gateway would start with it, without the entries that are listed as an error.
+    """
+    config = load(file, strict=strict)
     settings = build(config.settings, os.environ)
-    groups = len({spec.name for spec in config.upstreams})
-    click.echo(f"{file} is fine: {len(config.upstreams)} upstreams in {groups} groups, port {settings.service.port}")
-    for spec in config.upstreams:
-        click.echo(f"  {spec.id} ({spec.name}, {spec.transport})")
+    running = [spec for spec in config.upstreams if not spec.problem]
+    flawed = [spec for spec in config.upstreams if spec.problem]
+    groups = len({spec.name for spec in running})
+    verdict = f"would run without {len(flawed)} of its entries" if flawed else "is fine"
+    click.echo(f"{file} {verdict}: {len(running)} upstreams in {groups} groups, port {settings.service.port}")
+    for spec in running:
+        click.echo(f"  {spec.id} ({spec.name}, {spec.transport}){_shown_tools(spec)}")
+    for spec in flawed:
+        click.echo(f"  {spec.id}: error: {spec.problem}")
+    for word, said in (("left out", config.left_out), ("warning", config.warnings), ("mended", config.mended)):
+        for path, text in said:
+            click.echo(f"  {word}: {path}: {text}")
+    if not config.upstreams and not config.left_out:
+        click.echo(f"  warning: no servers were found under {', '.join(ROOTS)}")
+
+
+def _shown_tools(spec: UpstreamSpec) -> str:
+    only = "" if spec.include_tools is None else f", only tools: {', '.join(spec.include_tools) or 'none'}"
+    hidden = f", hidden tools: {', '.join(spec.exclude_tools)}" if spec.exclude_tools else ""
+    return only + hidden

@@ -14,7 +14,7 @@ from gateway.routing.naming import assign
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
 from shared.mcp.listings import Kind
-from shared.models import STRATEGIES, ServerStatus
+from shared.models import STRATEGIES, ServerStatus, UpstreamSpec
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 
@@ -28,7 +28,7 @@ class Catalog:
     def __init__(self, settings: RoutingSettings, refresh_interval_s: float = 300.0) -> None:
         self.settings = settings
         self._refresh_interval_s = refresh_interval_s
-        self._parsed: dict[str, tuple[str, dict[Kind, list[Entry]]]] = {}
+        self._parsed: dict[str, tuple[str, UpstreamSpec, dict[Kind, list[Entry]]]] = {}
         self._replicas: dict[str, Replica] = {}
         self._balancers: dict[str, tuple[str, Balancer]] = {}
         self._views: dict[str, View] = {}
@@ -85,8 +85,8 @@ class Catalog:
                 replica.suspect_until, replica.suspected = 0.0, ""
             replica.update(record)
         parsed = self._parsed.get(id)
-        if parsed is None or parsed[0] != record.catalog.digest:
-            self._parsed[id] = (record.catalog.digest, _parse_all(record))
+        if parsed is None or parsed[0] != record.catalog.digest or parsed[1] != record.spec:
+            self._parsed[id] = (record.catalog.digest, record.spec, _parse_all(record))
         group = groups.get(record.spec.name)
         if group is None:
             group = groups[record.spec.name] = Group(record.spec.name, make(self.settings.balancer))
@@ -106,7 +106,7 @@ class Catalog:
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:
-                for entry in self._parsed[replica.id][1][kind]:
+                for entry in self._parsed[replica.id][2][kind]:
                     first = having.get(entry.name)
                     if first is None:
                         having[entry.name] = (entry, [replica])
@@ -172,8 +172,13 @@ class Catalog:
 
 
 def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:
-    """Return what an upstream lists: nothing if its lists cannot be read, so that other upstreams are not affected."""
+    """Return what an upstream lists, without the tools that its registration hides: they do not exist here.
+
+    There is nothing if its lists cannot be read, so that other upstreams are not affected.
+    """
     try:
-        return {kind: parse(kind, record.catalog.document(kind)) for kind in Kind}
+        found = {kind: parse(kind, record.catalog.document(kind)) for kind in Kind}
     except (ValueError, TypeError, KeyError, RecursionError):
         return {kind: [] for kind in Kind}
+    found[Kind.TOOLS] = [entry for entry in found[Kind.TOOLS] if record.spec.shows(entry.name)]
+    return found

@@ -3,43 +3,79 @@
 A name is listed bare while only one group has it. When two groups offer a name, the group registered first keeps the
 bare name, and the other entry is listed as ``{group}__{name}``. The bare name stays reserved while its group is
 registered, even if the group is down, so that a call never silently reaches another group.
+
+Groups are called as people like, but models take tools only by ``^[a-zA-Z0-9_-]{1,64}$``. So what is composed is made
+of *labels*: the parts with ``_`` for every other character (``label``, ``labels``).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 
 from shared.models import Naming
 
 MAX_COMPOSED = 64
 """The longest composed name; clients and models commonly refuse longer ones (2026-07-28, tools, "Tool Names")."""
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+_OTHER = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def label(text: str) -> str:
+    """Return ``text`` as part of a composed name. One without any letter of its own left is told by a hash."""
+    if _PLAIN.fullmatch(text):
+        return text
+    found = _OTHER.sub("_", text).strip("_")
+    return found or f"x{_hash(text)}"
+
+
+def labels(texts: Iterable[str]) -> dict[str, str]:
+    """Return the label of each of these texts. Those that would be labelled alike, or like another text, get a hash."""
+    known = list(texts)
+    if all(_PLAIN.fullmatch(text) for text in known):
+        return {text: text for text in known}
+    users: dict[str, list[str]] = {}
+    for text in known:
+        users.setdefault(label(text), []).append(text)
+    return {
+        text: text if text == short else f"{short}_{_hash(text)}" if len(users[short]) > 1 else short
+        for text in known
+        for short in (label(text),)
+    }
 
 
 def compose(group: str, name: str, separator: str) -> str:
-    """Return ``{group}__{name}``, shortened with a hash if it would exceed ``MAX_COMPOSED``."""
+    """Return ``{group}__{name}``, shortened with a hash if it would exceed ``MAX_COMPOSED``. Both are labels."""
     full = f"{group}{separator}{name}"
     if len(full) <= MAX_COMPOSED:
         return full
-    return f"{full[: MAX_COMPOSED - 9]}_{hashlib.sha256(full.encode()).hexdigest()[:8]}"
+    return f"{full[: MAX_COMPOSED - 9]}_{_hash(full)}"
 
 
 def compose_uri(group: str, uri: str, separator: str) -> str:
-    """Return a URI marked with its group, with the same scheme: ``file:///a`` of ``docs`` is ``file://docs__/a``."""
+    """Return a URI marked with its group's label, with the same scheme: ``file:///a`` of ``docs`` is
+    ``file://docs__/a``."""
     scheme, found, rest = uri.partition("://")
     return f"{scheme}://{group}{separator}{rest}" if found else f"{group}{separator}{uri}"
 
 
-def split(name: str, is_uri: bool, separator: str) -> tuple[str, str] | None:
-    """Return (group, upstream's name) of a composed name, or ``None`` if the name is not composed.
+def splits(name: str, is_uri: bool, separator: str) -> Iterator[tuple[str, str]]:
+    """Yield what a composed name may be made of: (group or its label, upstream's name or its label).
 
-    The first separator is the right one: group names do not end with the characters that the separator begins with.
+    There are several ways if a part has the separator in it.
     """
     scheme, found, rest = name.partition("://") if is_uri else ("", "", name)
-    group, marked, own = (rest if found else name).partition(separator)
-    if not marked:
-        return None
-    return group, f"{scheme}://{own}" if found else own
+    text = rest if found else name
+    at = text.find(separator)
+    while at >= 0:
+        own = text[at + len(separator) :]
+        yield text[:at], f"{scheme}://{own}" if found else own
+        at = text.find(separator, at + 1)
 
 
 def assign(
@@ -59,11 +95,17 @@ def assign(
                 collided.append((group, name))
             else:
                 listed[name] = (group, name)
+    if not collided:
+        return listed
+    by_group = labels(group for group, _ in ordered)
+    affected = {group for group, _ in collided}
+    own = {} if are_uris else {group: labels(names) for group, names in ordered if group in affected}
     for group, name in collided:
-        composed = compose_uri(group, name, separator) if are_uris else compose(group, name, separator)
+        marked = by_group[group]
+        composed = compose_uri(marked, name, separator) if are_uris else compose(marked, own[group][name], separator)
         attempt = 0
         while composed in listed:  # an upstream's name looks like this composed one: add a hash to make it unique
-            digest = hashlib.sha256(f"{group}\0{name}\0{attempt}".encode()).hexdigest()[:8]
+            digest = _hash(f"{group}\0{name}\0{attempt}")
             composed = f"{composed[: MAX_COMPOSED - 9]}_{digest}"
             attempt += 1
         listed[composed] = (group, name)

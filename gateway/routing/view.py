@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 from gateway.balancers import NO_CHOICE
 from gateway.routing.entries import Entry, renamed, with_ui
 from gateway.routing.local_tools import LocalTool
-from gateway.routing.naming import split
+from gateway.routing.naming import labels, splits
 from gateway.routing.routes import Group, Route
 from gateway.routing.uri_templates import matches
 from shared.errors import Refused
@@ -78,7 +78,7 @@ class View:
     ``routes`` has every name, also those of upstreams that are down; ``lists`` has what is listed now.
     """
 
-    __slots__ = ("_by_place", "_cursors", "_pages", "_seen", "key", "lists", "routes", "scope", "whole")
+    __slots__ = ("_by_label", "_by_place", "_cursors", "_pages", "_seen", "key", "lists", "routes", "scope", "whole")
 
     def __init__(self, key: ViewKey, scope: Scope, routes: Routes, lists: Lists, whole: bool = True) -> None:
         self.key = key
@@ -89,6 +89,7 @@ class View:
         """Whether the view shows everything that its groups list."""
         self._pages: dict[tuple[Kind, int], dict[str, _Page]] = {}
         self._cursors: set[str] = set()
+        self._by_label: dict[str, list[str]] | None = None
         self._by_place: dict[str, dict[Kind, dict[str, Route]]] | None = None
         self._seen: dict[str, list[tuple[str, bytes]]] | None = None
 
@@ -121,8 +122,27 @@ class View:
         route = self.routes[kind].get(name)
         if route is not None or self.scope.group is not None:
             return route
-        parts = split(name, kind in (Kind.RESOURCES, Kind.TEMPLATES), self.scope.settings.separator)
-        return self._own(parts[0], kind).get(parts[1]) if parts is not None else None
+        is_uri = kind in (Kind.RESOURCES, Kind.TEMPLATES)
+        found = None
+        for named, own in splits(name, is_uri, self.scope.settings.separator):
+            for group in self._called(named):
+                entries = self._own(group, kind)
+                route = entries.get(own)
+                if route is None and not is_uri:
+                    route = next((entries[one] for one, short in labels(entries).items() if short == own), None)
+                if route is not None and found is not None and route is not found:
+                    return None  # two entries may be meant, and a call must never reach another one
+                found = route or found
+        return found
+
+    def _called(self, named: str) -> list[str]:
+        """Return the groups that this name or label may mean."""
+        if self._by_label is None:
+            self._by_label = {}
+            for group, short in labels(self.groups).items():
+                self._by_label.setdefault(short, []).append(group)
+        exact = [named] if named in self.groups else []
+        return exact + [group for group in self._by_label.get(named, []) if group != named]
 
     def _own(self, group: str, kind: Kind) -> Mapping[str, Route]:
         """Return the entries of one group that the view shows, by the upstream's names."""
@@ -149,12 +169,12 @@ class View:
         route = self.find(Kind.RESOURCES, uri)
         if route is not None:
             return [(route, route.entry.name)]
-        only = None
         if self.scope.group is None:
-            marked = split(uri, True, self.scope.settings.separator)
-            if marked is not None and marked[0] in self.groups:  # made from a template that was marked with its group
-                only, uri = marked
-        return [(one, uri) for one in self._readers(uri, only)]
+            for named, own in splits(uri, True, self.scope.settings.separator):
+                called = self._called(named)
+                if called:  # made from a template that was marked with its group
+                    return [(one, own) for group in called for one in self._readers(own, group)]
+        return [(one, uri) for one in self._readers(uri, None)]
 
     def _readers(self, uri: str, only: str | None) -> list[Route]:
         """Return one route for each group that may know an unlisted URI, or for the group ``only``.

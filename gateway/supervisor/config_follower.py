@@ -1,7 +1,8 @@
 """Keeping the registry in step with a configuration file while the gateway runs.
 
 Upstreams from the file are marked ``source: file``. They are unregistered when they leave the file; upstreams from
-elsewhere are left alone. A bad file is logged, and the old configuration stays.
+elsewhere are left alone. An entry that cannot be run is registered with the reason; all others run. A file that cannot
+be read at all is logged, and the old configuration stays.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
-from shared.config import load
+from shared.config import Config, load
 from shared.errors import ConfigError, EntryNotFound, RegistryUnavailable
 from shared.models import UpstreamSpec
 from shared.registry.store import RegistryStore
@@ -44,12 +45,23 @@ async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> 
     return written, removed
 
 
+def log_remarks(path: Path, config: Config) -> None:
+    """Log which entries of a file cannot be run, what in it has no effect, and what was mended: a line each."""
+    for remark in config.remarks():
+        _log.warning("%s: %s", path.name, remark)
+    for where, text in (*config.mended, *config.left_out):
+        _log.info("%s: %s: %s", path.name, where, text)
+
+
 class ConfigFollower:
     """Reloads a file when its content changes, and when ``reload_now`` is set (SIGHUP)."""
 
-    def __init__(self, path: Path, store: RegistryStore, reload_now: asyncio.Event | None = None) -> None:
+    def __init__(
+        self, path: Path, store: RegistryStore, reload_now: asyncio.Event | None = None, strict: bool = False
+    ) -> None:
         self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link whose target changes
         self._store = store
+        self._strict = strict
         self.reload_now = reload_now or asyncio.Event()
 
     async def run(self) -> None:
@@ -84,11 +96,12 @@ class ConfigFollower:
     async def reload(self) -> None:
         """Read the file again and apply it; errors are logged."""
         try:
-            config = load(self._path)
+            config = load(self._path, strict=self._strict)
             written, removed = await reconcile(self._store, config.upstreams)
         except ConfigError as error:
             _log.error("%s was not applied, the old configuration stays: %s", self._path.name, error)
         except RegistryUnavailable as error:
             _log.error("%s was not applied: %s", self._path.name, error)
         else:
+            log_remarks(self._path, config)
             _log.info("%s applied: %d written, %d removed", self._path.name, written, removed)

@@ -1,9 +1,18 @@
-"""Configuration files: JSON, YAML or TOML, one schema. Every problem is named with its path.
+"""Configuration files: JSON with comments, YAML or TOML, written for this gateway or for any client.
 
-``load`` reads a file into ``Config`` (settings values and upstream specs) · ``expand`` resolves ``${VAR}``.
+========= ==========================================================================
+module    what lives there
+========= ==========================================================================
+load      ``load`` and ``parse``: a file as ``Config`` (settings values and upstream specs)
+documents the bytes of a file as a document
+roots     where the entries are in it, whoever wrote it
+entries   one entry as a spec; what is wrong with it costs this entry alone
+spellings tables: how clients spell the members of an entry
+expand    ``${VAR}`` and its kin
+env_file  ``envFile``
+========= ==========================================================================
 
-Files written for Claude, Cursor or VS Code (``mcpServers`` or ``servers``) are read as they are. The counterpart that
-keeps a running gateway in step with its file is ``gateway.supervisor.config_follower``.
+The counterpart that keeps a running gateway in step with its file is ``gateway.supervisor.config_follower``.
 """
 
 from shared.config.expand import expand

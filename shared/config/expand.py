@@ -1,46 +1,107 @@
-"""Expansion of ``${VAR}`` and ``${VAR:-default}`` in configuration strings. Pure: the environment is an argument."""
+"""Expansion of references in the strings of configuration files. Pure: the variables are an argument.
+
+What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${{ secrets.VAR }}``
+(Continue), ``{env:VAR}`` (opencode), ``{{VAR}}`` (LibreChat), ``${input:id}`` (VS Code) and ``${user_config.id}``
+(Claude's extensions). ``editor_variables`` are what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections import ChainMap
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_:./-]*?)(?::-((?:[^}\\]|\\.)*))?\}")
+_REFERENCE = re.compile(
+    r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
+    r"|\$\{(?P<name>/|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\]|\\.)*))?\}"
+    r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
+    r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
+)
+_ASKED = ("input:", "user_config.")
+_EDITORS_OWN = ("command:", "config:")
+_DOT_FOLDERS = (".vscode", ".cursor", ".gemini", ".kiro", ".roo", ".zed", ".codex", ".continue", ".windsurf", ".github")
 
 
-def expand(value: Any, environment: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> Any:
+def expand(value: Any, variables: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> Any:
     """Return ``value`` with every reference in its strings replaced. Variables that are not set are added to
     ``problems``."""
     if isinstance(value, str):
-        return _expand_text(value, environment, path, problems)
+        return _expand_text(value, variables, path, problems)
     if isinstance(value, list):
-        return [expand(item, environment, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+        return [expand(item, variables, f"{path}[{index}]", problems) for index, item in enumerate(value)]
     if isinstance(value, dict):
         return {
-            key: expand(item, environment, f"{path}.{key}" if path else str(key), problems)
-            for key, item in value.items()
+            key: expand(item, variables, f"{path}.{key}" if path else str(key), problems) for key, item in value.items()
         }
     return value
 
 
-def _expand_text(text: str, environment: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> str:
+def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> str:
     def replace(match: re.Match[str]) -> str:
-        name, default = match.group(1), match.group(2)
-        name = name.removeprefix("env:")
-        if name.startswith("input:"):
-            problems.append(
-                (path, f"${{{name}}} asks an editor's user; a gateway has none: use an environment variable")
-            )
+        name, default = _meant(match), match["default"]
+        if name.startswith(_EDITORS_OWN):
+            problems.append((path, f"${{{name}}} asks an editor, and a gateway is none: write the value"))
             return ""
-        found = environment.get(name)
+        asked = name.startswith(_ASKED)
+        variable = input_variable(name.removeprefix("input:").removeprefix("user_config.")) if asked else name
+        found = variables.get(variable)
         if found:
             return found
         if default is not None:
             return default
         if found is not None:
             return found
-        problems.append((path, f"environment variable {name} is not set; set it or write ${{{name}:-default}}"))
+        if asked:
+            problems.append(
+                (path, f"${{{name}}} asks a person, and a gateway has none: set the environment variable {variable}")
+            )
+        elif match["name"]:
+            problems.append((path, f"environment variable {name} is not set; set it or write ${{{name}:-default}}"))
+        else:
+            problems.append((path, f"environment variable {name} is not set; set it"))
         return ""
 
     return _REFERENCE.sub(replace, text)
+
+
+def _meant(match: re.Match[str]) -> str:
+    if match["secret"]:
+        return match["secret"].partition(".")[2]
+    name = match["name"] or match["braced"] or match["user"]
+    name = name.removeprefix("env:")
+    return "workspaceFolder" if name.startswith("workspaceFolder:") else name
+
+
+def input_variable(id: str) -> str:
+    """Return the environment variable that answers ``${input:id}``."""
+    return "GATEWAY_INPUT_" + re.sub(r"[^A-Z0-9]", "_", id.upper())
+
+
+def workspace_of(folder: Path) -> Path:
+    """Return the folder that ``${workspaceFolder}`` means in a file in ``folder``: an editor's ``.vscode`` and its like
+    are inside of it."""
+    for inner in (folder, *folder.parents[:1]):
+        if inner.name in _DOT_FOLDERS:
+            return inner.parent
+    return folder
+
+
+def editor_variables(environment: Mapping[str, str], workspace: Path) -> Mapping[str, str]:
+    """Return the variables of the environment and those that editors know beside them."""
+    folder, home = str(workspace), environment.get("HOME") or os.path.expanduser("~")
+    known = dict.fromkeys(("workspaceFolder", "workspaceRoot", "fileWorkspaceFolder", "cwd"), folder)
+    known["workspaceFolderBasename"] = workspace.name
+    known["userHome"] = home
+    known["CLAUDE_PROJECT_DIR"] = folder
+    known |= {"/": os.sep, "pathSeparator": os.sep}
+    return ChainMap({}, dict(environment), known)
+
+
+def home_expanded(text: str, variables: Mapping[str, str]) -> str:
+    """Return a path with the ``~`` that it begins with replaced."""
+    if text == "~" or text.startswith(("~/", "~\\")):
+        return variables["userHome"] + text[1:]
+    return text

@@ -60,6 +60,8 @@ class UpstreamRecord(Struct, frozen=True):
         tools: list[ToolEntry] = []
         if with_tools:
             for tool in orjson.loads(self.catalog.document(Kind.TOOLS)):
+                if not spec.shows(tool["name"]):
+                    continue
                 tools.append(ToolEntry(tool["name"], spec.id, tool.get("description"), tool.get("inputSchema") or {}))
         return ServerEntry(
             id=spec.id,
@@ -73,6 +75,8 @@ class UpstreamRecord(Struct, frozen=True):
             connection=spec.connection.public(),
             isolation=spec.isolation,
             balancer=spec.balancer,
+            include_tools=spec.include_tools,
+            exclude_tools=spec.exclude_tools,
             eras=self.eras,
             protocol_version=self.protocol_version,
             owners=tuple(worker for _, worker in self.owners),
@@ -93,6 +97,9 @@ def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
         "era", spec.era.value,
         "balancer", spec.balancer or "",
         "source", spec.source,
+        "include_tools", "" if spec.include_tools is None else msgspec.json.encode(spec.include_tools),
+        "exclude_tools", msgspec.json.encode(spec.exclude_tools) if spec.exclude_tools else "",
+        "problem", spec.problem,
     ]  # fmt: skip
 
 
@@ -114,7 +121,12 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         era=EraChoice(text.get("era", "auto")),
         balancer=text.get("balancer") or None,
         source=text.get("source", "api"),
+        include_tools=_patterns(server.get(b"include_tools", b"")),
+        exclude_tools=_patterns(server.get(b"exclude_tools", b"")) or (),
+        problem=text.get("problem", ""),
     )
+    if spec.problem:
+        return _flawed(spec, sequence, text)
     owners = tuple(
         (int(field.removeprefix("owner:")), worker)
         for field, worker in sorted(text.items())
@@ -142,6 +154,31 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
             float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
         ),
         health=read_health(id, health),
+    )
+
+
+def _patterns(raw: bytes) -> tuple[str, ...] | None:
+    return msgspec.json.decode(raw, type=tuple[str, ...]) if raw else None
+
+
+def _flawed(spec: UpstreamSpec, sequence: int, text: dict[str, str]) -> UpstreamRecord:
+    """Return the record of an entry that cannot be run. No worker reports on it, so its status follows from the
+    spec."""
+    since = float(text.get("status_since", "0"))
+    return UpstreamRecord(
+        spec=spec,
+        sequence=sequence,
+        revision=int(text.get("revision", "0")),
+        status=ServerStatus.ERROR,
+        status_since=since,
+        error=spec.problem,
+        transport_in_use=spec.transport,
+        owners=tuple(
+            (int(field.removeprefix("owner:")), worker)
+            for field, worker in sorted(text.items())
+            if field.startswith("owner:")
+        ),
+        health=HealthCheckResult(spec.id, False, None, spec.problem, since),
     )
 
 

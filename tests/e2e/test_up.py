@@ -162,10 +162,8 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 write(config, {"web": config_entry(server.connection, name="renamed")})
                 await command.says(r"web \(renamed, http\): connected")
                 await eventually(lambda: not alive(child), 10.0, "the child left with its entry")
-                config.write_text('{"mcpServers": {"web": {"urll": "x"}}}')
-                await command.says(
-                    r"old configuration stays.*mcpServers.web.urll: unknown key \(did you mean 'url'\?\)"
-                )
+                config.write_text('{"gateway": {"prot": 1}, "mcpServers": {}}')
+                await command.says(r"old configuration stays.*gateway.prot: unknown setting \(did you mean 'port'\?\)")
                 assert "result" in (await client.call("renamed__echo", {"text": "x"})).body
 
                 async with client.session.get(f"{url}/metrics") as response:
@@ -371,8 +369,52 @@ async def test_commands_without_a_gateway_say_how_to_start_one() -> None:
 async def test_check_names_every_problem(tmp_path: Path, text: str, words: str) -> None:
     file = tmp_path / "bad.json"
     file.write_text(text)
-    code, output = await run("check", str(file))
+    code, output = await run("check", "--strict", str(file))
     assert code == 2 and words in output
+
+
+async def test_check_names_what_would_not_run_and_what_has_no_effect(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    entries = {"good one": {"command": "x", "tools": ["a"], "weigth": 2}, "asks": {"url": "${input:k}"}}
+    file.write_text(json.dumps({"servers": {**entries, "off": {"command": "x", "disabled": True}}}))
+    code, output = await run("check", str(file))
+    assert code == 0
+    for line in (
+        "would run without 1 of its entries: 1 upstreams in 1 groups",
+        "good one (good one, stdio), only tools: a",
+        "asks: error: url: ${input:k} asks a person, and a gateway has none: set the environment variable "
+        "GATEWAY_INPUT_K",
+        "left out: servers.off: disabled is true",
+        "warning: servers.good one.weigth: unknown key (did you mean 'weight'?)",
+    ):
+        assert line in output
+
+
+async def test_a_flaw_costs_its_entry_and_tools_that_are_shut_off_do_not_exist(tmp_path: Path) -> None:
+    """The file is watched as ever: an entry that is mended runs, one that breaks stops, and the others stay."""
+    file = write(tmp_path / "gateway.json", {})
+
+    def put(**more: Any) -> None:
+        entries = {"Azure MCP Server": {**config_entry(stdio_connection("tools")), "excludeTools": ["crash"]}, **more}
+        file.write_text("// mine\n" + json.dumps({"mcpServers": entries}))
+
+    put(waits={"command": PYTHON, "args": ["${NOT_SET_ANYWHERE}"]})
+    async with running("--config", file) as (command, url):
+        await command.says(r"Azure MCP Server \(.*\): connected")
+        await command.says(r"waits \(waits, stdio\): error: args\[0\]: environment variable NOT_SET_ANYWHERE")
+        await command.says(r"gateway.json: mcpServers.waits.args\[0\]: environment variable NOT_SET_ANYWHERE")
+        code, output = await run("servers", "show", "Azure MCP Server", "--url", url)
+        assert code == 0 and "echo" in output.partition("TOOL ")[2] and "crash" not in output.partition("TOOL ")[2]
+        code, output = await run("tools", "--server", "Azure MCP Server", "--url", url)
+        assert code == 0 and "echo" in output
+        code, output = await run("servers", "list", "--url", url)
+        assert code == 0 and re.search(r"waits .* error .*NOT_SET_ANYWHERE is not set", output)
+        code, output = await run("call", "crash", "--url", url)
+        assert code == 1 and "unknown tool 'crash'" in output
+        put(waits=config_entry(stdio_connection("tools")))
+        await command.says(r"waits \(waits, stdio\): connected")
+        put(waits={"command": PYTHON, "cwd": "${NOT_SET_ANYWHERE}"})
+        await command.says(r"waits \(waits, stdio\): error: cwd")
 
 
 async def test_check_accepts_the_demo_and_help_works() -> None:

@@ -193,7 +193,7 @@ class Inventory:
                 self._drop(id)
                 continue
             self.records[id] = record
-            slots = [slot for slot, worker in record.owners if worker == self._worker]
+            slots = [slot for slot, worker in record.owners if worker == self._worker and not record.spec.problem]
             holding = self._held.get(id)
             if not slots:
                 if holding is not None:

@@ -39,7 +39,10 @@ class PlacementPlan(Struct, frozen=True):
 
 
 def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
-    """Return how many workers carry this upstream: one for stdio, up to ``spread`` for HTTP."""
+    """Return how many workers carry this upstream: one for stdio, up to ``spread`` for HTTP, and none for an entry that
+    cannot be run."""
+    if record.spec.problem:
+        return 0
     return 1 if traits(record.spec.transport).runs_once else max(1, min(spread, workers))
 
 

@@ -87,24 +87,36 @@ def test_a_transport_is_one_of_the_known_words(value: Any) -> None:
         parse_transport(value)
 
 
-@pytest.mark.parametrize("id", ["a", "A.b_c@d/e-f", "0", "x" * 128])
+@pytest.mark.parametrize(
+    "id",
+    [
+        "a",
+        "A.b_c@d/e-f",
+        "0",
+        "x" * 128,
+        "Azure MCP Server",
+        "高德地图",
+        "_local",
+        "my__server",
+        "-a",
+        ".a",
+        "é",
+        "a:b",
+        "👩‍💻",
+    ],
+)
 def test_ids_that_are_fine(id: str) -> None:
     assert make_spec(id, {"command": "x"}).name == id
 
 
-@pytest.mark.parametrize("id", ["", "-a", ".a", "/a", "a b", "é", "a\n", "x" * 129, "a:b", None, 5])
+@pytest.mark.parametrize(
+    "id",
+    ["", " ", " a", "a ", "/", "..", "./.", "a\n", "a\x1b[0m", "a\u2028b", "a\u202eb", "\ud800", "x" * 129, None, 5],
+)
 def test_ids_that_are_not(id: Any) -> None:
     problems = _problems(id, {"command": "x"}, name="fine")
     assert list(problems) == ["id"]
-    assert "1-128 letters" in problems["id"]
-
-
-def test_a_group_name_may_not_contain_what_separates_group_and_tool() -> None:
-    assert _problems("a__b", {"command": "x"}) == {
-        "name": "'a__b' may not contain '__', or end like it: it separates group and tool"
-    }
-    assert make_spec("a__b", {"command": "x"}, name="group").id == "a__b"
-    assert make_spec("a__b", {"command": "x"}, separator="--").name == "a__b"
+    assert "must be 1-128 characters" in problems["id"]
 
 
 @pytest.mark.parametrize("weight", [0, -1, 1001, 1.0, "1", True, None])
@@ -112,8 +124,16 @@ def test_a_weight_is_a_whole_number_in_range(weight: Any) -> None:
     assert list(_problems("a", {"command": "x"}, weight=weight)) == ["weight"]
 
 
+def test_which_tools_are_shown_is_part_of_the_registration() -> None:
+    spec = make_spec("a", {"command": "x"}, include_tools=["a", "b"], exclude_tools=["b"])
+    assert [spec.shows(name) for name in "abc"] == [True, False, False]
+    assert _problems("a", {"command": "x"}, include_tools={"a": True}) == {
+        "include_tools": "must be a list of names of tools"
+    }
+
+
 def test_every_problem_is_named_at_once() -> None:
-    problems = _problems("", {}, name="a__b", weight=0, isolation="x", era="y", balancer="z")
+    problems = _problems("", {}, name="a\n", weight=0, isolation="x", era="y", balancer="z")
     assert set(problems) == {"id", "name", "weight", "connection", "isolation", "era", "balancer"}
     assert problems["balancer"].endswith("is not one of least-connections, random, round-robin, weighted")
 

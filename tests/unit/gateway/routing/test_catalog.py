@@ -128,6 +128,36 @@ def test_a_tool_that_one_upstream_lists_twice_has_one_route_and_one_replica() ->
     assert [replica.id for replica in catalog.everything.routes[Kind.TOOLS]["t"].replicas] == ["a"]
 
 
+@pytest.mark.parametrize("options", [{"include_tools": ["echo"]}, {"exclude_tools": ["delete_everything"]}])
+def test_a_hidden_tool_does_not_exist_at_any_endpoint(options: dict[str, Any]) -> None:
+    catalog = _catalog(record("a", tools=["echo", "delete_everything"], **options))
+    for view in (catalog.everything, catalog.view("a")):
+        assert list(view.routes[Kind.TOOLS]) == ["echo"]
+        assert view.find(Kind.TOOLS, "delete_everything") is None
+        assert view.find(Kind.TOOLS, "a__delete_everything") is None
+
+
+def test_a_tool_that_one_replica_hides_is_called_on_the_others_only() -> None:
+    catalog = _catalog(
+        record("one", "g", sequence=1, tools=["x", "y"], exclude_tools=["x"]),
+        record("two", "g", sequence=2, tools=["x", "y"]),
+    )
+    routes = catalog.everything.routes[Kind.TOOLS]
+    assert [replica.id for replica in routes["x"].replicas] == ["two"]
+    assert [replica.id for replica in routes["y"].replicas] == ["one", "two"]
+
+
+def test_a_filter_that_changes_is_obeyed_although_the_lists_are_the_same() -> None:
+    catalog = _catalog(record("a", tools=["x", "y"]))
+    catalog.rebuild({"a": record("a", tools=["x", "y"], exclude_tools=["x"])}, NOW)
+    assert list(catalog.everything.routes[Kind.TOOLS]) == ["y"]
+
+
+def test_prompts_are_not_tools_of_the_same_name() -> None:
+    catalog = _catalog(record("a", tools=["x"], prompts=["x"], exclude_tools=["x"]))
+    assert list(catalog.everything.routes[Kind.PROMPTS]) == ["x"]
+
+
 def test_counts_survive_a_rebuild_and_end_with_the_registration() -> None:
     catalog = _catalog(record("a", tools=["x"]))
     replica = catalog.replica("a")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.naming import MAX_COMPOSED, assign, compose, compose_uri, split
+from gateway.routing.naming import MAX_COMPOSED, assign, compose, compose_uri, label, labels, splits
 from shared.models import Naming
 
 AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
@@ -117,6 +119,56 @@ def test_long_names_that_differ_at_the_end_stay_apart() -> None:
     assert all(name.startswith("group__ttt") for name in names)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain-1_x", "plain-1_x"),
+        ("_local", "_local"),
+        ("my__server", "my__server"),
+        ("Azure MCP Server", "Azure_MCP_Server"),
+        ("io.github.someone/server", "io_github_someone_server"),
+        ("Figma (beta)", "Figma_beta"),
+        ("Wetter für Köln", "Wetter_f_r_K_ln"),
+    ],
+)
+def test_a_label_is_what_models_take_and_people_read(text: str, expected: str) -> None:
+    assert label(text) == expected
+
+
+@given(st.lists(st.text("aB_. 图", min_size=1, max_size=4), unique=True))
+def test_labels_tell_all_texts_apart(texts: list[str]) -> None:
+    found = labels(texts)
+    assert list(found) == texts
+    assert len(set(found.values())) == len(texts)
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", one) for one in found.values())
+    assert all(found[text] == text for text in texts if re.fullmatch(r"[a-zA-Z0-9_-]+", text))
+
+
+ODD = st.lists(
+    st.tuples(st.text("aB_. 图/", min_size=1, max_size=70), NAMES), unique_by=lambda group: group[0], max_size=4
+)
+
+
+@given(ODD, st.sampled_from(Naming))
+def test_whatever_a_group_is_called_models_take_what_is_composed(groups: Groups, naming: Naming) -> None:
+    listed = assign(groups, naming, "__")
+    assert sorted(listed.values()) == sorted((group, name) for group, names in groups for name in names)
+    made = [name for name, owner in listed.items() if name != owner[1]]
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in made)
+
+
+def test_a_group_with_an_odd_name_has_composed_names_that_can_be_read() -> None:
+    listed = assign([("a", ["x", "y.z"]), ("Azure MCP Server", ["x", "y.z"])], AUTO, "__")
+    assert set(listed) == {"x", "y.z", "Azure_MCP_Server__x", "Azure_MCP_Server__y_z"}
+
+
+def test_groups_that_would_be_labelled_alike_do_not_take_each_others_names() -> None:
+    before = assign([("a", ["x"]), ("a b", ["x"]), ("a.b", ["x"])], AUTO, "__")
+    after = assign([("a", ["x"]), ("a.b", ["x"])], AUTO, "__")
+    assert len(before) == 3
+    assert all(before.get(name, place) == place for name, place in after.items())
+
+
 # ---- URIs
 
 
@@ -132,33 +184,32 @@ def test_long_names_that_differ_at_the_end_stay_apart() -> None:
 )
 def test_a_uri_is_marked_within_its_scheme_and_splits_again(uri: str, composed: str) -> None:
     assert compose_uri("docs", uri, "__") == composed
-    assert split(composed, True, "__") == ("docs", uri)
+    assert ("docs", uri) in splits(composed, True, "__")
 
 
 @pytest.mark.parametrize(
     ("name", "is_uri", "expected"),
     [
-        ("g__x", False, ("g", "x")),
-        ("g__x__y", False, ("g", "x__y")),
-        ("x", False, None),
-        ("g_x", False, None),
-        ("file:///a", True, None),
-        ("g__urn:x", True, ("g", "urn:x")),
-        ("file://g__x", False, ("file://g", "x")),
-        ("file://g__h__/x", True, ("g", "file://h__/x")),
+        ("g__x", False, [("g", "x")]),
+        ("g__x__y", False, [("g", "x__y"), ("g__x", "y")]),
+        ("g___x", False, [("g", "_x"), ("g_", "x")]),
+        ("x", False, []),
+        ("g_x", False, []),
+        ("file:///a", True, []),
+        ("g__urn:x", True, [("g", "urn:x")]),
+        ("file://g__x", False, [("file://g", "x")]),
+        ("file://g__h__/x", True, [("g", "file://h__/x"), ("g__h", "file:///x")]),
     ],
 )
-def test_a_composed_name_is_split_at_its_first_separator(
-    name: str, is_uri: bool, expected: tuple[str, str] | None
-) -> None:
-    assert split(name, is_uri, "__") == expected
+def test_a_composed_name_is_split_at_each_separator(name: str, is_uri: bool, expected: list[tuple[str, str]]) -> None:
+    assert list(splits(name, is_uri, "__")) == expected
 
 
 @given(st.text("ab", min_size=1, max_size=8), st.text("cd:/_", max_size=30))
 def test_whatever_is_composed_splits_into_the_same(group: str, name: str) -> None:
-    assert split(compose(group, name, "__"), False, "__") == (group, name)
+    assert (group, name) in splits(compose(group, name, "__"), False, "__")
     if not name.startswith("://"):
-        assert split(compose_uri(group, name, "__"), True, "__") == (group, name)
+        assert (group, name) in splits(compose_uri(group, name, "__"), True, "__")
 
 
 @pytest.mark.parametrize("naming", Naming)

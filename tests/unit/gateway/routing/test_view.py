@@ -45,6 +45,42 @@ def _listed(view: View, kind: Kind = Kind.TOOLS, era: Era = Era.LEGACY) -> list[
 # ---- names
 
 
+ODD = (
+    record("first", sequence=1, tools=["list", "a.b"]),
+    record("Azure MCP Server", sequence=2, tools=["list", "a.b", "only.here"]),
+    record("my__server", sequence=3, tools=["list"], resources=["urn:a"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Azure_MCP_Server__list", ("Azure MCP Server", "list")),
+        ("Azure_MCP_Server__a_b", ("Azure MCP Server", "a.b")),
+        ("Azure_MCP_Server__only_here", ("Azure MCP Server", "only.here")),  # listed bare; composed it works as well
+        ("Azure MCP Server__only.here", ("Azure MCP Server", "only.here")),
+        ("my__server__list", ("my__server", "list")),
+    ],
+)
+def test_groups_with_odd_names_are_found_by_what_is_composed_and_by_their_own_name(
+    name: str, expected: tuple[str, str]
+) -> None:
+    route = _catalog(*ODD).everything.find(Kind.TOOLS, name)
+    assert route is not None
+    assert (route.group, route.entry.name) == expected
+
+
+def test_a_resource_of_a_group_with_the_separator_in_its_name_is_located() -> None:
+    [(route, uri)] = _catalog(*ODD).everything.locate("my__server__urn:zzz")
+    assert (route.group, uri) == ("my__server", "urn:zzz")
+
+
+def test_an_alias_that_may_mean_two_entries_means_none() -> None:
+    catalog = _catalog(record("a", sequence=1, tools=["b__x", "q"]), record("a__b", sequence=2, tools=["x", "q"]))
+    assert catalog.everything.find(Kind.TOOLS, "a__b__x") is None
+    assert catalog.everything.find(Kind.TOOLS, "a__b__q") is not None
+
+
 TWO = (
     record("alpha", sequence=1, tools=["search", "beta__search"]),
     record("beta", sequence=2, tools=["search", "fetch"]),

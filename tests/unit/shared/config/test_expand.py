@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config import expand
+from shared.config.expand import editor_variables, home_expanded, workspace_of
 
-ENVIRONMENT = {"USER": "ada", "EMPTY": "", "HOST": "h.test", "LOOP": "${USER}"}
+ENVIRONMENT = {"USER": "ada", "EMPTY": "", "HOST": "h.test", "LOOP": "${USER}", "GATEWAY_INPUT_MY_KEY": "k1"}
 
 
 def _expand(value: Any) -> tuple[Any, list[tuple[str, str]]]:
@@ -35,6 +37,12 @@ def _expand(value: Any) -> tuple[Any, list[tuple[str, str]]]:
         ("${env:MISSING:-bob}", "bob"),
         ("${LOOP}", "${USER}"),
         ("$USER $$ ${} ${1} {USER}", "$USER $$ ${} ${1} {USER}"),
+        ("${input:my-key}", "k1"),
+        ("${user_config.my.key}", "k1"),
+        ("${{ secrets.USER }}@${{inputs.HOST}}", "ada@h.test"),
+        ("Bearer {env:USER}", "Bearer ada"),
+        ("{{USER}}", "ada"),
+        ("{{json .}} {{ USER }} {{user}} {env:} {file:x}", "{{json .}} {{ USER }} {{user}} {env:} {file:x}"),
     ],
 )
 def test_references_are_replaced_and_everything_else_is_kept(text: str, expected: str) -> None:
@@ -51,7 +59,55 @@ def test_an_editors_input_cannot_be_asked_for() -> None:
     _, [(path, text)] = _expand("${input:api-key}")
     assert path == "at"
     assert "${input:api-key}" in text
-    assert "use an environment variable" in text
+    assert text.endswith("set the environment variable GATEWAY_INPUT_API_KEY")
+
+
+@pytest.mark.parametrize("text", ["${{ secrets.MISSING }}", "{env:MISSING}", "{{MISSING}}"])
+def test_a_missing_variable_is_named_however_it_is_written(text: str) -> None:
+    assert _expand(text)[1] == [("at", "environment variable MISSING is not set; set it")]
+
+
+@pytest.mark.parametrize("text", ["${command:pick}", "${config:editor.x}"])
+def test_what_only_an_editor_knows_is_a_problem(text: str) -> None:
+    [(path, told)] = _expand(text)[1]
+    assert (path, "asks an editor" in told) == ("at", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("${workspaceFolder}/x", "/w/proj/x"),
+        ("${workspaceFolder:api}", "/w/proj"),
+        ("${workspaceRoot}", "/w/proj"),
+        ("${workspaceFolderBasename}", "proj"),
+        ("${userHome}/bin", "/home/ada/bin"),
+        ("a${/}b${pathSeparator}c", "a/b/c"),
+        ("${NAME}", "of the environment"),
+    ],
+)
+def test_what_editors_know_is_known_here(text: str, expected: str) -> None:
+    variables = editor_variables({"HOME": "/home/ada", "NAME": "of the environment"}, Path("/w/proj"))
+    problems: list[tuple[str, str]] = []
+    assert (expand(text, variables, "at", problems), problems) == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("folder", "workspace"),
+    [
+        ("/w/p", "/w/p"),
+        ("/w/p/.vscode", "/w/p"),
+        ("/w/p/.kiro/settings", "/w/p"),
+        ("/w/p/.vscode/a/b", "/w/p/.vscode/a/b"),
+    ],
+)
+def test_the_workspace_of_a_file_in_an_editors_folder_is_around_that_folder(folder: str, workspace: str) -> None:
+    assert workspace_of(Path(folder)) == Path(workspace)
+
+
+def test_a_home_stands_only_at_the_beginning_of_a_path() -> None:
+    variables = {"userHome": "/home/ada"}
+    found = [home_expanded(text, variables) for text in ("~", "~/x", "a~/x", "~bob/x", "")]
+    assert found == ["/home/ada", "/home/ada/x", "a~/x", "~bob/x", ""]
 
 
 def test_every_missing_variable_is_reported_with_its_own_path() -> None:

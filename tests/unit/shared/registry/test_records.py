@@ -46,6 +46,9 @@ def specs(draw: Any) -> UpstreamSpec:
         era=draw(st.sampled_from(EraChoice)),
         balancer=draw(st.none() | st.sampled_from(list(STRATEGIES))),
         source=draw(TEXT),
+        include_tools=draw(st.none() | st.lists(TEXT, max_size=3).map(tuple)),
+        exclude_tools=draw(st.lists(TEXT, max_size=3).map(tuple)),
+        problem=draw(st.sampled_from(["", "variable X is not set"])),
     )
 
 
@@ -77,6 +80,24 @@ def test_a_fresh_record_has_the_defaults() -> None:
     assert record == UpstreamRecord(
         spec=UpstreamSpec("a", "g", "stdio", StdioConnection("x")), sequence=3, transport_in_use="stdio"
     )
+
+
+def test_an_entry_that_cannot_be_run_has_its_reason_for_status_whatever_else_is_written() -> None:
+    server = {**MINIMAL, b"problem": b"K is not set", b"status": b"registered", b"status_since": b"5", b"owner:0": b"w"}
+    record = read_record("a", 3, server, {}, {})
+    assert record is not None
+    assert (record.status, record.error, record.status_since) == (ServerStatus.ERROR, "K is not set", 5.0)
+    assert record.owners == ((0, "w"),), "its owner sees that there is something to give up"
+    assert record.health == HealthCheckResult("a", False, None, "K is not set", 5.0)
+    assert record.entry().error == "K is not set"
+
+
+def test_tools_that_are_hidden_are_not_shown() -> None:
+    catalog = {b"digest": b"d", b"tools": b'[{"name":"a"},{"name":"b"}]'}
+    for hiding in ({b"include_tools": b'["a"]'}, {b"exclude_tools": b'["b"]'}):
+        record = read_record("a", 3, {**MINIMAL, **hiding}, catalog, {})
+        assert record is not None
+        assert [tool.name for tool in record.entry().tools] == ["a"]
 
 
 def test_every_reported_fact_is_read() -> None:

@@ -34,6 +34,11 @@ def _up(id: str, owners: Mapping[int, str] | None = None, transport: str = "http
     return record(id, owners=sorted((owners or {}).items()), transport=transport)
 
 
+def _flawed(id: str, owners: Mapping[int, str] | None = None) -> UpstreamRecord:
+    sound = _up(id, owners)
+    return replace(sound, spec=replace(sound.spec, problem="variable K is not set"))
+
+
 def _workers(*ids: str, young: tuple[str, ...] = ()) -> dict[str, float]:
     return {id: NOW - 1 if id in young else OLD for id in ids}
 
@@ -67,6 +72,13 @@ def _claims(records: list[UpstreamRecord], workers: Mapping[str, float], spread:
 )
 def test_stdio_has_one_slot_and_http_up_to_the_spread(transport: str, workers: int, spread: int, expected: int) -> None:
     assert slots_of(_up("u", transport=transport), workers, spread) == expected
+
+
+def test_nobody_claims_an_entry_that_cannot_be_run_and_who_has_it_gives_it_up() -> None:
+    flawed = [_flawed("a"), _flawed("b", {0: "w1"})]
+    plans = _plans(flawed, _workers("w1", "w2"))
+    assert {id: (plan.claims, plan.moves) for id, plan in plans.items()} == {"w1": ([], []), "w2": ([], [])}
+    assert plans["w1"].releases == [("b", 0)]
 
 
 def test_one_worker_claims_everything_once() -> None:

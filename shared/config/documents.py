@@ -1,0 +1,78 @@
+"""The bytes of a configuration file as a document: JSON with comments, YAML or TOML.
+
+Objects are ``Members``: dictionaries that remember which of their keys were written twice, so that whoever reads them
+can say so of the one entry that it concerns.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import tomllib
+from collections.abc import Generator, Hashable
+from pathlib import Path
+from typing import Any
+
+import jsonc
+import yaml
+
+from shared.errors import ConfigError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+class Members(dict[Any, Any]):
+    """An object of a file. ``twice`` are the keys that were written more than once."""
+
+    twice: tuple[str, ...] = ()
+
+
+def _members(pairs: list[tuple[Any, Any]]) -> Members:
+    found = Members(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        found.twice = tuple(str(key) for key in found if keys.count(key) > 1)
+    return found
+
+
+class _Loader(yaml.SafeLoader):
+    """A ``SafeLoader`` that makes ``Members``."""
+
+    def make_members(self, node: yaml.MappingNode) -> Generator[Members, None, None]:
+        found = Members()
+        yield found
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
+        found.update(self.construct_mapping(node))
+        found.twice = tuple(str(key) for key in found if isinstance(key, Hashable) and keys.count(key) > 1)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.make_members)
+
+
+def decode(data: bytes, file: Path) -> Any:
+    """Return the document in a file's bytes. Its name says the format. Raises ``ConfigError``."""
+    suffix = file.suffix.lower()
+    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text: {error}") from error
+    try:
+        if suffix in (".yaml", ".yml"):
+            return yaml.load(text, Loader=_Loader)  # a SafeLoader
+        if suffix == ".toml":
+            return tomllib.loads(text)
+        if not text.strip():
+            return {}
+        return jsonc.loads(text, object_pairs_hook=_members)
+    except json.JSONDecodeError as error:
+        same = error.doc.rstrip().count("\n") == text.rstrip().count("\n")
+        where = "" if same else ", in lines counted without comments"
+        raise ConfigError(f"{file} is not valid JSON: {error}{where}") from error
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+        kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(suffix, "JSON")
+        raise ConfigError(f"{file} is not valid {kind}: {' '.join(str(error).split())}") from error

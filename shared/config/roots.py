@@ -1,0 +1,172 @@
+"""Where the entries of servers are in a file, whoever wrote it. Pure.
+
+Clients keep them under ``mcpServers``, ``servers``, ``mcp.servers``, ``mcp_servers``, ``context_servers``, ``mcp`` or
+``extensions``, as a map by id or as a list, in files of their own or between all their other settings; a few write the
+map alone. What such a file says of whole servers (``mcp.allowed``) is read here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from msgspec import Struct, structs
+
+from shared.config.documents import Members
+from shared.settings import suggestion
+
+OWN = ("gateway", "mcpServers", "servers")
+ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "extensions")
+SILENT = ("$schema", "inputs", "globalShortcut", "preferences")
+_ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
+_DENY = (("mcp", "excluded"), ("", "disabledMcpjsonServers"), ("", "disabledMcpServers"))
+_MARKS_OF_ENTRIES = ("command", "cmd", "url", "serverUrl", "httpUrl", "uri", "connection")
+
+
+class Found(Struct, frozen=True):
+    """One entry as it was found: its ``id``, its ``path`` in the file, and what is written there. ``twice``: whether
+    its id is there more than once. ``off`` says why the file does not want it, or is empty. ``hidden`` are the tools of
+    it that the file hides as a whole."""
+
+    id: str
+    path: str
+    raw: Any
+    twice: bool = False
+    off: str = ""
+    hidden: tuple[str, ...] = ()
+
+
+class Roots(Struct):
+    """What was found in a document: entries in the file's order, ``problems`` of places that should have entries, and
+    ``warnings`` of keys that are not read, both with their paths."""
+
+    entries: list[Found]
+    problems: list[tuple[str, str]]
+    warnings: list[tuple[str, str]]
+
+
+def find(document: Mapping[str, Any]) -> Roots:
+    """Return the entries of a document."""
+    found = Roots([], [], [])
+    known = set()
+    for key, path, room in _rooms(document):
+        known.add(key)
+        found.entries += _entries(path, room, found.problems)
+    if not known and _is_bare(document):
+        bare = Members({key: value for key, value in document.items() if key not in ("gateway", *SILENT)})
+        bare.twice = getattr(document, "twice", ())
+        known = set(bare)
+        found.entries += _entries("", bare, found.problems)
+    found.entries = list(_chosen(found.entries, document))
+    _warn_of_the_rest(document, known, found)
+    return found
+
+
+def _rooms(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield (key at the top, path, entries) of each place with entries."""
+    for key, value in document.items():
+        if not isinstance(key, str):
+            continue
+        if key == "mcp" and isinstance(value, dict):
+            inner = [name for name in ("servers", "mcpServers") if isinstance(value.get(name), dict | list)]
+            for name in inner:
+                yield key, f"mcp.{name}", value[name]
+            entries = {id: one for id, one in value.items() if id not in inner and _is_entry(one)}
+            if entries:
+                yield key, key, entries
+            elif not inner:
+                yield key, key, {}
+        elif key == "extensions" and not _has_entries(value):
+            continue  # an editor's own extensions
+        elif key in ROOTS or key.endswith((".mcpServers", "mcp.servers")):
+            yield key, key, value
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and any(mark in value for mark in (*_MARKS_OF_ENTRIES, "type", "enabled"))
+
+
+def _has_entries(value: Any) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(isinstance(one, dict) and ({"type", "command", "cmd", "uri", "url"} & set(one)) for one in items)
+
+
+def _is_bare(document: Mapping[str, Any]) -> bool:
+    """Whether a document is itself the map of entries: all its values are objects, and one at least is an entry."""
+    values = [value for key, value in document.items() if key not in ("gateway", *SILENT)]
+    return all(isinstance(value, dict) for value in values) and any(
+        mark in value for value in values for mark in _MARKS_OF_ENTRIES
+    )
+
+
+def _entries(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Found]:
+    if room is None:
+        return []
+    if isinstance(room, list):
+        return [_listed(f"{path}[{place}]", place, raw) for place, raw in enumerate(room)]
+    if not isinstance(room, dict):
+        problems.append((path, "must be an object of id: connection"))
+        return []
+    twice = getattr(room, "twice", ())
+    return [
+        Found(str(id), f"{path}.{id}" if path else str(id), raw, twice=str(id) in twice) for id, raw in room.items()
+    ]
+
+
+def _listed(path: str, place: int, raw: Any) -> Found:
+    """Return an entry of a list. Its id is among its members."""
+    if not isinstance(raw, dict):
+        return Found(f"server-{place + 1}", path, raw)
+    naming = next((key for key in ("id", "name") if raw.get(key)), "")
+    found = Members({key: value for key, value in raw.items() if key != naming})
+    found.twice = getattr(raw, "twice", ())
+    return Found(str(raw[naming]) if naming else f"server-{place + 1}", path, found)
+
+
+def _chosen(entries: list[Found], document: Mapping[str, Any]) -> Iterator[Found]:
+    """Yield the entries with what the file as a whole says of them: that it does not want one, or not all its tools."""
+    allowed, denied = list(_lists(document, _ALLOW)), list(_lists(document, _DENY))
+    for entry in entries:
+        off = [f"not in {key}" for key, names in allowed if entry.id not in names]
+        off += [f"in {key}" for key, names in denied if entry.id in names]
+        yield structs.replace(entry, off=off[0] if off else "", hidden=tuple(_hidden(entry.id, document)))
+
+
+def _lists(document: Mapping[str, Any], places: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, list[Any]]]:
+    for inside, key in places:
+        where = document.get(inside) if inside else document
+        if isinstance(where, dict) and isinstance(where.get(key), list):
+            yield f"{inside}.{key}".lstrip("."), where[key]
+
+
+def _hidden(id: str, document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tools of a server that opencode's ``tools`` turn off: ``{"server_tool": false, "server*": false}``."""
+    tools = document.get("tools")
+    for pattern, on in tools.items() if isinstance(tools, dict) and "mcp" in document else ():
+        if on is False and str(pattern).startswith(f"{id}_"):
+            yield str(pattern).removeprefix(f"{id}_")
+        elif on is False and fnmatchcase(f"{id}_", str(pattern)):
+            yield "*"
+
+
+def _warn_of_the_rest(document: Mapping[str, Any], known: set[str], found: Roots) -> None:
+    """Say which keys at the top were not read. The settings of another product are named in one line."""
+    rest = [str(key) for key in document if key not in known and key not in OWN and key not in SILENT]
+    rest = [key for key in rest if ("", key) not in _ALLOW + _DENY and not (key == "tools" and "mcp" in document)]
+    near = [key for key in rest if suggestion(key, (*OWN, *ROOTS))]
+    for key in near:
+        found.warnings.append((key, "unknown key" + suggestion(key, (*OWN, *ROOTS))))
+    rest = [key for key in rest if key not in near]
+    projects = document.get("projects")
+    of_projects = [
+        str(name)
+        for name, one in (projects.items() if isinstance(projects, dict) else ())
+        if isinstance(one, dict) and one.get("mcpServers")
+    ]
+    if of_projects:
+        found.warnings.append(("projects", f"servers of one project only are not read: {', '.join(of_projects)}"))
+    if len(rest) == 1:
+        found.warnings.append((rest[0], "unknown key"))
+    elif rest:
+        found.warnings.append((rest[0], f"unknown key; others that are not read: {', '.join(rest[1:])}"))

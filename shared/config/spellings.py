@@ -1,0 +1,96 @@
+"""How files of other clients spell what an entry says, brought into one spelling. Pure tables and one function.
+
+Every key of an entry is one of four: it has an effect here (``SPELLINGS`` says under which name), it restricts what may
+be done with a server (``RESTRICTS``), it is known and of no use to a gateway (``SILENT``), or it is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+SPELLINGS = {
+    "type": ("type", "transport", "transportType", "transport_type"),
+    "command": ("command", "cmd"),
+    "args": ("args", "arguments"),
+    "env": ("env", "envs", "environment"),
+    "cwd": ("cwd", "workingDirectory", "working_directory", "workingDir", "working_dir"),
+    "envFile": ("envFile", "env_file"),
+    "url": ("url", "httpUrl", "http_url", "serverUrl", "server_url", "uri", "endpoint", "baseUrl"),
+    "headers": ("headers", "http_headers", "httpHeaders"),
+}
+"""Each key of a connection with its spellings, the ones that win first."""
+INCLUDE = ("includeTools", "include_tools", "tools", "enabledTools", "enabled_tools", "allowedTools", "allowed_tools",
+           "available_tools", "availableTools")  # fmt: skip
+EXCLUDE = ("excludeTools", "exclude_tools", "disabledTools", "disabled_tools", "disallowedTools", "blockedTools",
+           "blocked_tools", "hiddenTools")  # fmt: skip
+OPTIONS = ("name", "weight", "metadata", "isolation", "era", "balancer", "connection")
+VARIABLES = (
+    "env_vars",
+    "env_keys",
+    "bearer_token_env_var",
+    "env_http_headers",
+    "requestOptions",
+    "requestInit",
+    "auth",
+)
+SWITCHES = ("disabled", "enabled", "isActive", "enable", "disable")
+REFUSED = {
+    "sandbox": "asks for a sandbox, and a gateway has none",
+    "sandboxEnabled": "asks for a sandbox, and a gateway has none",
+    "include_tags": "chooses tools by tags, which servers do not list: name the tools in 'includeTools'",
+    "exclude_tags": "chooses tools by tags, which servers do not list: name the tools in 'excludeTools'",
+    "toolFilter": "is not understood here: use 'includeTools' and 'excludeTools'",
+    "tool_filter": "is not understood here: use 'includeTools' and 'excludeTools'",
+    "readOnly": "restricts a server in a way that a gateway cannot: name its tools in 'includeTools'",
+    "read_only": "restricts a server in a way that a gateway cannot: name its tools in 'includeTools'",
+}
+"""Keys that restrict what a gateway cannot restrict: an entry that sets one is not run."""
+UNUSED = {
+    "headersHelper": "is not run: a gateway sends 'headers' only",
+    "oauth": "is not used: a gateway does not log in; put a token into 'headers'",
+    "auth": "is not used: a gateway does not log in; put a token into 'headers'",
+    "authProviderType": "is not used: a gateway does not log in; put a token into 'headers'",
+}
+"""Keys without which a server may not work: they are named in a warning."""
+SILENT = frozenset((
+    "alwaysAllow", "autoApprove", "autoApproved", "description", "dev", "gallery", "icon", "iconPath",
+    "timeout", "version", "trust", "note", "source", "alwaysLoad", "startup_timeout_sec", "startup_timeout_ms",
+    "tool_timeout_sec", "required", "connectionTimeout", "initTimeout", "requestTimeout", "displayName",
+    "display_name", "title", "bundled", "settings", "chatMenu", "serverInstructions", "startup",
+    "requiresOAuth", "customUserVars", "watchPaths", "remoteConfigs", "registryUrl", "provider", "tags", "logo",
+    "longRunning", "extension_name", "start_on_launch", "startOnLaunch",
+))  # fmt: skip
+TYPES = {
+    "stdio": "stdio",
+    "local": "stdio",
+    "command": "stdio",
+    "http": "http",
+    "https": "http",
+    "remote": "http",
+    "streamable": "http",
+    "streamablehttp": "http",
+    "httpstream": "http",
+    "sse": "sse",
+}
+PART_OF_A_CLIENT = ("builtin", "platform", "frontend", "inlinepython", "extension")
+
+
+def known() -> tuple[str, ...]:
+    """Return every key that has an effect, for suggestions."""
+    return (*(one for all_of in SPELLINGS.values() for one in all_of), *INCLUDE, *EXCLUDE, *OPTIONS, *SWITCHES)
+
+
+def respelled(raw: dict[str, Any], mended: Callable[[str, str], None]) -> dict[str, Any]:
+    """Return the members of a connection that ``raw`` has, each in the one spelling. ``mended`` is told of a key that
+    was written in two spellings with two values."""
+    found: dict[str, Any] = {}
+    for key, spellings in SPELLINGS.items():
+        given = [one for one in spellings if one in raw]
+        if not given:
+            continue
+        found[key] = raw[given[0]]
+        for other in given[1:]:
+            if raw[other] != raw[given[0]] and key != "type":
+                mended(other, f"is not read, because {given[0]!r} is there")
+    return found

@@ -1,0 +1,72 @@
+"""``shared.config.documents``: the bytes that editors and shells write, as documents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.config.documents import Members, decode
+from shared.errors import ConfigError
+
+PLAIN = {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": 1}', PLAIN),
+        ('{"a": 1,}', PLAIN),
+        ('// x\n{"a": 1 /* y\n */, // z\n}\n', PLAIN),
+        ('{"a": ["x", "y",],}', {"a": ["x", "y"]}),
+        ('{"a": "http://x//y", "b": "/* no */", "c": ",}"}', {"a": "http://x//y", "b": "/* no */", "c": ",}"}),
+        ('{"a": "\\\\", "b": "\\"//"}', {"a": "\\", "b": '"//'}),
+        ("", {}),
+        ("\n ", {}),
+        ('{"a": 1} // the end', PLAIN),
+    ],
+)
+def test_json_has_comments_and_trailing_commas(text: str, expected: Any) -> None:
+    assert decode(text.encode(), Path("mcp.json")) == expected
+
+
+@pytest.mark.parametrize("name", ["mcp.json", "settings.jsonc", ".claude.json", "c.conf", "c"])
+def test_what_is_neither_yaml_nor_toml_is_json(name: str) -> None:
+    assert decode(b'{"a": 1,}', Path(name)) == PLAIN
+
+
+@pytest.mark.parametrize(("name", "text"), [("c.json", '{"a": 1}'), ("c.yaml", "a: 1"), ("c.toml", "a = 1")])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_part_of_the_document(name: str, text: str, encoding: str) -> None:
+    assert decode(text.encode(encoding), Path(name)) == PLAIN
+
+
+@pytest.mark.parametrize("text", ["{'a': 1}", '{"a": 1,,}', "{", '{"a": }', "a: 1"])
+def test_what_is_not_json_even_so_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"c\.json is not valid JSON: .* line \d column \d+ \(char \d+\)$"):
+        decode(text.encode(), Path("c.json"))
+
+
+def test_a_place_that_is_counted_without_comments_is_said_to_be() -> None:
+    with pytest.raises(ConfigError, match="in lines counted without comments"):
+        decode(b'{\n// x\n"a": }', Path("c.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.json", '{"o": {"a": 1, "b": 2, "a": 3}, "p": {"a": 1}}'),
+        ("c.yaml", "o:\n  a: 1\n  b: 2\n  a: 3\np: {a: 1}\n"),
+    ],
+)
+def test_keys_that_are_written_twice_are_remembered_where_they_are(name: str, text: str) -> None:
+    found = decode(text.encode(), Path(name))
+    assert isinstance(found["o"], Members)
+    assert found["o"].twice == ("a",)
+    assert (found.twice, found["p"].twice) == ((), ())
+
+
+def test_yaml_merges_and_aliases_work_as_ever() -> None:
+    text = b"base: &b {x: 1}\nmade: {<<: *b, y: 2}\nsame: *b\n"
+    assert decode(text, Path("c.yaml")) == {"base": {"x": 1}, "made": {"x": 1, "y": 2}, "same": {"x": 1}}

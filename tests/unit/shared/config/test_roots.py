@@ -1,0 +1,96 @@
+"""``shared.config.roots``: entries are found wherever clients keep them, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shared.config.roots import find
+
+ONE = {"command": "x"}
+
+
+@pytest.mark.parametrize(
+    ("document", "paths"),
+    [
+        ({"mcpServers": {"a": ONE}}, ["mcpServers.a"]),
+        ({"servers": {"a": ONE}}, ["servers.a"]),
+        ({"mcp": {"servers": {"a": ONE}}}, ["mcp.servers.a"]),
+        ({"mcp.servers": {"a": ONE}}, ["mcp.servers.a"]),
+        ({"amp.mcpServers": {"a": ONE}}, ["amp.mcpServers.a"]),
+        ({"mcp_servers": {"a": ONE}}, ["mcp_servers.a"]),
+        ({"context_servers": {"a": ONE}}, ["context_servers.a"]),
+        ({"mcp": {"a": ONE, "b": {"type": "remote"}}}, ["mcp.a", "mcp.b"]),
+        ({"mcp": {"allowed": [], "serverCommand": "x"}, "mcpServers": {}}, []),
+        ({"extensions": {"a": {"type": "stdio", "cmd": "x"}}}, ["extensions.a"]),
+        ({"extensions": {"a": {"autoUpdate": True}}}, []),
+        ({"extensions": {"autoUpdate": True}}, []),
+        ({"a": ONE, "b": {"url": "http://u"}}, ["a", "b"]),
+        ({"gateway": {"port": 1}, "a": ONE}, ["a"]),
+        ({"a": ONE, "flawed": {}}, ["a", "flawed"]),
+        ({"a": ONE, "theme": "dark"}, []),
+        ({"editor": {"size": 1}}, []),
+        ({"mcpServers": [ONE, {"name": "b"}]}, ["mcpServers[0]", "mcpServers[1]"]),
+        ({"mcpServers": None}, []),
+        ({"mcpServers": {"a": ONE}, "servers": {"b": ONE}}, ["mcpServers.a", "servers.b"]),
+        ({}, []),
+    ],
+)
+def test_entries_are_found_with_their_paths(document: dict[str, Any], paths: list[str]) -> None:
+    assert [entry.path for entry in find(document).entries] == paths
+
+
+def test_entries_of_a_list_are_called_by_what_names_them_or_by_their_place() -> None:
+    entries = find({"mcpServers": [{"id": "i", "name": "n", "url": "u"}, {"name": "n"}, ONE]}).entries
+    assert [entry.id for entry in entries] == ["i", "n", "server-3"]
+    assert entries[0].raw == {"name": "n", "url": "u"}
+    assert entries[1].raw == {}, "what names an entry of a list is not the name of its group"
+
+
+@pytest.mark.parametrize(
+    ("more", "off"),
+    [
+        ({"mcp": {"allowed": ["a"]}}, {"b": "not in mcp.allowed"}),
+        ({"mcp": {"excluded": ["a"]}}, {"a": "in mcp.excluded"}),
+        ({"disabledMcpjsonServers": ["b"]}, {"b": "in disabledMcpjsonServers"}),
+        ({"enabledMcpjsonServers": ["b"]}, {"a": "not in enabledMcpjsonServers"}),
+        ({"mcp": {"allowed": []}}, {"a": "not in mcp.allowed", "b": "not in mcp.allowed"}),
+        ({"allowed": ["a"]}, {}),
+    ],
+)
+def test_servers_that_the_file_as_a_whole_shuts_off_are_off(more: dict[str, Any], off: dict[str, str]) -> None:
+    entries = find({"mcpServers": {"a": ONE, "b": ONE}, **more}).entries
+    assert {entry.id: entry.off for entry in entries if entry.off} == off
+
+
+@pytest.mark.parametrize(
+    ("tools", "hidden"),
+    [
+        ({"a_x": False, "b_y": True}, {"a": ("x",)}),
+        ({"a*": False}, {"a": ("*",)}),
+        ({"a_get_*": False}, {"a": ("get_*",)}),
+        ({"*": False}, {"a": ("*",), "b": ("*",)}),
+        ({"write": False}, {}),
+    ],
+)
+def test_tools_that_opencode_turns_off_for_all_are_hidden(tools: Any, hidden: dict[str, Any]) -> None:
+    entries = find({"mcp": {"a": ONE, "b": ONE}, "tools": tools}).entries
+    assert {entry.id: entry.hidden for entry in entries if entry.hidden} == hidden
+
+
+def test_keys_at_the_top_that_are_not_read_are_named_with_a_suggestion_or_in_one_line() -> None:
+    assert find({"mcpServer": {}}).warnings == [("mcpServer", "unknown key (did you mean 'mcpServers'?)")]
+    assert find({"mcpServers": {}, "theme": 1}).warnings == [("theme", "unknown key")]
+    found = find({"mcpServers": {}, "theme": 1, "tips": 2, "zoom": 3, "$schema": "x"}).warnings
+    assert found == [("theme", "unknown key; others that are not read: tips, zoom")]
+
+
+def test_servers_of_one_project_are_not_read_and_this_is_said() -> None:
+    found = find({"mcpServers": {}, "projects": {"/p": {"mcpServers": {"a": ONE}}, "/q": {"mcpServers": {}}}})
+    assert not found.entries
+    assert ("projects", "servers of one project only are not read: /p") in found.warnings
+
+
+def test_a_place_of_entries_that_is_none_is_named() -> None:
+    assert find({"servers": 5}).problems == [("servers", "must be an object of id: connection")]

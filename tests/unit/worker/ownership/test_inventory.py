@@ -1,0 +1,24 @@
+"""``worker.ownership.inventory``: which records make this worker hold an upstream."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from msgspec.structs import replace
+
+from shared.settings import Settings
+from tests.unit.builders import record
+from worker.ownership.inventory import Inventory
+
+
+async def test_an_entry_that_cannot_be_run_is_not_held_and_let_go_when_it_becomes_one() -> None:
+    inventory = Inventory(cast(Any, None), "w1", Settings(), cast(Any, None))
+    sound = record("a", owners=[(1, "w1")])
+    flawed = replace(sound, spec=replace(sound.spec, problem="variable K is not set"))
+    inventory.apply({"a": flawed})
+    assert not inventory.movable("a")
+    inventory.apply({"a": sound})
+    assert inventory.movable("a")
+    inventory.apply({"a": flawed})
+    assert not inventory.movable("a")
+    await inventory.close()
