@@ -126,10 +126,11 @@ class UpstreamSessions(enum.Enum):
 class TransportTraits(Struct, frozen=True):
     """The properties of one transport.
 
-    ``spellings`` are its names in configuration files. ``key`` is the member of a connection that identifies the
-    transport if none is named. ``connection`` is the type of its connections. ``runs_command``: registering an upstream
-    runs a command on a worker's host. ``runs_once``: only a single worker runs the upstream, because two would be two
-    servers. ``locks_era``: one session speaks one era for its whole life.
+    ``spellings`` are its names in configuration files, ``foreign`` those in files of other clients alone. ``key`` is
+    the member of a connection that identifies the transport if none is named. ``connection`` is the type of its
+    connections. ``runs_command``: registering an upstream runs a command on a worker's host. ``runs_once``: only a
+    single worker runs the upstream, because two would be two servers. ``locks_era``: one session speaks one era for
+    its whole life.
     """
 
     name: str
@@ -141,6 +142,7 @@ class TransportTraits(Struct, frozen=True):
     runs_command: bool = False
     runs_once: bool = False
     locks_era: bool = False
+    foreign: tuple[str, ...] = ()
 
 
 def _check_command(given: Mapping[str, Any]) -> None:
@@ -173,6 +175,7 @@ _ROWS = (
         runs_command=True,
         runs_once=True,
         locks_era=True,
+        foreign=("local", "command"),
     ),
     TransportTraits(
         "http",
@@ -181,6 +184,7 @@ _ROWS = (
         HttpConnection,
         _check_url,
         UpstreamSessions.OFFERED,
+        foreign=("https", "remote", "streamable", "httpStream"),
     ),
     TransportTraits("sse", ("sse",), "url", HttpConnection, _check_url, UpstreamSessions.CONNECTION),
 )

@@ -1,6 +1,6 @@
 """One entry of a file as an upstream's spec, read leniently: what can be mended is, what cannot costs this entry alone.
 
-Pure, except that ``envFile`` and ``{file:…}`` are read from disk. Nothing that is said has a value in it that may be a
+Pure, except that ``envFile`` is read from disk. Nothing that is said has a value in it that may be a
 secret.
 """
 
@@ -21,7 +21,7 @@ from shared.config.roots import Found
 from shared.errors import ConfigError
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
 from shared.settings import suggestion
-from shared.transports import HttpConnection, StdioConnection
+from shared.transports import HttpConnection, StdioConnection, traits
 
 Said = list[tuple[str, str]]
 _SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
@@ -220,13 +220,13 @@ def _switched_off(tools: dict[Any, Any]) -> tuple[str, ...] | None:
 def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> dict[str, Any]:
     found = spellings.respelled(entry, reading.mend)
     kind = found.get("type")
-    if entry.get("source") == "extension" or _plain(kind) in spellings.PART_OF_A_CLIENT:
+    if entry.get("source") == "extension" or spellings.plain(kind) in spellings.PART_OF_A_CLIENT:
         reading.problem("", "is part of another client, and has no command or URL to reach it by")
         return found
     if isinstance(kind, str):
-        found["type"] = spellings.TYPES.get(_plain(kind), kind)
-    if "command" in found and "url" in found and _plain(kind) in spellings.TYPES:
-        other = "url" if found["type"] == "stdio" else "command"
+        found["type"] = spellings.TYPES.get(spellings.plain(kind), kind)
+    if "command" in found and "url" in found and spellings.plain(kind) in spellings.TYPES:
+        (other,) = {"command", "url"} - {traits(found["type"]).key}
         del found[other]
         reading.mend(other, f"is not read, because the type is {kind!r}")
     if "command" in found:
@@ -237,10 +237,6 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
             if found.pop(key, None):
                 reading.warn(key, "has no effect on a server that is reached by a URL")
     return found
-
-
-def _plain(kind: Any) -> str:
-    return kind.lower().replace("-", "").replace("_", "").replace(" ", "") if isinstance(kind, str) else ""
 
 
 def _command(

@@ -1,13 +1,17 @@
-"""How files of other clients spell what an entry says, brought into one spelling. Pure tables and one function.
+"""How files of other clients spell what an entry says, brought into one spelling. Pure tables.
 
-Every key of an entry is one of four: it has an effect here (``SPELLINGS`` says under which name), it restricts what may
-be done with a server (``RESTRICTS``), it is known and of no use to a gateway (``SILENT``), or it is unknown.
+Every key of an entry is one of four: it has an effect here (``SPELLINGS`` says under which name), it restricts what
+may be done with a server (``INCLUDE``, ``EXCLUDE``, ``REFUSED``), it is known and of no use to a gateway
+(``SILENT``), or it is unknown.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
+
+from shared.transports import TRANSPORTS
 
 SPELLINGS = {
     "type": ("type", "transport", "transportType", "transport_type"),
@@ -61,18 +65,15 @@ SILENT = frozenset((
     "requiresOAuth", "customUserVars", "watchPaths", "remoteConfigs", "registryUrl", "provider", "tags", "logo",
     "longRunning", "extension_name", "start_on_launch", "startOnLaunch",
 ))  # fmt: skip
-TYPES = {
-    "stdio": "stdio",
-    "local": "stdio",
-    "command": "stdio",
-    "http": "http",
-    "https": "http",
-    "remote": "http",
-    "streamable": "http",
-    "streamablehttp": "http",
-    "httpstream": "http",
-    "sse": "sse",
-}
+
+
+def plain(word: Any) -> str:
+    """Return a word without case and punctuation, as which spellings are compared."""
+    return re.sub(r"[^a-z0-9]", "", word.lower()) if isinstance(word, str) else ""
+
+
+TYPES = {plain(one): row.name for row in TRANSPORTS.values() for one in (*row.spellings, *row.foreign)}
+"""The name of a transport, by how any client's file calls it (``plain``)."""
 PART_OF_A_CLIENT = ("builtin", "platform", "frontend", "inlinepython", "extension")
 
 
