@@ -17,11 +17,13 @@ from msgspec import Raw, Struct
 from shared.errors import Refused
 from shared.mcp.large_json import WORTHWHILE, ShortenedJson
 from shared.mcp.rope import Body, Large, Whole
+from shared.mcp.text import BOM, without_lone_surrogates
 
 _T = TypeVar("_T")
 
 ABSENT = Raw()
 """The value of a member that was not sent: false, unlike any JSON value."""
+_NULL = Raw(b"null")
 
 MAX_ID = 1024
 """The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
@@ -162,6 +164,10 @@ def _decode_checked(body: Body) -> Message:
     except msgspec.ValidationError as error:
         raise Refused("invalid_request", f"not a JSON-RPC message: {error}") from error
     except msgspec.DecodeError as error:
+        given = bytes(body)
+        mended = without_lone_surrogates(given.removeprefix(BOM))
+        if mended != given:
+            return _decode_checked(mended)
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
@@ -169,6 +175,12 @@ def _decode_checked(body: Body) -> Message:
 
 
 def _checked(message: Message) -> Message:
+    """Return the message if it is one. ``params`` and ``error`` that are null count as absent: many programs send
+    them."""
+    if message.params == _NULL:
+        message.params = ABSENT
+    if message.error == _NULL:
+        message.error = ABSENT
     if message.jsonrpc != "2.0":
         raise Refused("invalid_request", "not a JSON-RPC message: member 'jsonrpc' must be \"2.0\"")
     if not message.method and not message.result and not message.error:

@@ -10,6 +10,8 @@ import enum
 
 LEGACY_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN_VERSIONS = ("2026-07-28",)
+DRAFT_OF_THE_FIRST = "2024-10-07"
+"""The version before the first that was published. Upstreams that speak it are spoken to as in the first one."""
 LATEST_LEGACY = LEGACY_VERSIONS[-1]
 LATEST_MODERN = MODERN_VERSIONS[-1]
 DEFAULT_WITHOUT_HEADER = "2025-03-26"

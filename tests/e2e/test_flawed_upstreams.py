@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ answers = {{
     'resources/templates/list': {{'resourceTemplates': []}},
 }}
 silent, wrong = set(), {{}}
+def written(out): return json.dumps(out).encode()
 {flaw}
 for line in sys.stdin:
     m = json.loads(line)
@@ -41,7 +43,7 @@ for line in sys.stdin:
     if m['method'] in wrong and not healed: out['error'] = {{'code': wrong[m['method']], 'message': 'no'}}
     elif m['method'] in answers: out['result'] = answers[m['method']]
     else: out['error'] = {{'code': -32601, 'message': 'no'}}
-    print(json.dumps(out), flush=True)
+    sys.stdout.buffer.write(written(out) + b'\\n'); sys.stdout.flush()
 """
 SCHEMAS = "[None, [], True, {}, {'properties': {'a': {'type': 'string'}}}, {'type': 'object', 'properties': None}]"
 
@@ -145,3 +147,50 @@ async def test_a_server_that_does_not_know_ping_stays_connected(fleet: Fleet, tm
 
 def _probes(asked: Path) -> list[str]:
     return [one for one in asked.read_text().split() if one in ("ping", "tools/list")] if asked.exists() else []
+
+
+@pytest.mark.parametrize(
+    "flaw",
+    [
+        "def written(out): return json.dumps({'error': None, 'result': None, **out}).encode()",
+        "def written(out): return bytes([0xef, 0xbb, 0xbf]) + json.dumps(out).encode()",
+        "good['description'] = chr(0xd83d) + ' half an emoji'",
+        "answers['tools/call']['content'][0]['note'] = chr(0xd83d)",
+        "info['protocolVersion'] = '2024-10-07'",
+    ],
+    ids=["null error", "byte order mark", "half a character in a list", "half a character in a result", "2024-10-07"],
+)
+async def test_what_many_servers_write_is_read(fleet: Fleet, tmp_path: Path, flaw: str) -> None:
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(tmp_path / "log"))))
+    try:
+        assert await _listed(fleet) == (["good"], ["p"], ["file:///r"])
+        async with RawClient(fleet.urls[0]) as client:
+            assert (await client.call("good", {})).content == "called"
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+async def test_a_change_that_is_announced_whenever_lists_are_read_goes_round_slower_and_slower(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    flaw = """
+changed = {'jsonrpc': '2.0', 'method': 'notifications/tools/list_changed'}
+def written(out):
+    listed = 'tools' in out.get('result', {})
+    return json.dumps(out).encode() + (b'\\n' + json.dumps(changed).encode() if listed else b'')
+"""
+    asked = tmp_path / "log.asked"
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(tmp_path / "log"))))
+    try:
+
+        def lists() -> int:
+            return asked.read_text().split().count("tools/list")
+
+        loop = asyncio.get_running_loop()
+        times = []
+        for wanted in (3, 5, 7):
+            await eventually(lambda wanted=wanted: lists() >= wanted, 60.0, f"it is asked for its list {wanted} times")
+            times.append(loop.time())
+        assert times[2] - times[1] > 1.5 * (times[1] - times[0]), "each time twice as long, about"
+    finally:
+        await fleet.store.unregister("flawed")

@@ -36,7 +36,8 @@ from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
 _MAX_PAGES = 1000
-_COALESCE_S = 0.05
+_COALESCE_S, _RELIST_MAX_S = 0.05, 30.0
+"""How long announced changes are collected before lists are read; doubled each time that nothing has changed."""
 _FIRST_LIST_S, _OPTIONAL_LIST_S = 2.0, 15.0
 """How long a list that is not required may take: before the upstream counts as connected, and later."""
 _LIST_AGAIN_S, _LIST_AGAIN_MAX_S = 5.0, 300.0
@@ -94,6 +95,7 @@ class Owner:
         self._capabilities: dict[str, Any] = {}
         self._ttl_s: float | None = None
         self._documents: dict[Kind, bytes] = {}
+        self._digest = ""
         self._flaws: dict[Kind, list[str]] = {}
         self._list_again_s = 0.0  # when a list that failed is read again, or 0 if none failed
         self._knows_ping: bool | None = None  # whether the upstream answers ``ping``; ``None``: not known yet
@@ -217,9 +219,10 @@ class Owner:
         interval_s = self._settings.health.health_check_interval_s
         next_probe = loop.time() + interval_s * random.random()  # spreads the probes of upstreams that began together
         next_refresh = loop.time() + self._refresh_s()
+        relist_at, relisted_at, wait_s = float("inf"), 0.0, _COALESCE_S
         while True:
             try:
-                async with asyncio.timeout_at(min(next_probe, next_refresh)):
+                async with asyncio.timeout_at(min(next_probe, next_refresh, relist_at)):
                     await self._wake.wait()
             except TimeoutError:
                 pass
@@ -229,10 +232,18 @@ class Owner:
                 session.trim()
             if self._trouble is not None or session is None or session.closed:
                 raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
-            if self._relist:
-                await asyncio.sleep(_COALESCE_S)
+            if self._relist and relist_at == float("inf"):
+                if loop.time() - relisted_at > 2 * _RELIST_MAX_S:
+                    wait_s = _COALESCE_S
+                relist_at = loop.time() + wait_s
+            if loop.time() >= relist_at:
                 announced, self._relist = self._relist, set()
-                await self._list(announced)
+                changed = await self._list(announced)
+                # Some servers announce a change whenever they are asked for their lists.
+                wait_s = _COALESCE_S if changed else min(wait_s * 2, _RELIST_MAX_S) * random.uniform(0.9, 1.1)
+                relist_at, relisted_at = float("inf"), loop.time()
+                if self._relist:
+                    self._wake.set()
             if self._probe_now or loop.time() >= next_probe:
                 self._probe_now = False
                 next_probe = loop.time() + interval_s
@@ -300,11 +311,11 @@ class Owner:
         offered = {name: self._capabilities.get(name) for name in wanted}
         return {wanted[name]: True for name, one in offered.items() if isinstance(one, dict) and one.get("listChanged")}
 
-    async def _list(self, announced: Iterable[str], within_s: float = _OPTIONAL_LIST_S) -> None:
+    async def _list(self, announced: Iterable[str], within_s: float = _OPTIONAL_LIST_S) -> bool:
         """Read every page of every list that the upstream offers, and report the lists.
 
         Only tools, where they are declared, are required. Another list that fails, or takes longer than ``within_s``,
-        stays as it was and is read again later.
+        stays as it was and is read again later. Return whether anything is listed that was not before.
         """
         documents: dict[Kind, bytes] = {}
         self._ttl_s = None
@@ -327,7 +338,9 @@ class Owner:
         self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
         together = b"".join(kind.encode() + document for kind, document in documents.items())
         digest = hashlib.sha256(together).hexdigest()[:16]
+        changed, self._digest = digest != self._digest, digest
         await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s)
+        return changed
 
     async def _document(self, kind: Kind) -> bytes:
         """Return the JSON of a list as clients may see it."""

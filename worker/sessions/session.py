@@ -33,7 +33,8 @@ from shared.mcp.methods import (
     wants_warnings,
 )
 from shared.mcp.rope import Whole
-from shared.mcp.versions import LATEST_LEGACY, LEGACY_VERSIONS, Era
+from shared.mcp.text import BOM
+from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.tasks import spawn
 from shared.version import VERSION
 from worker.bridge import params as bridge_params
@@ -354,7 +355,7 @@ class Session:
             self.protocol_version = str(self.server["protocolVersion"])
         except (orjson.JSONDecodeError, KeyError, TypeError) as error:
             raise OutcomeUnknown("upstream_protocol", "the answer to initialize names no protocolVersion") from error
-        if self.protocol_version not in LEGACY_VERSIONS:
+        if self.protocol_version not in (*LEGACY_VERSIONS, DRAFT_OF_THE_FIRST):
             raise OutcomeUnknown(
                 "upstream_protocol",
                 f"the upstream wants protocol version {self.protocol_version!r}, which we do not speak",
@@ -371,7 +372,10 @@ class Session:
         ``call`` is the call on whose own response stream the message arrived, if the transport has such streams.
         """
         try:
-            first = body[:1] if body[:1] in (b"{", b"[") else bytes(body).lstrip()[:1]
+            first = body[:1]
+            if first not in (b"{", b"["):
+                body = bytes(body).removeprefix(BOM).lstrip()
+                first = body[:1]
             messages = jsonrpc.decode_batch(body) if first == b"[" else [jsonrpc.decode_answer(body)]
         except Refused:
             return False

@@ -113,7 +113,7 @@ def test_reading_params_raises_nothing_but_refused(value: object) -> None:
     except Refused as error:
         assert error.code == "invalid_params"
     else:
-        assert isinstance(value, dict)
+        assert value is None or isinstance(value, dict)
 
 
 def test_a_batch_is_its_messages_in_order() -> None:
@@ -152,7 +152,7 @@ def test_routing_members_of_params_are_found() -> None:
     assert bytes(params.meta.client_info) == b'{"b":2}'
 
 
-@pytest.mark.parametrize("params", ["[]", "5", "null", '"x"', '{"_meta":5}', '{"_meta":[]}'])
+@pytest.mark.parametrize("params", ["[]", "5", '"x"', '{"_meta":5}', '{"_meta":[]}'])
 def test_params_of_a_wrong_type_are_invalid_params(params: str) -> None:
     message = jsonrpc.decode(_head(f'"id":1,"method":"x","params":{params}'))
     assert _code_of(jsonrpc.decode_params, message) == "invalid_params"
@@ -204,3 +204,33 @@ def test_written_responses_read_back() -> None:
     assert bytes(failed.id) == b"null"
     assert json.loads(bytes(failed.error)) == {"code": -5, "message": "no", "data": {"code": "c"}}
     assert json.loads(jsonrpc.error_object(1, "m", {})) == {"code": 1, "message": "m"}
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"jsonrpc":"2.0","id":1,"result":{},"error":null}', (b"{}", b"")),
+        (b'{"jsonrpc":"2.0","id":1,"result":null,"error":{"code":1}}', (b"null", b'{"code":1}')),
+        (b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"result":{}}', (b"{}", b"")),
+        (rb'{"jsonrpc":"2.0","id":1,"result":{"a":"\ud83d"}}', (rb'{"a":"\ufffd"}', b"")),
+        (rb'{"jsonrpc":"2.0","id":1,"result":{"a":"\ud83d\ude00"}}', (rb'{"a":"\ud83d\ude00"}', b"")),
+    ],
+)
+def test_what_many_programs_write_is_read(body: bytes, expected: tuple[bytes, bytes]) -> None:
+    for decode in (jsonrpc.decode, jsonrpc.decode_answer):
+        message = decode(body)
+        assert (bytes(message.result), bytes(message.error)) == expected
+
+
+def test_null_params_are_absent() -> None:
+    message = jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"method":"ping","params":null}')
+    assert not message.params
+    message, params = jsonrpc.decode_request(b'{"jsonrpc":"2.0","id":1,"method":"ping","params":null}')
+    assert not message.params and params == jsonrpc.NO_PARAMS
+
+
+def test_half_a_character_in_arguments_of_any_size_is_replaced() -> None:
+    for size in (10, 100_000, 1_000_000):
+        body = rb'{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"%b","b":"x\ud83dy"}}' % (b"a" * size)
+        for message in (jsonrpc.decode(body), jsonrpc.decode_request(body)[0]):
+            assert bytes(message.params).endswith(rb'"b":"x\ufffdy"}')
