@@ -187,7 +187,7 @@ async def test_a_loopback_origin_gets_cors(client: RawClient, fleet: Fleet) -> N
         ({"id": "x", "connection": {"type": "carrier-pigeon"}}, 400, "unknown transport"),
         ({"id": "x", "connection": {"url": "ftp://x"}}, 400, "http://"),
         ({"id": "x"}, 400, "connection"),
-        ({"id": "a b", "connection": {"url": "http://x/mcp"}}, 400, "id"),
+        ({"id": "a\nb", "connection": {"url": "http://x/mcp"}}, 400, "id"),
         ({"id": "x", "connection": {"command": "sh", "args": ["-c", "true"]}}, 403, "runs a command"),
     ],
 )
