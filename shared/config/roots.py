@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
@@ -130,6 +131,8 @@ def _chosen(entries: list[Found], document: Mapping[str, Any]) -> Iterator[Found
     for entry in entries:
         off = [f"not in {key}" for key, names in allowed if entry.id not in names]
         off += [f"in {key}" for key, names in denied if entry.id in names]
+        if not _is_allowed(entry.raw, document):
+            off.append("not at one of mcpSettings.allowedDomains")
         yield structs.replace(entry, off=off[0] if off else "", hidden=tuple(_hidden(entry.id, document)))
 
 
@@ -138,6 +141,25 @@ def _lists(document: Mapping[str, Any], places: tuple[tuple[str, str], ...]) -> 
         where = document.get(inside) if inside else document
         if isinstance(where, dict) and isinstance(where.get(key), list):
             yield f"{inside}.{key}".lstrip("."), where[key]
+
+
+def _is_allowed(raw: Any, document: Mapping[str, Any]) -> bool:
+    """Whether an entry has no URL, or LibreChat's ``mcpSettings.allowedDomains`` (``x.org``, ``*.x.org``,
+    ``https://x.org:8443``) has its host. Schemes and ports are not compared."""
+    settings = document.get("mcpSettings")
+    allowed = settings.get("allowedDomains") if isinstance(settings, dict) else None
+    if not isinstance(allowed, list) or not isinstance(raw, dict):
+        return True
+    urls = [raw[key] for key in ("url", "serverUrl", "httpUrl", "uri") if isinstance(raw.get(key), str)]
+    patterns = [_host(str(one) if "://" in str(one) else f"//{one}") for one in allowed]
+    return all(any(fnmatchcase(_host(url), one) for one in patterns) for url in urls)
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _hidden(id: str, document: Mapping[str, Any]) -> Iterator[str]:

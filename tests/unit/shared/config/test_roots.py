@@ -94,3 +94,24 @@ def test_servers_of_one_project_are_not_read_and_this_is_said() -> None:
 
 def test_a_place_of_entries_that_is_none_is_named() -> None:
     assert find({"servers": 5}).problems == [("servers", "must be an object of id: connection")]
+
+
+@pytest.mark.parametrize(
+    ("url", "runs"),
+    [
+        ("https://x.org/mcp", True),
+        ("http://x.org:81/mcp", True),
+        ("https://a.y.org/mcp", True),
+        ("https://z.org/mcp", True),
+        ("https://y.org/mcp", False),
+        ("https://x.org.evil.net/mcp", False),
+        ("https://x.org@evil.net/mcp", False),
+        ("https://[/mcp", False),
+    ],
+)
+def test_hosts_that_a_file_does_not_allow_are_off(url: str, runs: bool) -> None:
+    document = {
+        "mcpServers": {"remote": {"url": url}, "child": {"command": "c"}},
+        "mcpSettings": {"allowedDomains": ["x.org", "*.y.org", "https://z.org:8443"]},
+    }
+    assert {one.id: not one.off for one in find(document).entries} == {"remote": runs, "child": True}
