@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from aiohttp import web
 
 from gateway.admin.routes import add_admin_routes
@@ -57,14 +59,14 @@ def routes(front: FrontEnd) -> web.Application:
         if origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
             response.headers.update(cors_headers(origin))
 
-    for prefix in ("", "/servers/{name}"):
-        app.router.add_post(f"{prefix}/mcp", post)
-        app.router.add_get(f"{prefix}/mcp", get, allow_head=False)
-        app.router.add_delete(f"{prefix}/mcp", delete)
-        app.router.add_get(f"{prefix}/sse", sse, allow_head=False)
-        app.router.add_post(f"{prefix}/messages", messages)
+    for prefix, end in itertools.product(("", "/servers/{name}"), ("", "/")):  # people write a slash at the end, too
+        app.router.add_post(f"{prefix}/mcp{end}", post)
+        app.router.add_get(f"{prefix}/mcp{end}", get, allow_head=False)
+        app.router.add_delete(f"{prefix}/mcp{end}", delete)
+        app.router.add_get(f"{prefix}/sse{end}", sse, allow_head=False)
+        app.router.add_post(f"{prefix}/messages{end}", messages)
         for path in ("/mcp", "/sse", "/messages"):
-            app.router.add_route("OPTIONS", prefix + path, options)
+            app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
     add_admin_routes(app, front.queries, front.commands, guard, front.settings)
     return app

@@ -213,3 +213,9 @@ async def test_secrets_do_not_come_back(client: RawClient, fleet: Fleet) -> None
         text += await response.text()
     assert "hunter2" not in text and "pass5" not in text and "Authorization" in text
     await fleet.store.unregister("hush")
+
+
+@pytest.mark.parametrize("path", ["/mcp/", "/servers/up/mcp/"])
+async def test_a_slash_at_the_end_of_an_endpoint_does_no_harm(client: RawClient, fleet: Fleet, path: str) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "who"}}
+    assert (await client.post(message, url=f"{fleet.url}{path}")).content == "up"
