@@ -12,7 +12,7 @@ import enum
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
@@ -21,6 +21,9 @@ from shared.errors import ConfigError
 
 MASK = "***"
 """The text that stands for a secret wherever one would be shown."""
+_SECRET = re.compile(r"key|token|secret|pass|pwd|auth|sig|credential|code|jwt|session", re.IGNORECASE)
+"""What names of members of a query have in them whose values are secrets."""
+_MASKED = re.compile(rf":{re.escape(MASK)}@|={re.escape(MASK)}(?:[&#]|$)")
 
 
 class StdioConnection(Struct, frozen=True, rename="camel"):
@@ -67,12 +70,20 @@ Connection = StdioConnection | HttpConnection
 
 
 def mask_url(url: str) -> str:
-    """Return ``url`` without its password, if it has one."""
+    """Return ``url`` without its password, and without the values in its query that are called like secrets."""
     parts = urlsplit(url)
-    if parts.password is None:
+    query = "&".join(map(_masked, parts.query.split("&")))
+    netloc = parts.netloc
+    if parts.password is not None:
+        netloc = f"{parts.username}:{MASK}@{netloc.rpartition('@')[2]}"
+    if (netloc, query) == (parts.netloc, parts.query):
         return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:{MASK}@{host}"))
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def _masked(member: str) -> str:
+    name, _, value = member.partition("=")
+    return f"{name}={MASK}" if value and _SECRET.search(unquote(name)) else member
 
 
 def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
@@ -103,10 +114,10 @@ def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str
                         f"connection.{member}.{name} is {MASK!r}, which stands for a secret; send the value"
                     )
     url = found.get("url")
-    if isinstance(url, str) and f":{MASK}@" in url:
+    if isinstance(url, str) and _MASKED.search(url):
         if not isinstance(present, HttpConnection) or url != mask_url(present.url):
             raise ConfigError(
-                f"connection.url has {MASK!r} for its password, which stands for a secret; send the password"
+                f"connection.url has {MASK!r} in it, which stands for a secret (a password, a key); send the secret"
             )
         found["url"] = present.url
     return found

@@ -13,7 +13,15 @@ from gateway.balancers import BalancerStrategy
 from shared import models
 from shared.errors import ConfigError
 from shared.models import STRATEGIES, TRANSITIONS, EraChoice, Isolation, ServerStatus, check_strategy, make_spec
-from shared.transports import MASK, HttpConnection, StdioConnection, mask_url, parse_connection, parse_transport
+from shared.transports import (
+    MASK,
+    HttpConnection,
+    StdioConnection,
+    mask_url,
+    parse_connection,
+    parse_transport,
+    unmasked,
+)
 
 
 def _problems(*arguments: Any, **options: Any) -> dict[str, str]:
@@ -200,6 +208,9 @@ def test_what_is_kept_in_redis_has_everything() -> None:
         ("http://:pw@h/", f"http://:{MASK}@h/"),
         ("http://me:@h/", f"http://me:{MASK}@h/"),
         ("redis://:p%40w@h:6379/0", f"redis://:{MASK}@h:6379/0"),
+        ("https://h/mcp?exaApiKey=s3&tools=a", f"https://h/mcp?exaApiKey={MASK}&tools=a"),
+        ("https://me:pw@h/?a=1&%74oken=s%3D3&x", f"https://me:{MASK}@h/?a=1&%74oken={MASK}&x"),
+        ("https://h/?key=&keys", "https://h/?key=&keys"),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
@@ -209,6 +220,15 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 @given(st.text("abcXYZ019_-.~%!$&'*+,;=", min_size=1))
 def test_no_password_is_ever_shown(password: str) -> None:
     assert mask_url(f"http://u:{password}@host.test:80/path") == f"http://u:{MASK}@host.test:80/path"
+
+
+def test_a_key_in_a_query_that_was_shown_masked_is_kept_where_it_went_before() -> None:
+    present = HttpConnection("https://h.test/mcp?api_key=s3&a=1")
+    shown = {"url": mask_url(present.url)}
+    assert unmasked(shown, present)["url"] == present.url
+    for elsewhere in (f"https://evil.test/mcp?api_key={MASK}&a=1", f"https://h.test/mcp?api_key={MASK}"):
+        with pytest.raises(ConfigError, match="stands for a secret"):
+            unmasked({"url": elsewhere}, present)
 
 
 def test_every_status_has_a_way_on_and_none_leads_to_itself() -> None:
