@@ -80,7 +80,7 @@ async def _run_up(config: str | None, strict: bool, settings: Any) -> int:
         await asyncio.wait({stopped, spawn(_narrate(gateway), "narrate")}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         state.remove(port)
-        click.echo("draining; press Ctrl-C again to see nothing change faster")
+        click.echo("draining: running calls are finished first")
         await gateway.stop()
     click.echo("stopped")
     return 0
