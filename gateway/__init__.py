@@ -33,8 +33,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.balancers import BalancerStrategy
+from shared.connections import HttpConnection, StdioConnection
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry
-from shared.transports import HttpConnection, StdioConnection
 from shared.version import VERSION
 
 if TYPE_CHECKING:

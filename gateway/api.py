@@ -17,6 +17,7 @@ from gateway.balancers import BalancerStrategy
 from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
 from shared.config import load
+from shared.connections import Connection
 from shared.errors import EntryExists, EntryNotFound, GatewayError
 from shared.models import ServerEntry, ServerStatus, UpstreamSpec, make_spec
 from shared.registry.changes import ChangeFollower
@@ -24,7 +25,6 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
-from shared.transports import Connection
 
 _log = logging.getLogger(__name__)
 _STARTING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
@@ -115,7 +115,7 @@ class Gateway:
         """Register an upstream. Raises at once ``ConfigError``, or ``EntryExists`` for an id that is known here.
 
         ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``, ``include_tools``,
-        ``exclude_tools``.
+        ``exclude_tools``, ``settings`` (those that the upstream has for itself, by their names in a file).
         """
         spec = make_spec(
             id,

@@ -7,7 +7,9 @@ errors         the one exception tree and the table code -> JSON-RPC -> HTTP
 settings       every setting, its default and its environment variable
 config/        configuration files: reading, expanding, checking, naming problems
 models         the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
-transports     one row for each transport, and the connections that users write
+choices        the words among which settings and entries choose
+transports     one row for each transport
+connections    how one upstream is reached, and what of it may be shown
 tool_filter    which tools of an upstream may be seen and called
 isolation      which upstream session a call uses
 freshness      how long lists of upstreams are fresh

@@ -37,6 +37,8 @@ WIRE: dict[str, Wire] = {
     "method_unknown": Wire(-32601, 404),
     "invalid_params": Wire(-32602, 400),
     "tool_unknown": Wire(-32602, 400),
+    "prompt_unknown": Wire(-32602, 400),
+    "resource_unknown": Wire(-32602, 400),
     "internal": Wire(-32603, 200),
     "header_mismatch": Wire(-32020, 400),
     "capability_missing": Wire(-32021, 400),

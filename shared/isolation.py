@@ -10,8 +10,8 @@ from __future__ import annotations
 import enum
 import functools
 
+from shared.choices import Isolation
 from shared.mcp.versions import Era
-from shared.models import Isolation
 from shared.transports import UpstreamSessions, traits
 
 

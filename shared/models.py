@@ -15,9 +15,12 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from shared.choices import EraChoice, Isolation, check_strategy
+from shared.connections import Connection, StdioConnection
 from shared.errors import ConfigError
+from shared.settings import check_own
 from shared.tool_filter import parse_patterns, shows
-from shared.transports import Connection, StdioConnection, parse_connection
+from shared.transports import parse_connection
 
 MAX_ID = 128
 """The longest id or group name, in characters."""
@@ -57,47 +60,12 @@ TRANSITIONS: dict[ServerStatus, frozenset[ServerStatus]] = {
 """The allowed changes. ``connected -> connecting`` is a change of owner, ``error -> connected`` a recovered probe."""
 
 
-STRATEGIES: dict[str, str] = {}
-"""The names of balancing strategies, and what they mean. ``gateway.balancers`` fills the table. A worker chooses no
-replicas, so it leaves the table empty and takes any name."""
-
-
-def check_strategy(name: str) -> str:
-    """Return ``name`` if it is a strategy. Raises ``ValueError`` that names the choices."""
-    if STRATEGIES and name not in STRATEGIES:
-        raise ValueError(f"{name!r} is not one of {', '.join(STRATEGIES)}")
-    return name
-
-
-class Naming(enum.StrEnum):
-    """Whether tools are listed without a prefix while their names are unambiguous, or always as ``group__tool``."""
-
-    AUTO = "auto"
-    PREFIX = "prefix"
-
-
-class Isolation(enum.StrEnum):
-    """Whether clients share one upstream session or get one each. ``auto`` decides by the sessions that the upstream
-    offers."""
-
-    AUTO = "auto"
-    SHARED = "shared"
-    CLIENT = "client"
-
-
-class EraChoice(enum.StrEnum):
-    """Which protocol era to speak to an upstream. ``auto`` probes."""
-
-    AUTO = "auto"
-    LEGACY = "legacy"
-    MODERN = "modern"
-
-
 class UpstreamSpec(Struct, frozen=True, rename="camel"):
     """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group.
 
     Of its tools only those are shown that ``include_tools`` has (``None``: all) and ``exclude_tools`` has not
-    (``shared.tool_filter``). ``problem`` says why an entry of a file cannot be run; no worker tries to.
+    (``shared.tool_filter``). ``settings`` are those that this upstream has for itself (``shared.settings.OWN``), as in
+    a file. ``problem`` says why an entry of a file cannot be run; no worker tries to.
     """
 
     id: str
@@ -112,6 +80,7 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     source: str = "api"
     include_tools: tuple[str, ...] | None = None
     exclude_tools: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
     problem: str = ""
 
     def shows(self, tool: str) -> bool:
@@ -143,7 +112,8 @@ class HealthCheckResult(Struct, frozen=True, rename="camel"):
 
 
 class ServerEntry(Struct, frozen=True, rename="camel"):
-    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API."""
+    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``notes`` say what of it
+    was mended or left out."""
 
     id: str
     name: str
@@ -158,6 +128,8 @@ class ServerEntry(Struct, frozen=True, rename="camel"):
     balancer: str | None = None
     include_tools: tuple[str, ...] | None = None
     exclude_tools: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    notes: tuple[str, ...] = ()
     eras: tuple[str, ...] = ()
     protocol_version: str | None = None
     owners: tuple[str, ...] = ()
@@ -209,6 +181,8 @@ def make_spec(
             options["balancer"] = check_strategy(str(options["balancer"]))
         except ValueError as error:
             problems.append(("balancer", str(error)))
+    own = options.get("settings", {})
+    problems += check_own(own) if isinstance(own, dict) else [("settings", "must be an object")]
     if problems:
         raise ConfigError(problems)
     return UpstreamSpec(id=id, name=group, transport=kind, connection=parsed, **options)

@@ -19,10 +19,10 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
+from shared.choices import Naming, check_strategy
 from shared.errors import ConfigError
-from shared.models import Naming, check_strategy
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -135,6 +135,9 @@ class UpstreamSettings(Struct, frozen=True):
     spread: Annotated[int, Meta(ge=1, le=8, description="workers that carry one HTTP or SSE upstream")] = 2
     connect_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for a connection")] = 5.0
     start_timeout_s: Annotated[float, Meta(gt=0, description="longest wait for probe and handshake together")] = 30.0
+    stdio_start_timeout_s: Annotated[
+        float, Meta(gt=0, description="the same of a command, without a sign of life: a line on stderr, processor time")
+    ] = 120.0
     probe_timeout_s: Annotated[
         float, Meta(gt=0, description="a stdio server that is silent for so long is greeted in the handshake era too")
     ] = 10.0
@@ -328,6 +331,53 @@ def build(
         raise ConfigError(problems)
     kinds = typing.get_type_hints(Settings)
     return Settings(**{name: kinds[name](**values) for name, values in sections.items()})
+
+
+OWN = (
+    "requestTimeout",
+    "requestTimeoutMax",
+    "maxResultBytes",
+    "connectTimeout",
+    "startTimeout",
+    "stdioStartTimeout",
+    "probeTimeout",
+    "stopTimeout",
+    "reconnectMin",
+    "reconnectMax",
+    "maxConnections",
+    "maxPending",
+    "healthCheckInterval",
+    "healthCheckTimeout",
+    "unhealthyAfter",
+    "healthyAfter",
+    "refreshInterval",
+)
+"""The settings that one upstream can have for itself, written in its entry."""
+
+
+def check_own(own: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with the settings that an entry has for itself, as (key, message)."""
+    problems = [(key, f"is no setting of one upstream{suggestion(key, OWN)}") for key in own if key not in OWN]
+    if not problems:
+        try:
+            build(own)
+        except ConfigError as error:
+            problems = [(path.removeprefix("gateway."), text) for path, text in error.problems]
+    return problems
+
+
+def for_upstream(settings: Settings, own: Mapping[str, Any]) -> Settings:
+    """Return the settings as they apply to one upstream. ``own`` are those of its entry, as in a file; unknown ones,
+    which a newer release may have written, are ignored."""
+    changed: dict[str, dict[str, Any]] = {}
+    if "startTimeout" in own:  # an upstream is reached in one way, so it has one time to start
+        own = {"stdioStartTimeout": own["startTimeout"], **own}
+    for key, value in own.items():
+        if key in OWN:
+            knob = KNOBS[key]
+            changed.setdefault(knob.section, {})[knob.field] = _convert(knob, value, from_text=False)
+    sections = {name: structs.replace(getattr(settings, name), **fields) for name, fields in changed.items()}
+    return structs.replace(settings, **sections) if sections else settings
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

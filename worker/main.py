@@ -35,6 +35,7 @@ from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
 from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
+from worker.ownership.reconciliation import Reconciliation
 from worker.rpc_server import RpcServer
 
 _log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Worker:
         self.placement = Placement(
             self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
         )
+        self.reconciliation = Reconciliation(self.store, self.inventory, self.placement.wake.set)
         self.stopping = stopping
         self._lost_redis = False
         self._beaten_at = asyncio.get_running_loop().time()
@@ -75,26 +77,10 @@ class Worker:
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
-        if self.follower.ready.is_set():
-            spawn(self._reconcile(records), "reconcile")
-        else:
-            self.inventory.replace_all(records)
-
-    async def _reconcile(self, records: dict[str, UpstreamRecord]) -> None:
-        """Bring Redis and this worker together after a gap: write back what Redis lost, and drop what other workers
-        took."""
-        kept = {id: record for id, record in records.items() if record.owners or id not in self.inventory.records}
-        try:
-            self.inventory.apply(dict(kept))
-            await self.inventory.reassert()
-            self.inventory.replace_all(await self.store.load_all())
-        except RegistryUnavailable:
-            pass  # the next snapshot brings what is missing
-        self.placement.wake.set()
+        self.reconciliation.snapshot(records)
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
-        self.inventory.apply(records)
-        self.placement.wake.set()
+        self.reconciliation.changes(records)
 
     def on_member(self, kind: str, id: str) -> None:
         if kind == "worker":
@@ -240,6 +226,7 @@ class Worker:
             await self.inventory.flush()
             await self.members.leave(self.id)
         await cancel(*tasks)
+        await self.reconciliation.close()
         await self.rpc.close()
         await self.follower.close()
         await self.store.close()

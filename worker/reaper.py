@@ -18,19 +18,20 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Collection
 
 MARKER = "GATEWAY_UPSTREAM_OWNER"
 """The environment variable that every stdio child carries: the incarnation of the worker that started it."""
 
 
-def marked_processes(incarnation: str) -> list[int]:
-    """Return the pids whose environment carries this incarnation's marker (Linux: read from /proc)."""
-    wanted = f"{MARKER}={incarnation}".encode()
+def marked_processes(variable: str, values: Collection[str]) -> list[int]:
+    """Return the pids in whose environment a variable has one of these values (Linux: read from /proc)."""
+    wanted = {f"{variable}={value}".encode() for value in values}
     found = []
     for name in os.listdir("/proc"):
         if name.isdigit() and int(name) != os.getpid():
             with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                if wanted in file.read().split(b"\0"):
+                if not wanted.isdisjoint(file.read().split(b"\0")):
                     found.append(int(name))
     return found
 
@@ -39,7 +40,7 @@ def kill_marked(incarnation: str) -> int:
     """Kill all marked processes, again until none is left (a child may fork meanwhile). Return how many were killed."""
     killed = 0
     for _ in range(50):
-        pids = marked_processes(incarnation)
+        pids = marked_processes(MARKER, (incarnation,))
         if not pids:
             break
         for pid in pids:

@@ -101,7 +101,8 @@ class FrontEndPeer:
 
     def _call(self, link: Link, head: rpc.Call, body: bytes) -> None:
         server = self.server
-        call = LinkCall(self, link, head, body, server.settings.calls.request_timeout_s, server.broker)
+        limits = server.inventory.limits(head.upstream)
+        call = LinkCall(self, link, head, body, limits.request_timeout_s, server.broker)
         self.calls[head.call] = call
         if server.draining:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
@@ -117,7 +118,7 @@ class FrontEndPeer:
         endless = head.method == LISTEN and head.era == Era.MODERN
         if not endless:
             now = server.clock()
-            call.hard_limit = now + server.settings.calls.request_timeout_max_s
+            call.hard_limit = now + limits.request_timeout_max_s
             call.expires_at = min(now + call.timeout_s, call.hard_limit)
             server.deadlines.add(call)
         try:

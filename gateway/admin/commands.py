@@ -9,13 +9,13 @@ from typing import Any
 
 from gateway.admin.schemas import Change, Registration
 from gateway.sessions.table import SessionTable
+from shared.connections import Connection, unmasked
 from shared.errors import EntryNotFound
 from shared.models import UpstreamSpec, make_spec
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
-from shared.transports import Connection, unmasked
 
-_OPTIONS = ("weight", "metadata", "isolation", "era", "balancer", "include_tools", "exclude_tools")
+_OPTIONS = ("weight", "metadata", "isolation", "era", "balancer", "include_tools", "exclude_tools", "settings")
 
 
 class Commands:
@@ -39,6 +39,7 @@ class Commands:
             balancer=body.balancer,
             include_tools=body.include_tools,
             exclude_tools=body.exclude_tools,
+            settings=body.settings,
         )
 
     def changed(self, spec: UpstreamSpec, change: Change) -> UpstreamSpec:

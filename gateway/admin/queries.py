@@ -158,7 +158,7 @@ class Queries:
         route = view.find(Kind.TOOLS, tool)
         if route is None:
             error = view.unknown(Kind.TOOLS, tool)
-            close = ", ".join(error.data["closeMatches"])
+            close = ", ".join(error.data.get("closeMatches", ()))
             raise EntryNotFound(f"{error.message}{f'; close: {close}' if close else ''}")
         return self._explanation(tool, route)
 

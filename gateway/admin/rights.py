@@ -1,9 +1,9 @@
 """Which requests may use the admin API.
 
 A gateway that listens on loopback takes requests from loopback without a token. All other requests need
-``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that runs a command on the worker's host needs the
-token *and* ``allowStdioRegistration``. Without a token, the command line of the user who started the gateway registers
-such an upstream through Redis instead (``cli.state``).
+``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that runs a command on the worker's host, or uses its
+files or sockets, needs the token *and* ``allowStdioRegistration``. Without a token, the command line of the user who
+started the gateway registers such an upstream through Redis instead (``cli.state``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from shared.errors import CallError
 from shared.loopback import is_loopback_host
 from shared.models import UpstreamSpec
 from shared.settings import Settings
-from shared.transports import traits
 
 
 class AdminRights:
@@ -48,11 +47,10 @@ class AdminRights:
 
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
         """Raise ``CallError`` (``forbidden``) unless the request may register this upstream."""
-        if traits(spec.transport).runs_command and not (
-            self.has_token(request) and self._access.allow_stdio_registration
-        ):
+        does = spec.connection.touches_host()
+        if does and not (self.has_token(request) and self._access.allow_stdio_registration):
             raise CallError(
                 "forbidden",
-                "registering a stdio upstream over HTTP runs a command: it needs GATEWAY_ADMIN_TOKEN and "
+                f"registering this {spec.transport} upstream over HTTP {does}: it needs GATEWAY_ADMIN_TOKEN and "
                 "allowStdioRegistration (GATEWAY_ALLOW_STDIO_REGISTRATION=true); or use the configuration file",
             )

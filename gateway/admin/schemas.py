@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from shared.models import EraChoice, HealthCheckResult, Isolation, ServerEntry, ToolEntry
+from shared.choices import EraChoice, Isolation
+from shared.models import HealthCheckResult, ServerEntry, ToolEntry
 
 
 class Registration(Struct, rename="camel", forbid_unknown_fields=True):
@@ -24,6 +25,7 @@ class Registration(Struct, rename="camel", forbid_unknown_fields=True):
     balancer: str | None = None
     include_tools: list[str] | None = None
     exclude_tools: list[str] | None = None
+    settings: dict[str, Any] = {}
 
 
 class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -37,6 +39,7 @@ class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=T
     balancer: str | None = None
     include_tools: list[str] | None = None
     exclude_tools: list[str] | None = None
+    settings: dict[str, Any] | None = None
 
 
 class ListedTool(Struct, rename="camel"):

@@ -17,7 +17,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from gateway.balancers.base import NO_CHOICE, Balancer, Candidate, make, strategy
-from shared.models import STRATEGIES
+from shared.choices import STRATEGIES
 
 __all__ = ["NO_CHOICE", "Balancer", "BalancerStrategy", "Candidate", "make", "strategy"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from typing import ClassVar, Protocol, TypeVar
 
-from shared.models import STRATEGIES
+from shared.choices import STRATEGIES
 
 
 class Candidate(Protocol):

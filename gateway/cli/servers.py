@@ -18,7 +18,6 @@ from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
-from shared.transports import traits
 
 
 def add_to(cli: click.Group) -> None:
@@ -133,7 +132,7 @@ def servers_add(
             "cwd": str(Path.cwd()),
         }
     spec = make_spec(id, connection, name=name, weight=weight, source="cli")
-    directly = traits(spec.transport).runs_command and not os.environ.get("GATEWAY_ADMIN_TOKEN")
+    directly = spec.connection.touches_host() and not os.environ.get("GATEWAY_ADMIN_TOKEN")
     note = state.read(address.parse(url).base) if directly else None
     if note is not None:
         asyncio.run(_register_directly(note, spec))

@@ -13,8 +13,9 @@ from gateway.routing.entries import Entry, parse
 from gateway.routing.naming import assign
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
+from shared.choices import STRATEGIES
 from shared.mcp.listings import Kind
-from shared.models import STRATEGIES, ServerStatus, UpstreamSpec
+from shared.models import ServerStatus, UpstreamSpec
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 

@@ -99,6 +99,16 @@ class Group:
         """Whether any replica is connected."""
         return any(replica.record.status is ServerStatus.CONNECTED for replica in self.replicas)
 
+    @property
+    def absence(self) -> str:
+        """Why nothing of the group can be listed: it is "still starting" or "unavailable". Empty if it has listed
+        something."""
+        records = [replica.record for replica in self.replicas]
+        if any(one.status is ServerStatus.CONNECTED or one.catalog.digest for one in records):
+            return ""
+        starting = any(one.status in (ServerStatus.REGISTERED, ServerStatus.CONNECTING) for one in records)
+        return "still starting" if starting else "unavailable"
+
     def any_route(self) -> Route:
         """Return a route to any replica of the group, for methods that the gateway does not know."""
         entry = Entry(Kind.TOOLS, "", b"", b"", repeatable=False)

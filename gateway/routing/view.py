@@ -22,7 +22,7 @@ from gateway.routing.local_tools import LocalTool
 from gateway.routing.naming import labels, splits
 from gateway.routing.routes import Group, Route
 from gateway.routing.uri_templates import matches
-from shared.errors import Refused
+from shared.errors import CallError, NotDelivered, Refused
 from shared.freshness import left_s, relist_s
 from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.versions import Era
@@ -30,6 +30,14 @@ from shared.settings import RoutingSettings
 
 _SUGGESTED_AMONG = 2000
 """How many names are compared with an unknown one; comparing more would cost milliseconds."""
+_SHOWN_GROUPS = 5
+_UNKNOWN = {
+    Kind.TOOLS: "tool_unknown",
+    Kind.PROMPTS: "prompt_unknown",
+    Kind.RESOURCES: "resource_unknown",
+    Kind.TEMPLATES: "resource_unknown",
+}
+"""The code of the error for a name that is not known."""
 _AGEING_S = 1.0
 """A page whose ``ttlMs`` shrinks is rendered again after this time."""
 _LOCAL = -1
@@ -154,12 +162,29 @@ class View:
                     kinds.setdefault(one, {})[route.entry.name] = route
         return self._by_place.get(group, {}).get(kind, {})
 
-    def unknown(self, kind: Kind, name: str) -> Refused:
-        """Return the error (-32602) for a name that the view does not show, with close matches in ``data``."""
+    def unknown(self, kind: Kind, name: str) -> CallError:
+        """Return the error for a name that the view does not show.
+
+        It is -32602 with close matches in ``data``, and says which groups have listed nothing yet: the name may be of
+        one of them. If the name begins with such a group, the call fails because of that group.
+        """
+        word = kind.value.rstrip("s")
+        absent = {group.name: group.absence for group in self.groups.values() if group.absence}
+        if self.scope.group is None:
+            short, separator = labels(self.groups), self.scope.settings.separator
+            called = next((one for one in absent if name.startswith((one + separator, short[one] + separator))), None)
+        else:
+            called = next(iter(absent), None)
+        if called is not None:
+            text = f"{word} {name[:128]!r}: group {called!r} is {absent[called]}; try again later"
+            return NotDelivered("upstream_unavailable", text, {"group": called})
         known = list(self.routes[kind])[:_SUGGESTED_AMONG]
         close = difflib.get_close_matches(name[:128], known, n=3, cutoff=0.6)
-        word = kind.value.rstrip("s")
-        return Refused("tool_unknown", f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close})
+        text, data = f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close}
+        if absent:
+            shown = [f"{group} is {why}" for group, why in list(absent.items())[:_SHOWN_GROUPS]]
+            text += f" ({', '.join(shown)})"
+        return Refused(_UNKNOWN[kind], text, data)
 
     def locate(self, uri: str) -> list[tuple[Route, str]]:
         """Return the routes on which a resource may be found, each with the upstream's URI of it, best first.

@@ -23,13 +23,13 @@ from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
+from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable, StartError
 from shared.loopback import is_loopback_host
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, to_environment
 from shared.tasks import cancel, spawn
-from shared.transports import mask_url
 
 _log = logging.getLogger(__name__)
 _READY_S = 30.0

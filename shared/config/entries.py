@@ -18,10 +18,11 @@ from shared.config import spellings
 from shared.config.env_file import read_env_file
 from shared.config.expand import expand, home_expanded
 from shared.config.roots import Found
+from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
-from shared.settings import suggestion
-from shared.transports import HttpConnection, StdioConnection, traits
+from shared.settings import OWN, suggestion
+from shared.transports import traits
 
 Said = list[tuple[str, str]]
 _SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
@@ -156,9 +157,10 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
         reading.problem("", "has neither 'command' nor 'url'")
         return
     exclude += found.hidden
+    own = _own_settings(entry, reading)
     try:
         reading.spec = make_spec(id, connection, name=name if name is None else name.strip(), source="file",
-                                 include_tools=include, exclude_tools=exclude, **options)  # fmt: skip
+                                 include_tools=include, exclude_tools=exclude, settings=own, **options)  # fmt: skip
     except ConfigError as error:
         for key, text in error.problems:
             reading.problem(key, text)
@@ -233,6 +235,7 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
         _command(found, entry, variables, base, reading)
     elif "url" in found:
         _headers(found, entry, variables, reading)
+        _tls(found, variables, base, reading)
         for key in ("args", "env", "cwd", "envFile"):
             if found.pop(key, None):
                 reading.warn(key, "has no effect on a server that is reached by a URL")
@@ -316,6 +319,38 @@ def _headers(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[st
         else:
             headers[str(name)] = value
     found["headers"] = _dollars(headers, "headers", variables, reading)
+
+
+def _tls(found: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
+    """Make the paths of files absolute: relative ones start at the file's folder."""
+    tls = found.get("tls")
+    if tls is None:
+        return
+    if not isinstance(tls, dict):
+        reading.problem("tls", "must be an object with caFile, certFile, keyFile, serverName or insecureSkipVerify")
+        del found["tls"]
+        return
+    found["tls"] = {
+        key: os.path.normpath(base / home_expanded(value, variables))
+        if key in ("caFile", "certFile", "keyFile") and isinstance(value, str) and value
+        else value
+        for key, value in tls.items()
+        if value is not None
+    }
+
+
+def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
+    """Return the settings that the entry has for its upstream alone."""
+    own: dict[str, Any] = {}
+    for key, (setting, unit) in spellings.DURATIONS.items():
+        value = entry.get(key)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            own[setting] = spellings.milliseconds(value, unit)
+            reading.mend(key, f"was taken for {own[setting] / 1000:g} s of {setting}")
+        elif value is not None:
+            reading.warn(key, "is not a number of seconds or milliseconds, and has no effect")
+    own.update({key: entry[key] for key in OWN if key in entry})
+    return own
 
 
 def _is_token(key: str, value: Any) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from shared.settings import OWN
 from shared.transports import TRANSPORTS
 
 SPELLINGS = {
@@ -22,6 +23,8 @@ SPELLINGS = {
     "envFile": ("envFile", "env_file"),
     "url": ("url", "httpUrl", "http_url", "serverUrl", "server_url", "uri", "endpoint", "baseUrl"),
     "headers": ("headers", "http_headers", "httpHeaders"),
+    "proxy": ("proxy",),
+    "tls": ("tls",),
 }
 """Each key of a connection with its spellings, the ones that win first."""
 INCLUDE = ("includeTools", "include_tools", "tools", "enabledTools", "enabled_tools", "allowedTools", "allowed_tools",
@@ -38,6 +41,15 @@ VARIABLES = (
     "requestInit",
     "auth",
 )
+DURATIONS = {
+    "startup_timeout_sec": ("startTimeout", 1000),
+    "startup_timeout_ms": ("startTimeout", 1),
+    "initTimeout": ("startTimeout", 1),
+    "tool_timeout_sec": ("requestTimeout", 1000),
+    "timeout": ("requestTimeout", 0),
+}
+"""Durations of other clients: which setting of the upstream they are, and how many milliseconds one unit has. 0 means
+seconds in some files and milliseconds in others (``milliseconds``)."""
 SWITCHES = ("disabled", "enabled", "isActive", "enable", "disable")
 REFUSED = {
     "sandbox": "asks for a sandbox, and a gateway has none",
@@ -59,8 +71,8 @@ UNUSED = {
 """Keys without which a server may not work: they are named in a warning."""
 SILENT = frozenset((
     "alwaysAllow", "autoApprove", "autoApproved", "description", "dev", "gallery", "icon", "iconPath",
-    "timeout", "version", "trust", "note", "source", "alwaysLoad", "startup_timeout_sec", "startup_timeout_ms",
-    "tool_timeout_sec", "required", "connectionTimeout", "initTimeout", "requestTimeout", "displayName",
+    "version", "trust", "note", "source", "alwaysLoad", "required", "connectionTimeout",
+    "displayName",
     "display_name", "title", "bundled", "settings", "chatMenu", "serverInstructions", "startup",
     "requiresOAuth", "customUserVars", "watchPaths", "remoteConfigs", "registryUrl", "provider", "tags", "logo",
     "longRunning", "extension_name", "start_on_launch", "startOnLaunch",
@@ -77,9 +89,23 @@ TYPES = {plain(one): row.name for row in TRANSPORTS.values() for one in (*row.sp
 PART_OF_A_CLIENT = ("builtin", "platform", "frontend", "inlinepython", "extension")
 
 
+def milliseconds(value: float, unit: int) -> float:
+    """Return a duration of another client's file in milliseconds. Where the unit is not known, numbers up to an hour of
+    seconds are seconds: too long a limit does less harm than too short a one."""
+    return value * (unit or (1000 if value <= 3600 else 1))
+
+
 def known() -> tuple[str, ...]:
     """Return every key that has an effect, for suggestions."""
-    return (*(one for all_of in SPELLINGS.values() for one in all_of), *INCLUDE, *EXCLUDE, *OPTIONS, *SWITCHES)
+    return (
+        *(one for all_of in SPELLINGS.values() for one in all_of),
+        *INCLUDE,
+        *EXCLUDE,
+        *OPTIONS,
+        *OWN,
+        *DURATIONS,
+        *SWITCHES,
+    )
 
 
 def respelled(raw: dict[str, Any], mended: Callable[[str, str], None]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable
-from shared.transports import mask_url
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 

@@ -8,8 +8,9 @@ import msgspec
 import orjson
 from msgspec import Struct
 
+from shared.choices import EraChoice, Isolation
 from shared.mcp.listings import Kind
-from shared.models import EraChoice, HealthCheckResult, Isolation, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
+from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
 from shared.transports import traits
 
 Fields = dict[bytes, bytes]
@@ -21,6 +22,8 @@ class ListedCatalog(Struct, frozen=True):
     digest: str = ""
     documents: dict[Kind, bytes] = {}
     listed_at: float = 0.0
+    notes: tuple[str, ...] = ()
+    """What of the lists was mended or left out."""
     ttl_s: float | None = None
     """How long the upstream says that its lists are fresh, in seconds; ``None`` if it says nothing or announces
     changes."""
@@ -77,6 +80,8 @@ class UpstreamRecord(Struct, frozen=True):
             balancer=spec.balancer,
             include_tools=spec.include_tools,
             exclude_tools=spec.exclude_tools,
+            settings=spec.settings,
+            notes=(*spec.connection.notes(), *self.catalog.notes),
             eras=self.eras,
             protocol_version=self.protocol_version,
             owners=tuple(worker for _, worker in self.owners),
@@ -99,6 +104,7 @@ def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
         "source", spec.source,
         "include_tools", "" if spec.include_tools is None else msgspec.json.encode(spec.include_tools),
         "exclude_tools", msgspec.json.encode(spec.exclude_tools) if spec.exclude_tools else "",
+        "settings", msgspec.json.encode(spec.settings) if spec.settings else "",
         "problem", spec.problem,
     ]  # fmt: skip
 
@@ -121,8 +127,9 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         era=EraChoice(text.get("era", "auto")),
         balancer=text.get("balancer") or None,
         source=text.get("source", "api"),
-        include_tools=_patterns(server.get(b"include_tools", b"")),
-        exclude_tools=_patterns(server.get(b"exclude_tools", b"")) or (),
+        include_tools=_texts(server.get(b"include_tools", b"")),
+        exclude_tools=_texts(server.get(b"exclude_tools", b"")) or (),
+        settings=msgspec.json.decode(server.get(b"settings") or b"{}", type=dict[str, Any]),
         problem=text.get("problem", ""),
     )
     if spec.problem:
@@ -151,13 +158,14 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
             catalog.get(b"digest", b"").decode(),
             {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
             float(catalog.get(b"listed_at", b"0")),
+            _texts(catalog.get(b"notes", b"")) or (),
             float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
         ),
         health=read_health(id, health),
     )
 
 
-def _patterns(raw: bytes) -> tuple[str, ...] | None:
+def _texts(raw: bytes) -> tuple[str, ...] | None:
     return msgspec.json.decode(raw, type=tuple[str, ...]) if raw else None
 
 

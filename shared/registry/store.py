@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from shared.errors import EntryExists, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
@@ -161,10 +163,11 @@ class RegistryStore:
         digest: str,
         announced: Iterable[str],
         ttl_s: float | None = None,
+        notes: Sequence[str] = (),
     ) -> bool:
         """Write the lists of an upstream, as the owner of slot 0. ``announced`` are the notifications that the upstream
-        sent."""
-        fields: list[str | bytes] = ["listed_at", str(now_s())]
+        sent, ``notes`` say what of the lists was mended or left out."""
+        fields: list[str | bytes] = ["listed_at", str(now_s()), "notes", msgspec.json.encode(notes) if notes else ""]
         fields += ["ttl_ms", "" if ttl_s is None else str(int(ttl_s * 1000))]
         for kind, document in documents.items():
             fields += [kind.value, document]

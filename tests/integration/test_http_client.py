@@ -15,11 +15,17 @@ import pytest_asyncio
 import uvloop
 from aiohttp import web
 
+from shared.connections import HttpConnection
 from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from tests.certificates import self_signed
 from tests.machine import scaled
-from worker.transports.http_client import HttpEndpoint, HttpPool, Notice
+from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_endpoint import HttpEndpoint
+
+
+def pool_to(url: str) -> HttpPool:
+    return HttpPool(HttpEndpoint(url, HttpConnection(url)), UpstreamSettings())
 
 
 class Server:
@@ -61,7 +67,7 @@ async def post(pool: HttpPool, count: int) -> None:
 
 async def test_one_connection_serves_calls_one_after_another(server: tuple[Server, int]) -> None:
     counting, port = server
-    pool = HttpPool(HttpEndpoint(f"http://127.0.0.1:{port}/", {}), UpstreamSettings())
+    pool = pool_to(f"http://127.0.0.1:{port}/")
     await post(pool, 20)
     assert (counting.answers, len(counting.connections)) == (20, 1)
     pool.close()
@@ -69,7 +75,7 @@ async def test_one_connection_serves_calls_one_after_another(server: tuple[Serve
 
 async def test_a_connection_that_the_server_closes_is_not_used_again(server: tuple[Server, int]) -> None:
     counting, port = server
-    pool = HttpPool(HttpEndpoint(f"http://127.0.0.1:{port}/close", {}), UpstreamSettings())
+    pool = pool_to(f"http://127.0.0.1:{port}/close")
     await post(pool, 3)
     assert (counting.answers, len(counting.connections)) == (3, 3)
     pool.close()
@@ -77,7 +83,7 @@ async def test_a_connection_that_the_server_closes_is_not_used_again(server: tup
 
 async def test_concurrent_calls_get_a_connection_each_and_keep_them(server: tuple[Server, int]) -> None:
     counting, port = server
-    pool = HttpPool(HttpEndpoint(f"http://127.0.0.1:{port}/", {}), UpstreamSettings())
+    pool = pool_to(f"http://127.0.0.1:{port}/")
     for _ in range(3):
         await asyncio.gather(*(post(pool, 5) for _ in range(4)))
     assert counting.answers == 60 and len(counting.connections) <= 4
@@ -143,7 +149,7 @@ async def _take_large_answers(serving: ssl.SSLContext | None, length: bool) -> N
         thread = threading.Thread(target=_serve, args=(listening, serving, answer))
         thread.start()
         scheme, port = "https" if serving else "http", listening.getsockname()[1]
-        pool = HttpPool(HttpEndpoint(f"{scheme}://localhost:{port}/", {}), UpstreamSettings())
+        pool = pool_to(f"{scheme}://localhost:{port}/")
         try:
             for _ in range(20):
                 exchange = Collected(pool.endpoint.head("GET", {}) + b"\r\n")

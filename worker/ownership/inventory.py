@@ -9,22 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import orjson
 from msgspec import structs
 
+from shared.connections import HttpConnection, origin_of
 from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.registry.client import translated
 from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
-from shared.settings import Settings
+from shared.settings import CallSettings, Settings, for_upstream
 from shared.tasks import cancel, spawn
-from shared.transports import HttpConnection, traits
+from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
@@ -42,8 +42,13 @@ _ANNOUNCE_S = 0.25
 def _is_of(record: UpstreamRecord) -> bool:
     """Whether the URL that was found belongs to the entry as it is now. An entry's headers go to its own host and to no
     other."""
-    connection, found = record.spec.connection, urlsplit(record.url_in_use or "")
-    return isinstance(connection, HttpConnection) and urlsplit(connection.url)[:2] == found[:2]
+    connection = record.spec.connection
+    if not isinstance(connection, HttpConnection):
+        return False
+    try:
+        return origin_of(connection.url) == origin_of(record.url_in_use)
+    except ValueError:
+        return False
 
 
 class _Leaders(Protocol):
@@ -66,8 +71,9 @@ class _Holding:
         observer: CallObserver | None,
     ) -> None:
         self.record = record
+        self.settings = for_upstream(settings, record.spec.settings)
         self.lines: deque[str] = deque(maxlen=settings.upstreams.log_lines)
-        self.upstream = Upstream(record.spec, settings, worker, self, unsolicited, self.lines.append, observer)
+        self.upstream = Upstream(record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer)
         self.owner: Owner | None = None
         self.task: asyncio.Task[None] | None = None
         self.leaving = False
@@ -128,6 +134,11 @@ class Inventory:
             call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
             return
         holding.upstream.submit(call)
+
+    def limits(self, upstream: str) -> CallSettings:
+        """Return the limits of calls to ``upstream``, which its entry may have for itself."""
+        holding = self._held.get(upstream)
+        return self._settings.calls if holding is None else holding.settings.calls
 
     def listen(self, upstream: str, call: Call) -> None:
         """Carry a client's own ``subscriptions/listen`` to ``upstream``. The call fails if this worker does not own the
@@ -228,7 +239,7 @@ class Inventory:
         if self._without_children and holding.runs_once:
             return
         self._follow(holding)
-        holding.owner = Owner(holding.upstream, self._settings, self, holding.record.status)
+        holding.owner = Owner(holding.upstream, holding.settings, self, holding.record.status)
         holding.task = spawn(self._run(holding.owner, holding), f"upstream {holding.record.spec.id}")
 
     async def _run(self, owner: Owner, holding: _Holding) -> None:
@@ -374,14 +385,15 @@ class Inventory:
         digest: str,
         announced: Iterable[str],
         ttl_s: float | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Write the lists of an upstream. If Redis does not answer, ``reassert`` writes them later."""
         if id in self.records:
             self.records[id] = structs.replace(
-                self.records[id], catalog=ListedCatalog(digest, dict(documents), now_s(), ttl_s)
+                self.records[id], catalog=ListedCatalog(digest, dict(documents), now_s(), tuple(notes), ttl_s)
             )
         try:
-            await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s)
+            await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s, notes)
         except RegistryUnavailable:
             _log.debug("catalogue of %s is kept until Redis is back", id)
 
@@ -416,18 +428,19 @@ class Inventory:
 
     async def reassert(self) -> None:
         """Write back what Redis lost: specs, ownership, catalogues and statuses of the upstreams here."""
-        for id, holding in list(self._held.items()):
+        held = [(id, holding, self.records.get(id, holding.record)) for id, holding in self._held.items()]
+        for id, holding, record in held:  # as they were before the first write, whose news may come back meanwhile
             slots = [slot for slot, worker in holding.record.owners if worker == self._worker]
             await self._store.register(holding.record.spec, "restore", self._worker, slots)
             for slot in slots:
                 await self._store.claim(id, slot, self._worker)
-            record = self.records.get(id, holding.record)
-            if holding.owner is None:
+            if holding.owner is None or holding.leaving:
                 continue
             facts = holding.upstream.facts
             await self.status(id, holding.owner.status, record.error, facts)
             if record.catalog.digest:
-                await self.catalog(id, record.catalog.documents, record.catalog.digest, (), record.catalog.ttl_s)
+                lists = record.catalog
+                await self.catalog(id, lists.documents, lists.digest, (), lists.ttl_s, lists.notes)
         for id, (status, error, facts) in list(self._unreported.items()):
             await self.status(id, status, error, facts)
 

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -42,7 +42,10 @@ _FIRST_LIST_S, _OPTIONAL_LIST_S = 2.0, 15.0
 """How long a list that is not required may take: before the upstream counts as connected, and later."""
 _LIST_AGAIN_S, _LIST_AGAIN_MAX_S = 5.0, 300.0
 """After how long a list that failed is read again: at first, and at most."""
-_SHOWN_FLAWS = 5
+_TELL_S, _SHOWN_LINE = 2.0, 200
+"""How often the last line of a child that is starting is reported, and how much of it."""
+_SHOWN_FLAWS, _SHOWN_NOTES = 5, 50
+"""How many flaws are logged together, and how many are reported."""
 
 
 class Reporter(Protocol):
@@ -61,11 +64,12 @@ class Reporter(Protocol):
         digest: str,
         announced: Iterable[str],
         ttl_s: float | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """Report the lists of the upstream.
 
         ``announced`` are the ``list_changed`` notifications that it sent. ``ttl_s`` is the time for which the lists are
-        fresh.
+        fresh, ``notes`` say what was mended or left out.
         """
 
     def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
@@ -75,6 +79,11 @@ class Reporter(Protocol):
 class _Page(Struct):
     nextCursor: str | None = None  # noqa: N815
     ttlMs: float | None = None  # noqa: N815
+
+
+def _shortened(sentences: list[str], most: int) -> list[str]:
+    more = [f"and {len(sentences) - most} more"] if len(sentences) > most else []
+    return sentences[:most] + more
 
 
 class Owner:
@@ -167,7 +176,11 @@ class Owner:
         spec, context = self._upstream.spec, self._upstream.context
         if traits(spec.transport).runs_once and not await self._reporter.still_owned(spec.id):
             raise OutcomeUnknown("upstream_unavailable", "another worker owns it now")
-        reached = await DRIVERS[spec.transport].reach(context)
+        telling = spawn(self._tell_of_start(), f"start of {spec.id}")
+        try:
+            reached = await DRIVERS[spec.transport].reach(context)
+        finally:
+            await cancel(telling)
         self._session = reached.session
         self._trouble = None
         self._relist = set()
@@ -187,6 +200,18 @@ class Owner:
             await self._probe()
         if reached.session.era is Era.MODERN and self._announces():
             self._listen = spawn(self._keep_listening(reached.session), f"listen {spec.id}")
+
+    async def _tell_of_start(self) -> None:
+        """Report what a child that is still starting wrote last."""
+        told = self._upstream.last_line = ""
+        while True:
+            await asyncio.sleep(_TELL_S)
+            line = self._upstream.last_line.strip()
+            if line != told and self.status is ServerStatus.CONNECTING:
+                told = line
+                await self._reporter.status(
+                    self._upstream.spec.id, self.status, f"starting: {line[:_SHOWN_LINE]}", None
+                )
 
     async def _prove(self) -> None:
         """Wait until the upstream, which was down, has answered ``healthyAfter`` probes in a row. Raises ``CallError``
@@ -336,10 +361,11 @@ class Owner:
                     documents[kind] = self._documents.get(kind, b"[]")
         self._documents = documents
         self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
-        together = b"".join(kind.encode() + document for kind, document in documents.items())
-        digest = hashlib.sha256(together).hexdigest()[:16]
+        notes = _shortened([one for flaws in self._flaws.values() for one in flaws], _SHOWN_NOTES)
+        together = [kind.encode() + document for kind, document in documents.items()] + [one.encode() for one in notes]
+        digest = hashlib.sha256(b"".join(together)).hexdigest()[:16]
         changed, self._digest = digest != self._digest, digest
-        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s)
+        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s, notes)
         return changed
 
     async def _document(self, kind: Kind) -> bytes:
@@ -351,8 +377,7 @@ class Owner:
     def _note_flaws(self, kind: Kind, flaws: list[str]) -> None:
         """Log flaws of a list, once for as long as they are the same."""
         if flaws and self._flaws.get(kind) != flaws:
-            more = f" (and {len(flaws) - _SHOWN_FLAWS} more)" if len(flaws) > _SHOWN_FLAWS else ""
-            _log.warning("upstream %s: %s%s", self._upstream.spec.id, "; ".join(flaws[:_SHOWN_FLAWS]), more)
+            _log.warning("upstream %s: %s", self._upstream.spec.id, "; ".join(_shortened(flaws, _SHOWN_FLAWS)))
         self._flaws[kind] = flaws
 
     async def _entries(self, facts: KindFacts) -> list[Raw]:

@@ -14,13 +14,14 @@ from typing import Protocol
 
 from msgspec import structs
 
+from shared.choices import EraChoice
 from shared.errors import CallError, NotDelivered, Refused
 from shared.isolation import FOR_ALL, SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
 from shared.mcp.listings import CHANGES
 from shared.mcp.methods import LISTEN, RESOURCE_UPDATED, ROOTS_CHANGED
 from shared.mcp.versions import Era
-from shared.models import EraChoice, UpstreamSpec
+from shared.models import UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
 from shared.transports import traits
@@ -64,7 +65,9 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.context = SessionContext(spec, settings, incarnation, _SessionListener(self), unsolicited, log_line)
+        self.last_line = ""  # of what a child wrote to its stderr
+        self._log_line = log_line
+        self.context = SessionContext(spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged)
         self.facts: UpstreamFacts | None = None
         self.traffic = Traffic(observer)
         self.subscriptions = ResourceSubscriptions(
@@ -80,6 +83,10 @@ class Upstream:
         self._for_legacy: list[Call] = []
         self._legacy_tried = False
         self._closed = False
+
+    def _logged(self, line: str) -> None:
+        self.last_line = line
+        self._log_line(line)
 
     # ---- facts
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from shared.mcp.methods import (
     severity,
     wants_warnings,
 )
-from shared.mcp.rope import Whole
+from shared.mcp.rope import Body, Whole
 from shared.mcp.text import BOM
 from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.tasks import spawn
@@ -176,20 +177,20 @@ class Session:
         self.era = era
         self._attribution.era = era
 
+    def patience(self) -> AbstractAsyncContextManager[object]:
+        """Return the time-out within which the session must be open. It raises ``TimeoutError``."""
+        return asyncio.timeout(self.context.settings.upstreams.start_timeout_s)
+
     async def _open_and_drain(self) -> None:
         try:
-            async with asyncio.timeout(self.context.settings.upstreams.start_timeout_s):
+            async with self.patience():
                 await self.connect()
                 if self.sid_of_client:
                     self.level = self.client.log_level
                 if self.logs and self.level:  # the level was set on a session that was lost, and not on this one
                     await self._set_level()
         except TimeoutError:
-            self._failure = NotDelivered(
-                "upstream_unavailable",
-                f"no handshake in {self.context.settings.upstreams.start_timeout_s:g} s",
-                {"certain": "1"},
-            )
+            self._failure = NotDelivered("upstream_unavailable", "no handshake in time", {"certain": "1"})
         except CallError as error:
             self._failure = NotDelivered("upstream_unavailable", error.message, error.data)
         else:
@@ -393,7 +394,8 @@ class Session:
             _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
         elif type(outcome) is Answered:
             self.last_used = self.loop.time()
-            outcome.call.answer(outcome.is_error, outcome.raw)
+            if not (outcome.is_error and self.doubts(outcome.call, outcome.raw)):
+                outcome.call.answer(outcome.is_error, outcome.raw)
         elif type(outcome) is Progressed:
             outcome.call.interim(outcome.message, self.loop.time())
         elif type(outcome) is Asked:
@@ -410,6 +412,11 @@ class Session:
             self.context.events.announced(self, outcome.method, outcome.params)
         elif type(outcome) is Announced:
             self._notified(outcome, call)
+
+    def doubts(self, call: Call, error: Body) -> bool:
+        """Whether an error may mean that the upstream does not know the session any more. Then the session itself
+        answers ``call`` later. Transports whose sessions can be forgotten override this."""
+        return False
 
     def _notified(self, announced: Announced, call: Call | None) -> None:
         """Pass on the end of an elicitation by URL, or a notification that the gateway does not know."""

@@ -1,9 +1,14 @@
 """How bytes go to upstreams and come back. A transport is one file here, and one row of ``shared.transports``.
 
-``transport`` the interface of a transport, and the table of them · ``stdio`` child processes · ``streamable_http``
-(with ``http_post``, ``http_standing_get``) · ``http_sse`` the older HTTP transport · ``http_reach`` reaching an
-upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both · ``eras`` (pure) which eras an answer means ·
-``lines`` (pure) splitting a child's stdout.
+``transport`` the interface of a transport, and the table of them.
+
+Child processes: ``stdio`` the transport · ``patience`` how long a child may take to start · ``descendants`` what it
+leaves behind · ``lines`` (pure) splitting its stdout.
+
+HTTP: ``streamable_http`` (with ``http_post``, ``http_standing_get``) · ``http_sse`` the older transport ·
+``http_reach`` reaching an upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both, on connections
+that ``http_dial`` opens to an ``http_endpoint`` · ``content_coding`` compressed bodies · ``session_doubts`` (pure)
+which refusals may be about a session · ``eras`` (pure) which eras an answer means.
 """
 
 from worker.transports import http_sse, stdio, streamable_http

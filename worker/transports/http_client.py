@@ -1,8 +1,8 @@
 """A lean HTTP/1.1 client: httptools on kept-alive connections, callbacks instead of tasks.
 
 aiohttp's client costs about 100 µs a request more, which is most of what a call may cost here. This client has what
-upstreams need: keep-alive, chunked, TLS, streaming bodies. It follows no redirects, keeps no cookies and does not
-pipeline.
+upstreams need: keep-alive, chunked, TLS, proxies, streaming and compressed bodies, redirects on the same origin. It
+keeps no cookies and does not pipeline.
 
 Idle connections are reused last-in first-out, dropped after ``connection_idle_s`` (servers commonly close at 5 s), and
 never reused once the peer has closed. The type of an error says whether a failed request may have reached the upstream:
@@ -12,19 +12,32 @@ never reused once the peer has closed. The type of an error says whether a faile
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections import deque
 from typing import Any, Protocol, cast
-from urllib.parse import urlsplit
 
 import httptools
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
+from worker.transports.content_coding import Decoder, decoder_for
+from worker.transports.http_dial import dial
+from worker.transports.http_endpoint import HttpEndpoint
 
-_READ = frozenset((b"content-type", b"content-length", b"transfer-encoding", b"connection", b"mcp-session-id"))
+_READ = frozenset(
+    (
+        b"content-type",
+        b"content-length",
+        b"content-encoding",
+        b"transfer-encoding",
+        b"connection",
+        b"location",
+        b"mcp-session-id",
+    )
+)
 """The headers that are passed to exchanges."""
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_MAX_REDIRECTS = 3
 _PAST_PARSER = 64 * 1024
 """The size in bytes from which on a body of known length is passed around the parser, which would copy it."""
 _MAX_HEADERS = 200
@@ -80,36 +93,6 @@ class Notice:
         self.on_complete()
 
 
-class HttpEndpoint:
-    """The address of an upstream: host and port, request target, and the headers that every request carries."""
-
-    def __init__(self, url: str, headers: dict[str, str]) -> None:
-        parts = urlsplit(url)
-        self.url = url
-        self.tls = parts.scheme == "https"
-        self.host = parts.hostname or ""
-        self.port = parts.port or (443 if self.tls else 80)
-        self.path = parts.path or "/"
-        self.target = self.path + (f"?{parts.query}" if parts.query else "")
-        literal = f"[{self.host}]" if ":" in self.host else self.host
-        default = self.port == (443 if self.tls else 80)
-        self.authority = literal if default else f"{literal}:{self.port}"
-        lines = [f"Host: {self.authority}"]
-        if parts.username is not None and "authorization" not in {name.lower() for name in headers}:
-            import base64
-
-            pair = f"{parts.username}:{parts.password or ''}".encode()
-            lines.append(f"Authorization: Basic {base64.b64encode(pair).decode()}")
-        lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() != "host"]
-        self._common = "\r\n".join(lines)
-
-    def head(self, method: str, extra: dict[str, str], target: str | None = None) -> bytes:
-        """Return the start of a request: request line and headers, without the length and the empty line."""
-        lines = [f"{method} {target or self.target} HTTP/1.1", self._common]
-        lines += [f"{name}: {value}" for name, value in extra.items()]
-        return ("\r\n".join(lines) + "\r\n").encode("utf-8")
-
-
 class _Connection(asyncio.Protocol):
     def __init__(self, pool: HttpPool) -> None:
         self.pool = pool
@@ -124,6 +107,7 @@ class _Connection(asyncio.Protocol):
         self.keep = False
         self.header_count = 0
         self.to_come = 0  # bytes to come of a body that is passed around the parser
+        self.decoder: Decoder | None = None
         self.turn = 0  # bytes of large reads since the last pause
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -133,6 +117,7 @@ class _Connection(asyncio.Protocol):
         self.exchange = exchange
         self.got_headers = self.finished = False
         self.to_come = 0
+        self.decoder = None
         self.parser = httptools.HttpResponseParser(self)
         assert self.transport is not None
         request = exchange.request
@@ -176,14 +161,28 @@ class _Connection(asyncio.Protocol):
             self.to_come = int(length)
             persistent = b"close" not in self.headers.get(b"connection", b"").lower()  # RFC 9112 section 9.3
             self.keep = persistent and self.parser.get_http_version() == "1.1"
-        if self.exchange is not None:
-            self.exchange.on_headers(status, self.headers)
+        exchange = self.exchange
+        if exchange is None:
+            return
+        if status in _REDIRECTS and b"location" in self.headers:
+            self.exchange = None  # the rest of this response is of no interest
+            self.pool.discard(self)
+            self.pool.redirected(exchange, status, self.headers[b"location"])
+            return
+        if b"content-encoding" in self.headers:
+            self.decoder = decoder_for(self.headers[b"content-encoding"])
+        exchange.on_headers(status, self.headers)
 
     def on_body(self, body: bytes) -> None:
         if self.to_come:
             self.to_come -= len(body)
             self.finished = not self.to_come
-        if self.exchange is not None:
+        if self.decoder is not None:
+            for part in self.decoder.feed(body):
+                if self.exchange is None:  # it has refused more
+                    return
+                self.exchange.on_body(part)
+        elif self.exchange is not None:
             self.exchange.on_body(body)
 
     def on_message_complete(self) -> None:
@@ -210,6 +209,8 @@ class _Connection(asyncio.Protocol):
                 self.on_body(data[: self.to_come])
         except Exception as error:
             broken = error
+            if isinstance(error, httptools.HttpParserCallbackError) and isinstance(error.__context__, Exception):
+                broken = error.__context__  # what one of the callbacks above raised
         if self.finished:
             exchange = self.exchange
             if exchange is not None:
@@ -220,17 +221,22 @@ class _Connection(asyncio.Protocol):
             else:
                 self.pool.discard(self)
             if exchange is not None:
-                exchange.on_complete()
+                self._complete(exchange, broken)
         elif broken is not None:
             exchange, self.exchange = self.exchange, None
             self.pool.discard(self)
             if exchange is not None:
-                exchange.on_failed(
-                    OutcomeUnknown(
-                        "upstream_protocol",
-                        f"the upstream's HTTP answer is broken ({broken}); it may have run",
-                    )
-                )
+                exchange.on_failed(_broken(broken))
+
+    def _complete(self, exchange: Exchange, broken: Exception | None) -> None:
+        """End an exchange whose response is complete, unless its compressed body is damaged."""
+        decoder, self.decoder = self.decoder, None
+        if decoder is None:
+            exchange.on_complete()
+        elif broken is not None or not decoder.finished:
+            exchange.on_failed(_broken(broken or "its compressed body ends early"))
+        else:
+            exchange.on_complete()
 
     def _let_others(self) -> None:
         """Continue to read in the next turn of the loop."""
@@ -254,7 +260,7 @@ class _Connection(asyncio.Protocol):
         if exchange is None:
             return
         if self.got_headers and self.to_eof and exc is None:
-            exchange.on_complete()
+            self._complete(exchange, None)
         else:
             detail = f": {exc}" if exc else ""
             exchange.on_failed(
@@ -265,8 +271,12 @@ class _Connection(asyncio.Protocol):
             )
 
 
+def _broken(why: object) -> OutcomeUnknown:
+    return OutcomeUnknown("upstream_protocol", f"the upstream's HTTP answer is broken ({why}); it may have run")
+
+
 class HttpPool:
-    """The connections to one endpoint."""
+    """The connections to one endpoint. ``endpoint`` gets another path if the upstream has moved there for good."""
 
     def __init__(self, endpoint: HttpEndpoint, settings: UpstreamSettings) -> None:
         self.endpoint = endpoint
@@ -275,9 +285,10 @@ class HttpPool:
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
         self._opening = 0
+        self.opened = 0  # the connections that were ever opened; another number shows that the upstream may be another
         self._queue: deque[Exchange] = deque()
         self._standing: set[Exchange] = set()
-        self._tls = ssl.create_default_context() if endpoint.tls else None
+        self._redirects: dict[Exchange, int] = {}
         self._closed = False
 
     def submit(self, exchange: Exchange, standing: bool = False) -> None:
@@ -295,9 +306,10 @@ class HttpPool:
                 return
             self.discard(connection)
         if self._closed:
-            exchange.on_failed(NotDelivered("upstream_unavailable", "the upstream was removed"))
+            self._fail(exchange, NotDelivered("upstream_unavailable", "the upstream was removed"))
         elif len(self._queue) >= self._settings.max_pending:
-            exchange.on_failed(NotDelivered("overloaded", f"{len(self._queue)} calls wait for a connection already"))
+            text = f"{len(self._queue)} calls wait for a connection already"
+            self._fail(exchange, NotDelivered("overloaded", text))
         else:
             self._queue.append(exchange)
             self._grow()
@@ -312,33 +324,66 @@ class HttpPool:
         where = self.endpoint
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                _, connection = await self._loop.create_connection(
-                    lambda: _Connection(self),
-                    where.host,
-                    where.port,
-                    ssl=self._tls,
-                    server_hostname=where.host if self._tls else None,
-                )
+                connection = await dial(where, lambda: _Connection(self))
         except (TimeoutError, OSError, ValueError) as error:  # ValueError: the host is not a valid name
             self._opening -= 1
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"
             failure = NotDelivered(
-                "upstream_unavailable", f"cannot connect to {where.authority}: {reason}", {"certain": "1"}
+                "upstream_unavailable", f"cannot connect to {where.shown}: {reason}", {"certain": "1"}
             )
             # Without an open connection the whole queue fails; with one, the other exchanges may still be served.
             failed = list(self._queue) if not self._open else [self._queue.popleft()] if self._queue else []
             if not self._open:
                 self._queue.clear()
             for exchange in failed:
-                exchange.on_failed(failure)
+                self._fail(exchange, failure)
             return
         self._opening -= 1
+        self.opened += 1
         self._open.add(connection)
         self.put_back(connection)
 
+    def _fail(self, exchange: Exchange, error: CallError) -> None:
+        self.released(exchange)
+        exchange.on_failed(error)
+
     def released(self, exchange: Exchange) -> None:
-        """Note that an exchange no longer holds a connection."""
+        """Note that an exchange is over, or that its connection is."""
         self._standing.discard(exchange)
+        if self._redirects:
+            self._redirects.pop(exchange, None)
+
+    def redirected(self, exchange: Exchange, status: int, location: bytes) -> None:
+        """Send a request again where the upstream says. A request with a body follows only 307 and 308, which keep its
+        method (RFC 9110 section 15.4), and none goes to another origin: it carries the headers of the entry."""
+        standing, hops = exchange in self._standing, self._redirects.get(exchange, 0) + 1
+        self.released(exchange)
+        start, *rest = exchange.request if isinstance(exchange.request, tuple) else (exchange.request,)
+        line, _, fields = start.partition(b"\r\n")
+        method, target, version = line.split(b" ")
+        where = self.endpoint.shown
+        failure = ""
+        try:
+            reference = location.decode("utf-8", "replace")
+            new = self.endpoint.resolve(reference, target.decode().removeprefix(self.endpoint.absolute))
+        except ValueError as error:
+            failure = f"{where} redirects (HTTP {status}) to {error}; register the final URL if you trust it"
+        else:
+            if method != b"GET" and status not in (307, 308):
+                failure = f"{where} redirects a {method.decode()} to {new.partition('?')[0]} by HTTP {status}, which "
+                failure += "would make it a GET; register that URL"
+            elif hops > _MAX_REDIRECTS:
+                failure = f"{where} redirects more than {_MAX_REDIRECTS} times"
+        if failure:
+            exchange.on_failed(NotDelivered("upstream_protocol", failure, {"http": str(status)}))
+            return
+        moved = status == 308 or new.rstrip("/") == self.endpoint.target.rstrip("/")
+        if moved and target == self.endpoint.request_target(self.endpoint.target):
+            self.endpoint = self.endpoint.at(new)
+        start = b"%b %b %b\r\n%b" % (method, self.endpoint.request_target(new), version, fields)
+        exchange.request = (start, *rest) if rest else start
+        self._redirects[exchange] = hops
+        self.submit(exchange, standing)
 
     def put_back(self, connection: _Connection) -> None:
         """Give a free connection the next exchange, or keep it idle."""
@@ -355,7 +400,7 @@ class HttpPool:
         """Close a connection that is of no more use."""
         self._open.discard(connection)
         if connection.exchange is not None:
-            self._standing.discard(connection.exchange)
+            self.released(connection.exchange)
         if connection in self._idle:
             self._idle.remove(connection)
         if connection.transport is not None and not connection.transport.is_closing():
@@ -373,7 +418,7 @@ class HttpPool:
     def cancel(self, exchange: Exchange) -> None:
         """Cancel ``exchange`` by closing its connection, as HTTP requires. No method of ``exchange`` is called any
         more."""
-        self._standing.discard(exchange)
+        self.released(exchange)
         if self.withdraw(exchange):
             return
         for connection in self._open:
@@ -397,4 +442,4 @@ class HttpPool:
             self.discard(connection)
         waiting, self._queue = list(self._queue), deque()
         for exchange in waiting:
-            exchange.on_failed(NotDelivered("upstream_unavailable", "the upstream was removed"))
+            self._fail(exchange, NotDelivered("upstream_unavailable", "the upstream was removed"))

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit, urlunsplit
 
+from shared.connections import HttpConnection
 from shared.errors import CallError
 from shared.models import UpstreamSpec
 from shared.settings import UpstreamSettings
-from shared.transports import HttpConnection
 from worker.sessions.context import SessionContext
-from worker.transports.http_client import HttpEndpoint, HttpPool
+from worker.transports.http_client import HttpPool
+from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.transport import Reached
 
 
@@ -19,12 +20,17 @@ def http_pool(spec: UpstreamSpec, url: str, settings: UpstreamSettings) -> HttpP
     """Return a pool for ``url``, with the headers that are configured for the upstream."""
     connection = spec.connection
     assert isinstance(connection, HttpConnection)
-    return HttpPool(HttpEndpoint(url, connection.headers), settings)
+    return HttpPool(HttpEndpoint(url, connection), settings)
 
 
 def urls_to_try(url: str, usual_path: str, usual_first: bool) -> list[str]:
     """Return the URLs that ``url`` stands for. A bare origin also stands for the usual path of its transport."""
     parts = urlsplit(url)
+    if parts.scheme == "unix":
+        if parts.fragment not in ("", "/"):
+            return [url]
+        at_usual = urlunsplit(parts._replace(fragment=usual_path))
+        return [at_usual, url]
     if parts.path not in ("", "/"):
         return [url]
     at_usual = urlunsplit(parts._replace(path=usual_path))

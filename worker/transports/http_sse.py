@@ -7,7 +7,6 @@ other one is refused.
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import urljoin, urlsplit
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
@@ -127,20 +126,13 @@ class SseSession(Session):
 
     def on_endpoint(self, reference: str) -> None:
         """Note the URL for messages, which the stream named."""
-        url = urlsplit(urljoin(self.pool.endpoint.url, reference.strip()))
-        own = urlsplit(self.pool.endpoint.url)
         if self._endpoint.done():
             return
-        if (url.scheme, url.hostname, url.port) != (own.scheme, own.hostname, own.port):
-            self._endpoint.set_exception(
-                OutcomeUnknown("upstream_protocol", "the upstream names a message endpoint on another origin")
-            )
-        elif any(ord(c) <= 32 or ord(c) >= 127 for c in url.path + url.query):
-            self._endpoint.set_exception(
-                OutcomeUnknown("upstream_protocol", "the upstream's message endpoint is no URL")
-            )
-        else:
-            self._endpoint.set_result(url.path + (f"?{url.query}" if url.query else ""))
+        try:
+            self._endpoint.set_result(self.pool.endpoint.resolve(reference))
+        except ValueError as error:
+            text = f"the upstream names as its message endpoint {error}"
+            self._endpoint.set_exception(OutcomeUnknown("upstream_protocol", text))
 
     def stream_lost(self, error: CallError) -> None:
         """End the session, because its stream cannot be opened or has ended."""

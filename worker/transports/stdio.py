@@ -1,8 +1,9 @@
 """stdio: a child process of this worker, one JSON message a line on stdin and stdout.
 
-The child gets its own session and process group, no shell, the worker's environment without ``GATEWAY_*``, and a marker
-by which ``worker.reaper`` finds it and its descendants when the worker is gone. Lines on stdout that are not JSON-RPC
-are logged and skipped (real servers print there). stderr is kept for ``gateway servers logs``.
+The child gets its own session and process group, no shell, the worker's environment without ``GATEWAY_*``, and markers
+by which its descendants are found when it has ended (``worker.transports.descendants``), and all of them when the
+worker is gone (``worker.reaper``). Lines on stdout that are not JSON-RPC are logged and skipped (real servers print
+there). stderr is kept for ``gateway servers logs``.
 """
 
 from __future__ import annotations
@@ -15,22 +16,25 @@ from typing import Any, cast
 
 import orjson
 
+from shared.choices import EraChoice
+from shared.connections import StdioConnection
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp.methods import DISCOVER
 from shared.mcp.rope import Large
 from shared.mcp.versions import LATEST_MODERN, Era
-from shared.models import EraChoice, UpstreamSpec
+from shared.models import UpstreamSpec
 from shared.settings import UpstreamSettings
 from shared.tasks import cancel, spawn
-from shared.transports import StdioConnection
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import UpstreamError
 from worker.reaper import MARKER
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
+from worker.transports.patience import Patience
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
 
 _HURRY = 0.2
@@ -51,6 +55,7 @@ class _Pipes(asyncio.SubprocessProtocol):
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         if fd == 2:
+            self.session.wrote_at = self.session.loop.time()
             for line in self.err.feed(data):
                 self.session.context.log_line(bytes(line).decode("utf-8", "replace"))
             return
@@ -87,14 +92,27 @@ class StdioSession(Session):
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._pipes: _Pipes | None = None
+        self._mark = ""
         self.pid = 0
+        self.wrote_at = 0.0  # when the child last wrote to its stderr
+
+    def patience(self) -> Patience:
+        """Return how long the child may take to start (``stdioStartTimeout``)."""
+        limit_s = self.context.settings.upstreams.stdio_start_timeout_s
+        return Patience(limit_s, lambda: self.wrote_at, self.processor_time)
+
+    def processor_time(self) -> int:
+        """Return what the child has used so far, in clock ticks."""
+        return cpu_ticks(self.pid) if self.pid else 0
 
     async def spawn_child(self) -> None:
         """Start the process. Raises ``NotDelivered`` if the command cannot be started."""
         connection = cast(StdioConnection, self.context.spec.connection)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
         environment.update(connection.env)
+        self._mark = new_mark(self.context.incarnation)
         environment[MARKER] = self.context.incarnation
+        environment[CHILD] = self._mark
         try:
             transport, pipes = await self.loop.subprocess_exec(
                 lambda: _Pipes(self),
@@ -143,6 +161,7 @@ class StdioSession(Session):
         if not self.opening:
             self.lost(error)
             self._kill(signal.SIGKILL)
+            spawn(end_descendants(self._mark), "end-descendants")
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         if self._stdin is None or self._stdin.is_closing():
@@ -189,6 +208,7 @@ class StdioSession(Session):
                 break
         self._kill(signal.SIGKILL)  # processes that the child left behind in its group
         transport.close()
+        await end_descendants(self._mark)
 
     def _kill(self, which: signal.Signals) -> None:
         if self.pid:
@@ -201,33 +221,29 @@ class StdioSession(Session):
 
 async def _reach(context: SessionContext) -> Reached:
     """Start the child and find its era. Raises ``CallError`` with the reason; then no child is left."""
-    within_s = context.settings.upstreams.start_timeout_s
-    try:
-        async with asyncio.timeout(within_s):
-            return await _reach_child(context)
-    except TimeoutError:
-        raise NotDelivered(
-            "upstream_unavailable",
-            f"no handshake in {within_s:g} s; see 'gateway servers logs {context.spec.id}'",
-            {"certain": "1"},
-        ) from None
-
-
-async def _reach_child(context: SessionContext) -> Reached:
     choice = context.spec.era
     unknown = choice is EraChoice.AUTO
     session = StdioSession(context, Era.MODERN if unknown else Era[choice.name], fresh=unknown)
     said: dict[str, Any] | None = None
+    limit_s = context.settings.upstreams.stdio_start_timeout_s
     try:
-        if unknown:
-            said = await _greeted(session, context)
-            if said is None and session.closed:  # the child may have ended because of the probe
-                session = StdioSession(context, Era.LEGACY)
-        await session.open()
-        if session.era is Era.LEGACY:
-            said = session.server
-        elif said is None:
-            said = await _stdio_discovered(session, context)
+        async with Patience(limit_s, lambda: session.wrote_at, lambda: session.processor_time()):
+            if unknown:
+                said = await _greeted(session, context)
+                if said is None and session.closed:  # the child may have ended because of the probe
+                    session = StdioSession(context, Era.LEGACY)
+            await session.open()
+            if session.era is Era.LEGACY:
+                said = session.server
+            elif said is None:
+                said = await _stdio_discovered(session, context)
+    except TimeoutError:
+        await end(session)
+        raise NotDelivered(
+            "upstream_unavailable",
+            f"no handshake, and no sign of life for {limit_s:g} s; see 'gateway servers logs {context.spec.id}'",
+            {"certain": "1"},
+        ) from None
     except BaseException:
         await end(session)
         raise
@@ -277,7 +293,7 @@ async def _stdio_greet(session: StdioSession) -> CallError | None:
 
 async def _stdio_discovered(session: StdioSession, context: SessionContext) -> Any:
     """Return the child's answer to ``server/discover``. Raises ``CallError``."""
-    answer = await session.request(DISCOVER, timeout_s=context.settings.upstreams.start_timeout_s)
+    answer = await session.request(DISCOVER, timeout_s=context.settings.calls.request_timeout_max_s)
     try:
         return orjson.loads(answer)
     except orjson.JSONDecodeError as error:

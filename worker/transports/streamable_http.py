@@ -10,30 +10,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
+from shared.choices import EraChoice
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
-from shared.mcp.methods import DISCOVER, INITIALIZE, LISTEN, NAMED_BY
-from shared.mcp.rope import Whole
+from shared.mcp.methods import DISCOVER, INITIALIZE, LISTEN, NAMED_BY, PING
+from shared.mcp.rope import Body, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
-from shared.models import EraChoice, UpstreamSpec
+from shared.models import UpstreamSpec
 from shared.rpc.framing import COPIED
 from shared.settings import UpstreamSettings
-from shared.tasks import spawn
+from shared.tasks import cancel, spawn
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.own_call import UpstreamError
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports import session_doubts
 from worker.transports.eras import http_verdict
 from worker.transports.http_client import HttpPool, Notice
 from worker.transports.http_post import Post
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.http_sse import reach_sse
 from worker.transports.http_standing_get import StandingGet
+from worker.transports.session_doubts import Refusal
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
 
 _log = logging.getLogger(__name__)
@@ -247,6 +252,7 @@ class LegacyHttp(HttpSession):
         super().__init__(context, Era.LEGACY, pool, client, sid_of_client)
         self._head = b""
         self._get: StandingGet | None = None
+        self._checked_at = 0  # the connections that were open when an error was last taken for one about the session
         self._set_head()
 
     def _set_head(self) -> None:
@@ -291,19 +297,67 @@ class LegacyHttp(HttpSession):
 
     def answered(self, post: Post, body: Whole) -> None:
         call = post.call
-        expired = post.status == 404 or (post.status == 400 and b"ession" in bytes(body))
-        if expired and post.sid and call is not None and call.method != INITIALIZE and post.unanswered:
-            self.correlation.forget(post.id)
-            if not call.resent:
-                call.resent = True
-                if post.sid == self.sid and self.ready:
-                    self._reopen()
-                self.notify_state_lost(call)
-                self.submit(call)
-                return
-            call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))
-            return
-        super().answered(post, body)
+        if post.status < 400 or call is None or not post.unanswered or call.method == INITIALIZE:
+            super().answered(post, body)
+        elif post.sid and session_doubts.is_over(post.status):
+            if call.resent:
+                self.correlation.forget(post.id)
+                call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))
+            else:
+                self._send_again(call, post.sid)
+        else:
+            refusal = session_doubts.refusal_by_http(post.status, body)
+            if refusal is None or not self._may_doubt(call):
+                super().answered(post, body)
+            else:
+                answered = super().answered
+                spawn(self._decide(call, post.sid, refusal, lambda: answered(post, body)), "check-session")
+
+    def doubts(self, call: Call, error: Body) -> bool:
+        if not self._may_doubt(call):
+            return False
+        if self.pool.opened == self._checked_at and not session_doubts.speaks_of_session(error):
+            return False
+        refusal = session_doubts.refusal_by_error(error)
+        if refusal is None:
+            return False
+        self._checked_at = self.pool.opened
+        spawn(self._decide(call, self.sid, refusal, lambda: call.answer(True, error)), "check-session")
+        return True
+
+    def _may_doubt(self, call: Call) -> bool:
+        """Whether a refusal of ``call`` may be about the session. A call is sent again only once, and what refuses a
+        ``ping`` is no proof, because not every server knows it."""
+        return self.ready and not call.resent and call.method not in (INITIALIZE, PING)
+
+    async def _decide(self, call: Call, sid: str, refusal: Refusal, take: Callable[[], None]) -> None:
+        """Send ``call`` again on a new session if ``ping`` is refused as the call was, else ``take`` the answer. What
+        the upstream refuses with the session has not run."""
+        if sid == self.sid and self.ready and not await self._refuses_alike(refusal):
+            if not call.done:
+                take()
+        elif not call.done:
+            self._send_again(call, sid)
+
+    async def _refuses_alike(self, refusal: Refusal) -> bool:
+        try:
+            await self.request(PING, timeout_s=self.context.settings.health.health_check_timeout_s)
+        except UpstreamError as error:
+            return session_doubts.refusal_by_error(error.raw) == refusal
+        except CallError as error:
+            return error.data.get("http") == str(refusal.status)
+        return False
+
+    def _send_again(self, call: Call, sid: str) -> None:
+        """Open the session again, unless that has happened meanwhile, and send ``call`` on it."""
+        id = self.correlation.id_of(call)
+        if id is not None:
+            self.correlation.forget(id)
+        call.resent = True
+        if sid == self.sid and self.ready:
+            self._reopen()
+        self.notify_state_lost(call)
+        self.submit(call)
 
     def _reopen(self) -> None:
         """Forget the session that the upstream has forgotten. The next call opens a new one, and calls that come
@@ -390,17 +444,10 @@ class _Answer:
 
 
 async def _ask_discover(pool: HttpPool, context: SessionContext) -> _Answer:
+    """Return the upstream's answer to ``server/discover``. Raises ``CallError``."""
     session = ModernHttp(context, pool)
     message = b'{"jsonrpc":"2.0","id":"probe","method":"server/discover","params":%b}' % session.own_params({})
-    head = pool.endpoint.head(
-        "POST",
-        {
-            "Content-Type": "application/json",
-            "Accept": "application/json, text/event-stream",
-            "MCP-Protocol-Version": LATEST_MODERN,
-            "Mcp-Method": DISCOVER,
-        },
-    )
+    head = pool.endpoint.head("POST", {**_ACCEPT, "MCP-Protocol-Version": LATEST_MODERN, "Mcp-Method": DISCOVER})
     answer = _Answer(pool, b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message))
     pool.submit(answer)
     try:
@@ -415,34 +462,74 @@ async def _ask_discover(pool: HttpPool, context: SessionContext) -> _Answer:
     return answer
 
 
-async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
-    choice = context.spec.era
-    modern: dict[str, Any] | None = None
-    if choice is not EraChoice.LEGACY:
+async def _discovered(pool: HttpPool, context: SessionContext) -> dict[str, Any] | CallError | None:
+    """Return what a modern upstream says of itself, ``None`` for a legacy one, or why its answer means nothing."""
+    try:
         answer = await _ask_discover(pool, context)
-        if http_verdict(answer.status, answer.body):
-            modern = orjson.loads(answer.body).get("result") or {}
-        elif choice is EraChoice.MODERN:
-            raise OutcomeUnknown("upstream_protocol", "'era' is 'modern', but it does not speak 2026-07-28")
-    legacy: LegacyHttp | None = None
-    if choice is not EraChoice.MODERN:
-        legacy = LegacyHttp(context, pool)
-        try:
-            await opened(legacy)
-        except CallError as error:
-            if modern is None:
-                if error.data.get("http") in ("400", "404", "405"):
-                    return await _fall_back_to_sse(context, pool, error)
-                raise
-            legacy = None
-    eras = tuple(era.word for era, there in ((Era.LEGACY, legacy), (Era.MODERN, modern)) if there is not None)
-    sessionful = legacy is not None and bool(legacy.sid)
-    if modern is None:
-        assert legacy is not None
-        facts = facts_of(eras, "http", pool.endpoint.url, sessionful, legacy.protocol_version, legacy.server)
-        return Reached(facts, legacy)
-    if legacy is not None:
+        return (orjson.loads(answer.body).get("result") or {}) if http_verdict(answer.status, answer.body) else None
+    except CallError as error:
+        return error
+
+
+async def _reach_modern(context: SessionContext, pool: HttpPool) -> Reached:
+    said = await _discovered(pool, context)
+    if isinstance(said, CallError):
+        raise said
+    if said is None:
+        raise OutcomeUnknown("upstream_protocol", "'era' is 'modern', but it does not speak 2026-07-28")
+    facts = facts_of((Era.MODERN.word,), "http", pool.endpoint.url, False, LATEST_MODERN, said)
+    return Reached(facts, ModernHttp(context, pool))
+
+
+async def _reach_streamable(context: SessionContext, pool: HttpPool) -> Reached:
+    """Ask for the modern era, and make a handshake in the legacy one.
+
+    Servers meet a method that they do not know with any status, or with silence. So only an upstream that cannot be
+    connected to is not greeted as well.
+    """
+    if context.spec.era is EraChoice.MODERN:
+        return await _reach_modern(context, pool)
+    if context.spec.era is EraChoice.LEGACY:
+        return await _reach_both(context, pool, None)
+    asking = spawn(_discovered(pool, context), f"discover {context.spec.id}")
+    try:
+        await asyncio.wait({asking}, timeout=context.settings.upstreams.probe_timeout_s)
+        if asking.done() and isinstance(said := asking.result(), CallError) and said.data.get("certain"):
+            raise said
+        return await _reach_both(context, pool, asking)
+    finally:
+        await cancel(asking)
+
+
+async def _reach_both(
+    context: SessionContext, pool: HttpPool, asking: asyncio.Task[dict[str, Any] | CallError | None] | None
+) -> Reached:
+    """Make the handshake. An upstream that refuses it is one of the modern era alone, or cannot be reached."""
+    legacy = LegacyHttp(context, pool)
+    failure: CallError | None = None
+    try:
+        await opened(legacy)
+    except CallError as error:
+        failure = error
+    modern: dict[str, Any] | CallError | None = None
+    if asking is not None and (failure is not None or asking.done()):
+        modern = await asking
+    if failure is None:
+        eras: tuple[str, ...] = (Era.LEGACY.word,)
+        sessionful = bool(legacy.sid)
+        if not isinstance(modern, dict):
+            facts = facts_of(eras, "http", pool.endpoint.url, sessionful, legacy.protocol_version, legacy.server)
+            return Reached(facts, legacy)
+        eras += (Era.MODERN.word,)
         await legacy.close()
+    elif isinstance(modern, dict):
+        eras, sessionful = (Era.MODERN.word,), False
+    elif failure.data.get("http") in ("400", "404", "405"):
+        return await _fall_back_to_sse(context, pool, failure)
+    elif isinstance(modern, CallError) and failure.data.get("http") in (None, modern.data.get("http")):
+        raise modern  # it says as much, and is about the first request
+    else:
+        raise failure
     facts = facts_of(eras, "http", pool.endpoint.url, sessionful, LATEST_MODERN, modern)
     return Reached(facts, ModernHttp(context, pool))
 

@@ -42,7 +42,7 @@ def _used() -> Iterator[tuple[str, str]]:
 
 def test_every_code_in_the_source_is_in_the_table() -> None:
     used = list(_used())
-    assert {"tool_unknown", "not_delivered", "outcome_unknown", "timeout", "overloaded"} <= {code for _, code in used}
+    assert {"method_unknown", "not_delivered", "outcome_unknown", "timeout", "overloaded"} <= {code for _, code in used}
     assert [(where, code) for where, code in used if code not in WIRE] == []
 
 
@@ -64,6 +64,8 @@ STANDARD = {
     "method_unknown": -32601,
     "invalid_params": -32602,
     "tool_unknown": -32602,
+    "prompt_unknown": -32602,
+    "resource_unknown": -32602,
     "internal": -32603,
     "header_mismatch": -32020,
     "capability_missing": -32021,

@@ -6,9 +6,9 @@ from itertools import product
 
 import pytest
 
+from shared.choices import Isolation
 from shared.isolation import SessionUse, era_for, session_use
 from shared.mcp.versions import Era
-from shared.models import Isolation
 
 BOTH = ("legacy", "modern")
 

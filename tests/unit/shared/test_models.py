@@ -10,18 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balancers import BalancerStrategy
-from shared import models
+from shared import choices
+from shared.choices import STRATEGIES, EraChoice, Isolation, check_strategy
+from shared.connections import MASK, HttpConnection, StdioConnection, mask_url, unmasked
 from shared.errors import ConfigError
-from shared.models import STRATEGIES, TRANSITIONS, EraChoice, Isolation, ServerStatus, check_strategy, make_spec
-from shared.transports import (
-    MASK,
-    HttpConnection,
-    StdioConnection,
-    mask_url,
-    parse_connection,
-    parse_transport,
-    unmasked,
-)
+from shared.models import TRANSITIONS, ServerStatus, make_spec
+from shared.transports import parse_connection, parse_transport
 
 
 def _problems(*arguments: Any, **options: Any) -> dict[str, str]:
@@ -58,9 +52,9 @@ def test_a_connection_is_told_by_what_is_given(raw: Any, transport: str | None, 
         ({"command": ["x"]}, None, "needs 'command'"),
         ({"type": "stdio"}, None, "needs 'command'"),
         ({"url": 5}, None, "needs 'url'"),
-        ({"url": "h/mcp"}, None, "not an http:// or https:// address"),
-        ({"url": "file:///etc/passwd"}, None, "not an http:// or https:// address"),
-        ({"url": "http:///x"}, None, "not an http:// or https:// address"),
+        ({"url": "h/mcp"}, None, "not an http://, https:// or unix:// address"),
+        ({"url": "file:///etc/passwd"}, None, "not an http://, https:// or unix:// address"),
+        ({"url": "http:///x"}, None, "not an http://, https:// or unix:// address"),
         ({"url": "http://h/", "type": "ws"}, None, "unknown transport 'ws'; use stdio, http or sse"),
         ({"url": "http://h/", "type": "sse"}, "http", "does not fit"),
         ({"command": "x"}, "http", "needs 'url'"),
@@ -166,7 +160,7 @@ def test_the_strategies_are_those_that_are_registered() -> None:
 
 
 def test_a_worker_which_registers_no_strategies_takes_any_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(models, "STRATEGIES", {})
+    monkeypatch.setattr(choices, "STRATEGIES", {})
     assert check_strategy("of another version") == "of another version"
     assert make_spec("a", {"command": "x"}, balancer="of another version").balancer == "of another version"
 
@@ -187,7 +181,7 @@ def test_the_public_view_masks_values() -> None:
     assert STDIO.public()["cwd"] == "/d"
     assert HTTP.public() == {
         "type": "http",
-        "url": f"https://me:{MASK}@h.test:8443/p",
+        "url": f"https://{MASK}@h.test:8443/p",
         "headers": {"X-Key": MASK},
     }
 
@@ -202,14 +196,14 @@ def test_what_is_kept_in_redis_has_everything() -> None:
     ("url", "shown"),
     [
         ("http://h/p?q=1#f", "http://h/p?q=1#f"),
-        ("http://me@h/p", "http://me@h/p"),
-        ("http://me:pw@h/p?q=1", f"http://me:{MASK}@h/p?q=1"),
-        ("http://me:pw@h:81", f"http://me:{MASK}@h:81"),
-        ("http://:pw@h/", f"http://:{MASK}@h/"),
-        ("http://me:@h/", f"http://me:{MASK}@h/"),
-        ("redis://:p%40w@h:6379/0", f"redis://:{MASK}@h:6379/0"),
+        ("http://me@h/p", f"http://{MASK}@h/p"),
+        ("http://me:pw@h/p?q=1", f"http://{MASK}@h/p?q=1"),
+        ("http://me:pw@h:81", f"http://{MASK}@h:81"),
+        ("http://:pw@h/", f"http://{MASK}@h/"),
+        ("http://me:@h/", f"http://{MASK}@h/"),
+        ("redis://:p%40w@h:6379/0", f"redis://{MASK}@h:6379/0"),
         ("https://h/mcp?exaApiKey=s3&tools=a", f"https://h/mcp?exaApiKey={MASK}&tools=a"),
-        ("https://me:pw@h/?a=1&%74oken=s%3D3&x", f"https://me:{MASK}@h/?a=1&%74oken={MASK}&x"),
+        ("https://me:pw@h/?a=1&%74oken=s%3D3&x", f"https://{MASK}@h/?a=1&%74oken={MASK}&x"),
         ("https://h/?key=&keys", "https://h/?key=&keys"),
     ],
 )
@@ -219,7 +213,7 @@ def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
 
 @given(st.text("abcXYZ019_-.~%!$&'*+,;=", min_size=1))
 def test_no_password_is_ever_shown(password: str) -> None:
-    assert mask_url(f"http://u:{password}@host.test:80/path") == f"http://u:{MASK}@host.test:80/path"
+    assert mask_url(f"http://u:{password}@host.test:80/path") == f"http://{MASK}@host.test:80/path"
 
 
 def test_a_key_in_a_query_that_was_shown_masked_is_kept_where_it_went_before() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from shared.choices import STRATEGIES, check_strategy
 from shared.errors import ConfigError
-from shared.models import STRATEGIES, check_strategy
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 
 

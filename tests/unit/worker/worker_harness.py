@@ -273,8 +273,9 @@ class FrontEnd:
 class OneUpstream:
     """What ``RpcServer`` asks of its ``ownership.inventory.Inventory``: there is one upstream, with one session."""
 
-    def __init__(self, observer: CallObserver | None = None) -> None:
+    def __init__(self, observer: CallObserver | None = None, calls: CallSettings | None = None) -> None:
         self.traffic = Traffic(observer)
+        self.calls = calls or CallSettings()
         self.session: Wire
 
     def submit(self, upstream: str, call: Call) -> None:
@@ -282,6 +283,10 @@ class OneUpstream:
         call.observer = self.traffic
         self.traffic.begun(call)
         self.session.submit(call)
+
+    def limits(self, upstream: str) -> CallSettings:
+        """The limits that every upstream has."""
+        return self.calls
 
     def end_client(self, sid: str) -> None:
         """Its upstream session is the test's to close."""
@@ -314,7 +319,7 @@ class WorkerHarness:
         front_ends = FrontEnds()
         self.broker = broker = InputBroker("w1", KEY, settings, deadlines, max_open)
         self.unsolicited = UnsolicitedMessages(broker, deadlines, settings, front_ends)
-        self.upstream = OneUpstream(observer)
+        self.upstream = OneUpstream(observer, settings.calls)
         inventory = cast(Inventory, self.upstream)
         self.server = RpcServer("w1", KEY, settings, front_ends, broker, self.unsolicited, inventory, deadlines)
         self.connect()

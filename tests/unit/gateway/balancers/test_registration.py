@@ -15,9 +15,10 @@ from gateway.balancers.round_robin import RoundRobin
 from gateway.balancers.weighted import Weighted
 from gateway.routing import router
 from gateway.routing.catalog import Catalog
+from shared.choices import STRATEGIES
 from shared.errors import ConfigError
 from shared.mcp.listings import Kind
-from shared.models import STRATEGIES, make_spec
+from shared.models import make_spec
 from shared.settings import RoutingSettings, build
 from tests.unit.builders import record
 

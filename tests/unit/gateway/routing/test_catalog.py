@@ -15,11 +15,12 @@ from gateway.balancers.round_robin import RoundRobin
 from gateway.balancers.weighted import Weighted
 from gateway.routing.catalog import Catalog
 from gateway.routing.view import changed
+from shared.choices import Naming
 from shared.errors import Refused
 from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
 from shared.mcp.versions import Era
-from shared.models import Naming, ServerStatus
+from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from tests.unit.builders import listed, record, tool

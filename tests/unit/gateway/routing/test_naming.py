@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.routing.naming import MAX_COMPOSED, assign, compose, compose_uri, label, labels, splits
-from shared.models import Naming
+from shared.choices import Naming
 
 AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
 Groups = list[tuple[str, list[str]]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from shared.config import load
+from shared.connections import StdioConnection
 from shared.models import UpstreamSpec
-from shared.transports import StdioConnection
 
 ENVIRONMENT = {"HOME": "/home/ada", "KEY": "k0"}
 

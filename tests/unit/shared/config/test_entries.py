@@ -11,7 +11,7 @@ from shared.config.documents import decode
 from shared.config.entries import Reading, read_entry, shown_id
 from shared.config.expand import editor_variables
 from shared.config.roots import Found
-from shared.transports import HttpConnection, StdioConnection
+from shared.connections import HttpConnection, StdioConnection
 
 BASE = Path("/w/proj")
 ELSEWHERE = "is part of another client, and has no command or URL to reach it by"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from shared.choices import EraChoice, Isolation
 from shared.config import Config, load, parse
+from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
-from shared.models import EraChoice, Isolation
-from shared.transports import HttpConnection, StdioConnection
 
 BASE = Path("/project")
 
@@ -263,7 +263,7 @@ def test_an_env_file_that_is_not_there_is_named() -> None:
         ({"mcpServers": {"a": {}}}, "mcpServers.a", "has neither 'command' nor 'url'"),
         ({"mcpServers": {"a": {"type": "http"}}}, "mcpServers.a.connection", "needs 'url'"),
         ({"mcpServers": {"a": {"command": " "}}}, "mcpServers.a.connection", "needs 'command'"),
-        ({"mcpServers": {"a": {"url": "ftp://x/"}}}, "mcpServers.a.connection", "not an http:// or https://"),
+        ({"mcpServers": {"a": {"url": "ftp://x/"}}}, "mcpServers.a.connection", "not an http://, https:// or unix://"),
         (
             {"mcpServers": {"a": {"type": "ws", "url": "http://x"}}},
             "mcpServers.a.connection",

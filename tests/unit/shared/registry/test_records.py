@@ -9,19 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.choices import STRATEGIES, EraChoice, Isolation
+from shared.connections import HttpConnection, StdioConnection
 from shared.mcp.listings import Kind
-from shared.models import (
-    STRATEGIES,
-    EraChoice,
-    HealthCheckResult,
-    Isolation,
-    ServerStatus,
-    ToolEntry,
-    UpstreamSpec,
-    make_spec,
-)
+from shared.models import HealthCheckResult, ServerStatus, ToolEntry, UpstreamSpec, make_spec
 from shared.registry.records import Fields, ListedCatalog, UpstreamRecord, read_health, read_record, spec_fields
-from shared.transports import HttpConnection, StdioConnection
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 PAIRS = st.dictionaries(TEXT, TEXT, max_size=3)

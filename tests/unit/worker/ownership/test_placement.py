@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -15,16 +14,15 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from shared.errors import RegistryUnavailable
-from shared.registry.keys import Keys
 from shared.registry.records import UpstreamRecord
 from shared.rendezvous import rank
 from shared.settings import build
 from shared.tasks import cancel, spawn
 from tests.fleet import eventually
 from tests.unit.builders import record
-from tests.unit.worker.worker_harness import KEY
-from worker.main import Worker
+from worker.ownership.inventory import Inventory
 from worker.ownership.placement import JOIN_GRACE_S, Placement, PlacementPlan, decide, slots_of
+from worker.ownership.reconciliation import Reconciliation
 
 NOW = 10_000.0
 OLD = NOW - 100
@@ -338,10 +336,7 @@ async def test_a_change_in_the_middle_of_a_round_is_not_lost(placed: tuple[Place
 
 
 class _LostStore:
-    """What a ``Worker`` asks of its ``RegistryStore`` after a gap; it is lost again in the middle."""
-
-    url = "redis://nowhere.test"
-    keys = Keys("gw:")
+    """What is asked of a ``RegistryStore`` after a gap; it is lost again in the middle."""
 
     async def load_all(self) -> dict[str, UpstreamRecord]:
         raise RegistryUnavailable("it took too long")
@@ -351,11 +346,13 @@ async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() 
     fleet: Any = _Fleet()
     store: Any = _LostStore()
     settings = build(overrides={"heartbeat_s": 0.001})
-    worker = Worker(settings, store, KEY, asyncio.Event())
-    worker.placement = Placement(fleet, fleet, worker.inventory, "me", settings, lambda: True)
-    task = spawn(worker.placement.run(), "placement")
+    inventory = Inventory(store, "me", settings, store)
+    placement = Placement(fleet, fleet, inventory, "me", settings, lambda: True)
+    reconciliation = Reconciliation(store, inventory, placement.wake.set)
+    reconciliation.snapshot({})
+    task = spawn(placement.run(), "placement")
     await _rounds(fleet, 2)
-    worker.follower.ready.set()
-    worker.on_snapshot({"new": _up("new")})
+    reconciliation.snapshot({"new": _up("new")})
     await eventually(lambda: ("new", 0) in fleet.claimed)
+    await reconciliation.close()
     await cancel(task)

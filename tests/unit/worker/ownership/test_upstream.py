@@ -40,7 +40,7 @@ class Deaf:
 
 
 async def test_calls_that_wait_for_the_second_era_do_not_wait_for_ever_when_the_upstream_is_lost() -> None:
-    settings = build(file_values={"startTimeout": 1000})
+    settings = build(file_values={"stdioStartTimeout": 1000})
     upstream = Upstream(make_spec("x", SILENT_CHILD), settings, "w", Deaf(), Deaf(), lambda line: None)
     facts = UpstreamFacts(("modern",), "stdio")
     try:

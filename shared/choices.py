@@ -1,0 +1,40 @@
+"""The words among which settings and entries choose: balancing strategies, naming, isolation and eras."""
+
+from __future__ import annotations
+
+import enum
+
+STRATEGIES: dict[str, str] = {}
+"""The names of balancing strategies, and what they mean. ``gateway.balancers`` fills the table. A worker chooses no
+replicas, so it leaves the table empty and takes any name."""
+
+
+def check_strategy(name: str) -> str:
+    """Return ``name`` if it is a strategy. Raises ``ValueError`` that names the choices."""
+    if STRATEGIES and name not in STRATEGIES:
+        raise ValueError(f"{name!r} is not one of {', '.join(STRATEGIES)}")
+    return name
+
+
+class Naming(enum.StrEnum):
+    """Whether tools are listed without a prefix while their names are unambiguous, or always as ``group__tool``."""
+
+    AUTO = "auto"
+    PREFIX = "prefix"
+
+
+class Isolation(enum.StrEnum):
+    """Whether clients share one upstream session or get one each. ``auto`` decides by the sessions that the upstream
+    offers."""
+
+    AUTO = "auto"
+    SHARED = "shared"
+    CLIENT = "client"
+
+
+class EraChoice(enum.StrEnum):
+    """Which protocol era to speak to an upstream. ``auto`` probes."""
+
+    AUTO = "auto"
+    LEGACY = "legacy"
+    MODERN = "modern"

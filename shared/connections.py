@@ -1,0 +1,285 @@
+"""How an upstream is reached: the connection of a registered server, and what of it may be shown.
+
+Values of headers and of environment variables are secrets, as are passwords, keys and tokens in URLs and in arguments
+of commands. None of them appears in a ``repr`` or in ``public()``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+import msgspec
+from msgspec import Struct
+
+from shared.errors import ConfigError
+
+MASK = "***"
+"""The text that stands for a secret wherever one would be shown."""
+_SECRET = re.compile(r"key|token|secret|pass|pwd|auth|sig|credential|code|jwt|session|bearer|cookie", re.IGNORECASE)
+"""What names have in them whose values are secrets: members of a query, options and variables of a command."""
+_TOKEN_TEXT = re.compile(r"[A-Za-z0-9_.=+-]{12,4096}")
+_KNOWN_TOKENS = re.compile(
+    r"(?:sk|pk|rk|gh[a-z]|github_pat|glpat|xox[a-z]|ya29|AKIA|npm|pat|dop_v1|hf|shpat)[-_.]?[A-Za-z0-9]"
+    r"|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+)
+_OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
+_ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*=|[A-Za-z_][\w.-]*=|[A-Za-z][\w-]*:\s*)(.+)", re.DOTALL)
+HOP_BY_HOP = frozenset(
+    ("host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer",
+     "upgrade", "expect")
+)  # fmt: skip
+"""Headers of which only the HTTP client itself can know the value (RFC 9110 section 7.6.1, RFC 9112)."""
+OURS = frozenset(
+    ("accept", "content-type", "mcp-protocol-version", "mcp-session-id", "mcp-method", "mcp-name", "last-event-id")
+)
+"""Headers that the gateway sets on each request as the transport requires, whatever an entry says."""
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class StdioConnection(Struct, frozen=True, rename="camel"):
+    """A child process that speaks MCP on stdin and stdout. No shell is involved."""
+
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    cwd: str | None = None
+
+    @property
+    def type(self) -> str:
+        """The name of the transport."""
+        return "stdio"
+
+    def __repr__(self) -> str:
+        return f"StdioConnection({self.command!r}, args={len(self.args)}, env={sorted(self.env)})"
+
+    def public(self) -> dict[str, Any]:
+        """Return what may be shown: names of environment variables without their values, arguments without secrets."""
+        shown: dict[str, Any] = {"type": "stdio", "command": self.command, "args": mask_args(self.args)}
+        shown["env"] = dict.fromkeys(self.env, MASK)
+        if self.cwd is not None:
+            shown["cwd"] = self.cwd
+        return shown
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what of the entry has another effect than it seems to have."""
+        return ()
+
+    def touches_host(self) -> str:
+        """Return what using this connection does on the worker's host beyond opening a network connection."""
+        return "runs a command"
+
+
+class Tls(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """How TLS is spoken with one upstream. Paths are files on the worker's host, in PEM.
+
+    ``ca_file`` replaces the system's certificate authorities, ``cert_file`` and ``key_file`` are the certificate that
+    the gateway presents, ``server_name`` is the name that the upstream's certificate has if the URL has another one.
+    """
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    insecure_skip_verify: bool = False
+
+
+class HttpConnection(Struct, frozen=True, rename="camel"):
+    """An HTTP upstream: ``http`` is Streamable HTTP, ``sse`` the HTTP+SSE transport of 2024-11-05.
+
+    ``proxy`` is an ``http://`` proxy, ``direct`` for none, or empty for the one that the environment names.
+    """
+
+    url: str
+    type: Literal["http", "sse"] = "http"
+    headers: dict[str, str] = {}
+    proxy: str = ""
+    tls: Tls | None = None
+
+    def __repr__(self) -> str:
+        return f"HttpConnection({mask_url(self.url)!r}, {self.type!r}, headers={sorted(self.headers)})"
+
+    def public(self) -> dict[str, Any]:
+        """Return what may be shown: header names without their values, and URLs without their secrets."""
+        shown = {"type": self.type, "url": mask_url(self.url), "headers": dict.fromkeys(self.headers, MASK)}
+        if self.proxy:
+            shown["proxy"] = mask_url(self.proxy)
+        if self.tls is not None:
+            shown["tls"] = msgspec.to_builtins(self.tls)
+        return shown
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what of the entry has another effect than it seems to have."""
+        replaced = [name for name in self.headers if name.lower() in OURS]
+        found = [f"header {name} is not sent as written: the gateway sets it on each request" for name in replaced]
+        if self.tls is not None and self.tls.insecure_skip_verify:
+            found.append(
+                "its certificate is not verified (tls.insecureSkipVerify): anybody between can read and change"
+            )
+        return tuple(found)
+
+    def touches_host(self) -> str:
+        """Return what using this connection does on the worker's host beyond opening a network connection."""
+        if urlsplit(self.url).scheme == "unix":
+            return "opens a socket of the host"
+        return "reads files of the host" if self.tls is not None and any(_paths(self.tls)) else ""
+
+
+Connection = StdioConnection | HttpConnection
+
+
+def _paths(tls: Tls) -> tuple[str, ...]:
+    return tls.ca_file, tls.cert_file, tls.key_file
+
+
+# ---- URLs
+
+
+def origin_of(url: str | SplitResult) -> tuple[str, str, int | str]:
+    """Return scheme, host and port of a URL; default ports are equal to none (RFC 6454 section 4). Of a Unix socket the
+    path stands for host and port. Raises ``ValueError``."""
+    parts = urlsplit(url) if isinstance(url, str) else url
+    if parts.scheme == "unix":
+        return "unix", "", parts.path
+    return parts.scheme, (parts.hostname or "").rstrip("."), parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def check_url(url: str) -> None:
+    """Raise ``ValueError`` that says what is wrong unless ``url`` is one that an upstream can have."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"url {mask_url(url)!r} is not a URL: {error}") from None
+    if parts.scheme == "unix":
+        if parts.netloc or len(parts.path) < 2:
+            raise ValueError(f"url {url!r} names no socket; write unix:///path/to/socket#/path")
+        return
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"url {mask_url(url)!r} is not an http://, https:// or unix:// address")
+    if port == 0:
+        raise ValueError(f"url {mask_url(url)!r} names port 0")
+
+
+def check_proxy(proxy: str) -> None:
+    """Raise ``ValueError`` that says what is wrong unless ``proxy`` is one that can be used."""
+    if proxy in ("", "direct"):
+        return
+    try:
+        parts = urlsplit(proxy)
+        fits = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(f"proxy {mask_url(proxy)!r} is neither 'direct' nor the http://host:port of an HTTP proxy")
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` for a header that cannot be sent, or that only the HTTP client can set."""
+    for name, value in headers.items():
+        if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", str(name)) or re.search(r"[\r\n\0]", str(value)):
+            raise ValueError(f"header {name!r} is not a valid HTTP header")
+        if str(name).lower() in HOP_BY_HOP:
+            raise ValueError(f"header {name!r} cannot be set: the HTTP client sets it; remove it")
+
+
+# ---- masks
+
+
+def _is_token(text: str) -> bool:
+    """Whether a text looks like a key or a token wherever it stands."""
+    if not _TOKEN_TEXT.fullmatch(text):
+        return False
+    pieces = [one for one in re.split(r"[-_.=+]", text) if len(one) >= 16]
+    random = any(re.search(r"\d", one) and re.search(r"[A-Za-z]", one) for one in pieces)
+    return random or bool(_KNOWN_TOKENS.match(text) and re.search(r"\d", text))
+
+
+def mask_url(url: str) -> str:
+    """Return ``url`` without user name and password, and without what looks like a secret in its path and query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return MASK
+    netloc = parts.netloc
+    if "@" in netloc:
+        netloc = f"{MASK}@{netloc.rpartition('@')[2]}"
+    path = parts.path
+    if parts.scheme != "unix":
+        path = "/".join(MASK if _is_token(segment) else segment for segment in path.split("/"))
+    query = "&".join(map(_masked, parts.query.split("&")))
+    shown = parts._replace(netloc=netloc, path=path, query=query)
+    return url if shown == parts else urlunsplit(shown)
+
+
+def _masked(member: str) -> str:
+    name, _, value = member.partition("=")
+    secret = _SECRET.search(unquote(name)) or _is_token(value)
+    return f"{name}={MASK}" if value and secret else member
+
+
+def mask_args(args: tuple[str, ...]) -> list[str]:
+    """Return the arguments of a command without what looks like a secret."""
+    shown: list[str] = []
+    secret_follows = False
+    for one in args:
+        assigned = _ASSIGNED.fullmatch(one)
+        if secret_follows and not _OPTION.fullmatch(one):
+            shown.append(MASK)
+        elif "://" in one:
+            shown.append(_mask_urls_in(one))
+        elif assigned and (_SECRET.search(assigned[1]) or _is_token(assigned[2])):
+            shown.append(assigned[1] + MASK)
+        else:
+            shown.append(MASK if _is_token(one) and not one.startswith("-") else one)
+        secret_follows = bool(_OPTION.fullmatch(one) and _SECRET.search(one))
+    return shown
+
+
+def _mask_urls_in(text: str) -> str:
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"',]+", lambda found: mask_url(found[0]), text)
+
+
+def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what receives a connection's secrets: the server and what stands before it, or the command."""
+    if raw.get("url"):
+        tls = sorted((name, value) for name, value in (raw.get("tls") or {}).items() if value)
+        return *origin_of(str(raw["url"])), raw.get("proxy") or "", tls
+    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd")
+
+
+def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:
+    """Return a connection in which each mask is replaced by the value that ``present`` has there.
+
+    A user may have been shown a masked connection and have sent it back. Secrets are filled in only where they went
+    before: headers for the same server, an environment for the same command. Raises ``ConfigError`` for any other mask,
+    which would be stored as if it were the value, or would send a secret to somebody new.
+    """
+    found = dict(raw)
+    for member, shown in (("url", mask_url), ("proxy", mask_url), ("args", mask_args)):
+        given = found.get(member)
+        if given is None or MASK not in str(given):
+            continue
+        known = getattr(present, member, None)
+        if known is None or shown(known) != (list(given) if member == "args" else given):
+            raise ConfigError(
+                f"connection.{member} has {MASK!r} in it, which stands for a secret (a password, a key); send that"
+            )
+        found[member] = list(known) if member == "args" else known
+    try:
+        same = present is not None and _leads_to(found) == _leads_to(msgspec.to_builtins(present))
+    except ValueError:
+        same = False
+    for member in ("headers", "env"):
+        given = found.get(member)
+        if isinstance(given, dict):
+            kept: dict[str, str] = getattr(present, member, {}) if same else {}
+            found[member] = {name: kept.get(name, MASK) if value == MASK else value for name, value in given.items()}
+            for name, value in found[member].items():
+                if value == MASK:
+                    raise ConfigError(
+                        f"connection.{member}.{name} is {MASK!r}, which stands for a secret; send the value"
+                    )
+    return found

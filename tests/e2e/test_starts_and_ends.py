@@ -1,0 +1,129 @@
+"""Children that take long to start, and what children leave behind when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.clients import RawClient
+from tests.fleet import Fleet, eventually, script_connection
+from tests.machine import stretched
+
+SERVER = """
+import json, os, subprocess, sys, time
+{before}
+who = {{'name': 's', 'version': '1'}}
+info = {{'protocolVersion': '2025-06-18', 'capabilities': {{'tools': {{}}}}, 'serverInfo': who}}
+tools = [{{'name': 't', 'inputSchema': {{'type': 'object'}}}}]
+for line in sys.stdin:
+    m = json.loads(line)
+    if 'id' not in m: continue
+    if m['method'] == 'tools/call': os._exit(3)
+    result = {{'initialize': info, 'ping': {{}}, 'tools/list': {{'tools': tools}}}}.get(m['method'])
+    out = {{'jsonrpc': '2.0', 'id': m['id']}}
+    out.update({{'result': result}} if result is not None else {{'error': {{'code': -32601, 'message': 'no'}}}})
+    print(json.dumps(out), flush=True)
+"""  # fmt: skip
+
+
+@pytest_asyncio.fixture(scope="module")
+async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
+    patience = {"stdio_start_timeout_s": stretched(1.5), "probe_timeout_s": 0.3}
+    async with Fleet(redis_url, reconnect_min_s=0.1, stop_timeout_s=0.3, **patience) as fleet:
+        yield fleet
+
+
+@pytest_asyncio.fixture
+async def raw(fleet: Fleet) -> AsyncIterator[RawClient]:
+    async with RawClient(fleet.urls[0]) as client:
+        yield client
+
+
+def _server(before: str) -> dict[str, object]:
+    return script_connection(SERVER.format(before=before))
+
+
+INSTALLING = """
+until = time.time() + {seconds}
+while time.time() < until and not os.path.exists({file!r}): {step}
+"""
+SIGNS = {
+    "writes": "print('fetch package', int(time.time()), file=sys.stderr, flush=True); time.sleep(0.1)",
+    "works": "sum(range(100000))",
+}
+
+
+@pytest.mark.parametrize("sign", sorted(SIGNS))
+async def test_a_child_that_shows_life_is_waited_for_beyond_its_time(fleet: Fleet, sign: str) -> None:
+    install = INSTALLING.format(seconds=stretched(1.5) * 2.5, file="", step=SIGNS[sign])
+    await fleet.register(sign, _server(install), connected=False)
+    await fleet.connected(sign)
+    await fleet.store.unregister(sign)
+
+
+async def test_a_child_that_shows_no_life_is_given_up_in_time_with_words(fleet: Fleet) -> None:
+    await fleet.register("dead", _server("time.sleep(3600)"), connected=False)
+    assert "no sign of life for" in await fleet.failed("dead")
+    await fleet.store.unregister("dead")
+
+
+async def test_what_a_starting_child_says_is_its_status_and_calls_are_told(
+    fleet: Fleet, raw: RawClient, tmp_path: Path
+) -> None:
+    go = str(tmp_path / "go")
+    install = INSTALLING.format(seconds=3600, file=go, step=SIGNS["writes"])
+    await fleet.register("slow", _server(install), connected=False)
+
+    async def says() -> bool:
+        record = await fleet.record("slow")
+        return record is not None and (record.error or "").startswith("starting: fetch package")
+
+    await eventually(says, 20.0, "its last line is its status")
+    reply = await raw.call("slow__t")
+    assert reply.error["data"]["code"] == "upstream_unavailable"
+    assert "group 'slow' is still starting" in reply.error["message"]
+    assert "slow is still starting" in (await raw.call("other")).error["message"]
+    Path(go).touch()
+    await fleet.connected("slow")
+    record = await fleet.record("slow")
+    assert record is not None and record.error is None
+    await fleet.store.unregister("slow")
+
+
+LEAVES = """
+for name, apart in (('browser', True), ('helper', False)):
+    subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(900)', {mark!r} + name], start_new_session=apart,
+                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+"""
+
+
+def _left(mark: str) -> list[str]:
+    """The processes with this mark in their command line, zombies excepted."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        found += [word.removeprefix(mark) for word in words if word.startswith(mark)]
+    return sorted(found)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a child left behind is found in /proc")
+async def test_what_a_child_started_ends_with_it(fleet: Fleet, raw: RawClient, tmp_path: Path) -> None:
+    mark = f"left-{tmp_path.name}-{os.getpid()}-"
+    await fleet.register("leaves", _server(LEAVES.format(mark=mark)))
+    assert _left(mark) == ["browser", "helper"]
+    for _ in range(2):
+        await raw.call("leaves__t")  # the child exits
+        await asyncio.sleep(0.05)
+        await fleet.connected("leaves")
+        await eventually(lambda: _left(mark) == ["browser", "helper"], 20.0, "those of the old child have ended")
+    await fleet.store.unregister("leaves")
+    await eventually(lambda: _left(mark) == [], 20.0, "all have ended")

@@ -1,0 +1,148 @@
+"""Opening a connection to an HTTP upstream: name resolution, both address families, proxies, Unix sockets and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import aiohappyeyeballs
+
+from shared.connections import Tls
+from worker.transports.http_endpoint import HttpEndpoint
+
+_NEXT_ADDRESS_S = 0.25
+"""How long one address may take before the next one is tried beside it (RFC 8305 section 5)."""
+_MAX_PROXY_HEAD = 16 * 1024
+ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
+
+
+async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT]) -> ProtocolT:
+    """Return a connected protocol that ``make`` made. Raises ``OSError`` or ``ValueError`` with the reason."""
+    loop = asyncio.get_running_loop()
+    if where.problem:
+        raise ValueError(where.problem)
+    if where.socket_path:
+        _, connected = await loop.create_unix_connection(make, where.socket_path)
+        return connected
+    tls = _context(where) if where.tls else None
+    name = ((where.tls_options.server_name if where.tls_options else "") or where.host) if tls else None
+    if where.proxy is not None:
+        return await _dial_through_proxy(where, make, tls, name)
+    try:
+        sock = await _socket(where.host, where.port)
+        if sock is not None:
+            _, connected = await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=name)
+        else:
+            _, connected = await loop.create_connection(make, where.host, where.port, ssl=tls, server_hostname=name)
+    except ssl.SSLCertVerificationError as error:
+        raise OSError(_certificate_words(error)) from error
+    return connected
+
+
+def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
+    return f"its certificate is not trusted ({error.verify_message}); name its authority in tls.caFile"
+
+
+async def _socket(host: str, port: int) -> socket.socket | None:
+    """Return a socket connected to the first address of ``host`` that answers, or ``None`` if there is only one
+    address."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    if len(found) < 2:
+        return None
+    return await aiohappyeyeballs.start_connection(cast(Any, found), happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
+
+
+class _Proxy(asyncio.Protocol):
+    """The connection to a proxy until it has opened the tunnel."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._head += data
+        if self.answer.done():
+            return
+        if b"\r\n\r\n" in self._head:
+            self.answer.set_result(self._head.partition(b"\r\n")[0])
+        elif len(self._head) > _MAX_PROXY_HEAD:
+            self.answer.set_exception(OSError("its answer has too large a head"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(OSError(f"it closed the connection{f': {exc}' if exc else ''}"))
+
+
+async def _dial_through_proxy(
+    where: HttpEndpoint, make: Callable[[], ProtocolT], tls: ssl.SSLContext | None, name: str | None
+) -> ProtocolT:
+    assert where.proxy is not None
+    loop = asyncio.get_running_loop()
+    host, port = where.proxy
+    try:
+        if not where.tunnel:
+            _, plain = await loop.create_connection(make, host, port)
+            return plain
+        transport, proxy = await loop.create_connection(_Proxy, host, port)
+    except OSError as error:
+        raise OSError(f"the proxy {where.shown_proxy} cannot be reached: {error}") from error
+    try:
+        transport.write(where.connect_request())
+        try:
+            answer = await proxy.answer
+        except OSError as error:
+            raise OSError(f"the proxy {where.shown_proxy} opens no tunnel: {error}") from error
+        words = answer.decode("latin-1").split(" ", 2)
+        if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].startswith("2"):
+            status = words[1] if len(words) > 1 and words[1].isdigit() else "no HTTP"
+            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status})")
+        connected = make()
+        assert tls is not None
+        try:
+            inside = await loop.start_tls(transport, connected, tls, server_hostname=name)
+        except ssl.SSLCertVerificationError as error:
+            raise OSError(_certificate_words(error)) from error
+        if inside is None:
+            raise OSError(f"the proxy {where.shown_proxy} closed the tunnel")
+        connected.connection_made(inside)
+        return connected
+    except BaseException:
+        transport.abort()
+        raise
+
+
+# ---- TLS
+
+
+def _context(where: HttpEndpoint) -> ssl.SSLContext:
+    """Return how TLS is spoken with an upstream. Files that were replaced are read again for the next connection."""
+    options = where.tls_options or Tls()
+    paths = options.ca_file, options.cert_file, options.key_file
+    try:
+        changed = tuple(os.stat(path).st_mtime_ns if path else 0 for path in paths)
+        authorities = os.environ.get("SSL_CERT_FILE", ""), os.environ.get("SSL_CERT_DIR", "")  # OpenSSL reads these
+        return _made_context(paths, options.insecure_skip_verify, changed, authorities)
+    except FileNotFoundError as error:
+        raise OSError(f"tls: there is no file {error.filename!r} on this worker's host") from None
+    except (OSError, ssl.SSLError) as error:  # an SSLError is an OSError, too
+        raise OSError(f"tls: {error}; caFile, certFile and keyFile must be PEM files") from None
+
+
+@lru_cache(maxsize=64)
+def _made_context(
+    paths: tuple[str, str, str], unverified: bool, changed: tuple[int, ...], authorities: tuple[str, str]
+) -> ssl.SSLContext:
+    ca, certificate, key = paths
+    context = ssl.create_default_context(cafile=ca or None)
+    if certificate:
+        context.load_cert_chain(certificate, key or None)
+    if unverified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

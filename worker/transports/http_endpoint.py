@@ -1,0 +1,163 @@
+"""The address of an HTTP upstream: where to connect, through which proxy, and the head of each request. Pure, except
+that the proxy may be named by the environment."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import re
+from typing import Any
+from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+from shared.connections import OURS, HttpConnection, Tls, check_proxy, mask_url, origin_of
+from shared.loopback import is_loopback_host
+
+_UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+_PORTS = {"http": 80, "https": 443}
+
+
+class HttpEndpoint:
+    """One URL of an upstream with the headers of its entry.
+
+    ``host`` and ``port`` are those of the upstream, ``socket_path`` is its Unix socket if it has one, ``proxy`` is the
+    host and port of the proxy between, if any. ``tunnel``: TLS is spoken through the proxy with the upstream itself.
+    ``absolute`` is what stands before the target in a request to a proxy (RFC 9112 section 3.2.2).
+    ``problem`` says why no connection can be opened, if the environment names a proxy that cannot be used.
+    """
+
+    def __init__(self, url: str, connection: HttpConnection) -> None:
+        parts = urlsplit(url)
+        self.url = url
+        self.socket_path = unquote(parts.path) if parts.scheme == "unix" else ""
+        if self.socket_path:
+            parts = urlsplit("http://localhost" + (parts.fragment if parts.fragment.startswith("/") else "/"))
+        self._base = parts
+        self._connection = connection
+        self.tls = parts.scheme == "https"
+        self.tls_options: Tls | None = connection.tls
+        self.host = parts.hostname or ""
+        self.port = parts.port or _PORTS[parts.scheme]
+        self.path = parts.path or "/"
+        self.target = self.path + (f"?{parts.query}" if parts.query else "")
+        literal = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = literal if self.port == _PORTS[parts.scheme] else f"{literal}:{self.port}"
+        self.shown = f"unix:{self.socket_path}" if self.socket_path else self.authority
+        self.proxy: tuple[str, int] | None = None
+        self.problem = ""
+        self._proxy_header = ""
+        self._note_proxy(self._proxy_url())
+        self.tunnel = self.tls and self.proxy is not None
+        self.absolute = f"{parts.scheme}://{self.authority}" if self.proxy is not None and not self.tls else ""
+        self._common = "\r\n".join(self._own_lines(parts))
+
+    def _own_lines(self, parts: SplitResult) -> list[str]:
+        """Return the lines that every request carries: those of the entry without the ones that are the gateway's."""
+        headers = self._connection.headers
+        names = {name.lower() for name in headers}
+        lines = [f"Host: {self.authority}"]
+        if "accept-encoding" not in names:  # decompressing costs more than a local network saves
+            lines.append("Accept-Encoding: identity")
+        if parts.username is not None and "authorization" not in names:
+            lines.append(f"Authorization: Basic {_basic(parts)}")
+        if self.absolute and self._proxy_header:
+            lines.append(self._proxy_header)
+        return lines + [f"{name}: {value}" for name, value in headers.items() if name.lower() not in OURS]
+
+    def _proxy_url(self) -> str:
+        """Return the proxy to use, or an empty text. Loopback addresses need none unless the entry names one."""
+        if self.socket_path or self._connection.proxy == "direct":
+            return ""
+        if self._connection.proxy:
+            return self._connection.proxy
+        proxies = getproxies_environment()
+        found = proxies.get(self._base.scheme) or proxies.get("all", "")
+        if not found or is_loopback_host(self.host) or _bypassed(self.host, self.port, proxies):
+            return ""
+        found = found if "://" in found else f"http://{found}"
+        try:
+            check_proxy(found)
+        except ValueError as error:
+            self.problem = f"{self._base.scheme.upper()}_PROXY: {error}"
+            return ""
+        return found
+
+    def _note_proxy(self, url: str) -> None:
+        if url:
+            parts = urlsplit(url)
+            self.proxy = parts.hostname or "", parts.port or 80
+            if parts.username is not None:
+                self._proxy_header = f"Proxy-Authorization: Basic {_basic(parts)}"
+
+    @property
+    def shown_proxy(self) -> str:
+        """The proxy as it may be shown."""
+        return "" if self.proxy is None else f"{self.proxy[0]}:{self.proxy[1]}"
+
+    def connect_request(self) -> bytes:
+        """Return the request for a tunnel through the proxy (RFC 9110 section 9.3.6)."""
+        literal = f"[{self.host}]" if ":" in self.host else self.host
+        lines = [f"CONNECT {literal}:{self.port} HTTP/1.1", f"Host: {literal}:{self.port}"]
+        if self._proxy_header:
+            lines.append(self._proxy_header)
+        return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+    def head(self, method: str, extra: dict[str, str], target: str | None = None) -> bytes:
+        """Return the start of a request: request line and headers, without the length and the empty line."""
+        lines = [f"{method} {self.absolute}{target or self.target} HTTP/1.1", self._common]
+        lines += [f"{name}: {value}" for name, value in extra.items()]
+        return ("\r\n".join(lines) + "\r\n").encode("utf-8")
+
+    def request_target(self, target: str) -> bytes:
+        """Return what stands for ``target`` in a request line."""
+        return (self.absolute + target).encode()
+
+    def resolve(self, reference: str, against: str = "") -> str:
+        """Return the request target that a reference of the upstream means, which must stay on the same origin.
+
+        ``against`` is the target to which a relative reference relates, by default the endpoint's own. Raises
+        ``ValueError`` with words for the user.
+        """
+        base = self._base._replace(netloc=self._base.netloc.rpartition("@")[2])
+        try:
+            url = urlsplit(urljoin(urljoin(urlunsplit(base), against or self.target), reference.strip()))
+            other = origin_of(url) != origin_of(base)
+        except ValueError:
+            raise ValueError("something that is no URL") from None
+        if other:
+            raise ValueError(f"{mask_url(urlunsplit(url._replace(query='', fragment='')))!r}, which is another origin")
+        target = (url.path or "/") + (f"?{url.query}" if url.query else "")
+        if _UNPRINTABLE.search(target):
+            raise ValueError("something that is no URL")
+        return target
+
+    def at(self, target: str) -> HttpEndpoint:
+        """Return the endpoint of the same origin with another target."""
+        path, _, query = target.partition("?")
+        parts: Any = urlsplit(self.url)
+        if self.socket_path:
+            return HttpEndpoint(urlunsplit(parts._replace(fragment=target)), self._connection)
+        return HttpEndpoint(urlunsplit(parts._replace(path=path, query=query)), self._connection)
+
+
+def _basic(parts: SplitResult) -> str:
+    """Return the credentials of a URL for Basic authentication (RFC 7617), percent-decoded (RFC 3986 section 3.2.1)."""
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return base64.b64encode(pair.encode()).decode()
+
+
+def _bypassed(host: str, port: int, proxies: dict[str, str]) -> bool:
+    """Whether ``NO_PROXY`` names a host: by its name or suffix, with a port, or as an address in a network."""
+    if proxy_bypass_environment(host, proxies) or proxy_bypass_environment(f"{host}:{port}", proxies):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for one in proxies.get("no", "").split(","):
+        try:
+            if address in ipaddress.ip_network(one.strip(), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
