@@ -127,6 +127,9 @@ class HealthSettings(Struct, frozen=True):
     unhealthy_after: Annotated[int, Meta(ge=1, description="failed probes in a row that take one out")] = 2
     healthy_after: Annotated[int, Meta(ge=1, description="good probes in a row that bring one back")] = 1
     refresh_interval_s: Annotated[float, Meta(gt=0, description="the catalogue is read again this often")] = 300.0
+    max_listed: Annotated[int, Meta(ge=1, description="entries of one list of one upstream; more are left out")] = 5000
+    max_listed_bytes: Annotated[int, Meta(ge=1024, description="the same in bytes")] = 16 * 1024 * 1024
+    list_timeout_s: Annotated[float, Meta(gt=0, description="longest time to read all pages of one list")] = 60.0
 
 
 class UpstreamSettings(Struct, frozen=True):
@@ -351,6 +354,9 @@ OWN = (
     "unhealthyAfter",
     "healthyAfter",
     "refreshInterval",
+    "maxListed",
+    "maxListedBytes",
+    "listTimeout",
 )
 """The settings that one upstream can have for itself, written in its entry."""
 

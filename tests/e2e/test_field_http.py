@@ -52,6 +52,8 @@ class Upstream:
         self.say = say
         self.sessions: set[str] | None = set() if sessions else None
         self.seen: list[dict[str, Any]] = []
+        self.gets = 0
+        self.streams = False
         self.port = 0
 
     async def __aenter__(self) -> Upstream:
@@ -77,7 +79,10 @@ class Upstream:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.method != "POST":
-            return web.Response(status=405)
+            self.gets += 1
+            if not self.streams or request.method != "GET":
+                return web.Response(status=405)
+            return web.Response(headers={"Content-Type": "text/event-stream"})
         message = json.loads(await request.read())
         self.seen.append(message)
         said = await self.say(self, request, message)
@@ -221,6 +226,19 @@ async def test_a_refusal_that_is_about_the_call_opens_no_session(fleet: Fleet, r
         assert upstream.count("initialize") - before <= 1  # the client's own session was opened for its first call
         assert upstream.count("tools/call") == 6
         await fleet.store.unregister("refuses")
+
+
+async def test_streams_that_end_at_once_are_opened_more_and_more_rarely(fleet: Fleet) -> None:
+    async def nothing(up: Upstream, request: web.BaseRequest, message: dict[str, Any]) -> None:
+        return None
+
+    upstream = Upstream(nothing, sessions=True)
+    upstream.streams = True
+    async with upstream:
+        await fleet.register("brief-streams", upstream.connection)
+        await asyncio.sleep(8.0)
+        assert 2 <= upstream.gets <= 5  # after 1, 2 and 4 s; it would be once a second
+        await fleet.store.unregister("brief-streams")
 
 
 # ---- what stands between

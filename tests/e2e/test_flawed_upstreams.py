@@ -14,6 +14,7 @@ from mcp.client.streamable_http import streamable_http_client
 from shared.models import ServerStatus
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
+from tests.machine import scaled
 
 SERVER = """
 import json, os, sys, time
@@ -192,5 +193,78 @@ def written(out):
             await eventually(lambda wanted=wanted: lists() >= wanted, 60.0, f"it is asked for its list {wanted} times")
             times.append(loop.time())
         assert times[2] - times[1] > 1.5 * (times[1] - times[0]), "each time twice as long, about"
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+UNREADABLE = {
+    "NaN": "json.dumps(out).replace('\"called\"', 'NaN').encode()",
+    "Infinity": "json.dumps(out).replace('\"called\"', '-Infinity').encode()",
+    "latin-1": "json.dumps(out).replace('called', 'é').encode('latin-1')",
+    "a control character": "json.dumps(out).replace('called', chr(1)).encode()",
+    "no JSON": "json.dumps(out).replace('\"called\"', 'undefined').encode()",
+}
+
+
+@pytest.mark.parametrize("kind", sorted(UNREADABLE))
+async def test_a_call_whose_answer_is_no_json_fails_at_once_with_the_cause(
+    fleet: Fleet, tmp_path: Path, kind: str
+) -> None:
+    flaw = f"def written(out): return {UNREADABLE[kind]}"
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(tmp_path / "log"))))
+    try:
+        async with RawClient(fleet.urls[0]) as client:
+            reply = await asyncio.wait_for(client.call("good"), scaled(10.0))  # far below the time-out of calls
+            assert reply.error["data"]["code"] == "upstream_protocol"
+            assert "the upstream's answer cannot be read" in reply.error["message"]
+        assert (await _listed(fleet))[0] == ["good"]
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+@pytest.mark.parametrize(
+    ("flaw", "settings", "shown", "note"),
+    [
+        (
+            "answers['tools/list']['tools'] = [dict(good, name=f't{n}') for n in range(50)]",
+            {"maxListed": 20},
+            20,
+            "only 20 entries are listed",
+        ),
+        (
+            "answers['tools/list']['tools'] = [dict(good, name='huge', description='d' * 9000), good]",
+            {"maxListedBytes": 5000},
+            1,
+            "only 1 entries are listed",
+        ),
+        (
+            """
+class Endless(dict):
+    n = 0
+def page():
+    Endless.n += 1
+    time.sleep(0.02)
+    return {'tools': [], 'nextCursor': str(Endless.n)}
+real = written
+def written(out):
+    if 'tools' in out.get('result', {}): out['result'] = page()
+    return real(out)
+""",
+            {"listTimeout": 500},
+            0,
+            "its pages have no end in 0.5 s",
+        ),
+    ],
+    ids=["many", "large", "endless"],
+)
+async def test_a_list_without_end_is_cut_and_said(
+    fleet: Fleet, tmp_path: Path, flaw: str, settings: dict[str, int], shown: int, note: str
+) -> None:
+    script = SERVER.format(flaw=flaw, log=str(tmp_path / "log"))
+    await fleet.register("flawed", script_connection(script), settings=settings)
+    try:
+        assert len((await _listed(fleet))[0]) == shown
+        record = await fleet.record("flawed")
+        assert record is not None and any(note in one for one in record.catalog.notes), record.catalog.notes
     finally:
         await fleet.store.unregister("flawed")

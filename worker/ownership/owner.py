@@ -44,6 +44,8 @@ _LIST_AGAIN_S, _LIST_AGAIN_MAX_S = 5.0, 300.0
 """After how long a list that failed is read again: at first, and at most."""
 _TELL_S, _SHOWN_LINE = 2.0, 200
 """How often the last line of a child that is starting is reported, and how much of it."""
+_IN_A_THREAD = 500
+"""From how many entries on a list is checked beside the loop."""
 _SHOWN_FLAWS, _SHOWN_NOTES = 5, 50
 """How many flaws are logged together, and how many are reported."""
 
@@ -84,6 +86,16 @@ class _Page(Struct):
 def _shortened(sentences: list[str], most: int) -> list[str]:
     more = [f"and {len(sentences) - most} more"] if len(sentences) > most else []
     return sentences[:most] + more
+
+
+def _fitting(entries: list[Raw], most: int, bytes_: int) -> list[Raw]:
+    """Return the entries that fit, in their order; one that is too large keeps no later one out."""
+    found: list[Raw] = []
+    for entry in entries:
+        if len(entry) <= bytes_ and len(found) < most:
+            found.append(entry)
+            bytes_ -= len(entry)
+    return found
 
 
 class Owner:
@@ -370,8 +382,9 @@ class Owner:
 
     async def _document(self, kind: Kind) -> bytes:
         """Return the JSON of a list as clients may see it."""
-        mended = mend(kind, await self._entries(KINDS[kind]))
-        self._note_flaws(kind, mended.flaws)
+        entries, left_out = await self._entries(KINDS[kind])
+        mended = await asyncio.to_thread(mend, kind, entries) if len(entries) > _IN_A_THREAD else mend(kind, entries)
+        self._note_flaws(kind, left_out + mended.flaws)
         return msgspec.json.encode(mended.entries)
 
     def _note_flaws(self, kind: Kind, flaws: list[str]) -> None:
@@ -380,10 +393,14 @@ class Owner:
             _log.warning("upstream %s: %s", self._upstream.spec.id, "; ".join(_shortened(flaws, _SHOWN_FLAWS)))
         self._flaws[kind] = flaws
 
-    async def _entries(self, facts: KindFacts) -> list[Raw]:
+    async def _entries(self, facts: KindFacts) -> tuple[list[Raw], list[str]]:
+        """Return the entries on all pages of a list, and what was left out of it."""
+        limits = self._settings.health
         entries: list[Raw] = []
         cursor: str | None = None
         seen: set[str] = set()
+        size = 0
+        deadline = asyncio.get_running_loop().time() + limits.list_timeout_s
         for _ in range(_MAX_PAGES):
             raw = await self._request_list(facts, {} if cursor is None else {"cursor": cursor})
             try:
@@ -394,10 +411,18 @@ class Owner:
             except (msgspec.DecodeError, Refused) as error:
                 text = f"its {facts.method} is not a list of {facts.member}: {error}"
                 raise OutcomeUnknown("upstream_protocol", text) from error
+            size += len(raw)
+            if len(entries) > limits.max_listed or size > limits.max_listed_bytes:
+                fitting = _fitting(entries, limits.max_listed, limits.max_listed_bytes)
+                text = f"only {len(fitting)} entries are listed (maxListed, maxListedBytes)"
+                return fitting, [f"{facts.method}: {text}"]
             if cursor is None or cursor in seen:
-                break
+                return entries, []
+            if asyncio.get_running_loop().time() > deadline:
+                text = f"its pages have no end in {limits.list_timeout_s:g} s (listTimeout)"
+                return entries, [f"{facts.method}: {text}; {len(entries)} entries are listed"]
             seen.add(cursor)
-        return entries
+        return entries, [f"{facts.method}: more than {_MAX_PAGES} pages; {len(entries)} entries are listed"]
 
     def _note_ttl(self, facts: KindFacts, ttl_ms: float | None) -> None:
         """Note the shortest time for which a modern upstream's lists are fresh (2026-07-28, caching). Lists whose

@@ -34,7 +34,7 @@ from shared.mcp.methods import (
     wants_warnings,
 )
 from shared.mcp.rope import Body, Whole
-from shared.mcp.text import BOM
+from shared.mcp.text import BOM, id_of_unreadable
 from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, Era
 from shared.tasks import spawn
 from shared.version import VERSION
@@ -378,13 +378,22 @@ class Session:
                 body = bytes(body).removeprefix(BOM).lstrip()
                 first = body[:1]
             messages = jsonrpc.decode_batch(body) if first == b"[" else [jsonrpc.decode_answer(body)]
-        except Refused:
-            return False
+        except Refused as error:
+            return self._fail_unreadable(body, error)
         for message in messages:
             try:
                 self._receive(message, call)
             except Exception:  # a message that cannot be handled must not keep the others from being handled
                 _log.exception("%s: a message of the upstream", self.context.spec.id)
+        return True
+
+    def _fail_unreadable(self, body: Whole, error: Refused) -> bool:
+        """Fail the call whose answer is no JSON, if its id can be read. Return whether there is such a call."""
+        id = id_of_unreadable(bytes(body))
+        call = None if id is None else self.correlation.forget(id)
+        if call is None:
+            return False
+        call.fail(OutcomeUnknown("upstream_protocol", f"the upstream's answer cannot be read: {error.message}"))
         return True
 
     def _receive(self, message: jsonrpc.Message, call: Call | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any, Protocol
 
 from shared.errors import CallError
@@ -12,7 +13,9 @@ from worker.calls.call import Call
 from worker.sessions.context import SessionContext
 from worker.transports.http_client import HttpPool
 
-_MIN_RETRY_S = 0.25
+_MIN_RETRY_S, _MAX_RETRY_S = 0.25, 60.0
+_LASTED_S = 30.0
+"""A stream that lasted so long, or brought a message, is opened again without further delay."""
 
 
 class ListeningSession(Protocol):
@@ -36,8 +39,8 @@ class ListeningSession(Protocol):
 class StandingGet:
     """The stream of one session, which is opened again whenever it ends.
 
-    An answer that is neither an event stream nor 429 or 5xx ends the attempts: 405 means that the upstream has no such
-    stream.
+    Streams that end at once again and again are opened more and more rarely. An answer that is neither an event stream
+    nor 429 or 5xx ends the attempts: 405 means that the upstream has no such stream.
     """
 
     def __init__(self, session: ListeningSession) -> None:
@@ -49,6 +52,8 @@ class StandingGet:
         self._closed = False
         self._refused = False
         self._opened = False
+        self._opened_at = 0.0
+        self._fruitless = 0  # how many streams in a row ended soon and without a message
 
     def open(self) -> None:
         """Send the GET."""
@@ -57,6 +62,7 @@ class StandingGet:
             extra["Last-Event-ID"] = self._last_event_id
         self.request = self.session.pool.endpoint.head("GET", extra) + b"\r\n"
         self._reader = None
+        self._opened_at = self.session.loop.time()
         self.session.pool.submit(self, standing=True)
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
@@ -85,6 +91,7 @@ class StandingGet:
             if event.retry_ms is not None:
                 self._retry_ms = min(event.retry_ms, 60_000)
             if event.data:
+                self._fruitless = 0
                 self.session.receive_bytes(event.data)
 
     def on_complete(self) -> None:
@@ -94,8 +101,14 @@ class StandingGet:
         self._again()
 
     def _again(self) -> None:
-        if not (self._closed or self._refused or self.session.closed):
-            self.session.loop.call_later(max(self._retry_ms / 1000, _MIN_RETRY_S), self._reopen)
+        if self._closed or self._refused or self.session.closed:
+            return
+        if self.session.loop.time() - self._opened_at > _LASTED_S:
+            self._fruitless = 0
+        wait_s = max(self._retry_ms / 1000, _MIN_RETRY_S) * 2**self._fruitless
+        if wait_s < _MAX_RETRY_S:
+            self._fruitless += 1
+        self.session.loop.call_later(min(wait_s, _MAX_RETRY_S) * random.uniform(0.8, 1.2), self._reopen)
 
     def _reopen(self) -> None:
         if not (self._closed or self.session.closed) and self.session.ready:
