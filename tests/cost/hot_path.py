@@ -155,7 +155,8 @@ class WorkerPath:
         if not modern:  # a client without a session borrows one of those that were opened for its like
             session = upstream._lease(OwnCall("tools/call", PARAMS), era)
             session.protocol_version, session.ready = LATEST_LEGACY, True
-        inventory: Any = SimpleNamespace(submit=lambda id, call: upstream.submit(call))
+        limits = settings.calls
+        inventory: Any = SimpleNamespace(submit=lambda id, call: upstream.submit(call), limits=lambda id: limits)
         key, deadlines, front_ends = FleetKey(bytes(32)), Deadlines(loop.time), FrontEnds()
         broker = InputBroker("worker", key, settings, deadlines)
         self._server = RpcServer("worker", key, settings, front_ends, broker, ears, inventory, deadlines)

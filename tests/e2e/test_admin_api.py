@@ -137,7 +137,7 @@ async def test_an_entry_that_is_changed_keeps_what_was_not_shown(fleet: Fleet, a
 
         for wrong in (
             {**changed, "headers": {"X-New": "***"}},
-            {**changed, "url": changed["url"].replace("me:", "you:")},
+            {**changed, "url": changed["url"].replace("***@", "you:***@")},
             {**changed, "url": "http://127.0.0.1:1/mcp"},  # a secret stays with its server
         ):
             status, why = await admin("PATCH", "servers/secret", {"connection": wrong})
