@@ -52,6 +52,7 @@ WIRE: dict[str, Wire] = {
     "cancelled": Wire(-31007, 200),
     "session_unknown": Wire(-31008, 404),
     "forbidden": Wire(-31009, 403),
+    "content_type": Wire(-31016, 415),
     "registry_unavailable": Wire(-31010, 503),
     "too_large": Wire(-31011, 413),
     "config": Wire(-31012, 400),

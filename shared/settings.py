@@ -59,8 +59,13 @@ class AccessSettings(Struct, frozen=True):
         tuple[str, ...], Meta(description="Host header values accepted beside loopback names; * for any")
     ] = ()
     allowed_origins: Annotated[
-        tuple[str, ...], Meta(description="browser origins accepted beside loopback ones; * for any")
+        tuple[str, ...],
+        Meta(description="origins of web pages that may use MCP, by default the Inspector's; * for any"),
+    ] = ("http://localhost:6274", "http://127.0.0.1:6274")
+    admin_origins: Annotated[
+        tuple[str, ...], Meta(description="origins of web pages that may use the admin API, beside the gateway's own")
     ] = ()
+    open_metrics: Annotated[bool, Meta(description="let everybody read /metrics")] = False
     secret: Annotated[
         str, Meta(description="the fleet's key, default: made once and kept in Redis; older ones after commas")
     ] = ""
@@ -396,7 +401,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
         if knob.milliseconds:
             variables[knob.variable] = repr(value * 1000.0)
         elif isinstance(value, tuple):
-            variables[knob.variable] = ",".join(value)
+            variables[knob.variable] = ",".join(value) or ","  # an empty text would count as not set
         elif isinstance(value, bool):
             variables[knob.variable] = "true" if value else "false"
         else:

@@ -229,7 +229,8 @@ class Fleet:
     async def _routed(self, frontend: Supervisor, ids: tuple[str, ...], within_s: float) -> None:
         import aiohttp
 
-        async with aiohttp.ClientSession() as session:
+        headers = {"Authorization": f"Bearer {self.settings.access.admin_token}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
 
             async def shown() -> bool:
                 async with session.get(f"{frontend.url}/admin/v1/servers") as response:

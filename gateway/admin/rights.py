@@ -1,15 +1,17 @@
 """Which requests may use the admin API.
 
-A gateway that listens on loopback takes requests from loopback without a token. All other requests need
-``GATEWAY_ADMIN_TOKEN`` as a bearer token. Registering an upstream that runs a command on the worker's host, or uses its
+Where ``GATEWAY_ADMIN_TOKEN`` is set, every request needs it as a bearer token. Without one, a gateway that listens on
+loopback takes requests from loopback. Registering an upstream that runs a command on the worker's host, or uses its
 files or sockets, needs the token *and* ``allowStdioRegistration``. Without a token, the command line of the user who
 started the gateway registers such an upstream through Redis instead (``cli.state``).
 """
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
+import logging
 
 from aiohttp import web
 
@@ -18,6 +20,11 @@ from shared.loopback import is_loopback_host
 from shared.models import UpstreamSpec
 from shared.settings import Settings
 
+_log = logging.getLogger(__name__)
+_HOLD_S, _MOST_HELD = 0.5, 100
+"""How long the answer to a wrong token is held back, and how many of these answers at once."""
+_LOG_EVERY_S = 10.0
+
 
 class AdminRights:
     """Decides whether a request may use the admin API."""
@@ -25,6 +32,9 @@ class AdminRights:
     def __init__(self, settings: Settings) -> None:
         self._access = settings.access
         self._host = settings.service.host
+        self._refused = 0
+        self._logged_at = -_LOG_EVERY_S
+        self._held = 0
 
     def has_token(self, request: web.Request) -> bool:
         """Whether the request carries the admin token."""
@@ -33,10 +43,10 @@ class AdminRights:
         return bool(token) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
 
     def may(self, request: web.Request) -> bool:
-        """Whether the request may be answered at all."""
-        if self.has_token(request):
-            return True
-        # Behind a reverse proxy on this machine every client has a loopback address; these headers show the proxy.
+        """Whether the request may be answered at all. Where there is a token, every request needs it: a proxy on this
+        machine that adds no header of its own looks like a user of this machine."""
+        if self._access.admin_token:
+            return self.has_token(request)
         if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
             return False
         try:
@@ -44,6 +54,23 @@ class AdminRights:
         except ValueError:
             return False
         return peer.is_loopback and is_loopback_host(self._host)
+
+    async def slow_down(self, request: web.Request) -> None:
+        """Log that a request was refused, and hold the answer to a wrong token back, so that tokens cannot be guessed
+        quickly."""
+        self._refused += 1
+        now = asyncio.get_running_loop().time()
+        if now - self._logged_at >= _LOG_EVERY_S:
+            _log.warning(
+                "admin API: %d requests without the right token, the last from %s", self._refused, request.remote
+            )
+            self._refused, self._logged_at = 0, now
+        if "Authorization" in request.headers and self._held < _MOST_HELD:
+            self._held += 1
+            try:
+                await asyncio.sleep(_HOLD_S)
+            finally:
+                self._held -= 1
 
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
         """Raise ``CallError`` (``forbidden``) unless the request may register this upstream."""

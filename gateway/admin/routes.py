@@ -16,6 +16,7 @@ from gateway.admin.queries import Queries
 from gateway.admin.rights import AdminRights
 from gateway.admin.schemas import Change, ErrorBody, Registration, openapi
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.request_head import is_json
 from shared.errors import ConfigError, GatewayError
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
@@ -28,14 +29,13 @@ def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
 
 
-def add_admin_routes(
-    app: web.Application, queries: Queries, commands: Commands, guard: RebindingGuard, settings: Settings
-) -> None:
+def add_admin_routes(app: web.Application, queries: Queries, commands: Commands, settings: Settings) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
+    guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
     api = _AdminApi(queries, commands, guard, AdminRights(settings))
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
-    app.router.add_get("/metrics", api.guarded(api.metrics))
+    app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
     for method, path, handler in (
         ("GET", "servers", api.servers),
         ("POST", "servers", api.register),
@@ -67,14 +67,19 @@ class _AdminApi:
         """Return ``handler`` behind the checks of Host, Origin and rights; errors are answered as JSON."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            foreign = self._guard.refusal(request.headers.get("Host"), request.headers.get("Origin"))
+            headers = request.headers
+            foreign = self._guard.refusal(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site"))
             if foreign is not None:
                 return _json(ErrorBody(foreign, "forbidden"), 403)
             if not self._rights.may(request):
+                await self._rights.slow_down(request)
                 return _json(
                     ErrorBody("the admin API needs 'Authorization: Bearer GATEWAY_ADMIN_TOKEN' here", "forbidden"),
                     401,
                 )
+            if request.can_read_body and not is_json(headers.get("Content-Type", "")):
+                text = "a request needs the header 'Content-Type: application/json'"
+                return _json(ErrorBody(text, "content_type"), 415)
             try:
                 return await handler(request)
             except GatewayError as error:

@@ -59,7 +59,7 @@ class Admission:
         ``message`` is ``None`` before the body was read; ``read`` is the outcome of awaiting ``Waits.SESSION``.
         """
         if head.refusal is not None:
-            raise Refused("forbidden", head.refusal)
+            raise Refused(*head.refusal)
         principal = self._principals.of(head)
         if type(principal) is not str:
             return cast(Waits, principal)

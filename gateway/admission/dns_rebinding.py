@@ -1,34 +1,52 @@
-"""Origin and Host checks against DNS rebinding (2026-07-28, streamable-http, "Security & Endpoint").
+"""Checks of Host, Origin and Fetch Metadata: which web pages may send requests.
+
+Source: 2026-07-28, streamable-http, "Security & Endpoint".
 
 A browser that was tricked into reaching the gateway names the attacker's host. Loopback names and IP literals cannot be
-the product of rebinding and are accepted. Other host names must be configured (``allowedHosts``), and so must browser
-origins that are not on loopback (``allowedOrigins``).
+the product of rebinding and are accepted. Other host names must be configured (``allowedHosts``). A page of any origin,
+also of another port of this machine, may send requests only if its origin is configured (``allowedOrigins`` for MCP,
+``adminOrigins`` for the admin API) or is the gateway's own.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from shared.settings import Settings
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _CACHE = 1024
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(?::\d{0,5})?")
+"""A host with or without a port (RFC 9110 section 7.2)."""
+_OWN_SITES = frozenset((None, "same-origin", "none"))
+"""Values of ``Sec-Fetch-Site`` of requests that no foreign page made (W3C Fetch Metadata)."""
 
 
 class RebindingGuard:
     """Checks Host and Origin headers. Decisions are remembered for up to 1024 distinct values of each header."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, origins: Iterable[str] | None = None, any_origin: bool = True) -> None:
+        """``origins`` are those of pages that are accepted, by default ``allowedOrigins``.
+
+        ``any_origin``: whether ``*`` among them means all.
+        """
+        listed = settings.access.allowed_origins if origins is None else origins
         self._hosts = {host.lower() for host in settings.access.allowed_hosts}
-        self._origins = {origin.lower().rstrip("/") for origin in settings.access.allowed_origins}
+        self._origins = {origin.lower().rstrip("/") for origin in listed}
+        if not any_origin:
+            self._origins.discard("*")
+        self._setting = "allowedOrigins" if origins is None else "adminOrigins"
         if settings.service.host not in ("0.0.0.0", "::", ""):
             self._hosts.add(settings.service.host.lower())
         self._seen_hosts: dict[str | None, bool] = {}
         self._seen_origins: dict[str, bool] = {}
 
-    def refusal(self, host: str | None, origin: str | None) -> str | None:
-        """Return why a request with these headers is refused (HTTP 403), or ``None`` if it is accepted."""
+    def refusal(self, host: str | None, origin: str | None, site: str | None = None) -> str | None:
+        """Return why a request with these headers is refused (HTTP 403), or ``None`` if it is accepted. ``site`` is the
+        value of ``Sec-Fetch-Site``."""
         good = self._seen_hosts.get(host)
         if good is None:
             good = self._host(host)
@@ -37,16 +55,19 @@ class RebindingGuard:
         if not good:
             return f"Host {host!r} is not allowed; add it to allowedHosts (GATEWAY_ALLOWED_HOSTS)"
         if origin is None:
-            return None
+            return None if site in _OWN_SITES else "a request of another site's page needs an Origin that is allowed"
         good = self._seen_origins.get(origin)
         if good is None:
             good = self._origin(origin)
             if len(self._seen_origins) < _CACHE:
                 self._seen_origins[origin] = good
-        return None if good else f"Origin {origin!r} is not allowed; add it to allowedOrigins (GATEWAY_ALLOWED_ORIGINS)"
+        if good or (site in _OWN_SITES and _is_own(origin, host)):
+            return None
+        variable = "GATEWAY_ALLOWED_ORIGINS" if self._setting == "allowedOrigins" else "GATEWAY_ADMIN_ORIGINS"
+        return f"Origin {origin!r} is not allowed; add it to {self._setting} ({variable})"
 
     def _host(self, host: str | None) -> bool:
-        if host is None:
+        if host is None or not _HOST.fullmatch(host):
             return False
         if "*" in self._hosts or host.lower() in self._hosts:
             return True
@@ -60,13 +81,14 @@ class RebindingGuard:
         return True
 
     def _origin(self, origin: str) -> bool:
-        if "*" in self._origins or origin.lower() in self._origins:
-            return True
-        try:
-            parts = urlsplit(origin.lower())
-            return parts.scheme in ("http", "https") and (parts.hostname or "") in _LOOPBACK
-        except ValueError:
-            return False
+        lower = origin.lower()
+        return lower in self._origins or ("*" in self._origins and lower != "null")
+
+
+def _is_own(origin: str, host: str | None) -> bool:
+    """Whether a page that the gateway itself served made the request."""
+    scheme, _, place = origin.lower().partition("://")
+    return scheme in ("http", "https") and host is not None and place == host.lower()
 
 
 def _name(host: str) -> str:

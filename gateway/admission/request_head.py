@@ -17,19 +17,26 @@ from shared.mcp.versions import LEGACY_VERSIONS, Era
 SESSION_HEADER = "Mcp-Session-Id"
 
 
+def is_json(content_type: str) -> bool:
+    """Whether a ``Content-Type`` is JSON. A web page can send some others without asking first (Fetch standard,
+    "CORS-safelisted request-header")."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
 class RequestHead(Struct, gc=False):
     """One request's head.
 
-    ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``. ``refusal`` says why Host or Origin are
-    not accepted, or is ``None``. ``session`` is the session id, or ``None``; ``authorization`` the credentials, or
-    ``None``; neither is in the ``repr``. ``era`` is set where the transport decides the era. ``has_body``: whether a
-    JSON-RPC message follows. ``found`` is the session that was admitted last with a head of the same bytes, or
-    ``None``.
+    ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``. ``refusal`` is the code and the text of the
+    error if Host, Origin or Content-Type are not accepted, or ``None``. ``session`` is the session id, or ``None``;
+    ``authorization`` the credentials, or ``None``; neither is in the ``repr``. ``era`` is set where the transport
+    decides the era. ``has_body``: whether a JSON-RPC message follows. ``found`` is the session that was admitted last
+    with a head of the same bytes, or ``None``.
     """
 
     headers: RoutingHeaders
     endpoint: str = ""
-    refusal: str | None = None
+    refusal: tuple[str, str] | None = None
     session: str | None = None
     authorization: str | None = None
     era: Era | None = None
@@ -45,7 +52,11 @@ class RequestHead(Struct, gc=False):
     ) -> RequestHead:
         """Return the head that consists of these headers; ``named`` has each header's values by its lower-case name."""
         hosts, origins, sessions = (named.get(name, []) for name in ("host", "origin", SESSION_HEADER.lower()))
-        refusal = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None)
+        site = named.get("sec-fetch-site", [None])[0]
+        foreign = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None, site)
+        refusal = None if foreign is None else ("forbidden", foreign)
+        if has_body and refusal is None and not is_json(named.get("content-type", [""])[0]):
+            refusal = "content_type", "a request needs the header 'Content-Type: application/json'"
         headers = RoutingHeaders.read(named)
         credentials = named.get("authorization", [None])[0]
         return cls(headers, endpoint, refusal, sessions[0] if sessions else None, credentials, has_body=has_body)

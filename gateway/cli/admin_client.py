@@ -12,17 +12,18 @@ from typing import Any
 
 import aiohttp
 
-from gateway.cli import address, failures
+from gateway.cli import address, failures, state
 from gateway.cli.failures import CommandFailed
 
 
 class AdminClient:
-    """The admin API of the gateway at ``url``; ``GATEWAY_ADMIN_TOKEN`` is sent where it is set."""
+    """The admin API of the gateway at ``url``. ``GATEWAY_ADMIN_TOKEN`` is sent where it is set, else the token of a
+    gateway that the same user started on this machine."""
 
     def __init__(self, url: str) -> None:
         self._base = address.parse(url).base
-        token = os.environ.get("GATEWAY_ADMIN_TOKEN")
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        token = os.environ.get("GATEWAY_ADMIN_TOKEN") or (state.read(self._base) or {}).get("adminToken")
+        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def get(self, path: str) -> Any:
         """Return the JSON that the API answers to ``GET`` of ``path``. Raises ``CommandFailed``."""

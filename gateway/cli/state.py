@@ -23,7 +23,7 @@ def _file(port: int) -> Path:
     return _directory() / f"{port}.json"
 
 
-def write(port: int, redis_url: str, prefix: str) -> None:
+def write(port: int, redis_url: str, prefix: str, admin_token: str = "") -> None:
     """Write the file of a running gateway. Only this user can read it."""
     directory = _directory()
     directory.mkdir(mode=0o700, exist_ok=True)
@@ -32,7 +32,7 @@ def write(port: int, redis_url: str, prefix: str) -> None:
     directory.chmod(0o700)
     descriptor = os.open(_file(port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"pid": os.getpid(), "redisUrl": redis_url, "keyPrefix": prefix}, file)
+        json.dump({"pid": os.getpid(), "redisUrl": redis_url, "keyPrefix": prefix, "adminToken": admin_token}, file)
 
 
 def remove(port: int) -> None:
@@ -51,7 +51,7 @@ def _read_own(file: Path) -> dict[str, str]:
 
 
 def read(url: str) -> dict[str, str] | None:
-    """Return the file's content for the gateway at ``url``: ``redisUrl`` and ``keyPrefix``.
+    """Return the file's content for the gateway at ``url``: ``redisUrl``, ``keyPrefix`` and ``adminToken``.
 
     Return ``None`` unless the gateway runs on this machine under this user.
     """
@@ -63,4 +63,5 @@ def read(url: str) -> dict[str, str] | None:
         os.kill(int(found["pid"]), 0)
     except (OSError, ValueError, KeyError):
         return None
-    return {"redisUrl": str(found["redisUrl"]), "keyPrefix": str(found["keyPrefix"])}
+    words = {name: str(found[name]) for name in ("redisUrl", "keyPrefix")}
+    return {**words, "adminToken": str(found.get("adminToken") or "")}

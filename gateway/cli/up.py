@@ -74,7 +74,7 @@ async def _run_up(config: str | None, strict: bool, settings: Any) -> int:
         return 0
     await starting
     port = int(gateway.url.rpartition(":")[2])
-    state.write(port, gateway.redis_url, settings.registry.key_prefix)
+    state.write(port, gateway.redis_url, settings.registry.key_prefix, settings.access.admin_token)
     try:
         _greet(gateway)
         await asyncio.wait({stopped, spawn(_narrate(gateway), "narrate")}, return_when=asyncio.FIRST_COMPLETED)

@@ -56,7 +56,11 @@ def routes(front: FrontEnd) -> web.Application:
 
     async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("Origin")
-        if origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
+        if request.path.startswith(("/admin/", "/metrics")):
+            allowed = front.settings.access.admin_origins
+            if origin is not None and origin.lower() in {one.lower().rstrip("/") for one in allowed}:
+                response.headers.update(cors_headers(origin))
+        elif origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
             response.headers.update(cors_headers(origin))
 
     for prefix, end in itertools.product(("", "/servers/{name}"), ("", "/")):  # people write a slash at the end, too
@@ -68,13 +72,14 @@ def routes(front: FrontEnd) -> web.Application:
         for path in ("/mcp", "/sse", "/messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
-    add_admin_routes(app, front.queries, front.commands, guard, front.settings)
+    add_admin_routes(app, front.queries, front.commands, front.settings)
     return app
 
 
 def refusal(request: web.BaseRequest, guard: RebindingGuard) -> web.StreamResponse | None:
     """Return a 403 if Host or Origin are not accepted, else ``None``."""
-    text = guard.refusal(request.headers.get("Host"), request.headers.get("Origin"))
+    headers = request.headers
+    text = guard.refusal(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site"))
     return answers.failure(Refused("forbidden", text), b"null").to_response() if text is not None else None
 
 

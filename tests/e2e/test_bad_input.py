@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -167,13 +166,13 @@ async def test_foreign_host_and_origin_are_refused_everywhere(
 
 
 async def test_a_loopback_origin_gets_cors(client: RawClient, fleet: Fleet) -> None:
-    headers = {"Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST"}
+    headers = {"Origin": "http://localhost:6274", "Access-Control-Request-Method": "POST"}
     async with client.session.options(fleet.urls[0], headers=headers) as response:
         assert response.status == 204
-        assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+        assert response.headers["Access-Control-Allow-Origin"] == "http://localhost:6274"
         assert "Mcp-Session-Id" in response.headers["Access-Control-Expose-Headers"]
-    answer = await client.call("who", headers={"Origin": "http://localhost:5173"})
-    assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:5173"
+    answer = await client.call("who", headers={"Origin": "http://localhost:6274"})
+    assert answer.headers["Access-Control-Allow-Origin"] == "http://localhost:6274"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +193,7 @@ async def test_a_loopback_origin_gets_cors(client: RawClient, fleet: Fleet) -> N
 async def test_a_bad_registration_is_refused(
     client: RawClient, fleet: Fleet, body: dict[str, Any], status: int, words: str
 ) -> None:
-    async with client.session.post(f"{fleet.url}/admin/v1/servers", data=json.dumps(body)) as response:
+    async with client.session.post(f"{fleet.url}/admin/v1/servers", json=body) as response:
         assert response.status == status
         assert words in (await response.json())["error"]
 

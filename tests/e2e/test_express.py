@@ -142,7 +142,7 @@ async def test_every_way_alternates_on_one_connection(wire: Wire) -> None:
     await wire.result(4)
     await wire.send(call(5, "no-such-tool"))
     assert (await wire.answer())[0] == 400
-    await wire.send(call(6, Origin="http://localhost:9"))
+    await wire.send(call(6, Origin="http://localhost:6274"))
     await wire.result(6)
     await wire.send(call(7))
     await wire.result(7)

@@ -280,10 +280,9 @@ async def test_probed_paths_are_routes_of_the_front_end() -> None:
     from aiohttp import web
 
     from gateway.admin.routes import add_admin_routes
-    from gateway.admission.dns_rebinding import RebindingGuard
 
     app, settings = web.Application(), build()
-    add_admin_routes(app, None, None, RebindingGuard(settings), settings)  # type: ignore[arg-type]
+    add_admin_routes(app, None, None, settings)  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 

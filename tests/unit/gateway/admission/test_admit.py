@@ -101,7 +101,7 @@ def _ordinary(headers: dict[str, str]) -> RequestHead:
     return head_of(make_mocked_request("POST", "/mcp", CIMultiDict(headers)), GUARD)
 
 
-HOST = {"Host": "localhost"}
+HOST = {"Host": "localhost", "Content-Type": "application/json"}
 LANES = pytest.mark.parametrize("lane", [_express, _ordinary], ids=["express", "ordinary"])
 Lane = Callable[[dict[str, str]], RequestHead]
 

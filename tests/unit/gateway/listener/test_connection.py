@@ -78,7 +78,8 @@ class ExpressOnly:
 
 def _post(message: dict[str, Any]) -> bytes:
     body = json.dumps(message).encode()
-    return b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    head = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
 def _begin_large_answer(lane: ExpressOnly) -> BodyStream:
