@@ -9,6 +9,7 @@ config/        configuration files: reading, expanding, checking, naming problem
 models         the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
 choices        the words among which settings and entries choose
 transports     one row for each transport
+egress         which addresses upstreams may have
 connections    how one upstream is reached, and what of it may be shown
 tool_filter    which tools of an upstream may be seen and called
 isolation      which upstream session a call uses

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from shared.choices import Naming, check_strategy
+from shared.egress import check_rules
 from shared.errors import ConfigError
 
 
@@ -172,6 +173,15 @@ class UpstreamSettings(Struct, frozen=True):
         Literal["keep", "stop"], Meta(description="what happens to stdio children when Redis is unreachable")
     ] = "keep"
     log_lines: Annotated[int, Meta(ge=1, description="stderr lines kept per stdio upstream")] = 500
+    egress_allow: Annotated[
+        tuple[str, ...],
+        Meta(description="addresses, networks, names that upstreams may have although they are refused by default",
+             extra={"check": check_rules}),
+    ] = ()  # fmt: skip
+    egress_deny: Annotated[
+        tuple[str, ...],
+        Meta(description="addresses, networks, names that upstreams may not have", extra={"check": check_rules}),
+    ] = ()
 
 
 class SessionSettings(Struct, frozen=True):

@@ -12,10 +12,13 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from shared.errors import CallError
+from shared.connections import HttpConnection
+from shared.egress import Egress
+from shared.errors import CallError, ConfigError
 from shared.loopback import is_loopback_host
 from shared.models import UpstreamSpec
 from shared.settings import Settings
@@ -32,6 +35,7 @@ class AdminRights:
     def __init__(self, settings: Settings) -> None:
         self._access = settings.access
         self._host = settings.service.host
+        self._egress = Egress(settings.upstreams.egress_allow, settings.upstreams.egress_deny)
         self._refused = 0
         self._logged_at = -_LOG_EVERY_S
         self._held = 0
@@ -73,7 +77,13 @@ class AdminRights:
                 self._held -= 1
 
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
-        """Raise ``CallError`` (``forbidden``) unless the request may register this upstream."""
+        """Raise ``CallError`` (``forbidden``) unless the request may register this upstream, and ``ConfigError`` if
+        nobody may."""
+        refused = isinstance(spec.connection, HttpConnection) and self._egress.refusal_of_host(
+            urlsplit(spec.connection.url).hostname or ""
+        )
+        if refused:
+            raise ConfigError([("connection.url", refused)])
         does = spec.connection.touches_host()
         if does and not (self.has_token(request) and self._access.allow_stdio_registration):
             raise CallError(

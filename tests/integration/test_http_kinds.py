@@ -402,3 +402,33 @@ async def test_a_certificate_that_is_replaced_is_used_for_the_next_connection(tm
         authority.write_bytes(certificate.read_bytes())
         assert (await fetch(pool)).status == 200
         pool.close()
+
+
+# ---- where upstreams may be
+
+
+async def test_the_resolved_address_is_checked_at_each_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[str] = []
+    answers = {"good.invalid": "127.0.0.1", "rebound.invalid": "169.254.169.254"}
+
+    async def resolve(host: str, port: int, **options: Any) -> list[Any]:
+        asked.append(host)
+        return [(2, 1, 6, "", (answers.get(host, host), port))]
+
+    monkeypatch.setattr(loop, "getaddrinfo", resolve)
+    async with serving(echo) as port:
+        pool = pool_to(f"http://good.invalid:{port}/")
+        assert b'"Host": "good.invalid' in (await fetch(pool)).body
+        pool.close()
+        with pytest.raises(CallError, match=r"rebound.invalid is 169.254.169.254, which is a link-local address"):
+            await fetch(pool_to(f"http://rebound.invalid:{port}/"))
+    assert asked == ["good.invalid", "rebound.invalid"]
+
+
+async def test_a_proxy_is_not_asked_for_what_is_refused() -> None:
+    async with Proxy() as proxy:
+        for url in ("http://169.254.169.254/", "https://metadata.google.internal/"):
+            with pytest.raises(CallError, match="egressAllow"):
+                await fetch(pool_to(url, proxy=f"http://127.0.0.1:{proxy.port}"))
+        assert proxy.seen == []

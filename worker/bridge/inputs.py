@@ -10,11 +10,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import CallError, Refused
+from shared.loopback import is_loopback_host
 from shared.mcp import jsonrpc
 
 ELICIT = "elicitation/create"
@@ -155,6 +157,8 @@ def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: 
         mode = elicitation_mode(params)
         if mode not in (declared or {"form": {}}):  # an empty object means form only
             return -32602, f"the client did not declare elicitation mode {mode[:32]!r}"
+        if mode == "url" and not _is_safe_url(params):
+            return -32602, UNSAFE_URL
     return None
 
 
@@ -165,6 +169,31 @@ def capability_missing(need: Need) -> bytes:
     text = f"the upstream needs {NEEDS[need.method]} of the client, which did not declare it"
     data = {"code": "capability_missing", "requiredCapabilities": {NEEDS[need.method]: mode}}
     return jsonrpc.error_object(-32021, text, data)
+
+
+UNSAFE_URL = "the URL of the elicitation is neither https nor http of this machine"
+"""Why a client is not asked to open a URL. Browsers open it, and there ``javascript:`` and ``file:`` run or read
+something (2025-11-25, elicitation, "Safe URL Handling")."""
+
+
+class _Url(Struct):
+    url: str = ""
+
+
+def _is_safe_url(params: bytes) -> bool:
+    try:
+        parts = urlsplit(msgspec.json.decode(params or b"{}", type=_Url).url)
+        host = parts.hostname or ""
+    except (msgspec.DecodeError, ValueError):
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(host)))
+
+
+def has_unsafe_url(error: bytes) -> bool:
+    """Whether an error is a ``URLElicitationRequiredError`` with a URL that no client should open."""
+    if b"-32042" not in error:
+        return False
+    return any(not _is_safe_url(need.params) for need in (urls_required(error) or {}).values())
 
 
 class _Mode(Struct):

@@ -237,6 +237,9 @@ class LinkCall(Call):
         if len(raw) > self.broker.max_bytes + SLACK:  # a round of many questions may be that large
             self._failed(OutcomeUnknown("upstream_protocol", "what the upstream asks is larger than maxResultBytes"))
             return
+        if is_error and inputs.has_unsafe_url(bytes(raw)):
+            self._failed(OutcomeUnknown("upstream_protocol", inputs.UNSAFE_URL))
+            return
         if self.dropped:
             self.link.send(rpc.Interim(self.number, dropped=self.dropped))
         self.link.send(rpc.Answer(self.number, is_error), raw)

@@ -230,7 +230,10 @@ class InputBroker:
             return False, result
         call.learn_client()
         for need in required.needs.values():
-            if need.method in NEEDS and inputs.refusal(call.client.declared, need.method, need.params):
+            why = inputs.refusal(call.client.declared, need.method, need.params) if need.method in NEEDS else None
+            if why is not None and why[1] == inputs.UNSAFE_URL:
+                raise CallError("upstream_protocol", why[1])
+            if why is not None:
                 return True, inputs.capability_missing(need)
         if len(required.state) > MAX_INNER:
             raise CallError("upstream_protocol", f"the upstream's requestState is larger than {MAX_INNER} bytes")

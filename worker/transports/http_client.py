@@ -17,6 +17,7 @@ from typing import Any, Protocol, cast
 
 import httptools
 
+from shared.egress import Egress
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
@@ -281,6 +282,7 @@ class HttpPool:
     def __init__(self, endpoint: HttpEndpoint, settings: UpstreamSettings) -> None:
         self.endpoint = endpoint
         self._settings = settings
+        self._egress = Egress(settings.egress_allow, settings.egress_deny)
         self._loop = asyncio.get_running_loop()
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
@@ -324,7 +326,7 @@ class HttpPool:
         where = self.endpoint
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
-                connection = await dial(where, lambda: _Connection(self))
+                connection = await dial(where, lambda: _Connection(self), self._egress)
         except (TimeoutError, OSError, ValueError) as error:  # ValueError: the host is not a valid name
             self._opening -= 1
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import aiohappyeyeballs
 
 from shared.connections import Tls
+from shared.egress import Egress
 from worker.transports.http_endpoint import HttpEndpoint
 
 _NEXT_ADDRESS_S = 0.25
@@ -21,7 +22,7 @@ _MAX_PROXY_HEAD = 16 * 1024
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 
-async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT]) -> ProtocolT:
+async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT], egress: Egress) -> ProtocolT:
     """Return a connected protocol that ``make`` made. Raises ``OSError`` or ``ValueError`` with the reason."""
     loop = asyncio.get_running_loop()
     if where.problem:
@@ -32,30 +33,43 @@ async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT]) -> ProtocolT:
     tls = _context(where) if where.tls else None
     name = ((where.tls_options.server_name if where.tls_options else "") or where.host) if tls else None
     if where.proxy is not None:
-        return await _dial_through_proxy(where, make, tls, name)
+        refused = egress.refusal_of_host(where.host)
+        if refused:
+            raise OSError(refused)
+        return await _dial_through_proxy(where, make, tls, name, egress)
     try:
-        sock = await _socket(where.host, where.port)
-        if sock is not None:
-            _, connected = await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=name)
-        else:
-            _, connected = await loop.create_connection(make, where.host, where.port, ssl=tls, server_hostname=name)
+        return await _connected(where.host, where.port, make, egress, tls, name)
     except ssl.SSLCertVerificationError as error:
         raise OSError(_certificate_words(error)) from error
-    return connected
 
 
 def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
     return f"its certificate is not trusted ({error.verify_message}); name its authority in tls.caFile"
 
 
-async def _socket(host: str, port: int) -> socket.socket | None:
-    """Return a socket connected to the first address of ``host`` that answers, or ``None`` if there is only one
-    address."""
+async def _connected(
+    host: str,
+    port: int,
+    make: Callable[[], ProtocolT],
+    egress: Egress,
+    tls: ssl.SSLContext | None = None,
+    name: str | None = None,
+) -> ProtocolT:
+    """Connect to the first address of ``host`` that answers, of those that may be connected to. The name is resolved
+    once, so that what was checked is what is connected to."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    if len(found) < 2:
-        return None
-    return await aiohappyeyeballs.start_connection(cast(Any, found), happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
+    refused = {one[4][0]: egress.refusal_of_address(str(one[4][0]), host) for one in found}
+    allowed = [one for one in found if not refused[one[4][0]]]
+    if not allowed:
+        raise OSError(next(iter(refused.values()), f"{host} has no address"))
+    if len(allowed) == 1:
+        address = str(allowed[0][4][0])
+        _, connected = await loop.create_connection(make, address, port, ssl=tls, server_hostname=name)
+        return connected
+    sock = await aiohappyeyeballs.start_connection(cast(Any, allowed), happy_eyeballs_delay=_NEXT_ADDRESS_S, loop=loop)
+    _, connected = await loop.create_connection(make, sock=sock, ssl=tls, server_hostname=name)
+    return connected
 
 
 class _Proxy(asyncio.Protocol):
@@ -64,6 +78,10 @@ class _Proxy(asyncio.Protocol):
     def __init__(self) -> None:
         self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._head = b""
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._head += data
@@ -80,18 +98,23 @@ class _Proxy(asyncio.Protocol):
 
 
 async def _dial_through_proxy(
-    where: HttpEndpoint, make: Callable[[], ProtocolT], tls: ssl.SSLContext | None, name: str | None
+    where: HttpEndpoint,
+    make: Callable[[], ProtocolT],
+    tls: ssl.SSLContext | None,
+    name: str | None,
+    egress: Egress,
 ) -> ProtocolT:
     assert where.proxy is not None
     loop = asyncio.get_running_loop()
     host, port = where.proxy
     try:
         if not where.tunnel:
-            _, plain = await loop.create_connection(make, host, port)
-            return plain
-        transport, proxy = await loop.create_connection(_Proxy, host, port)
+            return await _connected(host, port, make, egress)
+        proxy = await _connected(host, port, _Proxy, egress)
     except OSError as error:
         raise OSError(f"the proxy {where.shown_proxy} cannot be reached: {error}") from error
+    transport = proxy.transport
+    assert transport is not None
     try:
         transport.write(where.connect_request())
         try:

@@ -200,7 +200,18 @@ def test_params_that_are_no_object_have_no_digest(params: bytes) -> None:
         ({"roots": {"listChanged": True}}, ROOTS, b"", None),
         ({"elicitation": {}}, ELICIT, b"{}", None),
         ({"elicitation": {}}, ELICIT, b'{"mode":"form"}', None),
-        ({"elicitation": {"form": {}, "url": {}}}, ELICIT, b'{"mode":"url"}', None),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"https://x.test/a"}', None),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"http://localhost:1/a"}', None),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"http://127.0.0.1/a"}', None),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"http://x.test/a"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"javascript:alert(1)"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"JavaScript://x.test/%0aalert(1)"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"file:///etc/passwd"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"data:text/html,x"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"//x.test"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"https://"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":7}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url"}', -32602),
         ({"elicitation": {}}, ELICIT, b'{"mode":"url"}', -32602),
         ({"elicitation": {"form": {}}}, ELICIT, b'{"mode":"url"}', -32602),
         ({"elicitation": {"url": {}}}, ELICIT, b"{}", -32602),
@@ -223,6 +234,14 @@ def test_a_client_is_only_asked_for_what_it_declared(
 ) -> None:
     why = inputs.refusal(capabilities, method, params)
     assert (why and why[0]) == code
+
+
+@pytest.mark.parametrize(
+    ("url", "unsafe"), [("https://x.test", False), ("javascript:alert(1)", True), ("http://x.test", True)]
+)
+def test_an_error_that_asks_for_an_unsafe_url_is_known(url: str, unsafe: bool) -> None:
+    assert inputs.has_unsafe_url(_urls({"mode": "url", "url": url, "elicitationId": "1"})) is unsafe
+    assert not inputs.has_unsafe_url(b'{"code":-32602,"message":"javascript:"}')
 
 
 def test_a_refusal_repeats_an_upstreams_words_in_bounds() -> None:

@@ -1,0 +1,142 @@
+"""Where upstreams may be: which addresses the gateway connects to. Pure.
+
+Addresses at which no MCP server is, and which lead to what must not be reached, are refused by default: link-local
+addresses with the metadata services of clouds among them, multicast, unspecified and broadcast ones. ``egressAllow``
+and ``egressDeny`` say otherwise. The resolved address is what counts, at each new connection, so a name cannot be made
+to mean another address later (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "192.0.0.192")))
+"""Metadata services of clouds outside the link-local range (Alibaba, AWS, Google, Oracle)."""
+_NAMES = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
+_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")))
+"""IPv6 networks in which IPv4 addresses are reached (RFC 6052, RFC 8215, RFC 3056)."""
+
+
+class Egress:
+    """The rules of one gateway. Entries of ``allow`` and ``deny`` are addresses, networks, host names or patterns with
+    ``*``; the more specific default gives way to ``allow``, and ``deny`` wins over both. Raises ``ValueError`` for an
+    entry that is none of these."""
+
+    def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
+        self._allow, self._deny = _Rules(allow), _Rules(deny)
+
+    def refusal_of_host(self, host: str) -> str:
+        """Return why a host as it is written in a URL is refused, or an empty text. Names are not resolved."""
+        plain = host.lower().rstrip(".")
+        address = _address(plain)
+        if address is not None:
+            return self.refusal_of_address(address)
+        if self._deny.has_name(plain):
+            return f"{host} is refused (egressDeny)"
+        if plain in _NAMES and not self._allow.has_name(plain):
+            return f"{host} is a metadata service; allow it with egressAllow if it is meant"
+        return ""
+
+    def refusal_of_address(self, address: Address | str, host: str = "") -> str:
+        """Return why an address is refused, or an empty text. ``host`` is the name that was resolved to it."""
+        found = _address(address) if isinstance(address, str) else address
+        if found is None:
+            return f"{address} is no address"
+        shown = f"{host} is {found}, which" if host and host != str(found) else str(found)
+        for one in (found, _inner(found)):
+            if one is None:
+                continue
+            if self._deny.has_address(one):
+                return f"{shown} is refused (egressDeny)"
+            kind = _never_a_server(one)
+            if kind and not self._allow.has_address(one) and not (host and self._allow.has_name(host.lower())):
+                return f"{shown} is {kind}; allow it with egressAllow if it is meant"
+        return ""
+
+
+class _Rules:
+    def __init__(self, entries: Iterable[str]) -> None:
+        self._networks: list[Network] = []
+        self._names: list[str] = []
+        for entry in entries:
+            text = entry.strip().lower().rstrip(".")
+            try:
+                self._networks.append(ipaddress.ip_network(text, strict=False))
+            except ValueError:
+                if not text or "/" in text or ":" in text:
+                    raise ValueError(f"{entry!r} is no address, network or host name") from None
+                self._names.append(text)
+
+    def has_address(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+    def has_name(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._names)
+
+
+def check_rules(entries: Iterable[str]) -> Iterable[str]:
+    """Return entries of ``egressAllow`` or ``egressDeny``. Raises ``ValueError`` for one that cannot be understood."""
+    _Rules(entries)
+    return entries
+
+
+def _address(text: str) -> Address | None:
+    """Return the address that a host is, in any of the spellings that C libraries take (``0x7f.1``, ``2130706433``)."""
+    bare = text.partition("%")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(bare)
+    except ValueError:
+        pass
+    parts = bare.split(".")
+    if not 1 <= len(parts) <= 4:
+        return None
+    try:
+        numbers = [_number(part) for part in parts]
+    except ValueError:
+        return None
+    *first, last = numbers
+    if any(one > 255 for one in first) or last >= 256 ** (5 - len(numbers)):
+        return None
+    value = last
+    for place, one in enumerate(first):
+        value += one << (24 - 8 * place)
+    return ipaddress.IPv4Address(value)
+
+
+def _number(text: str) -> int:
+    if text.startswith("0x"):
+        return int(text, 16)
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text, 8) if len(text) > 1 and text.startswith("0") else int(text)
+
+
+def _inner(address: Address) -> Address | None:
+    """Return the IPv4 address that an IPv6 address stands for, if any."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    for network in _TRANSLATED:
+        if address in network:
+            shift = 80 if network.prefixlen == 16 else 0
+            return ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
+    return None
+
+
+def _never_a_server(address: Address) -> str:
+    if address in _METADATA:
+        return "a metadata service"
+    if address.is_link_local:
+        return "a link-local address"
+    if address.is_multicast:
+        return "a multicast address"
+    if address.is_unspecified or (isinstance(address, ipaddress.IPv4Address) and int(address) >> 24 == 0):
+        return "no address of a server"
+    if str(address) == "255.255.255.255":
+        return "the broadcast address"
+    return ""
