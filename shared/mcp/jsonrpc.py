@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 
 from shared.errors import Refused
 from shared.mcp.large_json import WORTHWHILE, ShortenedJson
+from shared.mcp.once import check_members
 from shared.mcp.rope import Body, Large, Whole
 from shared.mcp.text import BOM, without_lone_surrogates
 
@@ -29,6 +30,7 @@ MAX_ID = 1024
 """The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
 MAX_BATCH = 1000
 """The largest number of messages in a batch. A batch is handled in one go, while all other clients wait."""
+_KEPT_META = 1024
 _ZERO = ord("0")
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
 
@@ -44,13 +46,15 @@ class Meta(Struct, gc=False):
 
 
 class Params(Struct, gc=False):
-    """The members of ``params`` by which a gateway routes."""
+    """The members of ``params`` by which a gateway routes. ``meta`` is what it reads of ``_meta``, or ``None``."""
 
     name: Raw = ABSENT
     uri: Raw = ABSENT
     cursor: Raw = ABSENT
+    arguments: Raw = ABSENT
     request_state: Raw = msgspec.field(name="requestState", default=ABSENT)
-    meta: Meta | None = msgspec.field(name="_meta", default=None)
+    raw_meta: Raw = msgspec.field(name="_meta", default=ABSENT)
+    meta: Meta | None = msgspec.field(name=" ", default=None)  # set after decoding, whatever is called so
 
 
 class Message(Struct, gc=False):
@@ -71,6 +75,9 @@ class Message(Struct, gc=False):
 
 _message = msgspec.json.Decoder(Message)
 _params = msgspec.json.Decoder(Params)
+_meta = msgspec.json.Decoder(Meta)
+_CALL = b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":%b}'
+_CALLED, _CALLED_META_FIRST = b'{"name":%b,"arguments":%b,"_meta":%b}', b'{"_meta":%b,"name":%b,"arguments":%b}'
 _object = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 NO_PARAMS = Params()
@@ -104,13 +111,13 @@ def _without_texts(decoder: msgspec.json.Decoder[_T], hollow: ShortenedJson) -> 
 
 def decode(body: Whole) -> Message:
     """Return the message in ``body``. Raises ``Refused``: -32700 if ``body`` is not JSON, -32600 if it is not a
-    JSON-RPC message."""
+    JSON-RPC message or has a member twice."""
     if len(body) >= WORTHWHILE and type(body) is bytes:
         found = _without_clear_texts(body, 0)
         if found is not None:
             return _whole(*found)
     check_text(body)
-    return _decode_checked(body)
+    return _decode_checked(body, once=True)
 
 
 def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
@@ -122,11 +129,12 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
         else:
             body = data[at:]
             check_text(body)
-        message = _decode_checked(body)
+        message = _decode_checked(body, once=True)
         return message, params_of(message.params)
     message, hollow = found
     params = params_of(message.params)  # without the long strings, which were checked already
-    _fill(params, hollow)
+    hollow.fill(params)
+    params.meta = _meta_in(params)
     return _whole(message, hollow), params
 
 
@@ -135,7 +143,10 @@ def _without_clear_texts(data: bytes, at: int) -> tuple[Message, ShortenedJson] 
     if not hollow.text.isascii():
         return None
     message = _without_texts(_message, hollow)
-    return None if message is None or hollow.marks(message.method) else (message, hollow)
+    if message is None or hollow.marks(message.method):
+        return None
+    check_members(hollow.text)
+    return message, hollow
 
 
 def _whole(message: Message, hollow: ShortenedJson) -> Message:
@@ -157,8 +168,9 @@ def decode_answer(body: Whole) -> Message:
     return _decode_checked(body)
 
 
-def _decode_checked(body: Body) -> Message:
-    """Return the message in a body that is known to be UTF-8. Members of the message are views of the body."""
+def _decode_checked(body: Body, once: bool = False) -> Message:
+    """Return the message in a body that is known to be UTF-8. Members of the message are views of the body. ``once``:
+    each member may be there only once."""
     try:
         message = _message.decode(bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
     except msgspec.ValidationError as error:
@@ -167,10 +179,12 @@ def _decode_checked(body: Body) -> Message:
         given = bytes(body)
         mended = without_lone_surrogates(given.removeprefix(BOM))
         if mended != given:
-            return _decode_checked(mended)
+            return _decode_checked(mended, once)
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
+    if once and (message.method != "tools/call" or _CALL % (message.id, message.params) != body):
+        check_members(bytes(body))  # a call as most clients write it has each member once
     return _checked(message)
 
 
@@ -222,7 +236,8 @@ def decode_params(message: Message) -> Params:
 
 
 def params_of(raw: Raw | bytes) -> Params:
-    """Return the routing members of ``params``. Raises ``Refused`` (-32602) if one has the wrong type."""
+    """Return the routing members of ``params``. Raises ``Refused``: -32602 if one has the wrong type, -32600 if one is
+    there twice."""
     if not raw:
         return NO_PARAMS
     try:
@@ -230,13 +245,46 @@ def params_of(raw: Raw | bytes) -> Params:
             hollow = ShortenedJson(bytes(raw))
             params = _without_texts(_params, hollow)
             if params is not None:
-                _fill(params, hollow)
+                check_members(hollow.text)
+                hollow.fill(params)
+                params.meta = _meta_in(params)
                 return params
-        return _params.decode(raw)
+        params = _params.decode(raw)
     except msgspec.ValidationError as error:
         raise Refused("invalid_params", f"params: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "params are nested too deeply") from error
+    text, meta = bytes(raw), params.raw_meta
+    if not meta or (
+        _CALLED % (params.name, params.arguments, meta) != text
+        and _CALLED_META_FIRST % (meta, params.name, params.arguments) != text
+    ):
+        check_members(text)  # a call as most clients write it has each member once
+    params.meta = _meta_in(params) if meta else None
+    return params
+
+
+def _meta_in(params: Params) -> Meta | None:
+    """Return the members of ``_meta`` in ``params``. Raises ``Refused`` like ``params_of``."""
+    raw = bytes(params.raw_meta)
+    if not raw or raw == b"null":
+        return None
+    return _kept_meta(raw) if len(raw) <= _KEPT_META else _read_meta(raw)
+
+
+def _read_meta(raw: bytes) -> Meta:
+    try:
+        meta = _meta.decode(raw)
+    except msgspec.ValidationError as error:
+        raise Refused("invalid_params", f"params: {error} - at `$._meta`") from error
+    except RecursionError as error:
+        raise Refused("parse_error", "params are nested too deeply") from error
+    check_members(raw)
+    return meta
+
+
+_kept_meta = functools.lru_cache(1024)(_read_meta)
+"""Most clients send the same ``_meta`` with each request."""
 
 
 def meta_of(raw: Raw | bytes) -> bytes:
@@ -265,12 +313,6 @@ def without_meta(params: bytes, meta: bytes) -> bytes | None:
         return params[: -len(last)] + b"}"
     first = b'{"_meta":%b,' % meta
     return b"{" + params[len(first) :] if params.startswith(first) else None
-
-
-def _fill(params: Params, hollow: ShortenedJson) -> None:
-    hollow.fill(params)
-    if params.meta is not None:
-        hollow.fill(params.meta)
 
 
 def text(raw: Raw, member: str) -> str:

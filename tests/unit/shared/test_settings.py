@@ -14,6 +14,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from shared.choices import STRATEGIES, check_strategy
+from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 
@@ -167,12 +168,14 @@ def _samples(knob: Knob) -> list[Any]:
         return [meta.ge, meta.ge + 1, (meta.ge + most) // 2, most]
     if (meta.extra or {}).get("check") is check_strategy:
         return list(STRATEGIES)
+    if (meta.extra or {}).get("check") is check_rules:
+        return [("a.test",), ("*",), ("10.0.0.0/8", "::1", "*.b.test"), ()]
     if plain is str:
         return ["a", "http://é:1/?q=1&r=${X}", " spaced ", "0", "false"]
     if isinstance(plain, type) and issubclass(plain, enum.Enum):
         return list(plain)
     if typing.get_origin(plain) is tuple:
-        return [("a.test",), ("*",), ("a.test:80", "https://b.test", "[::1]")]
+        return [("a.test",), ("*",), ("a.test:80", "https://b.test", "[::1]"), ()]
     return list(typing.get_args(plain))
 
 

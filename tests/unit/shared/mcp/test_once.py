@@ -1,0 +1,101 @@
+"""``shared.mcp.once``: a member that is there twice is refused, whatever way it is written."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import Refused
+from shared.mcp import jsonrpc
+
+
+def _read(body: bytes) -> jsonrpc.Message:
+    message = jsonrpc.decode(body)
+    jsonrpc.decode_params(message)
+    return message
+
+
+CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}'
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ('{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', "id"),
+        ('{"jsonrpc":"2.0","method":"a","id":1,"method":"ping"}', "method"),
+        ('{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":1},"params":{}}', "params"),
+        ('{"jsonrpc":"2.0","id":1,"method":"ping","m\\u0065thod":"ping"}', "method"),
+        ('{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}', "Method"),
+        ('{"jsonrpc":"2.0","id":1,"result":{},"result":{"a":1}}', "result"),
+        ('{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"ping"}', "jsonrpc"),
+        (CALL % '{"name":"danger","name":"safe"}', "name"),
+        (CALL % '{"n\\u0061me":"danger","name":"safe"}', "name"),
+        (CALL % '{"name":"safe","Name":"danger"}', "Name"),
+        (CALL % '{ "name" : "safe" , "arguments" : { "a" : 1 } , "arguments" : { "a" : 1 } }', "arguments"),
+        (CALL % '{"name":"a","arguments":{"a":12},"arguments":{"a":1}}', "arguments"),
+        (CALL % '{"name":"a","x":1,"y":2,"x":3}', "x"),
+        (CALL % '{"_meta":{"progressToken":1},"name":"a","_meta":{}}', "_meta"),
+        (CALL % '{"name":"a","_meta":{"progressToken":1,"progressToken":2}}', "progressToken"),
+        (CALL % ('{"name":"a","_meta":{"x":"%s","k":1,"k":2}}' % ("y" * 5000)), "k"),
+        (CALL % ('{"name":"a","arguments":{"t":"%s"},"name":"b"}' % ("y" * 50_000)), "name"),
+        (CALL % ('{"name":"a","arguments":{"t":"%s\\n"},"name":"b"}' % ("é" * 50_000)), "name"),
+        (CALL % '{"":1,"":2}', ""),
+    ],
+)
+def test_a_member_twice_is_refused(body: str, name: str) -> None:
+    for written in (body, f" {body} ", body.replace('","', '" ,\n"')):
+        with pytest.raises(Refused, match="is there twice") as caught:
+            _read(written.encode())
+        assert caught.value.code == "invalid_request" and repr(name) in caught.value.message
+    with pytest.raises(Refused, match="is there twice"):
+        jsonrpc.decode_request(b"head" + body.encode(), 4)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"jsonrpc":"2.0","id":1,"method":"ping"}',
+        '{"method":"ping","id":"1","jsonrpc":"2.0"}',
+        ' { "jsonrpc" : "2.0" , "id" : 1 , "method" : "ping" , "params" : { } } ',
+        '{"jsonrpc":"2.0","id":1,"method":"p\\u0069ng","params":{"é":1,"e\\"":[{"a":1},{"a":1}]}}',
+        '{"jsonrpc":"2.0","id":1,"method":"ping","other":1,"params":null}',
+        CALL % '{"name":"a","arguments":{"name":"b","a":{"a":1},"_meta":1,"params":2},"_meta":{"a":{"a":1}}}',
+        CALL % '{"name":"a","arguments":{"a":1,"a":2}}',  # the upstream's own
+        '\ufeff{"jsonrpc":"2.0","id":1,"method":"ping","params":{"a":"\\ud83d"}}',
+    ],
+)
+def test_what_is_there_once_passes_however_it_is_written(body: str) -> None:
+    assert _read(body.encode()).method == "ping" or "tools/call" in body
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+_pairs = st.lists(st.tuples(st.sampled_from(["name", "uri", "Name", "é", "x", "", "a\nb"]), _values), max_size=6)
+
+
+@given(_pairs, st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]), st.booleans())
+def test_pairs_are_refused_if_and_only_if_a_name_comes_again(
+    pairs: list[tuple[str, Any]], separators: tuple[str, str], plain: bool
+) -> None:
+    comma, colon = separators
+    members = comma.join(f"{json.dumps(name, ensure_ascii=plain)}{colon}{json.dumps(value)}" for name, value in pairs)
+    body = (CALL % f"{{{members}}}").encode()
+    names = [name.lower() for name, _ in pairs]
+    if len(names) != len(set(names)):
+        with pytest.raises(Refused, match="is there twice"):
+            _read(body)
+    else:
+        _read(body)
+
+
+def test_what_is_read_of_meta_comes_from_meta_alone() -> None:
+    meta = '{"progressToken":1,"io.modelcontextprotocol/protocolVersion":"2026-07-28"}'
+    for params in (f'{{" ":{meta}}}', f'{{" ":{meta},"_meta":null}}'):
+        assert jsonrpc.decode_params(jsonrpc.decode((CALL % params).encode())).meta is None
