@@ -25,6 +25,10 @@ _KNOWN_TOKENS = re.compile(
     r"(?:sk|pk|rk|gh[a-z]|github_pat|glpat|xox[a-z]|ya29|AKIA|npm|pat|dop_v1|hf|shpat)[-_.]?[A-Za-z0-9]"
     r"|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 )
+_PLAIN = re.compile(r"(?:(?:[a-z@]{1,24}\d{0,4}|v\d{1,4}|\d{1,4})(?:[-_.](?:[a-z]{1,24}\d{0,4}|v?\d{1,4}))*)?\*{0,3}")
+"""What a segment of a path looks like that is no secret: words in small letters, short numbers."""
+_ADDRESSES = re.compile(r"\[?(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})\]?(?:(?::|', )\d{1,5})?")
+"""IP addresses with or without a port, as errors of the operating system name them."""
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*=|[A-Za-z_][\w.-]*=|[A-Za-z][\w-]*:\s*)(.+)", re.DOTALL)
 HOP_BY_HOP = frozenset(
@@ -62,6 +66,13 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
         if self.cwd is not None:
             shown["cwd"] = self.cwd
         return shown
+
+    def concealed(self, text: str) -> str:
+        """Return a text of an error without the command and its folder, which are not for clients."""
+        for word in (self.command, self.cwd, *(one for one in self.args if "/" in one)):
+            if word and len(word) > 2 and ("/" in word or "\\" in word):
+                text = text.replace(word, MASK)
+        return text
 
     def notes(self) -> tuple[str, ...]:
         """Return what of the entry has another effect than it seems to have."""
@@ -109,6 +120,21 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
         if self.tls is not None:
             shown["tls"] = msgspec.to_builtins(self.tls)
         return shown
+
+    def concealed(self, text: str) -> str:
+        """Return a text of an error without the addresses and paths that it names, which are not for clients."""
+        try:
+            hosts = [urlsplit(url).hostname or "" for url in (self.url, self.proxy) if url]
+            path = urlsplit(self.url).path
+        except ValueError:
+            return MASK
+        for host in hosts:
+            if host:
+                word = rf"(?<![\w.-])\[?{re.escape(host)}\]?(?::\d+)?(?![\w-])"
+                text = re.sub(word, MASK, text, flags=re.IGNORECASE)
+        if len(path) > 1:
+            text = text.replace(path, MASK)
+        return _ADDRESSES.sub(MASK, text)
 
     def notes(self) -> tuple[str, ...]:
         """Return what of the entry has another effect than it seems to have."""
@@ -208,7 +234,7 @@ def mask_url(url: str) -> str:
         netloc = f"{MASK}@{netloc.rpartition('@')[2]}"
     path = parts.path
     if parts.scheme != "unix":
-        path = "/".join(MASK if _is_token(segment) else segment for segment in path.split("/"))
+        path = "/".join(segment if _PLAIN.fullmatch(segment) else MASK for segment in path.split("/"))
     query = "&".join(map(_masked, parts.query.split("&")))
     shown = parts._replace(netloc=netloc, path=path, query=query)
     return url if shown == parts else urlunsplit(shown)

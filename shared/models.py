@@ -18,6 +18,7 @@ from msgspec import Struct
 from shared.choices import EraChoice, Isolation, check_strategy
 from shared.connections import Connection, StdioConnection
 from shared.errors import ConfigError
+from shared.mcp.text import TURNS_TEXT
 from shared.settings import check_own
 from shared.tool_filter import parse_patterns, shows
 from shared.transports import parse_connection
@@ -25,7 +26,6 @@ from shared.transports import parse_connection
 MAX_ID = 128
 """The longest id or group name, in characters."""
 _NEVER_IN_IDS = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_TURNS_TEXT = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 ID_RULE = "must be 1-128 characters, without control characters or spaces at its ends, and more than dots and slashes"
 
 
@@ -36,7 +36,7 @@ def is_id(value: Any) -> bool:
     """
     if not isinstance(value, str) or not 1 <= len(value) <= MAX_ID or value != value.strip():
         return False
-    bad = any(unicodedata.category(one) in _NEVER_IN_IDS or one in _TURNS_TEXT for one in value)
+    bad = any(unicodedata.category(one) in _NEVER_IN_IDS or one in TURNS_TEXT for one in value)
     return not bad and bool(value.strip("./"))
 
 

@@ -297,7 +297,8 @@ class Dispatcher:
             replica.suspected = event.message
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
         kind = OutcomeUnknown if event.delivered else NotDelivered
-        return kind(event.code, f"upstream {replica.id!r}: {event.message}", data)
+        text = replica.record.spec.connection.concealed(event.message)
+        return kind(event.code, f"upstream {replica.id!r}: {text}", data)
 
     def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         session = call.session

@@ -128,7 +128,7 @@ class Catalog:
         listed_uris: dict[tuple[str, str], str] = {}
         for kind in Kind:
             named = assign(
-                ((group.name, group.routes[kind]) for group in self.groups.values()),
+                ((group.name, _since(group, kind)) for group in self.groups.values()),
                 self.settings.naming,
                 self.settings.separator,
                 are_uris=kind in (Kind.RESOURCES, Kind.TEMPLATES),
@@ -170,6 +170,14 @@ class Catalog:
             or (replica.record.catalog.digest and self._wall_s - replica.record.status_since < grace_s)
             for replica in route.replicas
         )
+
+
+def _since(group: Group, kind: Kind) -> dict[str, float]:
+    """Return since when a group has had each of its entries: since the first of its replicas has."""
+    return {
+        name: min(replica.record.offered_since(kind, name) for replica in route.replicas)
+        for name, route in group.routes[kind].items()
+    }
 
 
 def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:

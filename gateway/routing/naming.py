@@ -1,8 +1,10 @@
 """One namespace out of many groups. Pure.
 
-A name is listed bare while only one group has it. When two groups offer a name, the group registered first keeps the
-bare name, and the other entry is listed as ``{group}__{name}``. The bare name stays reserved while its group is
-registered, even if the group is down, so that a call never silently reaches another group.
+A name is listed bare while only one group has it. When two groups offer a name, the group that had it first keeps the
+bare name, and the other entry is listed as ``{group}__{name}``: the one that was registered first, or the other one if
+the first added the name later. The bare name stays reserved while its group is registered, even if the group is down,
+so that a call never silently reaches another group. A name that begins like the composed names of another group is
+never listed bare.
 
 Groups are called as people like, but models take tools only by ``^[a-zA-Z0-9_-]{1,64}$``. So what is composed is made
 of *labels*: the parts with ``_`` for every other character (``label``, ``labels``).
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from shared.choices import Naming
 
@@ -78,20 +80,35 @@ def splits(name: str, is_uri: bool, separator: str) -> Iterator[tuple[str, str]]
         at = text.find(separator, at + 1)
 
 
+def _is_of_another(name: str, group: str, of_groups: Mapping[str, str], are_uris: bool, separator: str) -> bool:
+    """Whether a name begins like the composed names of another group."""
+    if separator not in name:
+        return False
+    return any(of_groups.get(called, group) != group for called, _ in splits(name, are_uris, separator))
+
+
 def assign(
-    groups: Iterable[tuple[str, Iterable[str]]], naming: Naming, separator: str, are_uris: bool = False
+    groups: Iterable[tuple[str, Mapping[str, float]]], naming: Naming, separator: str, are_uris: bool = False
 ) -> dict[str, tuple[str, str]]:
-    """Return (group, upstream's name) by listed name. ``groups`` are in registration order, with their names in order.
+    """Return (group, upstream's name) by listed name. ``groups`` are in registration order, each with its names in
+    order, and since when the group has had each.
 
     A changed URI loses its meaning outside the gateway. So URIs are composed only at a collision, and
     ``naming: prefix`` does not apply to them.
     """
-    ordered = [(group, list(names)) for group, names in groups]
+    ordered = list(groups)
+    holders: dict[str, tuple[float, int]] = {}
+    for place, (_, names) in enumerate(ordered):
+        for name, since in names.items():
+            if name not in holders or (since, place) < holders[name]:
+                holders[name] = since, place
     listed: dict[str, tuple[str, str]] = {}
     collided: list[tuple[str, str]] = []
-    for group, names in ordered:
+    of_groups = {one: group for group, short in labels(group for group, _ in ordered).items() for one in (group, short)}
+    for place, (group, names) in enumerate(ordered):
         for name in names:
-            if (naming is Naming.PREFIX and not are_uris) or name in listed:
+            taken = holders[name][1] != place or _is_of_another(name, group, of_groups, are_uris, separator)
+            if taken or (naming is Naming.PREFIX and not are_uris):
                 collided.append((group, name))
             else:
                 listed[name] = (group, name)

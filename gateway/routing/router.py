@@ -34,9 +34,14 @@ def might_come(route: Route) -> bool:
 
 
 def unavailable(route: Route, last: CallError | None) -> CallError:
-    """Return the error for a call that no replica can take, with the group and the last error of each replica."""
+    """Return the error for a call that no replica can take, with the group and the last error of each replica.
+
+    Clients see it, so it has no addresses, paths or commands.
+    """
     reasons: dict[str, Any] = {
-        one.id: one.record.error or one.suspected or (last.message if last is not None else one.record.status.value)
+        one.id: one.record.spec.connection.concealed(
+            one.record.error or one.suspected or (last.message if last is not None else one.record.status.value)
+        )
         for one in route.replicas
     }
     detail = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:3])

@@ -332,13 +332,9 @@ class View:
         return least_s, ageing
 
     def missing_groups(self) -> dict[str, str]:
-        """Return the groups without a connected replica, each with the reason."""
-        missing: dict[str, str] = {}
-        for name, group in self.groups.items():
-            if not group.connected:
-                record = group.replicas[0].record
-                missing[name] = record.error or record.status.value
-        return missing
+        """Return the groups without a connected replica, each with a word on why. The reason itself is for admins: it
+        may name addresses and commands."""
+        return {name: group.absence or "unavailable" for name, group in self.groups.items() if not group.connected}
 
     # ---- changes
 

@@ -7,6 +7,11 @@ import re
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark in UTF-8. RFC 8259 section 8.1: a reader may ignore it."""
+TURNS_TEXT = frozenset(
+    map(chr, (0x061C, 0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x2028, 0x202F), *range(0x2060, 0x206A)))
+)
+"""Characters that turn the direction of text, break its lines or have no width (Unicode UAX 9). Where they stand,
+people read something else than what is there."""
 _PAIR_OR_HALF = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )

@@ -14,6 +14,7 @@ from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntr
 from shared.transports import traits
 
 Fields = dict[bytes, bytes]
+_NONE_ADDED: dict[str, float] = {}
 
 
 class ListedCatalog(Struct, frozen=True):
@@ -24,6 +25,8 @@ class ListedCatalog(Struct, frozen=True):
     listed_at: float = 0.0
     notes: tuple[str, ...] = ()
     """What of the lists was mended or left out."""
+    added: dict[str, dict[str, float]] = {}
+    """When names were added that were not listed from the beginning, in Unix seconds, by kind."""
     ttl_s: float | None = None
     """How long the upstream says that its lists are fresh, in seconds; ``None`` if it says nothing or announces
     changes."""
@@ -41,6 +44,7 @@ class UpstreamRecord(Struct, frozen=True):
     revision: int = 0
     status: ServerStatus = ServerStatus.REGISTERED
     status_since: float = 0.0
+    registered_at: float = 0.0
     error: str | None = None
     eras: tuple[str, ...] = ()
     sessionful: bool = False
@@ -56,6 +60,11 @@ class UpstreamRecord(Struct, frozen=True):
     def owner(self, slot: int) -> str | None:
         """Return the worker that holds ``slot``, or ``None``."""
         return next((worker for at, worker in self.owners if at == slot), None)
+
+    def offered_since(self, kind: Kind, name: str) -> float:
+        """Return since when the upstream has had an entry of this name, in Unix seconds: since it was registered, or
+        since the entry was added later."""
+        return self.catalog.added.get(kind.value, _NONE_ADDED).get(name, self.registered_at)
 
     def entry(self, with_tools: bool = True) -> ServerEntry:
         """Return the public entry, which has no secrets."""
@@ -145,6 +154,7 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         revision=int(text.get("revision", "0")),
         status=ServerStatus(text.get("status", "registered")),
         status_since=float(text.get("status_since", "0")),
+        registered_at=float(text.get("registered_at", "0")),
         error=text.get("error") or None,
         eras=tuple(filter(None, text.get("eras", "").split(","))),
         sessionful=text.get("sessionful") == "1",
@@ -159,6 +169,7 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
             {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
             float(catalog.get(b"listed_at", b"0")),
             _texts(catalog.get(b"notes", b"")) or (),
+            msgspec.json.decode(catalog.get(b"added") or b"{}", type=dict[str, dict[str, float]]),
             float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
         ),
         health=read_health(id, health),

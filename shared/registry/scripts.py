@@ -34,7 +34,9 @@ if not exists and mode == 'update' then return 'missing' end
 if not redis.call('ZSCORE', P..'servers', id) then
   redis.call('ZADD', P..'servers', redis.call('INCR', P..'server_seq'), id)
 end
-if not exists then redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4]) end
+if not exists then
+  redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4], 'registered_at', ARGV[4])
+end
 local revision = redis.call('HINCRBY', key, 'revision', 1)
 for field = 6, #ARGV - 1, 2 do  -- what was found at another address, or by other means, is not true here
   if ARGV[field] == 'connection' and exists and redis.call('HGET', key, 'connection') ~= ARGV[field + 1] then

@@ -89,18 +89,26 @@ class RegistryStore:
     # ---- for users
 
     async def register(
-        self, spec: UpstreamSpec, mode: str = "create", owner: str = "", slots: Sequence[int] = ()
+        self,
+        spec: UpstreamSpec,
+        mode: str = "create",
+        owner: str = "",
+        slots: Sequence[int] = (),
+        registered_at: float = 0.0,
     ) -> None:
         """Write a spec.
 
         ``create`` raises ``EntryExists`` if the id is taken, ``update`` raises ``EntryNotFound`` if it is not,
         ``replace`` writes in any case, ``restore`` writes only if the id is missing. An owner that restores an entry
-        writes its ``slots`` in the same step, so that no process sees the upstream without its owner.
+        writes its ``slots`` in the same step, so that no process sees the upstream without its owner, and when it was
+        registered.
         """
         fields = spec_fields(spec)
         once = "1" if traits(spec.transport).runs_once else "0"
         for slot in slots:
             fields += [f"owner:{slot}", owner]
+        if registered_at:
+            fields += ["registered_at", str(registered_at)]
         outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), once, *fields)
         if outcome == b"exists" and mode == "create":
             raise EntryExists(f"upstream {spec.id!r} is registered already; remove it first or choose another id")
@@ -164,10 +172,12 @@ class RegistryStore:
         announced: Iterable[str],
         ttl_s: float | None = None,
         notes: Sequence[str] = (),
+        added: Mapping[str, Mapping[str, float]] | None = None,
     ) -> bool:
         """Write the lists of an upstream, as the owner of slot 0. ``announced`` are the notifications that the upstream
-        sent, ``notes`` say what of the lists was mended or left out."""
+        sent, ``notes`` say what of the lists was mended or left out, ``added`` when names were added later."""
         fields: list[str | bytes] = ["listed_at", str(now_s()), "notes", msgspec.json.encode(notes) if notes else ""]
+        fields += ["added", msgspec.json.encode(added) if added else ""]
         fields += ["ttl_ms", "" if ttl_s is None else str(int(ttl_s * 1000))]
         for kind, document in documents.items():
             fields += [kind.value, document]

@@ -27,6 +27,7 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         reconnect_min_s=0.1,
         reconnect_max_s=0.5,
         start_timeout_s=stretched(6.0),
+        stdio_start_timeout_s=stretched(6.0),
         probe_timeout_s=stretched(1.0),
     ) as fleet:
         yield fleet

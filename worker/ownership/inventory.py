@@ -239,7 +239,7 @@ class Inventory:
         if self._without_children and holding.runs_once:
             return
         self._follow(holding)
-        holding.owner = Owner(holding.upstream, holding.settings, self, holding.record.status)
+        holding.owner = Owner(holding.upstream, holding.settings, self, holding.record.status, holding.record.catalog)
         holding.task = spawn(self._run(holding.owner, holding), f"upstream {holding.record.spec.id}")
 
     async def _run(self, owner: Owner, holding: _Holding) -> None:
@@ -386,14 +386,15 @@ class Inventory:
         announced: Iterable[str],
         ttl_s: float | None = None,
         notes: Sequence[str] = (),
+        added: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         """Write the lists of an upstream. If Redis does not answer, ``reassert`` writes them later."""
         if id in self.records:
-            self.records[id] = structs.replace(
-                self.records[id], catalog=ListedCatalog(digest, dict(documents), now_s(), tuple(notes), ttl_s)
-            )
+            since = {kind: dict(names) for kind, names in (added or {}).items()}
+            listed = ListedCatalog(digest, dict(documents), now_s(), tuple(notes), since, ttl_s)
+            self.records[id] = structs.replace(self.records[id], catalog=listed)
         try:
-            await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s, notes)
+            await self._store.report_catalog(id, self._worker, documents, digest, announced, ttl_s, notes, added)
         except RegistryUnavailable:
             _log.debug("catalogue of %s is kept until Redis is back", id)
 
@@ -431,7 +432,7 @@ class Inventory:
         held = [(id, holding, self.records.get(id, holding.record)) for id, holding in self._held.items()]
         for id, holding, record in held:  # as they were before the first write, whose news may come back meanwhile
             slots = [slot for slot, worker in holding.record.owners if worker == self._worker]
-            await self._store.register(holding.record.spec, "restore", self._worker, slots)
+            await self._store.register(holding.record.spec, "restore", self._worker, slots, record.registered_at)
             for slot in slots:
                 await self._store.claim(id, slot, self._worker)
             if holding.owner is None or holding.leaving:
@@ -440,7 +441,7 @@ class Inventory:
             await self.status(id, holding.owner.status, record.error, facts)
             if record.catalog.digest:
                 lists = record.catalog
-                await self.catalog(id, lists.documents, lists.digest, (), lists.ttl_s, lists.notes)
+                await self.catalog(id, lists.documents, lists.digest, (), lists.ttl_s, lists.notes, lists.added)
         for id, (status, error, facts) in list(self._unreported.items()):
             await self.status(id, status, error, facts)
 

@@ -23,11 +23,13 @@ from shared.mcp.listings import CHANGES, KINDS, Kind, KindFacts
 from shared.mcp.methods import DISCOVER, LISTEN, PING
 from shared.mcp.versions import Era
 from shared.models import TRANSITIONS, HealthCheckResult, ServerStatus, now_s
+from shared.registry.records import ListedCatalog
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
 from shared.transports import traits
 from worker.calls.own_call import OwnCall
 from worker.ownership.health import HealthPolicy
+from worker.ownership.list_changes import ListChanges
 from worker.ownership.mending import mend
 from worker.ownership.upstream import Upstream
 from worker.sessions.session import Session
@@ -67,11 +69,12 @@ class Reporter(Protocol):
         announced: Iterable[str],
         ttl_s: float | None = None,
         notes: Sequence[str] = (),
+        added: Mapping[str, Mapping[str, float]] | None = None,
     ) -> None:
         """Report the lists of the upstream.
 
         ``announced`` are the ``list_changed`` notifications that it sent. ``ttl_s`` is the time for which the lists are
-        fresh, ``notes`` say what was mended or left out.
+        fresh, ``notes`` say what was mended or left out, ``added`` when names were added after the first listing.
         """
 
     def health(self, result: HealthCheckResult, policy: HealthPolicy) -> None:
@@ -101,7 +104,15 @@ def _fitting(entries: list[Raw], most: int, bytes_: int) -> list[Raw]:
 class Owner:
     """Keeps one upstream connected."""
 
-    def __init__(self, upstream: Upstream, settings: Settings, reporter: Reporter, status: ServerStatus) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        settings: Settings,
+        reporter: Reporter,
+        status: ServerStatus,
+        listed: ListedCatalog | None = None,
+    ) -> None:
+        """``listed`` is what the upstream listed when it was read last, by any worker."""
         self._upstream = upstream
         self._settings = settings
         self._reporter = reporter
@@ -118,6 +129,7 @@ class Owner:
         self._documents: dict[Kind, bytes] = {}
         self._digest = ""
         self._flaws: dict[Kind, list[str]] = {}
+        self._changes = ListChanges(upstream.spec.id, listed)
         self._list_again_s = 0.0  # when a list that failed is read again, or 0 if none failed
         self._knows_ping: bool | None = None  # whether the upstream answers ``ping``; ``None``: not known yet
         self._probe_now = False
@@ -373,11 +385,15 @@ class Owner:
                     documents[kind] = self._documents.get(kind, b"[]")
         self._documents = documents
         self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
-        notes = _shortened([one for flaws in self._flaws.values() for one in flaws], _SHOWN_NOTES)
+        self._changes.note(documents)
+        flaws = [one for flaws in self._flaws.values() for one in flaws]
+        notes = _shortened(flaws, _SHOWN_NOTES) + list(self._changes.notes)
         together = [kind.encode() + document for kind, document in documents.items()] + [one.encode() for one in notes]
         digest = hashlib.sha256(b"".join(together)).hexdigest()[:16]
         changed, self._digest = digest != self._digest, digest
-        await self._reporter.catalog(self._upstream.spec.id, documents, digest, announced, self._ttl_s, notes)
+        await self._reporter.catalog(
+            self._upstream.spec.id, documents, digest, announced, self._ttl_s, notes, self._changes.added
+        )
         return changed
 
     async def _document(self, kind: Kind) -> bytes:

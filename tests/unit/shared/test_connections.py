@@ -128,3 +128,37 @@ def test_notes_name_what_has_no_effect() -> None:
     accept, unverified = connection.notes()
     assert "header Accept" in accept and "not verified" in unverified
     assert HttpConnection("https://h", headers={"X": "y"}).notes() == ()
+
+
+@pytest.mark.parametrize(
+    ("connection", "text", "shown"),
+    [
+        (
+            HttpConnection("http://payroll.internal:8443/v1/mcp"),
+            "cannot connect to payroll.internal:8443: Connect call failed ('10.1.2.3', 8443)",
+            "cannot connect to ***: Connect call failed ('***)",
+        ),
+        (
+            HttpConnection("http://h.internal/v1/mcp"),
+            "GET h.internal/v1/mcp answered HTTP 404",
+            "GET ****** answered HTTP 404",
+        ),
+        (
+            HttpConnection("http://[fd00::1]:80/"),
+            "cannot connect to [fd00::1]: refused",
+            "cannot connect to ***: refused",
+        ),
+        (
+            HttpConnection("https://h/", proxy="http://p.internal:1"),
+            "the proxy p.internal:1 is away",
+            "the proxy *** is away",
+        ),
+        (HttpConnection("http://h.internal/"), "HTTP 401: check the headers", "HTTP 401: check the headers"),
+        (StdioConnection("/opt/x/pay", cwd="/srv/x"), "cannot start '/opt/x/pay': no", "cannot start '***': no"),
+        (StdioConnection("npx"), "the process exited with code 3", "the process exited with code 3"),
+    ],
+)  # fmt: skip
+def test_what_a_client_reads_of_an_error_names_no_address_and_no_command(
+    connection: HttpConnection | StdioConnection, text: str, shown: str
+) -> None:
+    assert connection.concealed(text) == shown

@@ -292,10 +292,10 @@ def test_groups_with_nobody_connected_are_named_with_the_reason() -> None:
         record("half1", "half", sequence=4, status=ERROR),
         record("half2", "half", sequence=5),
     )
-    missing = {"down": "refused", "fresh": "registered"}
+    missing = {"down": "unavailable", "fresh": "unavailable"}
     assert catalog.everything.missing_groups() == missing
     assert _page(catalog)["_meta"] == {"gateway/unavailableGroups": missing}
-    assert _page(catalog, endpoint="down")["_meta"] == {"gateway/unavailableGroups": {"down": "refused"}}
+    assert _page(catalog, endpoint="down")["_meta"] == {"gateway/unavailableGroups": {"down": "unavailable"}}
     assert "_meta" not in _page(catalog, endpoint="up")
 
 

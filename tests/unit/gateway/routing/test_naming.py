@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.naming import MAX_COMPOSED, assign, compose, compose_uri, label, labels, splits
+from gateway.routing import naming as named
+from gateway.routing.naming import MAX_COMPOSED, compose, compose_uri, label, labels, splits
 from shared.choices import Naming
+
+
+def assign(
+    groups: Iterable[tuple[str, Iterable[str]]], naming: Naming, separator: str, are_uris: bool = False
+) -> dict[str, tuple[str, str]]:
+    """``naming.assign`` where every group has had all its names since it was registered."""
+    return named.assign([(group, dict.fromkeys(names, 0.0)) for group, names in groups], naming, separator, are_uris)
+
 
 AUTO, PREFIX = Naming.AUTO, Naming.PREFIX
 Groups = list[tuple[str, list[str]]]
@@ -37,8 +47,10 @@ def test_the_group_registered_first_keeps_the_bare_name(groups: Groups) -> None:
     for group, names in groups:
         for name in names:
             first.setdefault(name, group)
+    known = {group for group, _ in groups}
     for name, group in first.items():
-        assert listed[name] == (group, name)
+        marked = [one for one, _ in splits(name, False, "__") if one in known - {group}]
+        assert marked or listed[name] == (group, name)
 
 
 @given(GROUPS, st.sampled_from(Naming))
@@ -71,12 +83,9 @@ def test_names_are_bare_while_only_one_group_has_them(
     assert assign(groups, naming, "__") == expected
 
 
-def test_a_name_that_looks_composed_keeps_its_place_and_ours_becomes_unmistakable() -> None:
+def test_a_name_that_looks_composed_gives_way_to_the_composed_one() -> None:
     listed = assign([("a", ["x", "b__x"]), ("b", ["x"])], AUTO, "__")
-    assert listed["b__x"] == ("a", "b__x")
-    (other,) = [name for name, owner in listed.items() if owner == ("b", "x")]
-    assert other.startswith("b__x_")
-    assert len(other) <= MAX_COMPOSED
+    assert listed == {"x": ("a", "x"), "b__x": ("b", "x"), "a__b__x": ("a", "b__x")}
 
 
 def test_two_groups_that_compose_alike_are_told_apart() -> None:
@@ -109,7 +118,7 @@ def test_a_long_name_that_looks_composed_gives_names_of_good_length_too() -> Non
     taken = compose("b", "t" * 62, "__")
     listed = assign([("a", ["t" * 62, taken]), ("b", ["t" * 62])], AUTO, "__")
     (other,) = [name for name, owner in listed.items() if owner[0] == "b"]
-    assert other != taken
+    assert other == taken
     assert len(other) == MAX_COMPOSED
 
 
@@ -230,9 +239,34 @@ def test_a_uri_is_never_shortened_for_its_length() -> None:
     assert list(listed) == [uri, "file://b__/" + "long/" * 60]
 
 
-def test_a_uri_that_looks_composed_keeps_its_place() -> None:
+def test_a_uri_that_looks_composed_gives_way_too() -> None:
     groups = [("a", ["file:///x", "file://b__/x"]), ("b", ["file:///x"])]
     listed = assign(groups, AUTO, "__", are_uris=True)
-    assert listed["file://b__/x"] == ("a", "file://b__/x")
-    (other,) = [name for name, owner in listed.items() if owner == ("b", "file:///x")]
-    assert other.startswith("file://b__/x")
+    assert listed["file://b__/x"] == ("b", "file:///x")
+    assert listed["file://a__b__/x"] == ("a", "file://b__/x")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "bare"),
+    [(0.0, 0.0, "a"), (1.0, 2.0, "a"), (2.0, 1.0, "b"), (2.0, 2.0, "a")],
+)
+def test_who_had_a_name_first_keeps_it_whoever_was_registered_first(first: float, second: float, bare: str) -> None:
+    listed = named.assign([("a", {"x": first}), ("b", {"x": second})], AUTO, "__")
+    other = "b" if bare == "a" else "a"
+    assert listed == {"x": (bare, "x"), f"{other}__x": (other, "x")}
+
+
+def test_a_name_that_looks_like_another_groups_is_not_listed_bare() -> None:
+    for groups in (
+        [("bank", ["transfer"]), ("evil", ["bank__transfer", "bank__other", "my__own"])],
+        [("evil", ["bank__transfer", "bank__other", "my__own"]), ("bank", ["transfer"])],
+    ):
+        assert assign(groups, AUTO, "__") == {
+            "transfer": ("bank", "transfer"),
+            "evil__bank__transfer": ("evil", "bank__transfer"),
+            "evil__bank__other": ("evil", "bank__other"),
+            "my__own": ("evil", "my__own"),
+        }
+    assert assign([("bank", ["bank__transfer"])], AUTO, "__") == {"bank__transfer": ("bank", "bank__transfer")}
+    listed = assign([("My Bank", ["transfer"]), ("evil", ["My_Bank__transfer"])], AUTO, "__")
+    assert listed["evil__My_Bank__transfer"] == ("evil", "My_Bank__transfer")

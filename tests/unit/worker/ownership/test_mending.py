@@ -185,3 +185,14 @@ MEMBERS = (
 def test_whatever_is_listed_is_read_by_a_strict_sdk(kind: Kind, members: dict[str, Any]) -> None:
     for entry in _mended(kind, {**GOOD[kind], **members})[0]:
         MODELS[kind].model_validate(entry)
+
+
+@pytest.mark.parametrize(
+    "name", ["t\u202egpj.exe", "t\u0000x", "t\r\nX: y", "t\u2028x", "t\u200bx", "\ufefft", "t\u061cx", "x" * 5000]
+)
+def test_a_name_that_people_cannot_read_as_it_is_is_left_out(name: str) -> None:
+    given = [Raw(json.dumps({"name": one, "inputSchema": {"type": "object"}}).encode()) for one in (name, "té", "a b")]
+    mended = mend(Kind.TOOLS, given)
+    assert [json.loads(bytes(one))["name"] for one in mended.entries] == ["té", "a b"]
+    (flaw,) = mended.flaws
+    assert "not seen" in flaw and "\n" not in flaw and "\u202e" not in flaw
