@@ -15,7 +15,7 @@ tool_filter    which tools of an upstream may be seen and called
 isolation      which upstream session a call uses
 freshness      how long lists of upstreams are fresh
 request_state  the sealed state of calls that wait for input
-secrets        the fleet's key: sealing client session ids, proving membership
+secrets        the fleet's key: sealing client session ids, proofs of membership
 rendezvous     a ranking of candidates that every process computes alike
 tasks          how background tasks are made; the coarse deadline wheel
 memory         settings of the garbage collector and of glibc's allocator

@@ -45,7 +45,8 @@ class FleetKey:
 
     def __init__(self, key: bytes, *older: bytes) -> None:
         self._seals = [AESGCM(hashlib.sha256(b"seal" + one).digest()) for one in (key, *older)]
-        self._mac_keys = [hashlib.sha256(b"link" + one).digest() for one in (key, *older)]
+        # Not the label of earlier builds, which signed any nonce that they were sent: also such as are statements here.
+        self._mac_keys = [hashlib.sha256(b"link, both ends" + one).digest() for one in (key, *older)]
 
     def __repr__(self) -> str:
         return "FleetKey(…)"
@@ -85,13 +86,20 @@ class FleetKey:
             return None
         return self.unseal(sid, SessionClaims, b"session")
 
-    def proof(self, nonce: bytes) -> bytes:
-        """Return the answer to a worker's challenge."""
-        return hmac.digest(self._mac_keys[0], nonce, "sha256")
+    def proof(self, statement: bytes, which: int = 0) -> bytes:
+        """Return the proof (32 bytes) that whoever says ``statement`` knows the key; ``which`` counts the older ones.
 
-    def proves(self, nonce: bytes, proof: bytes) -> bool:
-        """Whether ``proof`` answers ``nonce``."""
-        return any(hmac.compare_digest(hmac.digest(key, nonce, "sha256"), proof) for key in self._mac_keys)
+        What is stated is up to ``shared.rpc.handshake``: never bytes that somebody else has chosen.
+        """
+        return hmac.digest(self._mac_keys[which], statement, "sha256")
+
+    def proves(self, statement: bytes, proof: bytes) -> int | None:
+        """Return under which key (0 is the first one) ``proof`` proves ``statement``, or ``None`` if under none."""
+        found = None
+        for which in range(len(self._mac_keys)):  # all of them, so that time does not depend on which one it was
+            if hmac.compare_digest(self.proof(statement, which), proof) and found is None:
+                found = which
+        return found
 
 
 def digest(data: bytes) -> bytes:

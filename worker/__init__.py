@@ -6,7 +6,7 @@ From top to bottom; a module or package imports only what stands below it (check
 module       what lives there
 ============ ================================================================================
 main         the process: all parts wired together; start, heartbeat, drain
-rpc_server   links from front ends: proof of membership, calls in, answers out
+rpc_server   links from front ends: proofs of membership, calls in, answers out
 front_ends   the front ends that are linked, and which of them receives a session's messages
 ownership/   the upstreams that are owned: placed, connected, listed, probed; which session carries which call
 transports/  how bytes go to upstreams: stdio, Streamable HTTP, HTTP+SSE

@@ -21,7 +21,6 @@ class LinkedFrontEnd(Protocol):
     """One front end at the other end of a link (``worker.rpc_server.FrontEndPeer``)."""
 
     name: str
-    trusted: bool
     last_call: int
     link: Link | None
     sessions: dict[str, ClientFacts]
@@ -82,7 +81,7 @@ class FrontEnds:
         """
         peer = self._chosen.get(sid)
         if peer is None or peer not in self.peers:
-            peers = [peer for peer in self.peers if peer.trusted and peer.link is not None and not peer.link.closed]
+            peers = [peer for peer in self.peers if peer.link is not None and not peer.link.closed]
             peer = min(peers, key=lambda peer: (sid not in peer.sessions, peer.name), default=None)
             if peer is None:
                 return False
@@ -97,7 +96,7 @@ class FrontEnds:
     def inquire(self, sid: str) -> None:
         """Ask all front ends whether a client session has its stream open there."""
         for peer in self.peers:
-            if peer.trusted and peer.link is not None and not peer.link.congested:
+            if peer.link is not None and not peer.link.congested:
                 peer.link.send(rpc.Alive(sid))
 
     def forget_session(self, sid: str) -> None:

@@ -123,14 +123,10 @@ class Worker:
         return Path(directory) / f"{self.id}.sock"
 
     def _facts(self) -> dict[str, str]:
-        address = ""
-        if self.rpc.tcp_port:
-            host = self.settings.service.rpc_advertise or socket.gethostname()
-            address = f"{host}:{self.rpc.tcp_port}"
         return {
             "incarnation": self.id,
-            "address": f"unix:{self.rpc.path}",
-            "tcp": address,
+            "address": self.rpc.unix_address,
+            "tcp": self.rpc.tcp_address,
             "pid": str(os.getpid()),
             "host": socket.gethostname(),
             "started_at": str(self.started_at),

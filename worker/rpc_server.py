@@ -1,4 +1,4 @@
-"""Links from front ends: each proves membership, then sends calls. Answers go back on the same link.
+"""Links from front ends: both ends prove membership, then calls come in. Answers go back on the same link.
 
 Counterpart: ``gateway.fleet.worker_link``. This module knows frames and ``LinkCall``, and not how upstreams work.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
 from shared.rpc.framing import CHUNK
+from shared.rpc.handshake import HandshakeError, WorkerSide
+from shared.rpc.joining import Joining
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, spawn
@@ -33,6 +35,9 @@ from worker.ownership.inventory import Inventory
 _log = logging.getLogger(__name__)
 _PROOF_S = 5.0
 """The seconds within which a peer must prove membership, else its link is dropped."""
+_MAX_JOINING = 256
+"""The links that may be without proof at once. With more, the oldest is dropped: a front end needs milliseconds."""
+_SAY_AGAIN_S = 10.0
 _MAX_FACTS = 1000
 STALL_S = 2.0
 """If the loop stood still for longer (seconds), unread frames are dropped, because their callers have given up on this
@@ -40,13 +45,11 @@ worker."""
 
 
 class FrontEndPeer:
-    """The front end at the other end of one link. ``HANDLERS`` maps each frame to a method."""
+    """The front end at the other end of one link, which has proved itself. ``HANDLERS`` maps each frame to a method."""
 
-    def __init__(self, server: RpcServer) -> None:
+    def __init__(self, server: RpcServer, name: str) -> None:
         self.server = server
-        self.nonce = os.urandom(32)
-        self.trusted = False
-        self.name = "?"
+        self.name = name
         self.last_call = 0
         self.sessions: dict[str, ClientFacts] = {}
         self.calls: dict[int, LinkCall] = {}
@@ -57,29 +60,13 @@ class FrontEndPeer:
     def on_connected(self, link: Link) -> None:
         self.link = link
         self.server.front_ends.add(self)
-        link.send(rpc.Challenge(self.nonce, self.server.worker))
-        self.server.loop.call_later(_PROOF_S, self._expect_proof, link)
-
-    def _expect_proof(self, link: Link) -> None:
-        if not self.trusted:
-            link.abort()
+        if self.server.draining:
+            link.send(rpc.GoAway(0))
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
-        if not self.trusted:
-            self._welcome(link, head)
-            return
         handler = HANDLERS.get(type(head))
         if handler is not None:
             handler(self, link, head, body)
-
-    def _welcome(self, link: Link, head: rpc.Head) -> None:
-        if not isinstance(head, rpc.Hello) or not self.server.key.proves(self.nonce, head.proof):
-            self.server.refused(link)
-            return
-        self.trusted = True
-        link.max_body = self.server.settings.calls.max_body_bytes + SLACK
-        self.name = head.frontend
-        link.send(rpc.Welcome())
 
     def stream_body(self, link: Link, head: rpc.Head, stream: BodyStream) -> bool:
         return False  # a request is needed whole, because the envelope with its id is written around it
@@ -245,7 +232,7 @@ HANDLERS: dict[type[rpc.Head], FrameHandler] = {
     rpc.Notice: FrontEndPeer._notice,
     rpc.Watch: FrontEndPeer._watch,
 }
-"""The method for each frame of a front end that has proved membership. Other frames are ignored."""
+"""The method for each frame of a front end. Other frames are ignored."""
 
 
 class RpcServer:
@@ -275,21 +262,31 @@ class RpcServer:
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
         self._facts: dict[bytes, bytes] = {}
+        self._joining: dict[Joining, None] = {}
         self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
         self.path: Path | None = None
-        self.tcp_port = 0
+        self.tcp_address = ""
+        """Where it listens on TCP as the registry has it (``host:port``). Front ends dial this, and proofs name it."""
+
+    @property
+    def unix_address(self) -> str:
+        """The same for the Unix socket, ``unix:/path``."""
+        return f"unix:{self.path}"
 
     async def start(self, path: Path) -> None:
         """Listen on the Unix socket ``path``, and on TCP if ``rpcBind`` is set."""
         loop = asyncio.get_running_loop()
         self.path = path
-        self._servers.append(await loop.create_unix_server(self._link, str(path)))
+        self._servers.append(await loop.create_unix_server(lambda: self._link(self.unix_address), str(path)))
         path.chmod(0o600)
         if self.settings.service.rpc_bind:
             host, _, port = self.settings.service.rpc_bind.rpartition(":")
-            server = await loop.create_server(self._link, host.strip("[]") or "127.0.0.1", int(port))
-            self.tcp_port = server.sockets[0].getsockname()[1]
+            server = await loop.create_server(
+                lambda: self._link(self.tcp_address), host.strip("[]") or "127.0.0.1", int(port)
+            )
+            advertised = self.settings.service.rpc_advertise or socket.gethostname()
+            self.tcp_address = f"{advertised}:{server.sockets[0].getsockname()[1]}"
             self._servers.append(server)
 
     def shared(self, fact: bytes) -> bytes:
@@ -299,16 +296,32 @@ class RpcServer:
             self._facts.clear()
         return self._facts.setdefault(fact, fact)
 
-    def _link(self) -> Link:
-        return Link(FrontEndPeer(self), 0, self.stalled)  # no large bodies before the peer has proved membership
+    def _link(self, address: str) -> Link:
+        side = WorkerSide(self.key, self.worker, address)
 
-    def refused(self, link: Link) -> None:
-        """Drop a peer that does not know the fleet's key. The warning is logged at most once in ten seconds."""
+        def proven(link: Link) -> None:
+            self._joining.pop(joining, None)
+            link.hand_over(FrontEndPeer(self, side.frontend), self.settings.calls.max_body_bytes + SLACK)
+
+        def failed(error: HandshakeError | None) -> None:
+            self._joining.pop(joining, None)
+            if error is not None:
+                self._refused(joining.place, error)
+
+        joining = Joining(side, _PROOF_S, proven, failed)
+        if len(self._joining) >= _MAX_JOINING:
+            oldest = next(iter(self._joining))
+            del self._joining[oldest]
+            oldest.abort()
+        self._joining[joining] = None
+        return Link(joining, 0, self.stalled)
+
+    def _refused(self, place: str, error: HandshakeError) -> None:
+        """Log that a peer did not prove itself; not for every attempt, because anybody can make any number."""
         now = self.clock()
-        if now - self._refused_at > 10.0:
+        if now - self._refused_at > _SAY_AGAIN_S:
             self._refused_at = now
-            _log.warning("refusing links: a peer does not know the fleet's key; is GATEWAY_SECRET the same everywhere?")
-        link.abort()
+            _log.warning("refusing a link to worker %s from %s: %s", self.worker, place, error)
 
     # ---- client sessions
 
@@ -362,6 +375,9 @@ class RpcServer:
         """Stop listening and end the links."""
         for server in self._servers:
             server.close()
+        for joining in self._joining:
+            joining.abort()
+        self._joining.clear()
         self.front_ends.close()
         if self.path is not None:
             self.path.unlink(missing_ok=True)

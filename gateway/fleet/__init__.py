@@ -1,8 +1,8 @@
 """The fleet as a front end sees it, and the path of a call to a worker.
 
-``registry_view`` the registry's copy, catalogue and views · ``pool`` links to all workers · ``worker_link`` one link ·
-``worker_affinity`` which of an upstream's workers gets a call (pure) · ``outgoing`` a request for an upstream, and
-where it must go · ``dispatch`` a call from choosing a replica to its first event · ``resource_watches`` resources that
-clients of this front end subscribed to · ``exchange`` in-flight counts between front ends · ``heartbeat`` this front
-end's record in Redis.
+``registry_view`` the registry's copy, catalogue and views · ``pool`` links to all workers · ``redial`` when a worker is
+dialled again (pure) · ``worker_link`` one link, once both ends are proven · ``worker_affinity`` which of an upstream's
+workers gets a call (pure) · ``outgoing`` a request for an upstream, and where it must go · ``dispatch`` a call from
+choosing a replica to its first event · ``resource_watches`` resources that clients of this front end subscribed to ·
+``exchange`` in-flight counts between front ends · ``heartbeat`` this front end's record in Redis.
 """

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Callable
 
+from gateway.fleet.redial import Redial
 from gateway.fleet.worker_affinity import WorkerAffinity
 from gateway.fleet.worker_link import LinkEvents, WorkerLink
 from gateway.routing.routes import Replica
@@ -14,14 +16,17 @@ from shared.errors import RegistryUnavailable
 from shared.registry.members import Members
 from shared.rendezvous import rank
 from shared.rpc.connection import SLACK, Link
+from shared.rpc.handshake import FrontEndSide, HandshakeError
+from shared.rpc.joining import Joining
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
-_RETRY_MIN_S = 0.1
-_RETRY_MAX_S = 10.0
 _LIVED_S = 1.0
+_CONNECT_S = 3.0
+_PROOF_S = 3.0
+"""The seconds within which a worker must prove itself once the connection is up."""
 
 
 class WorkerPool:
@@ -34,7 +39,7 @@ class WorkerPool:
         self._settings = settings
         self.links: dict[str, WorkerLink] = {}
         self._connecting: set[str] = set()
-        self._not_before: dict[str, tuple[float, float]] = {}  # worker → (loop time, wait) after a failed attempt
+        self._redial = Redial()
         self._affinity = WorkerAffinity()
         self._wake = asyncio.Event()
 
@@ -76,11 +81,11 @@ class WorkerPool:
             try:
                 alive = await self._members.alive()
                 self._affinity.reconsider({id: _load(facts) for id, facts in alive.items()})
-                self._not_before = {id: entry for id, entry in self._not_before.items() if id in alive}
+                self._redial.keep(alive)
                 now = asyncio.get_running_loop().time()
                 for worker, facts in alive.items():
-                    waiting = now < self._not_before.get(worker, (0.0, 0.0))[0]
-                    if worker not in self.links and worker not in self._connecting and not waiting:
+                    known = worker in self.links or worker in self._connecting
+                    if not known and not self._redial.waits(worker, now):
                         self._connecting.add(worker)
                         spawn(self._connect(worker, facts, events), f"link {worker}")
             except RegistryUnavailable:
@@ -93,59 +98,85 @@ class WorkerPool:
                 pass
 
     async def _connect(self, worker: str, facts: dict[str, str], events: LinkEvents) -> None:
-        loop = asyncio.get_running_loop()
-
-        def closed(link: WorkerLink) -> None:
-            self._closed(link, events)
-
-        link = WorkerLink(worker, self._frontend, self._key, self._settings.fleet.link_ping_s, events, closed)
-        limit = self._settings.calls.max_result_bytes + SLACK
-        path = facts.get("address", "").removeprefix("unix:")
         try:
-            async with asyncio.timeout(3.0):
-                if facts.get("host") == socket.gethostname() and os.path.exists(path):
-                    await loop.create_unix_connection(lambda: Link(link, limit), path)
-                elif facts.get("tcp"):
-                    host, _, port = facts["tcp"].rpartition(":")
-                    await loop.create_connection(lambda: Link(link, limit), host.strip("[]"), int(port))
-                else:
-                    _log.warning(
-                        "worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there",
-                        worker,
-                        facts.get("host"),
-                    )
-                    return
-                await link.wait_ready()
+            address = _address(facts)
+            if not address:
+                host = facts.get("host")
+                _log.warning("worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there", worker, host)
+                return
+            try:
+                link = await self._join(worker, address, events)
+            except (OSError, ValueError, OverflowError) as error:  # the record may have any text as an address
+                self._failed(worker, address, error)
+                return
+            loop = asyncio.get_running_loop()
             self.links[worker] = link
             loop.call_later(_LIVED_S, self._lived, link)
             spawn(link.keep_checking(), f"ping {worker}")
             events.links_changed()
-        except (TimeoutError, OSError) as error:
-            link.close()
-            wait_s = min(max(self._not_before.get(worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
-            self._not_before[worker] = (loop.time() + wait_s, wait_s)
-            if wait_s > 1.0:
-                _log.warning(
-                    "no link to worker %s: %s; trying again in %.1f s", worker, error or type(error).__name__, wait_s
-                )
-            loop.call_later(wait_s, self._wake.set)
         finally:
             self._connecting.discard(worker)
+
+    async def _join(self, worker: str, address: str, events: LinkEvents) -> WorkerLink:
+        """Return a link on which both ends have proved themselves. Raises ``HandshakeError``, ``TimeoutError`` or
+        another ``OSError``."""
+        loop = asyncio.get_running_loop()
+        link = WorkerLink(worker, self._frontend, self._settings.fleet.link_ping_s, events, self._closed_of(events))
+        limit = self._settings.calls.max_result_bytes + SLACK
+        outcome: asyncio.Future[None] = loop.create_future()
+
+        def proven(connection: Link) -> None:
+            connection.hand_over(link, limit)
+            if not outcome.done():
+                outcome.set_result(None)
+
+        def failed(error: HandshakeError | None) -> None:
+            if not outcome.done():
+                outcome.set_exception(error or ConnectionResetError("it closed the link"))
+
+        joining = Joining(FrontEndSide(self._key, self._frontend, worker, address), _PROOF_S, proven, failed)
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                if path := _path(address):
+                    await loop.create_unix_connection(lambda: Link(joining, 0), path)
+                else:
+                    host, _, port = address.rpartition(":")
+                    await loop.create_connection(lambda: Link(joining, 0), host.strip("[]"), int(port))
+            await outcome
+        except BaseException:
+            joining.abort()
+            if outcome.done() and not outcome.cancelled():
+                outcome.exception()  # it was seen
+            raise
+        if not link.ready:
+            raise ConnectionResetError("it closed the link at once")
+        return link
+
+    def _failed(self, worker: str, address: str, error: Exception) -> None:
+        """Note and log that no link was made."""
+        loop = asyncio.get_running_loop()
+        unproven = isinstance(error, HandshakeError)
+        wait_s = self._redial.failed(worker, loop.time(), unproven)
+        reason = str(error) or type(error).__name__
+        if self._redial.worth_saying(worker, loop.time(), reason, unproven):
+            _log.warning("no link to worker %s at %s: %s; trying again in %.1f s", worker, address, reason, wait_s)
+        loop.call_later(wait_s, self._wake.set)
 
     def _lived(self, link: WorkerLink) -> None:
         """Reset the backoff of a link that has lived for ``_LIVED_S``."""
         if self.links.get(link.worker) is link:
-            self._not_before.pop(link.worker, None)
+            self._redial.forget(link.worker)
 
-    def _closed(self, link: WorkerLink, events: LinkEvents) -> None:
-        wait_s = min(max(self._not_before.get(link.worker, (0.0, 0.0))[1] * 2, _RETRY_MIN_S), _RETRY_MAX_S)
-        now = asyncio.get_running_loop().time()
-        self._not_before[link.worker] = (now + wait_s, wait_s)
-        asyncio.get_running_loop().call_later(wait_s, self._wake.set)
-        if self.links.get(link.worker) is link:
-            del self.links[link.worker]
-            events.links_changed()
-            self._wake.set()
+    def _closed_of(self, events: LinkEvents) -> Callable[[WorkerLink], None]:
+        def closed(link: WorkerLink) -> None:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._redial.failed(link.worker, loop.time()), self._wake.set)
+            if self.links.get(link.worker) is link:
+                del self.links[link.worker]
+                events.links_changed()
+                self._wake.set()
+
+        return closed
 
     def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
         """Send a client's answer to the worker that waits for it. The worker put its own id in ``question_id``."""
@@ -178,6 +209,21 @@ class WorkerPool:
         """Close all links."""
         for link in list(self.links.values()):
             link.close()
+
+
+def _address(facts: dict[str, str]) -> str:
+    """Return where a worker is dialled, as its record says it: ``unix:/path`` or ``host:port``. Empty: nowhere.
+
+    The worker proves itself for exactly this text.
+    """
+    address = facts.get("address", "")
+    if facts.get("host") == socket.gethostname() and os.path.exists(_path(address)):
+        return address
+    return facts.get("tcp", "")
+
+
+def _path(address: str) -> str:
+    return address.removeprefix("unix:") if address.startswith("unix:") else ""
 
 
 def _load(facts: dict[str, str]) -> int:

@@ -19,7 +19,6 @@ from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
 from shared.rpc.framing import CHUNK
-from shared.secrets import FleetKey
 
 _log = logging.getLogger(__name__)
 _MAX_ANNOUNCED = 100_000
@@ -58,15 +57,15 @@ class LinkEvents(Protocol):
 class WorkerLink:
     """A link to one worker. ``on_closed(link)`` is called once when the link is gone.
 
-    ``ready``: the worker accepted this front end. ``draining``: the worker takes no new calls. ``calls`` has the calls
-    under way by their number on this link.
+    It is given its connection when both ends have proved themselves (``shared.rpc.joining``) and is ``ready`` from then
+    until the connection is gone. ``draining``: the worker takes no new calls. ``calls`` has the calls under way by
+    their number on this link.
     """
 
     def __init__(
         self,
         worker: str,
         frontend: str,
-        key: FleetKey,
         ping_s: float,
         events: LinkEvents,
         on_closed: Callable[[WorkerLink], None],
@@ -78,7 +77,6 @@ class WorkerLink:
         self.draining = False
         self.calls: dict[int, InFlight] = {}
         self.standing = 0  # how many of these have no end (listens)
-        self._key = key
         self._ping_s = ping_s
         self._events = events
         self._on_closed = on_closed
@@ -90,7 +88,6 @@ class WorkerLink:
         self._last_watch = 0
         self._ping = 0
         self._pong = 0
-        self._ready_waiter: asyncio.Future[None] = self.loop.create_future()
 
     @property
     def in_flight(self) -> int:
@@ -230,6 +227,7 @@ class WorkerLink:
     def on_connected(self, link: Link) -> None:
         self._link = link
         self._bit = _take_bit()
+        self.ready = True
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
         kind = type(head)
@@ -269,13 +267,6 @@ class WorkerLink:
                 answer.set_result(None if head.agreed else body)
         elif kind is rpc.Pong:
             self._pong = head.number  # type: ignore[union-attr]
-        elif kind is rpc.Challenge:
-            assert isinstance(head, rpc.Challenge)
-            link.send(rpc.Hello(self.frontend, self._key.proof(head.nonce)))
-        elif kind is rpc.Welcome:
-            self.ready = True
-            if not self._ready_waiter.done():
-                self._ready_waiter.set_result(None)
         elif kind is rpc.GoAway:
             assert isinstance(head, rpc.GoAway)
             self.draining = True
@@ -304,9 +295,6 @@ class WorkerLink:
                 session.announced_to &= ~self._bit
         self._announced.clear()
         _bits.discard(self._bit)
-        if not self._ready_waiter.done():
-            self._ready_waiter.set_exception(ConnectionError("the worker refused or closed the link"))
-            self._ready_waiter.exception()
         for answer in self._watching.values():
             if not answer.done():
                 answer.set_exception(ConnectionResetError("the worker is gone"))
@@ -323,10 +311,6 @@ class WorkerLink:
         self._on_closed(self)
 
     # ---- life
-
-    async def wait_ready(self) -> None:
-        """Wait until the link may carry calls. Raises ``ConnectionError`` if the worker refuses or closes the link."""
-        await self._ready_waiter
 
     async def keep_checking(self) -> None:
         """Ping the worker; end the link after two unanswered pings (the worker is stopped, or its loop hangs)."""

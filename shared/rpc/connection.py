@@ -2,7 +2,7 @@
 
 Writes of one loop tick leave in one ``send``. A body over ``CHUNK`` bytes goes in chunks, each paid for by credit that
 the receiver grants, so that a large or slow stream delays only itself. The meaning of frames is up to the ``Peer``
-(``gateway.fleet.worker_link``, ``worker.rpc_server``).
+(``gateway.fleet.worker_link``, ``worker.rpc_server``; before them ``shared.rpc.joining``).
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class Peer(Protocol):
         """Return true to take a chunked body as a stream, false to have it assembled."""
 
     def on_closed(self, link: Link, error: Exception | None) -> None:
-        """Handle that the connection has ended."""
+        """Handle that the connection has ended. ``error`` is also what was wrong with what the other end sent."""
 
 
 class Link(asyncio.BufferedProtocol):
@@ -163,6 +163,24 @@ class Link(asyncio.BufferedProtocol):
         self._streams: dict[int, BodyStream] = {}
         self.congested = False
         self.closed = False
+        self._narrow = False
+        self._fault: Exception | None = None
+
+    def narrow(self, max_head_bytes: int) -> None:
+        """Take only small heads and no bodies, until the link is handed over."""
+        self._narrow, self.max_body = True, 0
+        self._reader.max_head, self._reader.max_body = max_head_bytes, 0
+
+    def hand_over(self, peer: Peer, max_body_bytes: int) -> None:
+        """Let ``peer`` have all that comes from now on, also what is buffered already, with bodies up to this size."""
+        self._narrow, self.max_body = False, max_body_bytes
+        self._reader.max_head, self._reader.max_body = MAX_FRAME_HEAD, CHUNK
+        self._peer = peer
+        peer.on_connected(self)
+
+    def extra(self, name: str) -> Any:
+        """Return what the transport knows of the connection: ``socket``, ``peername``."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
 
     @property
     def receiving(self) -> int:
@@ -257,7 +275,9 @@ class Link(asyncio.BufferedProtocol):
             for raw_head, body in self._reader.received(nbytes):
                 self._receive(decode(raw_head), body)
         except (FrameError, msgspec.DecodeError) as error:
-            _log.error("closing a link: %s", error)
+            self._fault = error
+            if not self._narrow:  # else its peer says so, with more words and not for every stranger
+                _log.error("closing a link: %s", error)
             self.abort()
         except Exception:
             _log.exception("closing a link: its handler failed")
@@ -327,4 +347,4 @@ class Link(asyncio.BufferedProtocol):
         for stream in self._streams.values():
             stream.break_off()
         self._streams.clear()
-        self._peer.on_closed(self, exc)
+        self._peer.on_closed(self, exc or self._fault)

@@ -47,6 +47,9 @@ class FrameReader:
         self._view = memoryview(self._data)
         self._start = 0
         self._end = 0
+        self.max_head = MAX_FRAME_HEAD
+        self.max_body = CHUNK
+        """What a frame may have, in bytes. Both may be lowered."""
 
     def buffer(self) -> memoryview:
         """Return the free part of the buffer, which is never empty."""
@@ -61,7 +64,7 @@ class FrameReader:
         self._end += count
         while self._end - self._start >= _PREFIX:
             head_size, body_size = _SIZES.unpack_from(self._data, self._start)
-            if not 0 < head_size <= MAX_FRAME_HEAD or body_size > CHUNK:
+            if not 0 < head_size <= self.max_head or body_size > self.max_body:
                 raise FrameError(f"a frame of {head_size}+{body_size} bytes; the peer is not one of our processes")
             body_at = self._start + _PREFIX + head_size
             stop = body_at + body_size

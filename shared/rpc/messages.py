@@ -11,11 +11,15 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-PROTOCOL = 1
+PROTOCOL = 2
+"""The version of the handshake. In version 1 only front ends proved anything."""
 
 
 class Challenge(Struct, array_like=True, tag=1, gc=False):
-    """Worker: the first frame on a link. The front end must prove that it knows the fleet's key."""
+    """Worker: the first frame on a link. The front end must prove that it knows the fleet's key.
+
+    The nonce has 32 random bytes; ``worker`` is the worker's id. What is proved: ``shared.rpc.handshake``.
+    """
 
     nonce: bytes
     worker: str
@@ -23,11 +27,12 @@ class Challenge(Struct, array_like=True, tag=1, gc=False):
 
 
 class Hello(Struct, array_like=True, tag=2, gc=False):
-    """Front end: the answer to ``Challenge``. ``proof`` is the HMAC-SHA256 of the nonce under the fleet's key."""
+    """Front end: the answer to ``Challenge``. ``proof`` is its own; for ``nonce`` (32 bytes) the worker owes one."""
 
     frontend: str
     proof: bytes
     protocol: int = PROTOCOL
+    nonce: bytes = b""
 
 
 class OpenSession(Struct, array_like=True, tag=3, gc=False):
@@ -150,7 +155,9 @@ class Pong(Struct, array_like=True, tag=13, gc=False):
 
 
 class Welcome(Struct, array_like=True, tag=15, gc=False):
-    """Worker: the proof was right; calls may be sent."""
+    """Worker: the front end's proof was right, and this is the worker's. If it is right too, calls may be sent."""
+
+    proof: bytes = b""
 
 
 class Reply(Struct, array_like=True, tag=16, gc=False):

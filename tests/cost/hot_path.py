@@ -106,10 +106,9 @@ class FrontEndPath:
         catalog.rebuild({"echoes": one}, 0.0)
         anything: Any = SimpleNamespace(catalog=catalog, records={"echoes": one})
         pool = WorkerPool(anything, "frontend", key, settings)
-        link = WorkerLink(one.owners[0][1], "frontend", key, 1.0, anything, lambda gone: None)
+        link = WorkerLink(one.owners[0][1], "frontend", 1.0, anything, lambda gone: None)
         self.link = Link(link, 1 << 24)
         self.link.connection_made(Remembers())
-        link.ready = True
         pool.links[link.worker] = link
         dispatcher = Dispatcher(anything, pool, anything, Counters(), 10_000)
         principals = Everybody()
@@ -160,11 +159,10 @@ class WorkerPath:
         key, deadlines, front_ends = FleetKey(bytes(32)), Deadlines(loop.time), FrontEnds()
         broker = InputBroker("worker", key, settings, deadlines)
         self._server = RpcServer("worker", key, settings, front_ends, broker, ears, inventory, deadlines)
-        peer = FrontEndPeer(self._server)
+        peer = FrontEndPeer(self._server, "frontend")
         self.link = Link(peer, 1 << 24, self._server.stalled)
         self.frontend = Remembers()
         self.link.connection_made(self.frontend)
-        peer.trusted, peer.name = True, "frontend"
         self._calls = 0
         self._result = RESULT if modern else LEGACY_RESULT
 

@@ -95,9 +95,8 @@ class Worker:
     def __init__(self, name: str, frontend: str = "f1") -> None:
         self.fake = FakeLink()
         self.fake.on_call = self._called
-        self.link = WorkerLink(name, frontend, KEY, 1.0, Unheard(), lambda link: None)
+        self.link = WorkerLink(name, frontend, 1.0, Unheard(), lambda link: None)
         self.link.on_connected(cast(Link, self.fake))
-        self.tell(rpc.Welcome())
         self.answers: dict[str, list[list[Frame]]] = {}
 
     def tell(self, head: rpc.Head, body: bytes = b"") -> None:

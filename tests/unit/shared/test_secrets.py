@@ -72,13 +72,13 @@ def test_an_overlong_id_is_not_even_tried() -> None:
 
 
 @given(st.binary(max_size=64), st.binary(max_size=64))
-def test_a_proof_is_for_one_nonce_under_one_key(nonce: bytes, other: bytes) -> None:
-    proof = KEY.proof(nonce)
-    assert KEY.proves(nonce, proof)
-    assert KEY.proves(other, proof) == (other == nonce)
-    assert not FleetKey.from_secret("another").proves(nonce, proof)
-    assert not KEY.proves(nonce, b"")
-    assert not KEY.proves(nonce, proof[:-1])
+def test_a_proof_is_for_one_statement_under_one_key(statement: bytes, other: bytes) -> None:
+    proof = KEY.proof(statement)
+    assert KEY.proves(statement, proof) == 0
+    assert (KEY.proves(other, proof) == 0) == (other == statement)
+    assert FleetKey.from_secret("another").proves(statement, proof) is None
+    assert KEY.proves(statement, b"") is None
+    assert KEY.proves(statement, proof[:-1]) is None
 
 
 def test_the_key_is_not_in_its_repr() -> None:
@@ -97,6 +97,7 @@ def test_a_rotated_key_opens_what_older_ones_sealed_and_seals_with_the_first() -
     assert both.open_session(sid) == CLAIMS and new.open_session(sid) is None
     sid = both.seal_session(CLAIMS)
     assert new.open_session(sid) == CLAIMS and old.open_session(sid) is None
-    nonce = b"n" * 32
-    assert both.proves(nonce, old.proof(nonce)) and both.proves(nonce, new.proof(nonce))
-    assert new.proves(nonce, both.proof(nonce)) and not new.proves(nonce, old.proof(nonce))
+    said = b"who is who"
+    assert both.proves(said, old.proof(said)) == 1 and both.proves(said, new.proof(said)) == 0
+    assert new.proves(said, both.proof(said)) == 0 and new.proves(said, old.proof(said)) is None
+    assert old.proves(said, both.proof(said, 1)) == 0

@@ -226,10 +226,8 @@ class FrontEnd:
     def __init__(self, server: RpcServer, name: str) -> None:
         self.fake = FakeLink()
         self.link = cast(Link, self.fake)
-        self.peer = FrontEndPeer(server)
+        self.peer = FrontEndPeer(server, name)
         self.peer.on_connected(self.link)
-        self.tell(rpc.Hello(name, KEY.proof(self.peer.nonce)))
-        assert self.peer.trusted
 
     def tell(self, head: rpc.Head, body: bytes = b"") -> None:
         """A frame from the front end."""

@@ -24,11 +24,9 @@ from shared.mcp import jsonrpc
 from shared.mcp.listings import Kind
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
-from shared.secrets import FleetKey
 from tests.unit.builders import record
 from tests.unit.gateway.fakes import FakeLink, Unheard, outgoing
 
-KEY = FleetKey.from_secret("x")
 ROUTE = Route("up", Entry(Kind.TOOLS, "t", b"{}", b"{}"), (), NO_CHOICE)
 
 
@@ -58,12 +56,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.last_told = 0
 
         async def make() -> None:
-            self.client = WorkerLink("w1", "f1", KEY, 1.0, Unheard(), lambda client: None)
+            self.client = WorkerLink("w1", "f1", 1.0, Unheard(), lambda client: None)
 
         self.loop.run_until_complete(make())
         self.link = FakeLink()
         self.client.on_connected(cast(Link, self.link))
-        self._frame(rpc.Welcome())
 
     def _frame(self, head: rpc.Head, body: bytes = b"") -> None:
         async def arrive() -> None:
@@ -239,7 +236,7 @@ def test_a_lost_link_leaves_no_mark_on_sessions_and_its_mark_is_used_again() -> 
         session = ClientSession("s", "2025-11-25", "", "")
         marks = set()
         for _ in range(100):
-            client = WorkerLink("w1", "f1", KEY, 1.0, Unheard(), lambda client: None)
+            client = WorkerLink("w1", "f1", 1.0, Unheard(), lambda client: None)
             link = FakeLink()
             client.on_connected(cast(Link, link))
             replica = Replica(record("up"))
@@ -259,7 +256,7 @@ def test_a_lost_link_leaves_no_mark_on_sessions_and_its_mark_is_used_again() -> 
 def test_a_call_that_is_over_is_not_found_any_more() -> None:
     async def play() -> None:
         session = ClientSession("s", "2025-11-25", "", "")
-        client = WorkerLink("w1", "f1", KEY, 1.0, Unheard(), lambda client: None)
+        client = WorkerLink("w1", "f1", 1.0, Unheard(), lambda client: None)
         link = cast(Link, FakeLink())
         client.on_connected(link)
         in_flight = client.resume("s", "f0", 1, 0)
