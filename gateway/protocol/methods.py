@@ -21,6 +21,7 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Outgoing, affinity
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
+from gateway.protocol.extensions import declared_upwards, params_upwards
 from gateway.protocol.initialize import read_initialize
 from gateway.protocol.offers import Offers
 from gateway.protocol.plans import Effect, Listen, OneOf, Plan
@@ -136,13 +137,14 @@ class Methods:
 
         async def run() -> Answer:
             session = caller.session
+            capabilities = declared_upwards(facts.capabilities, caller.view.scope.group is not None)
             if session is None:
                 endpoint = caller.view.endpoint
                 session = await self._sessions.open(
-                    facts.version, caller.principal, endpoint, facts.capabilities, facts.client_info
+                    facts.version, caller.principal, endpoint, capabilities, facts.client_info
                 )
             else:
-                session.version, session.capabilities = facts.version, facts.capabilities
+                session.version, session.capabilities = facts.version, capabilities
                 session.client_info, session.initialized = facts.client_info, True
                 await self._sessions.save(session)
             answer = answers.result(bytes(message.id), self._offers.initialize(caller.view, facts.version))
@@ -329,6 +331,8 @@ class Methods:
             or (headers is not None and sum(len(one) + len(value) for one, value in headers.items()) > _MAX_HEADERS)
         ):
             raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
+        if params.task or (params.meta is not None and params.meta.extended):
+            body = params_upwards(bytes(body), caller.view.scope.group is not None)
         session = caller.session
         where: Affinity = ANYWHERE
         if params.request_state and caller.era:

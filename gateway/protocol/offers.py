@@ -9,16 +9,13 @@ from typing import Any
 
 import orjson
 
+from gateway.protocol.extensions import carried
 from gateway.routing.view import View
 from shared.mcp.methods import SERVER_INFO_META
 from shared.mcp.versions import MODERN_VERSIONS
 
 _OFFERED = ("tools", "prompts", "resources")
 """Capabilities that the gateway always offers: an empty list is legal, and an upstream may connect later."""
-_TASKS = "io.modelcontextprotocol/tasks"
-"""The extension that the gateway does not carry yet."""
-_EXTENSIONS = ("io.modelcontextprotocol/ui",)
-"""Extensions that work for several upstreams together; ``/servers/{name}`` offers all extensions of its group."""
 _INSTRUCTIONS_CHARS = 2048
 _INSTRUCTIONS_CHARS_TOTAL = 16 * 1024
 
@@ -64,7 +61,7 @@ def _offer(view: View) -> dict[str, Any]:
     for record in records:
         offered = record.capabilities.get("extensions")
         for name, what in offered.items() if isinstance(offered, dict) else ():
-            if name != _TASKS and (alone or name in _EXTENSIONS):
+            if carried(name, alone):
                 extensions.setdefault(name, what)
     if extensions:
         capabilities["extensions"] = extensions

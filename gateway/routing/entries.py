@@ -61,11 +61,14 @@ def _tool(raw: bytes) -> Entry | None:
         if found is None:
             return None  # an invalid annotation: clients must not see the tool (2026-07-28, "Schema Extension")
         annotated = found
+    usable = _without_tasks(raw, plain)
+    if usable is None:
+        return None
     return Entry(
         kind=Kind.TOOLS,
         name=plain["name"],
-        modern=raw,
-        legacy=_for_legacy(raw, plain),
+        modern=usable,
+        legacy=_for_legacy(usable, plain),
         repeatable=hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True,
         annotated=tuple(annotated),
         ui=_ui(plain) if _UI in raw else "",
@@ -94,28 +97,32 @@ def with_ui(raw: bytes, own: str, uri: str) -> bytes:
     return jsonrpc.assemble(parts)
 
 
-def _for_legacy(raw: bytes, plain: dict[str, Any]) -> bytes | None:
-    """Return the JSON of a tool for legacy clients, or ``None`` if they cannot use the tool.
+def _without_tasks(raw: bytes, plain: dict[str, Any]) -> bytes | None:
+    """Return the JSON of a tool without what it says of tasks, or ``None`` if it needs one: the gateway carries
+    none."""
+    execution = plain.get("execution")
+    support = execution.get("taskSupport") if isinstance(execution, dict) else None
+    if support is None or support == "required":
+        return raw if support is None else None
+    parts = jsonrpc.members(raw)
+    inner = jsonrpc.members(parts["execution"])
+    del inner["taskSupport"]
+    parts["execution"] = Raw(jsonrpc.assemble(inner))
+    if not inner:
+        del parts["execution"]
+    return jsonrpc.assemble(parts)
+
+
+def _for_legacy(raw: bytes, plain: dict[str, Any]) -> bytes:
+    """Return the JSON of a tool for legacy clients.
 
     Members that legacy clients cannot parse are left out: one such tool fails a client's whole ``tools/list``.
     """
-    execution = plain.get("execution")
-    support = execution.get("taskSupport") if isinstance(execution, dict) else None
-    if support == "required":
-        return None
     schema = plain.get("outputSchema")
-    bad_schema = schema is not None and not (isinstance(schema, dict) and schema.get("type") == "object")
-    if support is None and not bad_schema:
+    if schema is None or (isinstance(schema, dict) and schema.get("type") == "object"):
         return raw
     parts = jsonrpc.members(raw)
-    if bad_schema:
-        del parts["outputSchema"]
-    if support is not None:
-        inner = jsonrpc.members(parts["execution"])
-        del inner["taskSupport"]
-        parts["execution"] = Raw(jsonrpc.assemble(inner))
-        if not inner:
-            del parts["execution"]
+    del parts["outputSchema"]
     return jsonrpc.assemble(parts)
 
 

@@ -43,6 +43,8 @@ class Meta(Struct, gc=False):
     client_info: Raw = msgspec.field(name="io.modelcontextprotocol/clientInfo", default=ABSENT)
     progress_token: Raw = msgspec.field(name="progressToken", default=ABSENT)
     log_level: Raw = msgspec.field(name="io.modelcontextprotocol/logLevel", default=ABSENT)
+    extended: bool = msgspec.field(name=" ", default=False)
+    """Whether the capabilities may have extensions or tasks among them. Set after decoding, whatever is called so."""
 
 
 class Params(Struct, gc=False):
@@ -52,6 +54,7 @@ class Params(Struct, gc=False):
     uri: Raw = ABSENT
     cursor: Raw = ABSENT
     arguments: Raw = ABSENT
+    task: Raw = ABSENT
     request_state: Raw = msgspec.field(name="requestState", default=ABSENT)
     raw_meta: Raw = msgspec.field(name="_meta", default=ABSENT)
     meta: Meta | None = msgspec.field(name=" ", default=None)  # set after decoding, whatever is called so
@@ -280,6 +283,7 @@ def _read_meta(raw: bytes) -> Meta:
     except RecursionError as error:
         raise Refused("parse_error", "params are nested too deeply") from error
     check_members(raw)
+    meta.extended = b'"extensions"' in raw or b'"tasks"' in raw
     return meta
 
 

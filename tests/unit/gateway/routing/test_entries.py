@@ -46,10 +46,9 @@ def test_a_tool_is_repeatable_only_when_it_says_so(annotations: Any, repeatable:
     assert _one(annotations=annotations).repeatable is repeatable
 
 
-def test_a_tool_that_must_run_as_a_task_is_not_for_legacy_clients() -> None:
-    tool = _one(execution={"taskSupport": "required"})
-    assert tool.legacy is None
-    assert b"required" in tool.modern
+def test_a_tool_that_must_run_as_a_task_is_for_nobody() -> None:
+    raw = json.dumps([{"name": "t", "inputSchema": {"type": "object"}, "execution": {"taskSupport": "required"}}])
+    assert parse(Kind.TOOLS, raw.encode()) == []
 
 
 @pytest.mark.parametrize(
@@ -60,7 +59,7 @@ def test_a_tool_that_must_run_as_a_task_is_not_for_legacy_clients() -> None:
         ({"other": 1}, {"other": 1}),
     ],
 )
-def test_legacy_clients_do_not_see_task_support(execution: Any, left: Any) -> None:
+def test_clients_do_not_see_task_support(execution: Any, left: Any) -> None:
     assert _legacy(execution=execution).get("execution") == left
 
 
