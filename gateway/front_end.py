@@ -49,6 +49,7 @@ from shared.tasks import cancel, spawn
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
+_RECHECK_S = 0.5
 """How long standing streams have to end when the process drains."""
 
 
@@ -249,7 +250,16 @@ class _FleetEvents:
         self._heartbeat.beat_now()
 
     def changes_missed(self) -> None:
-        self._sessions.recheck()
+        spawn(self._recheck_sessions(), "recheck-sessions")
+
+    async def _recheck_sessions(self) -> None:
+        """Compare the sessions with Redis, again until Redis answers."""
+        while True:
+            try:
+                await self._sessions.recheck()
+                return
+            except RegistryUnavailable:
+                await asyncio.sleep(_RECHECK_S)
 
     # ---- fleet.worker_link.LinkEvents
 

@@ -25,6 +25,7 @@ from shared.settings import SessionSettings
 _log = logging.getLogger(__name__)
 _CACHED = 100_000
 _ENDED = 100_000
+_BATCH = 500
 _ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
 """The longest time between two extensions of a session's life in Redis; sessions with a short life are extended more
@@ -57,6 +58,7 @@ class SessionTable:
         self._round = 0
         self._ended: dict[str, None] = {}
         self._touched: dict[str, None] = {}
+        self._unsaved: dict[str, None] = {}  # sessions of which Redis does not know yet, because it was away
 
     # ---- opening and finding
 
@@ -96,12 +98,18 @@ class SessionTable:
             "holder": session.holder,
             "initialized": "1" if session.initialized else "0",
             "created_at": str(int(time.time())),
+            "log_level": session.log_level,
+            **{f"pin:{group}": replica for group, replica in session.pins.items()},
+            **{f"sub:{uri}": "1" for uri in session.subscriptions},
         }
         fields = [part for fact in facts.items() for part in fact]
         try:
             await self._store.run_script("SAVE", session.sid, str(self._ttl_ms), *fields)
+            self._unsaved.pop(session.sid, None)
         except RegistryUnavailable:
             _log.warning("a session opened while Redis is away is known by its seal alone")
+            if session.known:
+                self._unsaved[session.sid] = None
 
     def _remember(self, session: ClientSession) -> None:
         if len(self.known) >= _CACHED:
@@ -112,6 +120,7 @@ class SessionTable:
 
     def _drop(self, sid: str) -> ClientSession | None:
         session = self.known.pop(sid, None)
+        self._unsaved.pop(sid, None)
         if session is not None:
             session.known = False
         return session
@@ -149,17 +158,34 @@ class SessionTable:
         try:
             async with translated():
                 facts: dict[bytes, bytes] = await self._store.redis.hgetall(self._store.keys.session(sid))
+            lost = not facts and await self._is_lost(sid, claims.created)
         except RegistryUnavailable:
             return session if time.time() - claims.created < self._settings.session_ttl_s else None
-        if not facts or sid in self._ended:
+        if not (facts or lost) or sid in self._ended:
             return None
         if (first := self.known.get(sid)) is not None:
             return first  # another request found it meanwhile: a session must have one object only
+        if lost and time.time() - claims.created >= self._settings.session_ttl_s:
+            return None
         self._apply(session, facts)
         if used:
             self._remember(session)
-            self._touched[sid] = None
+            self._touched[sid] = None  # and so it is written back, if Redis has lost it
         return session
+
+    async def _is_lost(self, sid: str, created: int) -> bool:
+        """Whether Redis was emptied since a session was opened, and does not know of its end. That it does not have the
+        session then says nothing. Raises ``RegistryUnavailable``."""
+        async with translated():
+            ended = await self._store.redis.exists(self._store.keys.ended(sid))
+        return not ended and await self._memory_of_redis() > created
+
+    async def _memory_of_redis(self) -> float:
+        """Return since when Redis has what is written to it, in Unix seconds. Raises ``RegistryUnavailable``."""
+        async with translated():
+            epoch = await self._store.redis.get(self._store.keys.epoch)
+        began = (epoch or b"").partition(b"-")[0]
+        return int(began) if began.isdigit() else float("inf")  # emptied, and nothing was written since
 
     async def refresh(self, session: ClientSession) -> None:
         """Read the session's facts from Redis again: its client may have sent ``initialize`` to another front end."""
@@ -292,7 +318,7 @@ class SessionTable:
     async def flush(self) -> None:
         """Extend the life in Redis of sessions that were used, in one batch. Raises ``RegistryUnavailable``."""
         self._round = int(self._loop.time() / self._touch_s) % _ROUNDS
-        touched, self._touched = list(self._touched), {}
+        touched, self._touched = list({**self._touched, **self._unsaved}), {}
         if not touched:
             return
         async with translated():
@@ -330,14 +356,28 @@ class SessionTable:
             self._drop(sid)
         return dropped
 
-    def recheck(self) -> None:
-        """Forget sessions without calls after a gap in the change log, so that each is read again when it is used.
+    async def recheck(self) -> None:
+        """Compare the sessions without calls with Redis, after a gap in the change log. Raises ``RegistryUnavailable``.
 
-        The end of a session may have been missed.
+        The end of a session may have been missed: a session that Redis does not have is forgotten, and any other is
+        read again when it is used. A session that was opened while Redis was away is written now, and one that was
+        opened before Redis was emptied is written back.
         """
-        for sid, session in list(self.known.items()):
-            if session.under_way is None:
-                self._drop(sid)
+        idle = [session for session in self.known.values() if session.under_way is None]
+        began = await self._memory_of_redis()
+        for start in range(0, len(idle), _BATCH):
+            batch = idle[start : start + _BATCH]
+            async with translated():
+                pipe = self._store.redis.pipeline(transaction=False)
+                for session in batch:
+                    pipe.exists(self._store.keys.session(session.sid))
+                there = await pipe.execute()
+            for session, exists in zip(batch, there, strict=True):
+                claims = None if exists else self._key.open_session(session.sid)
+                if claims is None or (began <= claims.created and session.sid not in self._unsaved):
+                    self._drop(session.sid)
+                elif session.known:
+                    await self.save(session)
 
     async def listing(self, limit: int = 1000) -> list[dict[str, Any]]:
         """Return up to ``limit`` live sessions for the admin API.

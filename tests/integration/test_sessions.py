@@ -41,7 +41,8 @@ async def test_requests_that_find_a_session_at_once_find_one_object(store: Regis
 async def test_a_session_that_was_dropped_and_found_again_is_not_mistaken(store: RegistryStore) -> None:
     mine = table(store, "f1")
     before = await mine.open("2025-11-25", "", "", b"{}", b"")
-    mine.recheck()
+    await store.run_script("ANNOUNCE", "server", "x")  # as in a fleet, where Redis has been written to before
+    await mine.recheck()
     assert not mine.again(before)
     after = await mine.find(before.sid)
     assert after is not None and after is not before and mine.again(after) and not mine.again(before)
@@ -87,3 +88,58 @@ async def test_who_was_counted_as_dead_comes_back_as_somebody_new(store: Registr
     assert "w" not in await members.alive(), "nobody sees the old facts come back"
     await members.join("w", {"joined_at": "2"})
     assert (await members.alive())["w"] == {"joined_at": "2"}
+
+
+async def _emptied(store: RegistryStore) -> None:
+    """Redis as it is after a restart without its data."""
+    async for key in store.redis.scan_iter(match="sessions:*"):
+        await store.redis.delete(key)
+
+
+async def _written_to(store: RegistryStore) -> None:
+    await store.run_script("ANNOUNCE", "server", "x")
+
+
+async def test_sessions_that_an_emptied_redis_has_lost_are_written_back_with_what_is_known_of_them(
+    store: RegistryStore,
+) -> None:
+    await _emptied(store)
+    await _written_to(store)
+    await asyncio.sleep(1.1)  # the time at which a session was opened is known to the second
+    mine, other = table(store, "f1"), table(store, "f2")
+    session = await mine.open("2025-11-25", "", "", b'{"a":1}', b"")
+    await mine.pin(session, "group", "replica", None)
+    over = await mine.open("2025-11-25", "", "", b"{}", b"")
+    await asyncio.sleep(1.1)
+    await _emptied(store)
+    await _written_to(store)
+    await mine.end(over.sid)
+    await mine.recheck()
+    assert mine.again(session)
+    found = await other.find(session.sid)
+    assert found is not None and found.capabilities == b'{"a":1}' and found.pins == {"group": "replica"}
+    assert await other.find(over.sid) is None and await mine.find(over.sid) is None
+
+
+async def test_a_session_whose_front_end_is_gone_too_goes_on_by_its_seal(store: RegistryStore) -> None:
+    await _emptied(store)
+    session = await table(store, "gone").open("2025-11-25", "", "", b"{}", b"")
+    await asyncio.sleep(1.1)
+    await _emptied(store)
+    await _written_to(store)
+    other = table(store, "f2")
+    assert await other.find(session.sid) is not None
+    await other.flush()
+    assert await store.redis.exists(store.keys.session(session.sid))
+
+
+async def test_a_session_whose_end_was_missed_is_not_written_back(store: RegistryStore) -> None:
+    await _written_to(store)
+    await asyncio.sleep(1.1)
+    mine, other = table(store, "f1"), table(store, "f2")
+    session = await mine.open("2025-11-25", "", "", b"{}", b"")
+    assert await other.find(session.sid) is not None
+    await other.end(session.sid)
+    await store.redis.delete(store.keys.ended(session.sid))  # a minute later
+    await mine.recheck()
+    assert not mine.again(session) and await mine.find(session.sid) is None
