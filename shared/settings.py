@@ -7,7 +7,7 @@ A setting is a field of one of the small Structs below. All its names follow fro
 * ``GATEWAY_REQUEST_TIMEOUT`` (milliseconds) in the environment.
 
 A flag wins over the environment, the environment over the file, the file over the default. Processes that the command
-``gateway up`` starts receive all settings through the environment (``to_environment``), and in no other way.
+``gateway up`` starts are handed all settings (``shared.handover``), as the variables that ``to_environment`` returns.
 """
 
 from __future__ import annotations
@@ -172,6 +172,10 @@ class UpstreamSettings(Struct, frozen=True):
     stdio_on_redis_loss: Annotated[
         Literal["keep", "stop"], Meta(description="what happens to stdio children when Redis is unreachable")
     ] = "keep"
+    stdio_environment: Annotated[
+        tuple[str, ...],
+        Meta(description="variables that stdio children get beside the ordinary ones: names, AWS_*; * for all"),
+    ] = ()
     log_lines: Annotated[int, Meta(ge=1, description="stderr lines kept per stdio upstream")] = 500
     egress_allow: Annotated[
         tuple[str, ...],

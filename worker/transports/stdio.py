@@ -1,9 +1,9 @@
 """stdio: a child process of this worker, one JSON message a line on stdin and stdout.
 
-The child gets its own session and process group, no shell, the worker's environment without ``GATEWAY_*``, and markers
-by which its descendants are found when it has ended (``worker.transports.descendants``), and all of them when the
-worker is gone (``worker.reaper``). Lines on stdout that are not JSON-RPC are logged and skipped (real servers print
-there). stderr is kept for ``gateway servers logs``.
+The child gets its own session and process group, no shell, of the worker's environment what is ordinary or named
+(``shared.child_environment``), and markers by which its descendants are found when it has ended
+(``worker.transports.descendants``), and all of them when the worker is gone (``worker.reaper``). Lines on stdout that
+are not JSON-RPC are logged and skipped (real servers print there). stderr is kept for ``gateway servers logs``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import orjson
 
+from shared.child_environment import for_child
 from shared.choices import EraChoice
 from shared.connections import StdioConnection
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
@@ -108,7 +109,7 @@ class StdioSession(Session):
     async def spawn_child(self) -> None:
         """Start the process. Raises ``NotDelivered`` if the command cannot be started."""
         connection = cast(StdioConnection, self.context.spec.connection)
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        environment = for_child(os.environ, self.context.settings.upstreams.stdio_environment)
         environment.update(connection.env)
         self._mark = new_mark(self.context.incarnation)
         environment[MARKER] = self.context.incarnation
