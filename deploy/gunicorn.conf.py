@@ -12,22 +12,23 @@ API.
 To change a value, assign it below the import.
 """
 
-import os
 import sys
 from typing import Any
 
+from gateway.supervisor import gunicorn_conf
 from gateway.supervisor.gunicorn_conf import *  # noqa: F403
 from gateway.supervisor.lifecycle import check_exposure
 from shared.errors import ConfigError
-from shared.settings import build
+from shared.handover import received
 
 
 def on_starting(server: Any) -> None:
     """Before the first front end: refuse what ``gateway serve`` refuses."""
-    settings = build(environment=os.environ)
+    settings = received()
     if not settings.registry.redis_url:
         sys.exit("error: gunicorn alone starts no Redis: set GATEWAY_REDIS_URL to the workers' one")
     try:
         check_exposure(settings)
     except ConfigError as error:
         sys.exit(f"error: {error}")
+    gunicorn_conf.on_starting(server)

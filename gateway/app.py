@@ -10,15 +10,15 @@ from aiohttp import web
 from gateway.front_end import FrontEnd
 from gateway.listener.server import McpRunner
 from shared import logs, memory
+from shared.handover import received
 from shared.registry.store import RegistryStore
-from shared.settings import build
 
 _log = logging.getLogger(__name__)
 
 
 async def create() -> web.AppRunner:
-    """Start a front end with the settings in the environment, and return the runner that serves it."""
-    settings = build(environment=os.environ)
+    """Start a front end with the settings of its process, and return the runner that serves it."""
+    settings = received()
     logs.configure("frontend", settings.service.log_level)
     store = RegistryStore(settings.registry)
     front = FrontEnd(settings, store, await store.fleet_key(settings.access.secret))

@@ -1,31 +1,34 @@
 """What the front end and the worker both need, and nothing that only one of them needs.
 
-============== =====================================================================
-module         what lives there
-============== =====================================================================
-errors         the one exception tree and the table code -> JSON-RPC -> HTTP
-settings       every setting, its default and its environment variable
-config/        configuration files: reading, expanding, checking, naming problems
-models         the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
-choices        the words among which settings and entries choose
-transports     one row for each transport
-egress         which addresses upstreams may have
-connections    how one upstream is reached, and what of it may be shown
-tool_filter    which tools of an upstream may be seen and called
-isolation      which upstream session a call uses
-freshness      how long lists of upstreams are fresh
-request_state  the sealed state of calls that wait for input
-secrets        the fleet's key: sealing client session ids, proofs of membership
-rendezvous     a ranking of candidates that every process computes alike
-tasks          how background tasks are made; the coarse deadline wheel
-memory         settings of the garbage collector and of glibc's allocator
-logs           how a process logs
-loopback       whether an address is reached from this machine only
-version        the version of all three packages
-mcp/           JSON-RPC and MCP vocabulary (pure: no I/O)
-rpc/           frames between front end and worker: pure codec, thin asyncio link
-registry/      Redis: keys, scripts, store, change log
-============== =====================================================================
+================= =====================================================================
+module            what lives there
+================= =====================================================================
+errors            the one exception tree and the table code -> JSON-RPC -> HTTP
+settings          every setting, its default and its environment variable
+config/           configuration files: reading, expanding, checking, naming problems
+models            the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
+choices           the words among which settings and entries choose
+transports        one row for each transport
+egress            which addresses upstreams may have
+connections       how one upstream is reached, and what of it may be shown
+child_environment which variables stdio children get
+handover          how a process gets its settings from the one that starts it
+seclusion         what other programs of the same user can read of a process
+tool_filter       which tools of an upstream may be seen and called
+isolation         which upstream session a call uses
+freshness         how long lists of upstreams are fresh
+request_state     the sealed state of calls that wait for input
+secrets           the fleet's key: sealing client session ids, proofs of membership
+rendezvous        a ranking of candidates that every process computes alike
+tasks             how background tasks are made; the coarse deadline wheel
+memory            settings of the garbage collector and of glibc's allocator
+logs              how a process logs
+loopback          whether an address is reached from this machine only
+version           the version of all three packages
+mcp/              JSON-RPC and MCP vocabulary (pure: no I/O)
+rpc/              frames between front end and worker: pure codec, thin asyncio link
+registry/         Redis: keys, scripts, store, change log
+================= =====================================================================
 
 ``shared`` imports neither ``gateway`` nor ``worker`` (checked in CI).
 """

@@ -20,7 +20,7 @@ from shared.models import ServerStatus, make_spec
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
-from shared.settings import Settings, build, to_environment
+from shared.settings import Settings, build
 from tests.machine import measure, scaled, stretched
 
 _numbers = iter(range(1, 10_000))
@@ -181,8 +181,7 @@ class Fleet:
     async def add_worker(self) -> Child:
         """One more worker."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        environment.update(to_environment(self.settings))
-        worker = Child("worker", [PYTHON, "-m", "worker"], environment)
+        worker = Child("worker", [PYTHON, "-m", "worker"], environment, settings=self.settings)
         await worker.start()
         self.workers.append(worker)
         return worker

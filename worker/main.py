@@ -18,14 +18,17 @@ import tempfile
 from pathlib import Path
 
 from shared import logs, memory
+from shared.child_environment import for_child, for_process
 from shared.errors import GatewayError, RegistryUnavailable
+from shared.handover import received
 from shared.models import now_s
 from shared.registry.changes import ChangeFollower
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.seclusion import seclude
 from shared.secrets import FleetKey
-from shared.settings import Settings, build
+from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
 from shared.version import VERSION
 from worker import reaper
@@ -201,7 +204,9 @@ class Worker:
     async def _start_reaper(self) -> None:
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", reaper.__file__, self.id, str(silence_s), stdin=asyncio.subprocess.PIPE
+            *(sys.executable, "-P", reaper.__file__, self.id, str(silence_s)),
+            stdin=asyncio.subprocess.PIPE,
+            env=for_child(os.environ, ()),  # children can read the reaper's environment
         )
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
@@ -249,7 +254,8 @@ def main() -> int:
     import uvloop
 
     try:
-        settings = build(environment=os.environ)
+        settings = received()
+        seclude(for_process(os.environ, settings.upstreams.stdio_environment))
         logs.configure("worker", settings.service.log_level)
         uvloop.run(_run(settings))
     except GatewayError as error:

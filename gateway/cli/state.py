@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 
 def _directory() -> Path:
@@ -19,25 +19,36 @@ def _directory() -> Path:
     return Path(base) / "mcp-gateway" if base else Path(tempfile.gettempdir()) / f"mcp-gateway-{os.getuid()}"
 
 
-def _file(port: int) -> Path:
+def file_of(port: int) -> Path:
+    """Return where the file of the gateway at this port is."""
     return _directory() / f"{port}.json"
 
 
 def write(port: int, redis_url: str, prefix: str, admin_token: str = "") -> None:
-    """Write the file of a running gateway. Only this user can read it."""
+    """Write the file of a running gateway. Only this user can read it.
+
+    The password stands in the file by itself as well, for people who use redis-cli.
+    """
     directory = _directory()
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.stat().st_uid != os.getuid():
         return  # another user made the directory: the gateway works without the file
     directory.chmod(0o700)
-    descriptor = os.open(_file(port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(file_of(port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"pid": os.getpid(), "redisUrl": redis_url, "keyPrefix": prefix, "adminToken": admin_token}, file)
+        content = {
+            "pid": os.getpid(),
+            "redisUrl": redis_url,
+            "redisPassword": unquote(urlsplit(redis_url).password or ""),
+            "keyPrefix": prefix,
+            "adminToken": admin_token,
+        }
+        json.dump(content, file)
 
 
 def remove(port: int) -> None:
     """Remove the file of a gateway that stops."""
-    _file(port).unlink(missing_ok=True)
+    file_of(port).unlink(missing_ok=True)
 
 
 def _read_own(file: Path) -> dict[str, str]:
@@ -59,7 +70,7 @@ def read(url: str) -> dict[str, str] | None:
     if parts.hostname not in ("127.0.0.1", "localhost", "::1") or parts.port is None:
         return None
     try:
-        found = _read_own(_file(parts.port))
+        found = _read_own(file_of(parts.port))
         os.kill(int(found["pid"]), 0)
     except (OSError, ValueError, KeyError):
         return None

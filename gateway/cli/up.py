@@ -8,16 +8,21 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
 from gateway.cli import state
 from shared import logs
+from shared.child_environment import for_process
 from shared.config import load
 from shared.config.roots import ROOTS
+from shared.connections import mask_url
 from shared.errors import ConfigError
+from shared.handover import VARIABLE, offer
 from shared.models import ServerStatus, UpstreamSpec
-from shared.settings import build
+from shared.seclusion import seclude
+from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
 
 
@@ -30,6 +35,12 @@ def add_to(cli: click.Group) -> None:
 def _settings(config: str | None, strict: bool, **flags: Any) -> tuple[Any, Any]:
     loaded = load(config, strict=strict) if config else None
     return loaded, build(loaded.settings if loaded else None, os.environ, flags)
+
+
+def _seclude(settings: Settings, flags: dict[str, Any]) -> None:
+    """Hide this process, and a URL of Redis with a password among its arguments, from stdio children."""
+    url = flags["redis_url"] or ""
+    seclude(for_process(os.environ, settings.upstreams.stdio_environment), [url] if url != mask_url(url) else [])
 
 
 _CONFIG = click.option(
@@ -53,6 +64,7 @@ _REDIS = click.option("--redis-url", help="redis://, rediss:// or unix://; none:
 def up(config: str | None, strict: bool, **flags: Any) -> None:
     """Run the whole gateway on this machine: Redis, workers, front ends. Ctrl-C drains."""
     _, settings = _settings(config, strict, **flags)
+    _seclude(settings, flags)
     logs.configure("gateway", settings.service.log_level)
     sys.exit(asyncio.run(_run_up(config, strict, settings)))
 
@@ -76,7 +88,7 @@ async def _run_up(config: str | None, strict: bool, settings: Any) -> int:
     port = int(gateway.url.rpartition(":")[2])
     state.write(port, gateway.redis_url, settings.registry.key_prefix, settings.access.admin_token)
     try:
-        _greet(gateway)
+        _greet(gateway, state.file_of(port))
         await asyncio.wait({stopped, spawn(_narrate(gateway), "narrate")}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         state.remove(port)
@@ -91,13 +103,13 @@ def _reload(gateway: Any) -> None:
         gateway.config_follower.reload_now.set()
 
 
-def _greet(gateway: Any) -> None:
+def _greet(gateway: Any, note: Path) -> None:
     click.echo(f"MCP endpoint   {gateway.endpoint}")
     click.echo(f"HTTP+SSE       {gateway.url}/sse")
     click.echo(f"Admin API      {gateway.url}/admin/v1/servers   (status: gateway status --url {gateway.url})")
     click.echo(f"Metrics        {gateway.url}/metrics")
     click.echo(
-        f"Redis          redis-cli -s {gateway.redis_url.removeprefix('unix://')}"
+        f"Redis          redis-cli -s {urlsplit(gateway.redis_url).path}   (password: redisPassword in {note})"
         if gateway.redis_url.startswith("unix://")
         else "Redis          as configured"
     )
@@ -142,6 +154,7 @@ def serve(config: str | None, strict: bool, **flags: Any) -> None:
     loaded, settings = _settings(config, strict, **flags)
     if not settings.registry.redis_url:
         raise ConfigError("serve needs a Redis that workers share: --redis-url or GATEWAY_REDIS_URL")
+    _seclude(settings, flags)
     logs.configure("serve", settings.service.log_level)
     sys.exit(asyncio.run(_run_serve(config, strict, loaded, settings)))
 
@@ -177,13 +190,14 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
 def worker(redis_url: str | None, rpc_bind: str | None) -> None:
     """Run one worker (for containers and the Procfile)."""
     from gateway.supervisor.processes import SAFE_PYTHON
-    from shared.settings import to_environment
 
     settings = build(None, os.environ, {"redis_url": redis_url, "rpc_bind": rpc_bind})
     if not settings.registry.redis_url:
         raise ConfigError("worker needs the fleet's Redis: --redis-url or GATEWAY_REDIS_URL")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-    environment.update(to_environment(settings))
+    environment = for_process(os.environ, settings.upstreams.stdio_environment)
+    socket = offer(settings)
+    socket.set_inheritable(True)
+    environment[VARIABLE] = str(socket.fileno())
     # ``gateway`` must not import ``worker`` (import rules), so the worker runs as a program of its own.
     os.execve(sys.executable, [*SAFE_PYTHON, "-m", "worker"], environment)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import redis
 
+from shared.child_environment import for_process
+from shared.handover import received
 from shared.registry.keys import Keys
-from shared.settings import build
+from shared.seclusion import seclude
 
-_settings = build(environment=os.environ)
+_settings = received()
 _fd = os.environ.get("GATEWAY_LISTEN_FD")
 
 bind = f"fd://{_fd}" if _fd else f"{_settings.service.host}:{_settings.service.port}"
@@ -34,6 +36,11 @@ proc_name = "gateway-frontend"
 _SETTLED_S = 10.0
 _born: dict[int, float] = {}
 _wait_s = 0.0
+
+
+def on_starting(server: Any) -> None:
+    """Hide gunicorn from stdio children, and with it the front ends that it forks."""
+    seclude(for_process(os.environ, _settings.upstreams.stdio_environment))
 
 
 def pre_fork(server: Any, worker: Any) -> None:

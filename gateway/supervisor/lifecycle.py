@@ -23,12 +23,14 @@ from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
+from shared.child_environment import for_process
 from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable, StartError
+from shared.handover import offered
 from shared.loopback import is_loopback_host
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
-from shared.settings import Settings, to_environment
+from shared.settings import Settings
 from shared.tasks import cancel, spawn
 
 _log = logging.getLogger(__name__)
@@ -48,7 +50,9 @@ class Child:
         environment: dict[str, str],
         fds: tuple[int, ...] = (),
         cwd: Path | None = None,
+        settings: Settings | None = None,
     ) -> None:
+        """``settings`` are handed to the process whenever it is started."""
         self.name = name
         self.restarts = 0
         self.last_words: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -57,13 +61,19 @@ class Child:
         self._environment = environment
         self._fds = fds
         self._cwd = cwd
+        self._settings = settings
         self._reader: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start the process, and copy its stderr to this process's stderr."""
-        self.process = await spawn_child(
-            self._command, self._environment, self._fds, cwd=self._cwd, stderr=asyncio.subprocess.PIPE
-        )
+        with offered(self._settings) as (variables, fds):
+            self.process = await spawn_child(
+                self._command,
+                {**self._environment, **variables},
+                (*self._fds, *fds),
+                cwd=self._cwd,
+                stderr=asyncio.subprocess.PIPE,
+            )
         self._reader = spawn(self._forward(self.process), f"stderr {self.name}")
 
     async def _forward(self, process: asyncio.subprocess.Process) -> None:
@@ -179,8 +189,7 @@ class Supervisor:
 
     async def _start_children(self) -> None:
         assert self._socket is not None
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        environment.update(to_environment(self.settings))
+        environment = for_process(os.environ, self.settings.upstreams.stdio_environment)
         environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
         fd = self._socket.fileno()
         # gunicorn puts its working directory on the import path, so it starts in the directory made above.
@@ -194,12 +203,19 @@ class Supervisor:
             "gateway.app:create",
         ]
         self._children.append(
-            Child("front ends", gunicorn, {**environment, "GATEWAY_LISTEN_FD": str(fd)}, (fd,), self._scratch)
+            Child(
+                "front ends",
+                gunicorn,
+                {**environment, "GATEWAY_LISTEN_FD": str(fd)},
+                (fd,),
+                self._scratch,
+                self.settings,
+            )
         )
         if self._with_workers:
             for number in range(self.settings.service.workers):
                 command = [*SAFE_PYTHON, "-m", "worker"]
-                self._children.append(Child(f"worker {number + 1}", command, environment))
+                self._children.append(Child(f"worker {number + 1}", command, environment, settings=self.settings))
         await asyncio.gather(*(child.start() for child in self._children))
 
     async def _wait_ready(self) -> None:
