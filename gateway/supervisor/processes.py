@@ -27,12 +27,12 @@ async def spawn_child(
 ) -> asyncio.subprocess.Process:
     """Start a child in its own session, so that Ctrl-C reaches only the supervisor, which drains its children in order.
 
-    ``streams`` are further arguments of ``asyncio.create_subprocess_exec``.
+    ``streams`` are further arguments of ``asyncio.create_subprocess_exec``. Without ``stdin`` the child has none.
     """
+    streams.setdefault("stdin", asyncio.subprocess.DEVNULL)
     return await asyncio.create_subprocess_exec(
         *command,
         env=dict(environment),
-        stdin=asyncio.subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=_die_with_parent,
         pass_fds=tuple(pass_fds),
