@@ -30,7 +30,11 @@ def offer(settings: Settings) -> socket.socket:
 
     The caller closes it when the process is started. Raises ``ConfigError`` for settings that are too large.
     """
-    content = orjson.dumps(to_environment(settings))
+    return socket_with(orjson.dumps(to_environment(settings)))
+
+
+def socket_with(content: bytes) -> socket.socket:
+    """Return a socket from which ``content`` can be read, to its end. Raises ``ConfigError`` if it is too large."""
     ours, theirs = socket.socketpair()
     with ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(content) + 4096)
@@ -41,7 +45,7 @@ def offer(settings: Settings) -> socket.socket:
             sent = 0
         if sent < len(content):
             theirs.close()
-            raise ConfigError(f"the settings are too large to be handed to a process: {len(content)} bytes")
+            raise ConfigError(f"{len(content)} bytes are too many to be handed to a process")
     return theirs
 
 

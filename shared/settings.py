@@ -176,6 +176,18 @@ class UpstreamSettings(Struct, frozen=True):
         tuple[str, ...],
         Meta(description="variables that stdio children get beside the ordinary ones: names, AWS_*; * for all"),
     ] = ()
+    stdio_user: Annotated[
+        str, Meta(description="user, by name or number, under which stdio children run; needs workers that are root")
+    ] = ""
+    stdio_max_memory: Annotated[
+        int, Meta(ge=0, description="bytes of memory of one process of a stdio child (RLIMIT_DATA); 0: no limit")
+    ] = 0
+    stdio_max_files: Annotated[
+        int, Meta(ge=0, description="open files of one process of a stdio child; 0: no limit of ours")
+    ] = 0
+    stdio_max_processes: Annotated[
+        int, Meta(ge=0, description="processes and threads of the children's user, all together; 0: no limit of ours")
+    ] = 0
     log_lines: Annotated[int, Meta(ge=1, description="stderr lines kept per stdio upstream")] = 500
     egress_allow: Annotated[
         tuple[str, ...],

@@ -14,6 +14,7 @@ input/       input that upstreams need of clients, and messages for clients outs
 sessions/    conversations with upstreams
 calls/       calls under way, their observers, and what is kept of their streams
 bridge/      era translation of params, results and requests for input (pure)
+launcher     becomes a stdio child that runs under another user, or with limits
 reaper       kills the processes that a dead or stopped worker would leave behind
 ============ ================================================================================
 

@@ -40,6 +40,7 @@ from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
 from worker.ownership.reconciliation import Reconciliation
 from worker.rpc_server import RpcServer
+from worker.transports.confinement import check_user
 
 _log = logging.getLogger(__name__)
 _SILENT = 0.6
@@ -255,6 +256,7 @@ def main() -> int:
 
     try:
         settings = received()
+        check_user(settings.upstreams)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))
         logs.configure("worker", settings.service.log_level)
         uvloop.run(_run(settings))

@@ -19,7 +19,7 @@ import orjson
 from shared.child_environment import for_child
 from shared.choices import EraChoice
 from shared.connections import StdioConnection
-from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown
 from shared.mcp.methods import DISCOVER
 from shared.mcp.rope import Large
 from shared.mcp.versions import LATEST_MODERN, Era
@@ -32,6 +32,7 @@ from worker.calls.own_call import UpstreamError
 from worker.reaper import MARKER
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
@@ -109,21 +110,16 @@ class StdioSession(Session):
     async def spawn_child(self) -> None:
         """Start the process. Raises ``NotDelivered`` if the command cannot be started."""
         connection = cast(StdioConnection, self.context.spec.connection)
-        environment = for_child(os.environ, self.context.settings.upstreams.stdio_environment)
-        environment.update(connection.env)
+        settings = self.context.settings.upstreams
         self._mark = new_mark(self.context.incarnation)
-        environment[MARKER] = self.context.incarnation
-        environment[CHILD] = self._mark
+        marks = {MARKER: self.context.incarnation, CHILD: self._mark}
         try:
-            transport, pipes = await self.loop.subprocess_exec(
-                lambda: _Pipes(self),
-                connection.command,
-                *connection.args,
-                cwd=connection.cwd,
-                env=environment,
-                start_new_session=True,
-            )
-        except (OSError, ValueError) as error:
+            given = {**of_the_user(settings, for_child(os.environ, settings.stdio_environment)), **connection.env}
+            with launching(settings, (connection.command, *connection.args), given, marks) as (command, env, fds):
+                transport, pipes = await self.loop.subprocess_exec(
+                    lambda: _Pipes(self), *command, cwd=connection.cwd, env=env, start_new_session=True, pass_fds=fds
+                )
+        except (OSError, ValueError, ConfigError) as error:
             raise NotDelivered(
                 "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
             ) from error
