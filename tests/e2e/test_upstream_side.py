@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from aiohttp import web
 
@@ -19,8 +20,11 @@ from tests.servers.scripted import Exchange, Scripted, echo
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
-    async with Fleet(redis_url, frontends=1, workers=1, reconnect_min_s=0.1) as fleet:
-        yield fleet
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_SECRET_ACCESS_KEY", "NAMED_ONE", "LC_TIME"):  # what workers get, and children only in part
+            patch.setenv(name, "given")
+        async with Fleet(redis_url, reconnect_min_s=0.1, stdio_environment=("NAMED_*",)) as fleet:
+            yield fleet
 
 
 @pytest_asyncio.fixture
@@ -60,6 +64,7 @@ async def test_a_stdio_child_gets_its_environment_and_none_of_ours(fleet: Fleet,
     await fleet.register("env", {**script_connection(SHOWS_ENVIRONMENT), "env": {"TEAM": "a"}})
     seen = json.loads((await client.call("env")).content)
     assert seen["TEAM"] == "a" and "PATH" in seen
+    assert seen["NAMED_ONE"] == seen["LC_TIME"] == "given" and "AWS_SECRET_ACCESS_KEY" not in seen
     ours = {name for name in seen if name.startswith("GATEWAY_")}
     assert ours == {"GATEWAY_UPSTREAM_OWNER", "GATEWAY_UPSTREAM_CHILD"}
     await fleet.store.unregister("env")
