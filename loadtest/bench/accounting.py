@@ -52,13 +52,20 @@ def cpu_s(pids: Iterable[int]) -> float:
 
 
 def memory_bytes(pids: Iterable[int]) -> int:
-    """Proportional set size: pages that processes share count once altogether."""
+    """Proportional set size: pages that processes share count once altogether.
+
+    The gateway's processes show it to root alone. For others it is the resident size, which counts shared pages again.
+    """
     total = 0
     for pid in pids:
-        with contextlib.suppress(OSError):
+        try:
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):
                     total += int(line.split()[1]) * 1024
+        except PermissionError:
+            total += _status_bytes([pid], "VmRSS:")
+        except OSError:
+            continue
     return total
 
 

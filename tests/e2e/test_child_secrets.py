@@ -122,7 +122,8 @@ async def test_a_child_that_looks_would_find_what_is_there(tmp_path: Path) -> No
         await command.says(r"child \(child, stdio\): connected")
         seen = await look(client, SECRETS["cloud"])
         assert seen["environment"]["AWS_SECRET_ACCESS_KEY"] == SECRETS["cloud"]
-        assert any(place.startswith(f"/proc/{seen['parent']}/environ ") for place in seen["found"])
+        if os.geteuid() == 0:  # to others our processes show nothing at all
+            assert any(place.startswith(f"/proc/{seen['parent']}/environ ") for place in seen["found"])
 
 
 async def test_the_embedded_redis_answers_only_who_knows_the_password(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def free_port() -> int:
 
 
 def marked(value: str, redis_port: int) -> dict[int, str]:
-    """Our living processes by pid, with their command lines.
+    """Our living processes by pid, with their command lines. The gateway's own show the marker only to root.
 
     redis-server writes its title over its environment; there its port, which is ours alone, tells.
     """
@@ -48,6 +48,18 @@ def marked(value: str, redis_port: int) -> dict[int, str]:
                 line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if redis in line or wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found[int(entry.name)] = line
+    return found
+
+
+def parents() -> dict[int, tuple[int, str]]:
+    """The parent of each living process, and when it was started, which tells it from another one of its number."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if fields[0] != "Z":
+                    found[int(entry.name)] = (int(fields[1]), fields[19])
     return found
 
 
@@ -89,6 +101,7 @@ class Honcho:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PORT": str(self.port),
             "TMPDIR": str(self.temporary),
+            "GATEWAY_STDIO_ENVIRONMENT": MARKER,  # else the gateway's processes would not have it
             "GATEWAY_REDIS_URL": f"redis://127.0.0.1:{self.redis_port}/0",
         }
         honcho = [sys.executable, "-m", "honcho", "-d", str(ROOT), "-e", str(scratch / "env")]
@@ -102,14 +115,27 @@ class Honcho:
                 start_new_session=True,
             )
 
+        self._family: dict[int, str] = {}
+
     @property
     def output(self) -> str:
         """What all of them said."""
         return self._output.read_text(errors="replace")
 
     def processes(self) -> dict[int, str]:
-        """Everything that this honcho started, and itself."""
-        return marked(self.marker, self.redis_port)
+        """Everything that this honcho started, and itself: what has the marker, and descendants as far as seen."""
+        alive = parents()
+        family = {pid: born for pid, born in self._family.items() if pid in alive and alive[pid][1] == born}
+        if self.process.pid in alive and self.process.returncode is None:
+            family[self.process.pid] = alive[self.process.pid][1]
+        while more := {pid: born for pid, (parent, born) in alive.items() if parent in family and pid not in family}:
+            family |= more
+        self._family = family
+        found = marked(self.marker, self.redis_port)
+        for pid in family.keys() - found.keys():
+            with contextlib.suppress(OSError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return found
 
     def running(self) -> bool:
         """Whether honcho runs; a failed start ends it."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from shared.child_environment import ORDINARY as ORDINARY_NAMES
 from shared.child_environment import for_child, for_process
 
 ENVIRONMENT = {
@@ -45,3 +48,8 @@ def test_a_child_gets_what_is_ordinary_and_what_is_named(named: tuple[str, ...],
 
 def test_a_process_of_ours_has_nothing_more_that_is_secret() -> None:
     assert set(for_process(ENVIRONMENT, ())) == ORDINARY | {"PYTHONPATH"}
+
+
+def test_the_page_for_users_names_each_of_them() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "upstreams.md").read_text()
+    assert [name for name in ORDINARY_NAMES if f"`{name.upper()}`" not in page and f"`{name}`" not in page] == []
