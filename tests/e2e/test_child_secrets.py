@@ -15,8 +15,8 @@ import pytest
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
 from tests.clients import RawClient
-from tests.e2e.test_up import running, write
-from tests.fleet import Fleet, script_connection
+from tests.e2e.test_up import ROOT, Command, environment, gateway, running, write
+from tests.fleet import PYTHON, Fleet, eventually, script_connection
 from tests.machine import scaled
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -112,6 +112,51 @@ async def test_a_child_finds_no_secret_wherever_it_looks(tmp_path: Path, place: 
         assert again["parent"] != seen["parent"] and again["found"] == []
         for word in words:
             assert word not in command.output
+
+
+@pytest.mark.parametrize("how", ["gateway worker", "python -m worker"])
+async def test_processes_that_a_user_starts_apart_show_no_secret_either(
+    redis_url: str, tmp_path: Path, how: str
+) -> None:
+    """Front ends and workers with their secrets in the environment, as containers are given them."""
+    key = f"apart-{tmp_path.name}:"
+    variables = {
+        "GATEWAY_SECRET": SECRETS["secret"],
+        "GATEWAY_ADMIN_TOKEN": SECRETS["adminToken"],
+        "GATEWAY_REDIS_URL": redis_url,
+        "GATEWAY_KEY_PREFIX": key,
+        "AWS_SECRET_ACCESS_KEY": SECRETS["cloud"],
+    }
+    config = write(tmp_path / "gateway.json", {"child": script_connection(LOOKS_AROUND)})
+    worker = (
+        await gateway("worker", **variables)
+        if how == "gateway worker"
+        else Command(
+            await asyncio.create_subprocess_exec(
+                *(PYTHON, "-m", "worker"),
+                cwd=ROOT,
+                env=environment(**variables),
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+        )
+    )
+    try:
+        async with (
+            running("--config", config, name="serve", **variables) as (_, url),
+            RawClient(f"{url}/mcp") as client,
+        ):
+
+            async def listed() -> bool:
+                return "look" in (await client.modern("tools/list")).text
+
+            await eventually(listed, 40.0, "the child is connected")
+            words = [SECRETS[name] for name in ("secret", "adminToken", "cloud")] + [key]
+            seen = await look(client, *words)
+            assert seen["found"] == [] and seen["parent"] == worker.process.pid
+    finally:
+        worker.process.terminate()
+        await worker.ended(30.0)
 
 
 async def test_a_child_that_looks_would_find_what_is_there(tmp_path: Path) -> None:
