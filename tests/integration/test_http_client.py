@@ -160,3 +160,58 @@ async def _take_large_answers(serving: ssl.SSLContext | None, length: bool) -> N
             pool.close()
             listening.shutdown(socket.SHUT_RDWR)
             thread.join(10.0)
+
+
+ENDLESS = {
+    "header line": (b"HTTP/1.1 200 OK\r\nX-Long: ", b"a" * 1024),
+    "interim responses": (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 20),
+    "chunk extension": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;x=", b"a" * 1024),
+    "trailer": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Long: ", b"a" * 1024),
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+async def test_what_is_no_body_has_a_bound(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start, more = ENDLESS[what]
+    sent = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.transport.set_write_buffer_limits(high=0)
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(start)
+            while True:
+                writer.write(more)
+                sent += len(more)
+                await writer.drain()
+                await asyncio.sleep(0)
+        writer.close()
+
+    listener = await asyncio.start_server(flood, "127.0.0.1", 0)
+    pool = pool_to(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+    failed: asyncio.Future[CallError] = asyncio.get_running_loop().create_future()
+    notice = Notice(pool.endpoint.head("POST", {}) + b"Content-Length: 2\r\n\r\n{}")
+    monkeypatch.setattr(notice, "on_failed", failed.set_result)
+    pool.submit(notice)
+    error = await asyncio.wait_for(failed, scaled(10.0))
+    assert error.code == "upstream_protocol" and "no body" in error.message
+    pool.close()
+    listener.close()
+    await listener.wait_closed()
+
+
+async def test_small_chunks_may_have_more_framing_than_body() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(50):
+            writer.write(b"1;e=1\r\na\r\n" * 1000)
+            await writer.drain()
+        writer.write(b"0\r\n\r\n")
+
+    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
+    pool = pool_to(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/")
+    await post(pool, 1)
+    pool.close()
+    listener.close()

@@ -42,6 +42,10 @@ _MAX_REDIRECTS = 3
 _PAST_PARSER = 64 * 1024
 """The size in bytes from which on a body of known length is passed around the parser, which would copy it."""
 _MAX_HEADERS = 200
+_MAX_HEAD_BYTES = 64 * 1024
+"""How much an upstream may send in a row that is no body: heads, interim responses, chunk extensions, trailers. The
+parser keeps a header until it ends. Servers of the field send heads of 8 to 32 KiB at most. What comes in one read
+(256 KiB at most) is looked at together."""
 _TURN = 256 * 1024
 """The bytes that are read from a connection in one turn of the loop. libuv would read up to 8 MB, while no other call
 is served."""
@@ -107,6 +111,7 @@ class _Connection(asyncio.Protocol):
         self.finished = False
         self.keep = False
         self.header_count = 0
+        self.bodiless = 0  # bytes since the request or the last part of a body
         self.to_come = 0  # bytes to come of a body that is passed around the parser
         self.decoder: Decoder | None = None
         self.turn = 0  # bytes of large reads since the last pause
@@ -117,7 +122,7 @@ class _Connection(asyncio.Protocol):
     def start(self, exchange: Exchange) -> None:
         self.exchange = exchange
         self.got_headers = self.finished = False
-        self.to_come = 0
+        self.to_come = self.bodiless = 0
         self.decoder = None
         self.parser = httptools.HttpResponseParser(self)
         assert self.transport is not None
@@ -175,6 +180,7 @@ class _Connection(asyncio.Protocol):
         exchange.on_headers(status, self.headers)
 
     def on_body(self, body: bytes) -> None:
+        self.bodiless = 0
         if self.to_come:
             self.to_come -= len(body)
             self.finished = not self.to_come
@@ -197,16 +203,20 @@ class _Connection(asyncio.Protocol):
         if self.exchange is None:
             self.pool.discard(self)  # bytes without a request: the connection is out of sync
             return
-        if len(data) >= _FULL:
-            self.turn += len(data)
+        size = len(data)
+        if size >= _FULL:
+            self.turn += size
             if self.turn >= _TURN:
                 self._let_others()
         broken: Exception | None = None
         try:
             if not self.to_come:
+                self.bodiless += size
                 self.parser.feed_data(data)
+                if self.bodiless > _MAX_HEAD_BYTES and not self.finished:
+                    raise ValueError(f"more than {_MAX_HEAD_BYTES} bytes that are no body")
             else:
-                self.keep = self.keep and len(data) <= self.to_come  # more than announced: out of sync from here on
+                self.keep = self.keep and size <= self.to_come  # more than announced: out of sync from here on
                 self.on_body(data[: self.to_come])
         except Exception as error:
             broken = error
