@@ -1,7 +1,7 @@
 """Server-sent events: an incremental reader for untrusted bytes, and a writer.
 
 WHATWG HTML section 9.2. Lines end with CR, LF or CRLF. The reader is bounded: an event larger than its limit raises
-``ValueError``.
+``ValueError``, and what is kept of an event takes about as much memory as it has bytes, however many lines it has.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from msgspec import Struct
 from shared.mcp.rope import Rope, Whole
 
 _DATA = b"data: "
+_MAX_WORD = 8 * 1024
+"""The longest id or name of an event in bytes. An id goes back in a header, and no server takes a longer one."""
 
 
 class Event(Struct, gc=False):
@@ -31,7 +33,8 @@ class Reader:
         self._is_data = False  # the open line is a "data" field; ``_open`` holds its value only
         self._skip_lf = False
         self._name = b""
-        self._data: list[Whole] = []
+        self._data: Whole | None = None  # the only value so far
+        self._joined: Rope | None = None  # all values, if there are several: one object a line would be many times them
         self._size = 0
         self._id: str | None = None
         self._retry: int | None = None
@@ -78,10 +81,18 @@ class Reader:
         return None
 
     def _value(self, value: Whole) -> None:
-        self._data.append(value)
         self._size += len(value) + 1
         if self._size > self._limit:
             raise ValueError(f"an event larger than {self._limit} bytes")
+        if self._data is None and self._joined is None:
+            self._data = value
+            return
+        if self._joined is None:
+            self._joined = Rope()
+            self._joined.add(bytes(self._data or b""))
+            self._data = None
+        self._joined.add(b"\n")
+        self._joined.add(bytes(value))
 
     def _line(self, line: bytes) -> Event | None:
         if self._first:
@@ -95,19 +106,23 @@ class Reader:
             self._value(value)
         elif field == b"event":
             self._name = value
+            if len(value) > _MAX_WORD:
+                raise ValueError(f"the name of an event is longer than {_MAX_WORD} bytes")
         elif field == b"id" and b"\0" not in value:
+            if len(value) > _MAX_WORD:
+                raise ValueError(f"the id of an event is longer than {_MAX_WORD} bytes")
             self._id = value.decode("utf-8", "replace")
         elif field == b"retry" and value.isdigit() and len(value) < 10:
             self._retry = int(value)
         return None
 
     def _dispatch(self) -> Event | None:
-        if not self._data and self._id is None and self._retry is None:
+        if self._data is None and self._joined is None and self._id is None and self._retry is None:
             self._name = b""
             return None
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(map(bytes, self._data))
+        data: Whole = (self._data or b"") if self._joined is None else self._joined.take()
         event = Event(self._name.decode("utf-8", "replace") or "message", data, self._id, self._retry)
-        self._name, self._data, self._size, self._id, self._retry = b"", [], 0, None, None
+        self._name, self._data, self._joined, self._size, self._id, self._retry = b"", None, None, 0, None, None
         return event
 
 

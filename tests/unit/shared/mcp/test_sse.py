@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -120,6 +122,28 @@ def test_an_event_of_just_the_limit_is_read() -> None:
     """Each line counts with its line end."""
     assert len(_read(b"data: " + b"x" * 99 + b"\n\n", limit=100)) == 1
     assert len(_read(b"data\n" * 100 + b"\n", limit=100)) == 1
+
+
+@pytest.mark.parametrize(
+    "line", [b"data:\n", b"data:a\n", b"data:ab\n", b"id: 7\n", b": a\n", b"event: e\n", b"retry: 1\n"]
+)
+def test_many_short_lines_take_about_as_much_memory_as_they_have_bytes(line: bytes) -> None:
+    reader, chunk = sse.Reader(64 * 1024 * 1024), line * (64 * 1024 // len(line))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(64):
+            assert not reader.feed(chunk)
+        kept = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert kept < 64 * len(chunk) * 1.25
+
+
+@pytest.mark.parametrize("field", [b"id", b"event"])
+def test_an_endless_id_or_name_is_an_error(field: bytes) -> None:
+    with pytest.raises(ValueError, match="longer than 8192 bytes"):
+        _read(field + b": " + b"x" * 8193 + b"\n", limit=100_000)
 
 
 def test_the_limit_is_for_one_event_not_for_the_stream() -> None:
