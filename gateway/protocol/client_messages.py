@@ -48,7 +48,7 @@ class ClientMessages:
 
     def _cancelled(self, session: ClientSession, message: Message) -> None:
         try:
-            parts = jsonrpc.members(message.params)
+            parts = jsonrpc.few_members(message.params)
         except Refused:
             return  # "Invalid cancellation notifications SHOULD be ignored" (Cancellation, "Error Handling")
         id = bytes(parts.get("requestId", b""))
@@ -70,7 +70,7 @@ class ClientMessages:
     def _progressed(self, session: ClientSession, message: Message) -> None:
         """Pass on the client's progress with a question of an upstream."""
         try:
-            token = jsonrpc.members(message.params).get("progressToken", jsonrpc.ABSENT)
+            token = jsonrpc.few_members(message.params).get("progressToken", jsonrpc.ABSENT)
             question_id = jsonrpc.text(token, "progressToken")
         except Refused:
             return  # tokens of questions are strings

@@ -23,7 +23,7 @@ class Initialize(Struct, frozen=True):
 
 def read_initialize(message: Message) -> Initialize:
     """Return what an ``initialize`` request says. Raises ``Refused`` (-32602) for invalid params."""
-    parts = jsonrpc.members(message.params)
+    parts = jsonrpc.few_members(message.params)
     requested = jsonrpc.text(parts.get("protocolVersion", jsonrpc.ABSENT), "protocolVersion")
     capabilities = bytes(parts.get("capabilities", b"{}"))
     info = bytes(parts.get("clientInfo", b""))

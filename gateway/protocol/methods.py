@@ -177,7 +177,7 @@ class Methods:
                         return Waits.CATALOGUE
                     raise caller.view.unknown(kind, name)
             if route.local is not None:
-                arguments = jsonrpc.members(message.params).get("arguments", Raw(b"{}"))
+                arguments = Raw(jsonrpc.arguments_of(message.params) or b"{}")
                 return answers.result(bytes(message.id), route.local.call(arguments))
             upstream_name = route.entry.name
             body: bytes | memoryview = memoryview(message.params)
@@ -192,7 +192,7 @@ class Methods:
 
     def _complete(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan ``completion/complete``, by prompt name or exact template. For any other there is nothing to suggest."""
-        parts = jsonrpc.members(message.params)
+        parts = jsonrpc.few_members(message.params)
         reference = jsonrpc.members(parts.get("ref", jsonrpc.ABSENT))
         is_prompt = jsonrpc.text(reference.get("type", jsonrpc.ABSENT), "ref.type") == "ref/prompt"
         member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)
@@ -276,7 +276,7 @@ class Methods:
         On upstream sessions that clients share, the worker sets the level that a call needs, and filters log messages
         for each client.
         """
-        level = jsonrpc.text(jsonrpc.members(message.params).get("level", jsonrpc.ABSENT), "level")
+        level = jsonrpc.text(jsonrpc.few_members(message.params).get("level", jsonrpc.ABSENT), "level")
         if level not in LOG_LEVELS:
             raise Refused("invalid_params", f"params.level must be one of {', '.join(LOG_LEVELS)}")
         session = caller.session
@@ -380,7 +380,7 @@ def _parameter_headers(route: Route, params: Raw, caller: Caller, head: RequestH
     Raises ``Refused`` (-32020) if a modern client's own headers do not agree with the arguments.
     """
     try:
-        arguments = orjson.loads(bytes(jsonrpc.members(params).get("arguments", b"{}")))
+        arguments = orjson.loads(jsonrpc.arguments_of(params) or b"{}")
     except orjson.JSONDecodeError:
         arguments = {}
     annotated = list(route.entry.annotated)

@@ -419,7 +419,7 @@ def _place_in(last_id: str) -> str:
 
 def _filter(message: Message) -> dict[str, bytes]:
     """Return the JSON of each member of a listen's filter. Raises ``Refused`` if there is none."""
-    raw = jsonrpc.members(message.params).get("notifications", jsonrpc.ABSENT)
+    raw = jsonrpc.few_members(message.params).get("notifications", jsonrpc.ABSENT)
     if bytes(raw)[:1] != b"{":
         raise Refused("invalid_params", "subscriptions/listen needs params.notifications, an object")
     return {name: bytes(value) for name, value in jsonrpc.members(raw).items()}

@@ -31,6 +31,9 @@ MAX_ID = 1024
 MAX_BATCH = 1000
 """The largest number of messages in a batch. A batch is handled in one go, while all other clients wait."""
 _KEPT_META = 1024
+MAX_MEMBERS = 50_000
+"""The most members, or colons, in the ``params`` of a request whose members have to be known one by one. To read so
+many takes 30 ms, while all other clients wait."""
 _ZERO = ord("0")
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
 
@@ -87,10 +90,15 @@ NO_PARAMS = Params()
 
 
 class _OnlyMeta(Struct, gc=False):
-    meta: Raw = msgspec.field(name="_meta", default=ABSENT)
+    value: Raw = msgspec.field(name="_meta", default=ABSENT)
+
+
+class _OnlyArguments(Struct, gc=False):
+    value: Raw = msgspec.field(name="arguments", default=ABSENT)
 
 
 _only_meta = msgspec.json.Decoder(_OnlyMeta)
+_only_arguments = msgspec.json.Decoder(_OnlyArguments)
 
 
 def check_text(body: Whole) -> None:
@@ -294,12 +302,30 @@ _kept_meta = functools.lru_cache(1024)(_read_meta)
 def meta_of(raw: Raw | bytes) -> bytes:
     """Return the JSON of ``_meta`` in ``params``, empty without one. Raises ``Refused`` (-32602) if ``params`` are not
     an object."""
+    if len(raw) >= WORTHWHILE or not raw:
+        return _one_member(raw, _only_meta)
+    try:
+        return bytes(_only_meta.decode(raw).value)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Refused("invalid_params", f"expected an object: {error}") from error
+
+
+def arguments_of(raw: Raw | bytes) -> bytes:
+    """Return the JSON of ``arguments`` in ``params``, empty without them. Raises ``Refused`` like ``meta_of``."""
+    return _one_member(raw, _only_arguments)
+
+
+def _one_member(raw: Raw | bytes, decoder: msgspec.json.Decoder[Any]) -> bytes:
+    """Return one member of an object. That takes a twentieth of the time of ``members`` where there are a million."""
     if not raw:
         return b""
-    if len(raw) >= WORTHWHILE:
-        return bytes(members(raw).get("_meta", ABSENT))
     try:
-        return bytes(_only_meta.decode(raw).meta)
+        if len(raw) >= WORTHWHILE:
+            hollow = ShortenedJson(bytes(raw))
+            found = _without_texts(decoder, hollow)
+            if found is not None:
+                return bytes(hollow.whole(found.value)) if found.value else b""
+        return bytes(decoder.decode(raw).value)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("invalid_params", f"expected an object: {error}") from error
 
@@ -341,6 +367,14 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
         return _object.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("invalid_params", f"expected an object: {error}") from error
+
+
+def few_members(raw: Raw | bytes) -> dict[str, Raw]:
+    """Return ``members`` of what a client sent as ``params`` of a method that needs few. Raises ``Refused`` (-32602) if
+    there may be more than ``MAX_MEMBERS`` in it, at any depth: a million take half a second, while everybody waits."""
+    if len(raw) >= WORTHWHILE and bytes(raw).count(b":") > MAX_MEMBERS:
+        raise Refused("invalid_params", f"params of more than {MAX_MEMBERS} members")
+    return members(raw)
 
 
 def assemble(parts: dict[str, Any]) -> bytes:
