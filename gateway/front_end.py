@@ -20,6 +20,7 @@ from gateway.fleet.heartbeat import Heartbeat
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import ResourceWatches
+from gateway.http.bodies import Bodies, BodyReader
 from gateway.http.heads import Process
 from gateway.protocol.batches import Batches
 from gateway.protocol.carrying import Carrier
@@ -103,11 +104,11 @@ class FrontEnd:
         methods = Methods(offers, dispatcher, subscriptions, sessions, key)
         self.serving = serving = Serving(admission, principals, methods, Carrier(dispatcher), registry, sessions)
         messages = ClientMessages(dispatcher, pool)
-        self.posts = PostEndpoint(
-            serving, messages, Batches(serving, messages), streams, calls.max_body_bytes, retry_ms
-        )
+        self.bodies = Bodies(settings.clients, calls.max_body_bytes)
+        self.reader = BodyReader(self.bodies, calls.max_body_bytes)
+        self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
         self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
-        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, calls.max_body_bytes)
+        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader)
 
         # The admin API.
         self.queries = Queries(

@@ -59,8 +59,15 @@ WIRE: dict[str, Wire] = {
     "entry_exists": Wire(-31013, 409),
     "entry_unknown": Wire(-31014, 404),
     "start_failed": Wire(-31015, 500),
+    "too_much": Wire(-31016, 503),
+    "too_much_of_peer": Wire(-31017, 429),
+    "too_slow": Wire(-31018, 408),
+    "head_too_large": Wire(-31019, 431),
 }
 """Error code -> (JSON-RPC code, HTTP status for a modern client or the admin API)."""
+
+RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1}
+"""Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 
 
 class GatewayError(Exception):

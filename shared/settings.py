@@ -107,6 +107,31 @@ class CallSettings(Struct, frozen=True):
     ] = 15.0
 
 
+class ClientSettings(Struct, frozen=True):
+    """What clients can make one front end hold. A *peer* is an IPv4 address or a /64 of IPv6; behind a proxy all
+    clients are one peer."""
+
+    max_client_connections: Annotated[
+        int, Meta(ge=0, description="client connections of one front end; 0: as many as its open files allow")
+    ] = 0
+    max_client_connections_per_peer: Annotated[
+        int,
+        Meta(ge=0, description="the same from one address (behind a proxy: of all clients); 0: half of them"),
+    ] = 0
+    max_bodies_bytes: Annotated[int, Meta(ge=1024, description="unfinished request bodies held by one front end")] = (
+        256 * 1024 * 1024
+    )
+    max_bodies_bytes_per_peer: Annotated[
+        int, Meta(ge=1024, description="the same from one address (behind a proxy: of all clients)")
+    ] = 64 * 1024 * 1024
+    min_body_rate: Annotated[
+        int, Meta(ge=0, description="bytes a second of a request body; slower than that is HTTP 408; 0: any")
+    ] = 1000
+    body_grace_s: Annotated[float, Meta(gt=0, description="over so long the rate of a body is looked at")] = 10.0
+    head_timeout_s: Annotated[float, Meta(gt=0, description="a request's head must be whole after")] = 15.0
+    max_head_bytes: Annotated[int, Meta(ge=8192, description="largest request head; more is HTTP 431")] = 64 * 1024
+
+
 class RoutingSettings(Struct, frozen=True):
     """How calls are balanced and how names are merged."""
 
@@ -243,6 +268,7 @@ class Settings(Struct, frozen=True):
     access: AccessSettings = AccessSettings()
     registry: RegistrySettings = RegistrySettings()
     calls: CallSettings = CallSettings()
+    clients: ClientSettings = ClientSettings()
     routing: RoutingSettings = RoutingSettings()
     health: HealthSettings = HealthSettings()
     upstreams: UpstreamSettings = UpstreamSettings()

@@ -17,6 +17,7 @@ from gateway.admin.rights import AdminRights
 from gateway.admin.schemas import Change, ErrorBody, Registration, openapi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
+from gateway.http.bodies import BodyReader
 from shared.errors import ConfigError, GatewayError
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
@@ -29,10 +30,12 @@ def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
 
 
-def add_admin_routes(app: web.Application, queries: Queries, commands: Commands, settings: Settings) -> None:
+def add_admin_routes(
+    app: web.Application, queries: Queries, commands: Commands, settings: Settings, bodies: BodyReader
+) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, guard, AdminRights(settings))
+    api = _AdminApi(queries, commands, guard, AdminRights(settings), bodies)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -57,11 +60,14 @@ def add_admin_routes(app: web.Application, queries: Queries, commands: Commands,
 
 
 class _AdminApi:
-    def __init__(self, queries: Queries, commands: Commands, guard: RebindingGuard, rights: AdminRights) -> None:
+    def __init__(
+        self, queries: Queries, commands: Commands, guard: RebindingGuard, rights: AdminRights, bodies: BodyReader
+    ) -> None:
         self._queries = queries
         self._commands = commands
         self._guard = guard
         self._rights = rights
+        self._bodies = bodies
 
     def guarded(self, handler: Handler) -> Handler:
         """Return ``handler`` behind the checks of Host, Origin and rights; errors are answered as JSON."""
@@ -113,14 +119,16 @@ class _AdminApi:
         return _json(await self._queries.logs(request.match_info["id"]))
 
     async def register(self, request: web.Request) -> web.Response:
-        spec = self._commands.registration(msgspec.json.decode(await request.read(), type=Registration))
+        spec = self._commands.registration(msgspec.json.decode(await self._bodies.read(request), type=Registration))
         self._rights.check_registration(request, spec)
         record = await self._commands.register(spec)
         return _json(record.entry(), 201)
 
     async def change(self, request: web.Request) -> web.Response:
         record = self._queries.record(request.match_info["id"])
-        changed = self._commands.changed(record.spec, msgspec.json.decode(await request.read(), type=Change))
+        changed = self._commands.changed(
+            record.spec, msgspec.json.decode(await self._bodies.read(request), type=Change)
+        )
         if changed.connection != record.spec.connection:
             self._rights.check_registration(request, changed)
         await self._commands.update(changed)

@@ -28,6 +28,12 @@ class JsonAnswer(web.StreamResponse):
         self._status_code = status
         self._extra = extra
         self._keep = True
+        self._closes = status == 408  # RFC 9110 section 15.5.9
+
+    def close(self) -> JsonAnswer:
+        """End the connection after the answer."""
+        self._closes = True
+        return self
 
     def add_headers(self, extra: Mapping[str, str]) -> None:
         """Send these headers as well."""
@@ -60,7 +66,7 @@ class JsonAnswer(web.StreamResponse):
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """Write the whole answer. Raises ``ConnectionResetError`` if the client is gone."""
-        self._keep = request.keep_alive and not Process.draining
+        self._keep = request.keep_alive and not (Process.draining or self._closes)
         body = self._answer
         size = self.body_length
         head = json_head(self._status_code, size, self._keep)

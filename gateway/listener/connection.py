@@ -10,16 +10,26 @@ from typing import Any, Protocol, cast
 
 from gateway.calls.events import Answered
 from gateway.calls.in_flight import InFlight
+from gateway.http.bodies import Bodies, peer_of
 from gateway.http.heads import Process, json_head
 from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads
+from gateway.listener.room import Room
+from gateway.listener.unfinished import Unfinished
+from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.serving import BegunRequest, Serving
+from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.rpc.connection import BodyStream
+from shared.settings import ClientSettings
 from shared.tasks import spawn
 
 _MAX_WAITING = 256 * 1024
 """Bytes kept of a request that is not whole yet, or that came before the previous request was answered."""
+_UNCOUNTED = 16 * 1024
+"""Bytes of pipelined requests that are not counted as held, so that small calls pay nothing."""
+_LINGER_S = 2.0
+"""How long a connection stays after a refusal: a client that is still sending would not read it if it were reset."""
 _WRITE_AHEAD = 512 * 1024
 """Bytes of a large answer that may wait for a slow client before this front end stops reading from the worker: as many
 as the window of a link."""
@@ -31,7 +41,9 @@ class SharedLane(Protocol):
     heads: Heads
     serving: Serving
     loop: asyncio.AbstractEventLoop
-    connections: set[ClientConnection]
+    room: Room
+    bodies: Bodies
+    limits: ClientSettings
     begun: dict[Any, BegunRequest]
 
     def ordinary(self) -> Any:
@@ -52,12 +64,15 @@ class ClientConnection(asyncio.Protocol):
         "_last",
         "_passing",
         "_paused",
+        "_refused",
         "_request",
         "_streaming",
         "_through",
         "_touched_at",
         "_transport",
+        "_unfinished",
         "_waiting",
+        "peer",
     )
 
     def __init__(self, lane: SharedLane) -> None:
@@ -67,6 +82,9 @@ class ClientConnection(asyncio.Protocol):
         self._through = False  # everything goes to aiohttp from now on, because the end of its request is not known
         self._passing = 0  # bytes of a request that is being fed to aiohttp
         self._waiting = b""
+        self._unfinished: Unfinished | None = None  # what is known of the request that ``_waiting`` begins
+        self._refused = False  # nothing is read any more, and the connection ends soon
+        self.peer = ""
         self._blocked = False
         self._drained: asyncio.Future[None] | None = None
         self._paused = False
@@ -83,13 +101,21 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_AHEAD)
-        self._lane.connections.add(self)
+        self.peer = peer_of(transport)
+        try:
+            self._lane.room.enter(self, self._touched_at)
+        except Refused as error:
+            self._refuse(error)
+            transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._through or self._passing:
             self._touched_at = self._lane.loop.time()
         if self._through:
             self._inner.data_received(data)
+            self._watch_head(len(data))
             return
         if self._passing:
             part, data = data[: self._passing], data[self._passing :]
@@ -103,6 +129,8 @@ class ClientConnection(asyncio.Protocol):
             self._keep(data)
         else:
             self._take(data)
+        if self._unfinished is not None and not (self._waiting or self._through):
+            self._finished()
 
     @property
     def _busy(self) -> bool:
@@ -111,6 +139,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _keep(self, data: bytes) -> None:
         self._waiting = data
+        if len(data) > _UNCOUNTED:
+            try:
+                self._begun().body(len(data), self._lane.loop.time())
+            except Refused:
+                if self._transport is not None:
+                    self._transport.abort()  # a refusal would stand in the middle of an answer
         if len(data) > _MAX_WAITING and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -133,7 +167,8 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._lane.connections.discard(self)
+        self._lane.room.leave(self)
+        self._finished()
         if self._streaming is not None:
             self._streaming.cancel()
             self._refuse_large()  # also where the task had not begun
@@ -155,16 +190,14 @@ class ClientConnection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Take the requests in ``data``, until one of them has to be waited for."""
+        took = False
         while data:
             if self._inner is not None and (self._inner._waiter is None or self._inner._messages):
                 self._hand_over(data)  # pipelined behind a request that aiohttp has not answered yet
                 return
             end = data.find(b"\r\n\r\n", 0, MAX_HEAD_BYTES)
             if end < 0:
-                if len(data) >= MAX_HEAD_BYTES:
-                    self._hand_over(data)
-                else:
-                    self._waiting = data
+                self._wait_for_head(data, took)
                 return
             head = self._lane.heads.read(data[: end + 4])
             if head is None:
@@ -173,18 +206,97 @@ class ClientConnection(asyncio.Protocol):
             whole = head.size + head.length
             if len(data) < whole:
                 if whole <= _MAX_WAITING:
-                    self._waiting = data
+                    self._wait_for_body(data, took)
                 else:
                     self._passing = whole - len(data)
                     self._feed(data)
                 return
             request, data = data[:whole], data[whole:]
+            took = True
             if not (head.plain and self._express(head, request)):
                 self._feed(request)
             elif self._busy:
                 if data:
                     self._keep(data)
                 return
+
+    # ---- requests that are not whole
+
+    def _begun(self, anew: bool = False) -> Unfinished:
+        """Return what is known of the request that arrives; ``anew``: it began with these bytes."""
+        if anew:
+            self._finished()
+        if self._unfinished is None:
+            lane = self._lane
+            self._unfinished = Unfinished(lane.limits, lane.bodies, self.peer, lane.loop.time())
+        return self._unfinished
+
+    def _finished(self) -> None:
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None:
+            unfinished.end()
+
+    def _wait_for_body(self, data: bytes, anew: bool) -> None:
+        self._waiting = data
+        try:
+            self._begun(anew).body(len(data), self._lane.loop.time())
+        except Refused as error:
+            self._refuse(error)
+
+    def _wait_for_head(self, data: bytes, anew: bool) -> None:
+        """Keep the beginning of a head, or have aiohttp read it if it is long."""
+        unfinished = self._begun(anew)
+        try:
+            if len(data) < MAX_HEAD_BYTES:
+                self._waiting = data
+                unfinished.note_head(len(data))
+                return
+            end = data.find(b"\r\n\r\n")
+            unfinished.note_head(len(data) if end < 0 else end + 4)
+        except Refused as error:
+            self._refuse(error)
+            return
+        self._hand_over(data)
+        if end >= 0:
+            self._finished()
+
+    def _watch_head(self, size: int) -> None:
+        """Count the bytes that came for aiohttp, if they are part of a head."""
+        inner = self._inner
+        if inner._waiter is None or inner._waiter.done() or inner._messages:
+            self._finished()
+            return
+        try:
+            self._begun().head(size)
+        except Refused as error:
+            self._refuse(error)
+
+    def check(self, now: float) -> None:
+        """End the request that arrives if it comes too slowly, and the connection some time after a refusal."""
+        if self._refused:
+            if now - self._touched_at > _LINGER_S:
+                self.end()
+        elif self._unfinished is not None and not self._busy:
+            try:
+                self._unfinished.check(now)
+            except Refused as error:
+                self._refuse(error)
+
+    def _refuse(self, error: Refused) -> None:
+        """Answer with an error and read nothing any more."""
+        self._finished()
+        self._waiting = b""
+        self._refused = True
+        self._touched_at = self._lane.loop.time()
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        answer = answers.failure(error, b"null")
+        head = json_head(answer.status, len(answer.whole), keep_alive=False)
+        again = b"Retry-After: %d\r\n" % answer.retry_after_s if answer.retry_after_s else b""
+        transport.write(b"%b%b\r\n%b" % (head, again, answer.whole))
+        if transport.can_write_eof():
+            transport.write_eof()
 
     def _express(self, head: FramedHead, request: bytes) -> bool:
         """Begin a request on the express lane; return False if it has to take the ordinary lane."""
@@ -288,6 +400,7 @@ class ClientConnection(asyncio.Protocol):
             self._transport.resume_reading()
         if self._waiting and not (self._busy or self._through or self._passing):
             waiting, self._waiting = self._waiting, b""
+            self._finished()  # what was kept has its time from now on
             self._take(waiting)
 
     # ---- the ordinary lane
@@ -311,12 +424,14 @@ class ClientConnection(asyncio.Protocol):
         self._through = True
         self._feed(data)
 
-    def idle_for(self, now: float) -> float:
-        """Return the seconds since anything happened on this connection; 0 while a request or a stream is under way."""
+    def idle_since(self) -> float | None:
+        """Return when anything happened last on this connection, or ``None`` while a request or a stream is under
+        way."""
         inner = self._inner
         if self._busy or (inner is not None and not self._passing and inner._waiter is None):
-            self._touched_at = now
-        return now - self._touched_at
+            self._touched_at = self._lane.loop.time()
+            return None
+        return self._touched_at
 
     @property
     def known(self) -> bool:
@@ -327,3 +442,10 @@ class ClientConnection(asyncio.Protocol):
         """Close the connection once everything queued is written."""
         if self._transport is not None:
             self._transport.close()
+
+    def make_way(self) -> None:
+        """Close the connection at once, because another one needs its place."""
+        if self._transport is not None and self._transport.get_write_buffer_size():
+            self._transport.abort()  # it would stay until its client reads
+        else:
+            self.end()

@@ -7,6 +7,7 @@ not certain from its head is left to aiohttp.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import httptools
 from msgspec import Struct
@@ -89,6 +90,20 @@ def read_head(raw: bytes, guard: RebindingGuard, max_body_bytes: int) -> FramedH
         and head.refusal is None,  # a refusal comes before the body is read: in the ordinary lane
         head,
     )
+
+
+def framing_fault(version: tuple[int, int], headers: Mapping[str, str]) -> str | None:
+    """Return why two readers could disagree on where a request ends, or ``None`` (RFC 9112 section 6.3).
+
+    The express lane takes no request with ``Transfer-Encoding``; this is asked for those that aiohttp has read.
+    """
+    if "Transfer-Encoding" not in headers:
+        return None
+    if version < (1, 1):
+        return "Transfer-Encoding in a request of HTTP/1.0, which does not know it"
+    if "Content-Length" in headers:
+        return "both Transfer-Encoding and Content-Length"
+    return None
 
 
 class Heads:

@@ -17,23 +17,28 @@ from typing import Any
 from aiohttp import web
 
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.http.bodies import Bodies
 from gateway.listener.connection import ClientConnection
 from gateway.listener.heads import Heads
+from gateway.listener.room import Room
 from gateway.protocol.serving import BegunRequest, Serving
+from shared.settings import Settings
 
 
 class Lane:
     """What all connections of a front end share. Calling the object makes a connection: it is the protocol factory."""
 
     def __init__(
-        self, server: web.Server, guard: RebindingGuard, serving: Serving, keepalive_s: float, max_body_bytes: int
+        self, server: web.Server, guard: RebindingGuard, serving: Serving, bodies: Bodies, settings: Settings
     ) -> None:
         self._server = server
-        self._keepalive_s = keepalive_s
-        self.heads = Heads(guard, max_body_bytes)
+        self._keepalive_s = settings.service.keepalive_s
+        self.limits = settings.clients
+        self.bodies = bodies
+        self.room = Room(settings.clients)
+        self.heads = Heads(guard, settings.calls.max_body_bytes)
         self.serving = serving
         self.loop = asyncio.get_running_loop()
-        self.connections: set[ClientConnection] = set()
         self.begun: dict[Any, BegunRequest] = {}
         """Requests that were begun on the express lane and go on in the ordinary one, by aiohttp's handler."""
 
@@ -48,12 +53,21 @@ class Lane:
         return self._server()
 
     def sweep(self) -> None:
-        """Close connections that were idle for too long (called about once a second)."""
+        """Close connections that were idle for too long, or whose requests come too slowly (called about once a
+        second)."""
         now = self.loop.time()
-        for connection in [one for one in self.connections if one.idle_for(now) > self._keepalive_s]:
-            connection.end()
+        for connection in self._connections():
+            since = connection.idle_since()
+            if since is not None and now - since > self._keepalive_s:
+                connection.end()
+            else:
+                connection.check(now)
 
     def close(self) -> None:
         """Close the connections without an aiohttp handler; aiohttp closes the others."""
-        for connection in [one for one in self.connections if not one.known]:
-            connection.end()
+        for connection in self._connections():
+            if not connection.known:
+                connection.end()
+
+    def _connections(self) -> list[ClientConnection]:
+        return [one for one in self.room if isinstance(one, ClientConnection)]

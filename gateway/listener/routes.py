@@ -72,7 +72,7 @@ def routes(front: FrontEnd) -> web.Application:
         for path in ("/mcp", "/sse", "/messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
-    add_admin_routes(app, front.queries, front.commands, front.settings)
+    add_admin_routes(app, front.queries, front.commands, front.settings, front.reader)
     return app
 
 

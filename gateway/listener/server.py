@@ -15,12 +15,17 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.front_end import FrontEnd
+from gateway.listener.heads import framing_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
+from gateway.protocol import answers
+from shared.errors import Refused
 from shared.tasks import cancel, spawn
 
 _NEVER_S = 1e9
 _SWEEP_S = 1.0
+_LINGER_S = 5.0
+"""How long the rest of a request that was refused is read and dropped, before its connection ends."""
 
 
 class McpRunner(web.AppRunner):
@@ -38,6 +43,7 @@ class McpRunner(web.AppRunner):
             handler_cancellation=True,
             keepalive_timeout=_NEVER_S,  # the lane looks after idle connections, aiohttp's included
             shutdown_timeout=2.0,
+            lingering_time=_LINGER_S,
             max_line_size=16 * 1024,
             max_field_size=32 * 1024,
         )
@@ -51,7 +57,7 @@ class McpRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        lane = Lane(server, front.guard, front.serving, front.settings.service.keepalive_s, max_body_bytes)
+        lane = Lane(server, front.guard, front.serving, front.bodies, front.settings)
         self._lane = lane
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
@@ -61,6 +67,9 @@ class McpRunner(web.AppRunner):
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             begun = lane.begun.pop(request.protocol, None)
+            fault = framing_fault(request.version, request.headers)
+            if fault is not None:
+                return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
                     return await front.posts.post(request, head_of(request, front.guard), begun)

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.http.responses import JsonAnswer
-from shared.errors import CallError, GatewayError
+from shared.errors import RETRY_AFTER_S, CallError, GatewayError
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 
@@ -24,13 +24,15 @@ class Answer(Struct, gc=False):
     """A whole JSON-RPC response.
 
     ``body`` has its bytes in parts. ``status`` is the HTTP status. ``rpc_code`` is the code of the error, or 0 for a
-    result. ``session`` is the id of the client session that the request opened, or empty.
+    result. ``session`` is the id of the client session that the request opened, or empty. ``retry_after_s`` is when the
+    client may try again, or 0.
     """
 
     body: tuple[bytes, ...]
     status: int = 200
     rpc_code: int = 0
     session: str = ""
+    retry_after_s: int = 0
 
     def __repr__(self) -> str:
         """Show what kind of answer it is, without its content and without the session's id."""
@@ -39,6 +41,8 @@ class Answer(Struct, gc=False):
     def to_response(self, session_header: str = "") -> JsonAnswer:
         """Return the answer as the ordinary lane sends it; a new session's id goes into ``session_header``."""
         extra = {session_header: self.session} if self.session and session_header else None
+        if self.retry_after_s:
+            extra = {**(extra or {}), "Retry-After": str(self.retry_after_s)}
         return JsonAnswer(*self.body, status=self.status, extra=extra)
 
     @property
@@ -78,7 +82,8 @@ def failure(failed: GatewayError, id: bytes, era: Era | None = None, status: int
     """
     if status is None:
         status = 200 if era is Era.LEGACY and failed.code != "session_unknown" else failed.wire.http
-    return Answer((error_body(failed, id),), status, failed.wire.rpc)
+    retry_after_s = RETRY_AFTER_S.get(failed.code, 0)
+    return Answer((error_body(failed, id),), status, failed.wire.rpc, retry_after_s=retry_after_s)
 
 
 def error_body(failed: GatewayError, id: bytes) -> bytes:

@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.admission.caller import Caller
 from gateway.admission.request_head import SESSION_HEADER, RequestHead
 from gateway.fleet.dispatch import Abandoned
+from gateway.http.bodies import BodyReader
 from gateway.http.responses import accepted
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
@@ -40,14 +41,14 @@ class PostEndpoint:
         messages: ClientMessages,
         batches: Batches,
         streams: StandingStreams,
-        max_body_bytes: int,
+        bodies: BodyReader,
         retry_ms: int,
     ) -> None:
         self._serving = serving
         self._messages = messages
         self._batches = batches
         self._streams = streams
-        self._max_body = max_body_bytes
+        self._bodies = bodies
         self._retry_ms = retry_ms
 
     async def post(
@@ -59,7 +60,7 @@ class PostEndpoint:
         """
         try:
             await self._serving.check_head(head)  # before the body is read
-            body = await read_body(request, self._max_body)
+            body = await self._bodies.read(request)
             if exchange is not None:
                 return await self._show(request, exchange.message, exchange.params, exchange.caller, exchange=exchange)
             if body[:1] != b"{" and body.lstrip()[:1] == b"[":
@@ -139,20 +140,3 @@ def _hears_warnings(params: Params, caller: Caller) -> bool:
         return caller.session is not None and caller.session.wants_warnings
     level = params.meta.log_level if params.meta is not None else jsonrpc.ABSENT
     return bool(level) and wants_warnings(jsonrpc.text(level, "logLevel"))
-
-
-async def read_body(request: web.BaseRequest, limit: int) -> bytes:
-    """Return the whole body. Raises ``Refused`` (HTTP 413) when it is larger than ``limit`` bytes."""
-    length = request.content_length
-    if length is not None and length > limit:
-        raise _too_large(limit)
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    try:
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise _too_large(limit) from error
-
-
-def _too_large(limit: int) -> Refused:
-    return Refused("too_large", f"the body is larger than {limit} bytes (maxBodyBytes)")

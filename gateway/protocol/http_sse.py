@@ -13,12 +13,12 @@ from msgspec import structs
 
 from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
+from gateway.http.bodies import BodyReader
 from gateway.http.event_stream import EventStream
 from gateway.http.responses import accepted
 from gateway.protocol import answers
 from gateway.protocol.batches import check_batch
 from gateway.protocol.client_messages import ClientMessages
-from gateway.protocol.endpoint import read_body
 from gateway.protocol.serving import Serving
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
@@ -41,14 +41,14 @@ class SseEndpoint:
         sessions: SessionTable,
         streams: StandingStreams,
         frontend: str,
-        max_body_bytes: int,
+        bodies: BodyReader,
     ) -> None:
         self._serving = serving
         self._messages = messages
         self._sessions = sessions
         self._streams = streams
         self._frontend = frontend
-        self._max_body = max_body_bytes
+        self._bodies = bodies
 
     async def get(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
         """Open a session and its stream; the stream's first event names where messages go."""
@@ -95,7 +95,7 @@ class SseEndpoint:
             text = "this session's stream is on another front end, and Redis, which leads there, does not answer"
             return answers.failure(RegistryUnavailable(text), b"null", status=503).to_response()
         try:
-            body = await read_body(request, self._max_body)
+            body = await self._bodies.read(request)
             batch = body.lstrip()[:1] == b"["
             messages = jsonrpc.decode_batch(body) if batch else [jsonrpc.decode(body)]
             if batch:

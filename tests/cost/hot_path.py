@@ -18,6 +18,7 @@ from gateway.admission.principals import Everybody
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.worker_link import WorkerLink
+from gateway.http.bodies import Bodies
 from gateway.listener.lane import Lane
 from gateway.protocol.carrying import Carrier
 from gateway.protocol.methods import Methods
@@ -120,7 +121,9 @@ class FrontEndPath:
             raise AssertionError("the call left the express lane")
 
         server = web.Server(nobody)  # type: ignore[arg-type]
-        lane = Lane(server, RebindingGuard(settings), serving, 75.0, settings.calls.max_body_bytes)
+        lane = Lane(
+            server, RebindingGuard(settings), serving, Bodies(settings.clients, settings.calls.max_body_bytes), settings
+        )
         self.connection, self.client = lane(), Remembers()
         self.connection.connection_made(self.client)
         self._calls = 0

@@ -9,8 +9,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.http.bodies import Bodies
 from gateway.listener.connection import ClientConnection
 from gateway.listener.heads import Heads
+from gateway.listener.room import Room
 from gateway.protocol.serving import BegunRequest
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
@@ -42,6 +44,12 @@ class Client(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closing
 
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.closing = True
 
@@ -57,7 +65,9 @@ class ExpressOnly:
         self.serving = Served(bench).serving
         self.heads = Heads(RebindingGuard(build()), 1024 * 1024)
         self.loop = asyncio.get_running_loop()
-        self.connections: set[ClientConnection] = set()
+        self.limits = build().clients
+        self.bodies = Bodies(self.limits, 1024 * 1024)
+        self.room = Room(self.limits)
         self.begun: dict[Any, BegunRequest] = {}
 
     def ordinary(self) -> Any:
