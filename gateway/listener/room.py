@@ -23,6 +23,8 @@ _MOST_RESERVE = 1024
 _UNLIMITED = 100_000
 _AT_ONCE = 32
 """One in so many connections is ended when room is made, so that not every newcomer has to look through all of them."""
+_REALLY_IDLE_S = 5.0
+"""Clients reuse their connections sooner than that while they work."""
 _BETWEEN_LOGS_S = 60.0
 
 
@@ -65,11 +67,11 @@ class Room:
     def enter(self, guest: Guest, now: float) -> None:
         """Count a new connection. Raises ``Refused`` (429 or 503) where there is no room and nobody is idle."""
         of_peer = self._of.get(guest.peer, set())
-        if len(of_peer) >= self.most_of_peer and not self._make_room(of_peer):
+        if len(of_peer) >= self.most_of_peer and not self._make_room(of_peer, now):
             self._log(f"{len(of_peer)} connections of {guest.peer or 'a Unix socket'}", now)
             text = f"there are {len(of_peer)} connections from this address, all in use"
             raise Refused("too_much_of_peer", f"{text} (maxClientConnectionsPerPeer)")
-        if len(self._guests) >= self.most and not self._make_room(self._guests):
+        if len(self._guests) >= self.most and not self._give_place(of_peer, now):
             self._log(f"{len(self._guests)} connections", now)
             text = f"there are {len(self._guests)} connections, all in use"
             raise Refused("too_much", f"{text} (maxClientConnections)")
@@ -85,9 +87,16 @@ class Room:
             if not of_peer:
                 del self._of[guest.peer]
 
-    def _make_room(self, among: set[Guest]) -> bool:
-        """End those that were idle for longest; return whether there was one."""
-        idle = [(since, id(one), one) for one in among if (since := one.idle_since()) is not None]
+    def _give_place(self, of_peer: set[Guest], now: float) -> bool:
+        """Make room for a connection of a peer that has these already. One that has more than an equal share takes a
+        place of its own, or one that is really idle: others would find their connections gone between two calls."""
+        if len(of_peer) * len(self._of) <= len(self._guests):
+            return self._make_room(self._guests, now)
+        return self._make_room(of_peer, now) or self._make_room(self._guests, now - _REALLY_IDLE_S)
+
+    def _make_room(self, among: set[Guest], before: float) -> bool:
+        """End those that were idle for longest, but not after ``before``; return whether there was one."""
+        idle = [(since, id(one), one) for one in among if (since := one.idle_since()) is not None and since <= before]
         for _, _, one in heapq.nsmallest(max(len(among) // _AT_ONCE, 1), idle):
             self.leave(one)
             one.make_way()

@@ -8,10 +8,11 @@ CORS headers.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http import RawRequestMessage
+from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 
 from gateway.front_end import FrontEnd
@@ -26,6 +27,11 @@ _NEVER_S = 1e9
 _SWEEP_S = 1.0
 _LINGER_S = 5.0
 """How long the rest of a request that was refused is read and dropped, before its connection ends."""
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Return false for what a client did wrong: whoever sends junk would fill the log with tracebacks."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class McpRunner(web.AppRunner):
@@ -47,6 +53,7 @@ class McpRunner(web.AppRunner):
             max_line_size=16 * 1024,
             max_field_size=32 * 1024,
         )
+        logging.getLogger("aiohttp.server").addFilter(_is_ours)
         self._front = front
         self._lane: Lane | None = None
         self._sweeping: asyncio.Task[None] | None = None
