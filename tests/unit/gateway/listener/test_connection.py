@@ -147,3 +147,73 @@ async def test_arguments_with_too_many_annotated_names_are_refused_and_nothing_i
     replica = lane.bench.front.registry.catalog.replica("a")
     assert replica is not None and replica.in_flight == 0
     assert not lane.bench.front.dispatcher.under_way
+
+
+# ---- requests that are not whole
+
+
+def _partial(sent: int, size: int = 100_000) -> bytes:
+    return b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + b"{" + b" " * (sent - 1)
+
+
+async def test_what_is_held_of_an_unfinished_body_is_counted_until_it_is_whole() -> None:
+    lane = ExpressOnly(Bench())
+    connection, client = lane.connect()
+    message = json.dumps({**CALL, "method": "ping"}).encode()
+    connection.data_received(_partial(90_000))
+    assert 90_000 < lane.bodies.held < 91_000
+    connection.data_received(b" " * (10_000 - len(message)))
+    assert lane.bodies.held > 99_000
+    connection.data_received(message[1:] + b" ")
+    assert client.written and lane.bodies.held == 0
+
+
+async def test_a_client_that_leaves_in_the_middle_of_a_body_holds_nothing() -> None:
+    lane = ExpressOnly(Bench())
+    connection, _ = lane.connect()
+    connection.data_received(_partial(90_000))
+    connection.connection_lost(None)
+    assert lane.bodies.held == 0 and len(lane.room) == 0
+
+
+async def test_what_comes_behind_a_call_is_counted_and_has_its_time_from_when_its_turn_comes() -> None:
+    lane = ExpressOnly(Bench())
+    connection, client = lane.connect()
+    connection.data_received(_post(CALL) + _partial(90_000))
+    assert lane.bodies.held > 90_000
+    connection.check(lane.loop.time() + 1000.0)
+    assert not client.written  # the client waits for us
+    (worker,) = lane.bench.front.workers.values()
+    worker.link.on_frame(cast(Link, worker.fake), rpc.Answer(1), b"{}")
+    assert client.written.startswith(b"HTTP/1.1 200 ") and lane.bodies.held > 90_000
+    connection.check(lane.loop.time() + 1000.0)
+    assert b"HTTP/1.1 408 " not in client.written  # enough came in the first window
+    connection.check(lane.loop.time() + 2000.0)
+    assert b"HTTP/1.1 408 " in client.written and lane.bodies.held == 0
+
+
+@pytest.mark.parametrize("begun", [b"P", b"POST /mcp HTTP/1.1\r\nHost: localhost\r\n", _partial(10)])
+async def test_a_request_that_does_not_go_on_is_answered_and_the_connection_ends_a_little_later(begun: bytes) -> None:
+    lane = ExpressOnly(Bench())
+    connection, client = lane.connect()
+    now = lane.loop.time()
+    connection.data_received(begun)
+    connection.check(now + 5.0)
+    assert not client.written
+    connection.check(now + 1000.0)
+    assert client.written.startswith(b"HTTP/1.1 408 ") and b"Connection: close\r\n" in client.written
+    connection.data_received(b"more of it")
+    assert not client.closing
+    connection.check(now + 1000.0)
+    assert client.closing
+
+
+async def test_an_idle_connection_has_no_deadline_for_its_next_head() -> None:
+    lane = ExpressOnly(Bench())
+    connection, client = lane.connect()
+    connection.data_received(_post({**CALL, "method": "ping"})[:-5])
+    connection.data_received(_post({**CALL, "method": "ping"})[-5:])
+    written = client.written
+    assert written
+    connection.check(lane.loop.time() + 1000.0)
+    assert client.written == written and not client.closing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.listener.heads import Heads, read_head
+from gateway.listener.heads import Heads, framing_fault, read_head
 from shared.settings import build
 
 GUARD = RebindingGuard(build())
@@ -85,3 +85,20 @@ def test_spaces_around_a_value_are_not_part_of_it() -> None:
     assert framed is not None
     headers = framed.head.headers
     assert (headers.raw_name, headers.method, framed.head.session) == ("echo", "tools/call", "s1")
+
+
+@pytest.mark.parametrize(
+    ("version", "headers", "fault"),
+    [
+        ((1, 1), {"Transfer-Encoding": "chunked"}, ""),
+        ((1, 1), {"Content-Length": "1"}, ""),
+        ((1, 0), {"Content-Length": "1"}, ""),
+        ((1, 0), {"Transfer-Encoding": "chunked"}, "HTTP/1.0"),
+        ((1, 1), {"Transfer-Encoding": "chunked", "Content-Length": "1"}, "both"),
+    ],
+)
+def test_two_ways_to_say_where_a_request_ends_are_a_fault(
+    version: tuple[int, int], headers: dict[str, str], fault: str
+) -> None:
+    found = framing_fault(version, headers)
+    assert fault in found if found is not None else not fault
