@@ -282,7 +282,7 @@ async def test_probed_paths_are_routes_of_the_front_end() -> None:
     from gateway.admin.routes import add_admin_routes
 
     app, settings = web.Application(), build()
-    add_admin_routes(app, None, None, settings)  # type: ignore[arg-type]
+    add_admin_routes(app, None, None, settings, None)  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 
