@@ -59,7 +59,7 @@ WIRE: dict[str, Wire] = {
     "entry_exists": Wire(-31013, 409),
     "entry_unknown": Wire(-31014, 404),
     "start_failed": Wire(-31015, 500),
-    "too_much": Wire(-31016, 503),
+    "too_much": Wire(-31020, 503),
     "too_much_of_peer": Wire(-31017, 429),
     "too_slow": Wire(-31018, 408),
     "head_too_large": Wire(-31019, 431),

@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from shared.errors import Refused
 from shared.mcp.large_json import WORTHWHILE, ShortenedJson
-from shared.mcp.once import check_members
+from shared.mcp.once import check_count, check_members
 from shared.mcp.rope import Body, Large, Whole
 from shared.mcp.text import BOM, without_lone_surrogates
 
@@ -31,9 +31,6 @@ MAX_ID = 1024
 MAX_BATCH = 1000
 """The largest number of messages in a batch. A batch is handled in one go, while all other clients wait."""
 _KEPT_META = 1024
-MAX_MEMBERS = 50_000
-"""The most members, or colons, in the ``params`` of a request whose members have to be known one by one. To read so
-many takes 30 ms, while all other clients wait."""
 _ZERO = ord("0")
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
 
@@ -156,7 +153,7 @@ def _without_clear_texts(data: bytes, at: int) -> tuple[Message, ShortenedJson] 
     message = _without_texts(_message, hollow)
     if message is None or hollow.marks(message.method):
         return None
-    check_members(hollow.text)
+    check_members(hollow.text, message.params, message.result, message.error)
     return message, hollow
 
 
@@ -195,7 +192,8 @@ def _decode_checked(body: Body, once: bool = False) -> Message:
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
     if once and (message.method != "tools/call" or _CALL % (message.id, message.params) != body):
-        check_members(bytes(body))  # a call as most clients write it has each member once
+        # A call as most clients write it has each member once.
+        check_members(bytes(body), message.params, message.result, message.error)
     return _checked(message)
 
 
@@ -256,7 +254,7 @@ def params_of(raw: Raw | bytes) -> Params:
             hollow = ShortenedJson(bytes(raw))
             params = _without_texts(_params, hollow)
             if params is not None:
-                check_members(hollow.text)
+                check_members(hollow.text, params.arguments, params.raw_meta)
                 hollow.fill(params)
                 params.meta = _meta_in(params)
                 return params
@@ -270,7 +268,7 @@ def params_of(raw: Raw | bytes) -> Params:
         _CALLED % (params.name, params.arguments, meta) != text
         and _CALLED_META_FIRST % (meta, params.name, params.arguments) != text
     ):
-        check_members(text)  # a call as most clients write it has each member once
+        check_members(text, params.arguments, meta)  # a call as most clients write it has each member once
     params.meta = _meta_in(params) if meta else None
     return params
 
@@ -370,10 +368,9 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
 
 
 def few_members(raw: Raw | bytes) -> dict[str, Raw]:
-    """Return ``members`` of what a client sent as ``params`` of a method that needs few. Raises ``Refused`` (-32602) if
-    there may be more than ``MAX_MEMBERS`` in it, at any depth: a million take half a second, while everybody waits."""
-    if len(raw) >= WORTHWHILE and bytes(raw).count(b":") > MAX_MEMBERS:
-        raise Refused("invalid_params", f"params of more than {MAX_MEMBERS} members")
+    """Return ``members`` of what a client sent as ``params`` of a method that needs few. Raises ``Refused`` also if
+    there may be more than ``once.MAX_MEMBERS`` in it, at any depth: a million take half a second, while everybody waits."""
+    check_count(bytes(raw))
     return members(raw)
 
 

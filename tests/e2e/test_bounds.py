@@ -405,4 +405,4 @@ async def test_params_with_very_many_members_are_refused_where_all_must_be_known
         }
         async with client.session.post(fleet.urls[0], data=body, headers=headers) as response:
             answer = await response.json()
-        assert "more than 50000 members" in answer["error"]["message"]
+        assert "more than 20000 members" in answer["error"]["message"]

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
+from shared.mcp.once import MAX_MEMBERS
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -237,10 +238,10 @@ def test_half_a_character_in_arguments_of_any_size_is_replaced() -> None:
 
 
 def test_one_member_of_very_many_is_read_and_where_all_must_be_known_there_is_a_bound() -> None:
-    many = b",".join(b'"k%d":1' % number for number in range(jsonrpc.MAX_MEMBERS))
+    many = b",".join(b'"k%d":1' % number for number in range(MAX_MEMBERS))
     params = b'{"arguments":{"a":1},%b,"_meta":{"b":2}}' % many
     assert jsonrpc.meta_of(params) == b'{"b":2}' and jsonrpc.arguments_of(params) == b'{"a":1}'
-    with pytest.raises(Refused, match="more than 50000 members"):
+    with pytest.raises(Refused, match="more than 20000 members"):
         jsonrpc.few_members(params)
     text = b'{"arguments":{"a":"%b"},"_meta":{"b":2}}' % (b"x" * 100_000)
     assert jsonrpc.meta_of(text) == b'{"b":2}' and jsonrpc.arguments_of(text) == b'{"a":"%b"}' % (b"x" * 100_000)

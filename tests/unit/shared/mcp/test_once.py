@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
+from shared.mcp.once import MAX_MEMBERS
 
 
 def _read(body: bytes) -> jsonrpc.Message:
@@ -99,3 +100,31 @@ def test_what_is_read_of_meta_comes_from_meta_alone() -> None:
     meta = '{"progressToken":1,"io.modelcontextprotocol/protocolVersion":"2026-07-28"}'
     for params in (f'{{" ":{meta}}}', f'{{" ":{meta},"_meta":null}}'):
         assert jsonrpc.decode_params(jsonrpc.decode((CALL % params).encode())).meta is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        CALL % '{"name":"a","arguments":{%s}}',
+        CALL % '{"name":"a","arguments":{%s},"_meta":{"a":1}}',
+        '{"jsonrpc":"2.0","id":1,"result":{%s}}',
+    ],
+)
+def test_what_is_inside_of_arguments_and_results_may_have_any_number_of_members(body: str) -> None:
+    many = ",".join(f'"k{number}":1' for number in range(MAX_MEMBERS + 10))
+    assert _read((body % many).encode()).id
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"jsonrpc":"2.0","id":1,"method":"ping",%s}',
+        CALL % '{"name":"a","arguments":{},%s}',
+        CALL % '{"name":"a","arguments":{},"_meta":{%s}}',
+        CALL % '{"name":"a","x":{%s}}',
+    ],
+)
+def test_of_members_that_are_looked_at_there_may_be_so_many(body: str) -> None:
+    many = ",".join(f'"k{number}":1' for number in range(MAX_MEMBERS + 10))
+    with pytest.raises(Refused, match=f"more than {MAX_MEMBERS} members"):
+        _read((body % many).encode())
