@@ -369,7 +369,7 @@ def members(raw: Raw | bytes) -> dict[str, Raw]:
 
 def few_members(raw: Raw | bytes) -> dict[str, Raw]:
     """Return ``members`` of what a client sent as ``params`` of a method that needs few. Raises ``Refused`` also if
-    there may be more than ``once.MAX_MEMBERS`` in it, at any depth: a million take half a second, while everybody waits."""
+    there may be more than ``once.MAX_MEMBERS`` in it, at any depth: a million take half a second."""
     check_count(bytes(raw))
     return members(raw)
 

@@ -77,7 +77,7 @@ class Strangers:
     async def refusals(self, status: int) -> list[tuple[dict[str, str], dict[str, Any]]]:
         """Headers and messages of the answers with this status that have come, and of no other."""
         found = []
-        for wire in self.wires:
+        for wire in list(self.wires):
             if wire.reader._buffer:  # type: ignore[attr-defined]
                 got, headers, body = await wire.answer()
                 assert got == status, (got, body)

@@ -153,7 +153,11 @@ async def test_arguments_with_too_many_annotated_names_are_refused_and_nothing_i
 
 
 def _partial(sent: int, size: int = 100_000) -> bytes:
-    return b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % size + b"{" + b" " * (sent - 1)
+    return (
+        b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size
+        + b"{"
+        + b" " * (sent - 1)
+    )
 
 
 async def test_what_is_held_of_an_unfinished_body_is_counted_until_it_is_whole() -> None:
