@@ -267,6 +267,7 @@ async def test_input_responses_of_any_shape_are_taken_or_refused(
         params = b'{"name":"asker","arguments":{},"requestState":"%b","inputResponses":%b,"_meta":%b}'
         body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%b}' % (params % (state, responses, meta))
         headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "asker"}
+        headers["Content-Type"] = "application/json"
         async with raw.session.post(raw.url, data=body, headers={**headers, "Accept": "application/json"}) as answer:
             assert answer.status in (200, 400)
             text = await answer.text()
