@@ -26,8 +26,8 @@ _END = re.compile(rb"[ \t\r\n]*([,}])")
 
 
 def check_members(text: bytes, *inside: Raw) -> None:
-    """Raise ``Refused`` (-32600) if a member of the object ``text`` is there twice, or there are too many. Anything
-    that is no object passes. ``inside`` are values of members that may be large: what is in them is not counted."""
+    """Raise ``Refused`` (-32600) if a member of the object ``text`` is there twice, or (-32602) there are too many.
+    Anything that is no object passes. ``inside`` are values that may be large: what is in them is not counted."""
     check_count(text, *inside)
     try:
         parts = _object.decode(text)
@@ -54,13 +54,13 @@ def check_members(text: bytes, *inside: Raw) -> None:
 
 
 def check_count(text: bytes, *inside: Raw) -> None:
-    """Raise ``Refused`` (-32600) if the object ``text`` may have more than ``MAX_MEMBERS``, in it or in the values that
+    """Raise ``Refused`` (-32602) if the object ``text`` may have more than ``MAX_MEMBERS``, in it or in the values that
     are not ``inside``."""
     if len(text) < _FEW_BYTES:
         return
     colons = text.count(b":")
     if colons > MAX_MEMBERS and colons - sum(bytes(one).count(b":") for one in inside) > MAX_MEMBERS:
-        raise Refused("invalid_request", f"more than {MAX_MEMBERS} members")
+        raise Refused("invalid_params", f"more than {MAX_MEMBERS} members")
 
 
 def _twice(name: str) -> Refused:
