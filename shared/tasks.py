@@ -56,43 +56,44 @@ class Deadlines:
     """A timer wheel: objects lie in buckets of ``tick_s`` seconds and are checked when their bucket is due.
 
     An object may move its ``expires_at`` forward at no cost (it is put into a later bucket when its bucket is due), or
-    set ``expires_at`` to 0 to be forgotten. For any other change call ``move``. Precision is one tick; memory is one
-    reference for each object.
+    set ``expires_at`` to 0 to be forgotten then. ``forget`` does so at once. For any other change call ``move``.
+    Precision is one tick.
     """
 
     def __init__(self, clock: Callable[[], float], tick_s: float = 0.1) -> None:
         self._clock = clock
         self._tick_s = tick_s
-        self._buckets: dict[int, list[Expirable]] = {}
-        self._moved: dict[Expirable, int] = {}
+        self._buckets: dict[int, dict[Expirable, None]] = {}
+        self._slots: dict[Expirable, int] = {}
         self._next = int(clock() / tick_s)
 
     @property
     def held(self) -> int:
-        """The number of entries in the wheel: watched objects, and finished ones whose bucket is not due yet."""
-        return sum(len(bucket) for bucket in self._buckets.values())
+        """The number of objects in the wheel."""
+        return len(self._slots)
 
     def add(self, item: Expirable) -> None:
         """Watch ``item`` until its ``expires_at``."""
-        self._put(item, self._slot(item))
+        slot = max(int(item.expires_at / self._tick_s) + 1, self._next)
+        self._slots[item] = slot
+        bucket = self._buckets.get(slot)
+        if bucket is None:
+            self._buckets[slot] = {item: None}
+        else:
+            bucket[item] = None
+
+    def forget(self, item: Expirable) -> None:
+        """Stop watching ``item``, if it is watched."""
+        slot = self._slots.pop(item, None)
+        bucket = self._buckets.get(slot) if slot is not None else None
+        if bucket is not None:
+            bucket.pop(item, None)
 
     def move(self, item: Expirable) -> None:
         """Watch ``item`` again after its ``expires_at`` was changed, perhaps to an earlier time. However often an item
         is moved, its ``expire`` is called once."""
-        slot = self._slot(item)
-        if self._moved.get(item) != slot:
-            self._moved[item] = slot
-            self._put(item, slot)
-
-    def _slot(self, item: Expirable) -> int:
-        return max(int(item.expires_at / self._tick_s) + 1, self._next)
-
-    def _put(self, item: Expirable, slot: int) -> None:
-        bucket = self._buckets.get(slot)
-        if bucket is None:
-            self._buckets[slot] = [item]
-        else:
-            bucket.append(item)
+        self.forget(item)
+        self.add(item)
 
     def advance(self) -> None:
         """Expire what is due. Called by ``run``, or by a test with its own clock."""
@@ -102,17 +103,11 @@ class Deadlines:
             due = self._buckets.pop(self._next, None)
             self._next += 1
             for item in due or ():
-                moved = bool(self._moved) and item in self._moved
                 if item.expires_at > now:
-                    if moved:
-                        self.move(item)  # puts nothing if the item is in the right bucket already
-                    else:
-                        self.add(item)
+                    self.add(item)
                     continue
-                if moved:
-                    del self._moved[item]
-                if item.expires_at == 0:
-                    continue
+                if self._slots.pop(item, None) is None or item.expires_at == 0:
+                    continue  # forgotten while another one expired, or over
                 item.expires_at = 0
                 try:
                     item.expire()

@@ -17,6 +17,7 @@ from shared.mcp.rope import Body
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, Link
+from shared.tasks import Deadlines
 from worker.bridge import inputs, results
 from worker.bridge.asked import Asking
 from worker.bridge.inputs import Need, Required, may_require
@@ -39,6 +40,7 @@ class Broker(Protocol):
     """Gets the input that upstreams need from clients (``worker.input.broker``)."""
 
     replays: Replays
+    deadlines: Deadlines
     max_bytes: int
 
     @property
@@ -226,7 +228,8 @@ class LinkCall(Call):
     def _finish(self, outcome: str) -> None:
         self.frontend.calls.pop(self.number, None)
         super()._finish(outcome)
-        self.params = b""  # the deadline wheel keeps the call until its latest possible end
+        self.broker.deadlines.forget(self)
+        self.params = b""
         if self.questions:
             questions, self.questions = self.questions, None
             for question_id in questions:

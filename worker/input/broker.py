@@ -77,7 +77,7 @@ class InputBroker:
         self._max_open = max_open
         self._key = key
         self._settings = settings
-        self._deadlines = deadlines
+        self.deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self.max_bytes = settings.calls.max_result_bytes  # limit of upstreams' messages; front ends take slightly more
         self.replays = Replays(self._loop.time, settings.sessions)
@@ -173,7 +173,7 @@ class InputBroker:
         self._tokens.pop(question_id, None)
         on_answer = asker.replied(question_id, self._loop.time())
         if asker.expires_at:
-            self._deadlines.move(asker)  # the deadline wheel has it at the end of the client's time
+            self.deadlines.move(asker)  # the deadline wheel has it at the end of the client's time
         return on_answer
 
     def drop(self, questions: Mapping[str, OnAnswer]) -> None:
@@ -299,7 +299,7 @@ class InputBroker:
     def sealed_round(self, call: ParkedCall, round: int) -> str:
         """Return the state by which the client's next try finds ``call``, and restart the client's time."""
         call.expires_at = self._loop.time() + self.input_timeout_s
-        self._deadlines.move(call)
+        self.deadlines.move(call)
         return self._seal(call, parked=call.id, round=round)
 
     def over(self, call: ParkedCall) -> None:

@@ -53,6 +53,7 @@ class StandingGet:
         self._refused = False
         self._opened = False
         self._opened_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._fruitless = 0  # how many streams in a row ended soon and without a message
 
     def open(self) -> None:
@@ -108,7 +109,7 @@ class StandingGet:
         wait_s = max(self._retry_ms / 1000, _MIN_RETRY_S) * 2**self._fruitless
         if wait_s < _MAX_RETRY_S:
             self._fruitless += 1
-        self.session.loop.call_later(min(wait_s, _MAX_RETRY_S) * random.uniform(0.8, 1.2), self._reopen)
+        self._timer = self.session.loop.call_later(min(wait_s, _MAX_RETRY_S) * random.uniform(0.8, 1.2), self._reopen)
 
     def _reopen(self) -> None:
         if not (self._closed or self.session.closed) and self.session.ready:
@@ -117,4 +118,6 @@ class StandingGet:
     def close(self) -> None:
         """Stop listening."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         self.session.pool.cancel(self)

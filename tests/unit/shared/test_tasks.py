@@ -149,7 +149,7 @@ def test_an_item_that_moves_often_stays_one() -> None:
         wheel.move(item)
         wheel.move(item)
         _walk(clock, wheel, clock.now + 1.0)
-    assert wheel.held <= 6
+    assert wheel.held == 1
     item.expires_at = 0
     _walk(clock, wheel, clock.now + 10.0)
     assert item.expired == []
@@ -194,3 +194,29 @@ def test_wherever_it_is_moved_it_expires_once_and_in_time(steps: list[tuple[str,
     forgotten = weakref.ref(item)
     del item
     assert forgotten() is None, "the wheel has no reference to what is over"
+
+
+def test_what_is_forgotten_is_gone_at_once_and_never_expires() -> None:
+    clock = Clock()
+    wheel, item, other = Deadlines(clock, TICK), Item(clock, 1030.0), Item(clock, 1030.0)
+    wheel.add(item)
+    wheel.add(other)
+    wheel.forget(item)
+    wheel.forget(item)
+    assert wheel.held == 1
+    _walk(clock, wheel, 1031.0)
+    assert (item.expired, len(other.expired)) == ([], 1)
+    forgotten = weakref.ref(item)
+    del item
+    assert forgotten() is None
+
+
+def test_what_an_expiring_item_forgets_does_not_expire_after_it() -> None:
+    clock = Clock()
+    wheel, second = Deadlines(clock, TICK), Item(clock, 1000.5)
+    first = Item(clock, 1000.5)
+    first.expire = lambda: wheel.forget(second)  # type: ignore[method-assign]
+    wheel.add(first)
+    wheel.add(second)
+    _walk(clock, wheel, 1001.5)
+    assert second.expired == [] and wheel.held == 0
