@@ -108,7 +108,7 @@ class FrontEnd:
         self.reader = BodyReader(self.bodies, calls.max_body_bytes)
         self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
         self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
-        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader)
+        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, settings.service.public_url)
 
         # The admin API.
         self.queries = Queries(

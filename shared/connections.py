@@ -189,6 +189,15 @@ def check_url(url: str) -> None:
         raise ValueError(f"url {mask_url(url)!r} names port 0")
 
 
+def check_public_url(url: str) -> str:
+    """Return ``url`` if clients can see the gateway there, or if it is empty. Raises ``ValueError``."""
+    parts = urlsplit(url)
+    plain = re.fullmatch(r"(?:/[A-Za-z0-9._~-]{1,64}){0,8}/?", parts.path)
+    if url and (parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not plain or parts.query):
+        raise ValueError(f"{url!r} is not a URL like https://host/path")
+    return url
+
+
 def check_proxy(proxy: str) -> None:
     """Raise ``ValueError`` that says what is wrong unless ``proxy`` is one that can be used."""
     if proxy in ("", "direct"):

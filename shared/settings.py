@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Meta, Struct, structs
 
 from shared.choices import Naming, check_strategy
+from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 
@@ -34,6 +35,11 @@ class ServiceSettings(Struct, frozen=True):
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535, description="0 picks a free port")] = 4000
+    public_url: Annotated[
+        str,
+        Meta(description="where clients see the gateway, with the path that a proxy puts before it; default: as asked",
+             extra={"check": check_public_url}),
+    ] = ""  # fmt: skip
     keepalive_s: Annotated[float, Meta(gt=0, description="idle client connections are closed after")] = 75.0
     frontends: Annotated[int, Meta(ge=1, le=256, description="front-end processes")] = 1
     workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1

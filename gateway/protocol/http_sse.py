@@ -15,6 +15,7 @@ from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.http.bodies import BodyReader
 from gateway.http.event_stream import EventStream
+from gateway.http.prefix import public_prefix
 from gateway.http.responses import accepted
 from gateway.protocol import answers
 from gateway.protocol.batches import check_batch
@@ -32,7 +33,10 @@ from shared.tasks import spawn
 
 
 class SseEndpoint:
-    """Serves ``/sse`` and ``/messages``, also below ``/servers/{name}``; ``frontend`` is this front end's id."""
+    """Serves ``/sse`` and ``/messages``, also below ``/servers/{name}``.
+
+    ``frontend`` is this front end's id. ``public_url`` is where clients see the gateway, or empty.
+    """
 
     def __init__(
         self,
@@ -42,7 +46,9 @@ class SseEndpoint:
         streams: StandingStreams,
         frontend: str,
         bodies: BodyReader,
+        public_url: str = "",
     ) -> None:
+        self._public_url = public_url
         self._serving = serving
         self._messages = messages
         self._sessions = sessions
@@ -65,7 +71,8 @@ class SseEndpoint:
         try:
             events = EventStream()
             await events.open(request)
-            prefix = f"/servers/{quote(endpoint, safe='')}" if endpoint else ""
+            prefix = public_prefix(self._public_url, request.headers.get("X-Forwarded-Prefix"))
+            prefix += f"/servers/{quote(endpoint, safe='')}" if endpoint else ""
             await events.send(f"{prefix}/messages?session_id={session.sid}".encode(), name="endpoint")
             await stream.write_to(events)
             return await events.end()

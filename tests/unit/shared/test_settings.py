@@ -14,6 +14,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from shared.choices import STRATEGIES, check_strategy
+from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
@@ -170,6 +171,8 @@ def _samples(knob: Knob) -> list[Any]:
         return list(STRATEGIES)
     if (meta.extra or {}).get("check") is check_rules:
         return [("a.test",), ("*",), ("10.0.0.0/8", "::1", "*.b.test"), ()]
+    if (meta.extra or {}).get("check") is check_public_url:
+        return ["https://h.test/a/b", "http://h.test:80", ""]
     if plain is str:
         return ["a", "http://é:1/?q=1&r=${X}", " spaced ", "0", "false"]
     if isinstance(plain, type) and issubclass(plain, enum.Enum):
