@@ -219,7 +219,9 @@ class Worker:
             await self.members.beat(self.id, self._facts())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
-        while self.front_ends.in_flight and loop.time() < deadline:
+        with contextlib.suppress(RegistryUnavailable):
+            await self.placement.leave(all_of_them=False)  # new calls go to the other workers from now on
+        while (self.front_ends.in_flight or self.rpc.broker.parked) and loop.time() < deadline:
             await asyncio.sleep(0.02)
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()

@@ -91,7 +91,7 @@ class FrontEndPeer:
         limits = server.inventory.limits(head.upstream)
         call = LinkCall(self, link, head, body, limits.request_timeout_s, server.broker)
         self.calls[head.call] = call
-        if server.draining:
+        if server.draining and not head.retry:
             call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
             return
         if head.call > self.last_call:  # a large call is complete later than calls sent after it
@@ -111,7 +111,11 @@ class FrontEndPeer:
         try:
             if endless:
                 server.inventory.listen(head.upstream, call)
-            elif not (head.retry and server.broker.take(call)):
+            elif head.retry and server.broker.take(call):
+                pass  # it goes on with the call that waits here, also while the worker drains
+            elif server.draining:
+                call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
+            else:
                 server.inventory.submit(head.upstream, call)
         except Exception as error:  # a call that cannot be handled must not end the link of the others
             _log.exception("a call to %s", head.upstream)

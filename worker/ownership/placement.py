@@ -177,11 +177,14 @@ class Placement:
             id: float(facts.get("joined_at", "0")) for id, facts in alive.items() if facts.get("draining") != "1"
         }
 
-    async def leave(self) -> None:
-        """Hand every slot over to the next worker in rank (at drain)."""
+    async def leave(self, all_of_them: bool = True) -> None:
+        """Hand slots over to the next worker in rank (at drain): all, or only those of upstreams that another worker
+        may run while this one still has calls there."""
         self._note(await self._members.alive())
         others = [worker for worker in self.workers if worker != self._worker]
         for record in list(self._held.records.values()):
+            if not all_of_them and (traits(record.spec.transport).runs_once or not others):
+                continue
             for slot, owner in record.owners:
                 if owner != self._worker:
                     continue
