@@ -73,9 +73,17 @@ class Gateway:
         config: str | Path | None = None,
         settings: Settings | None = None,
         strict: bool = False,
+        state_dir: str | Path | None = None,
+        narrated: bool = False,
     ) -> None:
-        """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry."""
+        """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry.
+
+        ``state_dir`` is where a Redis of the gateway's own keeps registrations and sessions for the next start; without
+        it nothing is kept. ``narrated``: whoever made this gateway shows the state of each entry, so that flaws of
+        entries need not be logged too.
+        """
         self._strict = strict
+        self._narrated = narrated
         self._config_path = Path(config) if config is not None else None
         self._config = load(self._config_path, strict=strict) if self._config_path is not None else None
         self._settings = settings or build(
@@ -90,6 +98,7 @@ class Gateway:
                 "redis_url": redis_url,
                 "workers": workers,
                 "frontends": frontends,
+                "state_dir": str(state_dir) if state_dir is not None else None,
             },
         )
         self._supervisor = Supervisor(self._settings)
@@ -191,22 +200,44 @@ class Gateway:
         """The URL of the Redis in use, once started."""
         return self._supervisor.settings.registry.redis_url
 
+    @property
+    def state_dir(self) -> str:
+        """Where registrations and sessions are kept for the next start, or an empty string if they are not."""
+        service, own = self._settings.service, not self._settings.registry.redis_url
+        return service.state_dir if own and not service.ephemeral else ""
+
     async def start(self, wait_connected_s: float = 10.0) -> None:
         """Start the gateway, and return when requests are served.
 
         Then wait up to ``wait_connected_s`` until every upstream registered here has connected or failed.
         """
-        await self._supervisor.start()
+        await self._supervisor.start(self._prepare)
         self._store = RegistryStore(self._supervisor.settings.registry)
         self._follower = ChangeFollower(self._store, self)
         self._tasks.append(spawn(self._follower.run(), "follow-changes"))
         if self._config is not None and self._config_path is not None:
-            log_remarks(self._config_path, self._config)
-            await reconcile(self._store, self._config.upstreams)
-            self.config_follower = ConfigFollower(self._config_path, self._store, strict=self._strict)
+            self.config_follower = ConfigFollower(
+                self._config_path,
+                self._store,
+                strict=self._strict,
+                running=self._config.settings,
+                narrated=self._narrated,
+            )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
         await self._apply()
         await self._wait_connected(wait_connected_s)
+
+    async def _prepare(self, store: RegistryStore) -> None:
+        """Register what the file has before any worker looks, so that none starts what has left the file meanwhile."""
+        if self._config is not None and self._config_path is not None:
+            log_remarks(self._config_path, self._config, self._narrated)
+            await reconcile(store, self._config.upstreams)
+        elif self.state_dir:
+            await reconcile(store, ())  # this registry is ours alone, so what a file declared has no file any more
+
+    def kill(self) -> None:
+        """End all processes of the gateway at once; ``stop`` then only cleans up."""
+        self._supervisor.kill()
 
     async def _wait_connected(self, wait_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + wait_s
