@@ -4,8 +4,10 @@
 module       what it is for
 ============ =========================================================================================
 main         the group of commands, and how errors are shown
+narration    what ``up`` says: where the gateway is, what to do next, states of upstreams
 up           commands that start processes: ``up``, ``serve``, ``worker``; and ``check``
 servers      commands on the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
+registration ``servers add``
 calls        commands that use a gateway as clients do: ``tools``, ``call``
 look         commands that show a gateway's state: ``status``, ``health``, ``explain``
 admin_client a client of the admin API, over aiohttp
