@@ -24,6 +24,7 @@ from shared.models import HealthCheckResult, ServerEntry
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.settings import suggestion
 
 MemberFacts = dict[str, str]
 
@@ -72,8 +73,13 @@ class Queries:
         """Return a registered upstream. Raises ``EntryNotFound``."""
         record = self._registry.records.get(id)
         if record is None:
-            raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+            raise self.unknown(id)
         return record
+
+    def unknown(self, id: str) -> EntryNotFound:
+        """Return the error for an id that nobody registered."""
+        near = suggestion(id, self._registry.records)
+        return EntryNotFound(f"no upstream {id!r}{near}; see 'gateway servers list'")
 
     async def servers(self) -> list[ServerEntry]:
         """Return all upstreams in registration order, each without its tools."""
@@ -82,8 +88,14 @@ class Queries:
 
     async def server(self, id: str) -> ServerEntry:
         """Return one upstream with its tools. Raises ``EntryNotFound``."""
-        record = self.record(id)
-        return (await self._as_of_now(id)).get(id, record).entry()
+        return (await self._registered(id)).entry()
+
+    async def _registered(self, id: str) -> UpstreamRecord:
+        """Return an upstream as Redis holds it. Raises ``EntryNotFound``."""
+        record = (await self._as_of_now(id)).get(id)
+        if record is None:
+            raise self.unknown(id)
+        return record
 
     async def _as_of_now(self, *ids: str) -> dict[str, UpstreamRecord]:
         """Return the records of ``ids``, or of all upstreams if there are no ``ids``, as Redis holds them.
@@ -101,7 +113,7 @@ class Queries:
 
     async def logs(self, id: str) -> list[str]:
         """Return the last stderr lines of a stdio upstream. Raises ``EntryNotFound``."""
-        return await self._store.logs(self.record(id).spec.id)
+        return await self._store.logs((await self._registered(id)).spec.id)
 
     def tools(self, group: str | None) -> list[ListedTool]:
         """Return all tools under the names that clients see at ``/mcp``, or only those of ``group``."""

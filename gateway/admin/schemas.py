@@ -127,9 +127,13 @@ def openapi(version: str) -> dict[str, Any]:
         operation["responses"]["204" if gives is None else "201" if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
-        parameters = (
+        parameters: list[dict[str, Any]] = (
             [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
         )
+        if method == "post":
+            meaning = "Change the upstream that has this id"
+            schema: dict[str, Any] = {"type": "boolean", "default": False}
+            parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})
         if path.endswith("explain"):
             parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
         if parameters:

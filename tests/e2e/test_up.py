@@ -135,10 +135,10 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 assert code == 0 and "yes" in text
                 code, text = await run(
                     "servers",
-                    "--url",
-                    url,
                     "add",
                     "third",
+                    "--url",
+                    url,
                     "--",
                     sys.executable,
                     "-m",
