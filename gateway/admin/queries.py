@@ -6,11 +6,12 @@ The handlers (``routes``) read the front end only through this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import orjson
 
-from gateway.admin.schemas import Explanation, ListedTool, ReplicaState
+from gateway.admin.schemas import Explanation, FrontEndState, ListedTool, ReplicaState, WorkerState
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -27,6 +28,7 @@ from shared.registry.store import RegistryStore
 from shared.settings import suggestion
 
 MemberFacts = dict[str, str]
+_Member = TypeVar("_Member", FrontEndState, WorkerState)
 
 
 class Queries:
@@ -134,14 +136,14 @@ class Queries:
         records = await self._as_of_now()
         return [record.health for record in records.values() if record.health is not None]
 
-    async def workers(self) -> list[MemberFacts]:
-        """Return the id of each live worker and what it publishes with its heartbeat."""
-        return [{"id": id, **facts} for id, facts in (await self._workers.alive()).items()]
+    async def workers(self) -> list[WorkerState]:
+        """Return each live worker."""
+        return [_member(id, facts, WorkerState) for id, facts in (await self._workers.alive()).items()]
 
-    async def frontends(self) -> list[MemberFacts]:
-        """Return the id of each live front end and what it publishes with its heartbeat."""
+    async def frontends(self) -> list[FrontEndState]:
+        """Return each live front end."""
         alive = {**await self._frontends.alive(), self._frontend: self._facts()}
-        return [{"id": id, **facts} for id, facts in alive.items()]
+        return [_member(id, facts, FrontEndState) for id, facts in alive.items()]
 
     async def restarts(self) -> dict[str, int]:
         """Return how often each supervised process was replaced."""
@@ -188,6 +190,22 @@ class Queries:
         candidates = [_candidate(replica, now) for replica in route.replicas]
         strategy = type(route.balancer).__name__
         return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
+
+
+def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
+    """Return a heartbeat's texts with their types. A fact that another version writes in another way has its
+    default."""
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        text = facts.get(field.name)
+        if text is None:
+            continue
+        try:
+            value = orjson.loads(text) if field.type == dict[str, int] else text or None
+            found[field.name] = msgspec.convert(value if field.type is not str else text, field.type, strict=False)
+        except (msgspec.ValidationError, ValueError):
+            continue
+    return kind(id=id, **found)
 
 
 def _candidate(replica: Replica, now: float) -> ReplicaState:

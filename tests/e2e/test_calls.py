@@ -307,7 +307,7 @@ async def test_a_gateway_that_dies_during_a_call_is_said(tmp_path: Path) -> None
 
         async def under_way() -> bool:
             async with aiohttp.ClientSession() as session, session.get(f"{url}/admin/v1/frontends") as response:
-                return sum(int(one["in_flight"]) for one in await response.json()) == 2
+                return sum(int(one["inFlight"]) for one in await response.json()) == 2
 
         await eventually(under_way, 20.0, "the calls are under way")
         for pid in family:

@@ -243,7 +243,7 @@ async def test_sigterm_finishes_running_calls_for_a_bounded_time(
 
         async def under_way() -> bool:
             async with client.session.get(f"{url}/admin/v1/frontends") as response:
-                return any(int(one["in_flight"]) for one in await response.json())
+                return any(int(one["inFlight"]) for one in await response.json())
 
         await eventually(under_way, 10.0, "the call is under way")
         command.process.terminate()
