@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -24,6 +25,20 @@ class _Group(click.Group):
             sys.exit(2)
         except GatewayError as error:
             click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click shows these, and is silent about a reader that is gone
+        except KeyboardInterrupt:
+            sys.exit(130)  # 128 + SIGINT
+        except Exception as error:
+            if os.environ.get("GATEWAY_TRACEBACK"):
+                raise
+            words = " ".join(str(error).split())
+            click.echo(
+                f"error: {type(error).__name__}{f': {words}' if words else ''}; that is a flaw of this program: "
+                "GATEWAY_TRACEBACK=1 shows where, please report it",
+                err=True,
+            )
             sys.exit(1)
 
 

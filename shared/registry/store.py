@@ -132,7 +132,10 @@ class RegistryStore:
             fields += ["registered_at", str(registered_at)]
         outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), once, *fields)
         if outcome == b"exists" and mode == "create":
-            raise EntryExists(f"upstream {spec.id!r} is registered already; remove it first or choose another id")
+            raise EntryExists(
+                f"upstream {spec.id!r} is registered already: replace it (servers add --replace), remove it first, or "
+                "choose another id"
+            )
         if outcome == b"missing":
             raise EntryNotFound(f"no upstream {spec.id!r}; see 'gateway servers list'")
 
