@@ -30,6 +30,11 @@ _log = logging.getLogger(__name__)
 _STARTING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
+def _place(record: UpstreamRecord) -> tuple[bool, int]:
+    """Return what sorts records by registration. One that was registered just now has no number here yet: it is last."""
+    return record.sequence == 0, record.sequence
+
+
 class Handle:
     """A registration or removal under way. Awaiting the handle is optional, and raises what the registry refused."""
 
@@ -153,8 +158,8 @@ class Gateway:
             self._tasks.append(spawn(self._apply(), "registry-change"))
         return handle
 
-    async def _apply(self) -> None:
-        """Write the pending changes to the registry, in order."""
+    async def _apply(self, mode: str = "create") -> None:
+        """Write the pending changes to the registry, in order; with ``mode`` as ``RegistryStore.register`` has it."""
         assert self._store is not None
         pending, self._pending = self._pending, []
         for change, handle in pending:
@@ -162,7 +167,7 @@ class Gateway:
                 if isinstance(change, str):
                     await self._store.unregister(change)
                 else:
-                    await self._store.register(change)
+                    await self._store.register(change, mode)
                     self._records.setdefault(change.id, UpstreamRecord(change, 0))
                 handle.finish()
             except GatewayError as error:
@@ -172,7 +177,7 @@ class Gateway:
 
     def list(self) -> Sequence[ServerEntry]:
         """Return every upstream, in registration order; those whose registration is pending come last."""
-        entries = [record.entry() for record in sorted(self._records.values(), key=lambda one: one.sequence)]
+        entries = [record.entry() for record in sorted(self._records.values(), key=_place)]
         shown = {entry.id for entry in entries}
         for change, _ in self._pending:
             if not isinstance(change, str) and change.id not in shown:
@@ -224,7 +229,8 @@ class Gateway:
                 narrated=self._narrated,
             )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
-        await self._apply()
+        # What this program registered at its last start may have been kept: it says it again, and has the last word.
+        await self._apply("replace" if self.state_dir else "create")
         await self._wait_connected(wait_connected_s)
 
     async def _prepare(self, store: RegistryStore) -> None:

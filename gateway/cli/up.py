@@ -169,10 +169,8 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
     from gateway.supervisor.lifecycle import Supervisor
 
     supervisor = Supervisor(settings, with_workers=False)
-    stop, reload_now, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
-    for which in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload_now.set)
+    reload_now, stopping = asyncio.Event(), _Stopping(supervisor.kill)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_now.set)
     await supervisor.start()
     follower = None
     try:
@@ -182,11 +180,11 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
             await reconcile(supervisor.store, loaded.upstreams)
             config_follower = ConfigFollower(Path(config), supervisor.store, reload_now, strict, loaded.settings)
             follower = spawn(config_follower.run(), "configuration")
-        await stop.wait()
+        await stopping.asked.wait()
     finally:
         await cancel(follower)
         await supervisor.stop()
-    return 0
+    return _KILLED if stopping.at_once else 0
 
 
 @click.command()

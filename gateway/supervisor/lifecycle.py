@@ -84,8 +84,9 @@ class Child:
     async def _forward(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
         while chunk := await process.stderr.read(65536):
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
+            with contextlib.suppress(OSError):  # whoever read it is gone; the child must not wait for a reader
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.buffer.flush()
             self.last_words.extend(chunk.decode("utf-8", "replace").splitlines())
 
     async def stop(self, wait_s: float) -> None:

@@ -134,8 +134,9 @@ class StateDirectory:
             else:
                 return
             pid = self._holder()
-            if _lives(pid) or asyncio.get_running_loop().time() > deadline:
-                who = f"another gateway (pid {pid})" if pid else "another gateway"
+            lives = _lives(pid)
+            if lives or asyncio.get_running_loop().time() > deadline:
+                who = f"another gateway (pid {pid})" if lives else "the Redis of a gateway that has ended"
                 raise StartError(f"{who} uses the state directory {self.path}; stop that one, or {_CURE}")
             await asyncio.sleep(0.05)
 

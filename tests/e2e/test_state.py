@@ -11,6 +11,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from gateway import Gateway
+from shared.errors import EntryExists
 from tests.clients import RawClient
 from tests.e2e.test_up import _family, config_entry, run, running, write
 from tests.fleet import alive, eventually, stdio_connection
@@ -20,6 +22,11 @@ from tests.servers.raw import RawUpstreams
 async def _ids(url: str) -> list[str]:
     async with aiohttp.ClientSession() as session, session.get(f"{url}/admin/v1/servers") as response:
         return [one["id"] for one in await response.json()]
+
+
+async def _count(url: str, kind: str) -> int:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/admin/v1/{kind}") as response:
+        return len(await response.json())
 
 
 @pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGKILL])
@@ -43,6 +50,9 @@ async def test_registrations_and_sessions_survive_a_restart(tmp_path: Path, ends
             await command.ended(30.0)
         write(config, {"filed": filed["filed"]})
         async with running("--config", config) as (command, url), RawClient(f"{url}/mcp") as client:
+            assert await _count(url, "workers") == await _count(url, "frontends") == 1, (
+                "those of the earlier run are not"
+            )
             assert await _ids(url) == ["filed", "added"], "in the order of their registration"
             assert not re_said(command.output, "gone")
             await command.says(r"added \(added, http\): connected")
@@ -104,6 +114,53 @@ async def test_a_damaged_state_is_said_and_left_as_it_is(tmp_path: Path) -> None
     os.rename(state, f"{state}.damaged")
     async with running("--state-dir", state) as (_, url):
         assert await _ids(url) == []
+
+
+async def test_a_redis_that_dies_is_replaced_with_what_it_knew(tmp_path: Path) -> None:
+    async with running("--config", write(tmp_path / "gateway.json", {})) as (command, url):
+        socket = await command.says(r"redis-cli -s (\S+)")
+        code, text = await run("servers", "add", "before", "http://127.0.0.1:9/mcp", "--url", url)
+        assert code == 0, text
+        (redis,) = [pid for pid in _family(command.process.pid) if socket in _line(pid)]
+        os.kill(redis, signal.SIGKILL)
+        await command.says("redis-server ended; starting another")
+
+        async def registers() -> bool:
+            code, _ = await run("servers", "add", "after", "http://127.0.0.1:9/mcp", "--url", url)
+            return code == 0 or "after" in await _ids(url)
+
+        await eventually(registers, 20.0, "it takes registrations again")
+        assert await _ids(url) == ["before", "after"]
+
+
+async def test_a_python_program_says_again_what_it_registers(tmp_path: Path) -> None:
+    """At its next start that is no conflict; what was registered from elsewhere is there too."""
+    async with RawUpstreams() as upstreams:
+        for name in ("own", "other"):
+            upstreams.add(name, [{"name": f"{name}_who", "inputSchema": {"type": "object"}}])
+        for weight in (1, 2):
+            program = Gateway(port=0, state_dir=tmp_path / "state")
+            handle = program.register(id="own", connection=upstreams.connection("own"), weight=weight)
+            await program.start()
+            try:
+                await handle
+                assert program.get("own").weight == weight
+                if weight == 1:
+                    await program.register(id="other", connection=upstreams.connection("other"))
+                    with pytest.raises(EntryExists):
+                        program.register(id="own", connection=upstreams.connection("own"))
+                assert [entry.id for entry in program.list()] == ["own", "other"]
+            finally:
+                await program.stop()
+    nothing = Gateway(port=0)
+    assert nothing.state_dir == ""
+
+
+def _line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 async def test_a_stdio_server_that_left_the_file_is_not_started_again(tmp_path: Path) -> None:
