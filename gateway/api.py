@@ -31,7 +31,7 @@ _STARTING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
 def _place(record: UpstreamRecord) -> tuple[bool, int]:
-    """Return what sorts records by registration. One that was registered just now has no number here yet: it is last."""
+    """Return what sorts records by registration. One that was registered just now has no number yet and is last."""
     return record.sequence == 0, record.sequence
 
 

@@ -441,6 +441,14 @@ async def test_a_reader_that_goes_away_is_no_error(served: Served, command: list
     assert (await process.communicate())[1] == b""
 
 
+async def test_ctrl_c_ends_what_watches(served: Served) -> None:
+    async with sitting_at("status", "--watch", "--url", served.url) as terminal:
+        await terminal.says("FRONT END[\\s\\S]*WORKER[\\s\\S]*UPSTREAM[\\s\\S]*older")
+        terminal.types(CTRL_C)
+        assert await terminal.ended() == 130
+        assert "Traceback" not in terminal.output and "rror: " not in terminal.output
+
+
 async def test_unknown_servers_have_close_ones(served: Served) -> None:
     for words in (["servers", "show", "lokal"], ["servers", "remove", "lokal"], ["servers", "logs", "lokal"]):
         line = await fails(*words, "--url", served.url)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import time
 from pathlib import Path
 
 from tests.clients import RawClient
@@ -62,7 +61,8 @@ async def test_without_a_file_it_says_what_to_do_next() -> None:
 
 
 async def test_ctrl_c_again_ends_all_of_it_at_once(tmp_path: Path) -> None:
-    config = write(tmp_path / "gateway.json", {"local": config_entry(stdio_connection("slow"))}, port=0)
+    servers = {"local": config_entry(stdio_connection("slow"))}
+    config = write(tmp_path / "gateway.json", servers, port=0, drainTimeout=600_000)
     async with on_terminal("up", "--config", config) as terminal:
         await terminal.says(r"local \(local, stdio\): connected")
         url = await terminal.says(r"MCP endpoint\s+(http://\S+)/mcp")
@@ -77,12 +77,10 @@ async def test_ctrl_c_again_ends_all_of_it_at_once(tmp_path: Path) -> None:
             await eventually(under_way, 10.0, "the call is under way")
             terminal.types(CTRL_C)
             await terminal.says("draining")
-            began = time.monotonic()
             await asyncio.sleep(0.5)  # the same key press may reach a process twice: only a later one is another one
             assert terminal.process.returncode is None, "the call is waited for"
             terminal.types(CTRL_C)
-            assert await terminal.ended(10.0) == 130
-            assert time.monotonic() - began < 20.0, "before the drain timeout"
+            assert await terminal.ended(30.0) == 130, "long before the time that calls have"
             await terminal.says("ended at once")
             await asyncio.wait({call})
             call.exception()
