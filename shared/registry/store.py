@@ -87,14 +87,15 @@ class RegistryStore:
                 await self.redis.set(self.keys.secret, self._secret, nx=True)
 
     async def forget_run(self) -> None:
-        """Forget what an earlier run of a whole fleet found out: its processes, who owned what, states and lists.
+        """Forget what an earlier run of a whole fleet found out: its processes, who owned what, states, health, logs.
 
-        What users registered, client sessions and the fleet's key stay. Only for a Redis that no process uses yet.
+        What users registered, lists, client sessions and the fleet's key stay. Lists say since when an upstream has a
+        name, on which depends who keeps the name. Only for a Redis that no process uses yet.
         """
         keys, now = self.keys, str(now_s())
         gone = [keys.workers, keys.frontends, keys.restarts]
         async with translated():
-            for pattern in (keys.worker, keys.frontend, keys.inflight, keys.catalog, keys.health, keys.logs):
+            for pattern in (keys.worker, keys.frontend, keys.inflight, keys.health, keys.logs):
                 gone += [key async for key in self.redis.scan_iter(match=pattern("") + "*", count=1000)]
             for start in range(0, len(gone), _BATCH):
                 await self.redis.delete(*gone[start : start + _BATCH])
