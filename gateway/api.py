@@ -30,6 +30,11 @@ _log = logging.getLogger(__name__)
 _STARTING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
+def _place(record: UpstreamRecord) -> tuple[bool, int]:
+    """Return what sorts records by registration. One that was registered just now has no number yet and is last."""
+    return record.sequence == 0, record.sequence
+
+
 class Handle:
     """A registration or removal under way. Awaiting the handle is optional, and raises what the registry refused."""
 
@@ -73,9 +78,17 @@ class Gateway:
         config: str | Path | None = None,
         settings: Settings | None = None,
         strict: bool = False,
+        state_dir: str | Path | None = None,
+        narrated: bool = False,
     ) -> None:
-        """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry."""
+        """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry.
+
+        ``state_dir`` is where a Redis of the gateway's own keeps registrations and sessions for the next start; without
+        it nothing is kept. ``narrated``: whoever made this gateway shows the state of each entry, so that flaws of
+        entries need not be logged too.
+        """
         self._strict = strict
+        self._narrated = narrated
         self._config_path = Path(config) if config is not None else None
         self._config = load(self._config_path, strict=strict) if self._config_path is not None else None
         self._settings = settings or build(
@@ -90,6 +103,7 @@ class Gateway:
                 "redis_url": redis_url,
                 "workers": workers,
                 "frontends": frontends,
+                "state_dir": str(state_dir) if state_dir is not None else None,
             },
         )
         self._supervisor = Supervisor(self._settings)
@@ -144,8 +158,8 @@ class Gateway:
             self._tasks.append(spawn(self._apply(), "registry-change"))
         return handle
 
-    async def _apply(self) -> None:
-        """Write the pending changes to the registry, in order."""
+    async def _apply(self, mode: str = "create") -> None:
+        """Write the pending changes to the registry, in order; with ``mode`` as ``RegistryStore.register`` has it."""
         assert self._store is not None
         pending, self._pending = self._pending, []
         for change, handle in pending:
@@ -153,7 +167,7 @@ class Gateway:
                 if isinstance(change, str):
                     await self._store.unregister(change)
                 else:
-                    await self._store.register(change)
+                    await self._store.register(change, mode)
                     self._records.setdefault(change.id, UpstreamRecord(change, 0))
                 handle.finish()
             except GatewayError as error:
@@ -163,7 +177,7 @@ class Gateway:
 
     def list(self) -> Sequence[ServerEntry]:
         """Return every upstream, in registration order; those whose registration is pending come last."""
-        entries = [record.entry() for record in sorted(self._records.values(), key=lambda one: one.sequence)]
+        entries = [record.entry() for record in sorted(self._records.values(), key=_place)]
         shown = {entry.id for entry in entries}
         for change, _ in self._pending:
             if not isinstance(change, str) and change.id not in shown:
@@ -191,22 +205,45 @@ class Gateway:
         """The URL of the Redis in use, once started."""
         return self._supervisor.settings.registry.redis_url
 
+    @property
+    def state_dir(self) -> str:
+        """Where registrations and sessions are kept for the next start, or an empty string if they are not."""
+        service, own = self._settings.service, not self._settings.registry.redis_url
+        return service.state_dir if own and not service.ephemeral else ""
+
     async def start(self, wait_connected_s: float = 10.0) -> None:
         """Start the gateway, and return when requests are served.
 
         Then wait up to ``wait_connected_s`` until every upstream registered here has connected or failed.
         """
-        await self._supervisor.start()
+        await self._supervisor.start(self._prepare)
         self._store = RegistryStore(self._supervisor.settings.registry)
         self._follower = ChangeFollower(self._store, self)
         self._tasks.append(spawn(self._follower.run(), "follow-changes"))
         if self._config is not None and self._config_path is not None:
-            log_remarks(self._config_path, self._config)
-            await reconcile(self._store, self._config.upstreams)
-            self.config_follower = ConfigFollower(self._config_path, self._store, strict=self._strict)
+            self.config_follower = ConfigFollower(
+                self._config_path,
+                self._store,
+                strict=self._strict,
+                running=self._config.settings,
+                narrated=self._narrated,
+            )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
-        await self._apply()
+        # What this program registered at its last start may have been kept: it says it again, and has the last word.
+        await self._apply("replace" if self.state_dir else "create")
         await self._wait_connected(wait_connected_s)
+
+    async def _prepare(self, store: RegistryStore) -> None:
+        """Register what the file has before any worker looks, so that none starts what has left the file meanwhile."""
+        if self._config is not None and self._config_path is not None:
+            log_remarks(self._config_path, self._config, self._narrated)
+            await reconcile(store, self._config.upstreams)
+        elif self.state_dir:
+            await reconcile(store, ())  # this registry is ours alone, so what a file declared has no file any more
+
+    def kill(self) -> None:
+        """End all processes of the gateway at once; ``stop`` then only cleans up."""
+        self._supervisor.kill()
 
     async def _wait_connected(self, wait_s: float) -> None:
         deadline = asyncio.get_running_loop().time() + wait_s

@@ -113,7 +113,7 @@ class HealthCheckResult(Struct, frozen=True, rename="camel"):
 
 class ServerEntry(Struct, frozen=True, rename="camel"):
     """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``notes`` say what of it
-    was mended or left out."""
+    was mended or left out, ``source`` who registered it: ``file``, ``cli`` or ``api``."""
 
     id: str
     name: str
@@ -135,6 +135,7 @@ class ServerEntry(Struct, frozen=True, rename="camel"):
     owners: tuple[str, ...] = ()
     tools: tuple[ToolEntry, ...] = ()
     last_health_check: HealthCheckResult | None = None
+    source: str = "api"
 
 
 def make_spec(

@@ -45,6 +45,10 @@ class ServiceSettings(Struct, frozen=True):
     workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1
     log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
     run_dir: Annotated[str, Meta(description="private directory for Unix sockets; default: a temporary one")] = ""
+    state_dir: Annotated[
+        str, Meta(description="private directory in which a Redis of our own keeps registrations and sessions")
+    ] = ""
+    ephemeral: Annotated[bool, Meta(description="keep nothing for the next start of 'gateway up'")] = False
     workspace_folder: Annotated[
         str, Meta(description="what ${workspaceFolder} means in a configuration file; default: the file's folder")
     ] = ""

@@ -59,6 +59,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     return (yield)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_kept() -> Iterator[None]:
+    """What gateways keep for their next start goes into a folder of these tests, never into the user's home."""
+    with tempfile.TemporaryDirectory(prefix="gwstate-") as scratch, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", scratch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """A redis-server of our own on a Unix socket; each fleet uses a key prefix of its own."""

@@ -1,6 +1,6 @@
 """``make run``: the demo upstreams on free ports, and ``gateway up`` in front of them. Ctrl-C stops all.
 
-Arguments are passed on to ``gateway up`` (``--port 0``, ``--workers 2``, …).
+Nothing is kept for the next start. Arguments are passed on to ``gateway up`` (``--port 0``, ``--workers 2``, …).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main() -> int:
         environment[variable] = str(port)
         command = [sys.executable, str(HERE / "servers.py"), role, str(port)]
         children.append(subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True))
-    up = [sys.executable, "-m", "gateway", "up", "--config", str(HERE / "gateway.yaml"), *sys.argv[1:]]
+    up = [sys.executable, "-m", "gateway", "up", "--config", str(HERE / "gateway.yaml"), "--ephemeral", *sys.argv[1:]]
     gateway = subprocess.Popen(up, env=environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the gateway hears it too, and drains
     signal.signal(signal.SIGTERM, lambda *_: gateway.terminate())

@@ -60,9 +60,9 @@ class Commands:
             **{**options, **changes},
         )
 
-    async def register(self, spec: UpstreamSpec) -> UpstreamRecord:
-        """Register an upstream. Raises ``EntryExists``."""
-        await self._store.register(spec)
+    async def register(self, spec: UpstreamSpec, replace: bool = False) -> UpstreamRecord:
+        """Register an upstream. Raises ``EntryExists`` if its id is taken, unless it may ``replace``."""
+        await self._store.register(spec, "replace" if replace else "create")
         return UpstreamRecord(spec, 0)
 
     async def update(self, spec: UpstreamSpec) -> None:

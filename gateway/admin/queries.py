@@ -6,11 +6,12 @@ The handlers (``routes``) read the front end only through this module.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import orjson
 
-from gateway.admin.schemas import Explanation, ListedTool, ReplicaState
+from gateway.admin.schemas import Explanation, FrontEndState, ListedTool, ReplicaState, WorkerState
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -24,8 +25,10 @@ from shared.models import HealthCheckResult, ServerEntry
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.settings import suggestion
 
 MemberFacts = dict[str, str]
+_Member = TypeVar("_Member", FrontEndState, WorkerState)
 
 
 class Queries:
@@ -72,8 +75,13 @@ class Queries:
         """Return a registered upstream. Raises ``EntryNotFound``."""
         record = self._registry.records.get(id)
         if record is None:
-            raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+            raise self.unknown(id)
         return record
+
+    def unknown(self, id: str) -> EntryNotFound:
+        """Return the error for an id that nobody registered."""
+        near = suggestion(id, self._registry.records)
+        return EntryNotFound(f"no upstream {id!r}{near}; see 'gateway servers list'")
 
     async def servers(self) -> list[ServerEntry]:
         """Return all upstreams in registration order, each without its tools."""
@@ -82,8 +90,14 @@ class Queries:
 
     async def server(self, id: str) -> ServerEntry:
         """Return one upstream with its tools. Raises ``EntryNotFound``."""
-        record = self.record(id)
-        return (await self._as_of_now(id)).get(id, record).entry()
+        return (await self._registered(id)).entry()
+
+    async def _registered(self, id: str) -> UpstreamRecord:
+        """Return an upstream as Redis holds it. Raises ``EntryNotFound``."""
+        record = (await self._as_of_now(id)).get(id)
+        if record is None:
+            raise self.unknown(id)
+        return record
 
     async def _as_of_now(self, *ids: str) -> dict[str, UpstreamRecord]:
         """Return the records of ``ids``, or of all upstreams if there are no ``ids``, as Redis holds them.
@@ -101,7 +115,7 @@ class Queries:
 
     async def logs(self, id: str) -> list[str]:
         """Return the last stderr lines of a stdio upstream. Raises ``EntryNotFound``."""
-        return await self._store.logs(self.record(id).spec.id)
+        return await self._store.logs((await self._registered(id)).spec.id)
 
     def tools(self, group: str | None) -> list[ListedTool]:
         """Return all tools under the names that clients see at ``/mcp``, or only those of ``group``."""
@@ -122,14 +136,14 @@ class Queries:
         records = await self._as_of_now()
         return [record.health for record in records.values() if record.health is not None]
 
-    async def workers(self) -> list[MemberFacts]:
-        """Return the id of each live worker and what it publishes with its heartbeat."""
-        return [{"id": id, **facts} for id, facts in (await self._workers.alive()).items()]
+    async def workers(self) -> list[WorkerState]:
+        """Return each live worker."""
+        return [_member(id, facts, WorkerState) for id, facts in (await self._workers.alive()).items()]
 
-    async def frontends(self) -> list[MemberFacts]:
-        """Return the id of each live front end and what it publishes with its heartbeat."""
+    async def frontends(self) -> list[FrontEndState]:
+        """Return each live front end."""
         alive = {**await self._frontends.alive(), self._frontend: self._facts()}
-        return [{"id": id, **facts} for id, facts in alive.items()]
+        return [_member(id, facts, FrontEndState) for id, facts in alive.items()]
 
     async def restarts(self) -> dict[str, int]:
         """Return how often each supervised process was replaced."""
@@ -176,6 +190,22 @@ class Queries:
         candidates = [_candidate(replica, now) for replica in route.replicas]
         strategy = type(route.balancer).__name__
         return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
+
+
+def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
+    """Return a heartbeat's texts with their types. A fact that another version writes in another way has its
+    default."""
+    found: dict[str, Any] = {}
+    for field in msgspec.structs.fields(kind):
+        text = facts.get(field.name)
+        if text is None:
+            continue
+        try:
+            value = orjson.loads(text) if field.type == dict[str, int] else text or None
+            found[field.name] = msgspec.convert(value if field.type is not str else text, field.type, strict=False)
+        except (msgspec.ValidationError, ValueError):
+            continue
+    return kind(id=id, **found)
 
 
 def _candidate(replica: Replica, now: float) -> ReplicaState:

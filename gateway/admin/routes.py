@@ -18,7 +18,7 @@ from gateway.admin.schemas import Change, ErrorBody, Registration, openapi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
-from shared.errors import ConfigError, GatewayError
+from shared.errors import ConfigError, EntryNotFound, GatewayError
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
 from shared.version import VERSION
@@ -121,8 +121,9 @@ class _AdminApi:
     async def register(self, request: web.Request) -> web.Response:
         spec = self._commands.registration(msgspec.json.decode(await self._bodies.read(request), type=Registration))
         self._rights.check_registration(request, spec)
-        record = await self._commands.register(spec)
-        return _json(record.entry(), 201)
+        replace = request.query.get("replace") in ("true", "1")
+        record = await self._commands.register(spec, replace)
+        return _json(record.entry(), 200 if replace else 201)
 
     async def change(self, request: web.Request) -> web.Response:
         record = self._queries.record(request.match_info["id"])
@@ -135,7 +136,11 @@ class _AdminApi:
         return _json(UpstreamRecord(changed, record.sequence).entry())
 
     async def unregister(self, request: web.Request) -> web.Response:
-        await self._commands.unregister(request.match_info["id"])
+        id = request.match_info["id"]
+        try:
+            await self._commands.unregister(id)
+        except EntryNotFound as error:
+            raise self._queries.unknown(id) from error
         return web.Response(status=204)
 
     # ---- state

@@ -79,6 +79,47 @@ class Explanation(Struct, rename="camel"):
     because: str
 
 
+class FrontEndState(Struct, rename="camel"):
+    """A live front end, as its heartbeat says. ``started_at`` is Unix time in seconds; ``seen`` is the number of the
+    last change of the registry that it applied."""
+
+    id: str
+    pid: int = 0
+    host: str = ""
+    started_at: float = 0.0
+    supervisor: int | None = None
+    version: str = ""
+    calls: int = 0
+    errors: int = 0
+    retries: int = 0
+    failures: dict[str, int] = {}
+    in_flight: int = 0
+    streams: int = 0
+    sessions: int = 0
+    workers: int = 0
+    seen: int = 0
+
+
+class WorkerState(Struct, rename="camel"):
+    """A live worker, as its heartbeat says. ``load`` are its calls under way, ``parked`` those that wait for input."""
+
+    id: str
+    incarnation: str = ""
+    address: str = ""
+    tcp: str = ""
+    pid: int = 0
+    host: str = ""
+    started_at: float = 0.0
+    joined_at: float = 0.0
+    version: str = ""
+    load: int = 0
+    calls: int = 0
+    errors: int = 0
+    failures: int = 0
+    parked: int = 0
+    draining: bool = False
+
+
 class ErrorBody(Struct, rename="camel"):
     """Every error of the admin API."""
 
@@ -95,8 +136,8 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/servers/{id}/logs", "get", "Last stderr lines of a stdio upstream", None, list[str]),
     ("/admin/v1/tools", "get", "Tools as clients see them", None, list[ListedTool]),
     ("/admin/v1/health", "get", "Last health check of each upstream", None, list[HealthCheckResult]),
-    ("/admin/v1/workers", "get", "Live workers", None, list[dict[str, str]]),
-    ("/admin/v1/frontends", "get", "Live front ends", None, list[dict[str, str]]),
+    ("/admin/v1/workers", "get", "Live workers", None, list[WorkerState]),
+    ("/admin/v1/frontends", "get", "Live front ends", None, list[FrontEndState]),
     ("/admin/v1/restarts", "get", "How often each supervised process was replaced", None, dict[str, int]),
     ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
     ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
@@ -127,9 +168,13 @@ def openapi(version: str) -> dict[str, Any]:
         operation["responses"]["204" if gives is None else "201" if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
-        parameters = (
+        parameters: list[dict[str, Any]] = (
             [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
         )
+        if method == "post":
+            meaning = "Change the upstream that has this id"
+            schema: dict[str, Any] = {"type": "boolean", "default": False}
+            parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})
         if path.endswith("explain"):
             parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
         if parameters:

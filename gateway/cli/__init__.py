@@ -4,9 +4,14 @@
 module       what it is for
 ============ =========================================================================================
 main         the group of commands, and how errors are shown
+narration    what ``up`` says: where the gateway is, what to do next, states of upstreams
 up           commands that start processes: ``up``, ``serve``, ``worker``; and ``check``
 servers      commands on the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
-calls        commands that use a gateway as clients do: ``tools``, ``call``
+registration ``servers add``
+calls        commands that use a gateway as clients do: ``tools``, ``call``, ``read``, ``prompt``
+arguments    ``key=value`` as the values that a tool's schema wants (pure)
+asking       what a server asks a person, on the terminal
+content      what tools, resources and prompts answer, shown or saved
 look         commands that show a gateway's state: ``status``, ``health``, ``explain``
 admin_client a client of the admin API, over aiohttp
 mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK

@@ -61,7 +61,11 @@ class AdminClient:
             raise failures.not_gateway(url, "no HTTP") from error
         if response.status >= 400:
             said = failures.words(text)  # an error text of the gateway needs no addition
-            raise CommandFailed(said) if said else failures.refused(url, response.status, "")
+            raise (
+                CommandFailed(failures.with_url(said, self._base))
+                if said
+                else failures.refused(url, response.status, "")
+            )
         try:
             return json.loads(text) if text else None
         except json.JSONDecodeError as error:

@@ -1,31 +1,40 @@
-"""Commands that use a running gateway as a client does: ``tools``, ``call``.
+"""Commands that use a running gateway as a client does: ``tools``, ``call``, ``read``, ``prompt``.
 
 They import ``gateway.cli.mcp_client`` only when they run, because that import takes long.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import sys
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import click
 
 from gateway.cli import address, show
+from gateway.cli import arguments as spoken
 from gateway.cli.address import Address
 from gateway.cli.admin_client import AdminClient
-from gateway.cli.failures import CommandFailed, RequestRefused
+from gateway.cli.asking import Person
+from gateway.cli.content import Shown, printable
+from gateway.cli.failures import CommandFailed, RequestRefused, command
 from gateway.cli.options import JSON, URL
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gateway.cli.mcp_client import McpClient
 
 _SERVER = click.option("--server", metavar="NAME", help="only this group, at its own endpoint")
 
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
-    for command in (tools, call):
-        cli.add_command(command)
+    for one in (tools, call, read, prompt):
+        cli.add_command(one)
 
 
 def _where(url: str, server: str | None) -> Address:
@@ -35,11 +44,15 @@ def _where(url: str, server: str | None) -> Address:
 
 
 @click.command()
+@click.argument("pattern", required=False)
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="show the first N")
 @URL
 @_SERVER
 @JSON
-def tools(url: str, server: str | None, as_json: bool) -> None:
+def tools(pattern: str | None, limit: int | None, url: str, server: str | None, as_json: bool) -> None:
     """Tools as clients see them; with --server those of one group, under their names there.
+
+    PATTERN chooses by name (with * and ?), or by a text in name or description. A long list is paged on a terminal.
 
     The MCP endpoint lists them. The admin API adds the group and the replicas (with --json also "upstreamName"); where
     it does not let us see them they are left out.
@@ -47,9 +60,10 @@ def tools(url: str, server: str | None, as_json: bool) -> None:
     from gateway.cli.mcp_client import McpClient
 
     where = _where(url, server)
-    listed = McpClient(where).tools()
+    listed = [tool for tool in McpClient(where).tools() if pattern is None or _fits(tool, pattern)]
+    chosen = listed[:limit]
     places = _places(where)
-    found = [{"name": "", "description": None, **tool, **(places or {}).get(tool["name"], {})} for tool in listed]
+    found = [{"name": "", "description": None, **tool, **(places or {}).get(tool["name"], {})} for tool in chosen]
     if as_json:
         show.as_json(found)
         return
@@ -57,7 +71,19 @@ def tools(url: str, server: str | None, as_json: bool) -> None:
     for tool in found:
         place = [] if places is None else [tool.get("group"), ", ".join(tool.get("replicas", ()))]
         rows.append([tool["name"], *place, (tool["description"] or "").split("\n")[0][:80]])
-    show.table(["TOOL", *(["GROUP", "REPLICAS"] if places is not None else []), "DESCRIPTION"], rows)
+    columns = ["TOOL", *(["GROUP", "REPLICAS"] if places is not None else []), "DESCRIPTION"]
+    show.table(columns, rows, paged=True)
+    if len(listed) > len(chosen):
+        click.echo(f"{len(listed) - len(chosen)} more; choose with a PATTERN, or a larger --limit", err=True)
+    elif pattern is not None and not listed:
+        raise CommandFailed(f"no tool fits {pattern!r}; '{command('tools', where.base)}' lists them all")
+
+
+def _fits(tool: dict[str, Any], pattern: str) -> bool:
+    name, wanted = str(tool.get("name", "")).lower(), pattern.lower()
+    if any(one in wanted for one in "*?["):
+        return fnmatch.fnmatchcase(name, wanted)
+    return wanted in name or wanted in str(tool.get("description") or "").lower()
 
 
 def _places(where: Address) -> dict[str, dict[str, Any]] | None:
@@ -74,17 +100,28 @@ def _places(where: Address) -> dict[str, dict[str, Any]] | None:
     return {route[name]: {key: route[key] for key in ("group", "upstreamName", "replicas")} for route in routes}
 
 
+_ARGS = click.option("--arg", "pairs", multiple=True, metavar="KEY=VALUE", help="an argument; may be repeated")
+_SAVE = click.option(
+    "--save", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="write images, audio and such there"
+)
+
+
 @click.command()
 @click.argument("tool")
 @click.argument("arguments", required=False, default="{}")
+@_ARGS
+@_SAVE
 @URL
 @_SERVER
 @JSON
-def call(tool: str, arguments: str, url: str, server: str | None, as_json: bool) -> None:
-    """Call TOOL through the gateway, with ARGUMENTS as a JSON object.
+def call(
+    tool: str, arguments: str, pairs: tuple[str, ...], save: Path | None, url: str, server: str | None, as_json: bool
+) -> None:
+    """Call TOOL through the gateway, with ARGUMENTS as a JSON object or with --arg, or both.
 
-    Exit code 1 when the call fails or the tool says that it failed. With --json the answer is a JSON-RPC response; a
-    terminal is told of progress.
+    A value of --arg has the type that the tool's schema says. Progress is shown on stderr. What the tool asks you is
+    asked on the terminal, and declined where stdin is none. Exit code 1 when the call fails or the tool says that it
+    failed. With --json the answer is a JSON-RPC response.
     """
     try:
         parsed = json.loads(arguments)
@@ -92,26 +129,74 @@ def call(tool: str, arguments: str, url: str, server: str | None, as_json: bool)
         raise ConfigError(f'ARGUMENTS are not JSON: {error}; example: \'{{"text": "hello"}}\'') from error
     if not isinstance(parsed, dict):
         raise ConfigError("ARGUMENTS must be a JSON object")
+    given = spoken.pairs(pairs)
+
+    def made(schema: dict[str, Any]) -> dict[str, Any]:
+        return {**parsed, **spoken.typed(given, schema)}
+
+    result = _answer(url, server, as_json, lambda client: client.call(tool, made if given else parsed, _progress))
+    if not as_json:
+        shown = Shown(tool, save)
+        for item in result["content"]:
+            shown.item(item)
+        if not result["content"] and result.get("structuredContent") is not None:
+            click.echo(json.dumps(result["structuredContent"], indent=2, ensure_ascii=False))
+    if result.get("isError"):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("uri")
+@_SAVE
+@URL
+@_SERVER
+@JSON
+def read(uri: str, save: Path | None, url: str, server: str | None, as_json: bool) -> None:
+    """Read the resource URI through the gateway. With --json the answer is a JSON-RPC response."""
+    result = _answer(url, server, as_json, lambda client: client.read(uri))
+    if not as_json:
+        shown = Shown(uri.rstrip("/").rpartition("/")[2], save)
+        for one in result["contents"]:
+            shown.resource(one if isinstance(one, dict) else {})
+
+
+@click.command()
+@click.argument("name")
+@_ARGS
+@_SAVE
+@URL
+@_SERVER
+@JSON
+def prompt(name: str, pairs: tuple[str, ...], save: Path | None, url: str, server: str | None, as_json: bool) -> None:
+    """Get the prompt NAME through the gateway. With --json the answer is a JSON-RPC response."""
+    given = spoken.pairs(pairs)
+    result = _answer(url, server, as_json, lambda client: client.prompt(name, given))
+    if not as_json:
+        shown = Shown(name, save)
+        for message in result["messages"]:
+            content = message.get("content") if isinstance(message, dict) else None
+            click.echo(f"{message.get('role', '?')}:" if isinstance(message, dict) else "?:")
+            for item in content if isinstance(content, list) else [content]:
+                shown.item(item)
+
+
+def _answer(url: str, server: str | None, as_json: bool, ask: Callable[[McpClient], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result of a request; with ``as_json`` print its JSON-RPC response, also that of a refusal."""
     from gateway.cli.mcp_client import McpClient
 
     envelope = {"jsonrpc": "2.0", "id": 1}  # made here, because the SDK does not give out the one it received
     try:
-        result = McpClient(_where(url, server)).call(tool, parsed, _progress if sys.stderr.isatty() else None)
+        result = ask(McpClient(_where(url, server), Person().answer))
     except RequestRefused as refused:
         if as_json:
             show.as_json({**envelope, "error": refused.error})
         raise
     if as_json:
         show.as_json({**envelope, "result": result})
-    else:
-        for item in result["content"]:
-            text = item.get("text") if isinstance(item, dict) and item.get("type") == "text" else None
-            click.echo(text if isinstance(text, str) else json.dumps(item))
-    if result.get("isError"):
-        sys.exit(1)
+    return result
 
 
 async def _progress(progress: float, total: float | None, message: str | None) -> None:
     """Write one line about a call's progress to stderr."""
     done = f"{progress:g}" if total is None else f"{progress:g}/{total:g}"
-    click.echo(f"{done} {message}" if message else done, err=True)
+    click.echo(f"{done} {printable(message)}" if message else done, err=True)

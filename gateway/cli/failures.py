@@ -4,9 +4,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from typing import Any
+from urllib.parse import urlsplit
 
 from shared.errors import GatewayError
+from shared.loopback import is_loopback_host
+
+DEFAULT_URL = "http://127.0.0.1:4000"
+"""Where commands look for a gateway that nothing names."""
 
 CONNECT_S = 10.0
 """How long connecting may take. TLS with a server that does not speak TLS may never finish."""
@@ -30,12 +37,34 @@ class RequestRefused(CommandFailed):
         super().__init__(f"{error['message']} ({more})")
 
 
+def command(words: str, base: str) -> str:
+    """Return the command line ``gateway words`` for the gateway at ``base``: with ``--url`` unless commands find that
+    gateway without it. ``words`` may end with arguments that begin after ``--``."""
+    found = os.environ.get("GATEWAY_URL") or DEFAULT_URL
+    return f"gateway {words}" if base == found.rstrip("/") else f"gateway {words} --url {base}"
+
+
+def with_url(text: str, base: str) -> str:
+    """Return a text of the gateway whose hints (``'gateway …'``) lead to the gateway at ``base``."""
+    return re.sub(r"'gateway ((?!up)[^']*)'", lambda found: f"'{command(found[1], base)}'", text)
+
+
 def nothing_answers(base: str, cause: str = "") -> CommandFailed:
     """Return the failure for an address at which no server can be reached."""
     return CommandFailed(
         f"no gateway answers at {base}{f' ({cause})' if cause else ''}: "
-        "start one with 'gateway up', or name it with --url or GATEWAY_URL"
+        f"start one with '{_start(base)}', or name it with --url or GATEWAY_URL"
     )
+
+
+def _start(base: str) -> str:
+    """Return the command that starts a gateway which would answer at ``base``, if one on this machine would."""
+    try:
+        parts = urlsplit(base)
+        here, port = is_loopback_host(parts.hostname or ""), parts.port
+    except ValueError:
+        here, port = False, None
+    return f"gateway up --port {port}" if here and port and base != DEFAULT_URL else "gateway up"
 
 
 def broken(where: str, what: str) -> CommandFailed:
@@ -47,7 +76,7 @@ def went_away(base: str) -> CommandFailed:
     """Return the failure for a connection that broke before the answer was complete."""
     return CommandFailed(
         f"the gateway at {base} went away before it answered; what was asked may have been done. "
-        "Its log says why; 'gateway up' starts it again"
+        f"Its log says why; '{_start(base)}' starts it again"
     )
 
 
@@ -58,7 +87,8 @@ def no_connection(base: str) -> CommandFailed:
 
 def no_answer(url: str) -> CommandFailed:
     """Return the failure for a server that did not answer in time."""
-    return CommandFailed(f"{url} gave no answer in {LIMIT_S:g} s; 'gateway status' shows whether the gateway is well")
+    how = command("status", url.partition("/admin/")[0].removesuffix("/mcp"))
+    return CommandFailed(f"{url} gave no answer in {LIMIT_S:g} s; '{how}' shows whether the gateway is well")
 
 
 def refused(url: str, status: int, body: str) -> CommandFailed:

@@ -39,8 +39,8 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
     """
     rows = []
     for one in found["frontends"]:
-        calls, now = int(one.get("calls", 0)), time.time()
-        then = before.get(one["id"], (0, float(one["started_at"])))
+        calls, now = one["calls"], time.time()
+        then = before.get(one["id"], (0, one["startedAt"]))
         per_s = f"{(calls - then[0]) / max(now - then[1], 0.001):.1f}"
         before[one["id"]] = (calls, now)
         rows.append(
@@ -48,10 +48,10 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
                 one["id"],
                 one["host"],
                 one["pid"],
-                show.ago(one["started_at"]),
+                show.ago(one["startedAt"]),
                 calls,
                 per_s,
-                one["in_flight"],
+                one["inFlight"],
                 one["streams"],
                 one["retries"],
             ]
@@ -64,7 +64,7 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
                 one["id"],
                 one["host"],
                 one["pid"],
-                show.ago(one["started_at"]),
+                show.ago(one["startedAt"]),
                 one["load"],
                 sum(one["id"] in server["owners"] for server in found["servers"]),
             ]

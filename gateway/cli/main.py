@@ -1,10 +1,11 @@
 """The group of commands, and how errors are shown: one line that says what to do.
 
-Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration.
+Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 130 ended by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -12,6 +13,9 @@ import click
 
 from gateway import __version__
 from shared.errors import ConfigError, GatewayError
+
+_INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 
 class _Group(click.Group):
@@ -25,6 +29,20 @@ class _Group(click.Group):
         except GatewayError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click shows these, and is silent about a reader that is gone
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)
+        except Exception as error:
+            if os.environ.get("GATEWAY_TRACEBACK"):
+                raise
+            words = " ".join(str(error).split())
+            click.echo(
+                f"error: {type(error).__name__}{f': {words}' if words else ''}; that is a flaw of this program: "
+                "GATEWAY_TRACEBACK=1 shows where, please report it",
+                err=True,
+            )
+            sys.exit(1)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -35,8 +53,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``gateway`` command; the entry point of the script."""
-    from gateway.cli import calls, look, servers, up
+    try:
+        from gateway.cli import calls, look, servers, up
 
-    for module in (up, servers, calls, look):
-        module.add_to(cli)
-    cli()
+        for module in (up, servers, calls, look):
+            module.add_to(cli)
+        cli()
+    except KeyboardInterrupt:  # before a command has begun
+        sys.exit(_INTERRUPTED)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import httpx2
 from mcp import Client, MCPError
+from mcp.client.session import ClientRequestContext
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.dispatcher import ProgressFnT
 from mcp_types import (
@@ -26,10 +27,16 @@ from mcp_types import (
     REQUEST_TIMEOUT,
     CallToolRequest,
     CallToolRequestParams,
+    ElicitRequestParams,
+    ElicitResult,
+    GetPromptRequest,
+    GetPromptRequestParams,
     Implementation,
     JSONRPCError,
     ListToolsRequest,
     PaginatedRequestParams,
+    ReadResourceRequest,
+    ReadResourceRequestParams,
     jsonrpc_message_adapter,
 )
 from pydantic import RootModel, ValidationError
@@ -38,6 +45,7 @@ from gateway import __version__
 from gateway.cli import failures
 from gateway.cli.address import Address
 from gateway.cli.failures import CommandFailed, RequestRefused
+from shared.errors import ConfigError
 
 _TRIES = 10
 _BETWEEN_TRIES_S = 0.25
@@ -45,6 +53,11 @@ _CLOSED = ("Server disconnected", "peer closed connection")
 """How httpx2's error texts begin if a connection ended. httpx2 has one error class for that and for broken HTTP."""
 
 _T = TypeVar("_T")
+_Request = CallToolRequest | GetPromptRequest | ReadResourceRequest
+ElicitationAnswers = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+"""Takes the params of an ``elicitation/create`` and returns its result."""
+MakeArguments = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes a tool's ``inputSchema`` and returns the arguments to call it with."""
 
 
 class Whole(RootModel[dict[str, Any]]):
@@ -58,19 +71,46 @@ class McpClient:
     for every other failure.
     """
 
-    def __init__(self, where: Address) -> None:
+    def __init__(self, where: Address, answer: ElicitationAnswers | None = None) -> None:
+        """``answer`` is who answers what servers ask a person; without it they are told that nobody can be asked."""
         self._where = where
+        self._answer = answer
         self._oddity: CommandFailed | None = None
 
     def tools(self) -> list[dict[str, Any]]:
         """Return all tools of the endpoint, as the endpoint lists them."""
         return self._run(_tools)
 
-    def call(self, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None = None) -> dict[str, Any]:
-        """Call a tool and return its result; with ``on_progress`` the tool is asked to report its progress."""
-        result = self._run(lambda client: _call(client, tool, arguments, on_progress))
-        if not isinstance(result.get("content"), list):  # the SDK does not check the members of ``Whole``
-            raise failures.broken(self._where.endpoint, "content is no list")
+    def call(
+        self, tool: str, arguments: dict[str, Any] | MakeArguments, on_progress: ProgressFnT | None = None
+    ) -> dict[str, Any]:
+        """Call a tool and return its result; with ``on_progress`` the tool is asked to report its progress.
+
+        ``arguments`` may be a function of the tool's ``inputSchema``, which is then looked up.
+        """
+
+        async def work(client: Client) -> dict[str, Any]:
+            made = arguments if isinstance(arguments, dict) else arguments(await _schema(client, tool))
+            request = CallToolRequest(params=CallToolRequestParams(name=tool, arguments=made))
+            return await _finished(client, request, self._answer, on_progress)
+
+        return self._with_list(work, "content")
+
+    def read(self, uri: str) -> dict[str, Any]:
+        """Read a resource and return its result."""
+        request = ReadResourceRequest(params=ReadResourceRequestParams(uri=uri))
+        return self._with_list(lambda client: _finished(client, request, self._answer, None), "contents")
+
+    def prompt(self, name: str, arguments: dict[str, str]) -> dict[str, Any]:
+        """Get a prompt and return its result."""
+        request = GetPromptRequest(params=GetPromptRequestParams(name=name, arguments=arguments))
+        return self._with_list(lambda client: _finished(client, request, self._answer, None), "messages")
+
+    def _with_list(self, work: Callable[[Client], Awaitable[dict[str, Any]]], member: str) -> dict[str, Any]:
+        """Return the result of ``work`` if it has this list: the SDK does not check the members of ``Whole``."""
+        result = self._run(work)
+        if not isinstance(result.get(member), list):
+            raise failures.broken(self._where.endpoint, f"{member} is no list")
         return result
 
     # ---- connections
@@ -86,7 +126,9 @@ class McpClient:
         try:
             return asyncio.run(connected())
         except Exception as error:
-            raise self._failure(list(_causes(error))) from error
+            causes = list(_causes(error))
+            wrong = next((cause for cause in causes if isinstance(cause, ConfigError)), None)
+            raise wrong or self._failure(causes) from error
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
@@ -102,8 +144,15 @@ class McpClient:
                 client_info=Implementation(name="gateway-cli", version=__version__),
                 read_timeout_seconds=failures.LIMIT_S,
                 cache=None,
+                elicitation_callback=self._elicited if self._answer is not None else None,
             ) as client:
                 yield client
+
+    async def _elicited(self, context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+        """Answer a server of the handshake era, which asks by a request of its own."""
+        assert self._answer is not None
+        asked = params.model_dump(mode="json", by_alias=True, exclude_none=True)
+        return ElicitResult.model_validate(await self._answer(asked))
 
     async def _look_at(self, response: httpx2.Response) -> None:
         """Remember an HTTP answer that is not MCP: the SDK's error has neither its status nor its content type."""
@@ -181,6 +230,15 @@ def _is_error(body: bytes) -> bool:
 # ---- requests
 
 
+async def _schema(client: Client, tool: str) -> dict[str, Any]:
+    """Return the ``inputSchema`` of a tool, or an empty one if the endpoint lists no such tool."""
+    for one in await _tools(client):
+        if one.get("name") == tool:
+            schema = one.get("inputSchema")
+            return schema if isinstance(schema, dict) else {}
+    return {}
+
+
 async def _tools(client: Client) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor: str | None = None
@@ -195,32 +253,43 @@ async def _tools(client: Client) -> list[dict[str, Any]]:
         seen.add(cursor)
 
 
-async def _call(
-    client: Client, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None
+async def _finished(
+    client: Client, request: _Request, answer: ElicitationAnswers | None, on_progress: ProgressFnT | None
 ) -> dict[str, Any]:
-    """Call a tool, and call it again while its result asks for that with a ``requestState`` alone.
+    """Send a request, and send it again while its result asks for that, with what it asks for.
 
-    Raises ``CommandFailed`` if the tool asks for input, or after ``_TRIES`` calls. A tool should ask for input only if
-    the client declares that it can give input, which this client does not.
+    Raises ``CommandFailed`` if it asks for what nobody here can give, or still asks after ``_TRIES`` requests.
     """
-    state: str | None = None
     for _ in range(_TRIES):
-        params = CallToolRequestParams(name=tool, arguments=arguments, request_state=state)
-        result = await _send(client, CallToolRequest(params=params), on_progress)
+        result = await _send(client, request, on_progress)
         if result.get("resultType") != "input_required":
             return result
-        state = result.get("requestState")
-        if state is None or result.get("inputRequests"):
+        state, needs = result.get("requestState"), result.get("inputRequests") or {}
+        responses: dict[str, Any] | None = None
+        if needs:
+            responses = {key: await _input(need, answer) for key, need in needs.items()}
+        elif state is None:
             break
-        await asyncio.sleep(_BETWEEN_TRIES_S)
-    raise CommandFailed(f"{tool!r} needs input that this command cannot give; call it from a client that can")
+        else:
+            await asyncio.sleep(_BETWEEN_TRIES_S)
+        params = request.params.model_copy(update={"request_state": state, "input_responses": responses})
+        request = request.model_copy(update={"params": params})
+    raise CommandFailed("the server asks for input again and again; call it from another client")
 
 
-async def _send(client: Client, request: CallToolRequest, on_progress: ProgressFnT | None) -> dict[str, Any]:
+async def _input(need: dict[str, Any], answer: ElicitationAnswers | None) -> ElicitResult:
+    if need.get("method") != "elicitation/create" or answer is None:
+        raise CommandFailed(
+            f"the server needs {need.get('method')}, which this command cannot give; use another client"
+        )
+    return ElicitResult.model_validate(await answer(need.get("params") or {}))
+
+
+async def _send(client: Client, request: _Request, on_progress: ProgressFnT | None) -> dict[str, Any]:
     try:
         result = await client.session.send_request(request, Whole, progress_callback=on_progress)
     except MCPError as error:
-        if error.code != HEADER_MISMATCH:
+        if error.code != HEADER_MISMATCH or not isinstance(request, CallToolRequest):
             raise
         await _read_annotations(client, request.params.name)
         result = await client.session.send_request(request, Whole, progress_callback=on_progress)

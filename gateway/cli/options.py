@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from gateway.cli.failures import DEFAULT_URL
+
 URL = click.option(
     "--url",
     envvar="GATEWAY_URL",
-    default="http://127.0.0.1:4000",
+    default=DEFAULT_URL,
     show_default=True,
     help="the running gateway",
 )

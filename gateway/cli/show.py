@@ -29,15 +29,23 @@ def as_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
-    """Print a table. Long cells are folded, never cut; without a terminal the table is 200 characters wide."""
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, paged: bool = False) -> None:
+    """Print a table. Long cells are folded, never cut; without a terminal the table is 200 characters wide.
+
+    ``paged``: on a terminal that has fewer lines a pager shows it.
+    """
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     shown = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False)
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(str(cell if cell is not None else ""), style=_COLOURS.get(str(cell), "")) for cell in row))
-    console.print(shown)
+    if not (paged and sys.stdout.isatty() and len(rows) >= console.height - 1):
+        console.print(shown)
+        return
+    with console.capture() as captured:
+        console.print(shown)
+    click.echo_via_pager(captured.get())
 
 
 def ago(unix_s: float | str | None) -> str:

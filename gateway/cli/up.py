@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
+from msgspec import structs
 
-from gateway.cli import state
+from gateway.cli import narration, state
 from shared import logs
 from shared.child_environment import for_process
 from shared.config import load
@@ -20,7 +21,7 @@ from shared.config.roots import ROOTS
 from shared.connections import mask_url
 from shared.errors import ConfigError
 from shared.handover import VARIABLE, offer
-from shared.models import ServerStatus, UpstreamSpec
+from shared.models import UpstreamSpec
 from shared.seclusion import seclude
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
@@ -51,6 +52,10 @@ _HOST = click.option("--host", help="address to listen on [127.0.0.1]")
 _PORT = click.option("--port", "-p", type=click.IntRange(0, 65535), help="port; 0 picks a free one [4000]")
 _FRONTENDS = click.option("--frontends", type=click.IntRange(1, 256), help="front-end processes [1]")
 _REDIS = click.option("--redis-url", help="redis://, rediss:// or unix://; none: a Redis of our own")
+_SAME_SIGNAL_S = 0.3
+"""timeout(1), npm and others send a signal to a process and to its group, so that it arrives twice."""
+_KILLED = 130
+"""The exit code of a program that Ctrl-C ended (128 + SIGINT)."""
 
 
 @click.command()
@@ -61,85 +66,85 @@ _REDIS = click.option("--redis-url", help="redis://, rediss:// or unix://; none:
 @_FRONTENDS
 @click.option("--workers", type=click.IntRange(1, 256), help="worker processes [1]")
 @_REDIS
+@click.option("--state-dir", help="where registrations and sessions are kept [by file, or name and port]")
+@click.option("--ephemeral", is_flag=True, default=None, help="keep nothing for the next start")
 def up(config: str | None, strict: bool, **flags: Any) -> None:
-    """Run the whole gateway on this machine: Redis, workers, front ends. Ctrl-C drains."""
-    _, settings = _settings(config, strict, **flags)
+    """Run the whole gateway on this machine: Redis, workers, front ends.
+
+    Ctrl-C finishes running calls and ends; Ctrl-C again ends at once. What was registered by command or API, and
+    clients' sessions, are there again at the next start with the same file (without a file: the same name and port).
+    """
+    from gateway.supervisor.state_directory import with_default
+
+    loaded, settings = _settings(config, strict, **flags)
+    told = "GATEWAY_LOG_LEVEL" in os.environ or (loaded is not None and "logLevel" in loaded.settings)
+    on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
     _seclude(settings, flags)
+    if on_terminal and not told:  # the narration says what the log would say again
+        settings = structs.replace(settings, service=structs.replace(settings.service, log_level="warning"))
     logs.configure("gateway", settings.service.log_level)
-    sys.exit(asyncio.run(_run_up(config, strict, settings)))
+    settings = with_default(settings, Path(config) if config else None)
+    sys.exit(asyncio.run(_run_up(config, strict, settings, on_terminal)))
 
 
-async def _run_up(config: str | None, strict: bool, settings: Any) -> int:
+class _Stopping:
+    """What signals ask for: ``asked`` to drain and end; then, by Ctrl-C again, ``at_once``."""
+
+    def __init__(self, kill: Callable[[], None]) -> None:
+        self.asked = asyncio.Event()
+        self.at_once = False
+        self._kill = kill
+        self._loop = asyncio.get_running_loop()
+        self._since = 0.0
+        self._loop.add_signal_handler(signal.SIGTERM, self._drain)
+        self._loop.add_signal_handler(signal.SIGINT, self._interrupted)
+
+    def _drain(self) -> None:
+        if not self.asked.is_set():
+            self._since = self._loop.time()
+            self.asked.set()
+
+    def _interrupted(self) -> None:
+        if not self.asked.is_set():
+            self._drain()
+        elif self._loop.time() - self._since > _SAME_SIGNAL_S:
+            self.at_once = True
+            self._kill()
+
+
+async def _run_up(config: str | None, strict: bool, settings: Settings, on_terminal: bool) -> int:
     from gateway.api import Gateway
 
-    gateway = Gateway(config=config, settings=settings, strict=strict)
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    for which in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(which, stop.set)
+    gateway = Gateway(config=config, settings=settings, strict=strict, narrated=on_terminal)
+    loop = asyncio.get_running_loop()
+    stopping = _Stopping(gateway.kill)
     loop.add_signal_handler(signal.SIGHUP, _reload, gateway)
     starting = asyncio.ensure_future(gateway.start(wait_connected_s=0.0))  # not ``spawn``: its error is shown below
-    stopped = spawn(stop.wait(), "stop")
+    stopped = spawn(stopping.asked.wait(), "stop")
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         await cancel(starting)
         await gateway.stop()
-        return 0
+        return _KILLED if stopping.at_once else 0
     await starting
     port = int(gateway.url.rpartition(":")[2])
     state.write(port, gateway.redis_url, settings.registry.key_prefix, settings.access.admin_token)
     try:
-        _greet(gateway, state.file_of(port))
-        await asyncio.wait({stopped, spawn(_narrate(gateway), "narrate")}, return_when=asyncio.FIRST_COMPLETED)
+        narration.greet(gateway, config, state.file_of(port))
+        telling = spawn(narration.narrate(gateway), "narrate")
+        await asyncio.wait({stopped, telling}, return_when=asyncio.FIRST_COMPLETED)
     finally:
         state.remove(port)
-        click.echo("draining: running calls are finished first")
+        again = " (Ctrl-C again ends at once)" if on_terminal else ""
+        narration.say(f"draining: running calls are finished first{again}")
         await gateway.stop()
-    click.echo("stopped")
-    return 0
+    narration.say("ended at once" if stopping.at_once else "stopped")
+    return _KILLED if stopping.at_once else 0
 
 
 def _reload(gateway: Any) -> None:
     if gateway.config_follower is not None:
         gateway.config_follower.reload_now.set()
-
-
-def _greet(gateway: Any, note: Path) -> None:
-    click.echo(f"MCP endpoint   {gateway.endpoint}")
-    click.echo(f"HTTP+SSE       {gateway.url}/sse")
-    click.echo(f"Admin API      {gateway.url}/admin/v1/servers   (status: gateway status --url {gateway.url})")
-    click.echo(f"Metrics        {gateway.url}/metrics")
-    click.echo(
-        f"Redis          redis-cli -s {urlsplit(gateway.redis_url).path}   (password: redisPassword in {note})"
-        if gateway.redis_url.startswith("unix://")
-        else "Redis          as configured"
-    )
-    click.echo("")
-    click.echo("Add it to a client:")
-    click.echo(f'  {{"mcpServers": {{"gateway": {{"type": "http", "url": "{gateway.endpoint}"}}}}}}')
-    click.echo(f"  claude mcp add --transport http gateway {gateway.endpoint}")
-    click.echo("")
-
-
-async def _narrate(gateway: Any) -> None:
-    """Print the state of each upstream whenever it changes."""
-    last: dict[str, tuple[str, str, int]] = {}
-    while True:
-        for entry in gateway.list():
-            now = (entry.name, entry.status.value, len(entry.tools))
-            if last.get(entry.id) == now:
-                continue
-            last[entry.id] = now
-            if entry.status is ServerStatus.CONNECTED:
-                eras = "+".join(entry.eras)
-                click.echo(
-                    f"  {entry.id} ({entry.name}, {entry.transport}): connected, {len(entry.tools)} tools, {eras}"
-                )
-            elif entry.status is ServerStatus.ERROR:
-                click.echo(f"  {entry.id} ({entry.name}, {entry.transport}): error: {entry.error}")
-        for gone in set(last) - {entry.id for entry in gateway.list()}:
-            del last[gone]
-            click.echo(f"  {gone}: removed")
-        await gateway.wait_change(60.0)
 
 
 @click.command()
@@ -164,10 +169,8 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
     from gateway.supervisor.lifecycle import Supervisor
 
     supervisor = Supervisor(settings, with_workers=False)
-    stop, reload_now, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
-    for which in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(which, stop.set)
-    loop.add_signal_handler(signal.SIGHUP, reload_now.set)
+    reload_now, stopping = asyncio.Event(), _Stopping(supervisor.kill)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_now.set)
     await supervisor.start()
     follower = None
     try:
@@ -175,13 +178,13 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
         if config and loaded and supervisor.store is not None:
             log_remarks(Path(config), loaded)
             await reconcile(supervisor.store, loaded.upstreams)
-            config_follower = ConfigFollower(Path(config), supervisor.store, reload_now, strict)
+            config_follower = ConfigFollower(Path(config), supervisor.store, reload_now, strict, loaded.settings)
             follower = spawn(config_follower.run(), "configuration")
-        await stop.wait()
+        await stopping.asked.wait()
     finally:
         await cancel(follower)
         await supervisor.stop()
-    return 0
+    return _KILLED if stopping.at_once else 0
 
 
 @click.command()

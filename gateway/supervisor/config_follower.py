@@ -2,15 +2,17 @@
 
 Upstreams from the file are marked ``source: file``. They are unregistered when they leave the file; upstreams from
 elsewhere are left alone. An entry that cannot be run is registered with the reason; all others run. A file that cannot
-be read at all is logged, and the old configuration stays.
+be read at all is logged, and the old configuration stays. The gateway's own settings are read at the start alone: that
+a change of them needs a restart is said once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from watchfiles import awatch
 
@@ -45,10 +47,13 @@ async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> 
     return written, removed
 
 
-def log_remarks(path: Path, config: Config) -> None:
-    """Log which entries of a file cannot be run, what in it has no effect, and what was mended: a line each."""
-    for remark in config.remarks():
-        _log.warning("%s: %s", path.name, remark)
+def log_remarks(path: Path, config: Config, narrated: bool = False) -> None:
+    """Log which entries of a file cannot be run, what in it has no effect, and what was mended: a line each.
+
+    ``narrated``: which entries cannot be run is shown elsewhere.
+    """
+    for where, text in (*(() if narrated else config.problems), *config.warnings):
+        _log.warning("%s: %s: %s", path.name, where, text)
     for where, text in (*config.mended, *config.left_out):
         _log.info("%s: %s: %s", path.name, where, text)
 
@@ -57,11 +62,20 @@ class ConfigFollower:
     """Reloads a file when its content changes, and when ``reload_now`` is set (SIGHUP)."""
 
     def __init__(
-        self, path: Path, store: RegistryStore, reload_now: asyncio.Event | None = None, strict: bool = False
+        self,
+        path: Path,
+        store: RegistryStore,
+        reload_now: asyncio.Event | None = None,
+        strict: bool = False,
+        running: Mapping[str, Any] | None = None,
+        narrated: bool = False,
     ) -> None:
+        """``running`` are the file's settings with which the gateway was started."""
         self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link whose target changes
         self._store = store
         self._strict = strict
+        self._running = self._seen = running
+        self._narrated = narrated
         self.reload_now = reload_now or asyncio.Event()
 
     async def run(self) -> None:
@@ -103,5 +117,16 @@ class ConfigFollower:
         except RegistryUnavailable as error:
             _log.error("%s was not applied: %s", self._path.name, error)
         else:
-            log_remarks(self._path, config)
+            self._compare(config.settings)
+            log_remarks(self._path, config, self._narrated)
             _log.info("%s applied: %d written, %d removed", self._path.name, written, removed)
+
+    def _compare(self, settings: Mapping[str, Any]) -> None:
+        """Say which settings of the file the gateway does not have, whenever the file's settings have changed."""
+        if self._running is None or settings == self._seen:
+            return
+        self._seen = settings
+        names = sorted({*settings, *self._running})
+        changed = [name for name in names if settings.get(name) != self._running.get(name)]
+        if changed:
+            _log.warning("%s: %s changed, which needs a restart", self._path.name, ", ".join(changed))

@@ -17,12 +17,14 @@ import socket
 import sys
 import tempfile
 from collections import deque
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
+from gateway.supervisor.state_directory import StateDirectory
 from shared.child_environment import for_process
 from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable, StartError
@@ -38,6 +40,9 @@ _READY_S = 30.0
 SETTLED_S = 10.0
 """A child that lived longer than this is replaced with the shortest wait."""
 _KEPT_LINES = 30
+
+Preparation = Callable[[RegistryStore], Awaitable[None]]
+"""What is written to the registry before any process reads it."""
 
 
 class Child:
@@ -79,8 +84,9 @@ class Child:
     async def _forward(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
         while chunk := await process.stderr.read(65536):
-            sys.stderr.buffer.write(chunk)
-            sys.stderr.buffer.flush()
+            with contextlib.suppress(OSError):  # whoever read it is gone; the child must not wait for a reader
+                sys.stderr.buffer.write(chunk)
+                sys.stderr.buffer.flush()
             self.last_words.extend(chunk.decode("utf-8", "replace").splitlines())
 
     async def stop(self, wait_s: float) -> None:
@@ -102,6 +108,12 @@ class Child:
         if self._reader is not None:
             await self._reader
 
+    def kill(self) -> None:
+        """End the process and its process group at once (SIGKILL); ``stop`` then has nothing to wait for."""
+        if self.process is not None and self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
     @property
     def reason(self) -> str:
         """Why the process ended: the last line of its stderr that reports an error, else the last line."""
@@ -120,6 +132,7 @@ class Supervisor:
         self.store: RegistryStore | None = None
         self._scratch: Path | None = None
         self._redis: EmbeddedRedis | None = None
+        self._state: StateDirectory | None = None
         self._children: list[Child] = []
         self._watches: list[asyncio.Task[None]] = []
         self._socket: socket.socket | None = None
@@ -133,23 +146,27 @@ class Supervisor:
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
         return f"http://{shown}:{self.settings.service.port}"
 
-    async def start(self) -> None:
+    async def start(self, prepare: Preparation | None = None) -> None:
         """Start everything, and return when requests are served.
 
-        Raises ``ConfigError``, ``StartError`` or ``RegistryUnavailable``.
+        Raises ``ConfigError``, ``StartError`` or ``RegistryUnavailable``, and what ``prepare`` raises.
         """
         check_exposure(self._given)
         try:
-            await self._start()
+            await self._start(prepare)
         except BaseException:
             await self.stop()
             raise
 
-    async def _start(self) -> None:
+    async def _start(self, prepare: Preparation | None) -> None:
         self._bind()
         self._scratch = Path(tempfile.mkdtemp(prefix="gateway-"))
         if not self.settings.registry.redis_url:
-            self._redis = EmbeddedRedis(self._scratch)
+            service = self.settings.service
+            if service.state_dir and not service.ephemeral:
+                self._state = StateDirectory(Path(service.state_dir))
+                await self._state.open()
+            self._redis = EmbeddedRedis(self._scratch, self._state)
             await self._redis.start()
             self.settings = structs.replace(
                 self.settings, registry=structs.replace(self.settings.registry, redis_url=self._redis.url)
@@ -164,6 +181,10 @@ class Supervisor:
             raise StartError(
                 f"cannot reach Redis at {mask_url(self.settings.registry.redis_url)}: {error.__cause__}"
             ) from error
+        if self._state is not None:
+            await self.store.forget_run()
+        if prepare is not None:
+            await prepare(self.store)
         await self._start_children()
         await self._wait_ready()
         self._ready = True
@@ -282,9 +303,22 @@ class Supervisor:
             if self._stopping:
                 return
             _log.warning("redis-server ended; starting another")
-            await asyncio.sleep(self.settings.fleet.restart_min_s)
-            with contextlib.suppress(StartError):
-                await self._redis.start()
+            wait_s = self.settings.fleet.restart_min_s
+            while True:
+                await asyncio.sleep(wait_s)
+                try:
+                    await self._redis.start()
+                except StartError as error:
+                    wait_s = min(wait_s * 2, self.settings.fleet.restart_max_s)
+                    _log.error("%s; trying again in %.1f s", error, wait_s)
+                else:
+                    break
+
+    def kill(self) -> None:
+        """End front ends and workers at once, with what they run; ``stop`` then waits for nothing."""
+        self._stopping = True
+        for child in self._children:
+            child.kill()
 
     async def stop(self) -> None:
         """Drain and stop front ends, then workers, then Redis."""
@@ -301,6 +335,8 @@ class Supervisor:
             await self.store.close()
         if self._redis is not None:
             await self._redis.stop()
+        if self._state is not None:
+            self._state.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 

@@ -111,7 +111,7 @@ def gateway(
     number = len(list(folder.glob("gateway-*.json")))
     file = folder / f"gateway-{number}.json"
     file.write_text(json.dumps(configuration))
-    command = [COMMAND, "up", "--config", str(file), "--port", "0", *arguments]
+    command = [COMMAND, "up", "--config", str(file), "--port", "0", "--ephemeral", *arguments]
     if redis:
         command += ["--redis-url", redis[0]]
     with running(command, folder / f"gateway-{number}.err") as child:

@@ -43,11 +43,6 @@ class Config(Struct, frozen=True):
     def __repr__(self) -> str:
         return f"Config(settings={sorted(self.settings)}, upstreams={self.upstreams})"  # the admin token may be set
 
-    def remarks(self) -> list[str]:
-        """Return what a person should know who runs this file, a line each: flaws of entries and what has no
-        effect."""
-        return [f"{path}: {text}" for path, text in (*self.problems, *self.warnings)]
-
 
 def load(path: str | Path, environment: Mapping[str, str] | None = None, strict: bool = False) -> Config:
     """Return the content of the file at ``path``.

@@ -15,6 +15,11 @@ from shared.transports import traits
 
 Fields = dict[bytes, bytes]
 _NONE_ADDED: dict[str, float] = {}
+FOUND_OUT = frozenset(
+    ("status", "status_since", "error", "eras", "sessionful", "protocol_version", "transport_in_use", "url_in_use",
+     "capabilities", "instructions")
+)  # fmt: skip
+"""The fields of ``gw:server:{id}`` that owners report, beside ``owner:…``; users register the others."""
 
 
 class ListedCatalog(Struct, frozen=True):
@@ -96,6 +101,7 @@ class UpstreamRecord(Struct, frozen=True):
             owners=tuple(worker for _, worker in self.owners),
             tools=tuple(tools),
             last_health_check=self.health,
+            source=spec.source,
         )
 
 

@@ -19,7 +19,7 @@ from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
-from shared.registry.records import UpstreamRecord, read_record, spec_fields
+from shared.registry.records import FOUND_OUT, UpstreamRecord, read_record, spec_fields
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
 from shared.transports import traits
@@ -86,6 +86,28 @@ class RegistryStore:
             async with translated():
                 await self.redis.set(self.keys.secret, self._secret, nx=True)
 
+    async def forget_run(self) -> None:
+        """Forget what an earlier run of a whole fleet found out: its processes, who owned what, states, health, logs.
+
+        What users registered, lists, client sessions and the fleet's key stay. Lists say since when an upstream has a
+        name, on which depends who keeps the name. Only for a Redis that no process uses yet.
+        """
+        keys, now = self.keys, str(now_s())
+        gone = [keys.workers, keys.frontends, keys.restarts]
+        async with translated():
+            for pattern in (keys.worker, keys.frontend, keys.inflight, keys.health, keys.logs):
+                gone += [key async for key in self.redis.scan_iter(match=pattern("") + "*", count=1000)]
+            for start in range(0, len(gone), _BATCH):
+                await self.redis.delete(*gone[start : start + _BATCH])
+            for id in await self.redis.zrange(keys.servers, 0, -1):
+                key = keys.server(id.decode())
+                fields = [name.decode() for name in await self.redis.hkeys(key)]
+                found_out = [name for name in fields if name in FOUND_OUT or name.startswith("owner:")]
+                if found_out:
+                    await self.redis.hdel(key, *found_out)
+                if fields:
+                    await self.redis.hset(key, mapping={"status": ServerStatus.REGISTERED.value, "status_since": now})
+
     # ---- for users
 
     async def register(
@@ -111,7 +133,10 @@ class RegistryStore:
             fields += ["registered_at", str(registered_at)]
         outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), once, *fields)
         if outcome == b"exists" and mode == "create":
-            raise EntryExists(f"upstream {spec.id!r} is registered already; remove it first or choose another id")
+            raise EntryExists(
+                f"upstream {spec.id!r} is registered already: replace it (servers add --replace), remove it first, or "
+                "choose another id"
+            )
         if outcome == b"missing":
             raise EntryNotFound(f"no upstream {spec.id!r}; see 'gateway servers list'")
 

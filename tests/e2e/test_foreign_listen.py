@@ -225,7 +225,7 @@ async def test_listens_are_no_calls(redis_url: str, weather: Scripted) -> None:
         await streams.enter_async_context(_listen(fleet, "weather", moon=True))
         assert len(_of(weather).open) == 6
         async with client.session.get(f"{fleet.url}/admin/v1/workers") as response:
-            assert [worker["load"] for worker in await response.json()] == ["0"]
+            assert [worker["load"] for worker in await response.json()] == [0]
 
 
 async def test_a_legacy_client_cannot_begin_one(fleet: Fleet, weather: Scripted) -> None:
@@ -258,7 +258,7 @@ async def test_a_filter_that_makes_no_sense_is_refused_and_leaves_nothing(fleet:
         answer = await client.post(body.encode(), headers)
         assert answer.status == 400 and answer.error["code"] in (-32602, -32700)
         async with client.session.get(f"{fleet.url}/admin/v1/frontends") as response:
-            assert {frontend["streams"] for frontend in await response.json()} == {"0"}
+            assert {frontend["streams"] for frontend in await response.json()} == {0}
 
 
 async def test_it_ends_with_the_worker_that_carries_it(fleet: Fleet) -> None:

@@ -135,10 +135,10 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 assert code == 0 and "yes" in text
                 code, text = await run(
                     "servers",
-                    "--url",
-                    url,
                     "add",
                     "third",
+                    "--url",
+                    url,
                     "--",
                     sys.executable,
                     "-m",
@@ -243,7 +243,7 @@ async def test_sigterm_finishes_running_calls_for_a_bounded_time(
 
         async def under_way() -> bool:
             async with client.session.get(f"{url}/admin/v1/frontends") as response:
-                return any(int(one["in_flight"]) for one in await response.json())
+                return any(int(one["inFlight"]) for one in await response.json())
 
         await eventually(under_way, 10.0, "the call is under way")
         command.process.terminate()
@@ -417,6 +417,47 @@ async def test_a_flaw_costs_its_entry_and_tools_that_are_shut_off_do_not_exist(t
         await command.says(r"waits \(waits, stdio\): error: cwd")
 
 
+async def test_what_is_registered_can_be_replaced_and_json_has_types(tmp_path: Path) -> None:
+    """Over the admin API (a URL), and through Redis (a command); of either kind by the other."""
+    async with Scripted("one", "modern") as one, Scripted("two", "modern") as two:
+        declared = write(tmp_path / "gateway.json", {"declared": {"url": "http://127.0.0.1:9/mcp"}})
+        async with running("--config", declared) as (command, url):
+            where = ("--url", url)
+            code, text = await run("servers", "add", "x", one.connection["url"], "--set", "maxPending=7", *where)
+            assert code == 0, text
+            await command.says(r"x \(x, http\): connected")
+            code, text = await run("servers", "add", "x", two.connection["url"], *where)
+            assert code == 1 and "registered already" in text and "--replace" in text
+            options = ("--replace", "--name", "group", "--weight", "2", "--metadata", "a=b", "--include-tool", "two")
+            code, text = await run("servers", "add", "x", two.connection["url"], *options, *where)
+            assert (code, text) == (0, "replaced x (group, http)\n")
+            await command.says(r"x \(group, http\): connected")
+            code, text = await run("servers", "show", "x", "--json", *where)
+            shown = json.loads(text)
+            assert code == 0 and (shown["weight"], shown["metadata"], shown["settings"]) == (2, {"a": "b"}, {})
+            assert [tool["name"] for tool in shown["tools"]] == ["two"] and shown["source"] == "api"
+            code, text = await run("servers", "add", "x", "--replace", *where, "--", *_server("three"))
+            assert (code, text) == (0, "replaced x (x, stdio)\n")
+            await command.says(r"x \(x, stdio\): connected")
+            code, text = await run("servers", "remove", "declared", *where)
+            assert code == 0 and "the gateway's file still declares it" in text
+
+            code, text = await run("status", "--json", *where)
+            status = json.loads(text)
+            (front,), (worker,) = status["frontends"], status["workers"]
+            assert isinstance(front["pid"], int) and front["pid"] != worker["pid"] > 1
+            assert {type(front[name]) for name in ("calls", "inFlight", "streams", "retries", "workers")} == {int}
+            assert isinstance(front["startedAt"], float) and front["failures"] == {} and front["workers"] == 1
+            assert worker["draining"] is False and worker["address"].startswith("unix:") and worker["load"] == 0
+            assert not [name for one in (front, worker) for name in one if "_" in name]
+
+
+def _server(name: str) -> list[str]:
+    """A command that is an SDK server."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.servers.sdk import make; make({name!r}).run()"
+    return [PYTHON, "-c", code]
+
+
 async def test_check_accepts_the_demo_and_help_works() -> None:
     code, output = await run("check", "deploy/demo/gateway.yaml")
     assert code == 0 and "4 upstreams in 3 groups" in output
@@ -427,6 +468,8 @@ async def test_check_accepts_the_demo_and_help_works() -> None:
         "servers",
         "tools",
         "call",
+        "read",
+        "prompt",
         "status",
         "health",
         "explain",

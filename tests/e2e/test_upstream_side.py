@@ -163,7 +163,7 @@ async def test_a_modern_client_that_leaves_cancels_its_call_upstream(fleet: Flee
 
         async def idle() -> bool:
             async with aiohttp.ClientSession() as session, session.get(f"{fleet.url}/admin/v1/workers") as response:
-                return all(worker["load"] == "0" for worker in await response.json())
+                return all(worker["load"] == 0 for worker in await response.json())
 
         await eventually(idle, 5.0, "the worker dropped the call")
         endpoint.release.set()

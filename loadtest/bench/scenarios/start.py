@@ -41,7 +41,7 @@ def _start(file: str, names: list[str]) -> tuple[float, float]:
     """Seconds to the first served call, and until each upstream has served one."""
     begun = time.monotonic()
     first = 0.0
-    with running([COMMAND, "up", "--config", file, "--port", "0"]) as child:
+    with running([COMMAND, "up", "--config", file, "--port", "0", "--ephemeral"]) as child:
         port = urlsplit(child.line_with("MCP endpoint").split()[-1]).port
         assert port is not None
         left = list(names)

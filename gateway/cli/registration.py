@@ -1,0 +1,220 @@
+"""``gateway servers add``: what a file's entry can say, as options."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gateway.cli import address, state
+from gateway.cli.admin_client import AdminClient
+from gateway.cli.options import URL_HERE
+from shared.choices import EraChoice, Isolation
+from shared.config.env_file import read_env_file
+from shared.errors import ConfigError
+from shared.models import UpstreamSpec, make_spec
+from shared.registry.store import RegistryStore
+from shared.settings import OWN, RegistrySettings
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_SCHEMES = ("http://", "https://", "unix://")
+_TLS = {
+    "ca_file": "PEM file of the authorities to trust instead of the system's",
+    "cert_file": "PEM file of the certificate that the gateway presents",
+    "key_file": "PEM file of that certificate's key",
+    "server_name": "name in the server's certificate, if the address has another one",
+}
+
+
+class _Add(click.Command):
+    """A command that knows whether ``--`` was written: only after it stands a command to run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta["dashes"] = "--" in args
+        return super().parse_args(ctx, args)
+
+
+def _several(*names: str, metavar: str, help: str) -> Callable[[_F], _F]:
+    return click.option(*names, multiple=True, metavar=metavar, help=f"{help}; may be repeated")
+
+
+def _file(name: str, help: str) -> Callable[[_F], _F]:
+    return click.option(name, metavar="FILE", type=click.Path(dir_okay=False), help=help)
+
+
+@click.command("add", cls=_Add)
+@click.argument("id")
+@click.argument("target", metavar="URL | -- COMMAND ARGS…", nargs=-1, type=click.UNPROCESSED)
+@URL_HERE
+@click.option("--replace", is_flag=True, help="change the one that is registered under this id")
+@click.option("--name", help="group; replicas share it [the id]")
+@click.option("--transport", help="http, sse or stdio [as the address or command says]")
+@click.option("--weight", type=click.IntRange(1, 1000), default=1, help="share of calls with the weighted balancer [1]")
+@click.option("--balancer", help="strategy of the group [the gateway's]")
+@click.option("--isolation", type=click.Choice([one.value for one in Isolation]), help="who shares a session of it")
+@click.option(
+    "--era", type=click.Choice([one.value for one in EraChoice]), help="protocol era in which it is spoken to"
+)
+@_several("--include-tool", "included", metavar="NAME", help="show only this tool (* for any text)")
+@_several("--exclude-tool", "excluded", metavar="NAME", help="hide this tool (* for any text)")
+@_several("--metadata", "facts", metavar="KEY=TEXT", help="kept with the entry")
+@_several("--set", "own", metavar="KEY=VALUE", help=f"a setting of its own ({OWN[0]}, startTimeout, …; in ms)")
+@_several("--header", "headers", metavar="'Name: value'", help="sent with every request to the address")
+@click.option("--proxy", metavar="URL", help="http:// proxy towards the address, or 'direct' for none")
+@_file("--ca-file", _TLS["ca_file"])
+@_file("--cert-file", _TLS["cert_file"])
+@_file("--key-file", _TLS["key_file"])
+@click.option("--server-name", help=_TLS["server_name"])
+@click.option("--insecure-skip-verify", is_flag=True, help="do not verify the server's certificate")
+@_several("--env", "variables", metavar="NAME=VALUE", help="environment of the command")
+@_file("--env-file", "dotenv file with more of it, read now")
+@click.option("--cwd", type=click.Path(file_okay=False), help="folder of the command [the current one]")
+@click.pass_context
+def servers_add(
+    ctx: click.Context, /, id: str, target: tuple[str, ...], url: str | None, replace: bool, **given: Any
+) -> None:
+    """Register a server: by its URL, or after -- the command that speaks MCP on stdin and stdout.
+
+    \b
+    gateway servers add api https://host/mcp --header 'Authorization: Bearer x'
+    gateway servers add files -- npx -y @modelcontextprotocol/server-filesystem .
+
+    --url is the gateway's, as with every command.
+    """
+    group_url: str = ctx.obj
+    if not target and url is not None:  # until 0.1 --url was the server's address here; nothing else can be meant
+        click.echo(
+            f"deprecated: --url names the gateway; write 'gateway servers add {id} {url}' for a server's address",
+            err=True,
+        )
+        target, url = (url,), None
+    connection = _connection(target, ctx.meta["dashes"], given)
+    spec = make_spec(
+        id,
+        connection,
+        name=given["name"],
+        transport=given["transport"],
+        weight=given["weight"],
+        balancer=given["balancer"],
+        isolation=given["isolation"],
+        era=given["era"],
+        include_tools=given["included"] or None,
+        exclude_tools=given["excluded"] or None,
+        metadata=dict(_pair(one, "=", "--metadata") for one in given["facts"]),
+        settings={key: _value(text) for key, text in (_pair(one, "=", "--set") for one in given["own"])},
+        source="cli",
+    )
+    _register(url or group_url, spec, connection, replace)
+    click.echo(f"{'replaced' if replace else 'registered'} {id} ({spec.name}, {spec.transport})")
+
+
+def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the connection that address or command and their options describe. Raises ``ConfigError``."""
+    if not target:
+        raise ConfigError("give the server's URL, or -- COMMAND ARGS")
+    if target[0].startswith(_SCHEMES) and len(target) == 1:
+        _refuse(given, ("variables", "--env"), ("env_file", "--env-file"), ("cwd", "--cwd"), of="a command")
+        found: dict[str, Any] = {
+            "url": target[0],
+            "headers": dict(_pair(one, ":", "--header") for one in given["headers"]),
+        }
+        if given["proxy"]:
+            found["proxy"] = given["proxy"]
+        tls = {
+            "caFile": _path(given["ca_file"]),
+            "certFile": _path(given["cert_file"]),
+            "keyFile": _path(given["key_file"]),
+            "serverName": given["server_name"],
+            "insecureSkipVerify": given["insecure_skip_verify"],
+        }
+        if any(tls.values()):
+            found["tls"] = {name: value for name, value in tls.items() if value}
+        return found
+    if not dashes:
+        raise ConfigError(
+            f"{' '.join(target)!r} is no URL: write http://… or https://… for a server's address, "
+            "or '-- COMMAND ARGS' for a command"
+        )
+    if target[0].startswith(_SCHEMES):
+        raise ConfigError("a URL takes no arguments; write '-- COMMAND ARGS' for a command")
+    of_urls = [("headers", "--header"), ("proxy", "--proxy"), ("insecure_skip_verify", "--insecure-skip-verify")]
+    _refuse(given, *of_urls, *((name, f"--{name.replace('_', '-')}") for name in _TLS), of="a URL")
+    environment = _from_file(given["env_file"]) if given["env_file"] else {}
+    return {
+        "type": "stdio",
+        "command": target[0],
+        "args": list(target[1:]),
+        "env": {**environment, **dict(_pair(one, "=", "--env") for one in given["variables"])},
+        "cwd": os.path.abspath(given["cwd"] or "."),
+    }
+
+
+def _refuse(given: dict[str, Any], *options: tuple[str, str], of: str) -> None:
+    for name, option in options:
+        if given[name]:
+            raise ConfigError(f"{option} is for a server that is reached by {of}")
+
+
+def _path(file: str | None) -> str:
+    return os.path.abspath(file) if file else ""
+
+
+def _from_file(file: str) -> dict[str, str]:
+    try:
+        return read_env_file(Path(file))
+    except OSError as error:
+        raise ConfigError(f"--env-file: cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--env-file: cannot read {file}: it is not UTF-8 text") from error
+
+
+def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
+    name, found, value = text.partition(separator)
+    if not found or not name.strip():
+        raise ConfigError(f"{option}: {text.split(separator)[0]!r} needs a {separator!r} between name and value")
+    return name.strip(), value.strip()
+
+
+def _value(text: str) -> Any:
+    """Return a number where the text is one: settings of upstreams are numbers."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace: bool) -> None:
+    """Register over the admin API; what touches the host and needs no token here, through the gateway's Redis."""
+    directly = spec.connection.touches_host() and not os.environ.get("GATEWAY_ADMIN_TOKEN")
+    note = state.read(address.parse(url).base) if directly else None
+    if note is not None:
+        asyncio.run(_register_directly(note, spec, replace))
+        return
+    body = {
+        "id": spec.id,
+        "name": spec.name,
+        "transport": spec.transport,
+        "connection": connection,
+        "weight": spec.weight,
+        "metadata": spec.metadata,
+        "isolation": spec.isolation.value,
+        "era": spec.era.value,
+        "balancer": spec.balancer,
+        "includeTools": spec.include_tools,
+        "excludeTools": spec.exclude_tools or None,
+        "settings": spec.settings,
+    }
+    AdminClient(url).send("POST", "servers?replace=true" if replace else "servers", body)
+
+
+async def _register_directly(note: dict[str, str], spec: UpstreamSpec, replace: bool) -> None:
+    store = RegistryStore(RegistrySettings(redis_url=note["redisUrl"], key_prefix=note["keyPrefix"]))
+    try:
+        await store.register(spec, "replace" if replace else "create")
+    finally:
+        await store.close()

@@ -1,0 +1,113 @@
+"""``servers add``: its options are the keys of an entry, and what cannot be meant is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from gateway.cli import registration, servers
+from gateway.cli.main import cli
+from shared.models import UpstreamSpec
+from shared.settings import OWN
+
+CLI = "http://127.0.0.1:4000"
+
+
+@pytest.fixture
+def add(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Run the command in a folder of its own: exit code, output, and what would be registered where."""
+    registered: list[tuple[str, UpstreamSpec, dict[str, Any], bool]] = []
+    monkeypatch.setattr(registration, "_register", lambda *given: registered.append(given))
+    monkeypatch.delenv("GATEWAY_URL", raising=False)
+    monkeypatch.chdir(tmp_path)
+    servers.add_to(cli)
+
+    def run(*arguments: str) -> Any:
+        registered.clear()
+        result = CliRunner().invoke(cli, ["servers", *arguments])
+        return result.exit_code, result.output, *(registered[0] if registered else (None, None, None, None))
+
+    return run
+
+
+def test_a_url_has_every_key_of_an_entry(add: Any, tmp_path: Path) -> None:
+    code, output, url, spec, connection, replace = add(
+        "add", "api", "https://host/mcp", "--url", "http://gw:1", "--name", "group", "--weight", "3",
+        "--balancer", "weighted", "--isolation", "client", "--era", "legacy", "--include-tool", "a*",
+        "--include-tool", "b", "--exclude-tool", "c", "--metadata", "team=1.0", "--set", "startTimeout=60000",
+        "--set", "maxPending=5", "--header", "Authorization: Bearer x:y", "--proxy", "http://proxy:3128",
+        "--ca-file", "ca.pem", "--cert-file", "/c.pem", "--key-file", "/k.pem", "--server-name", "name",
+        "--insecure-skip-verify", "--replace",
+    )  # fmt: skip
+    assert code == 0 and output == "replaced api (group, http)\n" and replace is True and url == "http://gw:1"
+    assert connection == {
+        "url": "https://host/mcp", "headers": {"Authorization": "Bearer x:y"}, "proxy": "http://proxy:3128",
+        "tls": {"caFile": str(tmp_path / "ca.pem"), "certFile": "/c.pem", "keyFile": "/k.pem", "serverName": "name",
+                "insecureSkipVerify": True},
+    }  # fmt: skip
+    assert (spec.weight, spec.balancer, spec.isolation, spec.era) == (3, "weighted", "client", "legacy")
+    assert (spec.include_tools, spec.exclude_tools, spec.metadata) == (("a*", "b"), ("c",), {"team": "1.0"})
+    assert spec.settings == {"startTimeout": 60000, "maxPending": 5} and spec.source == "cli"
+
+
+def test_a_command_has_its_folder_and_environment(add: Any, tmp_path: Path) -> None:
+    (tmp_path / "some.env").write_text("A=file\nB='two words'\n")
+    code, output, url, _, connection, replace = add(
+        "add", "files", "--env-file", "some.env", "--env", "A=flag", "--cwd", "below", "--", "npx", "-y", "--url", "x"
+    )
+    assert (code, output, url, replace) == (0, "registered files (files, stdio)\n", CLI, False)
+    assert connection == {
+        "type": "stdio", "command": "npx", "args": ["-y", "--url", "x"], "env": {"A": "flag", "B": "two words"},
+        "cwd": str(tmp_path / "below"),
+    }  # fmt: skip
+    assert add("add", "files", "--", "x")[4]["cwd"] == str(tmp_path)
+
+
+def test_url_is_the_gateway_s_unless_nothing_else_can_be_meant(add: Any) -> None:
+    for arguments in (
+        ["--url", "http://gw:1", "add", "a", "http://up"],
+        ["add", "--url", "http://gw:1", "a", "http://up"],
+        ["add", "a", "--url", "http://gw:1", "--", "command"],
+    ):
+        code, output, url, *_ = add(*arguments)
+        assert (code, url) == (0, "http://gw:1") and "deprecated" not in output
+    code, output, url, _, connection, _ = add("--url", "http://gw:1", "add", "a", "--url", "http://up")
+    assert (code, url, connection["url"]) == (0, "http://gw:1", "http://up")
+    assert "deprecated: --url names the gateway; write 'gateway servers add a http://up'" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give the server's URL, or -- COMMAND ARGS"),
+        (["localhost:3000/mcp"], "'localhost:3000/mcp' is no URL: write http://"),
+        (["npx", "server"], "or '-- COMMAND ARGS' for a command"),
+        (["http://up", "more"], "is no URL"),
+        (["--", "http://up", "more"], "a URL takes no arguments"),
+        (["http://up", "--cwd", "x"], "--cwd is for a server that is reached by a command"),
+        (["http://up", "--env", "A=b"], "--env is for a server that is reached by a command"),
+        (["--ca-file", "x", "--", "cat"], "--ca-file is for a server that is reached by a URL"),
+        (["--header", "A: b", "--", "cat"], "--header is for a server that is reached by a URL"),
+        (["http://up", "--header", "A"], "--header: 'A' needs a ':' between name and value"),
+        (
+            ["http://up", "--set", "startTime=1"],
+            "startTime: is no setting of one upstream (did you mean 'startTimeout'",
+        ),
+        (["http://up", "--set", "startTimeout=soon"], "startTimeout"),
+        (["http://up", "--balancer", "none"], "balancer"),
+        (["http://up", "--key-file", "k"], "tls.keyFile needs tls.certFile"),
+        (["http://up", "--transport", "stdio"], "needs 'command'"),
+        (["--env-file", "missing", "--", "cat"], "--env-file: cannot read missing"),
+    ],
+)
+def test_what_cannot_be_meant_is_said_in_a_line(add: Any, arguments: list[str], words: str) -> None:
+    code, output, *rest = add("add", "a", *arguments)
+    assert code == 2 and words in output and rest[0] is None, output
+
+
+def test_every_setting_of_an_upstream_can_be_set(add: Any) -> None:
+    for key in OWN:
+        assert add("add", "a", "http://up", "--set", f"{key}=2000")[3].settings == {key: 2000}, key
