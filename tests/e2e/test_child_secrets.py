@@ -94,7 +94,8 @@ async def test_a_child_finds_no_secret_wherever_it_looks(tmp_path: Path, place: 
     if place == "environment":
         variables |= {"GATEWAY_ADMIN_TOKEN": ours["adminToken"], "GATEWAY_SECRET": ours["secret"]}
     config = write(tmp_path / "gateway.json", entries(), **(ours if place == "file" else {}), logLevel="debug")
-    arguments = ("--config", config, "--frontends", "2", "--workers", "2")
+    # What is kept on disk can be read by every process of the same user, as the configuration file can (decision 020).
+    arguments = ("--config", config, "--frontends", "2", "--workers", "2", "--ephemeral")
     async with running(*arguments, **variables) as (command, url), RawClient(f"{url}/mcp") as client:
         await command.says(r"child \(child, stdio\): connected")
         note = json.loads(Path(await command.says(r"redisPassword in ([^)]+)\)")).read_text())
