@@ -5,10 +5,10 @@
 Child processes: ``stdio`` the transport · ``confinement`` their user and limits · ``patience`` how long a child may
 take to start · ``descendants`` what it leaves behind · ``lines`` (pure) splitting its stdout.
 
-HTTP: ``streamable_http`` (with ``http_post``, ``http_standing_get``) · ``http_sse`` the older transport ·
-``http_reach`` reaching an upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both, on connections
-that ``http_dial`` opens to an ``http_endpoint`` · ``content_coding`` compressed bodies · ``session_doubts`` (pure)
-which refusals may be about a session · ``eras`` (pure) which eras an answer means.
+HTTP: ``streamable_http`` (with ``streamable_http_sessions``, ``http_post``, ``http_standing_get``) · ``http_sse`` the
+older transport · ``http_reach`` reaching an upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both,
+on connections that ``http_dial`` opens to an ``http_endpoint`` · ``content_coding`` compressed bodies ·
+``session_doubts`` (pure) which refusals may be about a session · ``eras`` (pure) which eras an answer means.
 """
 
 from worker.transports import http_sse, stdio, streamable_http

@@ -1,6 +1,7 @@
 """One POST of Streamable HTTP (or a resuming GET) and its response: JSON, an event stream, or another type.
 
-Counterpart: ``worker.transports.streamable_http``, which sends the POST and decides what a response means for the call.
+Counterpart: ``worker.transports.streamable_http_sessions``, which sends the POST and decides what a response means for
+the call.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from worker.transports.http_client import HttpPool
 
 
 class PostingSession(Protocol):
-    """The session to which a POST belongs (``worker.transports.streamable_http``)."""
+    """The session to which a POST belongs (``worker.transports.streamable_http_sessions``)."""
 
     context: SessionContext
     correlation: Correlation

@@ -19,7 +19,7 @@ _LASTED_S = 30.0
 
 
 class ListeningSession(Protocol):
-    """The session to which the stream belongs (``worker.transports.streamable_http``)."""
+    """The session to which the stream belongs (``worker.transports.streamable_http_sessions``)."""
 
     context: SessionContext
     pool: HttpPool
