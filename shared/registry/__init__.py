@@ -1,8 +1,9 @@
 """The registry in Redis: which upstreams are registered, their owners, their state, and which processes are alive.
 
 ``keys`` every key in one place · ``scripts`` the writes, each one Lua script that also appends to the change log ·
-``records`` what is read back · ``client`` connections · ``store`` reads and writes · ``members`` heartbeats of workers
-and front ends · ``wakeups`` hints on pub/sub channels · ``changes`` following the change log.
+``records`` what is read back · ``client`` connections · ``breaker`` whether Redis is asked at all · ``store`` reads and
+writes · ``members`` heartbeats of workers and front ends · ``wakeups`` hints on pub/sub channels · ``changes``
+following the change log.
 
 Redis coordinates the processes and is not in the path of a call.
 """

@@ -14,6 +14,7 @@ from typing import Protocol
 from redis.exceptions import RedisError
 
 from shared.errors import RegistryUnavailable
+from shared.registry.breaker import BREAKER
 from shared.registry.client import connect
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -73,6 +74,10 @@ class ChangeFollower:
 
     async def run(self) -> None:
         """Follow until cancelled. A lost connection is opened again without limit."""
+        with BREAKER.watched():
+            await self._run()
+
+    async def _run(self) -> None:
         wait_s = 0.05
         while True:
             try:
@@ -81,6 +86,7 @@ class ChangeFollower:
                 while True:
                     await self._read()
             except (TimeoutError, RegistryUnavailable, RedisError, OSError) as error:
+                BREAKER.failed()
                 if self.available:
                     _log.warning("Redis does not answer (%s); serving from memory", error)
                     self.available = False
@@ -93,6 +99,7 @@ class ChangeFollower:
 
     async def _reload(self) -> None:
         newest = await self._redis.xrevrange(self._store.keys.changes, count=1)
+        BREAKER.answered()
         if newest:
             self._position, fields = newest[0]
             self._epoch, self.sequence = fields[b"epoch"], int(fields[b"seq"])
@@ -111,6 +118,7 @@ class ChangeFollower:
         answer = await self._redis.xread(
             {self._store.keys.changes: self._position}, count=_MAX_ENTRIES, block=_BLOCK_MS
         )
+        BREAKER.answered()
         if not answer:
             await self._check_epoch()
             return

@@ -14,11 +14,15 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeout
 
 from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable
+from shared.registry.breaker import BREAKER
 
+_NO_ANSWER = (TimeoutError, OSError, RedisTimeout, ConnectionError)
+"""Errors that mean no answer; other errors of redis-py are answers."""
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 
 
@@ -31,7 +35,7 @@ def connect(url: str, timeout_s: float) -> Any:
     options: dict[str, Any] = {
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
-        "retry": Retry(NoBackoff(), 1),
+        "retry": Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),  # a time-out is not waited for twice
         "health_check_interval": 0,
     }
     scheme = urlsplit(url).scheme
@@ -60,10 +64,15 @@ def _sentinel(url: str, options: dict[str, Any]) -> Any:
 
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
-    """Turn errors of redis-py and of the network into ``RegistryUnavailable``."""
+    """Turn errors of redis-py and of the network into ``RegistryUnavailable``. While Redis is known not to answer, that
+    is raised at once (``shared.registry.breaker``)."""
+    if BREAKER.away:
+        raise RegistryUnavailable("Redis does not answer; nothing was changed")
     try:
         yield
     except (TimeoutError, RedisError, OSError) as error:
+        if isinstance(error, _NO_ANSWER):
+            BREAKER.failed()
         raise RegistryUnavailable(
             f"Redis does not answer ({error or type(error).__name__}); nothing was changed"
         ) from error
