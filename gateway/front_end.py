@@ -81,7 +81,13 @@ class FrontEnd:
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
         self._dispatcher = dispatcher = Dispatcher(
-            registry, pool, sessions, self._counters, calls.max_inflight, calls.request_timeout_s
+            registry,
+            pool,
+            sessions,
+            self._counters,
+            calls.max_inflight,
+            calls.request_timeout_s,
+            settings.fleet.drain_timeout_s,
         )
         self._watches = ResourceWatches(registry, pool, dispatcher, settings)
         self._exchange = InFlightExchange(store, frontends, self.id, registry, settings.routing.inflight_exchange_s)

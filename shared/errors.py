@@ -49,6 +49,7 @@ WIRE: dict[str, Wire] = {
     "timeout": Wire(-31004, 200),
     "upstream_protocol": Wire(-31005, 200),
     "overloaded": Wire(-31006, 200),
+    "draining": Wire(-31021, 503),
     "cancelled": Wire(-31007, 200),
     "session_unknown": Wire(-31008, 404),
     "forbidden": Wire(-31009, 403),
@@ -66,7 +67,7 @@ WIRE: dict[str, Wire] = {
 }
 """Error code -> (JSON-RPC code, HTTP status for a modern client or the admin API)."""
 
-RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1}
+RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "draining": 1}
 """Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 
 

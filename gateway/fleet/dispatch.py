@@ -63,7 +63,10 @@ class Unlinked(Struct, gc=False):
 
 
 class Dispatcher:
-    """Sends calls to upstreams. At most ``max_in_flight`` calls are under way at once; ``timeout_s`` bounds retries."""
+    """Sends calls to upstreams. At most ``max_in_flight`` calls are under way at once; ``timeout_s`` bounds retries.
+
+    ``drain_timeout_s`` is how long a worker that leaves may keep an upstream.
+    """
 
     def __init__(
         self,
@@ -73,7 +76,9 @@ class Dispatcher:
         observer: CallObserver | None,
         max_in_flight: int,
         timeout_s: float = 30.0,
+        drain_timeout_s: float = 20.0,
     ) -> None:
+        self._drain_timeout_s = drain_timeout_s
         self._registry = registry
         self._pool = pool
         self._sessions = sessions
@@ -232,7 +237,10 @@ class Dispatcher:
                         tried.add(target.replica.id)
                         if router.choose(call.route, tried, self._loop.time()) is not None:
                             continue
-                    wait_until = wait_until or self._loop.time() + WAKE_S
+                    if not wait_until:
+                        wait_until = self._loop.time() + WAKE_S
+                        if type(target) is Unlinked and self._pool.is_leaving(target.replica):
+                            wait_until += self._drain_timeout_s  # it moves when the calls that run there are done
                     await self._wait_for_replica(call, target is not None, wait_until, last)
                     tried.clear()
                     continue

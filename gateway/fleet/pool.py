@@ -60,6 +60,10 @@ class WorkerPool:
             return next(link for link in ready if link.worker == best)
         return self._affinity.choose(replica.workers, ready)
 
+    def is_leaving(self, replica: Replica) -> bool:
+        """Whether a worker that has the replica drains."""
+        return any((link := self.links.get(owner)) is not None and link.draining for owner in replica.workers)
+
     def leader_of(self, replica: Replica) -> WorkerLink | None:
         """Return a link to the owner of the replica's lowest slot, so that all front ends use the same worker.
 

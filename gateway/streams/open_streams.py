@@ -47,7 +47,9 @@ class OpenStreams:
 
         A client session has one stream: an older one is closed.
         """
-        if len(self._open) >= self._settings.max_streams or self.draining:
+        if self.draining:
+            raise NotDelivered("draining", "this front end is shutting down; connect again, to another one")
+        if len(self._open) >= self._settings.max_streams:
             raise NotDelivered("overloaded", f"{len(self._open)} standing streams are open here (maxStreams)")
         stream = StandingStream(sid, self._settings.stream_buffer, changes, tag, view, wants_warnings)
         if sid:

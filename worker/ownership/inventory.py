@@ -332,6 +332,9 @@ class Inventory:
             return
         holding.leaving = True
         await cancel(holding.task)
+        if holding.owner is not None and holding.owner.status is ServerStatus.CONNECTED:
+            # The next owner finds the status as it is now, and calls wait for what is connecting.
+            await self.status(id, ServerStatus.CONNECTING, "moving to another worker", None)
         closing = [holding.upstream.close()]
         if holding.owner is not None:
             closing.append(holding.owner.close())
