@@ -4,7 +4,7 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d.%d" % sys.version_info
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
-JOBS ?= 2
+JOBS ?= 3
 HOST ?= http://127.0.0.1:4000
 
 .PHONY: help install run test matrix matrix-clients unit lint format node bench loadtest clean
@@ -38,7 +38,7 @@ matrix-clients: tests/matrix/.venv/.installed-$(VERSION)  ## install the older S
 
 # Each file of tests is played in one process, the long ones first, so that the last ones to run are short. The many
 # processes that tests start need not compile what they import, also where Python is told to keep nothing compiled.
-test: install node matrix-clients  ## all tests, JOBS=2 files at a time
+test: install node matrix-clients  ## all tests, JOBS=3 files at a time
 	@$(BIN)/python -m compileall -q gateway worker shared tests/*.py tests/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
