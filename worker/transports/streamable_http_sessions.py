@@ -336,7 +336,8 @@ class LegacyHttp(HttpSession):
         except UpstreamError as error:
             return session_doubts.refusal_by_error(error.raw) == refusal
         except CallError as error:
-            return error.data.get("http") == str(refusal.status)
+            status = error.data.get("http")
+            return status == str(refusal.status)
         return False
 
     def _send_again(self, call: Call, sid: str) -> None:
