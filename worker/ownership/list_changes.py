@@ -22,6 +22,7 @@ from shared.registry.records import ListedCatalog
 
 _log = logging.getLogger(__name__)
 _entries = msgspec.json.Decoder(list[Raw])
+_members = msgspec.json.Decoder(dict[str, Raw])  # of each entry only the name is read
 _KEPT = 20
 _SHOWN = 5
 
@@ -71,7 +72,7 @@ def _by_name(kind: Kind, document: bytes) -> dict[str, Raw]:
     key = KINDS[kind].key
     found: dict[str, Raw] = {}
     for raw in _entries.decode(document):
-        found[msgspec.json.decode(raw, type=dict[str, Any])[key]] = raw
+        found[msgspec.json.decode(_members.decode(raw)[key], type=str)] = raw
     return found
 
 
