@@ -16,6 +16,7 @@ protocol/    MCP at an endpoint, in both eras: the steps of a request, the table
 streams/     streams that stay open while no call runs, and the subscriptions of their clients
 http/        writing HTTP answers
 admission/   who the caller of a request is: decided once for each request
+access/      credentials, identities, and what roles allow
 fleet/       the registry's copy in memory, links to workers, calls and their retries
 sessions/    client sessions of the handshake era
 calls/       a call under way on a link

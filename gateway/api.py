@@ -16,6 +16,7 @@ from typing import Any
 from gateway.balancers import BalancerStrategy
 from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
+from shared.access import rules as access_rules
 from shared.config import load
 from shared.connections import Connection
 from shared.errors import EntryExists, EntryNotFound, GatewayError
@@ -204,6 +205,17 @@ class Gateway:
     def redis_url(self) -> str:
         """The URL of the Redis in use, once started."""
         return self._supervisor.settings.registry.redis_url
+
+    @property
+    def admin_token(self) -> str:
+        """The bearer token of the admin API: the one that is set, or that of this run where callers are
+        authenticated; else empty."""
+        return self._supervisor.settings.access.admin_token
+
+    @property
+    def access(self) -> str:
+        """Who is let in, in words."""
+        return access_rules.of_settings(self._settings.access.access_rules, self._settings.access.anonymous).summary
 
     @property
     def state_dir(self) -> str:

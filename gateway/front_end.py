@@ -9,9 +9,14 @@ import secrets
 import socket
 from collections.abc import Mapping
 
+from gateway.access.api_keys import ApiKeys
+from gateway.access.policy import RolePolicy
+from gateway.access.trusted_proxy import TrustedProxy
+from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.queries import Queries
 from gateway.admission.admit import Admission
+from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.principals import Everybody, Principals
 from gateway.fleet.dispatch import Dispatcher
@@ -40,8 +45,10 @@ from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
 from gateway.telemetry.counters import Counters
+from shared.access import rules as access_rules
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
+from shared.registry.api_keys import KeyStore
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
@@ -75,6 +82,10 @@ class FrontEnd:
         frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
+        self.rules = rules = access_rules.of_settings(settings.access.access_rules, settings.access.anonymous)
+        if policy is None and rules.roles:
+            policy = RolePolicy(rules)
+
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters()
         self.registry = registry = RegistryView(store, settings, policy)
@@ -104,7 +115,14 @@ class FrontEnd:
 
         # The protocol.
         self.guard = RebindingGuard(settings)
-        principals = principals or Everybody()
+        key_method = rules.method(access_rules.ApiKeyMethod)
+        self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
+        proxied = rules.method(access_rules.TrustedProxyMethod)
+        self.proxy = TrustedProxy(proxied) if proxied is not None else None
+        self._authentication = None
+        if principals is None and (rules.authentication or rules.roles):
+            self._authentication = Authentication(rules, self._keys, self._catch_up_keys)
+        self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         methods = Methods(offers, dispatcher, subscriptions, sessions, key)
@@ -131,8 +149,18 @@ class FrontEnd:
             lambda: self.ready,
         )
         self.commands = Commands(store, sessions)
+        self.access = AccessApi(rules, KeyStore(store), registry, self.reader)
         self._events = _FleetEvents(
-            registry, pool, sessions, streams, self._open, subscriptions, self._watches, unsolicited, self._heartbeat
+            self._keys,
+            registry,
+            pool,
+            sessions,
+            streams,
+            self._open,
+            subscriptions,
+            self._watches,
+            unsolicited,
+            self._heartbeat,
         )
 
     async def start(self) -> None:
@@ -148,6 +176,8 @@ class FrontEnd:
             spawn(self._tick(), "tick"),
         ]
         await self.registry.follower.ready.wait()
+        if self._keys is not None:
+            await self._keys.load(self.registry.place[0])
         self._streams.begin()
         await self._heartbeat.join()
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
@@ -172,6 +202,18 @@ class FrontEnd:
             "seen": str(self.registry.follower.applied),
         }
 
+    async def _catch_up_keys(self) -> None:
+        """Wait until this front end knows the API keys that Redis holds now."""
+        await self.registry.catch_up()
+        if self._keys is not None:
+            await self._keys.settled()
+
+    def _revoked(self, principal: str) -> None:
+        """Forget a principal whose key was revoked, and close its streams."""
+        if self._authentication is not None:
+            self._authentication.revoked(principal)
+        self._open.end_expired(now_s())
+
     @property
     def ready(self) -> bool:
         """Whether this front end should get traffic."""
@@ -185,6 +227,7 @@ class FrontEnd:
             await asyncio.sleep(1.0)
             Process.tick()
             self._dispatcher.show_life(self.settings.calls.keepalive_comment_s)
+            self._open.end_expired(now_s())
             try:
                 await self._sessions.flush()
                 for sid, over in (await self._sessions.trim()).items():
@@ -215,6 +258,7 @@ class _FleetEvents:
 
     def __init__(
         self,
+        keys: ApiKeys | None,
         registry: RegistryView,
         pool: WorkerPool,
         sessions: SessionTable,
@@ -225,6 +269,7 @@ class _FleetEvents:
         unsolicited: UnsolicitedDelivery,
         heartbeat: Heartbeat,
     ) -> None:
+        self._keys = keys
         self._registry = registry
         self._pool = pool
         self._sessions = sessions
@@ -256,8 +301,23 @@ class _FleetEvents:
         self._subscriptions.level_set_elsewhere(sid, level)
         self._heartbeat.beat_now()
 
+    def key_changed(self, name: str) -> None:
+        if self._keys is not None:
+            self._keys.announce(name)
+
     def changes_missed(self) -> None:
         spawn(self._recheck_sessions(), "recheck-sessions")
+        if self._keys is not None:
+            spawn(self._load_keys(self._keys), "load-keys")
+
+    async def _load_keys(self, keys: ApiKeys) -> None:
+        """Take all API keys from Redis, again until Redis answers."""
+        while True:
+            try:
+                await keys.load(self._registry.place[0])
+                return
+            except RegistryUnavailable:
+                await asyncio.sleep(_RECHECK_S)
 
     async def _recheck_sessions(self) -> None:
         """Compare the sessions with Redis, again until Redis answers."""

@@ -13,6 +13,8 @@
         ├── NotDelivered       the call certainly did not reach the upstream: safe to send elsewhere
         ├── OutcomeUnknown     the call was sent and not answered: it may have run
         └── Refused            the request itself is wrong, or asks for something that does not exist
+            └── Unauthorized   the credentials are missing, wrong or not enough; carries the challenge
+                └── InsufficientScope  the call needs more scopes
 
 A class exists because some code catches it, or because it makes a different answer. The ``code`` of an error is the
 word used in logs, in metrics and as ``error.data.code``. ``WIRE`` says which JSON-RPC code and which HTTP status a code
@@ -53,6 +55,9 @@ WIRE: dict[str, Wire] = {
     "cancelled": Wire(-31007, 200),
     "session_unknown": Wire(-31008, 404),
     "forbidden": Wire(-31009, 403),
+    "unauthenticated": Wire(-31022, 401),
+    "insufficient_scope": Wire(-31023, 403),
+    "arguments_denied": Wire(-31024, 403),
     "content_type": Wire(-31016, 415),
     "registry_unavailable": Wire(-31010, 503),
     "too_large": Wire(-31011, 413),
@@ -140,3 +145,20 @@ class OutcomeUnknown(CallError):
 
 class Refused(CallError):
     """The request is wrong, or asks for something that does not exist."""
+
+
+class Unauthorized(Refused):
+    """The credentials are missing or wrong. ``challenge`` is the value of ``WWW-Authenticate`` (RFC 9110 section
+    11.6.1), which admission knows."""
+
+    def __init__(self, message: str, challenge: str = "", code: str = "unauthenticated") -> None:
+        super().__init__(code, message)
+        self.challenge = challenge
+
+
+class InsufficientScope(Unauthorized):
+    """The call needs ``scopes`` that the token does not have (RFC 6750 section 3.1)."""
+
+    def __init__(self, message: str, scopes: tuple[str, ...], challenge: str = "") -> None:
+        super().__init__(message, challenge, "insufficient_scope")
+        self.scopes = scopes

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, structs
 
+from shared.access.rules import check_access
 from shared.choices import Naming, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
@@ -77,6 +78,14 @@ class AccessSettings(Struct, frozen=True):
         tuple[str, ...], Meta(description="origins of web pages that may use the admin API, beside the gateway's own")
     ] = ()
     open_metrics: Annotated[bool, Meta(description="let everybody read /metrics")] = False
+    access_rules: Annotated[
+        str,
+        Meta(description="who is let in and may do what, as JSON: what a file has under its key 'access'",
+             extra={"check": check_access}),
+    ] = ""  # fmt: skip
+    anonymous: Annotated[
+        bool, Meta(description="listen beyond loopback although everybody who reaches the gateway may use it")
+    ] = False
     secret: Annotated[
         str, Meta(description="the fleet's key, default: made once and kept in Redis; older ones after commas")
     ] = ""
@@ -326,7 +335,7 @@ def _knobs() -> dict[str, Knob]:
                 default=field.default,
                 description=meta.description or "",
                 milliseconds=milliseconds,
-                secret=field.name in ("admin_token", "secret"),
+                secret=field.name in ("admin_token", "access_rules", "secret"),
             )
             found[knob.key] = knob
     return found

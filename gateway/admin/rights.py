@@ -1,9 +1,12 @@
 """Which requests may use the admin API.
 
-Where ``GATEWAY_ADMIN_TOKEN`` is set, every request needs it as a bearer token. Without one, a gateway that listens on
-loopback takes requests from loopback. Registering an upstream that runs a command on the worker's host, or uses its
-files or sockets, needs the token *and* ``allowStdioRegistration``. Without a token, the command line of the user who
-started the gateway registers such an upstream through Redis instead (``cli.state``).
+Where ``GATEWAY_ADMIN_TOKEN`` is set, every request needs it as a bearer token. Where callers are authenticated, the
+credentials of a principal whose roles give admin rights do as well: ``read`` for what changes nothing. Without either,
+a gateway that listens on loopback takes requests from loopback.
+
+Registering an upstream that runs a command on the worker's host, or uses its files or sockets, needs the token *and*
+``allowStdioRegistration``. Without a token, the command line of the user who started the gateway registers such an
+upstream through Redis instead (``cli.state``).
 """
 
 from __future__ import annotations
@@ -16,6 +19,13 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.access.principal import Principal
+from gateway.access.trusted_proxy import TrustedProxy
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.principals import Principals
+from gateway.admission.request_head import RequestHead
+from gateway.admission.routing_headers import by_name
+from shared.access.rules import AccessRules
 from shared.connections import HttpConnection
 from shared.egress import Egress
 from shared.errors import CallError, ConfigError
@@ -32,7 +42,19 @@ _LOG_EVERY_S = 10.0
 class AdminRights:
     """Decides whether a request may use the admin API."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        rules: AccessRules | None = None,
+        principals: Principals | None = None,
+        guard: RebindingGuard | None = None,
+        proxy: TrustedProxy | None = None,
+    ) -> None:
+        """``principals`` find out who is behind a request, if the ``rules`` say how callers are authenticated."""
+        self._authenticated = rules is not None and bool(rules.authentication)
+        self._principals = principals
+        self._guard = guard or RebindingGuard(settings)
+        self._proxy = proxy
         self._access = settings.access
         self._host = settings.service.host
         self._egress = Egress(settings.upstreams.egress_allow, settings.upstreams.egress_deny)
@@ -46,11 +68,23 @@ class AdminRights:
         sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
         return bool(token) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
 
-    def may(self, request: web.Request) -> bool:
-        """Whether the request may be answered at all. Where there is a token, every request needs it: a proxy on this
-        machine that adds no header of its own looks like a user of this machine."""
+    @property
+    def needed(self) -> str:
+        """What a refused request would have needed."""
+        if self._authenticated:
+            return "the admin API needs 'Authorization: Bearer …' with GATEWAY_ADMIN_TOKEN, or a role with admin rights"
+        return "the admin API needs 'Authorization: Bearer GATEWAY_ADMIN_TOKEN' here"
+
+    async def may(self, request: web.Request) -> bool:
+        """Whether the request may be answered at all. Where there is a token, every request needs it, or rights that a
+        role gives: a proxy on this machine that adds no header of its own looks like a user of this machine."""
+        if self._access.admin_token and self.has_token(request):
+            return True
+        if self._authenticated:
+            admin = await self._admin_of(request)
+            return admin == "write" or (admin == "read" and request.method in ("GET", "HEAD"))
         if self._access.admin_token:
-            return self.has_token(request)
+            return False
         if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
             return False
         try:
@@ -58,6 +92,22 @@ class AdminRights:
         except ValueError:
             return False
         return peer.is_loopback and is_loopback_host(self._host)
+
+    async def _admin_of(self, request: web.Request) -> str:
+        """Return the rights that the roles of the principal behind a request give."""
+        assert self._principals is not None
+        named = by_name(request.headers.items())
+        head = RequestHead.read(named, self._guard, has_body=False, path="")
+        if self._proxy is not None:
+            head.identity = self._proxy.identity(named, request.remote)
+        try:
+            while True:
+                found = self._principals.of(head)
+                if isinstance(found, Principal):
+                    return found.admin
+                await self._principals.resolve(head)
+        except CallError:
+            return "none"
 
     async def slow_down(self, request: web.Request) -> None:
         """Log that a request was refused, and hold the answer to a wrong token back, so that tokens cannot be guessed

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.queries import Queries
 from gateway.admin.rights import AdminRights
@@ -31,11 +32,17 @@ def _json(value: Any, status: int = 200) -> web.Response:
 
 
 def add_admin_routes(
-    app: web.Application, queries: Queries, commands: Commands, settings: Settings, bodies: BodyReader
+    app: web.Application,
+    queries: Queries,
+    commands: Commands,
+    settings: Settings,
+    bodies: BodyReader,
+    rights: AdminRights,
+    access: AccessApi,
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, guard, AdminRights(settings), bodies)
+    api = _AdminApi(queries, commands, guard, rights, bodies)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -54,6 +61,10 @@ def add_admin_routes(
         ("GET", "sessions", api.sessions),
         ("DELETE", "sessions/{id}", api.end_session),
         ("GET", "explain", api.explain),
+        ("GET", "keys", access.keys),
+        ("POST", "keys", access.create),
+        ("DELETE", "keys/{name}", access.revoke),
+        ("GET", "access/explain", access.explain),
         ("GET", "openapi.json", api.openapi),
     ):
         app.router.add_route(method, f"/admin/v1/{path}", api.guarded(handler))
@@ -77,10 +88,10 @@ class _AdminApi:
             foreign = self._guard.refusal(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site"))
             if foreign is not None:
                 return _json(ErrorBody(foreign, "forbidden"), 403)
-            if not self._rights.may(request):
+            if not await self._rights.may(request):
                 await self._rights.slow_down(request)
                 return _json(
-                    ErrorBody("the admin API needs 'Authorization: Bearer GATEWAY_ADMIN_TOKEN' here", "forbidden"),
+                    ErrorBody(self._rights.needed, "forbidden"),
                     401,
                 )
             if request.can_read_body and not is_json(headers.get("Content-Type", "")):

@@ -120,6 +120,45 @@ class WorkerState(Struct, rename="camel"):
     draining: bool = False
 
 
+class NewKey(Struct, rename="camel", forbid_unknown_fields=True):
+    """What ``POST /admin/v1/keys`` takes. ``expires`` is a duration such as ``90d``, or empty."""
+
+    name: str
+    roles: list[str] = []
+    expires: str = ""
+
+
+class ShownKey(Struct, rename="camel"):
+    """An API key as it is shown. Times are Unix seconds; ``expires_at`` is 0 for a key that does not expire."""
+
+    id: str
+    name: str
+    roles: list[str] = []
+    created_at: float = 0.0
+    expires_at: float = 0.0
+    source: str = "registry"
+
+
+class MadeKey(Struct, rename="camel"):
+    """A new API key. ``key`` is shown this once and kept nowhere."""
+
+    id: str
+    name: str
+    key: str
+
+
+class AccessExplanation(Struct, rename="camel"):
+    """Why a principal may use a tool, or not. ``rules`` are the places in the configuration that decided."""
+
+    tool: str
+    principal: str
+    roles: list[str]
+    shown: bool
+    verdict: str
+    rules: list[str] = []
+    conditions: list[str] = []
+
+
 class ErrorBody(Struct, rename="camel"):
     """Every error of the admin API."""
 
@@ -141,6 +180,10 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/restarts", "get", "How often each supervised process was replaced", None, dict[str, int]),
     ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
     ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
+    ("/admin/v1/keys", "get", "API keys, without what they are", None, list[ShownKey]),
+    ("/admin/v1/keys", "post", "Make an API key", NewKey, MadeKey),
+    ("/admin/v1/keys/{name}", "delete", "Revoke an API key", None, None),
+    ("/admin/v1/access/explain", "get", "Why a principal may use a tool", None, AccessExplanation),
     ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),
 ]
 

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 
 from msgspec import Struct
 
+from gateway.access.principal import Principal
 from gateway.admission import modern_request
 from gateway.admission.caller import Caller, Waits
 from gateway.admission.principals import Principals
@@ -61,7 +62,7 @@ class Admission:
         if head.refusal is not None:
             raise Refused(*head.refusal)
         principal = self._principals.of(head)
-        if type(principal) is not str:
+        if type(principal) is not Principal:
             return cast(Waits, principal)
         if message is None:
             if head.has_body:
@@ -70,16 +71,18 @@ class Admission:
         if head.era is None and ((params.meta is not None and params.meta.version) or head.names_modern_version):
             if message.method and message.id:
                 modern_request.check_modern_request(head.headers, message, params)
-            return Caller(principal, Era.MODERN, LATEST_MODERN, self._views.of(head.endpoint, principal))
+            return Caller(principal, Era.MODERN, LATEST_MODERN, self._views.of(head.endpoint, principal.policy_class))
         if head.session is None or (message.method == INITIALIZE and head.era is None):
             version = head.headers.version or DEFAULT_WITHOUT_HEADER
-            return Caller(principal, Era.LEGACY, version, self._views.of(head.endpoint, principal))
+            return Caller(principal, Era.LEGACY, version, self._views.of(head.endpoint, principal.policy_class))
         session = self._session(head, principal, read)
         if isinstance(session, Waits):
             return session
-        return Caller(principal, Era.LEGACY, session.version, self._views.of(head.endpoint, principal), session)
+        return Caller(
+            principal, Era.LEGACY, session.version, self._views.of(head.endpoint, principal.policy_class), session
+        )
 
-    def _session(self, head: RequestHead, principal: str, read: SessionRead | None) -> ClientSession | Waits:
+    def _session(self, head: RequestHead, principal: Principal, read: SessionRead | None) -> ClientSession | Waits:
         """Return the session that the head names, or ``Waits.SESSION`` if it has to be read first.
 
         Raises ``Refused`` for a session that has ended, or belongs to another endpoint or another principal. The error
@@ -93,9 +96,10 @@ class Admission:
                 if read is None:
                     return Waits.SESSION
                 session = read.session
-        if session is None or session.endpoint != head.endpoint or session.principal != principal:
+        if session is None or session.endpoint != head.endpoint or session.principal != principal.id:
             raise Refused("session_unknown", "unknown or ended session; send initialize again")
         head.found = session
+        session.policy_class = principal.policy_class
         return session
 
 

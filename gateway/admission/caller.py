@@ -6,6 +6,7 @@ import enum
 
 from msgspec import Struct
 
+from gateway.access.principal import Principal
 from gateway.routing.view import View
 from gateway.sessions.session import ClientSession
 from shared.mcp.versions import Era
@@ -26,11 +27,11 @@ class Waits(enum.Enum):
 class Caller(Struct, frozen=True, gc=False):
     """Who sent an admitted request. Only ``Admission.admit`` makes callers, so every caller may be served.
 
-    ``principal`` is the identity behind the request, to which client sessions and sealed states belong; ``version`` is
+    ``principal`` is who is behind the request, to whose id client sessions and sealed states belong; ``version`` is
     the protocol version in use; ``view`` is what this caller sees; ``session`` is the client session, or ``None``.
     """
 
-    principal: str
+    principal: Principal
     era: Era
     version: str
     view: View

@@ -41,8 +41,13 @@ class RebindingGuard:
         self._setting = "allowedOrigins" if origins is None else "adminOrigins"
         if settings.service.host not in ("0.0.0.0", "::", ""):
             self._hosts.add(settings.service.host.lower())
+        self._public_url = settings.service.public_url.rstrip("/")
         self._seen_hosts: dict[str | None, bool] = {}
         self._seen_origins: dict[str, bool] = {}
+
+    def base(self, host: str) -> str:
+        """Return the URL before the paths of endpoints: ``publicUrl``, or what the client has in ``Host``."""
+        return self._public_url or f"http://{host.lower()}"
 
     def refusal(self, host: str | None, origin: str | None, site: str | None = None) -> str | None:
         """Return why a request with these headers is refused (HTTP 403), or ``None`` if it is accepted. ``site`` is the

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from gateway.access.principal import Identity, Principal
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.sessions.session import ClientSession
@@ -30,8 +31,9 @@ class RequestHead(Struct, gc=False):
     ``endpoint`` is the name in ``/servers/{name}``, or empty for ``/mcp``. ``refusal`` is the code and the text of the
     error if Host, Origin or Content-Type are not accepted, or ``None``. ``session`` is the session id, or ``None``;
     ``authorization`` the credentials, or ``None``; neither is in the ``repr``. ``era`` is set where the transport
-    decides the era. ``has_body``: whether a JSON-RPC message follows. ``found`` is the session that was admitted last
-    with a head of the same bytes, or ``None``.
+    decides the era. ``has_body``: whether a JSON-RPC message follows. ``resource`` is the canonical URI of the endpoint
+    (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``found`` and ``principal`` are the session and
+    the principal that were admitted last with a head of the same bytes, or ``None``.
     """
 
     headers: RoutingHeaders
@@ -41,16 +43,27 @@ class RequestHead(Struct, gc=False):
     authorization: str | None = None
     era: Era | None = None
     has_body: bool = True
+    resource: str = ""
+    identity: Identity | None = None
     found: ClientSession | None = None
+    principal: Principal | None = None
 
     def __repr__(self) -> str:
         return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"
 
     @classmethod
     def read(
-        cls, named: Mapping[str, list[str]], guard: RebindingGuard, endpoint: str = "", has_body: bool = True
+        cls,
+        named: Mapping[str, list[str]],
+        guard: RebindingGuard,
+        endpoint: str = "",
+        has_body: bool = True,
+        path: str = "/mcp",
     ) -> RequestHead:
-        """Return the head that consists of these headers; ``named`` has each header's values by its lower-case name."""
+        """Return the head that consists of these headers; ``named`` has each header's values by its lower-case name.
+
+        ``path`` is that of the endpoint.
+        """
         hosts, origins, sessions = (named.get(name, []) for name in ("host", "origin", SESSION_HEADER.lower()))
         site = named.get("sec-fetch-site", [None])[0]
         foreign = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None, site)
@@ -58,8 +71,19 @@ class RequestHead(Struct, gc=False):
         if has_body and refusal is None and not is_json(named.get("content-type", [""])[0]):
             refusal = "content_type", "a request needs the header 'Content-Type: application/json'"
         headers = RoutingHeaders.read(named)
-        credentials = named.get("authorization", [None])[0]
-        return cls(headers, endpoint, refusal, sessions[0] if sessions else None, credentials, has_body=has_body)
+        credentials = named.get("authorization") or [f"Bearer {key}" for key in named.get("x-api-key", ())]
+        if len(credentials) > 1 and refusal is None:
+            refusal = "invalid_request", "more than one Authorization header"
+        resource = guard.base(hosts[0] if hosts else "") + path
+        return cls(
+            headers,
+            endpoint,
+            refusal,
+            sessions[0] if sessions else None,
+            credentials[0] if credentials else None,
+            has_body=has_body,
+            resource=resource,
+        )
 
     @property
     def names_modern_version(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -67,8 +68,8 @@ class Whole(RootModel[dict[str, Any]]):
 class McpClient:
     """A client of one MCP endpoint, in the newest era that both sides speak (at a gateway 2026-07-28).
 
-    Each method opens a connection of its own. It raises ``RequestRefused`` for a JSON-RPC error, and ``CommandFailed``
-    for every other failure.
+    Each method opens a connection of its own, with the credentials in ``GATEWAY_API_KEY`` if that is set. It raises
+    ``RequestRefused`` for a JSON-RPC error, and ``CommandFailed`` for every other failure.
     """
 
     def __init__(self, where: Address, answer: ElicitationAnswers | None = None) -> None:
@@ -132,7 +133,9 @@ class McpClient:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
+        key = os.environ.get("GATEWAY_API_KEY")
         async with httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(None, connect=failures.CONNECT_S),  # the SDK limits the time of an answer
             verify=ssl.create_default_context(),
             trust_env=False,  # like the admin client: a proxy from the environment cannot reach loopback

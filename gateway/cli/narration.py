@@ -31,6 +31,7 @@ def greet(gateway: Any, config: str | None, note: Path) -> None:
     say(f"MCP endpoint   {endpoint}")
     say(f"HTTP+SSE       {url}/sse")
     say(f"Admin API      {url}/admin/v1/servers   (status: {command('status', url)})")
+    say(f"Access         {gateway.access}")
     say(f"Metrics        {url}/metrics")
     if gateway.redis_url.startswith("unix://"):
         path = urlsplit(gateway.redis_url).path

@@ -128,7 +128,7 @@ async def _run_up(config: str | None, strict: bool, settings: Settings, on_termi
         return _KILLED if stopping.at_once else 0
     await starting
     port = int(gateway.url.rpartition(":")[2])
-    state.write(port, gateway.redis_url, settings.registry.key_prefix, settings.access.admin_token)
+    state.write(port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token)
     try:
         narration.greet(gateway, config, state.file_of(port))
         telling = spawn(narration.narrate(gateway), "narrate")

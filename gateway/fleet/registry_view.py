@@ -43,6 +43,9 @@ class RegistryEvents(Protocol):
     def session_ended(self, sid: str) -> None:
         """Called when a client session was ended, at any front end."""
 
+    def key_changed(self, name: str) -> None:
+        """Called when an API key was made or revoked."""
+
     def level_set(self, sid: str, level: str) -> None:
         """Called when a client session set its log level, at any front end."""
 
@@ -142,6 +145,8 @@ class RegistryView:
             return
         if kind == "worker":
             self._events.workers_changed()
+        elif kind == "key":
+            self._events.key_changed(id)
         elif kind.startswith("level:"):
             self._events.level_set(id, kind.removeprefix("level:"))
 

@@ -293,8 +293,7 @@ class ClientConnection(asyncio.Protocol):
             return
         answer = answers.failure(error, b"null")
         head = json_head(answer.status, len(answer.whole), keep_alive=False)
-        again = b"Retry-After: %d\r\n" % answer.retry_after_s if answer.retry_after_s else b""
-        transport.write(b"%b%b\r\n%b" % (head, again, answer.whole))
+        transport.write(b"%b%b\r\n%b" % (head, _lines(answer), answer.whole))
         if transport.can_write_eof():
             transport.write_eof()
 
@@ -337,14 +336,13 @@ class ClientConnection(asyncio.Protocol):
         self._go_on()
 
     def _answer(self, answer: Answer) -> None:
-        self._write(answer.status, *answer.body)
-
-    def _write(self, status: int, *body: bytes) -> None:
         """Write the head and the body of an answer; the body may come in parts."""
         transport = self._transport
         if transport is None:
             return
-        start = self._start(status, sum(map(len, body)), body[0])
+        body = answer.body
+        extra = _lines(answer) if answer.challenge or answer.retry_after_s else b""
+        start = self._start(answer.status, sum(map(len, body)), body[0], extra)
         if len(body) == 1:
             transport.write(start)
         else:
@@ -352,10 +350,13 @@ class ClientConnection(asyncio.Protocol):
         if self._last:
             transport.close()
 
-    def _start(self, status: int, size: int, body: bytes) -> bytes:
-        """Return the head of an answer with ``size`` bytes of body, followed by the first part of the body."""
+    def _start(self, status: int, size: int, body: bytes, extra: bytes = b"") -> bytes:
+        """Return the head of an answer with ``size`` bytes of body, followed by the first part of the body.
+
+        ``extra`` are the lines of further headers.
+        """
         self._last = self._head is None or not self._head.keep_alive or Process.draining
-        return b"%b\r\n%b" % (json_head(status, size, not self._last), body)
+        return b"%b%b\r\n%b" % (json_head(status, size, not self._last), extra, body)
 
     def _refuse_large(self) -> None:
         """Have the worker drop the rest of a large answer, because nobody reads it."""
@@ -449,3 +450,8 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()  # it would stay until its client reads
         else:
             self.end()
+
+
+def _lines(answer: Answer) -> bytes:
+    """Return the lines of the headers that an answer has beside those of every answer."""
+    return "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items()).encode("latin-1", "replace")

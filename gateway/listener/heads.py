@@ -19,8 +19,9 @@ from gateway.admission.routing_headers import RoutingHeaders, by_name
 MAX_HEAD_BYTES = 8 * 1024
 """The longest head that the express lane reads, in bytes; longer ones are left to aiohttp."""
 _MAX_HEADS = 20_000
-_KEPT_HEAD = 1024
-"""At most ``_MAX_HEADS`` heads of at most ``_KEPT_HEAD`` bytes are remembered; each client session has its own."""
+_MAX_KEPT_BYTES = 20 * 1024 * 1024
+"""At most so many heads, with so many bytes, are remembered. Each client session has its own, and a head with a signed
+token has some 1,500 bytes."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
@@ -57,7 +58,9 @@ class _HeadReader:
         self.complete = True
 
 
-def read_head(raw: bytes, guard: RebindingGuard, max_body_bytes: int) -> FramedHead | None:
+def read_head(
+    raw: bytes, guard: RebindingGuard, max_body_bytes: int, ordinary_headers: frozenset[str] = frozenset()
+) -> FramedHead | None:
     """Return what a head says, or ``None`` if the request must be left to aiohttp.
 
     ``raw`` is the head with its empty line. A request with a longer body than ``max_body_bytes`` is not ``plain``: the
@@ -87,6 +90,7 @@ def read_head(raw: bytes, guard: RebindingGuard, max_body_bytes: int) -> FramedH
         plain
         and single
         and length <= max_body_bytes
+        and not (ordinary_headers and any(name in named for name in ordinary_headers))
         and head.refusal is None,  # a refusal comes before the body is read: in the ordinary lane
         head,
     )
@@ -113,8 +117,12 @@ class Heads:
     depends on how much memory it touches.
     """
 
-    def __init__(self, guard: RebindingGuard, max_body_bytes: int) -> None:
+    def __init__(
+        self, guard: RebindingGuard, max_body_bytes: int, ordinary_headers: frozenset[str] = frozenset()
+    ) -> None:
         self._guard = guard
+        self._ordinary_headers = ordinary_headers
+        self._kept_bytes = 0
         self._max_body_bytes = max_body_bytes
         self._heads: dict[bytes, FramedHead | None] = {}
         self._headers: dict[RoutingHeaders, RoutingHeaders] = {}
@@ -124,16 +132,17 @@ class Heads:
         try:
             return self._heads[raw]
         except KeyError:
-            head = read_head(raw, self._guard, self._max_body_bytes)
-            if len(raw) <= _KEPT_HEAD:
-                self._keep(raw, head)
+            head = read_head(raw, self._guard, self._max_body_bytes, self._ordinary_headers)
+            self._keep(raw, head)
             return head
 
     def _keep(self, raw: bytes, head: FramedHead | None) -> None:
-        if len(self._heads) >= _MAX_HEADS:
-            for old in list(itertools.islice(self._heads, _MAX_HEADS // 8)):
+        while len(self._heads) >= _MAX_HEADS or self._kept_bytes > _MAX_KEPT_BYTES:
+            for old in list(itertools.islice(self._heads, len(self._heads) // 8 + 1)):
                 del self._heads[old]
+                self._kept_bytes -= len(old)
         self._heads[raw] = head
+        self._kept_bytes += len(raw)
         if len(self._headers) >= _MAX_HEADS:
             self._headers.clear()
         if head is not None:

@@ -29,14 +29,21 @@ class Lane:
     """What all connections of a front end share. Calling the object makes a connection: it is the protocol factory."""
 
     def __init__(
-        self, server: web.Server, guard: RebindingGuard, serving: Serving, bodies: Bodies, settings: Settings
+        self,
+        server: web.Server,
+        guard: RebindingGuard,
+        serving: Serving,
+        bodies: Bodies,
+        settings: Settings,
+        ordinary_headers: frozenset[str] = frozenset(),
     ) -> None:
+        """A request with one of ``ordinary_headers`` takes the ordinary lane, which knows who sent it."""
         self._server = server
         self._keepalive_s = settings.service.keepalive_s
         self.limits = settings.clients
         self.bodies = bodies
         self.room = Room(settings.clients)
-        self.heads = Heads(guard, settings.calls.max_body_bytes)
+        self.heads = Heads(guard, settings.calls.max_body_bytes, ordinary_headers)
         self.serving = serving
         self.loop = asyncio.get_running_loop()
         self.begun: dict[Any, BegunRequest] = {}

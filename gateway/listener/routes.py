@@ -9,19 +9,34 @@ import itertools
 
 from aiohttp import web
 
+from gateway.access.trusted_proxy import TrustedProxy
+from gateway.admin.rights import AdminRights
 from gateway.admin.routes import add_admin_routes
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.front_end import FrontEnd
 from gateway.http.responses import JsonAnswer
+from gateway.listener.metadata import add_metadata_routes
 from gateway.protocol import answers
 from shared.errors import Refused
 
 
-def head_of(request: web.BaseRequest, guard: RebindingGuard, endpoint: str = "", has_body: bool = True) -> RequestHead:
+def head_of(
+    request: web.BaseRequest,
+    guard: RebindingGuard,
+    endpoint: str = "",
+    has_body: bool = True,
+    proxy: TrustedProxy | None = None,
+) -> RequestHead:
     """Return the head of an aiohttp request as admission needs it; ``endpoint`` is the name in ``/servers/{name}``."""
-    return RequestHead.read(by_name(request.headers.items()), guard, endpoint, has_body)
+    path = request.rel_url.raw_path.rstrip("/")
+    path = path.removesuffix("/messages") + "/sse" if path.endswith("/messages") else path
+    named = by_name(request.headers.items())
+    head = RequestHead.read(named, guard, endpoint, has_body, path)
+    if proxy is not None:
+        head.identity = proxy.identity(named, request.remote)
+    return head
 
 
 def routes(front: FrontEnd) -> web.Application:
@@ -30,7 +45,7 @@ def routes(front: FrontEnd) -> web.Application:
     guard = front.guard
 
     def head(request: web.Request, has_body: bool = True) -> RequestHead:
-        return head_of(request, guard, request.match_info.get("name", ""), has_body)
+        return head_of(request, guard, request.match_info.get("name", ""), has_body, front.proxy)
 
     async def post(request: web.Request) -> web.StreamResponse:
         response = await front.posts.post(request, head(request))
@@ -72,7 +87,9 @@ def routes(front: FrontEnd) -> web.Application:
         for path in ("/mcp", "/sse", "/messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
-    add_admin_routes(app, front.queries, front.commands, front.settings, front.reader)
+    add_metadata_routes(app, front.rules, guard, front.settings.service.name)
+    rights = AdminRights(front.settings, front.rules, front.principals, guard, front.proxy)
+    add_admin_routes(app, front.queries, front.commands, front.settings, front.reader, rights, front.access)
     return app
 
 
@@ -89,6 +106,6 @@ def cors_headers(origin: str) -> dict[str, str]:
         "Access-Control-Allow-Origin": origin,
         "Access-Control-Allow-Methods": "GET, POST, DELETE, OPTIONS",
         "Access-Control-Allow-Headers": "*, Authorization",
-        "Access-Control-Expose-Headers": "Mcp-Session-Id",
+        "Access-Control-Expose-Headers": "Mcp-Session-Id, WWW-Authenticate, Retry-After",
         "Vary": "Origin",
     }

@@ -64,7 +64,8 @@ class McpRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        lane = Lane(server, front.guard, front.serving, front.bodies, front.settings)
+        ordinary_headers = frozenset((front.proxy.user_header,)) if front.proxy is not None else frozenset()
+        lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers)
         self._lane = lane
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
@@ -79,7 +80,7 @@ class McpRunner(web.AppRunner):
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
-                    return await front.posts.post(request, head_of(request, front.guard), begun)
+                    return await front.posts.post(request, head_of(request, front.guard, proxy=front.proxy), begun)
                 return await handle_ordinary(request)
             except ConnectionError:
                 if request.transport is None or request.transport.is_closing():

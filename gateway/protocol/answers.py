@@ -13,10 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from gateway.http.responses import JsonAnswer
-from shared.errors import RETRY_AFTER_S, CallError, GatewayError
+from shared.errors import RETRY_AFTER_S, CallError, GatewayError, Unauthorized
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 
+_ALWAYS = ("session_unknown", "unauthenticated", "insufficient_scope")
+"""Errors whose HTTP status is what clients of any era act on."""
 _MODERN_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 
 
@@ -25,7 +27,7 @@ class Answer(Struct, gc=False):
 
     ``body`` has its bytes in parts. ``status`` is the HTTP status. ``rpc_code`` is the code of the error, or 0 for a
     result. ``session`` is the id of the client session that the request opened, or empty. ``retry_after_s`` is when the
-    client may try again, or 0.
+    client may try again, or 0; ``challenge`` is how the client is to authenticate (``WWW-Authenticate``), or empty.
     """
 
     body: tuple[bytes, ...]
@@ -33,6 +35,7 @@ class Answer(Struct, gc=False):
     rpc_code: int = 0
     session: str = ""
     retry_after_s: int = 0
+    challenge: str = ""
 
     def __repr__(self) -> str:
         """Show what kind of answer it is, without its content and without the session's id."""
@@ -40,10 +43,18 @@ class Answer(Struct, gc=False):
 
     def to_response(self, session_header: str = "") -> JsonAnswer:
         """Return the answer as the ordinary lane sends it; a new session's id goes into ``session_header``."""
-        extra = {session_header: self.session} if self.session and session_header else None
+        extra = {session_header: self.session} if self.session and session_header else {}
+        return JsonAnswer(*self.body, status=self.status, extra={**extra, **self.headers} or None)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that the answer has beside those of every answer."""
+        found = {}
         if self.retry_after_s:
-            extra = {**(extra or {}), "Retry-After": str(self.retry_after_s)}
-        return JsonAnswer(*self.body, status=self.status, extra=extra)
+            found["Retry-After"] = str(self.retry_after_s)
+        if self.challenge:
+            found["WWW-Authenticate"] = self.challenge
+        return found
 
     @property
     def whole(self) -> bytes:
@@ -81,9 +92,10 @@ def failure(failed: GatewayError, id: bytes, era: Era | None = None, status: int
     status that follows from the error and the era.
     """
     if status is None:
-        status = 200 if era is Era.LEGACY and failed.code != "session_unknown" else failed.wire.http
+        status = 200 if era is Era.LEGACY and failed.code not in _ALWAYS else failed.wire.http
     retry_after_s = RETRY_AFTER_S.get(failed.code, 0)
-    return Answer((error_body(failed, id),), status, failed.wire.rpc, retry_after_s=retry_after_s)
+    challenge = failed.challenge if isinstance(failed, Unauthorized) else ""
+    return Answer((error_body(failed, id),), status, failed.wire.rpc, retry_after_s=retry_after_s, challenge=challenge)
 
 
 def error_body(failed: GatewayError, id: bytes) -> bytes:

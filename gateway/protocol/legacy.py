@@ -64,7 +64,7 @@ class SessionEndpoint:
         if last.count(".") == _CALL_ID_DOTS:
             return await self._resume(request, session, last)
         try:
-            return await self._streams.standing_get(request, session, caller.view, last)
+            return await self._streams.standing_get(request, session, caller, last)
         except NotDelivered as error:
             return answers.failure(error, b"null", status=503).to_response()
 

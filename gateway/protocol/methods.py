@@ -101,6 +101,8 @@ class Methods:
 
         ``fresh``: the registry's copy was brought up to date just now (after ``Waits.CATALOGUE``).
         """
+        if caller.view.denied and any(one.matches_method(message.method) for one in caller.view.denied):
+            raise Refused("method_unknown", f"method {message.method[:64]!r} is not offered here")
         planner = self._by_era[caller.era].get(message.method)
         if planner is not None:
             return planner(message, params, caller, head, fresh)
@@ -141,7 +143,7 @@ class Methods:
             if session is None:
                 endpoint = caller.view.endpoint
                 session = await self._sessions.open(
-                    facts.version, caller.principal, endpoint, capabilities, facts.client_info
+                    facts.version, caller.principal.id, endpoint, capabilities, facts.client_info
                 )
             else:
                 session.version, session.capabilities = facts.version, capabilities
@@ -176,6 +178,8 @@ class Methods:
                     if not fresh:
                         return Waits.CATALOGUE
                     raise caller.view.unknown(kind, name)
+            if route.guard is not None:
+                _check_guard(route, message, caller)
             if route.local is not None:
                 arguments = Raw(jsonrpc.arguments_of(message.params) or b"{}")
                 return answers.result(bytes(message.id), route.local.call(arguments))
@@ -198,6 +202,8 @@ class Methods:
         member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
         route = caller.view.find(kind, name)
+        if route is not None and route.guard is not None:
+            _check_guard(route, message, caller)
         if route is None or not any("completions" in one.record.capabilities for one in route.replicas):
             nothing: dict[str, Any] = {"completion": {"values": [], "total": 0, "hasMore": False}}
             if caller.era is Era.MODERN:
@@ -241,6 +247,8 @@ class Methods:
         self, message: Message, params: Params, caller: Caller, uri: str, route: Route, upstream_uri: str
     ) -> Outgoing:
         """Return the request that reads ``uri`` at a group that names it ``upstream_uri``."""
+        if route.guard is not None:
+            _check_guard(route, message, caller)
         body = bytes(message.params)
         if upstream_uri == uri:
             return self._outgoing(message, body, params, caller, route, upstream_uri)
@@ -343,7 +351,7 @@ class Methods:
             method=message.method,
             name=name,
             group=route.group,
-            principal=caller.principal,
+            principal=caller.principal.id,
             route=route,
             params=body,
             era=caller.era,
@@ -358,11 +366,18 @@ class Methods:
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:
         """Return where the call that the ``requestState`` continues must go. Raises ``Refused`` (-32602)."""
         text = jsonrpc.text(params.request_state, "requestState")
-        state = request_state.unseal(self._key, text, caller.principal)
+        state = request_state.unseal(self._key, text, caller.principal.id)
         group = caller.view.groups.get(route.group)
         if group is None or all(replica.id != state.upstream for replica in group.replicas):
             raise Refused("invalid_params", "params.requestState belongs to another request, or its upstream is gone")
         return Exact(state.upstream, state.worker, bool(state.parked))
+
+
+def _check_guard(route: Route, message: Message, caller: Caller) -> None:
+    """Raise ``Refused`` unless the call fulfils what the rules of access demand of it."""
+    assert route.guard is not None
+    arguments = jsonrpc.arguments_of(message.params) or b""
+    route.guard.check(arguments, caller.principal.id, caller.principal.kind)
 
 
 def _uri_and_session(params: Params, caller: Caller) -> tuple[str, Any]:

@@ -28,7 +28,7 @@ from gateway.protocol.carrying import Carrier, Started
 from gateway.protocol.methods import Methods
 from gateway.protocol.plans import Effect, Listen, OneOf
 from gateway.sessions.table import SessionTable
-from shared.errors import CallError, OutcomeUnknown
+from shared.errors import CallError, InsufficientScope, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import NO_PARAMS, Message, Params
 from shared.rpc.framing import COPIED
@@ -119,6 +119,7 @@ class Serving:
                 return None
             in_flight = self.carrier.begin(plan)
         except CallError as error:
+            self._challenge(error, head)
             return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
         return None if in_flight is None else BegunRequest(id, message, params, caller, in_flight)
 
@@ -152,7 +153,11 @@ class Serving:
         """
         fresh = False
         while True:
-            plan = self._methods.plan(message, params, caller, head, fresh)
+            try:
+                plan = self._methods.plan(message, params, caller, head, fresh)
+            except CallError as error:
+                self._challenge(error, head)
+                raise
             if isinstance(plan, Answer | Listen):
                 return plan
             if isinstance(plan, Effect):
@@ -162,6 +167,11 @@ class Serving:
             await self._registry.catch_up()
             fresh = True
             caller = await self.admitted(head, message, params)  # the caller's view may show more now
+
+    def _challenge(self, error: CallError, head: RequestHead) -> None:
+        """Say in the error of a call that needs more scopes how the client gets them."""
+        if isinstance(error, InsufficientScope) and not error.challenge:
+            error.challenge = self._principals.step_up(head, error.scopes, error.message)
 
     async def go_on(self, exchange: BegunRequest) -> Answer | Started:
         """Go on with a request that the express lane began. Raises ``CallError``."""

@@ -14,11 +14,8 @@ from gateway.routing.view import View
 class ViewPolicy(Protocol):
     """Rules that hide entries from principals."""
 
-    def class_of(self, principal: str) -> str:
-        """Return the policy class of ``principal``. Principals of one class see the same entries."""
-
     def apply(self, view: View, policy_class: str) -> View:
         """Return the view that ``policy_class`` has of ``view``; ``view.filtered`` makes one.
 
-        Only classes that ``class_of`` has returned are asked for.
+        A class is made when a principal's credentials are verified (``access.roles``).
         """

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from gateway.balancers import Balancer
 from gateway.routing.entries import Entry
+from gateway.routing.guards import Guard
 from gateway.routing.local_tools import LocalTool
 from shared.isolation import SessionUse, session_use
 from shared.mcp.listings import Kind
@@ -78,6 +79,8 @@ class Route(Struct, frozen=True):
     """Whether a client session has an upstream session of its own on some of the replicas."""
     local: LocalTool | None = None
     """The tool if the gateway itself answers it, or ``None``. Such a route has no replicas."""
+    guard: Guard | None = None
+    """What a call must fulfil beside being shown, or ``None``."""
 
 
 class Group:

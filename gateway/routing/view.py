@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 from msgspec import Struct, structs
@@ -66,11 +67,19 @@ class _Page(Struct, frozen=True):
     until: float
 
 
+class MethodPattern(Protocol):
+    """Says which methods of the protocol are meant."""
+
+    def matches_method(self, method: str) -> bool:
+        """Whether this method is meant."""
+
+
 class Scope(Struct, frozen=True):
     """What views of one generation share: settings, and the groups that a view covers.
 
     ``group`` is the group of ``/servers/{name}``, where methods that the gateway does not know are passed on, or
-    ``None``. ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see.
+    ``None``. ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see. ``admits(group, URI)`` says
+    whether a resource that no list has may be read (``None``: any). ``denied`` are methods that callers may not use.
     """
 
     settings: RoutingSettings
@@ -78,6 +87,8 @@ class Scope(Struct, frozen=True):
     groups: Mapping[str, Group]
     group: Group | None = None
     listed_uris: Mapping[tuple[str, str], str] = {}
+    admits: Callable[[str, str], bool] | None = None
+    denied: tuple[MethodPattern, ...] = ()
 
 
 class View:
@@ -86,7 +97,19 @@ class View:
     ``routes`` has every name, also those of upstreams that are down; ``lists`` has what is listed now.
     """
 
-    __slots__ = ("_by_label", "_by_place", "_cursors", "_pages", "_seen", "key", "lists", "routes", "scope", "whole")
+    __slots__ = (
+        "_by_label",
+        "_by_place",
+        "_cursors",
+        "_pages",
+        "_seen",
+        "denied",
+        "key",
+        "lists",
+        "routes",
+        "scope",
+        "whole",
+    )
 
     def __init__(self, key: ViewKey, scope: Scope, routes: Routes, lists: Lists, whole: bool = True) -> None:
         self.key = key
@@ -95,6 +118,7 @@ class View:
         self.lists = lists
         self.whole = whole
         """Whether the view shows everything that its groups list."""
+        self.denied = scope.denied
         self._pages: dict[tuple[Kind, int], dict[str, _Page]] = {}
         self._cursors: set[str] = set()
         self._by_label: dict[str, list[str]] | None = None
@@ -208,6 +232,8 @@ class View:
         scheme. The resource is read from one after another, never from all at once.
         """
         groups = [name for name in self.groups if only in (None, name) and not self._hides(name, uri)]
+        if self.scope.admits is not None:
+            groups = [name for name in groups if self.scope.admits(name, uri)]
         matching: list[tuple[int, Route]] = []
         for group in groups:
             for template, route in self._own(group, Kind.TEMPLATES).items():
@@ -367,26 +393,61 @@ def _nothing(group: str) -> bool:
     return False
 
 
+def rewritten(
+    view: View,
+    key: ViewKey,
+    change: Callable[[Kind, str, Route], Route | None],
+    admits: Callable[[str, str], bool] | None = None,
+    denied: Collection[MethodPattern] = (),
+    keep_group: Callable[[str], bool] = _nothing,
+) -> View:
+    """Return a view in which each entry has the route that ``change(kind, listed name, route)`` returns; ``None`` hides
+    the entry.
+
+    ``admits(group, URI)`` says whether a resource that no list has may be read; ``denied`` are methods that the view
+    does not know. A group of which no entry is left is hidden as well, as if it were not registered, unless
+    ``keep_group(name)`` is true: its instructions, its errors, and methods that the gateway does not know would still
+    reach clients.
+    """
+    changed: dict[tuple[Kind, int], Route | None] = {}
+
+    def new(kind: Kind, name: str, route: Route) -> Route | None:
+        at = (kind, id(route))  # an entry is decided once, though it is both listed and named
+        if at not in changed:
+            changed[at] = change(kind, name, route)
+        return changed[at]
+
+    routes = {
+        kind: {name: found for name, route in known.items() if (found := new(kind, name, route)) is not None}
+        for kind, known in view.routes.items()
+    }
+    lists = {
+        kind: [
+            one if found is one.route else structs.replace(one, route=found)
+            for one in entries
+            if (found := new(kind, one.name, one.route)) is not None
+        ]
+        for kind, entries in view.lists.items()
+    }
+    left = {route.group for known in routes.values() for route in known.values()}
+    groups = {name: group for name, group in view.groups.items() if name in left or keep_group(name)}
+    group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
+    scope = structs.replace(view.scope, groups=groups, group=group, admits=admits, denied=tuple(denied))
+    return View(key, scope, routes, lists, whole=False)
+
+
 def filtered(
     view: View,
     key: ViewKey,
     keep: Callable[[Kind, str, Route], bool],
     keep_group: Callable[[str], bool] = _nothing,
 ) -> View:
-    """Return a view of the entries for which ``keep(kind, listed name, route)`` is true.
+    """Return a view of the entries for which ``keep(kind, listed name, route)`` is true."""
 
-    A group of which no entry is left is hidden as well, as if it were not registered, unless ``keep_group(name)`` is
-    true: its instructions, its errors, and methods that the gateway does not know would still reach clients.
-    """
-    routes = {
-        kind: {name: route for name, route in known.items() if keep(kind, name, route)}
-        for kind, known in view.routes.items()
-    }
-    lists = {kind: [one for one in entries if keep(kind, one.name, one.route)] for kind, entries in view.lists.items()}
-    left = {route.group for known in routes.values() for route in known.values()}
-    groups = {name: group for name, group in view.groups.items() if name in left or keep_group(name)}
-    group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
-    return View(key, structs.replace(view.scope, groups=groups, group=group), routes, lists, whole=False)
+    def change(kind: Kind, name: str, route: Route) -> Route | None:
+        return route if keep(kind, name, route) else None
+
+    return rewritten(view, key, change, keep_group=keep_group)
 
 
 def with_local_tools(view: View, key: ViewKey, tools: Iterable[LocalTool]) -> View:

@@ -30,11 +30,11 @@ class Views:
             self.lasting = frozenset((catalog.everything.key,))
             self.watch(catalog.everything)
 
-    def of(self, endpoint: str, principal: str) -> View:
-        """Return what ``principal`` sees at ``/servers/{endpoint}``, or at ``/mcp`` for an empty name."""
+    def of(self, endpoint: str, policy_class: str) -> View:
+        """Return what principals of a class see at ``/servers/{endpoint}``, or at ``/mcp`` for an empty name."""
         if self._policy is None:
             return self._catalog.everything if not endpoint else self._get((endpoint, ""))
-        return self._get((endpoint, self._policy.class_of(principal)))
+        return self._get((endpoint, policy_class))
 
     def _get(self, key: ViewKey) -> View:
         if self._generation != self._catalog.generation:

@@ -30,6 +30,7 @@ class ClientSession:
         "known",
         "log_level",
         "pins",
+        "policy_class",
         "principal",
         "round",
         "sid",
@@ -43,6 +44,7 @@ class ClientSession:
         self.sid = sid
         self.version = sys.intern(version)
         self.principal = principal
+        self.policy_class = ""  # of the credentials that the principal used last at this front end
         self.endpoint = endpoint
         self.capabilities = b"{}"
         self.client_info = b""

@@ -60,6 +60,12 @@ class OpenStreams:
         self._open.add(stream)
         return stream
 
+    def end_expired(self, now_s: float) -> None:
+        """Close the streams whose principals' credentials have ended by a Unix time."""
+        for stream in self:
+            if stream.principal is not None and not stream.principal.lasts(now_s) and not stream.closing:
+                stream.close()
+
     def discard(self, stream: StandingStream) -> None:
         """Remove a stream whose client is gone."""
         stream.gone = True

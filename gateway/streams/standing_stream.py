@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 import msgspec
 from msgspec import Raw
 
+from gateway.access.principal import Principal
 from gateway.http.event_stream import EventStream
 from gateway.routing.view import ViewKey
 from shared.errors import Refused
@@ -106,6 +107,7 @@ class StandingStream:
         "cut",
         "gone",
         "position",
+        "principal",
         "resumable",
         "sid",
         "tag",
@@ -131,6 +133,7 @@ class StandingStream:
         self.closing = False
         self.cut = False  # the stream ends because the upstream's stream behind it failed
         self.gone = False
+        self.principal: Principal | None = None  # whose stream it is
         self.position = "0-0-0"  # the place in the session's outbox up to which messages were taken
         self.written = ""  # the place up to which messages were written to the client
         self.collecting = self.again = False  # messages are being taken from the outbox; there may be more

@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 from msgspec import Raw
 
+from gateway.access.principal import Principal
 from gateway.admission.caller import Caller
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -82,10 +83,13 @@ class StandingStreams:
 
     # ---- opening
 
-    def attach(self, session: ClientSession, view: View) -> StandingStream:
-        """Open the stream of a session. Raises ``NotDelivered`` at the limit."""
+    def attach(self, session: ClientSession, view: View, principal: Principal | None = None) -> StandingStream:
+        """Open the stream of a session, which ends with the credentials of ``principal``. Raises ``NotDelivered`` at
+        the limit."""
         self._watch(view)
-        return self._streams.add(session.sid, view.key, LEGACY_CHANGES, wants_warnings=lambda: session.wants_warnings)
+        stream = self._streams.add(session.sid, view.key, LEGACY_CHANGES, wants_warnings=lambda: session.wants_warnings)
+        stream.principal = principal
+        return stream
 
     def detach(self, stream: StandingStream) -> None:
         """Remove a stream whose client is gone, and its subscriptions."""
@@ -96,13 +100,14 @@ class StandingStreams:
             self._forget(stream.view)  # clients can make up any number of names
 
     async def standing_get(
-        self, request: web.BaseRequest, session: ClientSession, view: View, last_id: str = ""
+        self, request: web.BaseRequest, session: ClientSession, caller: Caller, last_id: str = ""
     ) -> web.StreamResponse:
-        """Show the GET stream of a Streamable HTTP session. Raises ``NotDelivered`` at the limit.
+        """Show the GET stream of a Streamable HTTP session of ``caller``. Raises ``NotDelivered`` at the limit.
 
         ``last_id`` is the id of the last event that the client got on an earlier stream, or empty.
         """
-        stream = self.attach(session, view)
+        view = caller.view
+        stream = self.attach(session, view, caller.principal)
         stream.resumable = stream.collecting = True  # nothing is taken from the outbox before its place is known
         try:
             again = await self._take_over(session)
@@ -174,9 +179,10 @@ class StandingStreams:
         view = caller.view
         self._watch(view)
         stream = self._streams.add("", view.key, changes, bytes(message.id))
+        stream.principal = caller.principal
         passthrough = None
         try:
-            passthrough = self._subscriptions.pass_through(stream, wanted, message.params, view, caller.principal)
+            passthrough = self._subscriptions.pass_through(stream, wanted, message.params, view, caller.principal.id)
             agreed: dict[str, Any] = dict(honoured)
             if isinstance(resources, list):
                 uris = [uri for uri in resources if isinstance(uri, str) and not too_long(uri)]

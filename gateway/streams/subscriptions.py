@@ -141,7 +141,7 @@ class StreamSubscriptions:
 
     def _view_of(self, session: ClientSession) -> View:
         """Return the view that the client of a session has now."""
-        return self._registry.views.of(session.endpoint, session.principal)
+        return self._registry.views.of(session.endpoint, session.policy_class)
 
     # ---- modern streams
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -25,6 +26,7 @@ from msgspec import structs
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
 from gateway.supervisor.state_directory import StateDirectory
+from shared.access import rules as access_rules
 from shared.child_environment import for_process
 from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable, StartError
@@ -127,6 +129,7 @@ class Supervisor:
 
     def __init__(self, settings: Settings, with_workers: bool = True) -> None:
         self._with_workers = with_workers
+        settings = with_admin_token(settings)
         self._given = settings
         self.settings = settings
         self.store: RegistryStore | None = None
@@ -342,8 +345,25 @@ class Supervisor:
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse to listen beyond loopback without an admin token. Raises ``ConfigError``."""
-    if not is_loopback_host(settings.service.host) and not settings.access.admin_token:
+    """Refuse to listen beyond loopback without an admin token, and without authentication unless the settings say so in
+    as many words. Raises ``ConfigError``."""
+    host, access = settings.service.host, settings.access
+    if is_loopback_host(host):
+        return
+    if not access.admin_token:
+        raise ConfigError(f"listening on {host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1")
+    rules = access_rules.parse(access.access_rules)
+    if not (rules.authentication or rules.anonymous or access.anonymous):
         raise ConfigError(
-            f"listening on {settings.service.host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1"
+            f"listening on {host} lets everybody who reaches it use every tool: configure 'access.authentication', or "
+            "say that this is meant with 'access': {'anonymous': true} or GATEWAY_ANONYMOUS=true"
         )
+
+
+def with_admin_token(settings: Settings) -> Settings:
+    """Return the settings with an admin token of this run's own where callers are authenticated and none is set: then
+    the admin API is not open to whoever is on this machine."""
+    access = settings.access
+    if access.admin_token or not access_rules.parse(access.access_rules).authentication:
+        return settings
+    return structs.replace(settings, access=structs.replace(access, admin_token=secrets.token_urlsafe(32)))

@@ -6,6 +6,7 @@ concerns one entry costs that entry: its spec says why it cannot be run (``Upstr
 
 from __future__ import annotations
 
+import json
 import os
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct, structs
 
+from shared.access import rules as access_rules
 from shared.config.documents import decode
 from shared.config.entries import Reading, flawed, read_entry, shown_id
 from shared.config.expand import editor_variables, expand, input_variable, workspace_of
@@ -101,11 +103,25 @@ def _settings(document: dict[str, Any], environment: Mapping[str, str], problems
     if not isinstance(settings, dict):
         problems.append(("gateway", "must be an object"))
         return {}
+    if "access" in document:
+        settings = {**settings, **_access(document["access"], environment, problems)}
     try:
         build(settings)
     except ConfigError as error:
         problems += error.problems
     return settings
+
+
+def _access(written: Any, environment: Mapping[str, str], problems: Said) -> dict[str, str]:
+    """Return the setting that holds the rules of access. Whatever is wrong with one of them is a problem of the file:
+    a rule is obeyed or refused, never ignored."""
+    document = expand(written, environment, "access", problems)
+    try:
+        access_rules.read(document)
+    except ConfigError as error:
+        problems += error.problems
+        return {}
+    return {"accessRules": json.dumps(document)}
 
 
 def _variables(

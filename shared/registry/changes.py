@@ -39,7 +39,7 @@ class Follower(Protocol):
 
         ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD`` or ``suspect:``: a worker's
         hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its log
-        level.
+        level. ``key``: the API key named ``id`` was made or revoked.
         """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:

@@ -27,6 +27,8 @@ class Keys:
         """hash: how often each supervised process was replaced."""
         self.secret = f"{prefix}secret"
         """string: the fleet's key, if none is configured."""
+        self.api_keys = f"{prefix}api_keys"
+        """hash: API keys by name, as JSON: id, name, digest, roles, createdAt, expiresAt."""
 
     def server(self, id: str) -> str:
         """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""

@@ -229,6 +229,28 @@ redis.call('PEXPIRE', key, ARGV[3])
 return bound
 """
 
+# ARGV: prefix, name, record, most keys → 'ok' | 'exists' | 'full'
+KEY_ADD = (
+    EMIT
+    + """
+local key = P..'api_keys'
+if redis.call('HLEN', key) >= tonumber(ARGV[4]) then return 'full' end
+if redis.call('HSETNX', key, ARGV[2], ARGV[3]) == 0 then return 'exists' end
+emit('key', ARGV[2])
+return 'ok'
+"""
+)
+
+# ARGV: prefix, name
+KEY_REMOVE = (
+    EMIT
+    + """
+if redis.call('HDEL', P..'api_keys', ARGV[2]) == 0 then return 0 end
+emit('key', ARGV[2])
+return 1
+"""
+)
+
 # ARGV: prefix, kind, id
 ANNOUNCE = EMIT + "return emit(ARGV[2], ARGV[3])"
 

@@ -53,6 +53,8 @@ class RegistryStore:
                 "CLEAR",
                 "BEAT",
                 "SAVE",
+                "KEY_ADD",
+                "KEY_REMOVE",
             )
         }
 

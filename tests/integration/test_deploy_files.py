@@ -142,6 +142,10 @@ def test_gunicorn_configuration(gunicorn_config: ModuleType) -> None:
     [
         ({}, "GATEWAY_REDIS_URL"),
         ({"GATEWAY_REDIS_URL": "redis://127.0.0.1/0", "GATEWAY_HOST": "0.0.0.0"}, "GATEWAY_ADMIN_TOKEN"),
+        (
+            {"GATEWAY_REDIS_URL": "redis://127.0.0.1/0", "GATEWAY_HOST": "0.0.0.0", "GATEWAY_ADMIN_TOKEN": "x"},
+            "access.authentication",
+        ),
     ],
 )
 def test_gunicorn_refuses_what_serve_refuses(
@@ -279,10 +283,12 @@ def test_probes_point_at_paths_and_ports_that_exist() -> None:
 async def test_probed_paths_are_routes_of_the_front_end() -> None:
     from aiohttp import web
 
+    from gateway.admin.access import AccessApi
     from gateway.admin.routes import add_admin_routes
+    from shared.access.rules import AccessRules
 
     app, settings = web.Application(), build()
-    add_admin_routes(app, None, None, settings, None)  # type: ignore[arg-type]
+    add_admin_routes(app, None, None, settings, None, None, AccessApi(AccessRules(), None, None, None))  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 

@@ -12,6 +12,7 @@ from typing import cast
 
 from msgspec import Raw
 
+from gateway.access.principal import Principal
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.outgoing import Outgoing
 from gateway.fleet.pool import WorkerPool
@@ -36,6 +37,9 @@ from shared.settings import Settings, build
 
 KEY = FleetKey.from_secret("unit tests")
 Frame = tuple[rpc.Head, bytes]
+
+ADA = Principal("ada", "user", "a")
+"""A caller; its policy class is the first letter of its name."""
 
 
 class FakeLink:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from shared.access.rules import check_access
 from shared.choices import STRATEGIES, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
@@ -173,6 +174,8 @@ def _samples(knob: Knob) -> list[Any]:
         return [("a.test",), ("*",), ("10.0.0.0/8", "::1", "*.b.test"), ()]
     if (meta.extra or {}).get("check") is check_public_url:
         return ["https://h.test/a/b", "http://h.test:80", ""]
+    if (meta.extra or {}).get("check") is check_access:
+        return ['{"anonymous":true}', '{"authentication":[{"type":"apiKey"}]}', ""]
     if plain is str:
         return ["a", "http://é:1/?q=1&r=${X}", " spaced ", "0", "false"]
     if isinstance(plain, type) and issubclass(plain, enum.Enum):
@@ -213,4 +216,4 @@ def test_the_repr_of_settings_tells_no_secret() -> None:
     settings = build({"adminToken": "hush", "secret": "hush-too"})
     assert settings.access.admin_token == "hush"
     assert "hush" not in repr(settings)
-    assert {knob.key for knob in KNOBS.values() if knob.secret} == {"adminToken", "secret"}
+    assert {knob.key for knob in KNOBS.values() if knob.secret} == {"accessRules", "adminToken", "secret"}

@@ -9,10 +9,11 @@ from aiohttp.test_utils import make_mocked_request
 from msgspec import structs
 from multidict import CIMultiDict
 
+from gateway.access.principal import ANONYMOUS, Principal
 from gateway.admission.admit import Admission, SessionRead
 from gateway.admission.caller import Caller, Waits
 from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.admission.principals import ANONYMOUS, Everybody
+from gateway.admission.principals import Everybody
 from gateway.admission.request_head import RequestHead
 from gateway.listener.heads import read_head
 from gateway.listener.routes import head_of
@@ -25,7 +26,7 @@ from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.versions import Era
 from shared.settings import RoutingSettings, build
 from tests.unit.builders import record
-from tests.unit.gateway.fakes import request
+from tests.unit.gateway.fakes import ADA, request
 
 GUARD = RebindingGuard(build())
 VERSION, CAPABILITIES = "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities"
@@ -54,10 +55,10 @@ class Known:
 class As:
     """``Principals`` for whom everybody is the same one, or something is to be awaited, or nobody counts."""
 
-    def __init__(self, principal: str | Waits | Refused) -> None:
+    def __init__(self, principal: Principal | Waits | Refused) -> None:
         self.principal = principal
 
-    def of(self, head: RequestHead) -> str | Waits:
+    def of(self, head: RequestHead) -> Principal | Waits:
         """See ``Principals``."""
         if isinstance(self.principal, Refused):
             raise self.principal
@@ -65,16 +66,12 @@ class As:
 
 
 class HidesB:
-    """A ``ViewPolicy``: everybody but ``ada`` does not see the group ``b``."""
-
-    def class_of(self, principal: str) -> str:
-        """See ``ViewPolicy``."""
-        return "all" if principal == "ada" else "few"
+    """A ``ViewPolicy``: all classes but that of ``ADA`` do not see the group ``b``."""
 
     def apply(self, view: View, policy_class: str) -> View:
         """See ``ViewPolicy``."""
         key = (view.endpoint, policy_class)
-        return filtered(view, key, lambda kind, name, route: policy_class == "all" or route.group != "b")
+        return filtered(view, key, lambda kind, name, route: policy_class == ADA.policy_class or route.group != "b")
 
 
 def _session(sid: str = "s", principal: str = "ada", endpoint: str = "", version: str = "2025-06-18") -> ClientSession:
@@ -84,7 +81,7 @@ def _session(sid: str = "s", principal: str = "ada", endpoint: str = "", version
 def _admission(*known: ClientSession, principals: As | Everybody | None = None) -> Admission:
     catalog = Catalog(RoutingSettings())
     catalog.rebuild({id: record(id, sequence=n, tools=[f"{id}-tool"]) for n, id in enumerate("ab")}, 0.0)
-    return Admission(principals or As("ada"), Views(catalog, HidesB()), Known(*known))
+    return Admission(principals or As(ADA), Views(catalog, HidesB()), Known(*known))
 
 
 # ---- heads of either lane
@@ -112,7 +109,7 @@ def _outcome(admission: Admission, head: RequestHead, message: Message, params: 
         caller = admission.admit(head, message, params)
     except Refused as error:
         return error.code, str(error)
-    return (caller.principal, caller.era, caller.version, caller.session) if isinstance(caller, Caller) else caller
+    return (caller.principal.id, caller.era, caller.version, caller.session) if isinstance(caller, Caller) else caller
 
 
 @pytest.mark.parametrize(
@@ -233,7 +230,7 @@ def test_a_request_without_a_body_is_decided_by_its_head() -> None:
 def test_without_authentication_everybody_is_nobody() -> None:
     message, params = request("ping")
     caller = _admission(principals=Everybody()).admit(_ordinary(HOST), message, params)
-    assert isinstance(caller, Caller) and caller.principal == ANONYMOUS == ""
+    assert isinstance(caller, Caller) and caller.principal is ANONYMOUS and not caller.principal.id
 
 
 def test_credentials_that_do_not_count_are_refused_before_the_body() -> None:
@@ -245,10 +242,10 @@ def test_what_a_principal_has_to_wait_for_is_passed_on() -> None:
     assert _admission(principals=As(Waits.SESSION)).admit(_ordinary(HOST)) is Waits.SESSION
 
 
-@pytest.mark.parametrize(("principal", "tools"), [("ada", ["a-tool", "b-tool"]), ("bob", ["a-tool"])])
+@pytest.mark.parametrize(("policy_class", "tools"), [(ADA.policy_class, ["a-tool", "b-tool"]), ("few", ["a-tool"])])
 @pytest.mark.parametrize("params", ["{}", META])
-def test_a_caller_sees_what_its_principal_may_see(principal: str, tools: list[str], params: str) -> None:
-    admission = _admission(principals=As(principal))
+def test_a_caller_sees_what_its_principal_may_see(policy_class: str, tools: list[str], params: str) -> None:
+    admission = _admission(principals=As(Principal("x", "user", policy_class)))
     head = _ordinary({**HOST, **(MODERN if params == META else {})})
     caller = admission.admit(head, *request("tools/list", params))
     assert isinstance(caller, Caller)
@@ -307,7 +304,7 @@ def test_a_session_that_was_found_is_not_looked_up_again_until_it_does_not_count
     session = _session()
     catalog = Catalog(RoutingSettings())
     known = Known(session)
-    admission = Admission(As("ada"), Views(catalog), known)
+    admission = Admission(As(ADA), Views(catalog), known)
     head = _express({**HOST, "Mcp-Session-Id": "s"})
     for _ in range(3):
         caller = admission.admit(head, *request("ping"))
@@ -321,10 +318,10 @@ def test_a_head_that_remembers_a_session_still_asks_whose_it_is() -> None:
     """One head serves all requests of the same bytes; who sent them is decided each time."""
     session = _session()
     head = _express({**HOST, "Mcp-Session-Id": "s"})
-    principals = As("ada")
+    principals = As(ADA)
     admission = _admission(session, principals=principals)
     assert isinstance(admission.admit(head, *request("ping")), Caller)
-    principals.principal = "bob"
+    principals.principal = Principal("bob", "user")
     with pytest.raises(Refused, match=WORDS):
         admission.admit(head, *request("ping"))
 

@@ -69,8 +69,16 @@ def test_the_same_bytes_are_read_once_and_alike_headers_are_shared() -> None:
     assert first is again and first is not None and other is not None and other is not first
     assert first.head.headers is other.head.headers
     assert (first.head.session, other.head.session) == ("a", "b")
-    long = _raw(*PLAIN, f"X-Long: {'x' * 2000}")
-    assert heads.read(long) is not heads.read(long), "what is long is not kept"
+
+
+def test_what_is_kept_of_heads_is_bounded_in_bytes() -> None:
+    heads = Heads(GUARD, MAX_BODY)
+    first = _raw(*PLAIN, "Authorization: Bearer 0")
+    kept = heads.read(first)
+    assert heads.read(first) is kept
+    for number in range(5000):
+        heads.read(_raw(*PLAIN, f"Authorization: Bearer {'x' * 6000}{number}"))
+    assert heads.read(first) is not kept, "the oldest make room"
 
 
 @pytest.mark.parametrize(("length", "plain"), [(MAX_BODY, True), (MAX_BODY + 1, False)])

@@ -25,7 +25,7 @@ from shared.mcp.versions import Era
 from shared.registry.records import UpstreamRecord
 from shared.settings import build
 from tests.unit.builders import record, tool
-from tests.unit.gateway.fakes import KEY, Front, request
+from tests.unit.gateway.fakes import ADA, KEY, Front, request
 
 ANNOTATED = tool(
     "where", inputSchema={"type": "object", "properties": {"r": {"type": "string", "x-mcp-header": "Region"}}}
@@ -80,7 +80,7 @@ class Bench:
 
     def caller(self, era: Era = LEGACY, endpoint: str = "", session: ClientSession | None = None) -> Caller:
         """Somebody who was admitted."""
-        return Caller("ada", era, VERSIONS[era], self.front.registry.views.of(endpoint, "ada"), session)
+        return Caller(ADA, era, VERSIONS[era], self.front.registry.views.of(endpoint, ADA.policy_class), session)
 
     def plan(
         self,

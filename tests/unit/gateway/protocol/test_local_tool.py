@@ -23,7 +23,7 @@ from shared.errors import CallError, Refused
 from shared.mcp.versions import Era
 from shared.settings import RoutingSettings
 from tests.unit.builders import record
-from tests.unit.gateway.fakes import KEY, local_tool, request
+from tests.unit.gateway.fakes import ADA, KEY, local_tool, request
 
 HEAD = RequestHead(RoutingHeaders())
 METHODS = Methods(
@@ -54,7 +54,7 @@ def _view(endpoint: str, echo: Echo) -> View:
 
 
 def _call(view: View, params: str, era: Era = Era.LEGACY, method: str = "tools/call") -> Answer:
-    caller = Caller("ada", era, "2025-11-25", view)
+    caller = Caller(ADA, era, "2025-11-25", view)
     plan = METHODS.plan(*request(method, params), caller, HEAD)
     assert isinstance(plan, Answer)
     return plan
@@ -87,7 +87,7 @@ def test_a_local_tool_that_a_view_does_not_show_is_unknown() -> None:
     view = filtered(_view("", Echo()), ("", "few"), lambda kind, name, route: route.local is None)
     message, params = request("tools/call", '{"name":"gw_echo"}')
     with pytest.raises(Refused, match="unknown tool 'gw_echo'"):
-        METHODS.plan(message, params, Caller("ada", Era.LEGACY, "2025-11-25", view), HEAD, True)
+        METHODS.plan(message, params, Caller(ADA, Era.LEGACY, "2025-11-25", view), HEAD, True)
 
 
 def test_what_a_local_tool_refuses_is_refused() -> None:

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from gateway.access.principal import Principal
 from gateway.admission.admit import Admission
 from gateway.admission.caller import Waits
 from gateway.admission.principals import Everybody, Principals
@@ -143,13 +144,16 @@ class Tokens:
         self.known = known
         self.checked: dict[str, str] = {}
 
-    def of(self, head: RequestHead) -> str | Waits:
+    def of(self, head: RequestHead) -> Principal | Waits:
         token = (head.authorization or "").removeprefix("Bearer ")
         if token not in self.checked:
             return Waits.PRINCIPAL
         if not self.checked[token]:
             raise Refused("forbidden", "unknown token")
-        return self.checked[token]
+        return Principal(self.checked[token], "user")
+
+    def step_up(self, head: RequestHead, scopes: tuple[str, ...], text: str) -> str:
+        return ""
 
     async def resolve(self, head: RequestHead) -> None:
         token = (head.authorization or "").removeprefix("Bearer ")
@@ -164,7 +168,7 @@ async def test_an_authentication_method_is_one_class_and_both_lanes_ask_it() -> 
     assert served.begin(head, "tools/call", '{"name":"echo"}') is None, "the token has to be looked up first"
     await served.serving.check_head(head)
     begun = served.begin(head, "tools/call", '{"name":"echo"}')
-    assert isinstance(begun, BegunRequest) and begun.caller.principal == "ada"
+    assert isinstance(begun, BegunRequest) and begun.caller.principal.id == "ada"
     assert begun.in_flight.call.principal == "ada", "whoever was admitted is served"
     stranger = RequestHead(RoutingHeaders(), authorization="Bearer guessed")
     with pytest.raises(Refused):

@@ -1,0 +1,65 @@
+"""Opaque tokens: an authorization server is asked whether they are valid, and about whom (RFC 7662)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+import aiohttp
+from msgspec import structs
+
+from gateway.access.principal import Identity
+from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, identity
+from shared.access.rules import IntrospectionMethod
+
+_log = logging.getLogger(__name__)
+_TIMEOUT_S = 5.0
+_MAX_BYTES = 256 * 1024
+
+
+class Introspection:
+    """Asks one authorization server."""
+
+    def __init__(self, method: IntrospectionMethod) -> None:
+        self._method = method
+
+    async def verify(self, token: str, audiences: frozenset[str]) -> Identity:
+        """Return whom a token is about. Raises ``InvalidToken``, also if the server does not answer."""
+        if len(token) > MAX_TOKEN:
+            raise InvalidToken("the token is too long")
+        try:
+            claims = await self._ask(token)
+        except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
+            _log.warning("introspection at %s failed: %s", self._method.url, error or type(error).__name__)
+            raise InvalidToken("the authorization server cannot be asked about the token; try again") from error
+        if not isinstance(claims, dict) or claims.get("active") is not True:
+            raise InvalidToken("the token is not active")
+        if self._method.issuer and claims.get("iss", self._method.issuer) != self._method.issuer:
+            raise InvalidToken("the token is of another issuer")
+        if self._method.audiences or "aud" in claims:
+            check_audience(claims, self._method.audiences or audiences)
+        issuer = self._method.issuer or self._method.url
+        found = identity(claims, issuer, self._method.roles, self._method.required_scopes)
+        now_s = time.time()
+        if found.expires_at <= now_s:
+            raise InvalidToken("the token has expired")
+        # The server may revoke a token at any time, so its answer is believed for a while only (section 4).
+        return structs.replace(found, expires_at=min(found.expires_at, now_s + self._method.cache / 1000.0))
+
+    async def _ask(self, token: str) -> Any:
+        method = self._method
+        auth = aiohttp.BasicAuth(method.client_id, method.client_secret)
+        timeout = aiohttp.ClientTimeout(_TIMEOUT_S)
+        fields = {"token": token, "token_type_hint": "access_token"}
+        async with (
+            aiohttp.ClientSession(timeout=timeout, trust_env=True) as client,
+            client.post(
+                method.url, data=fields, auth=auth, allow_redirects=False, headers={"Accept": "application/json"}
+            ) as response,
+        ):
+            if response.status != 200:
+                raise ValueError(f"HTTP {response.status}")
+            body = await response.content.read(_MAX_BYTES)
+            return json.loads(body)

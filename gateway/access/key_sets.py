@@ -1,0 +1,161 @@
+"""The public keys of an issuer (RFC 7517): fetched when they are needed, kept, and used on while the issuer is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import jwt
+
+from shared.access.rules import JwtMethod
+
+_log = logging.getLogger(__name__)
+_FRESH_S = 600.0
+"""Keys are fetched again when they are older, before one of them is used."""
+_AGAIN_S = 10.0
+"""The least time between two attempts: tokens with made-up key ids must not make the gateway flood an issuer."""
+_TIMEOUT_S = 5.0
+_MAX_BYTES = 512 * 1024
+_MAX_KEYS = 100
+_ASYMMETRIC = ("RSA", "EC", "OKP")
+
+
+class KeySet:
+    """The keys of one issuer by their ids; keys without an id have the empty one."""
+
+    def __init__(self, method: JwtMethod) -> None:
+        self._method = method
+        self._keys: dict[str, list[jwt.PyJWK]] = {}
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+        self._fetching: asyncio.Task[None] | None = None
+        self._stamp: tuple[int, int] | None = None
+
+    def find(self, key_id: str | None, algorithm: str) -> list[jwt.PyJWK]:
+        """Return the keys that may have made a signature. Without a key id, all that fit the algorithm."""
+        if key_id is not None:
+            candidates = self._keys.get(key_id) or self._keys.get("", [])
+        else:
+            candidates = [key for keys in self._keys.values() for key in keys]
+        return [key for key in candidates if _fits(key, algorithm)]
+
+    @property
+    def loaded(self) -> bool:
+        """Whether keys were fetched not too long ago."""
+        return time.monotonic() - self._fetched_at < _FRESH_S
+
+    @property
+    def may_fetch(self) -> bool:
+        """Whether another attempt may be made now."""
+        return time.monotonic() - self._tried_at >= _AGAIN_S
+
+    async def fetch(self) -> None:
+        """Fetch the keys, once for all who wait. Old keys stay if that fails."""
+        if self._fetching is None or self._fetching.done():
+            if not self.may_fetch:
+                return
+            self._tried_at = time.monotonic()
+            self._fetching = asyncio.ensure_future(self._fetch())
+        await asyncio.shield(self._fetching)
+
+    async def _fetch(self) -> None:
+        try:
+            document = await self._document()
+            keys = _keys(document)
+        except (OSError, ValueError, TimeoutError, aiohttp.ClientError, jwt.PyJWTError) as error:
+            text = str(error) or type(error).__name__
+            _log.warning("cannot get the keys of %s: %s", self._method.issuer, text)
+            return
+        self._keys = keys
+        self._fetched_at = time.monotonic()
+
+    async def _document(self) -> Any:
+        if self._method.jwks_file:
+            return json.loads(await asyncio.to_thread(Path(self._method.jwks_file).read_bytes))
+        url = self._method.jwks_url
+        timeout = aiohttp.ClientTimeout(_TIMEOUT_S)
+        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as client:
+            if not url:
+                url = await self._discover(client)
+            return await _get(client, url)
+
+    async def _discover(self, client: aiohttp.ClientSession) -> str:
+        """Return ``jwks_uri`` of the issuer's metadata (RFC 8414 section 3, OpenID Connect Discovery)."""
+        issuer = self._method.issuer
+        parts = urlsplit(issuer)
+        path = parts.path.rstrip("/")
+        origin = f"{parts.scheme}://{parts.netloc}"
+        places = (
+            f"{origin}/.well-known/oauth-authorization-server{path}",
+            f"{origin}/.well-known/openid-configuration{path}",
+            f"{issuer.rstrip('/')}/.well-known/openid-configuration",
+        )
+        for place in dict.fromkeys(places):
+            try:
+                found = await _get(client, place)
+            except ValueError:
+                continue
+            if not isinstance(found, Mapping) or found.get("issuer") != issuer:
+                raise ValueError(f"{place} is the metadata of another issuer")
+            url = found.get("jwks_uri")
+            if not isinstance(url, str) or urlsplit(url).scheme not in ("https", parts.scheme):
+                raise ValueError(f"{place} has no jwks_uri that can be used")
+            return url
+        raise ValueError("it has no metadata; give jwksUrl")
+
+
+async def _get(client: aiohttp.ClientSession, url: str) -> Any:
+    """Return the JSON at ``url``. Raises ``ValueError`` for any other answer. Redirects are not followed."""
+    async with client.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response:
+        if response.status != 200:
+            raise ValueError(f"{url} answers HTTP {response.status}")
+        body = b""
+        async for chunk in response.content.iter_chunked(65536):
+            body += chunk
+            if len(body) > _MAX_BYTES:
+                raise ValueError(f"{url} answers more than {_MAX_BYTES} bytes")
+    return json.loads(body)
+
+
+def _keys(document: Any) -> dict[str, list[jwt.PyJWK]]:
+    """Return the keys of a set that can verify signatures. What cannot be used is left out (RFC 7517 section 5)."""
+    listed = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(listed, list):
+        raise ValueError("the key set has no 'keys'")
+    found: dict[str, list[jwt.PyJWK]] = {}
+    for raw in listed[:_MAX_KEYS]:
+        if not isinstance(raw, Mapping) or raw.get("kty") not in _ASYMMETRIC or raw.get("use", "sig") != "sig":
+            continue
+        if "key_ops" in raw and "verify" not in (raw["key_ops"] or ()):
+            continue
+        public = {name: value for name, value in raw.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
+        try:
+            key = jwt.PyJWK(public)
+        except jwt.PyJWTError:
+            continue
+        found.setdefault(str(raw.get("kid") or ""), []).append(key)
+    return found
+
+
+_CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
+
+
+def _fits(key: jwt.PyJWK, algorithm: str) -> bool:
+    """Whether a key may be used with an algorithm: its type and curve fit, and it is not meant for another."""
+    raw: Mapping[str, Any] = key._jwk_data
+    if raw.get("alg", algorithm) != algorithm:
+        return False
+    match algorithm[:2]:
+        case "RS" | "PS":
+            return raw.get("kty") == "RSA"
+        case "ES":
+            return raw.get("kty") == "EC" and raw.get("crv") == _CURVES[algorithm]
+        case _:
+            return raw.get("kty") == "OKP"

@@ -1,0 +1,54 @@
+"""Who a caller is, once its credentials were verified. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Struct
+
+FOR_EVER = float("inf")
+
+
+class Principal(Struct, gc=False):
+    """A verified caller.
+
+    ``id`` is stable and unique: ``key:NAME``, ``ISSUER#SUBJECT``, ``proxy:USER``, or empty for callers without
+    credentials. Client sessions, streams and sealed states belong to it. ``kind`` is ``anonymous``, ``key``, ``user``
+    or ``service``. Principals of one ``policy_class`` see the same. ``admin`` is ``none``, ``read`` or ``write``.
+    ``expires_at`` is the Unix time at which the credentials end; ``alive`` becomes False when they are revoked.
+    """
+
+    id: str
+    kind: str
+    policy_class: str = ""
+    scopes: frozenset[str] = frozenset()
+    admin: str = "none"
+    expires_at: float = FOR_EVER
+    alive: bool = True
+
+    def lasts(self, now_s: float) -> bool:
+        """Whether the credentials are valid at a Unix time."""
+        return self.alive and now_s < self.expires_at
+
+
+class Identity(Struct, frozen=True):
+    """What credentials say of a caller, before roles are given. ``given`` are the roles that the method gives."""
+
+    id: str
+    kind: str
+    claims: Mapping[str, Any] = {}
+    scopes: frozenset[str] = frozenset()
+    expires_at: float = FOR_EVER
+    given: tuple[str, ...] = ()
+    has_scopes: bool = False
+    """Whether the caller could come again with a token that has more scopes."""
+
+    def __repr__(self) -> str:
+        return f"Identity({self.id!r}, {self.kind!r})"  # claims may be anything
+
+
+ANONYMOUS = Principal("", "anonymous")
+"""The one principal of a gateway without authentication."""
+NOBODY = Identity("", "anonymous")
+"""What is known of a caller without credentials."""

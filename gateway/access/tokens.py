@@ -1,0 +1,58 @@
+"""What a verified token says of its bearer, and the checks that signed and opaque tokens share. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.access.principal import FOR_EVER, Identity
+
+MAX_TOKEN = 16 * 1024
+"""Longer tokens are refused unread: no authorization server makes them, and a request head would not hold them."""
+
+
+class InvalidToken(Exception):
+    """A token is not accepted. ``str(error)`` is for the client: it says why, and nothing of the token."""
+
+    def __init__(self, message: str, scopes: tuple[str, ...] = ()) -> None:
+        """``scopes`` are what the token lacks, if that is the reason."""
+        super().__init__(message)
+        self.scopes = scopes
+
+
+def identity(
+    claims: Mapping[str, Any], issuer: str, given: tuple[str, ...], required_scopes: Iterable[str] = ()
+) -> Identity:
+    """Return whom the claims are about. Raises ``InvalidToken``."""
+    subject = claims.get("sub") or claims.get("client_id") or claims.get("azp")
+    if not isinstance(subject, str) or not subject:
+        raise InvalidToken("the token names no subject")
+    confirmation = claims.get("cnf")
+    if confirmation is not None:
+        # A token that is bound to a key of its owner (RFC 9449, RFC 8705) must not work as a bearer token.
+        raise InvalidToken("the token is bound to a key, and this gateway checks no proof of possession")
+    scopes = scopes_of(claims)
+    missing = tuple(sorted(set(required_scopes) - scopes))
+    if missing:
+        raise InvalidToken(f"the token lacks the scope {' '.join(missing)!r}", missing)
+    expires = claims.get("exp")
+    client = claims.get("client_id", claims.get("azp"))
+    kind = "service" if subject == client else "user"
+    expires_at = float(expires) if isinstance(expires, int | float) else FOR_EVER
+    return Identity(f"{issuer}#{subject}", kind, claims, scopes, expires_at, given, has_scopes=True)
+
+
+def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
+    """Return the scopes of a token: ``scope`` (RFC 8693 section 4.2), or ``scp``, which some servers write."""
+    found = claims.get("scope", claims.get("scp", ""))
+    if isinstance(found, str):
+        return frozenset(found.split())
+    return frozenset(one for one in found if isinstance(one, str)) if isinstance(found, list) else frozenset()
+
+
+def check_audience(claims: Mapping[str, Any], accepted: frozenset[str]) -> None:
+    """Raise ``InvalidToken`` unless ``aud`` has one of the accepted audiences (RFC 8707)."""
+    named = claims.get("aud")
+    audiences = {named} if isinstance(named, str) else {one for one in named or () if isinstance(one, str)}
+    if not audiences & accepted:
+        raise InvalidToken("the token is for another audience")

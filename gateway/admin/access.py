@@ -1,0 +1,119 @@
+"""Handlers of the admin API about access: API keys, and why a principal may use a tool or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.access.policy import RolePolicy
+from gateway.access.principal import Identity
+from gateway.access.roles import Roles
+from gateway.admin.schemas import AccessExplanation, MadeKey, NewKey, ShownKey
+from gateway.fleet.registry_view import RegistryView
+from gateway.http.bodies import BodyReader
+from shared.access import keys
+from shared.access.rules import AccessRules, ApiKeyMethod
+from shared.errors import ConfigError, EntryNotFound
+from shared.mcp.listings import Kind
+from shared.registry.api_keys import KeyStore
+
+
+class AccessApi:
+    """The handlers. They are behind the checks of rights that ``routes`` adds."""
+
+    def __init__(self, rules: AccessRules, store: KeyStore, registry: RegistryView, bodies: BodyReader) -> None:
+        self._rules = rules
+        self._store = store
+        self._registry = registry
+        self._bodies = bodies
+
+    async def keys(self, request: web.Request) -> web.Response:
+        """``GET /admin/v1/keys``: all keys, without what they are."""
+        made = [
+            ShownKey(key.id, key.name, list(key.roles), key.created_at, key.expires_at)
+            for key in (await self._store.all()).values()
+        ]
+        method = self._rules.method(ApiKeyMethod)
+        given = [ShownKey("", key.name, list(key.roles), source="file") for key in (method.keys if method else ())]
+        return _json(sorted([*given, *made], key=lambda one: one.name))
+
+    async def create(self, request: web.Request) -> web.Response:
+        """``POST /admin/v1/keys``: make a key."""
+        wanted = msgspec.json.decode(await self._bodies.read(request), type=NewKey)
+        self._check(wanted)
+        key, text = keys.make(wanted.name, tuple(wanted.roles), wanted.expires)
+        await self._store.add(key)
+        return _json(MadeKey(key.id, key.name, text), 201)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        """``DELETE /admin/v1/keys/{name}``: revoke a key everywhere."""
+        await self._store.remove(request.match_info["name"])
+        return web.Response(status=204)
+
+    def _check(self, wanted: NewKey) -> None:
+        method = self._rules.method(ApiKeyMethod)
+        if method is None:
+            raise ConfigError(
+                'this gateway takes no API keys: add {"type": "apiKey"} to \'access.authentication\' of its file'
+            )
+        for role in wanted.roles:
+            if role not in self._rules.roles:
+                known = ", ".join(self._rules.roles) or "none"
+                raise ConfigError(f"there is no role {role!r}; 'access.roles' has {known}")
+        if any(key.name == wanted.name for key in method.keys):
+            raise ConfigError(f"the file has a key {wanted.name!r} already; choose another name")
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """``GET /admin/v1/access/explain?as=PRINCIPAL&tool=NAME``: which rule decides, and how.
+
+        ``claims`` may hold a token's claims as JSON, for principals of an issuer.
+        """
+        principal, tool = request.query.get("as"), request.query.get("tool")
+        if principal is None or not tool:
+            raise ConfigError("name the principal and the tool: /admin/v1/access/explain?as=key:ci&tool=NAME")
+        identity = await self._identity(principal, request.query.get("claims", ""))
+        await self._registry.catch_up()
+        route = self._registry.catalog.everything.find(Kind.TOOLS, tool)
+        if route is None:
+            raise EntryNotFound(f"there is no tool {tool!r}")
+        granted, reachable = Roles(self._rules).of(identity)
+        names = [role.name for role in granted]
+        if not self._rules.roles:
+            return _json(AccessExplanation(tool, principal, names, True, "allowed: no roles are configured"))
+        verdict = RolePolicy(self._rules).judge(granted, reachable, Kind.TOOLS, route)
+        rules = [f"{rule.path}: {rule.pattern.text}" for rule in verdict.rules]
+        conditions = [one.text for one in (*verdict.guard.any_of, *verdict.guard.none_of)] if verdict.guard else []
+        if not verdict.shown:
+            why = "hidden: a rule denies it" if verdict.rules else "hidden: no role allows it"
+        elif verdict.guard is not None and verdict.guard.scopes:
+            why = f"shown, and refused until the token has the scope {' '.join(verdict.guard.scopes)!r}"
+        else:
+            why = "allowed if its arguments fulfil the conditions" if conditions else "allowed"
+        return _json(AccessExplanation(tool, principal, names, verdict.shown, why, rules, conditions))
+
+    async def _identity(self, principal: str, claims: str) -> Identity:
+        if principal.startswith("key:"):
+            return await self._of_key(principal.removeprefix("key:"))
+        try:
+            said = msgspec.json.decode(claims, type=dict[str, Any]) if claims else {}
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"claims: {error}") from error
+        scope = said.get("scope", "")
+        scopes = frozenset(scope.split()) if isinstance(scope, str) else frozenset()
+        return Identity(principal, "user" if principal else "anonymous", said, scopes, has_scopes=bool(principal))
+
+    async def _of_key(self, name: str) -> Identity:
+        method = self._rules.method(ApiKeyMethod)
+        given = {key.name: key.roles for key in (method.keys if method else ())}
+        record = await self._store.read(name)
+        if record is None and name not in given:
+            raise EntryNotFound(f"there is no key {name!r}; 'gateway keys list' shows those that there are")
+        roles = given[name] if record is None else record.roles
+        every = method.roles if method else ()
+        return Identity(f"key:{name}", "key", {"key": name}, given=(*every, *roles))
+
+
+def _json(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")

@@ -1,0 +1,36 @@
+"""What a client is told that must authenticate: the challenge, and where the endpoint's metadata is. Pure.
+
+Sources: RFC 6750 section 3, RFC 9728 section 5.1; MCP 2025-11-25 and 2026-07-28, "Authorization".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+WELL_KNOWN = "/.well-known/oauth-protected-resource"
+
+
+def metadata_url(resource: str) -> str:
+    """Return the URL of the metadata of a protected resource (RFC 9728 section 3.1)."""
+    parts = urlsplit(resource)
+    return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path}"
+
+
+def challenge(resource: str, error: str = "", scopes: Iterable[str] = (), text: str = "") -> str:
+    """Return the value of ``WWW-Authenticate`` for the endpoint whose canonical URI is ``resource``.
+
+    ``error`` is a code of RFC 6750 section 3.1, or empty if there were no credentials. ``resource`` is empty where no
+    authorization server can be named, because only API keys are accepted.
+    """
+    members = []
+    if error:
+        members.append(f'error="{error}"')
+        if text:
+            members.append('error_description="' + "".join(one for one in text if one not in '"\\') + '"')
+    named = " ".join(scopes)
+    if named:
+        members.append(f'scope="{named}"')
+    if resource:
+        members.append(f'resource_metadata="{metadata_url(resource)}"')
+    return " ".join(("Bearer", ", ".join(members))).strip()

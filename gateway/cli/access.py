@@ -1,0 +1,120 @@
+"""The commands about access: ``keys`` (create, list, revoke) and ``access explain``."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import quote
+
+import click
+
+from gateway.cli import show
+from gateway.cli.admin_client import AdminClient
+from gateway.cli.options import JSON, URL, URL_HERE
+
+
+def add_to(cli: click.Group) -> None:
+    """Add the commands of this module to ``cli``."""
+    cli.add_command(keys)
+    cli.add_command(access)
+
+
+@click.group()
+@URL
+@click.pass_context
+def keys(ctx: click.Context, url: str) -> None:
+    """API keys of clients: create, list, revoke."""
+    ctx.obj = url
+
+
+@keys.command("create")
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, metavar="ROLE", help="a role of the key; may be repeated")
+@click.option("--expires", metavar="DURATION", default="", help="30m, 12h, 90d, 1y [never]")
+@JSON
+@URL_HERE
+@click.pass_obj
+def keys_create(
+    group_url: str, url: str | None, name: str, roles: tuple[str, ...], expires: str, as_json: bool
+) -> None:
+    """Make a key for the client NAME. The key is shown this once, and only its digest is kept."""
+    body = {"name": name, "roles": list(roles), "expires": expires}
+    made = AdminClient(url or group_url).send("POST", "keys", body)
+    if as_json:
+        show.as_json(made)
+        return
+    click.echo(made["key"])
+    click.echo(f"key {name!r} was made; this is the only time it is shown. A client sends it as", err=True)
+    click.echo("  Authorization: Bearer KEY", err=True)
+
+
+@keys.command("list")
+@JSON
+@URL_HERE
+@click.pass_obj
+def keys_list(group_url: str, url: str | None, as_json: bool) -> None:
+    """All keys, without what they are."""
+    found = AdminClient(url or group_url).get("keys")
+    if as_json:
+        show.as_json(found)
+        return
+    show.table(
+        ["NAME", "ID", "ROLES", "MADE", "EXPIRES", "FROM"],
+        [
+            [one["name"], one["id"], ", ".join(one["roles"]), _made(one), _expires(one["expiresAt"]), one["source"]]
+            for one in found
+        ],
+    )
+
+
+def _made(key: dict[str, float]) -> str:
+    return show.ago(key["createdAt"]) + " ago" if key["createdAt"] else ""
+
+
+def _expires(at: float) -> str:
+    if not at:
+        return "never"
+    left = at - time.time()
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at)) if left > 0 else "expired"
+
+
+@keys.command("revoke")
+@click.argument("name")
+@URL_HERE
+@click.pass_obj
+def keys_revoke(group_url: str, url: str | None, name: str) -> None:
+    """Revoke the key NAME. Every front end hears of it at once, and ends the streams of its client."""
+    AdminClient(url or group_url).send("DELETE", f"keys/{quote(name, safe='')}")
+    click.echo(f"revoked {name}")
+
+
+@click.group()
+@URL
+@click.pass_context
+def access(ctx: click.Context, url: str) -> None:
+    """Rules of access: explain."""
+    ctx.obj = url
+
+
+@access.command("explain")
+@click.argument("tool")
+@click.option("--as", "principal", required=True, metavar="PRINCIPAL", help="key:NAME, or ISSUER#SUBJECT with --claims")
+@click.option("--claims", default="", metavar="JSON", help="the claims of a token of this principal")
+@JSON
+@URL_HERE
+@click.pass_obj
+def access_explain(group_url: str, url: str | None, tool: str, principal: str, claims: str, as_json: bool) -> None:
+    """Say whether a principal may use TOOL, and which rule decides."""
+    query = f"tool={quote(tool, safe='')}&as={quote(principal, safe='')}&claims={quote(claims, safe='')}"
+    found = AdminClient(url or group_url).get(f"access/explain?{query}")
+    if as_json:
+        show.as_json(found)
+        return
+    rows = [
+        ["tool", found["tool"]],
+        ["principal", found["principal"] or "(nobody: no credentials)"],
+        ["roles", ", ".join(found["roles"]) or "none"],
+        ["verdict", found["verdict"]],
+        *(["rule", one] for one in found["rules"]),
+        *(["condition", one] for one in found["conditions"]),
+    ]
+    show.table(["FIELD", "VALUE"], rows)

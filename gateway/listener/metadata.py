@@ -1,0 +1,38 @@
+"""The metadata of the protected resources that the endpoints are (RFC 9728), where authentication is on."""
+
+from __future__ import annotations
+
+import msgspec
+from aiohttp import web
+
+from gateway.admission.challenges import WELL_KNOWN
+from gateway.admission.dns_rebinding import RebindingGuard
+from shared.access.rules import AccessRules, IntrospectionMethod, JwtMethod
+
+
+def add_metadata_routes(app: web.Application, rules: AccessRules, guard: RebindingGuard, name: str) -> None:
+    """Add the metadata documents to an application, if there are authorization servers to name."""
+    named = [one.issuer for one in rules.authentication if isinstance(one, JwtMethod | IntrospectionMethod)]
+    issuers = [issuer for issuer in dict.fromkeys(named) if issuer]
+    if not issuers:
+        return
+
+    async def metadata(request: web.Request) -> web.Response:
+        path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
+        document = {
+            "resource": guard.base(request.headers.get("Host", "")) + path,
+            "authorization_servers": issuers,
+            "scopes_supported": list(rules.scopes),
+            "bearer_methods_supported": ["header"],
+            "resource_name": name,
+        }
+        if not rules.scopes:
+            del document["scopes_supported"]
+        return web.Response(
+            body=msgspec.json.encode(document),
+            content_type="application/json",
+            headers={"Cache-Control": "max-age=60"},
+        )
+
+    for path in ("", "/mcp", "/sse", "/servers/{name}/mcp", "/servers/{name}/sse"):
+        app.router.add_get(WELL_KNOWN + path, metadata)

@@ -1,0 +1,59 @@
+"""What a call must fulfil although the view shows its tool: conditions on arguments, and scopes. Pure.
+
+A route has a guard only where a rule gives one, so that other calls cost nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from msgspec import Raw, Struct
+
+from shared.errors import InsufficientScope, Refused
+
+
+class ArgumentCondition(Protocol):
+    """A condition on the arguments of a call."""
+
+    text: str
+
+    def holds(self, variables: Mapping[str, Any]) -> bool | None:
+        """Return whether the condition is true, or ``None`` if it cannot be decided."""
+
+
+class Guard(Struct, frozen=True):
+    """The conditions of one route.
+
+    One of ``any_of`` must hold, if there are any; none of ``none_of`` may hold or be undecided. ``scopes`` are what the
+    caller lacks, or empty.
+    """
+
+    any_of: tuple[ArgumentCondition, ...] = ()
+    none_of: tuple[ArgumentCondition, ...] = ()
+    scopes: tuple[str, ...] = ()
+
+    def check(self, arguments: bytes | Raw, principal: str, kind: str) -> None:
+        """Raise ``Refused`` unless a call with these arguments (JSON, or empty) may go on."""
+        if self.scopes:
+            raise InsufficientScope(f"this needs the scope {' '.join(self.scopes)!r}", self.scopes)
+        if not (self.any_of or self.none_of):
+            return
+        try:
+            args = json.loads(bytes(arguments) or b"{}", object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            raise Refused("invalid_params", f"params.arguments: {error}") from error
+        variables = {"args": args, "principal": {"id": principal, "kind": kind}}
+        allowed = not self.any_of or any(one.holds(variables) for one in self.any_of)
+        if not allowed or any(one.holds(variables) is not False for one in self.none_of):
+            raise Refused("arguments_denied", "the rules of access do not allow a call with these arguments")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of the arguments. A member that is there twice is refused: the upstream's parser might take the
+    one that the condition has not seen, and some take names for the same that differ in case."""
+    found = dict(pairs)
+    if len({name.lower() for name in found}) < len(pairs):
+        raise ValueError("a member is there twice; each may be there once")
+    return found

@@ -1,0 +1,371 @@
+"""The document ``access``: how callers are authenticated, which roles they have, and what roles may do. Pure.
+
+``read`` makes ``AccessRules`` of what a file says, and names everything that is wrong: a rule that restricts is obeyed
+or refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct, structs
+
+from shared.access import patterns
+from shared.access.conditions import Condition
+from shared.access.keys import ApiKey, check_name
+from shared.errors import ConfigError
+from shared.loopback import is_loopback_host
+
+T = TypeVar("T")
+Problems = list[tuple[str, str]]
+ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""The signatures of RFC 7518 and RFC 8037 that a public key verifies; the only ones that are ever accepted."""
+WHEN = frozenset({"principal", "claims", "scopes"})
+"""The variables of a role's ``when``."""
+
+
+class _Method(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="type", kw_only=True):
+    """What all methods have: the roles that whoever uses the method gets, beside those whose condition holds."""
+
+    roles: tuple[str, ...] = ()
+
+
+class GivenKey(Struct, frozen=True, forbid_unknown_fields=True):
+    """An API key of the file: its name, its SHA-256 digest in hexadecimal, and its roles."""
+
+    name: str
+    digest: str
+    roles: tuple[str, ...] = ()
+
+    def record(self) -> ApiKey:
+        """Return the key as one of the registry's looks."""
+        return ApiKey(self.name, self.digest.removeprefix("sha256:").lower(), roles=self.roles)
+
+
+class ApiKeyMethod(_Method, frozen=True, tag="apiKey"):
+    """API keys: those of ``gateway keys``, and ``keys`` of the file."""
+
+    keys: tuple[GivenKey, ...] = ()
+
+
+class JwtMethod(_Method, frozen=True, tag="jwt"):
+    """Tokens of one issuer (RFC 7519; RFC 9068 and OpenID Connect).
+
+    ``audience`` is what ``aud`` must have one of; without it, the URI of the endpoint that is asked. ``jwks_url`` or
+    ``jwks_file`` has the keys; without both they are found through the issuer's metadata. ``leeway`` is in
+    milliseconds.
+    """
+
+    issuer: str
+    audience: str | tuple[str, ...] = ()
+    jwks_url: str = ""
+    jwks_file: str = ""
+    algorithms: tuple[str, ...] = ("RS256", "PS256", "ES256", "ES384", "EdDSA")
+    leeway: float = 30_000.0
+    required_scopes: tuple[str, ...] = ()
+
+    @property
+    def audiences(self) -> frozenset[str]:
+        """The accepted audiences; empty: the endpoint's own URI."""
+        return frozenset((self.audience,) if isinstance(self.audience, str) else self.audience)
+
+
+class IntrospectionMethod(_Method, frozen=True, tag="introspection"):
+    """Opaque tokens, about which an authorization server is asked (RFC 7662). ``cache`` is in milliseconds."""
+
+    url: str
+    client_id: str
+    client_secret: str
+    issuer: str = ""
+    audience: str | tuple[str, ...] = ()
+    required_scopes: tuple[str, ...] = ()
+    cache: float = 60_000.0
+
+    def __repr__(self) -> str:
+        return f"IntrospectionMethod({self.url!r})"
+
+    @property
+    def audiences(self) -> frozenset[str]:
+        """The accepted audiences; empty: the endpoint's own URI, if the answer names any."""
+        return frozenset((self.audience,) if isinstance(self.audience, str) else self.audience)
+
+
+class TrustedProxyMethod(_Method, frozen=True, tag="trustedProxy"):
+    """A proxy in front that has authenticated the caller and names the caller in a header.
+
+    The header counts only on connections from ``addresses`` (IP addresses or networks).
+    """
+
+    addresses: tuple[str, ...]
+    user_header: str = "X-Forwarded-User"
+    groups_header: str = "X-Forwarded-Groups"
+
+
+Method = ApiKeyMethod | JwtMethod | IntrospectionMethod | TrustedProxyMethod
+
+
+class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+    """A pattern with conditions, in ``allow`` or ``deny``.
+
+    ``tool`` is about the annotations of a tool, ``args`` about the arguments of a call, both in CEL.
+    """
+
+    match: str
+    tool: str = ""
+    args: str = ""
+
+
+class RoleDocument(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """One role as it is written.
+
+    Who has it: principals for whom ``when`` holds and who have all ``scopes``; without both, whoever is given the role
+    by name. ``step_up``: whether callers without the scopes see what the role allows, and are told which scopes they
+    need when they use it.
+    """
+
+    when: str = ""
+    scopes: tuple[str, ...] = ()
+    step_up: bool = False
+    allow: tuple[str | Entry, ...] = ()
+    deny: tuple[str | Entry, ...] = ()
+    admin: Literal["none", "read", "write"] = "none"
+
+
+class Rule(Struct, frozen=True):
+    """One compiled entry of ``allow`` or ``deny``; ``path`` is its place in the file."""
+
+    path: str
+    pattern: patterns.Pattern
+    tool: Condition | None = None
+    args: Condition | None = None
+
+
+class Role(Struct, frozen=True):
+    """One compiled role. ``by_name``: the role is given by name only."""
+
+    name: str
+    when: Condition | None
+    scopes: frozenset[str]
+    step_up: bool
+    allow: tuple[Rule, ...]
+    deny: tuple[Rule, ...]
+    admin: str
+
+    @property
+    def by_name(self) -> bool:
+        """Whether only those have the role to whom it is given by name."""
+        return self.when is None and not self.scopes
+
+
+class AccessRules(Struct, frozen=True):
+    """All rules. Without ``authentication`` everybody is the same, anonymous principal."""
+
+    authentication: tuple[Method, ...] = ()
+    anonymous: bool = False
+    """Whether requests without credentials are let in, and a gateway beyond loopback may do without authentication."""
+    roles: Mapping[str, Role] = {}
+
+    def __repr__(self) -> str:
+        return f"AccessRules({[type(one).__name__ for one in self.authentication]}, roles={list(self.roles)})"
+
+    def method(self, kind: type[T]) -> T | None:
+        """Return the method of a kind, or ``None`` if it is not used."""
+        return next((one for one in self.authentication if isinstance(one, kind)), None)
+
+    @property
+    def summary(self) -> str:
+        """Who is let in, in a few words for people."""
+        named = {"ApiKeyMethod": "API keys", "JwtMethod": "tokens of {0.issuer}", "IntrospectionMethod": "{0.url}"}
+        ways = [named.get(type(one).__name__, "a trusted proxy").format(one) for one in self.authentication]
+        if not ways:
+            return "open: everybody who reaches the gateway may use everything" + (
+                " that the role of nobody allows" if self.roles else ""
+            )
+        return f"by {', '.join(ways)}" + (", or without credentials" if self.anonymous else "")
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """Every scope that a rule names, for the metadata of the protected resource."""
+        named = {scope for role in self.roles.values() for scope in role.scopes}
+        for method in self.authentication:
+            named.update(getattr(method, "required_scopes", ()))
+        return tuple(sorted(named))
+
+
+class _Document(Struct, frozen=True, forbid_unknown_fields=True):
+    authentication: tuple[Any, ...] = ()
+    anonymous: bool = False
+    roles: dict[str, Any] = {}
+
+
+def read(document: Any) -> AccessRules:
+    """Return the rules that a document describes. Raises ``ConfigError`` that names every problem and its place."""
+    problems: Problems = []
+    whole = _convert(document, _Document, "access", problems)
+    if whole is None:
+        raise ConfigError(problems)
+    roles = {}
+    for name, raw in whole.roles.items():
+        written = _convert(raw, RoleDocument, f"access.roles.{name}", problems)
+        if written is not None:
+            roles[name] = _role(name, written, problems)
+    methods = []
+    for number, raw in enumerate(whole.authentication):
+        path = f"access.authentication[{number}]"
+        method: Method | None = _convert(raw, Method, path, problems)
+        if method is not None:
+            problems += [(f"{path}.{key}", text) for key, text in _wrong(method)]
+            unknown = sorted({*method.roles, *_key_roles(method)} - set(whole.roles))
+            problems += [(f"{path}.roles", f"there is no role {name!r}") for name in unknown]
+            methods.append(method)
+    issuers = [one.issuer for one in methods if isinstance(one, JwtMethod)]
+    problems += [
+        ("access.authentication", f"issuer {one!r} is there twice")
+        for one in sorted({one for one in issuers if issuers.count(one) > 1})
+    ]
+    for kind in (ApiKeyMethod, IntrospectionMethod, TrustedProxyMethod):
+        if sum(isinstance(one, kind) for one in methods) > 1:
+            problems.append(("access.authentication", f"one method of type {kind.__struct_config__.tag} is enough"))
+    if problems:
+        raise ConfigError(problems)
+    return AccessRules(tuple(methods), whole.anonymous, roles)
+
+
+def parse(text: str) -> AccessRules:
+    """Return the rules in a JSON document, or rules that let everybody in for an empty text. Raises ``ConfigError``."""
+    if not text.strip():
+        return AccessRules()
+    try:
+        document = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(f"access: no valid JSON: {error}") from error
+    return read(document)
+
+
+def of_settings(text: str, anonymous: bool) -> AccessRules:
+    """Return the rules as the settings ``accessRules`` and ``anonymous`` give them. Raises ``ConfigError``."""
+    rules = parse(text)
+    return structs.replace(rules, anonymous=True) if anonymous else rules
+
+
+def check_access(text: str) -> str:
+    """Return ``text`` if it holds rules of access. Raises ``ValueError`` that names every problem."""
+    try:
+        parse(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _convert(raw: Any, kind: Any, path: str, problems: Problems) -> Any:
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        text, _, place = str(error).partition(" - at `")
+        problems.append((path + place.rstrip("`").removeprefix("$"), text[:1].lower() + text[1:]))
+        return None
+
+
+def _key_roles(method: Method) -> set[str]:
+    return {role for key in method.keys for role in key.roles} if isinstance(method, ApiKeyMethod) else set()
+
+
+def _wrong(method: Method) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a method, as (key, text)."""
+    match method:
+        case ApiKeyMethod():
+            for number, key in enumerate(method.keys):
+                digest = key.record().digest
+                if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
+                    yield f"keys[{number}].digest", "must be a SHA-256 digest: 64 hexadecimal digits"
+                try:
+                    check_name(key.name)
+                except ConfigError as error:
+                    yield f"keys[{number}].name", str(error)
+        case JwtMethod():
+            for name in method.algorithms:
+                if name not in ASYMMETRIC:
+                    yield "algorithms", f"{name!r} is not accepted; known are {', '.join(ASYMMETRIC)}"
+            if method.jwks_url and method.jwks_file:
+                yield "jwksUrl", "give jwksUrl or jwksFile, not both"
+            if method.jwks_url:
+                yield from _wrong_url("jwksUrl", method.jwks_url)
+            if not method.issuer:
+                yield "issuer", "is needed"
+            elif not (method.jwks_url or method.jwks_file):
+                yield from _wrong_url("issuer", method.issuer)
+        case IntrospectionMethod():
+            yield from _wrong_url("url", method.url)
+        case TrustedProxyMethod():
+            for one in method.addresses:
+                try:
+                    ipaddress.ip_network(one, strict=False)
+                except ValueError as error:
+                    yield "addresses", f"{one!r} is no address or network: {error}"
+            if not method.addresses:
+                yield "addresses", "are needed: from everybody else the header counts for nothing"
+
+
+def _wrong_url(key: str, url: str) -> Iterator[tuple[str, str]]:
+    """Yield a problem unless keys and secrets may go over this URL (RFC 8414 section 2)."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    if not host or not url.startswith(("https://", "http://")):
+        yield key, f"{url!r} is no URL"
+    elif url.startswith("http://") and not is_loopback_host(host):
+        yield key, f"{url!r} must begin with https:// (http:// is for this machine only)"
+
+
+def _role(name: str, written: RoleDocument, problems: Problems) -> Role:
+    path = f"access.roles.{name}"
+    if written.step_up and not written.scopes:
+        problems.append((f"{path}.stepUp", "needs 'scopes', which callers are told to get"))
+    if not (written.allow or written.deny or written.admin != "none"):
+        problems.append((path, "allows nothing, denies nothing and gives no admin rights; write 'allow': [\"*\"]"))
+    return Role(
+        name,
+        _condition(written.when, f"{path}.when", WHEN, problems),
+        frozenset(written.scopes),
+        written.step_up,
+        tuple(_rules(written.allow, f"{path}.allow", problems)),
+        tuple(_rules(written.deny, f"{path}.deny", problems)),
+        written.admin,
+    )
+
+
+def _condition(text: str, path: str, variables: frozenset[str], problems: Problems) -> Condition | None:
+    if not text:
+        return None
+    try:
+        condition = Condition(text)
+    except ValueError as error:
+        problems.append((path, str(error)))
+        return None
+    for unknown in sorted(condition.unknown(variables)):
+        problems.append((path, f"{unknown!r} means nothing here; known are {', '.join(sorted(variables))}"))
+    return condition
+
+
+def _rules(written: tuple[str | Entry, ...], path: str, problems: Problems) -> Iterator[Rule]:
+    for number, one in enumerate(written):
+        entry = Entry(one) if isinstance(one, str) else one
+        at = f"{path}[{number}]"
+        try:
+            pattern = patterns.read(entry.match)
+        except ValueError as error:
+            problems.append((at, str(error)))
+            continue
+        if pattern.kind == patterns.METHODS and (entry.tool or entry.args or path.endswith(".allow")):
+            problems.append((at, "a method can only be denied, and without conditions"))
+        yield Rule(
+            at,
+            pattern,
+            _condition(entry.tool, f"{at}.tool", frozenset({"tool"}), problems),
+            _condition(entry.args, f"{at}.args", frozenset({"args", "principal"}), problems),
+        )
