@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 
 from gateway.access.api_keys import ApiKeys
+from gateway.access.limits import Limits
 from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
@@ -120,8 +121,9 @@ class FrontEnd:
         proxied = rules.method(access_rules.TrustedProxyMethod)
         self.proxy = TrustedProxy(proxied) if proxied is not None else None
         self._authentication = None
-        if principals is None and (rules.authentication or rules.roles):
-            self._authentication = Authentication(rules, self._keys, self._catch_up_keys)
+        self._limits = Limits(rules, store, self.id) if rules.limits else None
+        if principals is None and (rules.authentication or rules.roles or rules.limits):
+            self._authentication = Authentication(rules, self._keys, self._catch_up_keys, self._limits)
         self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
@@ -175,6 +177,8 @@ class FrontEnd:
             spawn(self._watches.keep(), "resource-watches"),
             spawn(self._tick(), "tick"),
         ]
+        if self._limits is not None:
+            self._tasks.append(spawn(self._limits.run(), "limits"))
         await self.registry.follower.ready.wait()
         if self._keys is not None:
             await self._keys.load(self.registry.place[0])

@@ -58,6 +58,7 @@ WIRE: dict[str, Wire] = {
     "unauthenticated": Wire(-31022, 401),
     "insufficient_scope": Wire(-31023, 403),
     "arguments_denied": Wire(-31024, 403),
+    "limited": Wire(-31025, 429),
     "content_type": Wire(-31016, 415),
     "registry_unavailable": Wire(-31010, 503),
     "too_large": Wire(-31011, 413),
@@ -80,6 +81,8 @@ class GatewayError(Exception):
     """The root of the tree. ``str(error)`` is one line that says what is wrong and what to do."""
 
     code = "internal"
+    retry_after_s = 0
+    """When another try makes sense, in seconds, if this error knows; else 0."""
 
     @property
     def wire(self) -> Wire:

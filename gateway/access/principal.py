@@ -7,6 +7,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from gateway.telemetry.observer import Quota
+
 FOR_EVER = float("inf")
 
 
@@ -26,6 +28,8 @@ class Principal(Struct, gc=False):
     admin: str = "none"
     expires_at: float = FOR_EVER
     alive: bool = True
+    quota: Quota | None = None
+    """The limits of the principal, or ``None`` if it has none."""
 
     def lasts(self, now_s: float) -> bool:
         """Whether the credentials are valid at a Unix time."""

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from gateway.access.api_keys import ApiKeys
 from gateway.access.introspection import Introspection
 from gateway.access.jwt import JwtIssuer, UnverifiedToken
+from gateway.access.limits import Limits
 from gateway.access.principal import NOBODY, Identity, Principal
 from gateway.access.roles import Roles
 from gateway.access.tokens import MAX_TOKEN, InvalidToken
@@ -43,10 +44,13 @@ CatchUp = Callable[[], Awaitable[None]]
 class Authentication:
     """Verifies credentials."""
 
-    def __init__(self, rules: AccessRules, api_keys: ApiKeys | None, catch_up: CatchUp) -> None:
+    def __init__(
+        self, rules: AccessRules, api_keys: ApiKeys | None, catch_up: CatchUp, limits: Limits | None = None
+    ) -> None:
         """``catch_up`` waits until this front end knows what Redis holds now."""
         self._roles = Roles(rules)
-        self._anonymous = self._roles.principal(NOBODY) if rules.anonymous or not rules.authentication else None
+        self._limits = limits
+        self._anonymous = self._principal(NOBODY) if rules.anonymous or not rules.authentication else None
         self._api_keys = api_keys
         self._catch_up = catch_up
         methods = rules.authentication
@@ -96,7 +100,7 @@ class Authentication:
     def _look(self, head: RequestHead) -> Principal | None:
         """Return the principal if memory has it, or ``None`` if it must be found out. Raises ``Unauthorized``."""
         if head.identity is not None:
-            return self._roles.principal(head.identity)
+            return self._principal(head.identity)
         credentials = head.authorization
         if credentials is None:
             if self._anonymous is not None:
@@ -154,8 +158,15 @@ class Authentication:
                 await asyncio.sleep(min(_PAUSE * (time.perf_counter() - started), _MAX_PAUSE_S))
                 raise
 
-    def _remember(self, head: RequestHead, identity: Identity) -> Principal:
+    def _principal(self, identity: Identity) -> Principal:
+        """Return the principal with its roles and limits."""
         principal = self._roles.principal(identity)
+        if self._limits is not None:
+            principal.quota = self._limits.quota(principal)
+        return principal
+
+    def _remember(self, head: RequestHead, identity: Identity) -> Principal:
+        principal = self._principal(identity)
         if head.authorization is not None:
             if len(self._known) >= _REMEMBERED:
                 for old in list(itertools.islice(self._known, _REMEMBERED // 8)):

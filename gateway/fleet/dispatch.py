@@ -176,11 +176,17 @@ class Dispatcher:
             if len(self.under_way) >= self._max_in_flight:
                 raise self._overloaded()
             target = self._target(call, (), now)
+            if type(target) is not Target:
+                return None
+            if call.quota is not None:
+                call.counted = call.quota.take(call)
+                if not call.counted:
+                    return None
         except CallError as error:
             self._note_begin(call, now)
             self._note_end(call, error.code)
             raise
-        return self._start(call, target, now) if type(target) is Target else None
+        return self._start(call, target, now)
 
     def _overloaded(self) -> CallError:
         return NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
@@ -216,6 +222,9 @@ class Dispatcher:
         try:
             if begun is None and len(self.under_way) >= self._max_in_flight:
                 raise self._overloaded()
+            if call.quota is not None and not call.counted:
+                await call.quota.acquire(call)
+                call.counted = True
             return await self._send(call, begun)
         except CallError as error:
             self._note_end(call, error.code)
@@ -369,8 +378,10 @@ class Dispatcher:
         """Note that the upstream answered a call. A second time does nothing."""
         if in_flight in self.under_way:
             del self.under_way[in_flight]
+            call = in_flight.call
+            if call.counted:
+                _release(call)
             if self._observer is not None:
-                call = in_flight.call
                 outcome = UPSTREAM_ERROR if event.is_error else ANSWERED
                 self._observer.finished(call, outcome, self._loop.time() - call.started_at)
 
@@ -379,6 +390,8 @@ class Dispatcher:
         self.under_way.pop(in_flight, None)
 
     def _note_end(self, call: ObservedCall, outcome: str) -> None:
+        if call.counted:
+            _release(call)
         if self._observer is not None:
             self._observer.finished(call, outcome, self._loop.time() - call.started_at)
 
@@ -400,6 +413,13 @@ class Dispatcher:
                 silent.append(in_flight)
         for in_flight in silent:
             in_flight.show_life(now)
+
+
+def _release(call: ObservedCall) -> None:
+    """Note in the caller's limits that a call is over."""
+    call.counted = False
+    if call.quota is not None:
+        call.quota.release(call)
 
 
 class Abandoned(asyncio.CancelledError):

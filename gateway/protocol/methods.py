@@ -361,6 +361,7 @@ class Methods:
             token=token,
             listed_name=listed_name,
             headers=headers,
+            quota=None if type(where) is Exact else caller.principal.quota,  # a call that goes on was counted
         )
 
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:

@@ -20,11 +20,25 @@ LISTENING = "listening"
 """The outcome of a request that became a stream without an end."""
 
 
+class Quota(Protocol):
+    """The limits of whoever made a call (``gateway.access.limits``)."""
+
+    def take(self, call: ObservedCall) -> bool:
+        """Count a call. Return False if something has to be awaited for that. Raises ``CallError``."""
+
+    async def acquire(self, call: ObservedCall) -> None:
+        """Count a call, whatever has to be awaited for that. Raises ``CallError``."""
+
+    def release(self, call: ObservedCall) -> None:
+        """Note that a call that was counted is over."""
+
+
 class ObservedCall(Struct, gc=False, kw_only=True):
     """One request of a client on its way to an upstream.
 
     ``name`` is what is called, as the upstream names it; ``started_at`` is loop time, 0 before the call has begun;
-    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``.
+    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``;
+    ``quota`` are the caller's limits, or ``None``, and ``counted`` is whether the call was counted there.
     """
 
     method: str = ""
@@ -35,6 +49,8 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     started_at: float = 0.0
     attempts: int = 0
     trace: str = ""
+    quota: Quota | None = None
+    counted: bool = False
 
     def __repr__(self) -> str:
         """Show what is called, without arguments."""

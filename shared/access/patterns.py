@@ -21,6 +21,7 @@ _OF_KIND = {
     Kind.RESOURCES: "resources",
     Kind.TEMPLATES: "resources",
 }
+_OF_METHOD = {"tools/call": "tools", "prompts/get": "prompts", "resources/read": "resources"}
 METHODS = "methods"
 
 
@@ -40,6 +41,12 @@ class Pattern(Struct, frozen=True):
     def matches_method(self, method: str) -> bool:
         """Whether the pattern is about this method."""
         return self.kind == METHODS and self.expression.fullmatch(method) is not None
+
+    def matches_call(self, method: str, text: str) -> bool:
+        """Whether the pattern is about a call: ``text`` is ``group/name`` of what is called by ``method``."""
+        if self.kind == METHODS:
+            return self.expression.fullmatch(method) is not None
+        return self.kind in ("", _OF_METHOD.get(method, "")) and self.expression.fullmatch(text) is not None
 
     def may_match(self, kind: Kind, group: str, template: str) -> bool:
         """Whether a URI made from a template of a group can match."""

@@ -7,6 +7,7 @@ or refused, never ignored.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -24,6 +25,10 @@ T = TypeVar("T")
 Problems = list[tuple[str, str]]
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures of RFC 7518 and RFC 8037 that a public key verifies; the only ones that are ever accepted."""
+EVERYBODY = "*"
+"""Stands for all principals among the names of roles that have limits."""
+_RATE = re.compile(r"(\d{1,9})\s*/\s*(s|sec|min|m|h|d)")
+_UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 WHEN = frozenset({"principal", "claims", "scopes"})
 """The variables of a role's ``when``."""
 
@@ -135,6 +140,41 @@ class RoleDocument(Struct, frozen=True, forbid_unknown_fields=True, rename="came
     admin: Literal["none", "read", "write"] = "none"
 
 
+class LimitDocument(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The limits of a role as they are written.
+
+    ``calls`` and the values of ``per_tool`` (by pattern) are rates such as ``600/min``; ``concurrent`` is how many
+    calls may be under way at once, 0 for any number. Each principal of the role has them for itself, unless they are
+    ``shared``.
+    """
+
+    calls: str = ""
+    concurrent: int = 0
+    per_tool: dict[str, str] = {}
+    shared: bool = False
+
+
+class Rate(Struct, frozen=True):
+    """So many calls in so many seconds."""
+
+    calls: int
+    seconds: float
+
+
+class Limit(Struct, frozen=True):
+    """One compiled limit: a rate, or a number of calls under way (``concurrent``).
+
+    ``pattern`` says which calls count, ``None`` for all. ``shared``: all principals of the role have it together.
+    """
+
+    name: str
+    role: str
+    pattern: patterns.Pattern | None = None
+    rate: Rate | None = None
+    concurrent: int = 0
+    shared: bool = False
+
+
 class Rule(Struct, frozen=True):
     """One compiled entry of ``allow`` or ``deny``; ``path`` is its place in the file."""
 
@@ -168,6 +208,7 @@ class AccessRules(Struct, frozen=True):
     anonymous: bool = False
     """Whether requests without credentials are let in, and a gateway beyond loopback may do without authentication."""
     roles: Mapping[str, Role] = {}
+    limits: tuple[Limit, ...] = ()
 
     def __repr__(self) -> str:
         return f"AccessRules({[type(one).__name__ for one in self.authentication]}, roles={list(self.roles)})"
@@ -200,6 +241,7 @@ class _Document(Struct, frozen=True, forbid_unknown_fields=True):
     authentication: tuple[Any, ...] = ()
     anonymous: bool = False
     roles: dict[str, Any] = {}
+    limits: dict[str, Any] = {}
 
 
 def read(document: Any) -> AccessRules:
@@ -230,9 +272,17 @@ def read(document: Any) -> AccessRules:
     for kind in (ApiKeyMethod, IntrospectionMethod, TrustedProxyMethod):
         if sum(isinstance(one, kind) for one in methods) > 1:
             problems.append(("access.authentication", f"one method of type {kind.__struct_config__.tag} is enough"))
+    limits: list[Limit] = []
+    for name, raw in whole.limits.items():
+        path = f"access.limits.{name}"
+        if name != EVERYBODY and name not in whole.roles:
+            problems.append((path, f"there is no role {name!r}; '{EVERYBODY}' is everybody"))
+        limit = _convert(raw, LimitDocument, path, problems)
+        if limit is not None:
+            limits += _limits(name, limit, path, problems)
     if problems:
         raise ConfigError(problems)
-    return AccessRules(tuple(methods), whole.anonymous, roles)
+    return AccessRules(tuple(methods), whole.anonymous, roles, tuple(limits))
 
 
 def parse(text: str) -> AccessRules:
@@ -337,6 +387,32 @@ def _role(name: str, written: RoleDocument, problems: Problems) -> Role:
         tuple(_rules(written.deny, f"{path}.deny", problems)),
         written.admin,
     )
+
+
+def _limits(role: str, written: LimitDocument, path: str, problems: Problems) -> Iterator[Limit]:
+    if written.calls:
+        rate = _rate(written.calls, f"{path}.calls", problems)
+        yield Limit(f"{role}.calls", role, rate=rate, shared=written.shared)
+    for text, calls in written.per_tool.items():
+        at = f"{path}.perTool.{text}"
+        try:
+            pattern = patterns.read(text)
+        except ValueError as error:
+            problems.append((at, str(error)))
+            continue
+        yield Limit(f"{role}.{text}", role, pattern, _rate(calls, at, problems), shared=written.shared)
+    if written.concurrent < 0:
+        problems.append((f"{path}.concurrent", "must be at least 1; leave it out for any number"))
+    if written.concurrent:
+        yield Limit(f"{role}.concurrent", role, concurrent=written.concurrent, shared=written.shared)
+
+
+def _rate(text: str, path: str, problems: Problems) -> Rate:
+    found = _RATE.fullmatch(text.strip())
+    if found is None or not int(found[1]):
+        problems.append((path, f"{text!r} is no rate: write 10/s, 600/min, 5000/h or 100000/d"))
+        return Rate(1, 1.0)
+    return Rate(int(found[1]), _UNITS[found[2]])
 
 
 def _condition(text: str, path: str, variables: frozenset[str], problems: Problems) -> Condition | None:

@@ -67,6 +67,14 @@ class Keys:
         """string, kept for a minute: this client session has ended, and must not be written back."""
         return f"{self.prefix}ended:{sid}"
 
+    def tokens(self, limit: str) -> str:
+        """hash with TTL: the bucket of one limit of one principal: tokens, at (ms)."""
+        return f"{self.prefix}tokens:{limit}"
+
+    def slots(self, limit: str) -> str:
+        """hash: how many calls under way each front end may have for one limit of one principal."""
+        return f"{self.prefix}slots:{limit}"
+
     def outbox(self, sid: str) -> str:
         """stream, bounded, with TTL: messages for a client's standing stream; ``…:state`` (hash): bytes, seq."""
         return f"{self.prefix}outbox:{sid}"

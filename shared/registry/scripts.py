@@ -251,6 +251,46 @@ return 1
 """
 )
 
+# ARGV: prefix, limit, most tokens, tokens per ms, wanted → granted, ms until the next one, number of front ends
+# A bucket of tokens (one for each limit and principal), from which front ends take several at once.
+TAKE_TOKENS = """
+local P, most, rate, wanted = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local key = P..'tokens:'..ARGV[2]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local held = redis.call('HMGET', key, 'tokens', 'at')
+local tokens, at = tonumber(held[1]) or most, tonumber(held[2]) or now
+tokens = math.min(most, tokens + math.max(0, now - at) * rate)
+local granted = math.max(0, math.min(wanted, math.floor(tokens)))
+tokens = tokens - granted
+redis.call('HSET', key, 'tokens', string.format('%.6f', tokens), 'at', string.format('%.3f', now))
+redis.call('PEXPIRE', key, math.ceil((most - tokens) / rate) + 1000)
+local wait = 0
+if tokens < 1 then wait = math.ceil((1 - tokens) / rate) end
+return {granted, wait, redis.call('SCARD', P..'frontends')}
+"""
+
+# ARGV: prefix, limit, most slots, front end, slots that it wants to hold in all → slots that it holds, number of front
+# ends. What front ends held that are gone is free.
+HOLD_SLOTS = """
+local P, most, me, wanted = ARGV[1], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
+local key = P..'slots:'..ARGV[2]
+local others = 0
+local held = redis.call('HGETALL', key)
+for at = 1, #held, 2 do
+  if held[at] ~= me then
+    if redis.call('EXISTS', P..'frontend:'..held[at]) == 1 then others = others + tonumber(held[at + 1])
+    else redis.call('HDEL', key, held[at]) end
+  end
+end
+local granted = math.max(0, math.min(wanted, most - others))
+if granted > 0 then
+  redis.call('HSET', key, me, granted)
+  redis.call('PEXPIRE', key, 86400000)
+else redis.call('HDEL', key, me) end
+return {granted, redis.call('SCARD', P..'frontends')}
+"""
+
 # ARGV: prefix, kind, id
 ANNOUNCE = EMIT + "return emit(ARGV[2], ARGV[3])"
 

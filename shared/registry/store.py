@@ -55,6 +55,8 @@ class RegistryStore:
                 "SAVE",
                 "KEY_ADD",
                 "KEY_REMOVE",
+                "TAKE_TOKENS",
+                "HOLD_SLOTS",
             )
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -316,3 +317,40 @@ async def test_explain_says_which_rule_decides(fleet: Fleet) -> None:
     _, denied = await admin(fleet, "GET", f"access/explain?as=x%23ann&tool=search__delete_all&claims={claims}")
     assert not denied["shown"] and denied["rules"] == ["access.roles.support.deny[0]: */delete_*"]
     assert (await admin(fleet, "GET", "access/explain?as=key:nobody&tool=search__find"))[0] == 404
+
+
+async def test_limits_hold_over_front_ends(redis_url: str) -> None:
+    async with RawUpstreams() as upstreams:
+        slow = upstreams.add("slow", TOOLS, era="legacy")
+        rules = {
+            "authentication": [{"type": "apiKey"}],
+            "roles": {"r": {"allow": ["*"]}, "few": {"allow": ["*"]}},
+            "limits": {"r": {"calls": "20/h"}, "few": {"concurrent": 3}},
+        }
+        settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules)}
+        async with Fleet(redis_url, frontends=2, workers=1, **settings) as fleet:
+            await fleet.register("slow", upstreams.connection("slow"))
+            key, few = await make_key(fleet, "r", "r"), await make_key(fleet, "few", "few")
+            async with As(fleet.urls[0], key) as one, As(fleet.urls[1], key) as two:
+                answers = await asyncio.gather(*(client.call("find") for client in (one, two) for _ in range(15)))
+                assert [answer.status for answer in answers].count(200) == 20
+                refused = next(answer for answer in answers if answer.status == 429)
+                assert refused.error["data"]["limit"] == "r.calls" and int(refused.headers["Retry-After"]) > 0
+                assert (await one.modern("tools/list")).status == 200, "lists cost the upstream nothing"
+            slow.behaviour = "hang"
+            async with As(fleet.urls[0], few) as one, As(fleet.urls[1], few) as two:
+                hanging = [asyncio.ensure_future(client.call("find")) for client in (one, two, one)]
+                await eventually(lambda: len(slow.tool_calls) >= 23, 10.0, "three calls are under way")
+                for client in (one, two):
+                    refused = await client.call("find")
+                    assert refused.status == 429 and refused.error["data"]["limit"] == "few.concurrent"
+                slow.behaviour = "ok"
+                slow.release.set()
+                for task in hanging:
+                    task.cancel()
+                await asyncio.gather(*hanging, return_exceptions=True)
+
+                async def again() -> bool:
+                    return (await two.call("find")).status == 200
+
+                await eventually(again, 10.0, "slots come back")
