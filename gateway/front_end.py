@@ -45,11 +45,14 @@ from gateway.streams.outbox import Outbox
 from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
+from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
+from gateway.telemetry.observer import Observers
 from shared.access import rules as access_rules
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
+from shared.registry.audit import AuditStore
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
@@ -89,6 +92,8 @@ class FrontEnd:
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters()
+        self._audit = AuditLog(rules.audit, AuditStore(store), self.id) if rules.audit is not None else None
+        observer = self._counters if self._audit is None else Observers(self._counters, self._audit)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
@@ -96,7 +101,7 @@ class FrontEnd:
             registry,
             pool,
             sessions,
-            self._counters,
+            observer,
             calls.max_inflight,
             calls.request_timeout_s,
             settings.fleet.drain_timeout_s,
@@ -122,13 +127,15 @@ class FrontEnd:
         self.proxy = TrustedProxy(proxied) if proxied is not None else None
         self._authentication = None
         self._limits = Limits(rules, store, self.id) if rules.limits else None
-        if principals is None and (rules.authentication or rules.roles or rules.limits):
-            self._authentication = Authentication(rules, self._keys, self._catch_up_keys, self._limits)
+        if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
+            self._authentication = Authentication(rules, self._keys, self._catch_up_keys, self._limits, self._audit)
         self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         methods = Methods(offers, dispatcher, subscriptions, sessions, key)
-        self.serving = serving = Serving(admission, principals, methods, Carrier(dispatcher), registry, sessions)
+        self.serving = serving = Serving(
+            admission, principals, methods, Carrier(dispatcher), registry, sessions, self._audit
+        )
         messages = ClientMessages(dispatcher, pool)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
         self.reader = BodyReader(self.bodies, calls.max_body_bytes)
@@ -151,7 +158,7 @@ class FrontEnd:
             lambda: self.ready,
         )
         self.commands = Commands(store, sessions)
-        self.access = AccessApi(rules, KeyStore(store), registry, self.reader)
+        self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
         self._events = _FleetEvents(
             self._keys,
             registry,
@@ -177,6 +184,8 @@ class FrontEnd:
             spawn(self._watches.keep(), "resource-watches"),
             spawn(self._tick(), "tick"),
         ]
+        if self._audit is not None:
+            self._tasks.append(spawn(self._audit.run(), "audit"))
         if self._limits is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))
         await self.registry.follower.ready.wait()

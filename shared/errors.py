@@ -59,6 +59,7 @@ WIRE: dict[str, Wire] = {
     "insufficient_scope": Wire(-31023, 403),
     "arguments_denied": Wire(-31024, 403),
     "limited": Wire(-31025, 429),
+    "audit_unavailable": Wire(-31026, 503),
     "content_type": Wire(-31016, 415),
     "registry_unavailable": Wire(-31010, 503),
     "too_large": Wire(-31011, 413),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -10,21 +11,37 @@ from aiohttp import web
 from gateway.access.policy import RolePolicy
 from gateway.access.principal import Identity
 from gateway.access.roles import Roles
+from gateway.admin.rights import PRINCIPAL
 from gateway.admin.schemas import AccessExplanation, MadeKey, NewKey, ShownKey
 from gateway.fleet.registry_view import RegistryView
 from gateway.http.bodies import BodyReader
+from gateway.telemetry.audit import AuditLog
 from shared.access import keys
 from shared.access.rules import AccessRules, ApiKeyMethod
 from shared.errors import ConfigError, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.registry.api_keys import KeyStore
+from shared.registry.audit import AuditStore
+
+_PLACE = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 class AccessApi:
     """The handlers. They are behind the checks of rights that ``routes`` adds."""
 
-    def __init__(self, rules: AccessRules, store: KeyStore, registry: RegistryView, bodies: BodyReader) -> None:
+    def __init__(
+        self,
+        rules: AccessRules,
+        store: KeyStore,
+        audit: AuditStore,
+        registry: RegistryView,
+        bodies: BodyReader,
+        log: AuditLog | None = None,
+    ) -> None:
+        """``log`` is this front end's audit log, if there is one."""
+        self._log = log
         self._rules = rules
+        self._audit = audit
         self._store = store
         self._registry = registry
         self._bodies = bodies
@@ -51,6 +68,39 @@ class AccessApi:
         """``DELETE /admin/v1/keys/{name}``: revoke a key everywhere."""
         await self._store.remove(request.match_info["name"])
         return web.Response(status=204)
+
+    def note_change(self, request: web.Request, status: int) -> None:
+        """Note in the audit log that a request changed something, or failed to."""
+        if self._log is not None and request.method not in ("GET", "HEAD"):
+            self._log.note(
+                "admin",
+                principal=request.get(PRINCIPAL, ""),
+                method=request.method,
+                name=request.path,
+                outcome=str(status),
+            )
+
+    async def audit(self, request: web.Request) -> web.Response:
+        """``GET /admin/v1/audit?after=PLACE&limit=N&principal=&tool=``: events of the audit log in Redis, oldest first.
+
+        Without ``after`` the latest. ``next`` is the place to go on from.
+        """
+        if self._rules.audit is None or not self._rules.audit.redis:
+            raise ConfigError("no audit log is kept in Redis here: add 'audit': {} to 'access' in the gateway's file")
+        try:
+            limit = max(1, min(1000, int(request.query.get("limit", "100"))))
+        except ValueError as error:
+            raise ConfigError("limit must be a number") from error
+        after = request.query.get("after", "")
+        if after and not _PLACE.fullmatch(after):
+            raise ConfigError("after must be the 'next' of an earlier answer")
+        rows = await (self._audit.after(after, limit) if after else self._audit.latest(limit))
+        wanted = {name: request.query[name] for name in ("principal", "event", "outcome") if name in request.query}
+        if "tool" in request.query:
+            wanted["name"] = request.query["tool"]
+        events = [msgspec.json.decode(line) for _, line in rows]
+        shown = [one for one in events if all(one.get(name) == value for name, value in wanted.items())]
+        return _json({"events": shown, "next": rows[-1][0] if rows else after})
 
     def _check(self, wanted: NewKey) -> None:
         method = self._rules.method(ApiKeyMethod)

@@ -39,6 +39,10 @@ _HOLD_S, _MOST_HELD = 0.5, 100
 _LOG_EVERY_S = 10.0
 
 
+PRINCIPAL = "principal"
+"""The key of a request under which stands who sent it, once that is known."""
+
+
 class AdminRights:
     """Decides whether a request may use the admin API."""
 
@@ -79,6 +83,7 @@ class AdminRights:
         """Whether the request may be answered at all. Where there is a token, every request needs it, or rights that a
         role gives: a proxy on this machine that adds no header of its own looks like a user of this machine."""
         if self._access.admin_token and self.has_token(request):
+            request[PRINCIPAL] = "admin token"
             return True
         if self._authenticated:
             admin = await self._admin_of(request)
@@ -104,6 +109,7 @@ class AdminRights:
             while True:
                 found = self._principals.of(head)
                 if isinstance(found, Principal):
+                    request[PRINCIPAL] = found.id
                     return found.admin
                 await self._principals.resolve(head)
         except CallError:

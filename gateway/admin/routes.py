@@ -42,7 +42,7 @@ def add_admin_routes(
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, guard, rights, bodies)
+    api = _AdminApi(queries, commands, guard, rights, bodies, access)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -65,6 +65,7 @@ def add_admin_routes(
         ("POST", "keys", access.create),
         ("DELETE", "keys/{name}", access.revoke),
         ("GET", "access/explain", access.explain),
+        ("GET", "audit", access.audit),
         ("GET", "openapi.json", api.openapi),
     ):
         app.router.add_route(method, f"/admin/v1/{path}", api.guarded(handler))
@@ -72,8 +73,15 @@ def add_admin_routes(
 
 class _AdminApi:
     def __init__(
-        self, queries: Queries, commands: Commands, guard: RebindingGuard, rights: AdminRights, bodies: BodyReader
+        self,
+        queries: Queries,
+        commands: Commands,
+        guard: RebindingGuard,
+        rights: AdminRights,
+        bodies: BodyReader,
+        access: AccessApi,
     ) -> None:
+        self._access = access
         self._queries = queries
         self._commands = commands
         self._guard = guard
@@ -98,8 +106,11 @@ class _AdminApi:
                 text = "a request needs the header 'Content-Type: application/json'"
                 return _json(ErrorBody(text, "content_type"), 415)
             try:
-                return await handler(request)
+                response = await handler(request)
+                self._access.note_change(request, response.status)
+                return response
             except GatewayError as error:
+                self._access.note_change(request, error.wire.http)
                 return _json(ErrorBody(str(error), error.code), error.wire.http)
             except (msgspec.ValidationError, msgspec.DecodeError) as error:
                 return _json(ErrorBody(f"body: {error}", "config"), 400)

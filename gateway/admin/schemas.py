@@ -184,6 +184,7 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/keys", "post", "Make an API key", NewKey, MadeKey),
     ("/admin/v1/keys/{name}", "delete", "Revoke an API key", None, None),
     ("/admin/v1/access/explain", "get", "Why a principal may use a tool", None, AccessExplanation),
+    ("/admin/v1/audit", "get", "Events of the audit log", None, dict[str, Any]),
     ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),
 ]
 

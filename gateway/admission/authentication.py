@@ -22,6 +22,7 @@ from gateway.access.tokens import MAX_TOKEN, InvalidToken
 from gateway.admission.caller import Waits
 from gateway.admission.challenges import challenge
 from gateway.admission.request_head import RequestHead
+from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
 from shared.access.rules import (
     AccessRules,
@@ -45,11 +46,19 @@ class Authentication:
     """Verifies credentials."""
 
     def __init__(
-        self, rules: AccessRules, api_keys: ApiKeys | None, catch_up: CatchUp, limits: Limits | None = None
+        self,
+        rules: AccessRules,
+        api_keys: ApiKeys | None,
+        catch_up: CatchUp,
+        limits: Limits | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
         """``catch_up`` waits until this front end knows what Redis holds now."""
         self._roles = Roles(rules)
         self._limits = limits
+        self._audit = audit
+        self._noted_at = 0.0
+        self._refused = 0
         self._anonymous = self._principal(NOBODY) if rules.anonymous or not rules.authentication else None
         self._api_keys = api_keys
         self._catch_up = catch_up
@@ -163,6 +172,8 @@ class Authentication:
         principal = self._roles.principal(identity)
         if self._limits is not None:
             principal.quota = self._limits.quota(principal)
+        if self._audit is not None and self._audit.wanted.required:
+            principal.quota = Required(self._audit, principal.quota)
         return principal
 
     def _remember(self, head: RequestHead, identity: Identity) -> Principal:
@@ -193,7 +204,18 @@ class Authentication:
         resource = head.resource if self._oauth else ""
         return challenge(resource, error, scopes or (self._scopes if not error else ()), text)
 
+    def _note_failure(self, text: str) -> None:
+        """Note failed attempts in the audit log: the first of each second, and how many there were since the last."""
+        if self._audit is None:
+            return
+        self._refused += 1
+        now = time.monotonic()
+        if now - self._noted_at >= 1.0:
+            self._audit.note("authentication", outcome="unauthenticated", reason=text, count=self._refused)
+            self._noted_at, self._refused = now, 0
+
     def _invalid(self, head: RequestHead, error: InvalidToken) -> CallError:
+        self._note_failure(str(error))
         if error.scopes:
             text = self._challenge(head, "insufficient_scope", error.scopes, str(error))
             return Unauthorized(str(error), text, "insufficient_scope")

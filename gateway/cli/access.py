@@ -1,21 +1,29 @@
-"""The commands about access: ``keys`` (create, list, revoke) and ``access explain``."""
+"""The commands about access: ``keys`` (create, list, revoke), ``access explain``, and ``audit`` (tail, verify)."""
 
 from __future__ import annotations
 
+import json
 import time
+from typing import Any
 from urllib.parse import quote
 
 import click
 
 from gateway.cli import show
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL, URL_HERE
+from gateway.telemetry.audit import verify
+
+_FOLLOW_S = 1.0
+_MOST_PROBLEMS = 20
 
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
     cli.add_command(keys)
     cli.add_command(access)
+    cli.add_command(audit)
 
 
 @click.group()
@@ -118,3 +126,67 @@ def access_explain(group_url: str, url: str | None, tool: str, principal: str, c
         *(["condition", one] for one in found["conditions"]),
     ]
     show.table(["FIELD", "VALUE"], rows)
+
+
+@click.group()
+@URL
+@click.pass_context
+def audit(ctx: click.Context, url: str) -> None:
+    """The audit log: tail, verify."""
+    ctx.obj = url
+
+
+@audit.command("tail")
+@click.option("--principal", help="only events of this principal")
+@click.option("--tool", help="only calls of this tool, by its upstream's name")
+@click.option("--event", help="only this kind: call, denied, authentication, admin, lost")
+@click.option("--lines", "-n", type=click.IntRange(1, 1000), default=100, show_default=True, help="to begin with")
+@click.option("--follow", "-f", is_flag=True, help="go on until Ctrl-C")
+@JSON
+@URL_HERE
+@click.pass_obj
+def audit_tail(
+    group_url: str,
+    /,
+    url: str | None,
+    lines: int,
+    follow: bool,
+    as_json: bool,
+    **wanted: str | None,
+) -> None:
+    """The last events of the audit log, oldest first."""
+    client = AdminClient(url or group_url)
+    query = "".join(f"&{name}={quote(value, safe='')}" for name, value in wanted.items() if value)
+    place = ""
+    while True:
+        since = f"&after={place}" if place else ""
+        found = client.get(f"audit?limit={1000 if place else lines}{query}{since}")
+        for event in found["events"]:
+            click.echo(json.dumps(event) if as_json else _line(event))
+        place = found["next"] or place
+        if not follow:
+            return
+        time.sleep(_FOLLOW_S)
+
+
+def _line(event: dict[str, Any]) -> str:
+    """Return an event as a line for people. Names come from outside, so control characters are escaped."""
+    what = "/".join(str(event[name]) for name in ("group", "name") if event.get(name))
+    took = f" {event['durationMs']:g} ms" if "durationMs" in event else ""
+    why = f" ({event['reason']})" if "reason" in event else ""
+    who, outcome = event.get("principal") or "-", event.get("outcome", "")
+    text = f"{event['time']} {event['event']} {who} {what} {outcome}{took}{why}"
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+
+
+@audit.command("verify")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+def audit_verify(file: str) -> None:
+    """Check that no line of FILE was changed or left out; for a log with 'chain': true."""
+    with open(file, "rb") as lines:
+        good, problems = verify(lines)
+    for problem in problems[:_MOST_PROBLEMS]:
+        click.echo(problem, err=True)
+    if problems:
+        raise CommandFailed(f"{file}: {len(problems)} lines are not as they were written, {good} are")
+    click.echo(f"{file}: {good} events, none changed or left out")

@@ -40,6 +40,10 @@ def greet(gateway: Any, config: str | None, note: Path) -> None:
         say("Redis          as configured")
     say(f"State          {gateway.state_dir or 'nothing is kept for the next start'}")
     say("")
+    if "API keys" in gateway.access:
+        say("Make a key for each client, which sends it as 'Authorization: Bearer KEY':")
+        say(f"  {command('keys create NAME', url)}")
+        say("")
     say("Add it to a client:")
     say(f'  {{"mcpServers": {{"gateway": {{"type": "http", "url": "{endpoint}"}}}}}}')
     say(f"  claude mcp add --transport http gateway {endpoint}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import msgspec
 from msgspec import Struct
 
 from gateway.admission.admit import Admission, SessionRead
@@ -28,6 +29,7 @@ from gateway.protocol.carrying import Carrier, Started
 from gateway.protocol.methods import Methods
 from gateway.protocol.plans import Effect, Listen, OneOf
 from gateway.sessions.table import SessionTable
+from gateway.telemetry.audit import AuditLog
 from shared.errors import CallError, InsufficientScope, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import NO_PARAMS, Message, Params
@@ -80,7 +82,10 @@ class Serving:
         carrier: Carrier,
         registry: RegistryView,
         sessions: SessionTable,
+        audit: AuditLog | None = None,
     ) -> None:
+        """``audit`` notes calls that the rules of access refuse."""
+        self._audit = audit
         self._admission = admission
         self._principals = principals
         self._methods = methods
@@ -119,7 +124,7 @@ class Serving:
                 return None
             in_flight = self.carrier.begin(plan)
         except CallError as error:
-            self._challenge(error, head)
+            self._note_refusal(error, head, data[at:])
             return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
         return None if in_flight is None else BegunRequest(id, message, params, caller, in_flight)
 
@@ -156,7 +161,7 @@ class Serving:
             try:
                 plan = self._methods.plan(message, params, caller, head, fresh)
             except CallError as error:
-                self._challenge(error, head)
+                self._note_refusal(error, head, bytes(message.params))
                 raise
             if isinstance(plan, Answer | Listen):
                 return plan
@@ -168,8 +173,13 @@ class Serving:
             fresh = True
             caller = await self.admitted(head, message, params)  # the caller's view may show more now
 
-    def _challenge(self, error: CallError, head: RequestHead) -> None:
-        """Say in the error of a call that needs more scopes how the client gets them."""
+    def _note_refusal(self, error: CallError, head: RequestHead, body: bytes) -> None:
+        """Say in the error of a call that needs more scopes how the client gets them, and note in the audit log what
+        the rules of access refuse. ``body`` has the name of what was called."""
+        if self._audit is not None and error.code in ("insufficient_scope", "arguments_denied"):
+            who = head.principal.id if head.principal is not None else ""
+            name = head.headers.name or _name_in(body)
+            self._audit.note("denied", principal=who, name=name, outcome=error.code)
         if isinstance(error, InsufficientScope) and not error.challenge:
             error.challenge = self._principals.step_up(head, error.scopes, error.message)
 
@@ -225,6 +235,24 @@ class Serving:
             await finish(answers.failure(lost, id, started.era).whole)
         finally:
             self.carrier.discard(in_flight)  # nothing, unless the taker failed
+
+
+def _name_in(body: bytes) -> str:
+    """Return the name in the ``params`` of a message, or in ``params`` themselves, or an empty text."""
+    try:
+        found = msgspec.json.decode(body, type=_Named)
+    except msgspec.MsgspecError:
+        return ""
+    return (found.params.name if found.params is not None else found.name)[:256]
+
+
+class _Params(Struct):
+    name: str = ""
+
+
+class _Named(Struct):
+    name: str = ""
+    params: _Params | None = None
 
 
 def _id_in(body: bytes) -> bytes:

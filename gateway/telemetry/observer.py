@@ -37,8 +37,9 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     """One request of a client on its way to an upstream.
 
     ``name`` is what is called, as the upstream names it; ``started_at`` is loop time, 0 before the call has begun;
-    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``;
-    ``quota`` are the caller's limits, or ``None``, and ``counted`` is whether the call was counted there.
+    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``; ``upstream``
+    is where the last attempt went, if an observer notes that; ``quota`` are the caller's limits, or ``None``, and
+    ``counted`` is whether the call was counted there.
     """
 
     method: str = ""
@@ -49,6 +50,7 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     started_at: float = 0.0
     attempts: int = 0
     trace: str = ""
+    upstream: str = ""
     quota: Quota | None = None
     counted: bool = False
 

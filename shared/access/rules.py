@@ -154,6 +154,24 @@ class LimitDocument(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     shared: bool = False
 
 
+class AuditDocument(Struct, frozen=True, forbid_unknown_fields=True):
+    """The audit log as it is written.
+
+    ``file`` gets lines of JSON, ``stdout`` too, and ``redis`` keeps the last 100,000 events. ``arguments`` of calls are
+    left out, shown without what looks like a secret and what ``redact`` points to, shown whole, or shown as a digest.
+    ``required``: calls are refused while the log cannot be written. ``chain``: each line has the digest of the line
+    before it.
+    """
+
+    file: str = ""
+    stdout: bool = False
+    redis: bool = True
+    arguments: Literal["none", "redacted", "full", "digest"] = "none"
+    redact: tuple[str, ...] = ()
+    required: bool = False
+    chain: bool = False
+
+
 class Rate(Struct, frozen=True):
     """So many calls in so many seconds."""
 
@@ -209,6 +227,7 @@ class AccessRules(Struct, frozen=True):
     """Whether requests without credentials are let in, and a gateway beyond loopback may do without authentication."""
     roles: Mapping[str, Role] = {}
     limits: tuple[Limit, ...] = ()
+    audit: AuditDocument | None = None
 
     def __repr__(self) -> str:
         return f"AccessRules({[type(one).__name__ for one in self.authentication]}, roles={list(self.roles)})"
@@ -242,6 +261,7 @@ class _Document(Struct, frozen=True, forbid_unknown_fields=True):
     anonymous: bool = False
     roles: dict[str, Any] = {}
     limits: dict[str, Any] = {}
+    audit: Any = None
 
 
 def read(document: Any) -> AccessRules:
@@ -280,9 +300,10 @@ def read(document: Any) -> AccessRules:
         limit = _convert(raw, LimitDocument, path, problems)
         if limit is not None:
             limits += _limits(name, limit, path, problems)
+    audit = None if whole.audit is None else _audit(whole.audit, problems)
     if problems:
         raise ConfigError(problems)
-    return AccessRules(tuple(methods), whole.anonymous, roles, tuple(limits))
+    return AccessRules(tuple(methods), whole.anonymous, roles, tuple(limits), audit)
 
 
 def parse(text: str) -> AccessRules:
@@ -387,6 +408,16 @@ def _role(name: str, written: RoleDocument, problems: Problems) -> Role:
         tuple(_rules(written.deny, f"{path}.deny", problems)),
         written.admin,
     )
+
+
+def _audit(raw: Any, problems: Problems) -> AuditDocument | None:
+    audit: AuditDocument | None = _convert(raw, AuditDocument, "access.audit", problems)
+    if audit is not None and not (audit.file or audit.stdout or audit.redis):
+        problems.append(("access.audit", "goes nowhere: give 'file', or leave 'redis' on"))
+    for pointer in audit.redact if audit is not None else ():
+        if not pointer.startswith("/"):
+            problems.append(("access.audit.redact", f"{pointer!r} is no JSON pointer: it begins with /"))
+    return audit
 
 
 def _limits(role: str, written: LimitDocument, path: str, problems: Problems) -> Iterator[Limit]:

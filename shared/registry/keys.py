@@ -30,6 +30,9 @@ class Keys:
         self.api_keys = f"{prefix}api_keys"
         """hash: API keys by name, as JSON: id, name, digest, roles, createdAt, expiresAt."""
 
+        self.audit = f"{prefix}audit"
+        """stream, bounded: audit events, as JSON."""
+
     def server(self, id: str) -> str:
         """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""
         return f"{self.prefix}server:{id}"

@@ -1,0 +1,263 @@
+"""The audit log: who did what, when, and how it ended. One event for each call, each refusal and each change.
+
+Events are noted on the hot path as plain values, and written by a task of its own in batches: as lines of JSON to a
+file or to standard output, and to a bounded stream in Redis, which ``gateway audit tail`` reads. What cannot be kept is
+counted, and the loss is an event as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+
+from gateway.telemetry.observer import LISTENING, ObservedCall
+from gateway.telemetry.redaction import read_pointer, redacted
+from shared.access.rules import AuditDocument
+from shared.errors import CallError, RegistryUnavailable
+from shared.registry.audit import AuditStore
+
+_log = logging.getLogger(__name__)
+_WAITING = 20_000
+_WAITING_BYTES = 32 * 1024 * 1024
+"""Events, and bytes of arguments in them, that may wait to be written; more are lost and counted."""
+_EVERY_S = 0.2
+_BATCH = 500
+_MAX_ARGUMENTS = 64 * 1024
+"""Longer arguments are noted as a digest."""
+_CHAIN_START = "0" * 64
+
+_Event = tuple[float, str, dict[str, Any], bytes | None]
+
+
+class AuditLog:
+    """The audit log of one front end. It is a ``CallObserver``, and ``note`` takes all other events."""
+
+    def __init__(self, wanted: AuditDocument, store: AuditStore, frontend: str) -> None:
+        self.wanted = wanted
+        self.lost = 0
+        self.failing = ""
+        """Why events cannot be written now, or empty."""
+        self.missing_in_redis = 0
+        self._store = store
+        self._frontend = frontend
+        self._waiting: deque[_Event] = deque()
+        self._waiting_bytes = 0
+        self._lost_before = 0
+        self._number = 0
+        self._previous = _CHAIN_START
+        self._pointers = [read_pointer(one) for one in wanted.redact]
+
+    # ---- CallObserver
+
+    def begun(self, call: ObservedCall) -> None:
+        """Do nothing: a call is noted when it is over."""
+
+    def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
+        """Note on the call where it goes."""
+        call.upstream = upstream
+
+    def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
+        """Note a call that is over."""
+        facts: dict[str, Any] = {
+            "principal": call.principal,
+            "method": call.method,
+            "group": call.group,
+            "name": call.name,
+            "upstream": call.upstream,
+            "outcome": outcome,
+            "durationMs": round(seconds * 1000, 3) if outcome is not LISTENING else None,
+        }
+        if call.attempts > 1:
+            facts["attempts"] = call.attempts
+        if call.trace:
+            facts["trace"] = call.trace
+        session = getattr(call, "session", None)
+        if session is not None:
+            facts["session"] = session.sid
+            facts["client"] = session.client_info
+        params = getattr(call, "params", None) if self.wanted.arguments != "none" else None
+        self._add("call", facts, bytes(params) if params is not None else None)
+
+    # ---- other events
+
+    def note(self, kind: str, **facts: Any) -> None:
+        """Note an event that is no call: ``denied``, ``authentication``, ``admin``."""
+        self._add(kind, facts, None)
+
+    def _add(self, kind: str, facts: dict[str, Any], params: bytes | None) -> None:
+        size = len(params) if params is not None else 0
+        if len(self._waiting) >= _WAITING or self._waiting_bytes + size > _WAITING_BYTES:
+            self.lost += 1
+            return
+        self._waiting_bytes += size
+        self._waiting.append((time.time(), kind, facts, params))
+
+    def check(self) -> None:
+        """Raise ``CallError`` if events must be written and cannot be (``required``)."""
+        if self.wanted.required and (self.failing or len(self._waiting) >= _WAITING):
+            raise CallError("audit_unavailable", "calls are refused because the audit log cannot be written")
+
+    # ---- writing
+
+    async def run(self) -> None:
+        """Write events until cancelled, and those that are left then."""
+        try:
+            while True:
+                await asyncio.sleep(_EVERY_S)
+                await self._flush()
+        finally:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            batch = [self._waiting[at] for at in range(min(_BATCH, len(self._waiting)))]
+            chain = (self._number, self._previous)
+            lines = [self._line(event) for event in batch]
+            try:
+                await self._write(lines)
+            except (OSError, RegistryUnavailable) as error:
+                self._number, self._previous = chain
+                if not self.failing:
+                    _log.error("the audit log cannot be written: %s", error)
+                self.failing = str(error) or type(error).__name__
+                return
+            if self.failing:
+                _log.warning("the audit log is written again")
+                self.failing = ""
+            for _ in batch:
+                params = self._waiting.popleft()[3]
+                self._waiting_bytes -= len(params) if params is not None else 0
+            if self.lost > self._lost_before:
+                lost, self._lost_before = self.lost - self._lost_before, self.lost
+                self._add("lost", {"events": lost}, None)
+
+    def _line(self, event: _Event) -> bytes:
+        at, kind, facts, params = event
+        shown: dict[str, Any] = {"time": _iso(at), "event": kind, "frontend": self._frontend}
+        shown.update((name, value) for name, value in facts.items() if value not in (None, ""))
+        if "session" in shown:
+            shown["session"] = hashlib.sha256(str(shown["session"]).encode()).hexdigest()[:12]
+        if "client" in shown:
+            shown["client"] = _client(shown["client"])
+        if params is not None:
+            shown["arguments"] = self._arguments(params)
+        if self.wanted.chain:
+            self._number += 1
+            shown["number"], shown["previous"] = self._number, self._previous
+        line = orjson.dumps(shown, default=repr)
+        if self.wanted.chain:
+            self._previous = hashlib.sha256(line).hexdigest()
+        return line
+
+    def _arguments(self, params: bytes) -> Any:
+        try:
+            arguments = orjson.loads(params).get("arguments", {})
+        except (orjson.JSONDecodeError, AttributeError):
+            return None
+        whole = orjson.dumps(arguments)
+        if self.wanted.arguments == "digest" or len(whole) > _MAX_ARGUMENTS:
+            return {"sha256": hashlib.sha256(whole).hexdigest(), "bytes": len(whole)}
+        return arguments if self.wanted.arguments == "full" else redacted(arguments, self._pointers)
+
+    async def _write(self, lines: list[bytes]) -> None:
+        data = b"".join(line + b"\n" for line in lines)
+        if self.wanted.file:
+            await asyncio.to_thread(_append, Path(self.wanted.file), data)
+        if self.wanted.stdout:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        if not self.wanted.redis:
+            return
+        try:
+            await self._store.append(lines)
+        except RegistryUnavailable:
+            if not (self.wanted.file or self.wanted.stdout):
+                raise
+            self.missing_in_redis += len(lines)  # they are kept elsewhere
+
+
+class Required:
+    """A quota that refuses calls while the audit log cannot be written, and asks the caller's own limits otherwise.
+
+    Implements ``observer.Quota``.
+    """
+
+    def __init__(self, log: AuditLog, inner: Any) -> None:
+        self._log = log
+        self._inner = inner
+
+    def take(self, call: ObservedCall) -> bool:
+        """See ``Quota``."""
+        self._log.check()
+        return self._inner is None or self._inner.take(call)
+
+    async def acquire(self, call: ObservedCall) -> None:
+        """See ``Quota``."""
+        self._log.check()
+        if self._inner is not None:
+            await self._inner.acquire(call)
+
+    def release(self, call: ObservedCall) -> None:
+        """See ``Quota``."""
+        if self._inner is not None:
+            self._inner.release(call)
+
+
+def verify(lines: Any) -> tuple[int, list[str]]:
+    """Return how many lines of an audit log are in whole chains, and what is wrong with the others.
+
+    Each process writes a chain of its own: every line has the digest of the line before it. A chain whose beginning is
+    missing was rotated away, or cut.
+    """
+    last: dict[str, tuple[int, str]] = {}
+    good, problems = 0, []
+    for place, line in enumerate(lines, 1):
+        try:
+            event = orjson.loads(line)
+            whose, number, previous = event["frontend"], event["number"], event["previous"]
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            problems.append(f"line {place} is no line of a chained audit log")
+            continue
+        before = last.get(whose)
+        if before is None and number != 1:
+            problems.append(f"line {place}: the first {number - 1} events of front end {whose} are missing")
+        elif before is not None and (number != before[0] + 1 or previous != before[1]):
+            problems.append(f"line {place}: it does not follow event {before[0]} of front end {whose}")
+        elif before is None and previous != _CHAIN_START:
+            problems.append(f"line {place}: the chain of front end {whose} does not begin here")
+        else:
+            good += 1
+        last[whose] = (number, hashlib.sha256(line.rstrip(b"\n")).hexdigest())
+    return good, problems
+
+
+def _append(path: Path, data: bytes) -> None:
+    """Append to a file that only this user can read. It is opened each time, so that it may be rotated."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+    finally:
+        os.close(descriptor)
+
+
+def _iso(at: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1e6):06d}Z"
+
+
+def _client(info: bytes) -> str:
+    try:
+        return str(msgspec.json.decode(info, type=dict[str, Any]).get("name", ""))[:100]
+    except msgspec.DecodeError:
+        return ""

@@ -1,0 +1,122 @@
+"""The audit log: who did what, in a file and in Redis, without secrets, and whole."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest_asyncio
+
+from gateway.telemetry.audit import verify
+from tests.e2e.test_access import As, admin, make_key
+from tests.fleet import Fleet, eventually
+from tests.servers.raw import RawUpstreams
+
+
+@pytest_asyncio.fixture(scope="module")
+async def fleet(redis_url: str, tmp_path_factory: Any) -> AsyncIterator[Fleet]:
+    async with RawUpstreams() as upstreams:
+        upstreams.add("search")
+        file = tmp_path_factory.mktemp("audit") / "audit.jsonl"
+        rules = {
+            "authentication": [{"type": "apiKey"}],
+            "roles": {"r": {"allow": [{"match": "*", "args": "!has(args.forbidden)"}]}},
+            "limits": {"r": {"perTool": {"search/read": "1/h"}}},
+            "audit": {"file": str(file), "arguments": "redacted", "redact": ["/secretly"], "chain": True},
+        }
+        settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules)}
+        async with Fleet(redis_url, frontends=2, workers=1, **settings) as fleet:
+            await fleet.register("search", upstreams.connection("search"))
+            yield fleet
+
+
+def _file(fleet: Fleet) -> Path:
+    return Path(json.loads(fleet.settings.access.access_rules)["audit"]["file"])
+
+
+def _events(fleet: Fleet, **wanted: Any) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in _file(fleet).read_text().splitlines()] if _file(fleet).exists() else []
+    return [one for one in lines if all(one.get(name) == value for name, value in wanted.items())]
+
+
+async def test_every_call_is_an_event_with_its_outcome_and_without_secrets(fleet: Fleet) -> None:
+    key = await make_key(fleet, "ann", "r")
+    async with As(fleet.urls[0], key) as client:
+        arguments = {"q": "x", "password": "hush", "secretly": {"a": 1}, "note": f"my key is {key}"}
+        assert (await client.call("who", arguments)).status == 200
+        assert (await client.call("who", {"forbidden": 1})).status == 403
+        await client.call("read")
+        assert (await client.call("read")).status == 429
+    async with As(fleet.urls[1], "gwk_wrong") as client:
+        assert (await client.modern("tools/list")).status == 401
+    await eventually(lambda: len(_events(fleet, event="call", principal="key:ann")) >= 3, 5.0, "three calls are noted")
+    first = _events(fleet, event="call", name="who", principal="key:ann")[0]
+    assert (first["outcome"], first["group"], first["upstream"], first["method"]) == (
+        "answered", "search", "search", "tools/call",
+    )  # fmt: skip
+    assert first["arguments"] == {"q": "x", "password": "***", "secretly": "***", "note": "my key is ***"}
+    assert first["durationMs"] > 0
+    await eventually(lambda: _events(fleet, event="call", outcome="limited"), 5.0, "a limit is noted")
+    await eventually(lambda: _events(fleet, event="denied", outcome="arguments_denied"), 5.0, "a denial is noted")
+    await eventually(lambda: _events(fleet, event="authentication"), 5.0, "a failed attempt is noted")
+    made = await eventually(lambda: _events(fleet, event="admin", name="/admin/v1/keys"), 5.0, "a change is noted")
+    assert (made[0]["principal"], made[0]["outcome"]) == ("admin token", "201")
+    assert key not in _file(fleet).read_text()
+    assert stat.S_IMODE(_file(fleet).stat().st_mode) == 0o600
+
+
+async def test_the_log_in_redis_is_read_by_the_admin_api(fleet: Fleet) -> None:
+    key = await make_key(fleet, "tail", "r")
+    async with As(fleet.urls[1], key) as client:
+        for _ in range(3):
+            await client.call("who")
+
+    async def noted() -> Any:
+        _, found = await admin(fleet, "GET", "audit?principal=key:tail&tool=who")
+        return found if len(found["events"]) == 3 else None
+
+    found = await eventually(noted, 5.0, "calls are in Redis")
+    status, later = await admin(fleet, "GET", f"audit?after={found['next']}&principal=key:tail")
+    assert status == 200 and later["events"] == []
+    assert (await admin(fleet, "GET", "audit?after=nonsense"))[0] == 400
+
+
+async def test_a_line_that_was_changed_or_left_out_is_found(fleet: Fleet) -> None:
+    key = await make_key(fleet, "chain", "r")
+    async with As(fleet.urls[0], key) as client:
+        for _ in range(5):
+            await client.call("who")
+    await eventually(lambda: len(_events(fleet, principal="key:chain", event="call")) == 5, 5.0, "calls are noted")
+    lines = _file(fleet).read_bytes().splitlines()
+    good, problems = verify(lines)
+    assert good == len(lines) and not problems
+    at = next(n for n, line in enumerate(lines) if b"key:chain" in line)
+    assert verify([*lines[:at], lines[at].replace(b"key:chain", b"key:other"), *lines[at + 1 :]])[1]
+    assert verify([*lines[:at], *lines[at + 1 :]])[1]
+
+
+async def test_where_the_log_is_required_calls_are_refused_without_it(redis_url: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    async with RawUpstreams() as upstreams:
+        upstreams.add("search")
+        rules = {"audit": {"file": str(tmp_path / "folder" / "a.jsonl"), "redis": False, "required": True}}
+        async with Fleet(redis_url, access_rules=json.dumps(rules)) as fleet:
+            await fleet.register("search", upstreams.connection("search"))
+            async with As(fleet.urls[0], None) as client:
+                assert (await client.call("who")).status == 200
+                (tmp_path / "folder").rename(tmp_path / "away")
+
+                async def refused() -> bool:
+                    answer = await client.call("who")
+                    return answer.status == 503 and answer.error["data"]["code"] == "audit_unavailable"
+
+                await eventually(refused, 5.0, "calls are refused")
+                (tmp_path / "away").rename(tmp_path / "folder")
+
+                async def served() -> bool:
+                    return (await client.call("who")).status == 200
+
+                await eventually(served, 5.0, "calls are served again")
