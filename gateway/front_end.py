@@ -87,7 +87,7 @@ class FrontEnd:
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
         self.rules = rules = access_rules.of_settings(settings.access.access_rules, settings.access.anonymous)
-        if policy is None and rules.roles:
+        if policy is None and (rules.roles or rules.confirm is not None):
             policy = RolePolicy(rules)
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.

@@ -58,6 +58,7 @@ WIRE: dict[str, Wire] = {
     "unauthenticated": Wire(-31022, 401),
     "insufficient_scope": Wire(-31023, 403),
     "arguments_denied": Wire(-31024, 403),
+    "confirmation_needed": Wire(-31027, 403),
     "limited": Wire(-31025, 429),
     "audit_unavailable": Wire(-31026, 503),
     "content_type": Wire(-31016, 415),

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,8 @@ class FrontEndPeer:
                 pass  # it goes on with the call that waits here, also while the worker drains
             elif server.draining:
                 call.fail(NotDelivered("not_delivered", "the worker is shutting down"))
+            elif head.confirm and not head.retry:  # the state of a retry shows that it was confirmed
+                server.broker.confirm(call, head.confirm, partial(server.inventory.submit, head.upstream, call))
             else:
                 server.inventory.submit(head.upstream, call)
         except Exception as error:  # a call that cannot be handled must not end the link of the others

@@ -35,6 +35,7 @@ class RolePolicy:
 
     def __init__(self, rules: AccessRules) -> None:
         self._roles = rules.roles
+        self._confirm = rules.confirm
 
     def apply(self, view: View, policy_class: str) -> View:
         """Return what principals of the class see of ``view``."""
@@ -47,19 +48,34 @@ class RolePolicy:
             return structs.replace(route, guard=verdict.guard) if verdict.guard is not None else route
 
         def admits(group: str, uri: str) -> bool:
-            return _allowed(granted, Kind.RESOURCES, group, uri)
+            return not self._roles or _allowed(granted, Kind.RESOURCES, group, uri)
 
         def keep_group(name: str) -> bool:
             # A group that has listed nothing yet: whoever may use what it will list hears that it is starting.
-            return bool(view.groups[name].absence) and any(
-                rule.pattern.may_concern(name) for role in granted for rule in role.allow
-            )
+            if self._roles and not any(rule.pattern.may_concern(name) for role in granted for rule in role.allow):
+                return False
+            return bool(view.groups[name].absence)
 
         denied = frozenset(rule.pattern for role in granted for rule in role.deny if rule.pattern.kind == "methods")
         return rewritten(view, (view.endpoint, policy_class), change, admits, denied, keep_group)
 
     def judge(self, granted: list[Role], reachable: list[Role], kind: Kind, route: Route) -> Verdict:
         """Return whether principals with these roles see an entry, and on which conditions they may use it."""
+        verdict = self._by_roles(granted, reachable, kind, route) if self._roles else Verdict(True)
+        if not verdict.shown or not self._needs_confirmation(kind, route):
+            return verdict
+        return structs.replace(verdict, guard=structs.replace(verdict.guard or Guard(), confirm=True))
+
+    def _needs_confirmation(self, kind: Kind, route: Route) -> bool:
+        confirm = self._confirm
+        if confirm is None or kind is not Kind.TOOLS:
+            return False
+        if any(pattern.matches(kind, route.group, route.entry.name) for pattern in confirm.patterns):
+            return True
+        said = orjson.loads(route.entry.modern).get("annotations")
+        return confirm.destructive and isinstance(said, dict) and said.get("destructiveHint") is True
+
+    def _by_roles(self, granted: list[Role], reachable: list[Role], kind: Kind, route: Route) -> Verdict:
         group, name = route.group, route.entry.name
         hints = _annotations(route) if kind is Kind.TOOLS else {}
         denying = [rule for rule in _matching(granted, "deny", kind, group, name) if _about(rule, hints, True)]

@@ -333,6 +333,7 @@ class Dispatcher:
             request=call.id if session is not None else b"",
             listed_name=call.listed_name if session is not None else "",
             trace=call.trace,
+            confirm=call.confirm,
         )
 
     # ---- notifications

@@ -48,7 +48,7 @@ class Outgoing(ObservedCall, gc=False, kw_only=True):
 
     ``params`` is JSON with the upstream's names. ``id`` is the JSON of the client's request id, ``token`` that of its
     progress token. ``listed_name`` is the URI that the result must name instead of ``name``, or empty. ``headers`` are
-    the ``Mcp-Param-*`` headers.
+    the ``Mcp-Param-*`` headers. ``confirm`` is the client's name of a tool that a person has to confirm, or empty.
     """
 
     route: Route
@@ -59,6 +59,7 @@ class Outgoing(ObservedCall, gc=False, kw_only=True):
     id: bytes = b""
     token: bytes = b""
     headers: dict[str, str] | None = None
+    confirm: str = ""
 
 
 def affinity(route: Route, session: ClientSession | None) -> Affinity:

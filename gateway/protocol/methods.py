@@ -190,7 +190,10 @@ class Methods:
             elif len(body) <= COPIED:
                 body = bytes(body)
             headers = _parameter_headers(route, message.params, caller, head) if route.entry.annotated else None
-            return self._outgoing(message, body, params, caller, route, upstream_name, headers)
+            outgoing = self._outgoing(message, body, params, caller, route, upstream_name, headers)
+            if route.guard is not None and route.guard.confirm:
+                outgoing.confirm = name
+            return outgoing
 
         return plan
 

@@ -27,12 +27,13 @@ class Guard(Struct, frozen=True):
     """The conditions of one route.
 
     One of ``any_of`` must hold, if there are any; none of ``none_of`` may hold or be undecided. ``scopes`` are what the
-    caller lacks, or empty.
+    caller lacks, or empty. ``confirm``: a person has to confirm each call, which the worker asks.
     """
 
     any_of: tuple[ArgumentCondition, ...] = ()
     none_of: tuple[ArgumentCondition, ...] = ()
     scopes: tuple[str, ...] = ()
+    confirm: bool = False
 
     def check(self, arguments: bytes | Raw, principal: str, kind: str) -> None:
         """Raise ``Refused`` unless a call with these arguments (JSON, or empty) may go on."""

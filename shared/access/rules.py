@@ -25,6 +25,8 @@ T = TypeVar("T")
 Problems = list[tuple[str, str]]
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures of RFC 7518 and RFC 8037 that a public key verifies; the only ones that are ever accepted."""
+DESTRUCTIVE = "destructive"
+"""Stands in ``confirm`` for the tools whose annotations have ``destructiveHint``."""
 EVERYBODY = "*"
 """Stands for all principals among the names of roles that have limits."""
 _RATE = re.compile(r"(\d{1,9})\s*/\s*(s|sec|min|m|h|d)")
@@ -219,6 +221,14 @@ class Role(Struct, frozen=True):
         return self.when is None and not self.scopes
 
 
+class Confirm(Struct, frozen=True):
+    """Which tools run only after a person has confirmed the call: those that say that they are destructive, and those
+    that match a pattern."""
+
+    destructive: bool = False
+    patterns: tuple[patterns.Pattern, ...] = ()
+
+
 class AccessRules(Struct, frozen=True):
     """All rules. Without ``authentication`` everybody is the same, anonymous principal."""
 
@@ -228,6 +238,7 @@ class AccessRules(Struct, frozen=True):
     roles: Mapping[str, Role] = {}
     limits: tuple[Limit, ...] = ()
     audit: AuditDocument | None = None
+    confirm: Confirm | None = None
 
     def __repr__(self) -> str:
         return f"AccessRules({[type(one).__name__ for one in self.authentication]}, roles={list(self.roles)})"
@@ -262,6 +273,7 @@ class _Document(Struct, frozen=True, forbid_unknown_fields=True):
     roles: dict[str, Any] = {}
     limits: dict[str, Any] = {}
     audit: Any = None
+    confirm: str | tuple[str, ...] = ()
 
 
 def read(document: Any) -> AccessRules:
@@ -301,9 +313,10 @@ def read(document: Any) -> AccessRules:
         if limit is not None:
             limits += _limits(name, limit, path, problems)
     audit = None if whole.audit is None else _audit(whole.audit, problems)
+    confirm = _confirm((whole.confirm,) if isinstance(whole.confirm, str) else whole.confirm, problems)
     if problems:
         raise ConfigError(problems)
-    return AccessRules(tuple(methods), whole.anonymous, roles, tuple(limits), audit)
+    return AccessRules(tuple(methods), whole.anonymous, roles, tuple(limits), audit, confirm)
 
 
 def parse(text: str) -> AccessRules:
@@ -408,6 +421,17 @@ def _role(name: str, written: RoleDocument, problems: Problems) -> Role:
         tuple(_rules(written.deny, f"{path}.deny", problems)),
         written.admin,
     )
+
+
+def _confirm(written: tuple[str, ...], problems: Problems) -> Confirm | None:
+    found = []
+    for text in written:
+        try:
+            if text != DESTRUCTIVE:
+                found.append(patterns.read(text))
+        except ValueError as error:
+            problems.append(("access.confirm", f"{error}; or '{DESTRUCTIVE}' for tools that say that they are"))
+    return Confirm(DESTRUCTIVE in written, tuple(found)) if written else None
 
 
 def _audit(raw: Any, problems: Problems) -> AuditDocument | None:

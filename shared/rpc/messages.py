@@ -67,7 +67,8 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     the client's progress token. ``headers`` are the ``Mcp-Param-*`` headers. ``retry``: ``params`` carry a
     ``requestState`` that the gateway sealed. ``request`` is the JSON of the client's own request id, if the call
     belongs to a session. ``listed_name`` is the URI under which the client knows ``name``, if the two differ. ``trace``
-    is the W3C trace context, if the call is traced.
+    is the W3C trace context, if the call is traced. ``confirm`` is the client's name of a tool that may run only after
+    a person has confirmed it, or empty.
     """
 
     call: int
@@ -85,6 +86,7 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     request: bytes = b""
     listed_name: str = ""
     trace: str = ""
+    confirm: str = ""
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):

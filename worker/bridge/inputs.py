@@ -27,6 +27,8 @@ NEEDS = {SAMPLE: "sampling", ELICIT: "elicitation", ROOTS: "roots"}
 INPUT_REQUIRED = b'"input_required"'
 URL_REQUIRED = -32042
 """``URLElicitationRequiredError`` (2025-11-25, elicitation, "URL Elicitation Required Error")."""
+_SHOWN = 1000
+"""How many characters of its arguments a person sees who is to confirm a call."""
 MAX_REQUESTS = 64
 """The largest number of questions of one call that may be open at a time."""
 
@@ -237,6 +239,23 @@ def with_token(params: bytes, token: bytes) -> tuple[bytes, bytes]:
     meta["progressToken"] = Raw(token)
     parts["_meta"] = Raw(jsonrpc.assemble(meta))
     return jsonrpc.assemble(parts), before
+
+
+def confirmation(tool: str, params: bytes) -> Need:
+    """Return the question whether a person wants a call of ``tool`` with these ``params`` to be made."""
+    arguments = jsonrpc.arguments_of(params).decode("utf-8", "replace")
+    shown = arguments if len(arguments) <= _SHOWN else f"{arguments[:_SHOWN]}…"
+    message = f"{tool} may delete or change something for good. Run it with {shown or 'no arguments'}?"
+    asked = {"mode": "form", "message": message, "requestedSchema": {"type": "object", "properties": {}}}
+    return Need(ELICIT, msgspec.json.encode(asked))
+
+
+def is_accepted(response: bytes | Raw) -> bool:
+    """Whether the response to an elicitation says that the person accepts."""
+    try:
+        return bytes(jsonrpc.members(response).get("action", b"")) == b'"accept"'
+    except Refused:
+        return False
 
 
 def urls_required(error: bytes) -> dict[str, Need] | None:

@@ -9,6 +9,7 @@ modern modern   ``input_required`` is passed on; its ``requestState`` is wrapped
                 the retry reaches the same upstream
 modern legacy   parked: the upstream's call stays alive here until the client comes back (``bridge.parked``)
 legacy modern   asked: the client is asked by requests, then the call is sent again (``bridge.asked``)
+any    any      confirmed: the gateway's own question whether a call is to be made, before it goes to the upstream
 ====== ======== ============================================================================================
 
 ``worker.bridge`` decides; this module has the tables, timers and seals. Counterparts: ``gateway.fleet.worker_link``
@@ -45,6 +46,10 @@ from worker.input.parked_call import ParkedCall
 
 MAX_OPEN = 10_000
 """The largest number of questions that may be open in this worker, all clients together."""
+_CONFIRM = "confirm"
+_CONFIRMATION = 1
+"""The round in a fresh state that asks for a confirmation; one that asks to go to URLs has round 0."""
+_NOT_CONFIRMED = "the user did not confirm the call"
 OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
 FULL = jsonrpc.error_object(-32603, "too many questions are open already")
 TOO_LARGE = jsonrpc.error_object(-32603, "the question is too large for the client's stream")
@@ -106,6 +111,34 @@ class InputBroker:
     def remembers_anything(self) -> bool:
         """Whether a question is open, a call is parked, or any table still has an entry for one."""
         return bool(self._questions or self._tokens or self._parked or self._parked_by)
+
+    # ---- confirmed: either client, before the call goes to the upstream
+
+    def confirm(self, call: LinkCall, tool: str, go_on: Callable[[], None]) -> None:
+        """Ask the client's user whether the call is to be made, and ``go_on`` if so.
+
+        A modern client comes again with the answer and a sealed state (``take``).
+        """
+        call.learn_client()
+        need = inputs.confirmation(tool, call.params)
+        why = inputs.refusal(call.client.declared, need.method, need.params)
+        if why is not None:
+            text = f"{tool!r} runs only after a person has confirmed it, and nobody can be asked: {why[1]}"
+            call.fail(Refused("confirmation_needed", text))
+        elif call.era:
+            state = self._seal(call, fresh=True, round=_CONFIRMATION)
+            call.complete(False, inputs.write_required({_CONFIRM: need}, state))
+        else:
+            self.relay(call, need, partial(self._confirmed, call, go_on))
+
+    @staticmethod
+    def _confirmed(call: LinkCall, go_on: Callable[[], None], is_error: bool, raw: bytes) -> None:
+        if call.done:
+            return
+        if is_error or not inputs.is_accepted(raw):
+            call.fail(Refused("confirmation_needed", _NOT_CONFIRMED))
+        else:
+            go_on()
 
     # ---- relayed: legacy client
 
@@ -265,7 +298,11 @@ class InputBroker:
                 waiting.resume(call, state.round, {key: bytes(raw) for key, raw in responses.items()})
                 return True
             if state.fresh:
-                _check_accepted(responses)
+                if state.round == _CONFIRMATION:
+                    if not inputs.is_accepted(responses.get(_CONFIRM, jsonrpc.ABSENT)):
+                        raise Refused("confirmation_needed", _NOT_CONFIRMED)
+                else:
+                    _check_accepted(responses)
                 responses = {}
             call.params = inputs.answering(call.params, responses, state.inner)
         except (CallError, RecursionError) as error:
