@@ -23,6 +23,7 @@ from gateway.admission.principals import Everybody, Principals
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.heartbeat import Heartbeat
+from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import ResourceWatches
@@ -132,9 +133,11 @@ class FrontEnd:
         self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key)
+        own_lists = OwnLists(registry, dispatcher, settings.routing)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists)
+        carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
-            admission, principals, methods, Carrier(dispatcher), registry, sessions, self._audit
+            admission, principals, methods, carrier, registry, sessions, own_lists, self._audit
         )
         messages = ClientMessages(dispatcher, pool)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
@@ -170,6 +173,7 @@ class FrontEnd:
             self._watches,
             unsolicited,
             self._heartbeat,
+            own_lists,
         )
 
     async def start(self) -> None:
@@ -281,8 +285,10 @@ class _FleetEvents:
         watches: ResourceWatches,
         unsolicited: UnsolicitedDelivery,
         heartbeat: Heartbeat,
+        own_lists: OwnLists,
     ) -> None:
         self._keys = keys
+        self._own_lists = own_lists
         self._registry = registry
         self._pool = pool
         self._sessions = sessions
@@ -345,6 +351,9 @@ class _FleetEvents:
 
     def resource_updated(self, upstream: str, uri: str, sid: str, params: bytes) -> None:
         self._watches.updated(upstream, uri, sid, params)
+
+    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
+        self._own_lists.changed(upstream, kind, self._sessions.known.get(sid))
 
     def unsolicited(self, sid: str, message: bytes, dropped: int) -> None:
         self._unsolicited.take(sid, message, dropped)

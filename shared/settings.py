@@ -164,6 +164,13 @@ class RoutingSettings(Struct, frozen=True):
     catalog_grace_s: Annotated[
         float, Meta(ge=0, description="how long tools of an upstream that is down stay listed")
     ] = 60.0
+    own_list_timeout_s: Annotated[
+        float,
+        Meta(gt=0, description="longest wait for what an upstream lists for one client alone; it then sees the rest"),
+    ] = 5.0
+    own_lists_bytes: Annotated[
+        int, Meta(ge=1024, description="lists of single clients that one front end keeps; more are asked for again")
+    ] = 64 * 1024 * 1024
     inflight_exchange_s: Annotated[
         float, Meta(gt=0, description="how often front ends tell each other their in-flight counts")
     ] = 0.1

@@ -99,6 +99,12 @@ class FrontEnds:
             if peer.link is not None and not peer.link.congested:
                 peer.link.send(rpc.Alive(sid))
 
+    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
+        """Notify all front ends that an upstream may list something else for this client session."""
+        for peer in self.peers:
+            if peer.link is not None and not peer.link.closed:
+                peer.link.send(rpc.Updated(upstream, "", sid, kind))
+
     def forget_session(self, sid: str) -> None:
         """Forget which front end was chosen for a session that is over."""
         self._chosen.pop(sid, None)

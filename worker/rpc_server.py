@@ -15,7 +15,8 @@ from typing import Any
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
-from shared.mcp.methods import LISTEN
+from shared.mcp.listings import Kind
+from shared.mcp.methods import LISTEN, OWN_LIST
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
@@ -112,6 +113,8 @@ class FrontEndPeer:
         try:
             if endless:
                 server.inventory.listen(head.upstream, call)
+            elif head.method == OWN_LIST:
+                server.inventory.list_for(head.upstream, Kind(head.name), call)
             elif head.retry and server.broker.take(call):
                 pass  # it goes on with the call that waits here, also while the worker drains
             elif server.draining:

@@ -36,3 +36,5 @@ class Caller(Struct, frozen=True, gc=False):
     version: str
     view: View
     session: ClientSession | None = None
+    widened: bool = False
+    """Whether ``view`` has what the client's own upstream sessions list (``fleet.own_lists``)."""

@@ -4,5 +4,6 @@
 dialled again (pure) · ``worker_link`` one link, once both ends are proven · ``worker_affinity`` which of an upstream's
 workers gets a call (pure) · ``outgoing`` a request for an upstream, and where it must go · ``dispatch`` a call from
 choosing a replica to its first event · ``resource_watches`` resources that clients of this front end subscribed to ·
+``own_lists`` what a client sees that no other client does ·
 ``exchange`` in-flight counts between front ends · ``heartbeat`` this front end's record in Redis.
 """

@@ -41,6 +41,9 @@ class LinkEvents(Protocol):
     def resource_updated(self, upstream: str, uri: str, sid: str, params: bytes) -> None:
         """Called when a watched resource changed; ``uri`` is the upstream's, ``params`` those of its notification."""
 
+    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
+        """Called when an upstream may list something else for a client session alone; ``kind`` is the kind of list."""
+
     def unsolicited(self, sid: str, message: bytes, dropped: int) -> None:
         """Called with an upstream's message for a client session that has no call in flight there.
 
@@ -253,7 +256,10 @@ class WorkerLink:
                 in_flight.push(Resumed(head.request, head.name, head.listed_name))
         elif kind is rpc.Updated:
             assert isinstance(head, rpc.Updated)
-            self._events.resource_updated(head.upstream, head.uri, head.session, body)
+            if head.kind:
+                self._events.own_list_changed(head.upstream, head.kind, head.session)
+            else:
+                self._events.resource_updated(head.upstream, head.uri, head.session, body)
         elif kind is rpc.Alive:
             if self._events.has_stream(head.session):  # type: ignore[union-attr]
                 link.send(head)

@@ -19,12 +19,13 @@ from gateway.admission.request_head import RequestHead
 from gateway.calls.events import Answered
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Outgoing, affinity
+from gateway.fleet.own_lists import OwnLists
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.extensions import declared_upwards, params_upwards
 from gateway.protocol.initialize import read_initialize
 from gateway.protocol.offers import Offers
-from gateway.protocol.plans import Effect, Listen, OneOf, Plan
+from gateway.protocol.plans import Effect, Listen, OneOf, Plan, Widen
 from gateway.routing.entries import renamed
 from gateway.routing.routes import Route
 from gateway.sessions.table import SessionTable
@@ -41,6 +42,7 @@ from shared.mcp.methods import (
     INITIALIZE,
     LISTEN,
     LOG_LEVELS,
+    OURS,
     PING,
     SET_LEVEL,
     SUBSCRIBE,
@@ -72,7 +74,9 @@ class Methods:
         subscriptions: StreamSubscriptions,
         sessions: SessionTable,
         key: FleetKey,
+        own_lists: OwnLists,
     ) -> None:
+        self._own_lists = own_lists
         self._offers = offers
         self._dispatcher = dispatcher
         self._subscriptions = subscriptions
@@ -115,7 +119,8 @@ class Methods:
         """
         if caller.era and message.method == INITIALIZE:
             raise Refused("method_unknown", "initialize belongs to earlier protocol versions; call server/discover")
-        route = caller.view.passthrough if message.method not in self._known else None
+        ours = message.method in self._known or message.method.startswith(OURS)
+        route = None if ours else caller.view.passthrough
         if route is None:
             raise Refused("method_unknown", f"method {message.method[:64]!r} is not offered here")
         if len(message.method) > _MAX_METHOD:
@@ -160,6 +165,8 @@ class Methods:
             view = caller.view
             if view.whole and not fresh and not any(view.routes.values()):
                 return Waits.CATALOGUE  # nothing at all: the registry's copy may be behind
+            if not caller.widened and self._own_lists.wants(caller.session, caller.view, kind):
+                return Widen(kind)
             given = params.cursor and bytes(params.cursor) != b"null"
             cursor = jsonrpc.text(params.cursor, "cursor") if given else None
             return answers.result(bytes(message.id), view.page(kind, caller.era, cursor, time.time()))
@@ -173,11 +180,15 @@ class Methods:
             name = jsonrpc.text(params.name, "name")
             route = caller.view.routes[kind].get(name)
             if route is None:
-                route = caller.view.find(kind, name)
+                route = caller.view.find(kind, name) or self._own_lists.find(caller.session, caller.view, kind, name)
                 if route is None:
                     if not fresh:
                         return Waits.CATALOGUE
-                    raise caller.view.unknown(kind, name)
+                    if not caller.widened and self._own_lists.wants(caller.session, caller.view, kind):
+                        return Widen(kind)
+                    route = next(iter(self._own_lists.beyond(caller.session, caller.view, kind, name)), None)
+                    if route is None:
+                        raise caller.view.unknown(kind, name)
             if route.guard is not None:
                 _check_guard(route, message, caller)
             if route.local is not None:
@@ -204,7 +215,7 @@ class Methods:
         is_prompt = jsonrpc.text(reference.get("type", jsonrpc.ABSENT), "ref.type") == "ref/prompt"
         member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
-        route = caller.view.find(kind, name)
+        route = caller.view.find(kind, name) or self._own_lists.find(caller.session, caller.view, kind, name)
         if route is not None and route.guard is not None:
             _check_guard(route, message, caller)
         if route is None or not any("completions" in one.record.capabilities for one in route.replicas):
@@ -224,14 +235,21 @@ class Methods:
         Any other URI goes to the groups that may know it, one after another.
         """
         uri = jsonrpc.text(params.uri, "uri")
-        listed = caller.view.find(Kind.RESOURCES, uri)
+        own, session, view = self._own_lists, caller.session, caller.view
+        listed = view.find(Kind.RESOURCES, uri) or own.find(session, view, Kind.RESOURCES, uri)
         if listed is not None:
             return self._read_at(message, params, caller, uri, listed, listed.entry.name)
+        if not caller.widened and own.wants(session, view, Kind.RESOURCES):
+            return Widen(Kind.RESOURCES)
 
         def calls() -> list[Outgoing]:
             found: list[Outgoing] = []
             refused: CallError | None = None
-            for route, upstream_uri in caller.view.locate(uri):
+            routes = own.view_of(session, view).locate(uri)
+            there = {route.group for route, _ in routes}
+            beyond = own.beyond(session, view, Kind.RESOURCES, uri)
+            routes += [(route, uri) for route in beyond if route.group not in there]
+            for route, upstream_uri in routes:
                 try:
                     found.append(self._read_at(message, params, caller, uri, route, upstream_uri))
                 except Refused as error:
@@ -265,7 +283,7 @@ class Methods:
         uri, session = _uri_and_session(params, caller)
 
         async def run() -> Answer:
-            failed = await self._subscriptions.subscribe(session, uri, caller.view)
+            failed = await self._subscriptions.subscribe(session, uri, self._own_lists.view_of(session, caller.view))
             if failed:
                 return answers.error(bytes(message.id), failed, caller.era, -32603)
             return answers.result(bytes(message.id), b"{}")

@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.admission.caller import Waits
 from gateway.fleet.outgoing import Outgoing
 from gateway.protocol.answers import Answer
+from shared.mcp.listings import Kind
 
 
 class OneOf(Struct, gc=False):
@@ -33,4 +34,11 @@ class Listen(Struct, gc=False):
     """The answer is a stream that stays open (``subscriptions/listen``)."""
 
 
-Plan = Answer | Outgoing | OneOf | Effect | Listen | Waits
+class Widen(Struct, frozen=True, gc=False):
+    """The plan depends on what the client's own upstream sessions list (``fleet.own_lists``), which has to be asked
+    first."""
+
+    kind: Kind
+
+
+Plan = Answer | Outgoing | OneOf | Effect | Listen | Waits | Widen

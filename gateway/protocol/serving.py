@@ -11,7 +11,7 @@ import asyncio
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.admission.admit import Admission, SessionRead
 from gateway.admission.caller import Caller, Waits
@@ -21,13 +21,14 @@ from gateway.calls.events import Answered, Interim
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.dispatch import Abandoned
 from gateway.fleet.outgoing import Outgoing
+from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.registry_view import RegistryView
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.call_stream import relay
 from gateway.protocol.carrying import Carrier, Started
 from gateway.protocol.methods import Methods
-from gateway.protocol.plans import Effect, Listen, OneOf
+from gateway.protocol.plans import Effect, Listen, OneOf, Widen
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.audit import AuditLog
 from shared.errors import CallError, InsufficientScope, OutcomeUnknown
@@ -82,10 +83,12 @@ class Serving:
         carrier: Carrier,
         registry: RegistryView,
         sessions: SessionTable,
+        own_lists: OwnLists,
         audit: AuditLog | None = None,
     ) -> None:
         """``audit`` notes calls that the rules of access refuse."""
         self._audit = audit
+        self._own_lists = own_lists
         self._admission = admission
         self._principals = principals
         self._methods = methods
@@ -169,6 +172,10 @@ class Serving:
                 return await plan.run()
             if isinstance(plan, Outgoing | OneOf):
                 return await self.carrier.carry(plan)
+            if isinstance(plan, Widen):
+                view = await self._own_lists.widen(caller.session, caller.view, plan.kind)
+                caller = structs.replace(caller, view=view, widened=True)
+                continue
             await self._registry.catch_up()
             fresh = True
             caller = await self.admitted(head, message, params)  # the caller's view may show more now

@@ -6,7 +6,7 @@ the view of an endpoint when it is first needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse
@@ -72,7 +72,7 @@ class Catalog:
         for name in [name for name in self._balancers if name not in groups]:
             del self._balancers[name]
         self.groups = groups
-        self.everything = self._view_of_all()
+        self.everything = self._view_of_all(groups)
         self._views = {"": self.everything}
         self.generation += 1
 
@@ -122,31 +122,37 @@ class Catalog:
 
     # ---- views
 
-    def _view_of_all(self) -> View:
+    def view_with(self, endpoint: str, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
+        """Return the view of an endpoint for a client whose own upstream sessions list something else, by group."""
+        groups = {name: group.with_own(own[name]) if name in own else group for name, group in self.groups.items()}
+        if not endpoint:
+            return self._view_of_all(groups)
+        return self._view_of(groups[endpoint]) if endpoint in groups else empty((endpoint, ""), self.settings)
+
+    def _view_of_all(self, groups: Mapping[str, Group]) -> View:
         routes: dict[Kind, dict[str, Route]] = {}
         lists: dict[Kind, list[Listed]] = {}
         listed_uris: dict[tuple[str, str], str] = {}
         for kind in Kind:
             named = assign(
-                ((group.name, _since(group, kind)) for group in self.groups.values()),
+                ((group.name, _since(group, kind)) for group in groups.values()),
                 self.settings.naming,
                 self.settings.separator,
                 are_uris=kind in (Kind.RESOURCES, Kind.TEMPLATES),
             )
-            routes[kind] = {listed: self.groups[group].routes[kind][own] for listed, (group, own) in named.items()}
+            routes[kind] = {listed: groups[group].routes[kind][own] for listed, (group, own) in named.items()}
             if kind is Kind.RESOURCES:
                 listed_uris = {place: listed for listed, place in named.items()}
             places = {
-                name: {own: place for place, own in enumerate(group.routes[kind])}
-                for name, group in self.groups.items()
+                name: {own: place for place, own in enumerate(group.routes[kind])} for name, group in groups.items()
             }
             merged = [
-                Listed((self.groups[route.group].sequence, places[route.group][route.entry.name]), listed, route)
+                Listed((groups[route.group].sequence, places[route.group][route.entry.name]), listed, route)
                 for listed, route in routes[kind].items()
                 if self._is_listed(route)
             ]
             lists[kind] = sorted(merged, key=lambda entry: entry.place)
-        scope = Scope(self.settings, self._refresh_interval_s, self.groups, listed_uris=listed_uris)
+        scope = Scope(self.settings, self._refresh_interval_s, groups, listed_uris=listed_uris)
         return View(("", ""), scope, routes, lists)
 
     def _view_of(self, group: Group) -> View:
@@ -173,9 +179,15 @@ class Catalog:
 
 
 def _since(group: Group, kind: Kind) -> dict[str, float]:
-    """Return since when a group has had each of its entries: since the first of its replicas has."""
+    """Return since when a group has had each of its entries: since the first of its replicas has.
+
+    What only one client sees takes no other entry's name.
+    """
+    own = group.own.get(kind, frozenset())
     return {
-        name: min(replica.record.offered_since(kind, name) for replica in route.replicas)
+        name: float("inf")
+        if name in own
+        else min(replica.record.offered_since(kind, name) for replica in route.replicas)
         for name, route in group.routes[kind].items()
     }
 
@@ -185,9 +197,13 @@ def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:
 
     There is nothing if its lists cannot be read, so that other upstreams are not affected.
     """
+    return {kind: parse_list(record.spec, kind, record.catalog.document(kind)) for kind in Kind}
+
+
+def parse_list(spec: UpstreamSpec, kind: Kind, document: bytes) -> list[Entry]:
+    """Return the entries of one list of an upstream, without the tools that its registration hides."""
     try:
-        found = {kind: parse(kind, record.catalog.document(kind)) for kind in Kind}
+        found = parse(kind, document)
     except (ValueError, TypeError, KeyError, RecursionError):
-        return {kind: [] for kind in Kind}
-    found[Kind.TOOLS] = [entry for entry in found[Kind.TOOLS] if record.spec.shows(entry.name)]
-    return found
+        return []
+    return [entry for entry in found if spec.shows(entry.name)] if kind is Kind.TOOLS else found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from msgspec import Struct
 
 from gateway.balancers import Balancer
@@ -91,6 +93,29 @@ class Group:
         self.balancer = balancer
         self.replicas: list[Replica] = []
         self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
+        self.own: dict[Kind, frozenset[str]] = {}
+        """Names that only one client sees, on an upstream session of its own."""
+
+    def with_own(self, entries: Mapping[Kind, Sequence[Entry]]) -> Group:
+        """Return this group as a client sees it whose own upstream session lists ``entries`` instead."""
+        group = Group(self.name, self.balancer)
+        group.replicas = self.replicas
+        group.routes = dict(self.routes)
+        for kind, own in entries.items():
+            known = self.routes[kind]
+            group.routes[kind] = {one.name: self.route_of(one) for one in own}
+            group.own[kind] = frozenset(one.name for one in own if one.name not in known)
+        return group
+
+    def route_of(self, entry: Entry) -> Route:
+        """Return the route of an entry of a client's own upstream session."""
+        having = tuple(replica for replica in self.replicas if replica.binds)
+        return Route(self.name, entry, having, self.balancer, binds=True)
+
+    @property
+    def binds(self) -> bool:
+        """Whether a client session has an upstream session of its own on some of the replicas."""
+        return any(replica.binds for replica in self.replicas)
 
     @property
     def sequence(self) -> int:
@@ -115,5 +140,4 @@ class Group:
     def any_route(self) -> Route:
         """Return a route to any replica of the group, for methods that the gateway does not know."""
         entry = Entry(Kind.TOOLS, "", b"", b"", repeatable=False)
-        replicas = tuple(self.replicas)
-        return Route(self.name, entry, replicas, self.balancer, any(replica.binds for replica in replicas))
+        return Route(self.name, entry, tuple(self.replicas), self.balancer, self.binds)

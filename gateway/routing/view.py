@@ -157,7 +157,7 @@ class View:
         is_uri = kind in (Kind.RESOURCES, Kind.TEMPLATES)
         found = None
         for named, own in splits(name, is_uri, self.scope.settings.separator):
-            for group in self._called(named):
+            for group in self.called(named):
                 entries = self._own(group, kind)
                 route = entries.get(own)
                 if route is None and not is_uri:
@@ -167,7 +167,7 @@ class View:
                 found = route or found
         return found
 
-    def _called(self, named: str) -> list[str]:
+    def called(self, named: str) -> list[str]:
         """Return the groups that this name or label may mean."""
         if self._by_label is None:
             self._by_label = {}
@@ -220,7 +220,7 @@ class View:
             return [(route, route.entry.name)]
         if self.scope.group is None:
             for named, own in splits(uri, True, self.scope.settings.separator):
-                called = self._called(named)
+                called = self.called(named)
                 if called:  # made from a template that was marked with its group
                     return [(one, own) for group in called for one in self._readers(own, group)]
         return [(one, uri) for one in self._readers(uri, None)]

@@ -5,11 +5,13 @@ A view lives for one generation of the catalogue. ``of`` is called for each requ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.routing.catalog import Catalog
+from gateway.routing.entries import Entry
 from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import View, ViewKey, changed
+from shared.mcp.listings import Kind
 
 _KEPT = 1000
 """How many views are kept, at most; the oldest are dropped first."""
@@ -51,6 +53,11 @@ class Views:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = view
         return view
+
+    def with_own(self, key: ViewKey, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
+        """Return the view ``key`` for a client whose own upstream sessions list ``own``, by group. It is not kept."""
+        view = self._catalog.view_with(key[0], own)
+        return view if self._policy is None else self._policy.apply(view, key[1]).under(key)
 
     # ---- watching
 

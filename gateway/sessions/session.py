@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from gateway.calls.in_flight import InFlight
+from shared.mcp.listings import Kind
 from shared.mcp.methods import wants_warnings
 
 
@@ -25,10 +26,12 @@ class ClientSession:
         "client_info",
         "ended",
         "endpoint",
+        "fresh",
         "holder",
         "initialized",
         "known",
         "log_level",
+        "own",
         "pins",
         "policy_class",
         "principal",
@@ -52,6 +55,8 @@ class ClientSession:
         self.initialized = True  # the client has sent ``initialize`` (over HTTP+SSE after the session was opened)
         self.log_level = ""
         self.pins: dict[str, str] = {}
+        self.own: dict[tuple[str, Kind], bytes] | None = None  # see ``fleet.own_lists``
+        self.fresh = False  # the session was opened here, and so every news of it has come here
         self.under_way: dict[bytes, InFlight] | None = None
         self.announced_to = 0  # a bit for each worker that knows the session
         self.subscriptions: set[str] = set()

@@ -83,6 +83,7 @@ class SessionTable:
         session = ClientSession(sid, version, principal, endpoint)
         session.capabilities, session.client_info, session.holder = capabilities, client_info, holder
         session.initialized = not holder
+        session.fresh = True
         self._remember(session)
         await self.save(session)
         return session

@@ -23,6 +23,11 @@ TOOLS_CHANGED = "notifications/tools/list_changed"
 PROMPTS_CHANGED = "notifications/prompts/list_changed"
 RESOURCES_CHANGED = "notifications/resources/list_changed"
 
+OURS = "gateway/"
+"""Methods that begin like this are of the gateway's own, between front ends and workers; clients cannot send them."""
+OWN_LIST = OURS + "list"
+"""Asks a worker what a client's own upstream session lists. The name of the call is the kind of list."""
+
 CHANGED = frozenset({TOOLS_CHANGED, PROMPTS_CHANGED, RESOURCES_CHANGED, RESOURCE_UPDATED})
 """Notifications of a change in what an upstream offers: for clients that subscribed, and not about a call."""
 NOT_FOR_CLIENTS = frozenset({INITIALIZED, ROOTS_CHANGED, ACKNOWLEDGED})

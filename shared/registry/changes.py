@@ -37,9 +37,9 @@ class Follower(Protocol):
     def on_member(self, kind: str, id: str) -> None:
         """Handle an entry about something other than a record or the end of a session, by its kind.
 
-        ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD`` or ``suspect:``: a worker's
-        hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its log
-        level. ``key``: the API key named ``id`` was made or revoked.
+        ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD``, ``look:`` or ``suspect:``: a
+        worker's hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its
+        log level. ``key``: the API key named ``id`` was made or revoked.
         """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:

@@ -199,11 +199,16 @@ class Watched(Struct, array_like=True, tag=18, gc=False):
 
 
 class Updated(Struct, array_like=True, tag=19, gc=False):
-    """Worker: a watched resource changed. Body: ``params`` of ``notifications/resources/updated``."""
+    """Worker: a watched resource changed. Body: ``params`` of ``notifications/resources/updated``.
+
+    With a ``kind`` of list, and without ``uri`` and body: what the upstream lists for this session alone may have
+    changed.
+    """
 
     upstream: str
     uri: str
     session: str = ""
+    kind: str = ""
 
 
 class Detach(Struct, array_like=True, tag=20, gc=False):

@@ -114,8 +114,8 @@ class FrontEndPath:
         dispatcher = Dispatcher(anything, pool, anything, Counters(), 10_000)
         principals = Everybody()
         admission = Admission(principals, Views(catalog), anything)
-        methods = Methods(Offers("gateway", "1"), dispatcher, anything, anything, key)
-        serving = Serving(admission, principals, methods, Carrier(dispatcher), anything, anything)
+        methods = Methods(Offers("gateway", "1"), dispatcher, anything, anything, key, anything)
+        serving = Serving(admission, principals, methods, Carrier(dispatcher), anything, anything, anything)
 
         async def nobody(request: web.BaseRequest) -> web.StreamResponse:
             raise AssertionError("the call left the express lane")

@@ -38,6 +38,9 @@ class FrontEndReach(Protocol):
     def inquire(self, sid: str) -> None:
         """Ask all front ends whether a session has its stream open there."""
 
+    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
+        """Notify all front ends that an upstream may list something else for this session."""
+
 
 class Question:
     """One open question. Implements ``worker.input.broker.Asker``."""
@@ -129,6 +132,10 @@ class UnsolicitedMessages:
     def inquire(self, session: str) -> None:
         """Ask all front ends whether the client of ``session`` has a stream open there."""
         self._front_ends.inquire(session)
+
+    def own_list_changed(self, upstream: str, kind: str, session: str) -> None:
+        """Notify all front ends that an upstream may list something else for this session."""
+        self._front_ends.own_list_changed(upstream, kind, session)
 
     def tell(self, session: str, message: bytes) -> None:
         """Send a notification to the client of ``session``. If no front end takes it, it is dropped and counted."""

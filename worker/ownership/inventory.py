@@ -57,6 +57,9 @@ class _Leaders(Protocol):
     def hint_leader(self, kind: str, id: str, method: str) -> None:
         """Send a hint about an upstream to its leader."""
 
+    def listed(self, id: str) -> ListedCatalog:
+        """Return the lists of an upstream as they were read last."""
+
 
 class _Holding:
     """One owned upstream. Implements ``worker.ownership.upstream.UpstreamEvents``."""
@@ -98,6 +101,17 @@ class _Holding:
         else:
             self._leaders.hint_leader("suspect", self.record.spec.id, "")
 
+    def look(self) -> None:
+        """Have the leader read the lists again, because a session of a client lists something else."""
+        if self.owner is not None:
+            self.owner.look()
+        else:
+            self._leaders.hint_leader("look", self.record.spec.id, "")
+
+    def listed(self) -> ListedCatalog:
+        """Return the lists as they were read last, by any worker."""
+        return self._leaders.listed(self.record.spec.id)
+
 
 class Inventory:
     """All upstreams of one worker, and the latest records of the registry."""
@@ -134,6 +148,19 @@ class Inventory:
             call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
             return
         holding.upstream.submit(call)
+
+    def list_for(self, upstream: str, kind: Kind, call: Call) -> None:
+        """Answer ``call`` with what the client's own session of ``upstream`` lists, or null if all see the same."""
+        holding = self._held.get(upstream)
+        if holding is None or holding.leaving:
+            call.fail(NotDelivered("not_delivered", f"upstream {upstream!r} is not held by this worker"))
+        else:
+            holding.upstream.list_for(kind, call)
+
+    def listed(self, id: str) -> ListedCatalog:
+        """Return the lists of an upstream as they were read last, by any worker."""
+        record = self.records.get(id)
+        return record.catalog if record is not None else ListedCatalog()
 
     def limits(self, upstream: str) -> CallSettings:
         """Return the limits of calls to ``upstream``, which its entry may have for itself."""
@@ -284,7 +311,7 @@ class Inventory:
 
     def hint_leader(self, kind: str, id: str, method: str) -> None:
         """Send a hint about an upstream to its leader, which may be another worker."""
-        if method not in CHANGES and kind != "suspect":
+        if method not in CHANGES and kind not in ("suspect", "look"):
             return
         told = (f"{kind}:{method}", id)
         if told in self._announcing:
@@ -317,6 +344,8 @@ class Inventory:
             holding.owner.announced(method)
         elif what == "suspect":
             holding.owner.suspect()
+        elif what == "look":
+            holding.owner.look()
 
     # ---- placement's view
 

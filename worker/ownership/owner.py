@@ -13,12 +13,8 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-from msgspec import Raw, Struct
-
-from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.freshness import relist_s
-from shared.mcp import jsonrpc
 from shared.mcp.listings import CHANGES, KINDS, Kind, KindFacts
 from shared.mcp.methods import DISCOVER, LISTEN, PING
 from shared.mcp.versions import Era
@@ -30,14 +26,13 @@ from shared.transports import traits
 from worker.calls.own_call import OwnCall
 from worker.ownership.health import HealthPolicy
 from worker.ownership.list_changes import ListChanges
-from worker.ownership.mending import mend
+from worker.ownership.listing import read_list
 from worker.ownership.upstream import Upstream
 from worker.sessions.session import Session
 from worker.transports import DRIVERS
 from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
-_MAX_PAGES = 1000
 _COALESCE_S, _RELIST_MAX_S = 0.05, 30.0
 """How long announced changes are collected before lists are read; doubled each time that nothing has changed."""
 _FIRST_LIST_S, _OPTIONAL_LIST_S = 2.0, 15.0
@@ -46,8 +41,6 @@ _LIST_AGAIN_S, _LIST_AGAIN_MAX_S = 5.0, 300.0
 """After how long a list that failed is read again: at first, and at most."""
 _TELL_S, _SHOWN_LINE = 2.0, 200
 """How often the last line of a child that is starting is reported, and how much of it."""
-_IN_A_THREAD = 500
-"""From how many entries on a list is checked beside the loop."""
 _SHOWN_FLAWS, _SHOWN_NOTES = 5, 50
 """How many flaws are logged together, and how many are reported."""
 
@@ -81,24 +74,9 @@ class Reporter(Protocol):
         """Report a probe's outcome."""
 
 
-class _Page(Struct):
-    nextCursor: str | None = None  # noqa: N815
-    ttlMs: float | None = None  # noqa: N815
-
-
 def _shortened(sentences: list[str], most: int) -> list[str]:
     more = [f"and {len(sentences) - most} more"] if len(sentences) > most else []
     return sentences[:most] + more
-
-
-def _fitting(entries: list[Raw], most: int, bytes_: int) -> list[Raw]:
-    """Return the entries that fit, in their order; one that is too large keeps no later one out."""
-    found: list[Raw] = []
-    for entry in entries:
-        if len(entry) <= bytes_ and len(found) < most:
-            found.append(entry)
-            bytes_ -= len(entry)
-    return found
 
 
 class Owner:
@@ -124,6 +102,7 @@ class Owner:
         self._listen: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._relist: set[str] = set()
+        self._looks = False  # whether the lists are to be read again, though the upstream announced nothing here
         self._capabilities: dict[str, Any] = {}
         self._ttl_s: float | None = None
         self._documents: dict[Kind, bytes] = {}
@@ -142,6 +121,11 @@ class Owner:
         if method in CHANGES:
             self._relist.add(method)
             self._wake.set()
+
+    def look(self) -> None:
+        """Read the lists again, because a session of a client lists something else."""
+        self._looks = True
+        self._wake.set()
 
     def trouble(self, error: CallError) -> None:
         """Handle that a call found the upstream gone. The owner reconnects without waiting for the next probe."""
@@ -207,7 +191,7 @@ class Owner:
             await cancel(telling)
         self._session = reached.session
         self._trouble = None
-        self._relist = set()
+        self._relist, self._looks = set(), False
         self._knows_ping = None
         self._capabilities = reached.facts.capabilities
         await self._list((), _FIRST_LIST_S)
@@ -281,17 +265,17 @@ class Owner:
                 session.trim()
             if self._trouble is not None or session is None or session.closed:
                 raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
-            if self._relist and relist_at == float("inf"):
+            if (self._relist or self._looks) and relist_at == float("inf"):
                 if loop.time() - relisted_at > 2 * _RELIST_MAX_S:
                     wait_s = _COALESCE_S
                 relist_at = loop.time() + wait_s
             if loop.time() >= relist_at:
-                announced, self._relist = self._relist, set()
+                announced, self._relist, self._looks = self._relist, set(), False
                 changed = await self._list(announced)
                 # Some servers announce a change whenever they are asked for their lists.
                 wait_s = _COALESCE_S if changed else min(wait_s * 2, _RELIST_MAX_S) * random.uniform(0.9, 1.1)
                 relist_at, relisted_at = float("inf"), loop.time()
-                if self._relist:
+                if self._relist or self._looks:
                     self._wake.set()
             if self._probe_now or loop.time() >= next_probe:
                 self._probe_now = False
@@ -398,47 +382,17 @@ class Owner:
 
     async def _document(self, kind: Kind) -> bytes:
         """Return the JSON of a list as clients may see it."""
-        entries, left_out = await self._entries(KINDS[kind])
-        mended = await asyncio.to_thread(mend, kind, entries) if len(entries) > _IN_A_THREAD else mend(kind, entries)
-        self._note_flaws(kind, left_out + mended.flaws)
-        return msgspec.json.encode(mended.entries)
+        assert self._session is not None
+        listing = await read_list(self._session, kind, self._settings)
+        self._note_ttl(KINDS[kind], listing.ttl_ms)
+        self._note_flaws(kind, listing.flaws)
+        return listing.document
 
     def _note_flaws(self, kind: Kind, flaws: list[str]) -> None:
         """Log flaws of a list, once for as long as they are the same."""
         if flaws and self._flaws.get(kind) != flaws:
             _log.warning("upstream %s: %s", self._upstream.spec.id, "; ".join(_shortened(flaws, _SHOWN_FLAWS)))
         self._flaws[kind] = flaws
-
-    async def _entries(self, facts: KindFacts) -> tuple[list[Raw], list[str]]:
-        """Return the entries on all pages of a list, and what was left out of it."""
-        limits = self._settings.health
-        entries: list[Raw] = []
-        cursor: str | None = None
-        seen: set[str] = set()
-        size = 0
-        deadline = asyncio.get_running_loop().time() + limits.list_timeout_s
-        for _ in range(_MAX_PAGES):
-            raw = await self._request_list(facts, {} if cursor is None else {"cursor": cursor})
-            try:
-                entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
-                page = msgspec.json.decode(raw, type=_Page)
-                cursor = page.nextCursor
-                self._note_ttl(facts, page.ttlMs)
-            except (msgspec.DecodeError, Refused) as error:
-                text = f"its {facts.method} is not a list of {facts.member}: {error}"
-                raise OutcomeUnknown("upstream_protocol", text) from error
-            size += len(raw)
-            if len(entries) > limits.max_listed or size > limits.max_listed_bytes:
-                fitting = _fitting(entries, limits.max_listed, limits.max_listed_bytes)
-                text = f"only {len(fitting)} entries are listed (maxListed, maxListedBytes)"
-                return fitting, [f"{facts.method}: {text}"]
-            if cursor is None or cursor in seen:
-                return entries, []
-            if asyncio.get_running_loop().time() > deadline:
-                text = f"its pages have no end in {limits.list_timeout_s:g} s (listTimeout)"
-                return entries, [f"{facts.method}: {text}; {len(entries)} entries are listed"]
-            seen.add(cursor)
-        return entries, [f"{facts.method}: more than {_MAX_PAGES} pages; {len(entries)} entries are listed"]
 
     def _note_ttl(self, facts: KindFacts, ttl_ms: float | None) -> None:
         """Note the shortest time for which a modern upstream's lists are fresh (2026-07-28, caching). Lists whose
@@ -453,15 +407,6 @@ class Owner:
         if self._list_again_s:
             return self._list_again_s
         return relist_s(self._ttl_s, self._settings.health.refresh_interval_s, self._settings.routing.list_ttl_s)
-
-    async def _request_list(self, facts: KindFacts, members: dict[str, Any]) -> bytes:
-        assert self._session is not None
-        try:
-            return await self._session.request(facts.method, members, timeout_s=self._settings.calls.request_timeout_s)
-        except CallError as error:
-            if getattr(error, "rpc_code", None) == -32601:  # the upstream has no such list
-                return b"{}"
-            raise
 
     async def _keep_listening(self, session: Session) -> None:
         """Keep a ``subscriptions/listen`` stream open, on which modern upstreams announce changes."""

@@ -18,16 +18,18 @@ from shared.choices import EraChoice
 from shared.errors import CallError, NotDelivered, Refused
 from shared.isolation import FOR_ALL, SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
-from shared.mcp.listings import CHANGES
+from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.methods import LISTEN, RESOURCE_UPDATED, ROOTS_CHANGED
 from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
+from shared.registry.records import ListedCatalog
 from shared.settings import Settings
 from shared.tasks import spawn
 from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.observer import CallObserver, Traffic
+from worker.ownership.own_lists import OwnLists
 from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
@@ -48,6 +50,12 @@ class UpstreamEvents(Protocol):
 
     def trouble(self, error: CallError) -> None:
         """Handle that a call found the upstream gone."""
+
+    def look(self) -> None:
+        """Have the lists read again; clients are told only of what differs."""
+
+    def listed(self) -> ListedCatalog:
+        """Return the lists as they were read last, by any worker."""
 
 
 class Upstream:
@@ -73,6 +81,7 @@ class Upstream:
         self.subscriptions = ResourceSubscriptions(
             spec.id, settings.upstreams.max_subscriptions, self._session_to_watch
         )
+        self.own_lists = OwnLists(settings, events, unsolicited)
         self._events = events
         self._loop = asyncio.get_running_loop()
         self._pool: Pool | None = None
@@ -81,6 +90,7 @@ class Upstream:
         self._by_client: dict[str, Session] = {}
         self._leases: dict[PoolKey, list[Session]] = {}
         self._for_legacy: list[Call] = []
+        self._trying_legacy: asyncio.Task[None] | None = None
         self._legacy_tried = False
         self._closed = False
 
@@ -158,6 +168,34 @@ class Upstream:
             self._for_all[call.era] = session
         return session
 
+    def list_for(self, kind: Kind, call: Call) -> None:
+        """Answer ``call`` with what the client's own session lists, or null if all clients see the same."""
+        facts = self.facts
+        if facts is None or self._closed:
+            call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
+        elif not call.session or self._use_of_session(facts) is not SessionUse.CLIENT or not _may_list(kind, facts):
+            call.complete(False, b"null")
+        else:
+            spawn(self._list_for(kind, call), "list-for-client")
+
+    async def _list_for(self, kind: Kind, call: Call) -> None:
+        async def session() -> Session:
+            if self.facts is not None and self._may_speak_legacy(self.facts):
+                await asyncio.wait({self._begin_legacy(self.facts.transport)})
+            if self.facts is None:
+                raise NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected any more")
+            own = self._client_session(era_for(Era.LEGACY, self.facts.eras), call.session, call.client)
+            if not own.ready:
+                await own.open()
+            return own
+
+        try:
+            document = await self.own_lists.read(kind, call.session, call.client, session)
+        except CallError as error:
+            call.fail(error)
+        else:
+            call.complete(False, b"null" if document is None else document)
+
     def listen(self, call: Call) -> None:
         """Carry a client's own ``subscriptions/listen``. Such a call has no end, so it does not count as a call in
         flight."""
@@ -185,8 +223,12 @@ class Upstream:
         """Serve a legacy client by a second child in the legacy era, if the server has that era. The child is started
         lazily."""
         self._for_legacy.append(call)
-        if len(self._for_legacy) == 1:
-            spawn(self._open_legacy(transport), f"second era of {self.spec.id}")
+        self._begin_legacy(transport)
+
+    def _begin_legacy(self, transport: str) -> asyncio.Task[None]:
+        if self._trying_legacy is None:
+            self._trying_legacy = spawn(self._open_legacy(transport), f"second era of {self.spec.id}")
+        return self._trying_legacy
 
     async def _open_legacy(self, transport: str) -> None:
         """Open the second session, and carry the waiting calls, whatever became of the upstream meanwhile."""
@@ -202,7 +244,7 @@ class Upstream:
             self._for_all = [None, None]
         else:  # the server has no such era, or the session was closed meanwhile
             await session.close()
-        self._legacy_tried = True
+        self._legacy_tried, self._trying_legacy = True, None
         waiting, self._for_legacy = self._for_legacy, []
         for call in waiting:
             if not call.done:
@@ -276,6 +318,8 @@ class Upstream:
         """Handle that the upstream announced a change of what it offers."""
         if method == RESOURCE_UPDATED:
             self.subscriptions.updated(session.sid_of_client, params)
+        elif session.sid_of_client:
+            self.own_lists.announced(session, method)
         else:
             self._events.announced(method)
 
@@ -283,6 +327,7 @@ class Upstream:
         """Renew subscriptions and lists after a lost session was opened again. The upstream may have been restarted,
         and offer something else."""
         self.subscriptions.renew(session)
+        self.own_lists.reopened(session)
         for method in CHANGES:
             self._events.announced(method)
 
@@ -294,6 +339,7 @@ class Upstream:
     def session_lost(self, session: UpstreamSession, error: CallError) -> None:
         """Forget a session that has ended, and make its subscriptions again."""
         self.subscriptions.renew(session)
+        self.own_lists.end_client(session.sid_of_client)
         self._by_client = {sid: own for sid, own in self._by_client.items() if own is not session}
         for pool in self._leases.values():
             pool[:] = [one for one in pool if one is not session]
@@ -333,6 +379,7 @@ class Upstream:
     def end_client(self, sid: str) -> None:
         """Close what a client session had here, because the client session is over."""
         self.subscriptions.end_client(sid)
+        self.own_lists.end_client(sid)
         session = self._by_client.pop(sid, None)
         if session is not None:
             spawn(session.close(), "close-upstream-session")
@@ -378,6 +425,11 @@ class Upstream:
         """Close everything, because this worker does not own the upstream any more."""
         self._closed = True
         await self.close_sessions()
+
+
+def _may_list(kind: Kind, facts: UpstreamFacts) -> bool:
+    """Whether the upstream says that it has such a list. Some do not say so of tools, and are asked for them."""
+    return kind is Kind.TOOLS or isinstance(facts.capabilities.get(KINDS[kind].capability), dict)
 
 
 async def _close_all(sessions: list[Session], pool: Pool | None) -> None:

@@ -30,6 +30,9 @@ class UnsolicitedPath(Protocol):
     def inquire(self, session: str) -> None:
         """Ask all front ends whether the client of ``session`` has a stream open there."""
 
+    def own_list_changed(self, upstream: str, kind: str, session: str) -> None:
+        """Notify all front ends that an upstream may list something else for this session."""
+
 
 class UpstreamSession(Protocol):
     """A session as its users see it (``worker.sessions.session``)."""

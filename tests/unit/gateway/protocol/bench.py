@@ -11,6 +11,7 @@ from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.fleet.outgoing import Outgoing
+from gateway.fleet.own_lists import OwnLists
 from gateway.protocol.answers import Answer
 from gateway.protocol.carrying import Carrier, Started
 from gateway.protocol.methods import Methods
@@ -70,12 +71,14 @@ class Bench:
         )
         self.carrier = Carrier(self.front.dispatcher)
         self.subscriptions = Subscriptions()
+        self.own_lists = OwnLists(self.front.registry, self.front.dispatcher, settings.routing)
         self.methods = Methods(
             Offers("unit", "9.9"),
             self.front.dispatcher,
             cast(StreamSubscriptions, self.subscriptions),
             self.front.sessions,
             KEY,
+            self.own_lists,
         )
 
     def caller(self, era: Era = LEGACY, endpoint: str = "", session: ClientSession | None = None) -> Caller:

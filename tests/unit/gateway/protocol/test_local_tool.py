@@ -12,6 +12,8 @@ from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.own_lists import OwnLists
+from gateway.fleet.registry_view import RegistryView
 from gateway.protocol.answers import Answer
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
@@ -32,6 +34,7 @@ METHODS = Methods(
     cast(StreamSubscriptions, None),
     cast(SessionTable, None),
     KEY,
+    OwnLists(cast(RegistryView, None), cast(Dispatcher, None), RoutingSettings()),
 )
 """There is nobody who could send anything."""
 

@@ -40,7 +40,7 @@ class Served:
         registry, sessions = bench.front.registry, bench.front.sessions
         principals = principals or Everybody()
         admission = Admission(principals, registry.views, sessions)
-        self.serving = Serving(admission, principals, bench.methods, bench.carrier, registry, sessions)
+        self.serving = Serving(admission, principals, bench.methods, bench.carrier, registry, sessions, bench.own_lists)
 
     def begin(self, head: RequestHead, method: str, params: str = "{}") -> Answer | BegunRequest | None:
         """As the express lane asks, with the body behind something else."""

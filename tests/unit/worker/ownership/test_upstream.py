@@ -10,7 +10,7 @@ import pytest
 
 from shared.errors import CallError
 from shared.models import ServerStatus, make_spec
-from shared.registry.records import UpstreamRecord
+from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.settings import build
 from tests.unit.worker.worker_harness import timeless
 from worker.calls.call import Call
@@ -30,6 +30,15 @@ class Deaf:
         pass
 
     def trouble(self, error: CallError) -> None:
+        pass
+
+    def look(self) -> None:
+        pass
+
+    def listed(self) -> ListedCatalog:
+        return ListedCatalog()
+
+    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
         pass
 
     def tell(self, sid: str, message: bytes) -> None:

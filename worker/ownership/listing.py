@@ -1,0 +1,109 @@
+"""Reading one list of an upstream on one session: all pages, within limits, mended for the strictest clients."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.mcp import jsonrpc
+from shared.mcp.listings import KINDS, Kind, KindFacts
+from shared.settings import Settings
+from worker.ownership.mending import mend
+from worker.sessions.context import UpstreamSession
+
+_MAX_PAGES = 1000
+_IN_A_THREAD = 500
+"""From how many entries on a list is checked beside the loop."""
+
+
+class Listing(Struct, frozen=True):
+    """A list as clients may see it: a JSON array. ``flaws`` say what was left out or mended, one sentence each.
+
+    ``ttl_ms`` is the shortest time for which the upstream says that a page is fresh, or ``None``.
+    """
+
+    document: bytes
+    flaws: list[str]
+    ttl_ms: float | None = None
+
+
+class _Page(Struct):
+    nextCursor: str | None = None  # noqa: N815
+    ttlMs: float | None = None  # noqa: N815
+
+
+class _Pages:
+    """The pages read so far."""
+
+    def __init__(self) -> None:
+        self.entries: list[Raw] = []
+        self.size = 0
+        self.ttl_ms: float | None = None
+
+    def add(self, facts: KindFacts, raw: bytes) -> str | None:
+        """Take a page, and return the cursor of the next. Raises ``OutcomeUnknown`` for what is no such list."""
+        try:
+            self.entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
+            page = msgspec.json.decode(raw, type=_Page)
+        except (msgspec.DecodeError, Refused) as error:
+            text = f"its {facts.method} is not a list of {facts.member}: {error}"
+            raise OutcomeUnknown("upstream_protocol", text) from error
+        self.size += len(raw)
+        if page.ttlMs is not None:
+            self.ttl_ms = min(page.ttlMs, self.ttl_ms if self.ttl_ms is not None else float("inf"))
+        return page.nextCursor
+
+
+async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) -> Listing:
+    """Return a list as it is on ``session``, which must be ready. Raises ``CallError``."""
+    pages = _Pages()
+    left_out = await _read(session, KINDS[kind], settings, pages)
+    many = len(pages.entries) > _IN_A_THREAD
+    mended = await asyncio.to_thread(mend, kind, pages.entries) if many else mend(kind, pages.entries)
+    return Listing(msgspec.json.encode(mended.entries), left_out + mended.flaws, pages.ttl_ms)
+
+
+async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, pages: _Pages) -> list[str]:
+    """Read all pages of a list, and return what was left out of it."""
+    limits = settings.health
+    cursor: str | None = None
+    seen: set[str] = set()
+    deadline = asyncio.get_running_loop().time() + limits.list_timeout_s
+    for _ in range(_MAX_PAGES):
+        raw = await _request(
+            session, facts, {} if cursor is None else {"cursor": cursor}, settings.calls.request_timeout_s
+        )
+        cursor = pages.add(facts, raw)
+        if len(pages.entries) > limits.max_listed or pages.size > limits.max_listed_bytes:
+            pages.entries = _fitting(pages.entries, limits.max_listed, limits.max_listed_bytes)
+            return [f"{facts.method}: only {len(pages.entries)} entries are listed (maxListed, maxListedBytes)"]
+        if cursor is None or cursor in seen:
+            return []
+        if asyncio.get_running_loop().time() > deadline:
+            text = f"its pages have no end in {limits.list_timeout_s:g} s (listTimeout)"
+            return [f"{facts.method}: {text}; {len(pages.entries)} entries are listed"]
+        seen.add(cursor)
+    return [f"{facts.method}: more than {_MAX_PAGES} pages; {len(pages.entries)} entries are listed"]
+
+
+async def _request(session: UpstreamSession, facts: KindFacts, members: dict[str, Any], timeout_s: float) -> bytes:
+    try:
+        return await session.request(facts.method, members, timeout_s=timeout_s)
+    except CallError as error:
+        if getattr(error, "rpc_code", None) == -32601:  # the upstream has no such list
+            return b"{}"
+        raise
+
+
+def _fitting(entries: list[Raw], most: int, bytes_: int) -> list[Raw]:
+    """Return the entries that fit, in their order; one that is too large keeps no later one out."""
+    found: list[Raw] = []
+    for entry in entries:
+        if len(entry) <= bytes_ and len(found) < most:
+            found.append(entry)
+            bytes_ -= len(entry)
+    return found
