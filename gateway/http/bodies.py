@@ -9,9 +9,13 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
 
 from shared.errors import Refused
 from shared.settings import ClientSettings
+
+_CODINGS = ("", "identity", "gzip", "deflate", "br", "zstd")
+"""What aiohttp decodes, bounded by ``maxBodyBytes`` as it comes (zstd only where Python has it)."""
 
 
 class Bodies:
@@ -96,8 +100,19 @@ class BodyReader:
         self._limit = max_body_bytes
 
     async def read(self, request: web.BaseRequest) -> bytes:
-        """Return the whole body. Raises ``Refused``: 413 if it is larger than ``maxBodyBytes``, 408 if it comes too
-        slowly, 429 or 503 if too many unfinished ones are held."""
+        """Return the whole body, decoded. Raises ``Refused``: 413 if it is larger than ``maxBodyBytes``, 408 if it
+        comes too slowly, 429 or 503 if too many unfinished ones are held, 415 for a coding that is not known, 400 for
+        a body that is not coded as it says."""
+        coding = request.headers.get("Content-Encoding", "").strip().lower()
+        if coding not in _CODINGS:
+            text = f"Content-Encoding {coding[:64]!r} is not understood: send gzip, deflate, br or no coding"
+            raise Refused("content_type", text)
+        try:
+            return await self._whole(request)
+        except RequestPayloadError as error:
+            raise Refused("parse_error", f"the body cannot be decoded: Content-Encoding says {coding!r}") from error
+
+    async def _whole(self, request: web.BaseRequest) -> bytes:
         length = request.content_length
         if length is not None and length > self._limit:
             raise self._too_large()

@@ -35,6 +35,10 @@ class JsonAnswer(web.StreamResponse):
         self._closes = True
         return self
 
+    def force_close(self) -> None:
+        """End the connection after the answer (aiohttp's name for it)."""
+        self._closes = True
+
     def add_headers(self, extra: Mapping[str, str]) -> None:
         """Send these headers as well."""
         self._extra = {**(self._extra or {}), **extra}

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.front_end import FrontEnd
 from gateway.listener.heads import framing_fault
@@ -31,7 +32,8 @@ _LINGER_S = 5.0
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Return false for what a client did wrong: whoever sends junk would fill the log with tracebacks."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+    error = record.exc_info[1] if record.exc_info is not None else None
+    return not isinstance(error, HttpProcessingError | RequestPayloadError)
 
 
 class McpRunner(web.AppRunner):
@@ -80,8 +82,12 @@ class McpRunner(web.AppRunner):
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
-                    return await front.posts.post(request, head_of(request, front.guard, proxy=front.proxy), begun)
-                return await handle_ordinary(request)
+                    response = await front.posts.post(request, head_of(request, front.guard, proxy=front.proxy), begun)
+                else:
+                    response = await handle_ordinary(request)
+                if request.content.exception() is not None:
+                    response.force_close()  # where the body ends that cannot be decoded is not known
+                return response
             except ConnectionError:
                 if request.transport is None or request.transport.is_closing():
                     raise asyncio.CancelledError("the client is gone") from None  # so that aiohttp logs no error

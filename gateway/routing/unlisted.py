@@ -1,4 +1,4 @@
-"""Names that nobody lists, on upstream sessions of the client's own: whether they exist is for the session to say. Pure."""
+"""Names that nobody lists, on a client's own upstream sessions, which say whether they exist. Pure."""
 
 from __future__ import annotations
 
