@@ -7,6 +7,7 @@
     ├── RegistryError          the registry refused
     │   ├── EntryExists        the id is taken
     │   ├── EntryNotFound      no such id
+    │   ├── EntryDeclared      a file declares it
     │   └── RegistryUnavailable  Redis does not answer
     ├── StartError             a process of the fleet could not start
     └── CallError              one MCP call failed; carries what the client receives
@@ -67,6 +68,7 @@ WIRE: dict[str, Wire] = {
     "config": Wire(-31012, 400),
     "entry_exists": Wire(-31013, 409),
     "entry_unknown": Wire(-31014, 404),
+    "entry_declared": Wire(-31027, 409),
     "start_failed": Wire(-31015, 500),
     "too_much": Wire(-31020, 503),
     "too_much_of_peer": Wire(-31017, 429),
@@ -116,6 +118,12 @@ class EntryNotFound(RegistryError):
     """No upstream with this id is registered."""
 
     code = "entry_unknown"
+
+
+class EntryDeclared(RegistryError):
+    """The gateway's configuration file declares the upstream, and would bring it back."""
+
+    code = "entry_declared"
 
 
 class RegistryUnavailable(RegistryError):

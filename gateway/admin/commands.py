@@ -10,7 +10,7 @@ from typing import Any
 from gateway.admin.schemas import Change, Registration
 from gateway.sessions.table import SessionTable
 from shared.connections import Connection, unmasked
-from shared.errors import EntryNotFound
+from shared.errors import EntryDeclared, EntryNotFound
 from shared.models import UpstreamSpec, make_spec
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -69,8 +69,14 @@ class Commands:
         """Replace the specification of a registered upstream. Raises ``EntryNotFound``."""
         await self._store.register(spec, mode="update")
 
-    async def unregister(self, id: str) -> None:
-        """Remove an upstream. Raises ``EntryNotFound``."""
+    async def unregister(self, id: str, known: UpstreamSpec | None, force: bool = False) -> None:
+        """Remove an upstream. Raises ``EntryNotFound``, and ``EntryDeclared`` if it comes from a file, unless ``force``
+        is given. ``known`` is its specification, as far as it is known here."""
+        if known is not None and known.source == "file" and not force:
+            raise EntryDeclared(
+                f"upstream {id!r} is declared by the gateway's configuration file, which would bring it back: remove it "
+                'there, or write "disabled": true (if that file is gone for good: servers remove --force)'
+            )
         await self._store.unregister(id)
 
     async def end_session(self, short: str) -> None:

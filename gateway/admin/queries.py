@@ -21,7 +21,7 @@ from gateway.telemetry.counters import Counters
 from gateway.telemetry.prometheus import exposition
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
-from shared.models import HealthCheckResult, ServerEntry
+from shared.models import HealthCheckResult, ServerEntry, UpstreamSpec
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -77,6 +77,11 @@ class Queries:
         if record is None:
             raise self.unknown(id)
         return record
+
+    def spec(self, id: str) -> UpstreamSpec | None:
+        """Return the specification of an upstream, or ``None`` if it is not known here (yet)."""
+        record = self._registry.records.get(id)
+        return record.spec if record is not None else None
 
     def unknown(self, id: str) -> EntryNotFound:
         """Return the error for an id that nobody registered."""

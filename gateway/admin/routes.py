@@ -160,7 +160,8 @@ class _AdminApi:
     async def unregister(self, request: web.Request) -> web.Response:
         id = request.match_info["id"]
         try:
-            await self._commands.unregister(id)
+            force = request.query.get("force") in ("true", "1")
+            await self._commands.unregister(id, self._queries.spec(id), force)
         except EntryNotFound as error:
             raise self._queries.unknown(id) from error
         return web.Response(status=204)

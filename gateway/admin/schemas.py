@@ -215,6 +215,10 @@ def openapi(version: str) -> dict[str, Any]:
         parameters: list[dict[str, Any]] = (
             [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
         )
+        if method == "delete" and path.endswith("servers/{id}"):
+            meaning = "Also an upstream that a configuration file declares"
+            forced: dict[str, Any] = {"type": "boolean", "default": False}
+            parameters.append({"name": "force", "in": "query", "description": meaning, "schema": forced})
         if method == "post":
             meaning = "Change the upstream that has this id"
             schema: dict[str, Any] = {"type": "boolean", "default": False}

@@ -93,16 +93,13 @@ def _path(id: str) -> str:
 
 @servers.command("remove")
 @click.argument("id")
+@click.option("--force", is_flag=True, help="Also one that a configuration file declares, if that file is gone.")
 @URL_HERE
 @click.pass_obj
-def servers_remove(group_url: str, url: str | None, id: str) -> None:
-    """Remove an upstream."""
-    client = AdminClient(url or group_url)
-    declared = client.get(_path(id)).get("source") == "file"
-    client.send("DELETE", _path(id))
+def servers_remove(group_url: str, url: str | None, id: str, force: bool) -> None:
+    """Remove an upstream. One that the gateway's configuration file declares is removed there."""
+    AdminClient(url or group_url).send("DELETE", _path(id) + ("?force=true" if force else ""))
     click.echo(f"removed {id}")
-    if declared:
-        click.echo("the gateway's file still declares it, and brings it back when it is read again", err=True)
 
 
 @servers.command("logs")

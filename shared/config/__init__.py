@@ -10,6 +10,8 @@ entries   one entry as a spec; what is wrong with it costs this entry alone
 spellings tables: how clients spell the members of an entry
 expand    ``${VAR}`` and its kin
 env_file  ``envFile``
+file_contents  ``{file:PATH}``
+projects  the servers of single projects in ``~/.claude.json``
 ========= ==========================================================================
 
 The counterpart that keeps a running gateway in step with its file is ``gateway.supervisor.config_follower``.

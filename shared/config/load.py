@@ -19,7 +19,9 @@ from shared.access import rules as access_rules
 from shared.config.documents import decode
 from shared.config.entries import Reading, flawed, read_entry, shown_id
 from shared.config.expand import editor_variables, expand, input_variable, workspace_of
-from shared.config.roots import OWN, ROOTS, find
+from shared.config.file_contents import FileContents
+from shared.config.projects import of_projects
+from shared.config.roots import OWN, ROOTS, Found, find
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec
 from shared.settings import build
@@ -76,8 +78,11 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     settings = _settings(document, environment, problems)
     if problems and not strict:
         raise ConfigError(problems)
-    variables = _variables(document, settings, environment, base)
-    readings = list(_unique(read_entry(entry, variables, base) for entry in roots.entries))
+    workspace = environment.get("GATEWAY_WORKSPACE_FOLDER") or settings.get("workspaceFolder") or ""
+    of_some, warnings = of_projects(document, roots.entries, os.path.expanduser(workspace), roots.problems)
+    roots.warnings += warnings
+    variables = _variables(document, workspace, environment, base)
+    readings = list(_unique(_read(entry, variables, environment, base) for entry in [*roots.entries, *of_some]))
     if strict:
         problems = _in_order(roots.warnings + problems + roots.problems, readings)
         if problems:
@@ -124,16 +129,23 @@ def _access(written: Any, environment: Mapping[str, str], problems: Said) -> dic
     return {"accessRules": json.dumps(document)}
 
 
-def _variables(
-    document: dict[str, Any], settings: dict[str, Any], environment: Mapping[str, str], base: Path
-) -> Mapping[str, str]:
-    """Return what references in entries mean: the environment, what editors know, and defaults of VS Code's
-    ``inputs``."""
-    folder = environment.get("GATEWAY_WORKSPACE_FOLDER") or settings.get("workspaceFolder")
+def _variables(document: dict[str, Any], folder: str, environment: Mapping[str, str], base: Path) -> ChainMap[str, str]:
+    """Return what references in entries mean: the environment, what editors know, defaults of VS Code's ``inputs``,
+    and the content of files."""
     workspace = Path(os.path.expanduser(folder)).absolute() if folder else workspace_of(base)
     inner = document.get("mcp")
     inputs = [*_inputs(document), *_inputs(inner if isinstance(inner, dict) else {})]
-    return ChainMap(dict(editor_variables(environment, workspace)), dict(inputs))
+    files: Any = FileContents(base, environment)
+    return ChainMap(dict(editor_variables(environment, workspace)), dict(inputs), files)
+
+
+def _read(entry: Found, variables: ChainMap[str, str], environment: Mapping[str, str], base: Path) -> Reading:
+    """Read an entry. That of a project starts at the project's folder, if it is on this machine."""
+    folder = Path(entry.folder)
+    if entry.folder and folder.is_dir():
+        of_project = dict(editor_variables(environment, folder))
+        return read_entry(entry, ChainMap(of_project, *variables.maps[1:]), folder)
+    return read_entry(entry, variables, base)
 
 
 def _inputs(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,7 @@ from shared.settings import suggestion
 
 OWN = ("gateway", "mcpServers", "servers", "access")
 ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "extensions")
-SILENT = ("$schema", "inputs", "globalShortcut", "preferences")
+SILENT = ("$schema", "inputs", "globalShortcut", "preferences", "projects")
 _ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
 _DENY = (("mcp", "excluded"), ("", "disabledMcpjsonServers"), ("", "disabledMcpServers"))
 _MARKS_OF_ENTRIES = ("command", "cmd", "url", "serverUrl", "httpUrl", "uri", "connection")
@@ -28,7 +28,7 @@ _MARKS_OF_ENTRIES = ("command", "cmd", "url", "serverUrl", "httpUrl", "uri", "co
 class Found(Struct, frozen=True):
     """One entry as it was found: its ``id``, its ``path`` in the file, and what is written there. ``twice``: whether
     its id is there more than once. ``off`` says why the file does not want it, or is empty. ``hidden`` are the tools of
-    it that the file hides as a whole."""
+    it that the file hides as a whole. ``folder`` is that of the project to which it belongs, or empty."""
 
     id: str
     path: str
@@ -36,6 +36,7 @@ class Found(Struct, frozen=True):
     twice: bool = False
     off: str = ""
     hidden: tuple[str, ...] = ()
+    folder: str = ""
 
 
 class Roots(Struct):
@@ -53,12 +54,12 @@ def find(document: Mapping[str, Any]) -> Roots:
     known = set()
     for key, path, room in _rooms(document):
         known.add(key)
-        found.entries += _entries(path, room, found.problems)
+        found.entries += entries_of(path, room, found.problems)
     if not known and _is_bare(document):
         bare = Members({key: value for key, value in document.items() if key not in ("gateway", "access", *SILENT)})
         bare.twice = getattr(document, "twice", ())
         known = set(bare)
-        found.entries += _entries("", bare, found.problems)
+        found.entries += entries_of("", bare, found.problems)
     found.entries = list(_chosen(found.entries, document))
     _warn_of_the_rest(document, known, found)
     return found
@@ -101,7 +102,8 @@ def _is_bare(document: Mapping[str, Any]) -> bool:
     )
 
 
-def _entries(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Found]:
+def entries_of(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Found]:
+    """Return the entries in one place of a file: a map by id, or a list."""
     if room is None:
         return []
     if isinstance(room, list):
@@ -180,14 +182,6 @@ def _warn_of_the_rest(document: Mapping[str, Any], known: set[str], found: Roots
     for key in near:
         found.warnings.append((key, "unknown key" + suggestion(key, (*OWN, *ROOTS))))
     rest = [key for key in rest if key not in near]
-    projects = document.get("projects")
-    of_projects = [
-        str(name)
-        for name, one in (projects.items() if isinstance(projects, dict) else ())
-        if isinstance(one, dict) and one.get("mcpServers")
-    ]
-    if of_projects:
-        found.warnings.append(("projects", f"servers of one project only are not read: {', '.join(of_projects)}"))
     if len(rest) == 1:
         found.warnings.append((rest[0], "unknown key"))
     elif rest:

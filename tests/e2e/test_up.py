@@ -440,7 +440,10 @@ async def test_what_is_registered_can_be_replaced_and_json_has_types(tmp_path: P
             assert (code, text) == (0, "replaced x (x, stdio)\n")
             await command.says(r"x \(x, stdio\): connected")
             code, text = await run("servers", "remove", "declared", *where)
-            assert code == 0 and "the gateway's file still declares it" in text
+            assert code == 1 and "declared by the gateway's configuration file" in text and "--force" in text
+            assert (await run("servers", "show", "declared", *where))[0] == 0, "it is still there"
+            assert await run("servers", "remove", "declared", "--force", *where) == (0, "removed declared\n")
+            assert await run("servers", "remove", "x", *where) == (0, "removed x\n")
 
             code, text = await run("status", "--json", *where)
             status = json.loads(text)

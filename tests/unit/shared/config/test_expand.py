@@ -42,7 +42,7 @@ def _expand(value: Any) -> tuple[Any, list[tuple[str, str]]]:
         ("${{ secrets.USER }}@${{inputs.HOST}}", "ada@h.test"),
         ("Bearer {env:USER}", "Bearer ada"),
         ("{{USER}}", "ada"),
-        ("{{json .}} {{ USER }} {{user}} {env:} {file:x}", "{{json .}} {{ USER }} {{user}} {env:} {file:x}"),
+        ("{{json .}} {{ USER }} {{user}} {env:} {file:}", "{{json .}} {{ USER }} {{user}} {env:} {file:}"),
     ],
 )
 def test_references_are_replaced_and_everything_else_is_kept(text: str, expected: str) -> None:

@@ -86,12 +86,6 @@ def test_keys_at_the_top_that_are_not_read_are_named_with_a_suggestion_or_in_one
     assert found == [("theme", "unknown key; others that are not read: tips, zoom")]
 
 
-def test_servers_of_one_project_are_not_read_and_this_is_said() -> None:
-    found = find({"mcpServers": {}, "projects": {"/p": {"mcpServers": {"a": ONE}}, "/q": {"mcpServers": {}}}})
-    assert not found.entries
-    assert ("projects", "servers of one project only are not read: /p") in found.warnings
-
-
 def test_a_place_of_entries_that_is_none_is_named() -> None:
     assert find({"servers": 5}).problems == [("servers", "must be an object of id: connection")]
 
