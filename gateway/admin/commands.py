@@ -74,8 +74,8 @@ class Commands:
         is given. ``known`` is its specification, as far as it is known here."""
         if known is not None and known.source == "file" and not force:
             raise EntryDeclared(
-                f"upstream {id!r} is declared by the gateway's configuration file, which would bring it back: remove it "
-                'there, or write "disabled": true (if that file is gone for good: servers remove --force)'
+                f"upstream {id!r} is declared by the gateway's configuration file, which would bring it back: remove "
+                'it there, or write "disabled": true (if that file is gone for good: servers remove --force)'
             )
         await self._store.unregister(id)
 

@@ -2,7 +2,8 @@
 
 What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${{ secrets.VAR }}``
 (Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode), ``{{VAR}}`` (LibreChat), ``${input:id}`` (VS Code) and
-``${user_config.id}`` (Claude's extensions). ``editor_variables`` are what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
+``${user_config.id}`` (Claude's extensions). ``editor_variables`` are what editors know: ``${workspaceFolder}``,
+``${userHome}``, ``${/}``.
 """
 
 from __future__ import annotations
