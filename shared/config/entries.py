@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from shared.transports import traits
 
 Said = list[tuple[str, str]]
 _SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 _DOLLAR = re.compile(r"\$[A-Z_][A-Z0-9_]*")
 
 
@@ -124,6 +126,8 @@ def _switch(raw: dict[str, Any], reading: Reading) -> None:
 
 def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
     inner = raw.get("connection", {})
+    if isinstance(raw.get("transport"), dict):  # Continue, until 2025
+        inner, raw = raw["transport"], {key: value for key, value in raw.items() if key != "transport"}
     if not _is_text_map(inner):
         reading.problem("connection", "must be an object")
         return
@@ -252,6 +256,8 @@ def _command(
     if isinstance(command, list) and command:
         command, args = command[0], [*command[1:], *(args if isinstance(args, list) else [args])]
     args = [args] if isinstance(args, str) else args
+    if isinstance(command, str) and not args:
+        command, args = _of_a_line(command, variables, reading)
     texts = _texts(args, "args", reading) if isinstance(args, list) else None
     if texts is None:
         reading.problem("args", "must be a list of texts")
@@ -275,6 +281,18 @@ def _command(
     env = _text_map(found.get("env", {}), "env", "NAME: value", reading)
     env = {name: home_expanded(value, variables) for name, value in _dollars(env, "env", variables, reading).items()}
     found["env"] = {**_forwarded(entry, variables, reading), **from_file, **env}
+
+
+def _of_a_line(command: str, variables: Mapping[str, str], reading: Reading) -> tuple[str, list[str]]:
+    """Return the command and the arguments in a line as one types it, unless there is such a file."""
+    if len(command.split()) < 2 or _WINDOWS_PATH.match(command) or os.path.exists(home_expanded(command, variables)):
+        return command, []
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command, []
+    reading.mend("command", "was taken for a line with arguments")
+    return words[0], words[1:]
 
 
 def _forwarded(entry: dict[str, Any], variables: Mapping[str, str], reading: Reading) -> dict[str, str]:
@@ -359,9 +377,8 @@ def _is_token(key: str, value: Any) -> bool:
 
 
 def _text_map(value: Any, key: str, what: str, reading: Reading) -> dict[str, str]:
-    if isinstance(value, list):  # NAME=value, as Docker writes it
-        pairs = [str(one).partition("=") for one in value]
-        value = {name: text for name, _, text in pairs}
+    if isinstance(value, list):
+        value = dict(_pair(one, ":" if key.endswith("headers") else "=") for one in value)
     if not isinstance(value, dict):
         reading.problem(key, f"must be an object of {what}")
         return {}
@@ -371,6 +388,14 @@ def _text_map(value: Any, key: str, what: str, reading: Reading) -> dict[str, st
         reading.problem(key, f"must be an object of {what}")
         return {}
     return dict(zip(kept, texts, strict=True))
+
+
+def _pair(one: Any, separator: str) -> tuple[str, Any]:
+    """Return the name and the value in an item of a list: ``NAME=value`` (Docker), ``Name: value``, or an object."""
+    if isinstance(one, dict) and ("name" in one or "key" in one):
+        return str(one.get("name", one.get("key"))), one.get("value")
+    name, _, text = str(one).partition(separator)
+    return (name.strip(), text.strip()) if separator == ":" else (name, text)
 
 
 def _dollars(values: dict[str, str], key: str, variables: Mapping[str, str], reading: Reading) -> dict[str, str]:

@@ -22,6 +22,15 @@ ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "exte
 SILENT = ("$schema", "inputs", "globalShortcut", "preferences", "projects")
 _ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
 _DENY = (("mcp", "excluded"), ("", "disabledMcpjsonServers"), ("", "disabledMcpServers"))
+_WITHIN = (
+    ("settings",),
+    ("customizations", "vscode"),
+    ("customizations", "vscode", "settings"),
+    ("powers",),
+    ("augment.advanced",),
+    ("experimental",),
+)
+"""Places in files of editors that have a document of their own in them: workspaces, dev containers, extensions."""
 _MARKS_OF_ENTRIES = ("command", "cmd", "url", "serverUrl", "httpUrl", "uri", "connection")
 
 
@@ -83,6 +92,26 @@ def _rooms(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
             continue  # an editor's own extensions
         elif key in ROOTS or key.endswith((".mcpServers", "mcp.servers")):
             yield key, key, value
+    for place in _WITHIN:
+        within: Any = document
+        for name in place:
+            within = within.get(name) if isinstance(within, dict) else None
+        if isinstance(within, dict):
+            for _, path, room in _rooms_within(within):
+                if isinstance(room, dict | list):
+                    yield place[0], ".".join((*place, path)), room
+
+
+def _rooms_within(document: dict[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield the places in a document inside of another one. It is mostly about other things."""
+    if "modelContextProtocolServers" in document:  # Continue, until 2025
+        yield "", "modelContextProtocolServers", document["modelContextProtocolServers"]
+    kept = {
+        key: value
+        for key, value in document.items()
+        if key in ("mcp", "mcpServers") or str(key).endswith((".mcpServers", "mcp.servers"))
+    }
+    yield from _rooms(kept)
 
 
 def _is_entry(value: Any) -> bool:

@@ -50,7 +50,7 @@ DURATIONS = {
 }
 """Durations of other clients: which setting of the upstream they are, and how many milliseconds one unit has. 0 means
 seconds in some files and milliseconds in others (``milliseconds``)."""
-SWITCHES = ("disabled", "enabled", "isActive", "enable", "disable")
+SWITCHES = ("disabled", "enabled", "isActive", "active", "isEnabled", "is_enabled", "enable", "disable")
 REFUSED = {
     "sandbox": "asks for a sandbox, and a gateway has none",
     "sandboxEnabled": "asks for a sandbox, and a gateway has none",

@@ -76,6 +76,11 @@ def test_a_command_needs_no_type(kind: dict[str, Any]) -> None:
         ({"command": {"path": "npx", "args": ["x"], "env": {"A": "b"}}}, "npx", ("x",)),
         ({"cmd": "npx", "args": ["x"], "command": None}, "npx", ("x",)),
         ({"args": "x"}, "x", ("x",)),
+        ({"command": 'npx -y @a/b "c d"'}, "npx", ("-y", "@a/b", "c d")),
+        ({"command": "/has a/space", "args": ["x"]}, "/has a/space", ("x",)),
+        ({"command": "C:\\Program Files\\x.exe"}, "C:\\Program Files\\x.exe", ()),
+        ({"command": "it's one"}, "it's one", ()),
+        ({"transport": {"type": "stdio", "command": "npx", "args": ["x"]}, "command": None}, "npx", ("x",)),
         ({"args": None}, "x", ()),
         ({"args": [8080, True, 1.5, None, "y"]}, "x", ("8080", "true", "1.5", "y")),
         ({"command": "~/bin/x", "args": ["~/d", "--a=~/d"]}, "/home/ada/bin/x", ("/home/ada/d", "--a=~/d")),
@@ -96,6 +101,7 @@ def test_a_command_is_written_in_many_ways(raw: dict[str, Any], command: str, ar
         ({"env_vars": ["TOKEN", "NOT_THERE"], "env": {"A": "b"}}, {"A": "b", "TOKEN": "t0"}),
         ({"env": {"A": "~/x", "B": "$NAME", "C": "a$NAME"}}, {"A": "/home/ada/x", "B": "n0", "C": "a$NAME"}),
         ({"env": ["A=b=c", "D="]}, {"A": "b=c", "D": ""}),
+        ({"env": [{"name": "A", "value": "${TOKEN}"}, {"key": "B", "value": None}]}, {"A": "t0"}),
         ({"env": None}, {}),
     ],
 )
@@ -146,6 +152,7 @@ def test_an_env_file_is_read_as_dotenv_writes_it(tmp_path: Path) -> None:
         ({"disabled": "true"}, "disabled is true"),
         ({"enabled": 0}, "enabled is false"),
         ({"isActive": False}, "isActive is false"),
+        ({"active": False}, "active is false"),
         ({"disabled": False, "enabled": True}, ""),
     ],
 )
@@ -298,3 +305,8 @@ def test_spaces_around_an_id_are_left_out_and_other_ids_are_kept() -> None:
         spec = _read({"command": "x"}, id=id).spec
         assert spec is not None
         assert (spec.id, spec.name, spec.problem) == (expected, expected, "")
+
+
+def test_headers_may_be_a_list() -> None:
+    for headers in (["A: b:c", "D:e"], [{"name": "A", "value": "b:c"}, {"name": "D", "value": "e"}]):
+        assert _http({"url": "http://u/mcp", "headers": headers}).headers == {"A": "b:c", "D": "e"}
