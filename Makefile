@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test matrix matrix-clients unit lint format node bench loadtest clean
+.PHONY: help install run test matrix matrix-clients interop unit lint format node bench loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -44,6 +44,9 @@ test: install node matrix-clients  ## all tests, JOBS=3 files at a time
 
 matrix: install node matrix-clients  ## every feature, client, SDK and upstream together; writes docs/matrix.md
 	$(BIN)/python -m tests.matrix $(ARGS)
+
+interop: install matrix-clients  ## the servers that people use, directly and through the gateway; writes docs/interop.md
+	$(BIN)/python -m tests.interop $(ARGS)
 
 unit: install  ## the tests that touch no socket
 	$(BIN)/python -m pytest tests/unit $(ARGS)
