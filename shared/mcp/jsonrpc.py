@@ -79,6 +79,8 @@ class Message(Struct, gc=False):
 _message = msgspec.json.Decoder(Message)
 _params = msgspec.json.Decoder(Params)
 _meta = msgspec.json.Decoder(Meta)
+_IN_PLACE_OF_VERSIONS = (b'"2.0"', b"", b'"1.0"', b"2", b"2.0", b"null")
+"""What is there as the version of JSON-RPC in the answers of some servers."""
 _CALL = b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":%b}'
 _CALLED, _CALLED_META_FIRST = b'{"name":%b,"arguments":%b,"_meta":%b}', b'{"_meta":%b,"name":%b,"arguments":%b}'
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -174,7 +176,34 @@ def decode_answer(body: Whole) -> Message:
         message = _without_texts(_message, hollow)
         if message is not None and not hollow.marks(message.method):
             return _whole(message, hollow)
-    return _decode_checked(body)
+    try:
+        return _decode_checked(body)
+    except Refused:
+        answer = _lenient(body)
+        if answer is None:
+            raise
+        return answer
+
+
+class _Lenient(Struct, gc=False):
+    id: Raw
+    jsonrpc: Raw = ABSENT
+    method: Raw = ABSENT
+    result: Raw = ABSENT
+    error: Raw = ABSENT
+
+
+def _lenient(body: Body) -> Message | None:
+    """Return the answer in a body, though it says wrongly or not at all which version of JSON-RPC it is in, or its id
+    has a fraction."""
+    try:
+        found = msgspec.json.decode(bytes(body), type=_Lenient)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    error = ABSENT if found.error == _NULL else found.error
+    if found.method or not (found.result or error) or bytes(found.jsonrpc) not in _IN_PLACE_OF_VERSIONS:
+        return None
+    return Message("2.0", found.id, "", ABSENT, found.result, error)
 
 
 def _decode_checked(body: Body, once: bool = False) -> Message:

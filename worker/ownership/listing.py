@@ -32,8 +32,8 @@ class Listing(Struct, frozen=True):
 
 
 class _Page(Struct):
-    nextCursor: str | None = None  # noqa: N815
-    ttlMs: float | None = None  # noqa: N815
+    nextCursor: Any = None  # noqa: N815
+    ttlMs: Any = None  # noqa: N815
 
 
 class _Pages:
@@ -44,8 +44,11 @@ class _Pages:
         self.size = 0
         self.ttl_ms: float | None = None
 
-    def add(self, facts: KindFacts, raw: bytes) -> str | None:
-        """Take a page, and return the cursor of the next. Raises ``OutcomeUnknown`` for what is no such list."""
+    def add(self, facts: KindFacts, raw: bytes) -> str | int | None:
+        """Take a page, and return the cursor of the next, which is a number at some servers.
+
+        Raises ``OutcomeUnknown`` for what is no such list.
+        """
         try:
             self.entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
             page = msgspec.json.decode(raw, type=_Page)
@@ -53,9 +56,9 @@ class _Pages:
             text = f"its {facts.method} is not a list of {facts.member}: {error}"
             raise OutcomeUnknown("upstream_protocol", text) from error
         self.size += len(raw)
-        if page.ttlMs is not None:
-            self.ttl_ms = min(page.ttlMs, self.ttl_ms if self.ttl_ms is not None else float("inf"))
-        return page.nextCursor
+        if isinstance(page.ttlMs, int | float) and not isinstance(page.ttlMs, bool):
+            self.ttl_ms = min(float(page.ttlMs), self.ttl_ms if self.ttl_ms is not None else float("inf"))
+        return page.nextCursor if isinstance(page.nextCursor, str | int) else None
 
 
 async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) -> Listing:
@@ -70,8 +73,8 @@ async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) ->
 async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, pages: _Pages) -> list[str]:
     """Read all pages of a list, and return what was left out of it."""
     limits = settings.health
-    cursor: str | None = None
-    seen: set[str] = set()
+    cursor: str | int | None = None
+    seen: set[str | int] = set()
     deadline = asyncio.get_running_loop().time() + limits.list_timeout_s
     for _ in range(_MAX_PAGES):
         raw = await _request(

@@ -190,8 +190,9 @@ class Attribution(Generic[C]):
 
 
 def integer(raw: Raw) -> int | None:
-    """Return the number in one of the gateway's request ids, or ``None``. Some servers send the id back as a string."""
+    """Return the number in one of the gateway's request ids, or ``None``. Some servers send the id back as a string, or
+    as a number with a fraction."""
     text = bytes(raw)
     if not text.isdigit():
-        text = text.strip(b'"')
+        text = text.strip(b'"').removesuffix(b".0")
     return int(text) if text.isdigit() and len(text) < 19 else None

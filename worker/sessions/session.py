@@ -35,7 +35,7 @@ from shared.mcp.methods import (
 )
 from shared.mcp.rope import Body, Whole
 from shared.mcp.text import BOM, id_of_unreadable
-from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, Era
+from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, Era, other_version
 from shared.tasks import spawn
 from shared.version import VERSION
 from worker.bridge import params as bridge_params
@@ -343,14 +343,13 @@ class Session:
         }
         if self.client is not NOBODY and self.client.client_info:
             members["clientInfo"] = Raw(self.client.client_info)
-        call = OwnCall(INITIALIZE, msgspec.json.encode(members), Era.LEGACY, 0)
-        id = self.correlation.begin(call)
-        self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
         try:
-            raw = await call.future
-        except asyncio.CancelledError:
-            self.correlation.forget(id)
-            raise
+            raw = await self._initialize(members)
+        except UpstreamError as refused:
+            other = other_version(refused.detail)
+            if other is None:
+                raise
+            raw = await self._initialize({**members, "protocolVersion": other})
         try:
             self.server = orjson.loads(raw)
             self.protocol_version = str(self.server["protocolVersion"])
@@ -364,6 +363,16 @@ class Session:
         capabilities = self.server.get("capabilities")
         self.logs = isinstance(capabilities, dict) and "logging" in capabilities
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
+
+    async def _initialize(self, members: dict[str, Any]) -> bytes:
+        call = OwnCall(INITIALIZE, msgspec.json.encode(members), Era.LEGACY, 0)
+        id = self.correlation.begin(call)
+        self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            self.correlation.forget(id)
+            raise
 
     # ---- what arrives
 

@@ -85,9 +85,21 @@ def facts_of(
         url,
         sessionful,
         version,
-        capabilities if isinstance(capabilities, dict) else {},
+        declared(capabilities),
         instructions if isinstance(instructions, str) else "",
     )
+
+
+def declared(capabilities: Any) -> dict[str, Any]:
+    """Return the capabilities that an upstream declares, each an object. ``true`` is taken for one, and so is ``[]``,
+    which is how PHP writes an empty object."""
+    if not isinstance(capabilities, dict):
+        return {}
+    return {
+        name: value if isinstance(value, dict) else {}
+        for name, value in capabilities.items()
+        if isinstance(value, dict) or value is True or value == []
+    }
 
 
 async def opened(session: Session) -> None:

@@ -246,3 +246,20 @@ def test_one_member_of_very_many_is_read_and_where_all_must_be_known_there_is_a_
     text = b'{"arguments":{"a":"%b"},"_meta":{"b":2}}' % (b"x" * 100_000)
     assert jsonrpc.meta_of(text) == b'{"b":2}' and jsonrpc.arguments_of(text) == b'{"a":"%b"}' % (b"x" * 100_000)
     assert set(jsonrpc.few_members(text)) == {"arguments", "_meta"}
+
+
+@pytest.mark.parametrize("head", ["", '"jsonrpc":2.0,', '"jsonrpc":"1.0",', '"jsonrpc":null,'])
+def test_an_answer_of_an_upstream_need_not_say_its_version_rightly(head: str) -> None:
+    body = f'{{{head}"id":7.0,"result":{{"a":1}},"error":null}}'.encode()
+    message = jsonrpc.decode_answer(body)
+    assert (message.method, bytes(message.id), bytes(message.result), bytes(message.error)) == (
+        "",
+        b"7.0",
+        b'{"a":1}',
+        b"",
+    )
+    with pytest.raises(Refused):
+        jsonrpc.decode(body)  # of clients it is asked
+    for wrong in (b'{"jsonrpc":"3.0","id":1,"result":{}}', b'{"id":1,"method":"x"}', b'{"id":1}', b'{"result":{}}'):
+        with pytest.raises(Refused):
+            jsonrpc.decode_answer(wrong)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from shared.mcp import versions
@@ -42,3 +44,20 @@ def test_unknown_versions_are_older_than_everything(version: str, minimum: str, 
 
 def test_eras_have_words_for_users() -> None:
     assert [Era(number).word for number in (0, 1)] == ["legacy", "modern"]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (
+            {"code": -32602, "message": "no", "data": {"supported": ["2024-11-05", "2025-03-26", "2099-01-01"]}},
+            "2025-03-26",
+        ),
+        ({"code": -32602, "message": "Unsupported protocol version", "data": {"supported": ["2099-01-01"]}}, None),
+        ({"code": -32602, "message": "Unsupported protocol version: 2025-11-25"}, "2024-11-05"),
+        ({"code": -32603, "message": "Internal error"}, None),
+        ({"code": -32603, "message": None, "data": "x"}, None),
+    ],
+)
+def test_an_error_may_say_in_which_version_to_begin(error: dict[str, Any], again: str | None) -> None:
+    assert versions.other_version(error) == again

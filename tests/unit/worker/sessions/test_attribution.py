@@ -452,7 +452,7 @@ def test_the_newest_are_remembered() -> None:
         (b"null", None),
         (b'""', None),
         (b"-7", None),
-        (b"7.0", None),
+        (b"7.0", 7),
         (b"7e1", None),
         (b'"7x"', None),
         (b'" 7"', None),
