@@ -68,7 +68,7 @@ WIRE: dict[str, Wire] = {
     "config": Wire(-31012, 400),
     "entry_exists": Wire(-31013, 409),
     "entry_unknown": Wire(-31014, 404),
-    "entry_declared": Wire(-31027, 409),
+    "entry_declared": Wire(-31030, 409),
     "start_failed": Wire(-31015, 500),
     "too_much": Wire(-31020, 503),
     "too_much_of_peer": Wire(-31017, 429),
