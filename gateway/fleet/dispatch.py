@@ -22,16 +22,19 @@ from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.worker_link import WorkerLink
 from gateway.routing import router
-from gateway.routing.retry import ATTEMPTS, may_repeat
+from gateway.routing.retry import ATTEMPTS, may_repeat, most_useful
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
-from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import STATUS, CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.rpc import messages as rpc
 
 SUSPECT_S = 1.0
 """A replica that refused a call of this front end gets no calls for this long, unless it reconnects earlier."""
+AVOID_MAX_S = 10.0
+"""A replica that says that it is overloaded gets no calls that others can take for as long as it says, but no
+longer."""
 WAKE_S = 3.0
 """How long a call waits for a replica that is starting, or moving to another worker."""
 
@@ -265,10 +268,11 @@ class Dispatcher:
                 return in_flight, event
             self._drop(in_flight)
             replica = cast(Replica, in_flight.replica)
-            last = self._judge(event, replica, tried)
+            error = self._judge(event, replica, tried)
             repeatable = call.route.entry.repeatable and type(call.affinity) is not Exact
             if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
-                raise last
+                raise error
+            last = most_useful(last, error)
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
                 await self._registry.wait_change(0.2)  # the only replica is moving to another worker
@@ -298,10 +302,10 @@ class Dispatcher:
 
         Raises ``CallError`` when no change can help, or the loop time ``until`` has come.
         """
+        if last is not None and last.code == "overloaded":
+            raise last  # a limit was reached; that no replica is healthy would be wrong
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route)):
-            if last is not None and last.code == "overloaded":
-                raise last  # a limit was reached; that no replica is healthy would be wrong
             raise router.unavailable(call.route, last)
         await self._registry.wait_change(until - now)
         call.route = self._current(call.route)
@@ -309,13 +313,24 @@ class Dispatcher:
     def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
         """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""
         tried.add(replica.id)
-        if event.code == "upstream_unavailable":
-            replica.suspect_until = self._loop.time() + SUSPECT_S
-            replica.suspected = event.message
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
         kind = OutcomeUnknown if event.delivered else NotDelivered
         text = replica.record.spec.connection.concealed(event.message)
-        return kind(event.code, f"upstream {replica.id!r}: {text}", data)
+        error = kind(event.code, f"upstream {replica.id!r}: {text}", data)
+        self._avoid(event, replica, error.retry_after_s)
+        return error
+
+    def _avoid(self, event: Failure, replica: Replica, retry_after_s: int) -> None:
+        """Send no calls, or none that another replica can take, to a replica that failed or has no room."""
+        now = self._loop.time()
+        if STATUS in event.data:  # it answers, so it is better than none
+            if event.code == "overloaded":
+                replica.avoid_until = max(replica.avoid_until, now + min(retry_after_s, AVOID_MAX_S))
+            elif event.code == "upstream_unavailable":
+                replica.avoid_until = max(replica.avoid_until, now + SUSPECT_S)
+        elif event.code == "upstream_unavailable":
+            replica.suspect_until = now + SUSPECT_S
+            replica.suspected = event.message
 
     def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         session = call.session

@@ -7,6 +7,7 @@ other call is never silently run twice.
 
 from __future__ import annotations
 
+from shared.errors import CallError
 from shared.mcp.methods import REPEATABLE
 
 ATTEMPTS = 4
@@ -25,3 +26,16 @@ def may_repeat(delivered: bool, code: str, method: str, tool_repeatable: bool) -
     if code == "invalid_params":
         return False  # any other replica would refuse it too
     return method in REPEATABLE or tool_repeatable
+
+
+def most_useful(before: CallError | None, error: CallError) -> CallError:
+    """Return which of two failures of one call its client should get, if no further attempt succeeds.
+
+    That one replica has no room now says more than that another one is down: the call can be sent again later. Of two
+    replicas without room the client is told of the one that has room first.
+    """
+    if before is None or before.code != "overloaded":
+        return error
+    if error.code == "overloaded" and error.retry_after_s < before.retry_after_s:
+        return error
+    return before

@@ -19,10 +19,12 @@ class Replica:
     """An upstream as a member of its group.
 
     A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
-    ``binds``: whether each client session has an upstream session of its own here.
+    ``binds``: whether each client session has an upstream session of its own here. Until ``avoid_until`` (loop time)
+    the replica gets calls only if no other one can take them; until ``suspect_until`` it gets none.
     """
 
     __slots__ = (
+        "avoid_until",
         "binds",
         "id",
         "in_flight",
@@ -38,6 +40,7 @@ class Replica:
     def __init__(self, record: UpstreamRecord) -> None:
         self.in_flight = 0
         self.in_flight_elsewhere = 0
+        self.avoid_until = 0.0
         self.suspect_until = 0.0
         self.suspected = ""  # why: the error of the call that failed
         self.update(record)

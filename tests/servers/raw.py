@@ -112,6 +112,9 @@ class RawUpstreams:
             return web.Response(status=401, text="who are you?")
         if endpoint.behaviour == "html-always":
             return web.Response(text="<html>hello</html>", content_type="text/html")
+        if endpoint.behaviour == "503-always":
+            endpoint.calls.append({})
+            return web.Response(status=503, text="later")
         message = json.loads(await request.read())
         endpoint.calls.append(message)
         endpoint.headers.append(dict(request.headers))
@@ -151,4 +154,6 @@ class RawUpstreams:
             return web.Response(status=401, text="who are you?")
         elif behaviour == "500":
             return web.Response(status=500, text="broken")
+        elif behaviour in ("429", "503"):
+            return web.Response(status=int(behaviour), text="later", headers={"Retry-After": "7"})
         return None
