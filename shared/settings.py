@@ -167,6 +167,22 @@ class RoutingSettings(Struct, frozen=True):
     inflight_exchange_s: Annotated[
         float, Meta(gt=0, description="how often front ends tell each other their in-flight counts")
     ] = 0.1
+    outlier_ejection: Annotated[
+        bool, Meta(description="keep replicas away from calls that fail, or are much slower than their siblings")
+    ] = True
+    max_ejected: Annotated[float, Meta(ge=0, le=1, description="share of a group's replicas that may be ejected")] = 0.5
+    eject_failures: Annotated[int, Meta(ge=1, description="failed calls in a row that eject a replica")] = 3
+    eject_latency_factor: Annotated[
+        float, Meta(ge=1.5, description="a replica so many times slower than its siblings is ejected")
+    ] = 4.0
+    ejection_s: Annotated[float, Meta(gt=0, description="first ejection; doubled each time it is needed again")] = 10.0
+    ejection_max_s: Annotated[float, Meta(gt=0, description="longest ejection")] = 300.0
+    slow_start_s: Annotated[
+        float, Meta(gt=0, description="over so long a replica that was ejected comes back to its share of calls")
+    ] = 10.0
+    retry_budget: Annotated[
+        float, Meta(ge=0, le=1, description="calls that a front end sends again, as a share of those of the last 10 s")
+    ] = 0.2
 
 
 class HealthSettings(Struct, frozen=True):

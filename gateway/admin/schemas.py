@@ -54,7 +54,8 @@ class ListedTool(Struct, rename="camel"):
 
 
 class ReplicaState(Struct, rename="camel"):
-    """A replica in an explanation."""
+    """A replica in an explanation. ``reason`` says why it gets no calls, or fewer. ``latency_ms`` is the average time
+    to an answer as the asked front end sees it, if it is measured."""
 
     id: str
     status: str
@@ -65,6 +66,7 @@ class ReplicaState(Struct, rename="camel"):
     weight: int
     workers: list[str]
     isolation: str
+    latency_ms: float | None = None
 
 
 class Explanation(Struct, rename="camel"):
@@ -81,7 +83,7 @@ class Explanation(Struct, rename="camel"):
 
 class FrontEndState(Struct, rename="camel"):
     """A live front end, as its heartbeat says. ``started_at`` is Unix time in seconds; ``seen`` is the number of the
-    last change of the registry that it applied."""
+    last change of the registry that it applied. ``ejected`` are the replicas that it keeps away from calls, and why."""
 
     id: str
     pid: int = 0
@@ -93,6 +95,7 @@ class FrontEndState(Struct, rename="camel"):
     errors: int = 0
     retries: int = 0
     failures: dict[str, int] = {}
+    ejected: dict[str, str] = {}
     in_flight: int = 0
     streams: int = 0
     sessions: int = 0

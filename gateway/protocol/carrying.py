@@ -98,7 +98,7 @@ class Carrier:
 
     def fail(self, id: bytes, era: Era, in_flight: InFlight, event: Failure) -> Answer:
         """End a call that failed after its first event, and return the error. Such a call is not sent again."""
-        self._dispatcher.complete(in_flight, event.code)
+        self._dispatcher.failed(in_flight, event)
         failed = OutcomeUnknown(
             event.code,
             f"upstream {in_flight.replica.id!r}: {event.message}",

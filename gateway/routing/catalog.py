@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse
 from gateway.routing.naming import assign
+from gateway.routing.outliers import Watch
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
 from shared.choices import STRATEGIES
@@ -84,6 +85,8 @@ class Catalog:
         else:
             if record.status is ServerStatus.CONNECTED and record.status_since > replica.record.status_since:
                 replica.suspect_until, replica.suspected = 0.0, ""
+                if replica.watch is not None:
+                    replica.watch.try_soon()
             replica.update(record)
         parsed = self._parsed.get(id)
         if parsed is None or parsed[0] != record.catalog.digest or parsed[1] != record.spec:
@@ -104,6 +107,13 @@ class Catalog:
         if kept is None or kept[0] != chosen:
             kept = self._balancers[group.name] = (chosen, make(chosen))
         group.balancer = kept[1]
+        compared = len(group.replicas) > 1 and (self.settings.outlier_ejection or group.balancer.measures)
+        for replica in group.replicas:
+            if not compared:
+                if replica.watch is not None:
+                    replica.watch, replica.avoid_until = None, 0.0
+            elif replica.watch is None:
+                replica.watch = Watch(replica)
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:

@@ -25,6 +25,11 @@ def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
     if len(candidates) == 1:
         return candidates[0]
     welcome = [one for one in candidates if one.avoid_until <= now]
+    if len(welcome) < len(candidates):
+        safe = route.entry.repeatable
+        for one in candidates:
+            if one.avoid_until > now and one.watch is not None and one.watch.takes(now, safe, len(candidates)):
+                return one
     if not welcome:
         return min(candidates, key=lambda one: one.avoid_until)
     return welcome[0] if len(welcome) == 1 else route.balancer.choose(welcome)

@@ -154,6 +154,10 @@ class RawUpstreams:
             return web.Response(status=401, text="who are you?")
         elif behaviour == "500":
             return web.Response(status=500, text="broken")
+        elif behaviour == "error":
+            message = endpoint.tool_calls[-1]
+            error = {"code": -32000, "message": "no"}
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "error": error})
         elif behaviour in ("429", "503"):
             return web.Response(status=int(behaviour), text="later", headers={"Retry-After": "7"})
         return None
