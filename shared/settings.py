@@ -215,6 +215,16 @@ class UpstreamSettings(Struct, frozen=True):
     stop_timeout_s: Annotated[float, Meta(gt=0, description="a stdio child gets this long after stdin closes")] = 2.0
     connection_idle_s: Annotated[float, Meta(gt=0, description="idle upstream connections are dropped after")] = 3.0
     max_connections: Annotated[int, Meta(ge=1, description="connections to one HTTP upstream per worker")] = 512
+    max_concurrency: Annotated[
+        int, Meta(ge=0, description="calls under way on one upstream, which then has one worker; 0: any number")
+    ] = 0
+    concurrency: Annotated[
+        Literal["fixed", "adaptive"],
+        Meta(description="adaptive: how many calls an upstream takes at once is learned, up to maxConcurrency"),
+    ] = "fixed"
+    max_queue_wait_s: Annotated[
+        float, Meta(gt=0, description="what would wait longer for an upstream with such a limit is refused at once")
+    ] = 0.5
     session_pool: Annotated[
         int, Meta(ge=1, description="upstream sessions lent to sessionless clients, per principal")
     ] = 32
@@ -441,6 +451,9 @@ OWN = (
     "reconnectMax",
     "maxConnections",
     "maxPending",
+    "maxConcurrency",
+    "concurrency",
+    "maxQueueWait",
     "healthCheckInterval",
     "healthCheckTimeout",
     "unhealthyAfter",

@@ -418,6 +418,17 @@ class Dispatcher:
             if watch is not None and not in_flight.asked:
                 watch.answered(call, call.name, now - in_flight.started_at, now, event.is_error)
 
+    def refused(self, in_flight: InFlight, event: Failure) -> CallError | None:
+        """Return the error of a call that was refused for want of room and that no other replica can take, and note
+        its end. Return ``None`` for a failure that has to go through ``send``."""
+        call, replica = cast(Outgoing, in_flight.call), cast(Replica, in_flight.replica)
+        if event.code != "overloaded" or router.choose(call.route, (replica.id,), self._loop.time()) is not None:
+            return None
+        error = self._judge(event, replica, set())
+        self._drop(in_flight)
+        self._note_end(call, error.code)
+        return error
+
     def failed(self, in_flight: InFlight, event: Failure) -> None:
         """Note that a call failed after its first event. A second time does nothing."""
         if in_flight in self.under_way:

@@ -10,10 +10,10 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.clients import RawClient
+from tests.clients import Answer, RawClient
 from tests.fleet import Fleet, eventually
 from tests.machine import stretched
-from tests.servers.raw import RawUpstreams
+from tests.servers.raw import Endpoint, RawUpstreams
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -148,3 +148,117 @@ async def test_a_refused_message_over_the_older_transport_is_told_too(fleet: Fle
         assert (await client.call("old_who")).content == "old", "its stream lives on"
     finally:
         await runner.cleanup()
+
+
+# ---- a limit of calls under way
+
+
+async def limited(fleet: Fleet, upstreams: RawUpstreams, id: str, delay_s: float, **settings: object) -> Endpoint:
+    endpoint = upstreams.add(id, [{"name": f"{id}_who", "inputSchema": {"type": "object"}}])
+    endpoint.delay_s = delay_s
+    await fleet.register(id, upstreams.connection(id), settings=settings)
+    return endpoint
+
+
+async def offered(client: RawClient, tool: str, rate: float, seconds: float) -> list[tuple[float, Answer]]:
+    """Calls at a steady rate, whatever becomes of them: how long each took, and its answer."""
+    loop = asyncio.get_running_loop()
+    answers: list[tuple[float, Answer]] = []
+
+    async def one() -> None:
+        began = loop.time()
+        answer = await client.call(tool)
+        answers.append((loop.time() - began, answer))
+
+    began, calls = loop.time(), []
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, began + number / rate - loop.time()))
+        calls.append(asyncio.ensure_future(one()))
+    await asyncio.gather(*calls)
+    return answers
+
+
+async def test_a_limit_is_kept_to_and_five_times_the_load_costs_little_of_the_capacity(
+    fleet: Fleet, client: RawClient
+) -> None:
+    async with RawUpstreams() as upstreams:
+        delay_s = stretched(0.1)
+        endpoint = await limited(fleet, upstreams, "five", delay_s, maxConcurrency=2)
+        record = await fleet.record("five")
+        assert record is not None and len(record.owners) == 1, "one worker counts"
+        capacity, seconds = 2 / delay_s, 40 * delay_s
+        usual = [took for took, answer in await offered(client, "five_who", 0.9 * capacity, seconds)]
+        before = len(endpoint.tool_calls)
+        answers = await offered(client, "five_who", 5 * capacity, seconds)
+        served = [took for took, answer in answers if "result" in answer.body]
+        assert endpoint.most_under_way <= 2
+        assert len(endpoint.tool_calls) - before == len(served), "nothing was run for a caller that was refused"
+        assert len(served) >= 0.9 * capacity * seconds
+        late = sorted(served)[int(0.9 * len(served))]
+        assert late <= 3 * sorted(usual)[int(0.9 * len(usual))]
+        refused = [(took, answer) for took, answer in answers if "error" in answer.body]
+        assert all(answer.error["data"]["code"] == "overloaded" for _, answer in refused)
+        assert all(answer.status == 503 and int(answer.headers["Retry-After"]) >= 1 for _, answer in refused)
+        assert sorted(took for took, _ in refused)[len(refused) // 2] < delay_s / 2, "at once"
+
+
+async def test_a_client_that_leaves_the_queue_costs_the_upstream_nothing(fleet: Fleet, client: RawClient) -> None:
+    async with RawUpstreams() as upstreams:
+        endpoint = await limited(fleet, upstreams, "gone", 0.0, maxConcurrency=1)
+        endpoint.behaviour = "hang"
+        first = asyncio.ensure_future(client.call("gone_who"))
+        await eventually(lambda: endpoint.tool_calls, 5.0, "one call runs")
+        waiting = [asyncio.ensure_future(client.call("gone_who")) for _ in range(3)]
+        last = asyncio.ensure_future(client.call("gone_who"))
+        await asyncio.sleep(0.2)
+        for call in waiting:
+            call.cancel()
+        await asyncio.sleep(0.2)
+        endpoint.behaviour = "ok"
+        endpoint.release.set()
+        assert (await first).content == (await last).content == "gone"
+        assert len(endpoint.tool_calls) == 2
+
+
+async def test_sessions_take_turns(fleet: Fleet, client: RawClient) -> None:
+    async with RawUpstreams() as upstreams, RawClient(fleet.urls[0]) as other:
+        endpoint = await limited(fleet, upstreams, "turns", 0.1, maxConcurrency=1, maxQueueWait=20_000)
+        await client.initialize()
+        await other.initialize()
+        assert (await other.legacy_call("turns_who")).content == "turns"
+        ends: list[str] = []
+
+        async def call(who: RawClient, name: str) -> None:
+            await who.legacy_call("turns_who")
+            ends.append(name)
+
+        greedy = [asyncio.ensure_future(call(client, "greedy")) for _ in range(4)]
+        await eventually(lambda: endpoint.under_way, 5.0, "the first one runs")
+        greedy += [asyncio.ensure_future(call(client, "greedy")) for _ in range(10)]
+        await asyncio.sleep(0.02)
+        await asyncio.gather(*greedy, call(other, "modest"))
+        assert ends.index("modest") <= 5, ends
+
+
+async def test_a_limit_is_learned(fleet: Fleet, client: RawClient) -> None:
+    """The upstream has 4 places; what comes on top of them waits there, and is refused here instead."""
+    async with RawUpstreams() as upstreams:
+        endpoint = await limited(fleet, upstreams, "learns", 0.05, concurrency="adaptive")
+        endpoint.places = asyncio.Semaphore(4)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 2.0
+
+        async def caller() -> int:
+            done = 0
+            while loop.time() < until:
+                done += "result" in (await client.call("learns_who")).body
+            return done
+
+        capacity = sum(await asyncio.gather(*(caller() for _ in range(4)))) / 2.0
+        await offered(client, "learns_who", 2 * capacity, 6.0)
+        endpoint.most_under_way = 0
+        answers = await offered(client, "learns_who", 2 * capacity, 3.0)
+        served = [took for took, answer in answers if "result" in answer.body]
+        assert endpoint.most_under_way <= 2 * 10, "two workers, each with a limit not far from the places"
+        assert len(served) >= 0.8 * 3.0 * capacity
+        assert len(served) < len(answers), "what cannot be served is refused"

@@ -27,6 +27,8 @@ class Endpoint:
         self.era = era
         self.behaviour = "ok"
         self.delay_s = 0.0
+        self.places = asyncio.Semaphore(10_000)
+        self.under_way = self.most_under_way = 0
         self.page_size = 1000
         self.ttl_ms = 0
         self.calls: list[dict[str, Any]] = []
@@ -121,7 +123,13 @@ class RawUpstreams:
         if "id" not in message:
             return web.Response(status=202)
         if message["method"] == "tools/call":
-            odd = await self._misbehave(endpoint, request)
+            endpoint.under_way += 1
+            endpoint.most_under_way = max(endpoint.most_under_way, endpoint.under_way)
+            try:
+                async with endpoint.places:
+                    odd = await self._misbehave(endpoint, request)
+            finally:
+                endpoint.under_way -= 1
             if odd is not None:
                 return odd
         result = endpoint.result(message["method"], message.get("params") or {})
