@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import orjson
+from msgspec import structs
 
 from gateway.admin.schemas import Explanation, FrontEndState, ListedTool, ReplicaState, WorkerState
 from gateway.fleet.dispatch import Dispatcher
@@ -86,10 +87,27 @@ class Queries:
         near = suggestion(id, self._registry.records)
         return EntryNotFound(f"no upstream {id!r}{near}; see 'gateway servers list'")
 
-    async def servers(self) -> list[ServerEntry]:
-        """Return all upstreams in registration order, each without its tools."""
-        known = await self._as_of_now()
-        return [record.entry(with_tools=False) for record in sorted(known.values(), key=lambda one: one.sequence)]
+    async def servers(self, limit: int = 0, after: str = "") -> tuple[list[ServerEntry], str]:
+        """Return upstreams in registration order, each without its tools, and the id after which the next page begins.
+
+        There are ``limit`` on a page, or all (0); the page begins behind the upstream ``after``. The id is empty on the
+        last page. Raises ``EntryNotFound`` if ``after`` is not registered.
+        """
+        await self._registry.catch_up()
+        records = sorted(self._registry.records.values(), key=lambda one: one.sequence)
+        if after:
+            behind = self.record(after).sequence
+            records = [one for one in records if one.sequence > behind]
+        page = records[:limit] if limit else records
+        try:  # the copy has everything but the results of probes, which are not announced one by one
+            healths = await self._store.healths([one.spec.id for one in page])
+        except RegistryUnavailable:
+            healths = {}
+        entries = [
+            structs.replace(one.entry(with_tools=False), last_health_check=healths.get(one.spec.id) or one.health)
+            for one in page
+        ]
+        return entries, page[-1].spec.id if len(page) < len(records) else ""
 
     async def server(self, id: str) -> ServerEntry:
         """Return one upstream with its tools. Raises ``EntryNotFound``."""

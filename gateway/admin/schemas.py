@@ -222,6 +222,13 @@ def openapi(version: str) -> dict[str, Any]:
             meaning = "Change the upstream that has this id"
             schema: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})
+        if path.endswith("/servers") and method == "get":
+            parameters += [
+                {"name": "limit", "in": "query", "description": "Upstreams on a page; the header Link names the next "
+                 "page. 0: all", "schema": {"type": "integer", "default": 0}},
+                {"name": "after", "in": "query", "description": "Begin behind this upstream",
+                 "schema": {"type": "string"}},
+            ]  # fmt: skip
         if path.endswith("explain"):
             parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
         if parameters:

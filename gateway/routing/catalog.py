@@ -7,6 +7,7 @@ the view of an endpoint when it is first needed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from operator import is_
 
 from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse
@@ -35,6 +36,7 @@ class Catalog:
         self._balancers: dict[str, tuple[str, Balancer]] = {}
         self._views: dict[str, View] = {}
         self._wall_s = 0.0
+        self._members: dict[str, list[UpstreamRecord]] = {}  # the records of each group, as of the last rebuild
         self.groups: dict[str, Group] = {}
         self.everything = empty(("", ""), settings)
         self.generation = 0
@@ -65,11 +67,19 @@ class Catalog:
         for id in [id for id in self._replicas if id not in records]:
             del self._replicas[id]
             self._parsed.pop(id, None)
-        groups: dict[str, Group] = {}
+        members: dict[str, list[UpstreamRecord]] = {}
         for record in sorted(records.values(), key=lambda one: one.sequence):
-            self._take(record, groups)
-        for group in groups.values():
-            self._finish(group)
+            members.setdefault(record.spec.name, []).append(record)
+        groups: dict[str, Group] = {}
+        for name, own in members.items():
+            before = self._members.get(name, ())
+            if len(before) == len(own) and all(map(is_, before, own)):
+                groups[name] = self.groups[name]  # of thousands of groups, one has changed
+                continue
+            for record in own:
+                self._take(record, groups)
+            self._finish(groups[name])
+        self._members = members
         for name in [name for name in self._balancers if name not in groups]:
             del self._balancers[name]
         self.groups = groups

@@ -1,9 +1,9 @@
 """How many calls of one upstream are under way at once, and who waits for how long. Pure; the clock is given.
 
 A call that comes when all places are taken waits in a short queue, or is refused at once: where the caller can still be
-told, and can go elsewhere. Refused is what would not be begun in time (its own time, or ``max_wait_s``). While the
-queue has not been empty for ``max_wait_s``, the overload is no burst: then as many calls wait as there are places. That
-keeps the upstream busy, and longer waiting would only make every call slower.
+told, and can go elsewhere. Refused is what would not be begun in time (its own time, or ``max_wait_s``). While no place
+was free for twice that time, the overload is no burst: then as many calls wait as there are places. That keeps the
+upstream busy, and longer waiting would only make every call slower.
 
 The queue is fair between callers: they take turns, and a caller's place in it is counted as if all others had sent no
 more than it has. One that sends a hundred calls makes itself wait, and not a caller that sends one.
@@ -21,6 +21,7 @@ from worker.calls.concurrency import Concurrency
 from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR
 
 _WEIGHT = 0.1
+_BURST = 2
 _UNKNOWN = 4
 """Calls that may wait for each place while it is not known how long calls take."""
 
@@ -51,7 +52,7 @@ class Gate:
         self._clock = clock
         self._start = start
         self._queues: OrderedDict[str, deque[Call]] = OrderedDict()  # by caller; the first one's turn is next
-        self._nonempty_since = 0.0
+        self._full_since = 0.0
         self._letting_in = False
 
     # ---- in and out
@@ -71,8 +72,6 @@ class Gate:
         if self.waiting >= self._max_waiting and not self._make_room(before):
             self._refuse(call, wait_s)
             return
-        if not self.waiting:
-            self._nonempty_since = now
         if own is None:
             own = self._queues[caller] = deque()
         own.append(call)
@@ -120,6 +119,8 @@ class Gate:
 
     def _let_in(self, call: Call, now: float) -> None:
         self.running += 1
+        if self.running >= self.concurrency.limit and not self._letting_in:
+            self._full_since = now  # a place was free until now
         call.entered_at = now
         call.holder = None
         self._start(call)
@@ -137,7 +138,7 @@ class Gate:
             return True
         if not self.service_s:
             return before < _UNKNOWN * self.concurrency.limit
-        return wait_s <= self._max_wait_s and now - self._nonempty_since <= self._max_wait_s
+        return wait_s <= self._max_wait_s and now - self._full_since <= _BURST * self._max_wait_s
 
     def _make_room(self, before: int) -> bool:
         """Refuse the last call of the caller who has most of them waiting, if that is not who asks for room."""
