@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
 from shared.choices import Naming, check_strategy
@@ -371,7 +371,7 @@ KNOBS: dict[str, Knob] = _knobs()
 """Every setting by its camelCase key."""
 
 
-def _convert(knob: Knob, value: Any, from_text: bool) -> Any:
+def converted(knob: Knob, value: Any, from_text: bool) -> Any:
     """Return ``value`` as the knob's Python type. Raises ``msgspec.ValidationError`` or ``ValueError``."""
     plain = typing.get_args(knob.type)[0]
     if from_text and isinstance(value, str) and typing.get_origin(plain) is tuple:
@@ -409,7 +409,7 @@ def build(
 
     def put(knob: Knob, value: Any, where: str, from_text: bool) -> None:
         try:
-            sections[knob.section][knob.field] = _convert(knob, value, from_text)
+            sections[knob.section][knob.field] = converted(knob, value, from_text)
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             problems.append((where, f"{error} ({knob.description})"))
 
@@ -436,59 +436,6 @@ def build(
         raise ConfigError(problems)
     kinds = typing.get_type_hints(Settings)
     return Settings(**{name: kinds[name](**values) for name, values in sections.items()})
-
-
-OWN = (
-    "requestTimeout",
-    "requestTimeoutMax",
-    "maxResultBytes",
-    "connectTimeout",
-    "startTimeout",
-    "stdioStartTimeout",
-    "probeTimeout",
-    "stopTimeout",
-    "reconnectMin",
-    "reconnectMax",
-    "maxConnections",
-    "maxPending",
-    "maxConcurrency",
-    "concurrency",
-    "maxQueueWait",
-    "healthCheckInterval",
-    "healthCheckTimeout",
-    "unhealthyAfter",
-    "healthyAfter",
-    "refreshInterval",
-    "maxListed",
-    "maxListedBytes",
-    "listTimeout",
-)
-"""The settings that one upstream can have for itself, written in its entry."""
-
-
-def check_own(own: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is wrong with the settings that an entry has for itself, as (key, message)."""
-    problems = [(key, f"is no setting of one upstream{suggestion(key, OWN)}") for key in own if key not in OWN]
-    if not problems:
-        try:
-            build(own)
-        except ConfigError as error:
-            problems = [(path.removeprefix("gateway."), text) for path, text in error.problems]
-    return problems
-
-
-def for_upstream(settings: Settings, own: Mapping[str, Any]) -> Settings:
-    """Return the settings as they apply to one upstream. ``own`` are those of its entry, as in a file; unknown ones,
-    which a newer release may have written, are ignored."""
-    changed: dict[str, dict[str, Any]] = {}
-    if "startTimeout" in own:  # an upstream is reached in one way, so it has one time to start
-        own = {"stdioStartTimeout": own["startTimeout"], **own}
-    for key, value in own.items():
-        if key in OWN:
-            knob = KNOBS[key]
-            changed.setdefault(knob.section, {})[knob.field] = _convert(knob, value, from_text=False)
-    sections = {name: structs.replace(getattr(settings, name), **fields) for name, fields in changed.items()}
-    return structs.replace(settings, **sections) if sections else settings
 
 
 def to_environment(settings: Settings) -> dict[str, str]:
