@@ -23,6 +23,8 @@ from shared.settings import RoutingSettings
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.25
+_HANGS_S = 1.0
+"""A trial that is slow and not answered for so long has failed. What is answered sooner is judged by its answer."""
 _OLDEST = 512
 """How many of the oldest calls under way are looked at: those that a replica holds for long are among them."""
 Pending = dict[str, dict[str, list[float]]]
@@ -93,7 +95,7 @@ class Ejection:
             tool, age = in_flight.call.name, now - in_flight.started_at
             found.setdefault(replica.id, {}).setdefault(tool, []).append(age)
             watch = replica.watch
-            if watch.trial is in_flight.call and watch.is_slow(tool, age):
+            if age >= _HANGS_S and watch.trial is in_flight.call and watch.is_slow(tool, age):
                 watch.eject(f"its trial took more than {age * 1000:.0f} ms", False, self._settings, now)
         return found
 

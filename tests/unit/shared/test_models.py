@@ -152,10 +152,16 @@ def test_options_are_given_as_words_or_as_themselves() -> None:
 
 
 def test_the_strategies_are_those_that_are_registered() -> None:
-    assert list(STRATEGIES) == list(BalancerStrategy) == ["adaptive", "least-connections", "random", "round-robin", "weighted"]
+    assert (
+        list(STRATEGIES)
+        == list(BalancerStrategy)
+        == ["adaptive", "least-connections", "random", "round-robin", "weighted"]
+    )
     for name in STRATEGIES:
         assert check_strategy(name) == name
-    with pytest.raises(ValueError, match="'Random' is not one of adaptive, least-connections, random, round-robin, weighted"):
+    with pytest.raises(
+        ValueError, match="'Random' is not one of adaptive, least-connections, random, round-robin, weighted"
+    ):
         check_strategy("Random")
 
 
