@@ -21,6 +21,7 @@ from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.principals import Everybody, Principals
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.ejection import Ejection
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.heartbeat import Heartbeat
 from gateway.fleet.own_lists import OwnLists
@@ -98,6 +99,7 @@ class FrontEnd:
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
+        self._ejection = ejection = Ejection(registry, settings.routing)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
@@ -106,6 +108,8 @@ class FrontEnd:
             calls.max_inflight,
             calls.request_timeout_s,
             settings.fleet.drain_timeout_s,
+            ejection,
+            settings.routing.retry_budget,
         )
         self._watches = ResourceWatches(registry, pool, dispatcher, settings)
         self._exchange = InFlightExchange(store, frontends, self.id, registry, settings.routing.inflight_exchange_s)
@@ -159,6 +163,7 @@ class FrontEnd:
             self.id,
             self.facts,
             lambda: self.ready,
+            ejection,
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
@@ -185,6 +190,7 @@ class FrontEnd:
             spawn(self._streams.follow_wakeups(), "wake-ups"),
             spawn(self._streams.keep_alive(), "stream-keepalive"),
             spawn(self._exchange.run(), "in-flight-exchange"),
+            spawn(self._ejection.run(self._dispatcher.under_way), "ejection"),
             spawn(self._watches.keep(), "resource-watches"),
             spawn(self._tick(), "tick"),
         ]
@@ -212,6 +218,7 @@ class FrontEnd:
             "errors": str(counters.errors),
             "retries": str(counters.retries),
             "failures": json.dumps(counters.failures),
+            "ejected": json.dumps(self._ejection.ejected()),
             "in_flight": str(len(self._dispatcher.under_way)),
             "streams": str(len(self._open)),
             "sessions": str(len(self._sessions.known)),

@@ -51,7 +51,7 @@ WIRE: dict[str, Wire] = {
     "outcome_unknown": Wire(-31003, 200),
     "timeout": Wire(-31004, 200),
     "upstream_protocol": Wire(-31005, 200),
-    "overloaded": Wire(-31006, 200),
+    "overloaded": Wire(-31006, 503),
     "draining": Wire(-31021, 503),
     "cancelled": Wire(-31007, 200),
     "session_unknown": Wire(-31008, 404),
@@ -77,7 +77,10 @@ WIRE: dict[str, Wire] = {
 }
 """Error code -> (JSON-RPC code, HTTP status for a modern client or the admin API)."""
 
-RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "draining": 1}
+STATUS = "http"
+"""The key of ``CallError.data`` under which the HTTP status stands with which an upstream answered."""
+
+RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "draining": 1, "overloaded": 1}
 """Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 
 
@@ -146,6 +149,14 @@ class CallError(GatewayError):
         self.code = code
         self.message = message
         self.data = data or {}
+        said = str(self.data.get("retryAfter", ""))
+        self.retry_after_s = int(said) if said.isdecimal() else RETRY_AFTER_S.get(code, 0)
+
+    @property
+    def wire(self) -> Wire:
+        """The JSON-RPC code and the HTTP status. What an upstream refused with 429 is 429 for the client too."""
+        wire = WIRE[self.code]
+        return Wire(wire.rpc, 429) if self.code == "overloaded" and self.data.get(STATUS) == "429" else wire
 
 
 class NotDelivered(CallError):

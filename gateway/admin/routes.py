@@ -132,7 +132,15 @@ class _AdminApi:
     # ---- the registry
 
     async def servers(self, request: web.Request) -> web.Response:
-        return _json(await self._queries.servers())
+        text = request.query.get("limit", "0")
+        if not text.isdecimal():
+            raise ConfigError("limit must be a whole number: how many upstreams are on a page")
+        entries, next_after = await self._queries.servers(int(text[:9]), request.query.get("after", ""))
+        response = _json(entries)
+        if next_after:
+            following = request.rel_url.update_query(after=next_after)
+            response.headers["Link"] = f'<{following}>; rel="next"'
+        return response
 
     async def server(self, request: web.Request) -> web.Response:
         return _json(await self._queries.server(request.match_info["id"]))

@@ -54,7 +54,8 @@ class ListedTool(Struct, rename="camel"):
 
 
 class ReplicaState(Struct, rename="camel"):
-    """A replica in an explanation."""
+    """A replica in an explanation. ``reason`` says why it gets no calls, or fewer. ``latency_ms`` is the average time
+    to an answer as the asked front end sees it, if it is measured."""
 
     id: str
     status: str
@@ -65,6 +66,7 @@ class ReplicaState(Struct, rename="camel"):
     weight: int
     workers: list[str]
     isolation: str
+    latency_ms: float | None = None
 
 
 class Explanation(Struct, rename="camel"):
@@ -81,7 +83,7 @@ class Explanation(Struct, rename="camel"):
 
 class FrontEndState(Struct, rename="camel"):
     """A live front end, as its heartbeat says. ``started_at`` is Unix time in seconds; ``seen`` is the number of the
-    last change of the registry that it applied."""
+    last change of the registry that it applied. ``ejected`` are the replicas that it keeps away from calls, and why."""
 
     id: str
     pid: int = 0
@@ -93,6 +95,7 @@ class FrontEndState(Struct, rename="camel"):
     errors: int = 0
     retries: int = 0
     failures: dict[str, int] = {}
+    ejected: dict[str, str] = {}
     in_flight: int = 0
     streams: int = 0
     sessions: int = 0
@@ -223,6 +226,13 @@ def openapi(version: str) -> dict[str, Any]:
             meaning = "Change the upstream that has this id"
             schema: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})
+        if path.endswith("/servers") and method == "get":
+            parameters += [
+                {"name": "limit", "in": "query", "description": "Upstreams on a page; the header Link names the next "
+                 "page. 0: all", "schema": {"type": "integer", "default": 0}},
+                {"name": "after", "in": "query", "description": "Begin behind this upstream",
+                 "schema": {"type": "string"}},
+            ]  # fmt: skip
         if path.endswith("explain"):
             parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
         if parameters:

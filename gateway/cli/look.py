@@ -85,6 +85,9 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
             for one in found["servers"]
         ],
     )
+    ejected = [[one["id"], id, why] for one in found["frontends"] for id, why in one.get("ejected", {}).items()]
+    if ejected:
+        show.table(["FRONT END", "EJECTED", "WHY"], ejected)
     if found["restarts"]:
         show.table(["PROCESS", "REPLACED"], sorted(found["restarts"].items()))
 
@@ -145,7 +148,7 @@ def explain(tool: str, url: str, as_json: bool) -> None:
         return
     click.echo(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
     show.table(
-        ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "WEIGHT", "WORKERS", "REASON"],
+        ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "LATENCY MS", "WEIGHT", "WORKERS", "REASON"],
         [
             [
                 one["id"],
@@ -153,6 +156,7 @@ def explain(tool: str, url: str, as_json: bool) -> None:
                 "yes" if one["available"] else "no",
                 one["inFlight"],
                 one["inFlightElsewhere"],
+                one.get("latencyMs"),
                 one["weight"],
                 ", ".join(one["workers"]),
                 one["reason"],

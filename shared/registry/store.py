@@ -19,7 +19,7 @@ from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
-from shared.registry.records import FOUND_OUT, UpstreamRecord, read_record, spec_fields
+from shared.registry.records import FOUND_OUT, UpstreamRecord, read_health, read_record, spec_fields
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
 from shared.transports import traits
@@ -244,6 +244,19 @@ class RegistryStore:
         return {
             id: record for id, record in (await self.load([id.decode() for id in ids])).items() if record is not None
         }
+
+    async def healths(self, ids: Sequence[str]) -> dict[str, HealthCheckResult | None]:
+        """Return the last probe of these upstreams."""
+        found: dict[str, HealthCheckResult | None] = {}
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            async with translated():
+                pipe = self.redis.pipeline(transaction=False)
+                for id in batch:
+                    pipe.hgetall(self.keys.health(id))
+                rows = await pipe.execute()
+            found.update((id, read_health(id, row)) for id, row in zip(batch, rows, strict=True))
+        return found
 
     async def load(self, ids: Iterable[str]) -> dict[str, UpstreamRecord | None]:
         """Return these upstreams. The value is ``None`` for an id that is not registered or cannot be read."""

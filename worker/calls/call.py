@@ -56,6 +56,7 @@ class Call:
         "carrier",
         "client",
         "done",
+        "entered_at",
         "era",
         "expires_at",
         "hard_limit",
@@ -80,6 +81,7 @@ class Call:
         self.upstream_era = era
         self.timeout_s = timeout_s
         self.expires_at = 0.0
+        self.entered_at = 0.0  # when it got its place, where the upstream has a limit (``calls.gate``)
         self.hard_limit = 0.0
         self.session = ""
         self.name = ""

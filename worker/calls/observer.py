@@ -5,7 +5,8 @@ A call begins when it is given to an upstream, and ends exactly once. Observers 
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 ANSWERED = "answered"
 """The outcome of a call that the upstream answered with a result."""
@@ -58,13 +59,14 @@ class Counters:
 
 class Traffic:
     """The number of calls in flight at one upstream, for as long as this worker has it. ``observer`` is notified as
-    well."""
+    well, and of ends so is ``left``, if the upstream has a limit (``calls.gate``)."""
 
-    __slots__ = ("_observer", "in_flight")
+    __slots__ = ("_observer", "in_flight", "left")
 
     def __init__(self, observer: CallObserver | None = None) -> None:
         self._observer = observer
         self.in_flight = 0
+        self.left: Callable[[Any, str], None] | None = None
 
     def begun(self, call: ObservedCall) -> None:
         self.in_flight += 1
@@ -75,3 +77,5 @@ class Traffic:
         self.in_flight -= 1
         if self._observer is not None:
             self._observer.finished(call, outcome)
+        if self.left is not None:
+            self.left(call, outcome)

@@ -19,10 +19,11 @@ from shared.connections import HttpConnection, origin_of
 from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
+from shared.own_settings import for_upstream
 from shared.registry.client import translated
 from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
-from shared.settings import CallSettings, Settings, for_upstream
+from shared.settings import CallSettings, Settings
 from shared.tasks import cancel, spawn
 from shared.transports import traits
 from worker.calls.call import Call

@@ -40,10 +40,15 @@ class PlacementPlan(Struct, frozen=True):
 
 def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
     """Return how many workers carry this upstream: one for stdio, up to ``spread`` for HTTP, and none for an entry that
-    cannot be run."""
+    cannot be run.
+
+    An upstream with a number of calls that it takes (``maxConcurrency``) has one: only then that number, and turns
+    between callers, are exact.
+    """
     if record.spec.problem:
         return 0
-    return 1 if traits(record.spec.transport).runs_once else max(1, min(spread, workers))
+    once = traits(record.spec.transport).runs_once or bool(record.spec.settings.get("maxConcurrency"))
+    return 1 if once else max(1, min(spread, workers))
 
 
 def decide(
@@ -109,7 +114,7 @@ class Placement:
         self._members = members
         self._held = held
         self._worker = worker
-        self._spread = settings.upstreams.spread
+        self._spread = 1 if settings.upstreams.max_concurrency else settings.upstreams.spread
         self._tick_s = settings.fleet.heartbeat_s
         self._available = available
         self._since_available = 0.0

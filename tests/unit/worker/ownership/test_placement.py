@@ -72,6 +72,12 @@ def test_stdio_has_one_slot_and_http_up_to_the_spread(transport: str, workers: i
     assert slots_of(_up("u", transport=transport), workers, spread) == expected
 
 
+def test_an_upstream_with_a_limit_has_one_worker_that_counts() -> None:
+    limited = record("u", settings={"maxConcurrency": 3})
+    assert slots_of(limited, 5, 3) == 1
+    assert slots_of(record("u", settings={"maxConcurrency": 0}), 5, 3) == 3
+
+
 def test_nobody_claims_an_entry_that_cannot_be_run_and_who_has_it_gives_it_up() -> None:
     flawed = [_flawed("a"), _flawed("b", {0: "w1"})]
     plans = _plans(flawed, _workers("w1", "w2"))
