@@ -21,7 +21,8 @@ class Replica:
     """An upstream as a member of its group.
 
     A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
-    ``binds``: whether each client session has an upstream session of its own here.
+    ``returns``: whether it was connected and is on its way back, because it moves to another worker: one that fails is
+    in error before it connects again. ``binds``: whether each client session has an upstream session of its own here.
     """
 
     __slots__ = (
@@ -30,6 +31,7 @@ class Replica:
         "in_flight",
         "in_flight_elsewhere",
         "record",
+        "returns",
         "sequence",
         "suspect_until",
         "suspected",
@@ -42,10 +44,16 @@ class Replica:
         self.in_flight_elsewhere = 0
         self.suspect_until = 0.0
         self.suspected = ""  # why: the error of the call that failed
+        self.record = record
+        self.returns = False
         self.update(record)
 
     def update(self, record: UpstreamRecord) -> None:
         """Take a newer record of the upstream."""
+        if record.status is not ServerStatus.CONNECTING:
+            self.returns = False
+        elif self.record.status is ServerStatus.CONNECTED:
+            self.returns = True
         self.record = record
         self.id = record.spec.id
         self.sequence = record.sequence
