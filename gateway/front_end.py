@@ -16,6 +16,7 @@ from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.queries import Queries
+from gateway.admin.restarting import Restarting
 from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
@@ -55,7 +56,7 @@ from shared.errors import RegistryUnavailable
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
-from shared.registry.members import Members
+from shared.registry.members import RETIRING, Members
 from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -63,8 +64,8 @@ from shared.tasks import cancel, spawn
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
-_RECHECK_S = 0.5
 """How long standing streams have to end when the process drains."""
+_RECHECK_S = 0.5
 
 
 class FrontEnd:
@@ -82,10 +83,12 @@ class FrontEnd:
         self.id = secrets.token_hex(6)
         self._started_at = now_s()
         self._store = store
+        self.replaced = False
+        """Whether another front end serves the same address from now on. Known once this one drains."""
         self._tasks: list[asyncio.Task[None]] = []
         calls, kept = settings.calls, settings.sessions
         retry_ms = int(kept.stream_retry_s * 1000)
-        frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
+        self._members = frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
         self.rules = rules = access_rules.of_settings(settings.access.access_rules, settings.access.anonymous)
@@ -107,7 +110,6 @@ class FrontEnd:
             observer,
             calls.max_inflight,
             calls.request_timeout_s,
-            settings.fleet.drain_timeout_s,
             ejection,
             settings.routing.retry_budget,
         )
@@ -167,6 +169,7 @@ class FrontEnd:
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
+        self.restarting = Restarting(store)
         self._events = _FleetEvents(
             self._keys,
             registry,
@@ -213,6 +216,7 @@ class FrontEnd:
             "host": socket.gethostname(),
             "started_at": str(self._started_at),
             "supervisor": os.environ.get("GATEWAY_SUPERVISOR_PID", ""),
+            "master": str(os.getppid()),
             "version": VERSION,
             "calls": str(counters.calls),
             "errors": str(counters.errors),
@@ -241,6 +245,8 @@ class FrontEnd:
     @property
     def ready(self) -> bool:
         """Whether this front end should get traffic."""
+        if self.replaced:
+            return True  # it is the address that is asked about
         if Process.draining or not self.registry.follower.ready.is_set():
             return False
         return bool(self._pool.links)
@@ -259,13 +265,25 @@ class FrontEnd:
             except RegistryUnavailable:
                 pass
 
+    async def say_goodbye(self) -> None:
+        """Begin to drain: connections end with their next answer from now on. Return when no connection is to be
+        accepted any more: after ``drain_delay_s``, for which ``/readyz`` says 503, or at once if another front end has
+        the same address."""
+        try:
+            self.replaced = await self._members.marked(self.id, RETIRING) == "1"
+        except RegistryUnavailable:
+            pass
+        Process.draining = True
+        if not self.replaced:
+            await asyncio.sleep(self.settings.fleet.drain_delay_s)
+
     async def drain(self) -> None:
         """End standing streams, and wait until running calls are over, but no longer than ``drain_timeout_s``."""
-        Process.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
         await self._streams.drain(_STREAMS_END_S)
-        while self._dispatcher.under_way and loop.time() < deadline:
+        dispatcher = self._dispatcher
+        while (dispatcher.under_way or dispatcher.waiting) and loop.time() < deadline:
             await asyncio.sleep(0.02)
 
     async def close(self) -> None:

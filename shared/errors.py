@@ -10,6 +10,7 @@
     │   ├── EntryDeclared      a file declares it
     │   └── RegistryUnavailable  Redis does not answer
     ├── StartError             a process of the fleet could not start
+    ├── RestartRefused         processes cannot be replaced now
     └── CallError              one MCP call failed; carries what the client receives
         ├── NotDelivered       the call certainly did not reach the upstream: safe to send elsewhere
         ├── OutcomeUnknown     the call was sent and not answered: it may have run
@@ -70,6 +71,7 @@ WIRE: dict[str, Wire] = {
     "entry_unknown": Wire(-31014, 404),
     "entry_declared": Wire(-31030, 409),
     "start_failed": Wire(-31015, 500),
+    "restart_refused": Wire(-31028, 409),
     "too_much": Wire(-31020, 503),
     "too_much_of_peer": Wire(-31017, 429),
     "too_slow": Wire(-31018, 408),
@@ -139,6 +141,12 @@ class StartError(GatewayError):
     """A process of the fleet could not start; the message carries its reason."""
 
     code = "start_failed"
+
+
+class RestartRefused(GatewayError):
+    """The processes of the gateway cannot be replaced now; nothing was done."""
+
+    code = "restart_refused"
 
 
 class CallError(GatewayError):

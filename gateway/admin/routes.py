@@ -14,8 +14,9 @@ from aiohttp import web
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.queries import Queries
+from gateway.admin.restarting import Restarting
 from gateway.admin.rights import AdminRights
-from gateway.admin.schemas import Change, ErrorBody, Registration, openapi
+from gateway.admin.schemas import Change, ErrorBody, Registration, RestartAsked, openapi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
@@ -35,6 +36,7 @@ def add_admin_routes(
     app: web.Application,
     queries: Queries,
     commands: Commands,
+    restarting: Restarting,
     settings: Settings,
     bodies: BodyReader,
     rights: AdminRights,
@@ -42,7 +44,7 @@ def add_admin_routes(
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, guard, rights, bodies, access)
+    api = _AdminApi(queries, commands, restarting, guard, rights, bodies, access)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -58,6 +60,8 @@ def add_admin_routes(
         ("GET", "workers", api.workers),
         ("GET", "frontends", api.frontends),
         ("GET", "restarts", api.restarts),
+        ("GET", "restart", api.last_restart),
+        ("POST", "restart", api.restart),
         ("GET", "sessions", api.sessions),
         ("DELETE", "sessions/{id}", api.end_session),
         ("GET", "explain", api.explain),
@@ -76,6 +80,7 @@ class _AdminApi:
         self,
         queries: Queries,
         commands: Commands,
+        restarting: Restarting,
         guard: RebindingGuard,
         rights: AdminRights,
         bodies: BodyReader,
@@ -84,6 +89,7 @@ class _AdminApi:
         self._access = access
         self._queries = queries
         self._commands = commands
+        self._restarting = restarting
         self._guard = guard
         self._rights = rights
         self._bodies = bodies
@@ -190,6 +196,12 @@ class _AdminApi:
 
     async def restarts(self, request: web.Request) -> web.Response:
         return _json(await self._queries.restarts())
+
+    async def last_restart(self, request: web.Request) -> web.Response:
+        return _json(await self._restarting.last())
+
+    async def restart(self, request: web.Request) -> web.Response:
+        return _json(RestartAsked(await self._restarting.ask()), 202)
 
     async def sessions(self, request: web.Request) -> web.Response:
         return _json(await self._queries.sessions())

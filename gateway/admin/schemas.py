@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from shared.choices import EraChoice, Isolation
 from shared.models import HealthCheckResult, ServerEntry, ToolEntry
+from shared.registry.rolls import Roll
 
 
 class Registration(Struct, rename="camel", forbid_unknown_fields=True):
@@ -104,7 +105,8 @@ class FrontEndState(Struct, rename="camel"):
 
 
 class WorkerState(Struct, rename="camel"):
-    """A live worker, as its heartbeat says. ``load`` are its calls under way, ``parked`` those that wait for input."""
+    """A live worker, as its heartbeat says. ``load`` are its calls under way, ``parked`` those that wait for input;
+    ``links`` are the front ends that are linked to it. One that is ``retiring`` is about to be replaced."""
 
     id: str
     incarnation: str = ""
@@ -120,7 +122,15 @@ class WorkerState(Struct, rename="camel"):
     errors: int = 0
     failures: int = 0
     parked: int = 0
+    links: int = 0
     draining: bool = False
+    retiring: bool = False
+
+
+class RestartAsked(Struct, rename="camel"):
+    """The answer to ``POST /admin/v1/restart``: ``GET`` shows a record with this id once the restart has begun."""
+
+    id: str
 
 
 class NewKey(Struct, rename="camel", forbid_unknown_fields=True):
@@ -181,6 +191,8 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/workers", "get", "Live workers", None, list[WorkerState]),
     ("/admin/v1/frontends", "get", "Live front ends", None, list[FrontEndState]),
     ("/admin/v1/restarts", "get", "How often each supervised process was replaced", None, dict[str, int]),
+    ("/admin/v1/restart", "get", "The last rolling restart, also while it is under way", None, Roll),
+    ("/admin/v1/restart", "post", "Replace every front end and worker, one after the other", None, RestartAsked),
     ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
     ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
     ("/admin/v1/keys", "get", "API keys, without what they are", None, list[ShownKey]),
@@ -212,7 +224,8 @@ def openapi(version: str) -> dict[str, Any]:
         good: dict[str, Any] = {"description": "Done"}
         if gives is not None:
             good["content"] = {"application/json": {"schema": by_type[repr(gives)]}}
-        operation["responses"]["204" if gives is None else "201" if method == "post" else "200"] = good
+        created = "202" if gives is RestartAsked else "201"
+        operation["responses"]["204" if gives is None else created if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
         parameters: list[dict[str, Any]] = (
@@ -222,7 +235,7 @@ def openapi(version: str) -> dict[str, Any]:
             meaning = "Also an upstream that a configuration file declares"
             forced: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "force", "in": "query", "description": meaning, "schema": forced})
-        if method == "post":
+        if takes is Registration:
             meaning = "Change the upstream that has this id"
             schema: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})

@@ -37,7 +37,12 @@ AVOID_MAX_S = 10.0
 """A replica that says that it is overloaded gets no calls that others can take for as long as it says, but no
 longer."""
 WAKE_S = 3.0
-"""How long a call waits for a replica that is starting, or moving to another worker."""
+"""How long a call waits for a replica that is starting, or that no link leads to. For one that moves to another worker
+it waits as long as a call may take."""
+_LOOK_AGAIN_S = 1.0
+"""How often a call that waits looks whether it still makes sense to wait."""
+_MOST_MOVED = 20
+"""How often a call is sent again because the worker does not have the upstream any more, or not yet."""
 
 
 @final
@@ -69,7 +74,7 @@ class Unlinked(Struct, gc=False):
 class Dispatcher:
     """Sends calls to upstreams. At most ``max_in_flight`` calls are under way at once; ``timeout_s`` bounds retries.
 
-    ``drain_timeout_s`` is how long a worker that leaves may keep an upstream. ``ejection`` is told of failures, and
+    ``waiting`` is how many calls wait for a replica that comes or moves. ``ejection`` is told of failures, and
     ``retry_budget`` is the share of calls that may be sent to an upstream again.
     """
 
@@ -81,11 +86,9 @@ class Dispatcher:
         observer: CallObserver | None,
         max_in_flight: int,
         timeout_s: float = 30.0,
-        drain_timeout_s: float = 20.0,
         ejection: Ejection | None = None,
         retry_budget: float = 1.0,
     ) -> None:
-        self._drain_timeout_s = drain_timeout_s
         self._ejection = ejection
         self._budget = RetryBudget(retry_budget)
         self._registry = registry
@@ -96,6 +99,7 @@ class Dispatcher:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self.under_way: dict[InFlight, None] = {}
+        self.waiting = 0
 
     def now(self) -> float:
         """Return the loop time, which ``Replica.available`` needs."""
@@ -250,9 +254,9 @@ class Dispatcher:
     async def _send(self, call: Outgoing, begun: InFlight | None) -> tuple[InFlight, CallEvent]:
         tried: set[str] = set()
         last: CallError | None = None
-        wait_until = 0.0
+        waits_since, moved = 0.0, 0
         deadline = self._loop.time() + self._timeout_s
-        while call.attempts < max(ATTEMPTS, len(call.route.replicas)) or begun is not None:
+        while call.attempts < max(ATTEMPTS, len(call.route.replicas)) + moved or begun is not None:
             if begun is None:
                 target = await self._reach(call, tried)
                 if type(target) is not Target:
@@ -260,11 +264,9 @@ class Dispatcher:
                         tried.add(target.replica.id)
                         if router.choose(call.route, tried, self._loop.time()) is not None:
                             continue
-                    if not wait_until:
-                        wait_until = self._loop.time() + WAKE_S
-                        if type(target) is Unlinked and self._pool.is_leaving(target.replica):
-                            wait_until += self._drain_timeout_s  # it moves when the calls that run there are done
-                    await self._wait_for_replica(call, target is not None, wait_until, last)
+                    waits_since = waits_since or self._loop.time()
+                    until = deadline if self._is_moving(call.route) else waits_since + WAKE_S
+                    await self._wait_for_replica(call, target is not None, until, last)
                     tried.clear()
                     continue
                 in_flight = self._start(call, target, self._loop.time())
@@ -289,7 +291,8 @@ class Dispatcher:
             last = most_useful(last, error)
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
-                await self._registry.wait_change(0.2)  # the only replica is moving to another worker
+                moved = min(moved + 1, _MOST_MOVED)
+                await self._wait_change(0.2)  # the only replica is moving to another worker
                 call.route = self._current(call.route)
         assert last is not None
         raise last
@@ -321,8 +324,20 @@ class Dispatcher:
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route)):
             raise router.unavailable(call.route, last)
-        await self._registry.wait_change(until - now)
+        await self._wait_change(min(until - now, _LOOK_AGAIN_S))
         call.route = self._current(call.route)
+
+    async def _wait_change(self, timeout_s: float) -> None:
+        """Wait until the registry or a link changes, as a call that is not over."""
+        self.waiting += 1
+        try:
+            await self._registry.wait_change(timeout_s)
+        finally:
+            self.waiting -= 1
+
+    def _is_moving(self, route: Route) -> bool:
+        """Whether a replica of the route is about to be served by another worker."""
+        return any(one.returns or self._pool.is_moving(one) for one in route.replicas)
 
     def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
         """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""

@@ -24,7 +24,8 @@ class Replica:
     A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
     ``binds``: whether each client session has an upstream session of its own here. Until ``avoid_until`` (loop time)
     the replica gets calls only if no other one can take them; until ``suspect_until`` it gets none. ``watch`` is what
-    is seen of its answers, or ``None`` if nobody wants to know.
+    is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it was connected and is on its way
+    back, because it moves to another worker: one that fails is in error before it connects again.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class Replica:
         "in_flight",
         "in_flight_elsewhere",
         "record",
+        "returns",
         "sequence",
         "suspect_until",
         "suspected",
@@ -49,10 +51,16 @@ class Replica:
         self.watch: Watch | None = None
         self.suspect_until = 0.0
         self.suspected = ""  # why: the error of the call that failed
+        self.record = record
+        self.returns = False
         self.update(record)
 
     def update(self, record: UpstreamRecord) -> None:
         """Take a newer record of the upstream."""
+        if record.status is not ServerStatus.CONNECTING:
+            self.returns = False
+        elif self.record.status is ServerStatus.CONNECTED:
+            self.returns = True
         self.record = record
         self.id = record.spec.id
         self.sequence = record.sequence

@@ -52,6 +52,8 @@ class RegistryStore:
                 "LEAVE",
                 "CLEAR",
                 "BEAT",
+                "BURY",
+                "MARK",
                 "SAVE",
                 "KEY_ADD",
                 "KEY_REMOVE",
@@ -176,10 +178,10 @@ class RegistryStore:
 
     # ---- for owners; False means that the worker is not the owner (any more)
 
-    async def claim(self, id: str, slot: int, worker: str) -> str:
+    async def claim(self, id: str, slot: int, worker: str, runs_once: bool = False) -> str:
         """Claim a slot for ``worker``. Return ``mine`` (the worker had it), ``claimed``, ``taken`` or ``gone`` (no such
-        upstream)."""
-        return bytes(await self.run_script("CLAIM", id, slot, worker)).decode()
+        upstream). An upstream that ``runs_once`` counts as connecting from then on."""
+        return bytes(await self.run_script("CLAIM", id, slot, worker, "1" if runs_once else "0")).decode()
 
     async def release(self, id: str, slot: int, worker: str, heir: str = "") -> bool:
         """Give a slot up, to ``heir`` if one is named."""

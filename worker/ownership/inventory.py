@@ -355,6 +355,11 @@ class Inventory:
         holding = self._held.get(id)
         return holding is not None and not holding.upstream.holds_state
 
+    def busy(self, id: str) -> bool:
+        """Whether a call is under way at the upstream, also one that waits for its client's input."""
+        holding = self._held.get(id)
+        return holding is not None and holding.upstream.traffic.in_flight > 0
+
     async def hand_over(self, id: str) -> None:
         """Stop a stdio child before its slot gets another owner."""
         holding = self._held.get(id)

@@ -119,6 +119,18 @@ def test_the_last_worker_takes_the_lead_and_drops_its_other_slot() -> None:
     assert plan == PlacementPlan([("u", 0)], [("u", 1)], [])
 
 
+def test_what_a_leaving_worker_has_is_not_claimed_and_it_gets_nothing() -> None:
+    records = [_up("a", {0: "old", 1: "older"}), _up("b", {0: "old"}, "stdio"), _up("c", transport="stdio")]
+    plan = decide(records, _workers("new"), "new", 2, NOW, ("old", "older"))
+    assert plan == PlacementPlan([("c", 0)], [], [])
+
+
+def test_while_workers_leave_nothing_moves_for_the_sake_of_even_shares() -> None:
+    records = [_up(f"u{n}", {0: "w1"}, "stdio") for n in range(20)]
+    assert len(decide(records, _workers("w1", "w2"), "w1", 2, NOW).moves) > 3
+    assert decide(records, _workers("w1", "w2"), "w1", 2, NOW, ("old",)).moves == []
+
+
 def test_owners_keep_what_they_have() -> None:
     workers = _workers("w1", "w2")
     first, second = rank("u", workers)
@@ -282,7 +294,7 @@ class _Fleet:
     async def stopped(self, id: str) -> None:
         raise AssertionError("nobody leaves")
 
-    async def claim(self, id: str, slot: int, worker: str) -> None:
+    async def claim(self, id: str, slot: int, worker: str, runs_once: bool = False) -> None:
         self.claimed.append((id, slot))
         self.known[id] = _up(id, {slot: worker})
 
