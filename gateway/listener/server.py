@@ -26,8 +26,11 @@ from shared.tasks import cancel, spawn
 
 _NEVER_S = 1e9
 _SWEEP_S = 1.0
-_GOODBYE_S = 5.0
-"""Clients that are at work use their connections within this time, and are told with an answer that this one ends."""
+_GOODBYE_S = 10.0
+"""How long, at most, the idle connections of a front end that is replaced stay open. Clients that are at work use
+theirs within this time, and are told with an answer that it ends; a request may cross the end of an idle one."""
+_IDLE_S = 5.0
+"""After that time, connections that are idle for so long are closed while calls on others go on."""
 _LINGER_S = 5.0
 """How long the rest of a request that was refused is read and dropped, before its connection ends."""
 
@@ -110,15 +113,17 @@ class McpRunner(web.AppRunner):
 
     async def cleanup(self) -> None:
         """Stop accepting connections, drain, end the connections that are left, and leave the fleet."""
-        if self._lane is not None:
-            self._lane.hurry(_GOODBYE_S)  # a request that comes late on a connection would have little time left
         await self._front.say_goodbye()
-        said_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        goodbye_s = min(self._front.settings.fleet.drain_timeout_s / 2, _GOODBYE_S)
+        said_at = loop.time()
+        if self._lane is not None and self._front.replaced:
+            loop.call_later(goodbye_s, self._lane.hurry, _IDLE_S)  # what would come later has too little time left
         for site in list(self._sites):
             await site.stop()
         await self._front.drain()
         if self._lane is not None and self._front.replaced:
-            await self._lane.emptied(said_at + _GOODBYE_S)
+            await self._lane.emptied(said_at + goodbye_s)
         await cancel(self._sweeping)
         if self._lane is not None:
             self._lane.close()
