@@ -22,7 +22,7 @@ sessions/    client sessions of the handshake era
 calls/       a call under way on a link
 routing/     names, views, and which replicas may take a call (pure)
 balancers/   which of these replicas takes the call (pure)
-telemetry/   the observers of calls: counters, Prometheus
+telemetry/   the observers of calls: counters, figures for Prometheus
 ============ =========================================================================================
 
 A front end is stateless: what a request needs is in the front end's copy of the registry, in the sealed session id, or

@@ -48,9 +48,12 @@ from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
+from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import Observers
 from shared.access import rules as access_rules
 from shared.errors import RegistryUnavailable
+from shared.mcp.listings import Kind
+from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
@@ -92,7 +95,7 @@ class FrontEnd:
             policy = RolePolicy(rules)
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
-        self._counters = Counters()
+        self._counters = Counters(settings.telemetry.metrics_max_tools)
         self._audit = AuditLog(rules.audit, AuditStore(store), self.id) if rules.audit is not None else None
         observer = self._counters if self._audit is None else Observers(self._counters, self._audit)
         self.registry = registry = RegistryView(store, settings, policy)
@@ -147,13 +150,18 @@ class FrontEnd:
         self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, settings.service.public_url)
 
         # The admin API.
+        figures = FrontEndFigures(
+            self._counters, self._holds, calls.max_inflight, lambda: registry.records.values(), self._tools_listed
+        )
+        self.figures = Publisher(
+            "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
+        )
         self.queries = Queries(
             store,
             registry,
             dispatcher,
             sessions,
-            pool,
-            self._counters,
+            self.figures,
             frontends,
             workers,
             self.id,
@@ -198,6 +206,7 @@ class FrontEnd:
         self._streams.begin()
         await self._heartbeat.join()
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
+        self.figures.start()
 
     def facts(self) -> dict[str, str]:
         """Return what this front end publishes with its heartbeat."""
@@ -212,6 +221,8 @@ class FrontEnd:
             "errors": str(counters.errors),
             "retries": str(counters.retries),
             "failures": json.dumps(counters.failures),
+            "seconds": str(round(counters.seconds, 6)),
+            "buckets": json.dumps(counters.buckets),
             "in_flight": str(len(self._dispatcher.under_way)),
             "streams": str(len(self._open)),
             "sessions": str(len(self._sessions.known)),
@@ -230,6 +241,12 @@ class FrontEnd:
         if self._authentication is not None:
             self._authentication.revoked(principal)
         self._open.end_expired(now_s())
+
+    def _holds(self) -> tuple[int, int, int, int]:
+        return len(self._dispatcher.under_way), len(self._open), len(self._sessions.known), len(self._pool.links)
+
+    def _tools_listed(self) -> int:
+        return len(self.registry.catalog.everything.routes[Kind.TOOLS])
 
     @property
     def ready(self) -> bool:
@@ -264,6 +281,7 @@ class FrontEnd:
     async def close(self) -> None:
         """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
+        await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()
         await self.registry.follower.close()

@@ -287,6 +287,17 @@ class FleetSettings(Struct, frozen=True):
     restart_max_s: Annotated[float, Meta(gt=0, description="longest wait before a dead process is replaced")] = 10.0
 
 
+class TelemetrySettings(Struct, frozen=True):
+    """What the gateway shows of itself."""
+
+    metrics_bind: Annotated[
+        str, Meta(description="host:port on which a worker of its own shows /metrics; front ends show their instance's")
+    ] = ""
+    metrics_max_tools: Annotated[
+        int, Meta(ge=1, description="tools, and groups, with figures of their own; further ones count as 'other'")
+    ] = 1000
+
+
 class Settings(Struct, frozen=True):
     """All settings, in sections."""
 
@@ -300,6 +311,7 @@ class Settings(Struct, frozen=True):
     upstreams: UpstreamSettings = UpstreamSettings()
     sessions: SessionSettings = SessionSettings()
     fleet: FleetSettings = FleetSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     def __repr__(self) -> str:
         return "Settings(…)"  # holds the admin token and the fleet's key

@@ -21,6 +21,8 @@ from shared import logs, memory
 from shared.child_environment import for_child, for_process
 from shared.errors import GatewayError, RegistryUnavailable
 from shared.handover import received
+from shared.metrics.families import Family, Sample, gauge
+from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.changes import ChangeFollower
 from shared.registry.members import Members
@@ -36,6 +38,7 @@ from worker.calls.observer import Counters
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
+from worker.metrics_port import MetricsPort
 from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
 from worker.ownership.reconciliation import Reconciliation
@@ -59,7 +62,9 @@ class Worker:
         self.started_at = self.joined_at = now_s()
         self.store = store
         self.members = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
-        self.counters = Counters()
+        self.counters = Counters(settings.telemetry.metrics_max_tools, asyncio.get_running_loop().time)
+        self.figures = Publisher("worker", self.id, self._counted, list, store, settings.fleet.heartbeat_ttl_s)
+        self.metrics_port = MetricsPort(settings, self.figures.instance)
         self.deadlines = deadlines = Deadlines(asyncio.get_running_loop().time)
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
@@ -106,7 +111,9 @@ class Worker:
         """Run until ``stopping`` is set, then drain."""
         await self._start_reaper()
         await self.rpc.start(self._socket_path())
+        await self.metrics_port.start()
         await self.members.join(self.id, self._facts())
+        self.figures.start()
         tasks = [
             spawn(self.deadlines.run(), "deadlines"),
             spawn(self._stay_alive(), "alive"),
@@ -143,6 +150,18 @@ class Worker:
             "parked": str(self.rpc.broker.parked),
             "draining": "1" if self.rpc.draining else "0",
         }
+
+    def _counted(self) -> list[Family]:
+        found = self.counters.families()
+        for name, text, value in (
+            ("gateway_worker_in_flight", "Calls of front ends under way in workers", self.front_ends.in_flight),
+            ("gateway_worker_links", "Links from front ends", len(self.front_ends.peers)),
+            ("gateway_parked_calls", "Calls that wait for input of their clients", self.rpc.broker.parked),
+        ):
+            family = gauge(name, text)
+            family.samples.append(Sample((), value))
+            found.append(family)
+        return found
 
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
@@ -226,6 +245,8 @@ class Worker:
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
         await self.inventory.close()
+        self.metrics_port.close()
+        await self.figures.stop()
         with contextlib.suppress(RegistryUnavailable):
             await self.inventory.flush()
             await self.members.leave(self.id)

@@ -13,14 +13,12 @@ import orjson
 
 from gateway.admin.schemas import Explanation, FrontEndState, ListedTool, ReplicaState, WorkerState
 from gateway.fleet.dispatch import Dispatcher
-from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
-from gateway.telemetry.counters import Counters
-from gateway.telemetry.prometheus import exposition
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
+from shared.metrics.publisher import Publisher
 from shared.models import HealthCheckResult, ServerEntry, UpstreamSpec
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
@@ -44,8 +42,7 @@ class Queries:
         registry: RegistryView,
         dispatcher: Dispatcher,
         sessions: SessionTable,
-        pool: WorkerPool,
-        counters: Counters,
+        figures: Publisher,
         frontends: Members,
         workers: Members,
         frontend: str,
@@ -56,8 +53,7 @@ class Queries:
         self._registry = registry
         self._dispatcher = dispatcher
         self._sessions = sessions
-        self._pool = pool
-        self._counters = counters
+        self._figures = figures
         self._frontends = frontends
         self._workers = workers
         self._frontend = frontend
@@ -158,15 +154,10 @@ class Queries:
         """Return the live client sessions, with shortened ids: a whole id is enough to act as the client."""
         return await self._sessions.listing()
 
-    async def metrics(self) -> bytes:
-        """Return the counts of all live front ends as Prometheus text; of this one alone while Redis is away."""
-        try:
-            frontends = await self._frontends.alive()
-        except RegistryUnavailable:
-            frontends = {}
-        frontends[self._frontend] = self._facts()
-        records = self._registry.records.values()
-        return exposition(self._frontend, self._counters, frontends, records, len(self._pool.links))
+    async def metrics(self, fleet: bool = False) -> bytes:
+        """Return the figures of this instance, or of the whole ``fleet``, as Prometheus text. Those of the fleet raise
+        ``RegistryUnavailable`` while Redis is away."""
+        return await (self._figures.fleet() if fleet else self._figures.instance())
 
     # ---- explaining
 
@@ -206,7 +197,7 @@ def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
         if text is None:
             continue
         try:
-            value = orjson.loads(text) if field.type == dict[str, int] else text or None
+            value = orjson.loads(text) if field.type in (dict[str, int], list[int]) else text or None
             found[field.name] = msgspec.convert(value if field.type is not str else text, field.type, strict=False)
         except (msgspec.ValidationError, ValueError):
             continue

@@ -20,6 +20,7 @@ from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
 from shared.errors import ConfigError, EntryNotFound, GatewayError
+from shared.metrics.exposition import CONTENT_TYPE
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
 from shared.version import VERSION
@@ -127,7 +128,14 @@ class _AdminApi:
         return _json({"ready": ready, "redis": self._queries.redis_available}, 200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=await self._queries.metrics(), content_type="text/plain", charset="utf-8")
+        scope = request.query.get("scope", "instance")
+        if scope not in ("instance", "fleet"):
+            return _json(ErrorBody("scope is 'instance' or 'fleet'", "config"), 400)
+        try:
+            text = await self._queries.metrics(scope == "fleet")
+        except GatewayError as error:
+            return _json(ErrorBody(str(error), error.code), error.wire.http)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     # ---- the registry
 

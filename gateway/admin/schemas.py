@@ -81,7 +81,8 @@ class Explanation(Struct, rename="camel"):
 
 class FrontEndState(Struct, rename="camel"):
     """A live front end, as its heartbeat says. ``started_at`` is Unix time in seconds; ``seen`` is the number of the
-    last change of the registry that it applied."""
+    last change of the registry that it applied. ``seconds`` and ``buckets`` are the durations of answered calls:
+    their sum, and how many took up to 1, 2.5, 5, 10, 25, 50, 100, 250, 500 ms, 1, 2.5, 5, 10, 30 s, and longer."""
 
     id: str
     pid: int = 0
@@ -93,6 +94,8 @@ class FrontEndState(Struct, rename="camel"):
     errors: int = 0
     retries: int = 0
     failures: dict[str, int] = {}
+    seconds: float = 0.0
+    buckets: list[int] = []
     in_flight: int = 0
     streams: int = 0
     sessions: int = 0

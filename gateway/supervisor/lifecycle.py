@@ -32,6 +32,7 @@ from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable, StartError
 from shared.handover import offered
 from shared.loopback import is_loopback_host
+from shared.metrics.instance_directory import VARIABLE
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
@@ -215,9 +216,10 @@ class Supervisor:
         assert self._socket is not None
         environment = for_process(os.environ, self.settings.upstreams.stdio_environment)
         environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
+        assert self._scratch is not None
+        environment[VARIABLE] = str(self._scratch / "figures")
         fd = self._socket.fileno()
         # gunicorn puts its working directory on the import path, so it starts in the directory made above.
-        assert self._scratch is not None
         gunicorn = [
             *SAFE_PYTHON,
             "-m",
