@@ -15,6 +15,7 @@ from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
+from gateway.admin.events import EventLog
 from gateway.admin.queries import Queries
 from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
@@ -46,10 +47,12 @@ from gateway.streams.outbox import Outbox
 from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
+from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
-from gateway.telemetry.observer import Observers
+from gateway.telemetry.observer import CallObserver, Observers
+from shared import logs
 from shared.access import rules as access_rules
 from shared.errors import RegistryUnavailable
 from shared.mcp.listings import Kind
@@ -97,15 +100,19 @@ class FrontEnd:
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
         self._audit = AuditLog(rules.audit, AuditStore(store), self.id) if rules.audit is not None else None
-        observer = self._counters if self._audit is None else Observers(self._counters, self._audit)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
+        observers: list[CallObserver] = [self._counters]
+        if self._audit is not None:
+            observers.append(self._audit)
+        if settings.telemetry.access_log:
+            observers.append(AccessLog(logs.Lines("gateway.access")))
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
             sessions,
-            observer,
+            observers[0] if len(observers) == 1 else Observers(*observers),
             calls.max_inflight,
             calls.request_timeout_s,
             settings.fleet.drain_timeout_s,
@@ -156,6 +163,7 @@ class FrontEnd:
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
         )
+        self._log = EventLog(registry, frontends, workers)
         self.queries = Queries(
             store,
             registry,
@@ -167,6 +175,8 @@ class FrontEnd:
             self.id,
             self.facts,
             lambda: self.ready,
+            settings.service.name,
+            self._log,
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
@@ -182,6 +192,7 @@ class FrontEnd:
             unsolicited,
             self._heartbeat,
             own_lists,
+            self._log,
         )
 
     async def start(self) -> None:
@@ -207,6 +218,7 @@ class FrontEnd:
         await self._heartbeat.join()
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
         self.figures.start()
+        self._tasks.append(spawn(self._log.run(), "events"))
 
     def facts(self) -> dict[str, str]:
         """Return what this front end publishes with its heartbeat."""
@@ -304,9 +316,11 @@ class _FleetEvents:
         unsolicited: UnsolicitedDelivery,
         heartbeat: Heartbeat,
         own_lists: OwnLists,
+        log: EventLog,
     ) -> None:
         self._keys = keys
         self._own_lists = own_lists
+        self._log = log
         self._registry = registry
         self._pool = pool
         self._sessions = sessions
@@ -324,6 +338,7 @@ class _FleetEvents:
 
     def workers_changed(self) -> None:
         self._pool.look()
+        self._log.members_changed()
 
     def session_ended(self, sid: str) -> None:
         session = self._sessions.forget(sid)
@@ -341,6 +356,13 @@ class _FleetEvents:
     def key_changed(self, name: str) -> None:
         if self._keys is not None:
             self._keys.announce(name)
+
+    def announced(self, kind: str, id: str) -> None:
+        if kind == logs.LOG_LEVEL:
+            logs.set_level(id)
+            self._log.note(kind, id, f"processes log at {id} now")
+        elif kind == "frontend":
+            self._log.members_changed()
 
     def changes_missed(self) -> None:
         spawn(self._recheck_sessions(), "recheck-sessions")

@@ -34,7 +34,8 @@ from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
 from shared.version import VERSION
 from worker import reaper
-from worker.calls.observer import Counters
+from worker.calls.access_log import AccessLog
+from worker.calls.observer import CallObserver, Counters, Observers
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
@@ -62,14 +63,18 @@ class Worker:
         self.started_at = self.joined_at = now_s()
         self.store = store
         self.members = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
-        self.counters = Counters(settings.telemetry.metrics_max_tools, asyncio.get_running_loop().time)
+        loop_time = asyncio.get_running_loop().time
+        self.counters = Counters(settings.telemetry.metrics_max_tools, loop_time)
         self.figures = Publisher("worker", self.id, self._counted, list, store, settings.fleet.heartbeat_ttl_s)
         self.metrics_port = MetricsPort(settings, self.figures.instance)
         self.deadlines = deadlines = Deadlines(asyncio.get_running_loop().time)
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
-        self.inventory = Inventory(self.store, self.id, settings, unsolicited, self.counters)
+        observer: CallObserver = self.counters
+        if settings.telemetry.access_log:
+            observer = Observers(self.counters, AccessLog(logs.Lines("worker.access"), loop_time))
+        self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
         self.follower = ChangeFollower(self.store, self)
         self.placement = Placement(
@@ -94,6 +99,9 @@ class Worker:
     def on_member(self, kind: str, id: str) -> None:
         if kind == "worker":
             self.placement.wake.set()
+        elif kind == logs.LOG_LEVEL:
+            logs.set_level(id)
+            _log.info("this process logs at %s from now on", logs.level())
         else:
             self.inventory.hint(kind, id)
 
@@ -281,7 +289,7 @@ def main() -> int:
         settings = received()
         check_user(settings.upstreams)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))
-        logs.configure("worker", settings.service.log_level)
+        logs.configure("worker", settings.service.log_level, settings.telemetry.log_format)
         uvloop.run(_run(settings))
     except GatewayError as error:
         print(f"worker: {error}", file=sys.stderr)

@@ -10,8 +10,19 @@ from typing import Any, TypeVar
 
 import msgspec
 import orjson
+from msgspec import Struct
 
-from gateway.admin.schemas import Explanation, FrontEndState, ListedTool, ReplicaState, WorkerState
+from gateway.admin.events import EventLog
+from gateway.admin.overview import statuses, traffic
+from gateway.admin.schemas import (
+    Explanation,
+    FrontEndState,
+    ListedTool,
+    Overview,
+    ReplicaState,
+    Traffic,
+    WorkerState,
+)
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
@@ -24,6 +35,22 @@ from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import suggestion
+from shared.version import VERSION
+
+_Item = TypeVar("_Item")
+
+
+class Page(Struct, frozen=True):
+    """Which part of a list is wanted: what has ``search`` in its name, from ``offset`` on, at most ``limit``."""
+
+    search: str = ""
+    offset: int = 0
+    limit: int | None = None
+
+    def of(self, found: list[_Item]) -> list[_Item]:
+        """Return the part of ``found``."""
+        return found[self.offset : None if self.limit is None else self.offset + self.limit]
+
 
 MemberFacts = dict[str, str]
 _Member = TypeVar("_Member", FrontEndState, WorkerState)
@@ -48,7 +75,11 @@ class Queries:
         frontend: str,
         facts: Callable[[], MemberFacts],
         ready: Callable[[], bool],
+        name: str,
+        events: EventLog,
     ) -> None:
+        self._name = name
+        self.events = events
         self._store = store
         self._registry = registry
         self._dispatcher = dispatcher
@@ -89,6 +120,18 @@ class Queries:
         known = await self._as_of_now()
         return [record.entry(with_tools=False) for record in sorted(known.values(), key=lambda one: one.sequence)]
 
+    def page_of_servers(self, page: Page, status: str = "") -> tuple[list[ServerEntry], int]:
+        """Return a page of upstreams, each without its tools, from this front end's copy, and how many there are."""
+        wanted = page.search.lower()
+        found = [
+            record
+            for record in self._registry.records.values()
+            if (not status or record.status.value == status)
+            and (not wanted or wanted in record.spec.id.lower() or wanted in record.spec.name.lower())
+        ]
+        found.sort(key=lambda one: one.sequence)
+        return [record.entry(with_tools=False) for record in page.of(found)], len(found)
+
     async def server(self, id: str) -> ServerEntry:
         """Return one upstream with its tools. Raises ``EntryNotFound``."""
         return (await self._registered(id)).entry()
@@ -118,17 +161,22 @@ class Queries:
         """Return the last stderr lines of a stdio upstream. Raises ``EntryNotFound``."""
         return await self._store.logs((await self._registered(id)).spec.id)
 
-    def tools(self, group: str | None) -> list[ListedTool]:
-        """Return all tools under the names that clients see at ``/mcp``, or only those of ``group``."""
+    def tools(self, group: str | None, page: Page, schemas: bool = True) -> tuple[list[ListedTool], int]:
+        """Return a page of the tools under the names that clients see at ``/mcp``, or only those of ``group``, and how
+        many there are."""
+        wanted = page.search.lower()
+        routes = [
+            (listed, route)
+            for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items()
+            if (group is None or route.group == group) and (not wanted or wanted in listed.lower())
+        ]
         found: list[ListedTool] = []
-        for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items():
-            if group is not None and route.group != group:
-                continue
+        for listed, route in page.of(routes):
             plain = orjson.loads(route.entry.modern)
             replicas = [replica.id for replica in route.replicas]
-            schema = plain.get("inputSchema") or {}
+            schema = (plain.get("inputSchema") or {}) if schemas else {}
             found.append(ListedTool(listed, route.group, route.entry.name, replicas, plain.get("description"), schema))
-        return found
+        return found, len(routes)
 
     # ---- the fleet
 
@@ -149,6 +197,29 @@ class Queries:
     async def restarts(self) -> dict[str, int]:
         """Return how often each supervised process was replaced."""
         return await self._store.restarts()
+
+    async def overview(self) -> Overview:
+        """Return the state of the gateway in one answer. While Redis is away, of the processes only this one."""
+        try:
+            frontends, workers = await self.frontends(), await self.workers()
+            restarts = await self.restarts()
+        except RegistryUnavailable:
+            frontends, workers, restarts = [_member(self._frontend, self._facts(), FrontEndState)], [], {}
+        return Overview(
+            self._name,
+            VERSION,
+            self.redis_available,
+            self._frontend,
+            frontends,
+            workers,
+            restarts,
+            statuses(self._registry.records.values()),
+            len(self._registry.catalog.everything.routes[Kind.TOOLS]),
+        )
+
+    async def traffic(self) -> Traffic:
+        """Return what was called how often, by all live processes."""
+        return traffic(await self._figures.snapshots())
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the live client sessions, with shortened ids: a whole id is enough to act as the client."""

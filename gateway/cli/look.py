@@ -13,6 +13,7 @@ import click
 from gateway.cli import show
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.options import JSON, URL
+from shared.logs import escaped
 
 
 def add_to(cli: click.Group) -> None:
@@ -143,7 +144,9 @@ def explain(tool: str, url: str, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
-    click.echo(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
+    click.echo(
+        escaped(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
+    )
     show.table(
         ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "WEIGHT", "WORKERS", "REASON"],
         [
@@ -160,4 +163,4 @@ def explain(tool: str, url: str, as_json: bool) -> None:
             for one in found["candidates"]
         ],
     )
-    click.echo(f"-> {found['choice'] or 'open'}: {found['because']}")
+    click.echo(escaped(f"-> {found['choice'] or 'open'}: {found['because']}"))

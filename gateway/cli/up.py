@@ -82,7 +82,7 @@ def up(config: str | None, strict: bool, **flags: Any) -> None:
     _seclude(settings, flags)
     if on_terminal and not told:  # the narration says what the log would say again
         settings = structs.replace(settings, service=structs.replace(settings.service, log_level="warning"))
-    logs.configure("gateway", settings.service.log_level)
+    logs.configure("gateway", settings.service.log_level, settings.telemetry.log_format)
     settings = with_default(settings, Path(config) if config else None)
     sys.exit(asyncio.run(_run_up(config, strict, settings, on_terminal)))
 
@@ -160,7 +160,7 @@ def serve(config: str | None, strict: bool, **flags: Any) -> None:
     if not settings.registry.redis_url:
         raise ConfigError("serve needs a Redis that workers share: --redis-url or GATEWAY_REDIS_URL")
     _seclude(settings, flags)
-    logs.configure("serve", settings.service.log_level)
+    logs.configure("serve", settings.service.log_level, settings.telemetry.log_format)
     sys.exit(asyncio.run(_run_serve(config, strict, loaded, settings)))
 
 
