@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 from shared import logs, memory
 from shared.child_environment import for_child, for_process
@@ -56,6 +57,13 @@ _STALE = 0.4
 
 class Worker:
     """One worker. Its id is its incarnation: random, new at every start. It drains when ``stopping`` is set."""
+
+    FIGURES: ClassVar = {
+        "gateway_worker_in_flight": "Calls of front ends under way in workers",
+        "gateway_worker_links": "Links from front ends",
+        "gateway_parked_calls": "Calls that wait for input of their clients",
+    }
+    """What a worker holds, as gauges without labels."""
 
     def __init__(self, settings: Settings, store: RegistryStore, key: FleetKey, stopping: asyncio.Event) -> None:
         self.settings = settings
@@ -161,11 +169,8 @@ class Worker:
 
     def _counted(self) -> list[Family]:
         found = self.counters.families()
-        for name, text, value in (
-            ("gateway_worker_in_flight", "Calls of front ends under way in workers", self.front_ends.in_flight),
-            ("gateway_worker_links", "Links from front ends", len(self.front_ends.peers)),
-            ("gateway_parked_calls", "Calls that wait for input of their clients", self.rpc.broker.parked),
-        ):
+        values = (self.front_ends.in_flight, len(self.front_ends.peers), self.rpc.broker.parked)
+        for (name, text), value in zip(self.FIGURES.items(), values, strict=True):
             family = gauge(name, text)
             family.samples.append(Sample((), value))
             found.append(family)
