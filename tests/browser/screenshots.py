@@ -49,7 +49,7 @@ async def _few(browser: Any, redis: str) -> None:
         for scheme in ("light", "dark"):
             page = await browser.new_page(viewport=DESKTOP, color_scheme=scheme, locale="en-GB")
             await page.goto(f"{fleet.url}/ui/")
-            await page.wait_for_function("document.querySelectorAll('.chart canvas').length === 3")
+            await page.locator(".chart canvas").nth(2).wait_for()
             await asyncio.sleep(24.0)  # so that the charts have something to show
             await page.screenshot(path=TARGET / f"overview-{scheme}.png")
             await page.goto(f"{fleet.url}/ui/#/tools/book")

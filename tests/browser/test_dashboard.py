@@ -54,7 +54,11 @@ async def fleet(redis_url: str, hotel: Hotel, browser: Any) -> AsyncIterator[Fle
 async def _shown(page: Any) -> None:
     """Wait until a page has what it asks for first."""
     await page.get_by_text("live", exact=True).wait_for()
-    await page.wait_for_function("document.querySelector('main').innerText.length > 120")
+
+    async def filled() -> bool:
+        return len(await page.locator("main").inner_text()) > 120
+
+    await eventually(filled, 10.0, "the page has content")
 
 
 def _at(fleet: Fleet, page: str = "overview") -> str:
