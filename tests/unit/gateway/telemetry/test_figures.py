@@ -91,3 +91,12 @@ def test_the_state_of_upstreams_is_shown_once() -> None:
         "gateway_tools 3",
     ):
         assert line in lines, line
+
+
+def test_of_many_tools_the_first_have_figures_of_their_own() -> None:
+    counters = Counters(max_tools=10)
+    for _ in range(2):
+        for number in range(50):
+            _end(counters, _call(f"t{number}"))
+    calls = {sample.labels[2]: sample.value for sample in counters.families()[0].samples}
+    assert calls == {**{f"t{number}": 2 for number in range(10)}, OTHER: 80}
