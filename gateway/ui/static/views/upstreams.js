@@ -101,7 +101,7 @@ function adding() {
 
 function removing(id) {
   const problem = h("p", { class: "problem", role: "alert" });
-  const box = dialog(`Remove ${id}?`, h("p", {}, "Its tools leave the lists, and calls under way are still answered. An entry of a configuration file comes back with the file."), problem,
+  const box = dialog(`Remove ${id}?`, h("p", {}, "Its tools leave the lists, and calls under way are still answered. An entry of a configuration file has to be removed there."), problem,
     h("div", { class: "row" }, h("button", { type: "button", class: "danger", onclick: async () => {
       try {
         await api.change("DELETE", `servers/${encodeURIComponent(id)}`);
