@@ -11,11 +11,14 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from shared.choices import LOG_LEVELS
 from shared.mcp.text import TURNS_TEXT
@@ -24,6 +27,7 @@ LOG_LEVEL = "log-level"
 """The kind under which a changed level is announced to all processes."""
 FIELDS = "fields"
 """The attribute of a log record with more fields: in JSON as members, on the console as ``name=value``."""
+_CLEAR = re.compile(r'[^\s"=]+').fullmatch
 _AT_ONCE = 500
 """So many lines at most wait for the end of a tick."""
 _CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
@@ -76,13 +80,18 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)  # ASCII alone, everything else is escaped
+        return _json(line)
+
+
+def _json(value: Any) -> str:
+    """Return the JSON in printable ASCII alone; everything else is escaped."""
+    return json.dumps(value, default=str).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> str:
     """Return a value of ``name=value``: quoted where it would be unclear where it ends."""
-    text = f"{value:g}" if isinstance(value, float) else str(value)
-    return text if text and not set(text) & set(' "=\n') else json.dumps(text, ensure_ascii=False)
+    text = value if type(value) is str else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if _CLEAR(text) else json.dumps(text, ensure_ascii=False)
 
 
 class Lines:
@@ -94,6 +103,8 @@ class Lines:
     def __init__(self, logger: str) -> None:
         self._logger = logger
         self._waiting: list[str] = []
+        self._second = 0
+        self._start = self._middle = ""
         self._loop = asyncio.get_running_loop()
 
     def write(self, fields: Mapping[str, Any]) -> None:
@@ -116,13 +127,29 @@ class Lines:
 
     def _line(self, fields: Mapping[str, Any]) -> str:
         now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._begin(second)
         if _told.form == "json":
-            at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-            line = {"time": at, "level": "info", "process": _told.process, "pid": _told.pid, "logger": self._logger}
-            return json.dumps({**line, **fields})
-        at = time.strftime("%H:%M:%S", time.localtime(now))
-        words = " ".join([f"{name}={_plain(value)}" for name, value in fields.items()])
-        return f"{at} INFO    {_told.process} {self._logger}: {escaped(words)}"
+            try:
+                words = msgspec.json.encode(fields).decode()
+            except UnicodeEncodeError:  # half a character
+                words = ""
+            if not words.isascii() or not words or "\x7f" in words:
+                words = _json(fields)
+            return f"{self._start}{int((now - second) * 1000):03}{self._middle}{words[1:]}"
+        return escaped(self._start + " ".join([f"{name}={_plain(value)}" for name, value in fields.items()]))
+
+    def _begin(self, second: int) -> None:
+        """Make what all lines of one second begin with."""
+        self._second = second
+        if _told.form == "json":
+            at = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+            known = {"level": "info", "process": _told.process, "pid": _told.pid, "logger": self._logger}
+            self._start, self._middle = f'{{"time":"{at}.', f'+00:00",{json.dumps(known)[1:-1]},'
+        else:
+            at = time.strftime("%H:%M:%S", time.localtime(second))
+            self._start = f"{at} INFO    {_told.process} {self._logger}: "
 
 
 class _Told:

@@ -6,7 +6,7 @@ end and that of the worker have the same. Arguments and results are never in a l
 
 from __future__ import annotations
 
-import secrets
+from random import getrandbits
 
 from gateway.telemetry.observer import ObservedCall
 from shared.logs import Lines
@@ -24,7 +24,7 @@ class AccessLog:
     def begun(self, call: ObservedCall) -> None:
         """Give the call an id, if it has none yet."""
         if not call.trace:
-            call.trace = f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+            call.trace = f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-00"
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         """Do nothing: the line says how many attempts there were."""

@@ -56,7 +56,7 @@ def test_what_is_asked_for_is_not_exceeded() -> None:
     assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.WARNING)
 
 
-EVIL = "\x1b[2Jgone\x07\r\n10:00:00 INFO fake: \x9b31m\u202eevil\u2066\u200b\x00\ud83d caf\u00e9"
+EVIL = "\x7f\x1b[2Jgone\x07\r\n10:00:00 INFO fake: \x9b31m\u202eevil\u2066\u200b\x00\ud83d caf\u00e9"
 
 
 def _record(message: str, *arguments: object, error: bool = False, **fields: object) -> logging.LogRecord:
