@@ -24,7 +24,7 @@ def text() -> str:
             section = knob.section
             lines += ["", f"## {section}", "", "| key | variable | default | what |", "|---|---|---|---|"]
         default = knob.default * 1000 if knob.milliseconds else getattr(knob.default, "value", knob.default)
-        if isinstance(default, float):
+        if isinstance(default, float) and default.is_integer():
             default = int(default)
         if isinstance(default, tuple):
             default = ", ".join(default)

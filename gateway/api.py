@@ -9,20 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.balancers import BalancerStrategy
 from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
+from gateway.supervisor.rolling import Restarts
 from shared.access import rules as access_rules
 from shared.config import load
 from shared.connections import Connection
-from shared.errors import EntryExists, EntryNotFound, GatewayError
+from shared.errors import EntryExists, EntryNotFound, GatewayError, RestartRefused
 from shared.models import ServerEntry, ServerStatus, UpstreamSpec, make_spec
 from shared.registry.changes import ChangeFollower
 from shared.registry.records import UpstreamRecord
+from shared.registry.rolls import Roll, RollStep
 from shared.registry.store import RegistryStore
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
@@ -81,32 +83,40 @@ class Gateway:
         strict: bool = False,
         state_dir: str | Path | None = None,
         narrated: bool = False,
+        reread: Callable[[], tuple[Mapping[str, Any], Settings]] | None = None,
     ) -> None:
         """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry.
 
         ``state_dir`` is where a Redis of the gateway's own keeps registrations and sessions for the next start; without
         it nothing is kept. ``narrated``: whoever made this gateway shows the state of each entry, so that flaws of
-        entries need not be logged too.
+        entries need not be logged too. ``reread`` returns the file's settings, and all settings, as they are at a
+        ``restart``; without it they follow from ``config`` and the arguments.
         """
         self._strict = strict
         self._narrated = narrated
         self._config_path = Path(config) if config is not None else None
         self._config = load(self._config_path, strict=strict) if self._config_path is not None else None
+        self._overrides = {
+            "name": name,
+            "port": port,
+            "host": host,
+            "health_check_interval_s": health_check_interval,
+            "balancer": str(balancer) if balancer is not None else None,
+            "request_timeout_s": request_timeout,
+            "redis_url": redis_url,
+            "workers": workers,
+            "frontends": frontends,
+            "state_dir": str(state_dir) if state_dir is not None else None,
+        }
+        self._whole = settings
         self._settings = settings or build(
-            file_values=self._config.settings if self._config else None,
-            overrides={
-                "name": name,
-                "port": port,
-                "host": host,
-                "health_check_interval_s": health_check_interval,
-                "balancer": str(balancer) if balancer is not None else None,
-                "request_timeout_s": request_timeout,
-                "redis_url": redis_url,
-                "workers": workers,
-                "frontends": frontends,
-                "state_dir": str(state_dir) if state_dir is not None else None,
-            },
+            file_values=self._config.settings if self._config else None, overrides=self._overrides
         )
+        self._reread = reread or self._reread_file
+        self._file_settings: Mapping[str, Any] = {}
+        self._restarts: Restarts | None = None
+        self.on_restart: Callable[[RollStep | None], None] = lambda step: None
+        """Called with each step of a restart, and with ``None`` when one has gone through."""
         self._supervisor = Supervisor(self._settings)
         self._pending: list[tuple[UpstreamSpec | str, Handle]] = []
         self._records: dict[str, UpstreamRecord] = {}
@@ -241,6 +251,9 @@ class Gateway:
                 narrated=self._narrated,
             )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
+        self._restarts = Restarts(
+            self._supervisor, self._reread_settings, self._restarted, lambda step: self.on_restart(step)
+        )
         # What this program registered at its last start may have been kept: it says it again, and has the last word.
         await self._apply("replace" if self.state_dir else "create")
         await self._wait_connected(wait_connected_s)
@@ -252,6 +265,35 @@ class Gateway:
             await reconcile(store, self._config.upstreams)
         elif self.state_dir:
             await reconcile(store, ())  # this registry is ours alone, so what a file declared has no file any more
+
+    async def restart(self) -> Roll:
+        """Replace every front end and worker, one after the other, while the gateway goes on serving.
+
+        The new ones have the settings that the configuration file has now. Raises ``RestartRefused`` if that is under
+        way already, and ``ConfigError`` or ``StartError`` if a new process did not become ready: the old ones stay.
+        """
+        if self._restarts is None:
+            raise RestartRefused("the gateway has not been started")
+        return await self._restarts.run()
+
+    def begin_restart(self) -> None:
+        """Begin a restart, if the gateway runs and none is under way. What becomes of it is logged."""
+        if self._restarts is not None:
+            self._restarts.begin()
+
+    def _reread_file(self) -> tuple[Mapping[str, Any], Settings]:
+        values = load(self._config_path, strict=self._strict).settings if self._config_path is not None else {}
+        return values, self._whole or build(file_values=values, overrides=self._overrides)
+
+    def _reread_settings(self) -> Settings:
+        self._file_settings, settings = self._reread()
+        return settings
+
+    def _restarted(self) -> None:
+        self._settings = self._supervisor.given
+        if self.config_follower is not None:
+            self.config_follower.restarted(self._file_settings)
+        self.on_restart(None)
 
     def kill(self) -> None:
         """End all processes of the gateway at once; ``stop`` then only cleans up."""
@@ -281,6 +323,9 @@ class Gateway:
 
     async def stop(self) -> None:
         """Drain and stop everything that ``start`` started."""
+        if self._restarts is not None:
+            await self._restarts.close()
+            self._restarts = None
         await cancel(*self._tasks)
         self._tasks = []
         if self._follower is not None:

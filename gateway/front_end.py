@@ -17,11 +17,13 @@ from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
 from gateway.admin.queries import Queries
+from gateway.admin.restarting import Restarting
 from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.principals import Everybody, Principals
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.ejection import Ejection
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.heartbeat import Heartbeat
 from gateway.fleet.own_lists import OwnLists
@@ -60,7 +62,7 @@ from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
-from shared.registry.members import Members
+from shared.registry.members import RETIRING, Members
 from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -68,8 +70,8 @@ from shared.tasks import cancel, spawn
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
-_RECHECK_S = 0.5
 """How long standing streams have to end when the process drains."""
+_RECHECK_S = 0.5
 
 
 class FrontEnd:
@@ -87,10 +89,12 @@ class FrontEnd:
         self.id = secrets.token_hex(6)
         self._started_at = now_s()
         self._store = store
+        self.replaced = False
+        """Whether another front end serves the same address from now on. Known once this one drains."""
         self._tasks: list[asyncio.Task[None]] = []
         calls, kept = settings.calls, settings.sessions
         retry_ms = int(kept.stream_retry_s * 1000)
-        frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
+        self._members = frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
         self.rules = rules = access_rules.of_settings(settings.access.access_rules, settings.access.anonymous)
@@ -108,6 +112,7 @@ class FrontEnd:
             observers.append(self._audit)
         if settings.telemetry.access_log:
             observers.append(AccessLog(logs.Lines("gateway.access")))
+        self._ejection = ejection = Ejection(registry, settings.routing)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
@@ -115,7 +120,8 @@ class FrontEnd:
             observers[0] if len(observers) == 1 else Observers(*observers),
             calls.max_inflight,
             calls.request_timeout_s,
-            settings.fleet.drain_timeout_s,
+            ejection,
+            settings.routing.retry_budget,
         )
         self._watches = ResourceWatches(registry, pool, dispatcher, settings)
         self._exchange = InFlightExchange(store, frontends, self.id, registry, settings.routing.inflight_exchange_s)
@@ -175,11 +181,13 @@ class FrontEnd:
             self.id,
             self.facts,
             lambda: self.ready,
+            ejection,
             settings.service.name,
             self._log,
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
+        self.restarting = Restarting(store)
         self._events = _FleetEvents(
             self._keys,
             registry,
@@ -204,6 +212,7 @@ class FrontEnd:
             spawn(self._streams.follow_wakeups(), "wake-ups"),
             spawn(self._streams.keep_alive(), "stream-keepalive"),
             spawn(self._exchange.run(), "in-flight-exchange"),
+            spawn(self._ejection.run(self._dispatcher.under_way), "ejection"),
             spawn(self._watches.keep(), "resource-watches"),
             spawn(self._tick(), "tick"),
         ]
@@ -228,6 +237,7 @@ class FrontEnd:
             "host": socket.gethostname(),
             "started_at": str(self._started_at),
             "supervisor": os.environ.get("GATEWAY_SUPERVISOR_PID", ""),
+            "master": str(os.getppid()),
             "version": VERSION,
             "calls": str(counters.calls),
             "errors": str(counters.errors),
@@ -235,6 +245,7 @@ class FrontEnd:
             "failures": json.dumps(counters.failures),
             "seconds": str(round(counters.seconds, 6)),
             "buckets": json.dumps(counters.buckets),
+            "ejected": json.dumps(self._ejection.ejected()),
             "in_flight": str(len(self._dispatcher.under_way)),
             "streams": str(len(self._open)),
             "sessions": str(len(self._sessions.known)),
@@ -263,6 +274,8 @@ class FrontEnd:
     @property
     def ready(self) -> bool:
         """Whether this front end should get traffic."""
+        if self.replaced:
+            return True  # it is the address that is asked about
         if Process.draining or not self.registry.follower.ready.is_set():
             return False
         return bool(self._pool.links)
@@ -281,13 +294,25 @@ class FrontEnd:
             except RegistryUnavailable:
                 pass
 
+    async def say_goodbye(self) -> None:
+        """Begin to drain: connections end with their next answer from now on. Return when no connection is to be
+        accepted any more: after ``drain_delay_s``, for which ``/readyz`` says 503, or at once if another front end has
+        the same address."""
+        try:
+            self.replaced = await self._members.marked(self.id, RETIRING) == "1"
+        except RegistryUnavailable:
+            pass
+        Process.draining = True
+        if not self.replaced:
+            await asyncio.sleep(self.settings.fleet.drain_delay_s)
+
     async def drain(self) -> None:
         """End standing streams, and wait until running calls are over, but no longer than ``drain_timeout_s``."""
-        Process.draining = True
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
         await self._streams.drain(_STREAMS_END_S)
-        while self._dispatcher.under_way and loop.time() < deadline:
+        dispatcher = self._dispatcher
+        while (dispatcher.under_way or dispatcher.waiting) and loop.time() < deadline:
             await asyncio.sleep(0.02)
 
     async def close(self) -> None:

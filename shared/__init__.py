@@ -5,6 +5,7 @@ module            what lives there
 ================= =====================================================================
 errors            the one exception tree and the table code -> JSON-RPC -> HTTP
 settings          every setting, its default and its environment variable
+own_settings      the settings that one upstream can have for itself
 access/           rules of access and API keys, as they are written and kept
 config/           configuration files: reading, expanding, checking, naming problems
 models            the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
@@ -14,6 +15,7 @@ egress            which addresses upstreams may have
 connections       how one upstream is reached, and what of it may be shown
 child_environment which variables stdio children get
 handover          how a process gets its settings from the one that starts it
+supervision       how a front end asks its supervisor for a restart
 seclusion         what other programs of the same user can read of a process
 tool_filter       which tools of an upstream may be seen and called
 isolation         which upstream session a call uses

@@ -10,6 +10,7 @@
     │   ├── EntryDeclared      a file declares it
     │   └── RegistryUnavailable  Redis does not answer
     ├── StartError             a process of the fleet could not start
+    ├── RestartRefused         processes cannot be replaced now
     └── CallError              one MCP call failed; carries what the client receives
         ├── NotDelivered       the call certainly did not reach the upstream: safe to send elsewhere
         ├── OutcomeUnknown     the call was sent and not answered: it may have run
@@ -51,7 +52,7 @@ WIRE: dict[str, Wire] = {
     "outcome_unknown": Wire(-31003, 200),
     "timeout": Wire(-31004, 200),
     "upstream_protocol": Wire(-31005, 200),
-    "overloaded": Wire(-31006, 200),
+    "overloaded": Wire(-31006, 503),
     "draining": Wire(-31021, 503),
     "cancelled": Wire(-31007, 200),
     "session_unknown": Wire(-31008, 404),
@@ -70,6 +71,7 @@ WIRE: dict[str, Wire] = {
     "entry_unknown": Wire(-31014, 404),
     "entry_declared": Wire(-31030, 409),
     "start_failed": Wire(-31015, 500),
+    "restart_refused": Wire(-31028, 409),
     "too_much": Wire(-31020, 503),
     "too_much_of_peer": Wire(-31017, 429),
     "too_slow": Wire(-31018, 408),
@@ -77,7 +79,10 @@ WIRE: dict[str, Wire] = {
 }
 """Error code -> (JSON-RPC code, HTTP status for a modern client or the admin API)."""
 
-RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "draining": 1}
+STATUS = "http"
+"""The key of ``CallError.data`` under which the HTTP status stands with which an upstream answered."""
+
+RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "draining": 1, "overloaded": 1}
 """Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 
 
@@ -138,6 +143,12 @@ class StartError(GatewayError):
     code = "start_failed"
 
 
+class RestartRefused(GatewayError):
+    """The processes of the gateway cannot be replaced now; nothing was done."""
+
+    code = "restart_refused"
+
+
 class CallError(GatewayError):
     """One MCP call failed. The client receives ``data`` as ``error.data``, together with ``code``."""
 
@@ -146,6 +157,14 @@ class CallError(GatewayError):
         self.code = code
         self.message = message
         self.data = data or {}
+        said = str(self.data.get("retryAfter", ""))
+        self.retry_after_s = int(said) if said.isdecimal() else RETRY_AFTER_S.get(code, 0)
+
+    @property
+    def wire(self) -> Wire:
+        """The JSON-RPC code and the HTTP status. What an upstream refused with 429 is 429 for the client too."""
+        wire = WIRE[self.code]
+        return Wire(wire.rpc, 429) if self.code == "overloaded" and self.data.get(STATUS) == "429" else wire
 
 
 class NotDelivered(CallError):

@@ -19,7 +19,7 @@ from shared.choices import EraChoice, Isolation, check_strategy
 from shared.connections import Connection, StdioConnection
 from shared.errors import ConfigError
 from shared.mcp.text import TURNS_TEXT
-from shared.settings import check_own
+from shared.own_settings import check_own
 from shared.tool_filter import parse_patterns, shows
 from shared.transports import parse_connection
 
@@ -64,7 +64,7 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group.
 
     Of its tools only those are shown that ``include_tools`` has (``None``: all) and ``exclude_tools`` has not
-    (``shared.tool_filter``). ``settings`` are those that this upstream has for itself (``shared.settings.OWN``), as in
+    (``shared.tool_filter``). ``settings`` are those that it has for itself (``shared.own_settings.OWN``), as in
     a file. ``problem`` says why an entry of a file cannot be run; no worker tries to.
     """
 

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
 from shared.choices import Naming, check_log_level, check_strategy
@@ -176,6 +176,22 @@ class RoutingSettings(Struct, frozen=True):
     inflight_exchange_s: Annotated[
         float, Meta(gt=0, description="how often front ends tell each other their in-flight counts")
     ] = 0.1
+    outlier_ejection: Annotated[
+        bool, Meta(description="keep replicas away from calls that fail, or are much slower than their siblings")
+    ] = True
+    max_ejected: Annotated[float, Meta(ge=0, le=1, description="share of a group's replicas that may be ejected")] = 0.5
+    eject_failures: Annotated[int, Meta(ge=1, description="failed calls in a row that eject a replica")] = 3
+    eject_latency_factor: Annotated[
+        float, Meta(ge=1.5, description="a replica so many times slower than its siblings is ejected")
+    ] = 4.0
+    ejection_s: Annotated[float, Meta(gt=0, description="first ejection; doubled each time it is needed again")] = 10.0
+    ejection_max_s: Annotated[float, Meta(gt=0, description="longest ejection")] = 300.0
+    slow_start_s: Annotated[
+        float, Meta(gt=0, description="over so long a replica that was ejected comes back to its share of calls")
+    ] = 10.0
+    retry_budget: Annotated[
+        float, Meta(ge=0, le=1, description="calls that a front end sends again, as a share of those of the last 10 s")
+    ] = 0.2
 
 
 class HealthSettings(Struct, frozen=True):
@@ -208,6 +224,16 @@ class UpstreamSettings(Struct, frozen=True):
     stop_timeout_s: Annotated[float, Meta(gt=0, description="a stdio child gets this long after stdin closes")] = 2.0
     connection_idle_s: Annotated[float, Meta(gt=0, description="idle upstream connections are dropped after")] = 3.0
     max_connections: Annotated[int, Meta(ge=1, description="connections to one HTTP upstream per worker")] = 512
+    max_concurrency: Annotated[
+        int, Meta(ge=0, description="calls under way on one upstream, which then has one worker; 0: any number")
+    ] = 0
+    concurrency: Annotated[
+        Literal["fixed", "adaptive"],
+        Meta(description="adaptive: how many calls an upstream takes at once is learned, up to maxConcurrency"),
+    ] = "fixed"
+    max_queue_wait_s: Annotated[
+        float, Meta(gt=0, description="what would wait longer for an upstream with such a limit is refused at once")
+    ] = 0.5
     session_pool: Annotated[
         int, Meta(ge=1, description="upstream sessions lent to sessionless clients, per principal")
     ] = 32
@@ -285,6 +311,9 @@ class FleetSettings(Struct, frozen=True):
     heartbeat_ttl_s: Annotated[float, Meta(gt=0, description="a silent process counts as dead after")] = 5.0
     link_ping_s: Annotated[float, Meta(gt=0, description="between two pings on a link; two unanswered end it")] = 1.0
     drain_timeout_s: Annotated[float, Meta(gt=0, description="running calls get this long at shutdown")] = 20.0
+    drain_delay_s: Annotated[
+        float, Meta(ge=0, description="/readyz says 503 so long before a front end that ends stops accepting")
+    ] = 0.0
     restart_min_s: Annotated[float, Meta(gt=0, description="first wait before a dead process is replaced")] = 0.2
     restart_max_s: Annotated[float, Meta(gt=0, description="longest wait before a dead process is replaced")] = 10.0
 
@@ -370,7 +399,7 @@ KNOBS: dict[str, Knob] = _knobs()
 """Every setting by its camelCase key."""
 
 
-def _convert(knob: Knob, value: Any, from_text: bool) -> Any:
+def converted(knob: Knob, value: Any, from_text: bool) -> Any:
     """Return ``value`` as the knob's Python type. Raises ``msgspec.ValidationError`` or ``ValueError``."""
     plain = typing.get_args(knob.type)[0]
     if from_text and isinstance(value, str) and typing.get_origin(plain) is tuple:
@@ -408,7 +437,7 @@ def build(
 
     def put(knob: Knob, value: Any, where: str, from_text: bool) -> None:
         try:
-            sections[knob.section][knob.field] = _convert(knob, value, from_text)
+            sections[knob.section][knob.field] = converted(knob, value, from_text)
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             problems.append((where, f"{error} ({knob.description})"))
 
@@ -435,56 +464,6 @@ def build(
         raise ConfigError(problems)
     kinds = typing.get_type_hints(Settings)
     return Settings(**{name: kinds[name](**values) for name, values in sections.items()})
-
-
-OWN = (
-    "requestTimeout",
-    "requestTimeoutMax",
-    "maxResultBytes",
-    "connectTimeout",
-    "startTimeout",
-    "stdioStartTimeout",
-    "probeTimeout",
-    "stopTimeout",
-    "reconnectMin",
-    "reconnectMax",
-    "maxConnections",
-    "maxPending",
-    "healthCheckInterval",
-    "healthCheckTimeout",
-    "unhealthyAfter",
-    "healthyAfter",
-    "refreshInterval",
-    "maxListed",
-    "maxListedBytes",
-    "listTimeout",
-)
-"""The settings that one upstream can have for itself, written in its entry."""
-
-
-def check_own(own: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is wrong with the settings that an entry has for itself, as (key, message)."""
-    problems = [(key, f"is no setting of one upstream{suggestion(key, OWN)}") for key in own if key not in OWN]
-    if not problems:
-        try:
-            build(own)
-        except ConfigError as error:
-            problems = [(path.removeprefix("gateway."), text) for path, text in error.problems]
-    return problems
-
-
-def for_upstream(settings: Settings, own: Mapping[str, Any]) -> Settings:
-    """Return the settings as they apply to one upstream. ``own`` are those of its entry, as in a file; unknown ones,
-    which a newer release may have written, are ignored."""
-    changed: dict[str, dict[str, Any]] = {}
-    if "startTimeout" in own:  # an upstream is reached in one way, so it has one time to start
-        own = {"stdioStartTimeout": own["startTimeout"], **own}
-    for key, value in own.items():
-        if key in OWN:
-            knob = KNOBS[key]
-            changed.setdefault(knob.section, {})[knob.field] = _convert(knob, value, from_text=False)
-    sections = {name: structs.replace(getattr(settings, name), **fields) for name, fields in changed.items()}
-    return structs.replace(settings, **sections) if sections else settings
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -23,8 +23,10 @@ from shared.child_environment import for_child, for_process
 from shared.errors import GatewayError, RegistryUnavailable
 from shared.handover import received
 from shared.metrics.families import Family, Sample, gauge
+from shared.metrics.instance_directory import VARIABLE
 from shared.metrics.publisher import Publisher
 from shared.models import now_s
+from shared.registry import deaths
 from shared.registry.changes import ChangeFollower
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
@@ -95,6 +97,8 @@ class Worker:
         self._stopping_stdio: asyncio.Task[None] | None = None
         self._reaper: asyncio.subprocess.Process | None = None
         self._scratch = ""
+        self._path = self._socket_path()
+        self._life: int | None = None
 
     # ---- shared.registry.changes.Follower
 
@@ -125,9 +129,11 @@ class Worker:
 
     async def run(self) -> None:
         """Run until ``stopping`` is set, then drain."""
+        self._life = deaths.hold(self._path)
         await self._start_reaper()
-        await self.rpc.start(self._socket_path())
-        await self.metrics_port.start()
+        await self.rpc.start(self._path)
+        if VARIABLE not in os.environ:  # front ends of the same instance show this worker's figures
+            await self.metrics_port.start()
         await self.members.join(self.id, self._facts())
         self.figures.start()
         tasks = [
@@ -160,6 +166,7 @@ class Worker:
             "joined_at": str(self.joined_at),
             "version": VERSION,
             "load": str(self.front_ends.in_flight),
+            "links": str(len(self.front_ends.peers)),
             "calls": str(self.counters.calls),
             "errors": str(self.counters.errors),
             "failures": str(self.counters.failures),
@@ -239,6 +246,7 @@ class Worker:
         self._reaper = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", reaper.__file__, self.id, str(silence_s)),
             stdin=asyncio.subprocess.PIPE,
+            pass_fds=() if self._life is None else (self._life,),  # as long as it lives, children may live
             env=for_child(os.environ, ()),  # children can read the reaper's environment
         )
 
@@ -253,8 +261,10 @@ class Worker:
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave(all_of_them=False)  # new calls go to the other workers from now on
+        children = spawn(self.placement.leave_children(), "leave-children")
         while (self.front_ends.in_flight or self.rpc.broker.parked) and loop.time() < deadline:
             await asyncio.sleep(0.02)
+        await cancel(children)
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
         await self.inventory.close()
@@ -271,6 +281,7 @@ class Worker:
         if self._reaper is not None and self._reaper.stdin is not None:
             self._reaper.stdin.close()
             await self._reaper.wait()
+        deaths.drop(self._path)
         if self._scratch:
             with contextlib.suppress(OSError):
                 os.rmdir(self._scratch)

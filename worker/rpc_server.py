@@ -136,7 +136,12 @@ class FrontEndPeer:
 
     def _detach(self, link: Link, head: rpc.Detach, body: bytes) -> None:
         call = self.calls.get(head.call)
-        if call is not None:
+        if call is None:
+            return
+        if not call.session and call.carrier is None:  # nobody can resume it, and it was not sent yet
+            call.stop("the client is gone")
+            call.fail(NotDelivered("cancelled", "the client is gone"))
+        else:
             call.keep()
 
     def _resume(self, link: Link, head: rpc.Resume, body: bytes) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import orjson
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from gateway.admin.events import EventLog
 from gateway.admin.overview import statuses, traffic
@@ -24,6 +24,7 @@ from gateway.admin.schemas import (
     WorkerState,
 )
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.ejection import Ejection
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
@@ -75,6 +76,7 @@ class Queries:
         frontend: str,
         facts: Callable[[], MemberFacts],
         ready: Callable[[], bool],
+        ejection: Ejection,
         name: str,
         events: EventLog,
     ) -> None:
@@ -89,6 +91,7 @@ class Queries:
         self._workers = workers
         self._frontend = frontend
         self._facts = facts
+        self._ejection = ejection
         self.ready = ready
 
     @property
@@ -115,10 +118,32 @@ class Queries:
         near = suggestion(id, self._registry.records)
         return EntryNotFound(f"no upstream {id!r}{near}; see 'gateway servers list'")
 
-    async def servers(self) -> list[ServerEntry]:
-        """Return all upstreams in registration order, each without its tools."""
-        known = await self._as_of_now()
-        return [record.entry(with_tools=False) for record in sorted(known.values(), key=lambda one: one.sequence)]
+    async def servers(self, limit: int = 0, after: str = "") -> tuple[list[ServerEntry], str]:
+        """Return upstreams in registration order, each without its tools, and the id after which the next page begins.
+
+        There are ``limit`` on a page, or all (0); the page begins behind the upstream ``after``. The id is empty on the
+        last page. Raises ``EntryNotFound`` if ``after`` is not registered.
+        """
+        await self._registry.catch_up()
+        records = sorted(self._registry.records.values(), key=lambda one: one.sequence)
+        if after:
+            behind = self.record(after).sequence
+            records = [one for one in records if one.sequence > behind]
+        page = records[:limit] if limit else records
+        try:  # the copy has everything but the results of probes, which are not announced one by one
+            healths = await self._store.healths([one.spec.id for one in page])
+        except RegistryUnavailable:
+            healths = {}
+        entries = [
+            structs.replace(one.entry(with_tools=False), last_health_check=healths.get(one.spec.id) or one.health)
+            for one in page
+        ]
+        return entries, page[-1].spec.id if len(page) < len(records) else ""
+
+    @property
+    def registered(self) -> int:
+        """How many upstreams are registered, as far as this front end knows."""
+        return len(self._registry.records)
 
     def page_of_servers(self, page: Page, status: str = "") -> tuple[list[ServerEntry], int]:
         """Return a page of upstreams, each without its tools, from this front end's copy, and how many there are."""
@@ -252,9 +277,13 @@ class Queries:
         elif len(able) == 1:
             choice, because = able[0].id, "it is the only available replica"
         else:
-            likely, because = route.balancer.likely(able)
-            choice = likely.id if likely is not None else None
-        candidates = [_candidate(replica, now) for replica in route.replicas]
+            welcome = [one for one in able if one.avoid_until <= now]
+            if len(welcome) == 1:
+                choice, because = welcome[0].id, "the others are ejected or avoided"
+            else:
+                likely, because = route.balancer.likely(welcome or able)
+                choice = likely.id if likely is not None else None
+        candidates = [_candidate(replica, self._ejection.state(replica, now), now) for replica in route.replicas]
         strategy = type(route.balancer).__name__
         return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
 
@@ -268,14 +297,15 @@ def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
         if text is None:
             continue
         try:
-            value = orjson.loads(text) if field.type in (dict[str, int], list[int]) else text or None
+            documents = (dict[str, int], dict[str, str], list[int])
+            value = orjson.loads(text) if field.type in documents else text or None
             found[field.name] = msgspec.convert(value if field.type is not str else text, field.type, strict=False)
         except (msgspec.ValidationError, ValueError):
             continue
     return kind(id=id, **found)
 
 
-def _candidate(replica: Replica, now: float) -> ReplicaState:
+def _candidate(replica: Replica, kept_away: str, now: float) -> ReplicaState:
     record = replica.record
     up = replica.available(now)
     suspected = "refused a call just now" if replica.suspect_until > now else record.status.value
@@ -283,10 +313,11 @@ def _candidate(replica: Replica, now: float) -> ReplicaState:
         replica.id,
         record.status.value,
         up,
-        None if up else record.error or suspected,
+        (kept_away or None) if up else record.error or suspected,
         replica.in_flight,
         replica.in_flight_elsewhere,
         replica.weight,
         [owner for _, owner in record.owners],
         record.spec.isolation.value,
+        round(replica.latency_s * 1000, 1) if replica.watch is not None else None,
     )

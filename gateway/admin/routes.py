@@ -15,8 +15,9 @@ from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import MOST_FOLLOWERS, told
 from gateway.admin.queries import Page, Queries
+from gateway.admin.restarting import Restarting
 from gateway.admin.rights import AdminRights
-from gateway.admin.schemas import Change, ErrorBody, LogLevel, Registration, openapi
+from gateway.admin.schemas import Change, ErrorBody, LogLevel, Registration, RestartAsked, openapi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
@@ -60,6 +61,7 @@ def add_admin_routes(
     app: web.Application,
     queries: Queries,
     commands: Commands,
+    restarting: Restarting,
     settings: Settings,
     bodies: BodyReader,
     rights: AdminRights,
@@ -67,7 +69,7 @@ def add_admin_routes(
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, guard, rights, bodies, access)
+    api = _AdminApi(queries, commands, restarting, guard, rights, bodies, access)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -83,6 +85,8 @@ def add_admin_routes(
         ("GET", "workers", api.workers),
         ("GET", "frontends", api.frontends),
         ("GET", "restarts", api.restarts),
+        ("GET", "restart", api.last_restart),
+        ("POST", "restart", api.restart),
         ("GET", "sessions", api.sessions),
         ("DELETE", "sessions/{id}", api.end_session),
         ("GET", "overview", api.overview),
@@ -106,6 +110,7 @@ class _AdminApi:
         self,
         queries: Queries,
         commands: Commands,
+        restarting: Restarting,
         guard: RebindingGuard,
         rights: AdminRights,
         bodies: BodyReader,
@@ -114,6 +119,7 @@ class _AdminApi:
         self._access = access
         self._queries = queries
         self._commands = commands
+        self._restarting = restarting
         self._guard = guard
         self._rights = rights
         self._bodies = bodies
@@ -169,10 +175,16 @@ class _AdminApi:
     # ---- the registry
 
     async def servers(self, request: web.Request) -> web.Response:
-        page, status = _page(request), request.query.get("status", "")
-        if page == Page() and not status:
-            return _json(await self._queries.servers())
-        return _counted(*self._queries.page_of_servers(page, status))
+        status = request.query.get("status", "")
+        if status or "search" in request.query or "offset" in request.query:
+            return _counted(*self._queries.page_of_servers(_page(request), status))
+        limit = _number(request, "limit", "0")
+        entries, next_after = await self._queries.servers(limit, request.query.get("after", ""))
+        response = _counted(entries, self._queries.registered)
+        if next_after:
+            following = request.rel_url.update_query(after=next_after)
+            response.headers["Link"] = f'<{following}>; rel="next"'
+        return response
 
     async def server(self, request: web.Request) -> web.Response:
         return _json(await self._queries.server(request.match_info["id"]))
@@ -223,6 +235,12 @@ class _AdminApi:
 
     async def restarts(self, request: web.Request) -> web.Response:
         return _json(await self._queries.restarts())
+
+    async def last_restart(self, request: web.Request) -> web.Response:
+        return _json(await self._restarting.last())
+
+    async def restart(self, request: web.Request) -> web.Response:
+        return _json(RestartAsked(await self._restarting.ask()), 202)
 
     async def sessions(self, request: web.Request) -> web.Response:
         return _json(await self._queries.sessions())

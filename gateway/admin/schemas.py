@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from shared.choices import EraChoice, Isolation
 from shared.models import HealthCheckResult, ServerEntry, ToolEntry
+from shared.registry.rolls import Roll
 
 
 class Registration(Struct, rename="camel", forbid_unknown_fields=True):
@@ -54,7 +55,8 @@ class ListedTool(Struct, rename="camel"):
 
 
 class ReplicaState(Struct, rename="camel"):
-    """A replica in an explanation."""
+    """A replica in an explanation. ``reason`` says why it gets no calls, or fewer. ``latency_ms`` is the average time
+    to an answer as the asked front end sees it, if it is measured."""
 
     id: str
     status: str
@@ -65,6 +67,7 @@ class ReplicaState(Struct, rename="camel"):
     weight: int
     workers: list[str]
     isolation: str
+    latency_ms: float | None = None
 
 
 class Explanation(Struct, rename="camel"):
@@ -82,7 +85,8 @@ class Explanation(Struct, rename="camel"):
 class FrontEndState(Struct, rename="camel"):
     """A live front end, as its heartbeat says. ``started_at`` is Unix time in seconds; ``seen`` is the number of the
     last change of the registry that it applied. ``seconds`` and ``buckets`` are the durations of answered calls:
-    their sum, and how many took up to 1, 2.5, 5, 10, 25, 50, 100, 250, 500 ms, 1, 2.5, 5, 10, 30 s, and longer."""
+    their sum, and how many took up to 1, 2.5, 5, 10, 25, 50, 100, 250, 500 ms, 1, 2.5, 5, 10, 30 s, and longer.
+    ``ejected`` are the replicas that it keeps away from calls, and why."""
 
     id: str
     pid: int = 0
@@ -96,6 +100,7 @@ class FrontEndState(Struct, rename="camel"):
     failures: dict[str, int] = {}
     seconds: float = 0.0
     buckets: list[int] = []
+    ejected: dict[str, str] = {}
     in_flight: int = 0
     streams: int = 0
     sessions: int = 0
@@ -104,7 +109,8 @@ class FrontEndState(Struct, rename="camel"):
 
 
 class WorkerState(Struct, rename="camel"):
-    """A live worker, as its heartbeat says. ``load`` are its calls under way, ``parked`` those that wait for input."""
+    """A live worker, as its heartbeat says. ``load`` are its calls under way, ``parked`` those that wait for input;
+    ``links`` are the front ends that are linked to it. One that is ``retiring`` is about to be replaced."""
 
     id: str
     incarnation: str = ""
@@ -120,7 +126,15 @@ class WorkerState(Struct, rename="camel"):
     errors: int = 0
     failures: int = 0
     parked: int = 0
+    links: int = 0
     draining: bool = False
+    retiring: bool = False
+
+
+class RestartAsked(Struct, rename="camel"):
+    """The answer to ``POST /admin/v1/restart``: ``GET`` shows a record with this id once the restart has begun."""
+
+    id: str
 
 
 class NewKey(Struct, rename="camel", forbid_unknown_fields=True):
@@ -255,6 +269,8 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/workers", "get", "Live workers", None, list[WorkerState]),
     ("/admin/v1/frontends", "get", "Live front ends", None, list[FrontEndState]),
     ("/admin/v1/restarts", "get", "How often each supervised process was replaced", None, dict[str, int]),
+    ("/admin/v1/restart", "get", "The last rolling restart, also while it is under way", None, Roll),
+    ("/admin/v1/restart", "post", "Replace every front end and worker, one after the other", None, RestartAsked),
     ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
     ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
     ("/admin/v1/keys", "get", "API keys, without what they are", None, list[ShownKey]),
@@ -283,7 +299,11 @@ _PAGE = (
     ("offset", "integer", "Leave out so many first"),
 )
 _QUERIES: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "/admin/v1/servers": (*_PAGE, ("status", "string", "Only those with this status")),
+    "/admin/v1/servers": (
+        *_PAGE,
+        ("status", "string", "Only those with this status"),
+        ("after", "string", "Begin behind this upstream; the header Link names the next page"),
+    ),
     "/admin/v1/tools": (
         *_PAGE,
         ("server", "string", "Only those of this group"),
@@ -314,7 +334,8 @@ def openapi(version: str) -> dict[str, Any]:
         good: dict[str, Any] = {"description": "Done"}
         if gives is not None:
             good["content"] = {"application/json": {"schema": by_type[repr(gives)]}}
-        operation["responses"]["204" if gives is None else "201" if method == "post" else "200"] = good
+        created = "202" if gives is RestartAsked else "201"
+        operation["responses"]["204" if gives is None else created if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
         parameters: list[dict[str, Any]] = (
@@ -324,7 +345,7 @@ def openapi(version: str) -> dict[str, Any]:
             meaning = "Also an upstream that a configuration file declares"
             forced: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "force", "in": "query", "description": meaning, "schema": forced})
-        if method == "post":
+        if takes is Registration:
             meaning = "Change the upstream that has this id"
             schema: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})

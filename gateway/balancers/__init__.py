@@ -1,9 +1,9 @@
 """Strategies that choose among the replicas that may take a call. Pure.
 
 ``base`` defines what a balancer is and keeps the table of strategies. Every other file is one strategy and its
-registration: ``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice``. A strategy is added as a new
-file in this folder: all files are imported here, and no other code names a strategy, except the default in
-``shared.settings``. What depends on the strategy is read from the balancer.
+registration: ``round_robin`` · ``least_connections`` · ``weighted`` · ``random_choice`` · ``adaptive``. A strategy is
+added as a new file in this folder: all files are imported here, and no other code names a strategy, except the default
+in ``shared.settings``. What depends on the strategy is read from the balancer.
 
 A record may name a strategy that this front end does not have, because another version registered the upstream. The
 catalogue then takes the configured default.

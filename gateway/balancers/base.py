@@ -28,6 +28,10 @@ class Candidate(Protocol):
     def load(self) -> int:
         """Calls in flight on the replica, from all front ends."""
 
+    @property
+    def latency_s(self) -> float:
+        """Seconds to an answer of the replica, on average, as this front end sees it; 0 if that is not known."""
+
 
 C = TypeVar("C", bound=Candidate)
 
@@ -36,7 +40,10 @@ class Balancer:
     """Chooses one of several candidates. A balancer belongs to one group in one front end and may keep state."""
 
     counts_calls: ClassVar[bool] = False
-    """Whether the strategy reads ``load``. If so, front ends exchange their counts of calls in flight."""
+    """Whether the strategy needs the calls of all front ends in ``load``. If so, they exchange their counts."""
+
+    measures: ClassVar[bool] = False
+    """Whether the strategy reads ``latency_s``."""
 
     def choose(self, candidates: Sequence[C]) -> C:
         """Return the replica for this call, among ``candidates`` (at least one, in registration order)."""

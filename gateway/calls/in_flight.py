@@ -26,6 +26,7 @@ class NoReplica:
 
     id = ""
     in_flight = 0
+    watch = None
 
 
 class SessionCalls(Protocol):
@@ -64,6 +65,7 @@ class InFlight:
         "_events",
         "_waiter",
         "_waiting_bytes",
+        "asked",
         "call",
         "done",
         "dropped",
@@ -96,6 +98,7 @@ class InFlight:
         self.modern = modern
         self.done = False
         self.unwanted = False
+        self.asked = False  # the upstream asked the client, so the time to the answer is the client's too
         self.standing = False  # the call has no end (a listen), and does not count as load
         self.dropped = 0  # notifications that were dropped, and not yet reported to the client
         self.shown_alive_at = started_at
@@ -111,6 +114,7 @@ class InFlight:
         """Queue an event that arrived, and wake the reader."""
         self._events.append(event)
         if type(event) is Interim:
+            self.asked = self.asked or event.asks
             self._waiting_bytes += len(event.message) + _EVENT_BYTES
             if self._waiting_bytes > _MAX_WAITING_BYTES:
                 self._make_room(event)

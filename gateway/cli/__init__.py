@@ -6,6 +6,7 @@ module       what it is for
 main         the group of commands, and how errors are shown
 narration    what ``up`` says: where the gateway is, what to do next, states of upstreams
 up           commands that start processes: ``up``, ``serve``, ``worker``; and ``check``
+restart      ``restart``: every process of a running gateway is replaced
 servers      commands on the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
 registration ``servers add``
 calls        commands that use a gateway as clients do: ``tools``, ``call``, ``read``, ``prompt``

@@ -109,6 +109,9 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
             click.echo(
                 escaped(f"{show.ago(event['at']):>5} ago  {event['kind']}  {event['id']}  {event['text']}".rstrip())
             )
+    ejected = [[one["id"], id, why] for one in found["frontends"] for id, why in one.get("ejected", {}).items()]
+    if ejected:
+        show.table(["FRONT END", "EJECTED", "WHY"], ejected)
     if found["restarts"]:
         show.table(["PROCESS", "REPLACED"], sorted(found["restarts"].items()))
 
@@ -173,7 +176,7 @@ def explain(tool: str, url: str, as_json: bool) -> None:
         escaped(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
     )
     show.table(
-        ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "WEIGHT", "WORKERS", "REASON"],
+        ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "LATENCY MS", "WEIGHT", "WORKERS", "REASON"],
         [
             [
                 one["id"],
@@ -181,6 +184,7 @@ def explain(tool: str, url: str, as_json: bool) -> None:
                 "yes" if one["available"] else "no",
                 one["inFlight"],
                 one["inFlightElsewhere"],
+                one.get("latencyMs"),
                 one["weight"],
                 ", ".join(one["workers"]),
                 one["reason"],

@@ -18,8 +18,9 @@ from shared.choices import EraChoice, Isolation
 from shared.config.env_file import read_env_file
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
+from shared.own_settings import OWN
 from shared.registry.store import RegistryStore
-from shared.settings import OWN, RegistrySettings
+from shared.settings import RegistrySettings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _SCHEMES = ("http://", "https://", "unix://")

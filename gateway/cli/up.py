@@ -6,9 +6,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from msgspec import structs
@@ -76,15 +76,28 @@ def up(config: str | None, strict: bool, **flags: Any) -> None:
     """
     from gateway.supervisor.state_directory import with_default
 
-    loaded, settings = _settings(config, strict, **flags)
-    told = "GATEWAY_LOG_LEVEL" in os.environ or (loaded is not None and "logLevel" in loaded.settings)
     on_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+
+    def read() -> tuple[Mapping[str, Any], Settings]:
+        loaded, settings = _settings(config, strict, **flags)
+        told = "GATEWAY_LOG_LEVEL" in os.environ or (loaded is not None and "logLevel" in loaded.settings)
+        if on_terminal and not told:  # the narration says what the log would say again
+            settings = structs.replace(settings, service=structs.replace(settings.service, log_level="warning"))
+        return loaded.settings if loaded is not None else {}, settings
+
+    _, settings = read()
     _seclude(settings, flags)
-    if on_terminal and not told:  # the narration says what the log would say again
-        settings = structs.replace(settings, service=structs.replace(settings.service, log_level="warning"))
     logs.configure("gateway", settings.service.log_level, settings.telemetry.log_format)
     settings = with_default(settings, Path(config) if config else None)
-    sys.exit(asyncio.run(_run_up(config, strict, settings, on_terminal)))
+    state_dir = settings.service.state_dir
+
+    def reread() -> tuple[Mapping[str, Any], Settings]:
+        values, now = read()
+        if not now.service.state_dir:  # that of the default
+            now = structs.replace(now, service=structs.replace(now.service, state_dir=state_dir))
+        return values, now
+
+    sys.exit(asyncio.run(_run_up(config, strict, settings, on_terminal, reread)))
 
 
 class _Stopping:
@@ -112,13 +125,20 @@ class _Stopping:
             self._kill()
 
 
-async def _run_up(config: str | None, strict: bool, settings: Settings, on_terminal: bool) -> int:
+async def _run_up(
+    config: str | None,
+    strict: bool,
+    settings: Settings,
+    on_terminal: bool,
+    reread: Callable[[], tuple[Mapping[str, Any], Settings]],
+) -> int:
     from gateway.api import Gateway
 
-    gateway = Gateway(config=config, settings=settings, strict=strict, narrated=on_terminal)
+    gateway = Gateway(config=config, settings=settings, strict=strict, narrated=on_terminal, reread=reread)
     loop = asyncio.get_running_loop()
     stopping = _Stopping(gateway.kill)
     loop.add_signal_handler(signal.SIGHUP, _reload, gateway)
+    loop.add_signal_handler(signal.SIGUSR2, gateway.begin_restart)
     starting = asyncio.ensure_future(gateway.start(wait_connected_s=0.0))  # not ``spawn``: its error is shown below
     stopped = spawn(stopping.asked.wait(), "stop")
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -128,7 +148,15 @@ async def _run_up(config: str | None, strict: bool, settings: Settings, on_termi
         return _KILLED if stopping.at_once else 0
     await starting
     port = int(gateway.url.rpartition(":")[2])
-    state.write(port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token)
+
+    def note(step: Any = None) -> None:
+        if step is None:
+            state.write(port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token)
+        elif on_terminal and step.state in ("replaced", "removed", "failed"):
+            narration.say(f"  restart: {step.process} {step.state}{f' (pid {step.pid})' if step.pid else ''}")
+
+    note()
+    gateway.on_restart = note
     try:
         narration.greet(gateway, config, state.file_of(port))
         telling = spawn(narration.narrate(gateway), "narrate")
@@ -161,18 +189,34 @@ def serve(config: str | None, strict: bool, **flags: Any) -> None:
         raise ConfigError("serve needs a Redis that workers share: --redis-url or GATEWAY_REDIS_URL")
     _seclude(settings, flags)
     logs.configure("serve", settings.service.log_level, settings.telemetry.log_format)
-    sys.exit(asyncio.run(_run_serve(config, strict, loaded, settings)))
+    sys.exit(asyncio.run(_run_serve(config, strict, loaded, settings, flags)))
 
 
-async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: Any) -> int:
+async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: Any, flags: dict[str, Any]) -> int:
     from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
     from gateway.supervisor.lifecycle import Supervisor
+    from gateway.supervisor.rolling import Restarts
 
     supervisor = Supervisor(settings, with_workers=False)
     reload_now, stopping = asyncio.Event(), _Stopping(supervisor.kill)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload_now.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, lambda: None)  # until there is something to replace
     await supervisor.start()
-    follower = None
+    file_settings: Mapping[str, Any] = loaded.settings if loaded else {}
+    follower, config_follower = None, None
+
+    def reread() -> Settings:
+        nonlocal file_settings
+        now, settings = _settings(config, strict, **flags)
+        file_settings = now.settings if now else {}
+        return cast(Settings, settings)
+
+    def restarted() -> None:
+        if config_follower is not None:
+            config_follower.restarted(file_settings)
+
+    restarts = Restarts(supervisor, reread, restarted)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, restarts.begin)
     try:
         click.echo(f"MCP endpoint   {supervisor.url}/mcp")
         if config and loaded and supervisor.store is not None:
@@ -182,6 +226,7 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
             follower = spawn(config_follower.run(), "configuration")
         await stopping.asked.wait()
     finally:
+        await restarts.close()
         await cancel(follower)
         await supervisor.stop()
     return _KILLED if stopping.at_once else 0

@@ -10,30 +10,39 @@ Only the dispatcher notifies the observer (``telemetry.observer``) that a call h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
+from collections.abc import Collection
 from typing import cast, final
 
 from msgspec import Struct
 
 from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
+from gateway.fleet.ejection import Ejection
 from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Outgoing, affinity
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.worker_link import WorkerLink
 from gateway.routing import router
-from gateway.routing.retry import ATTEMPTS, may_repeat
+from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
-from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import STATUS, CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.rpc import messages as rpc
 
 SUSPECT_S = 1.0
 """A replica that refused a call of this front end gets no calls for this long, unless it reconnects earlier."""
+AVOID_MAX_S = 10.0
+"""A replica that says that it is overloaded gets no calls that others can take for as long as it says, but no
+longer."""
 WAKE_S = 3.0
-"""How long a call waits for a replica that is starting, or moving to another worker."""
+"""How long a call waits for a replica that is starting, or that no link leads to. For one that moves to another worker
+it waits as long as a call may take."""
+_LOOK_AGAIN_S = 1.0
+"""How often a call that waits looks whether it still makes sense to wait."""
+_MOST_MOVED = 20
+"""How often a call is sent again because the worker does not have the upstream any more, or not yet."""
 
 
 @final
@@ -65,7 +74,8 @@ class Unlinked(Struct, gc=False):
 class Dispatcher:
     """Sends calls to upstreams. At most ``max_in_flight`` calls are under way at once; ``timeout_s`` bounds retries.
 
-    ``drain_timeout_s`` is how long a worker that leaves may keep an upstream.
+    ``waiting`` is how many calls wait for a replica that comes or moves. ``ejection`` is told of failures, and
+    ``retry_budget`` is the share of calls that may be sent to an upstream again.
     """
 
     def __init__(
@@ -76,9 +86,11 @@ class Dispatcher:
         observer: CallObserver | None,
         max_in_flight: int,
         timeout_s: float = 30.0,
-        drain_timeout_s: float = 20.0,
+        ejection: Ejection | None = None,
+        retry_budget: float = 1.0,
     ) -> None:
-        self._drain_timeout_s = drain_timeout_s
+        self._ejection = ejection
+        self._budget = RetryBudget(retry_budget)
         self._registry = registry
         self._pool = pool
         self._sessions = sessions
@@ -87,6 +99,7 @@ class Dispatcher:
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self.under_way: dict[InFlight, None] = {}
+        self.waiting = 0
 
     def now(self) -> float:
         """Return the loop time, which ``Replica.available`` needs."""
@@ -94,7 +107,7 @@ class Dispatcher:
 
     # ---- where a call goes
 
-    def _target(self, call: Outgoing, tried: Container[str], now: float) -> Target | Unbound | Unlinked | None:
+    def _target(self, call: Outgoing, tried: Collection[str], now: float) -> Target | Unbound | Unlinked | None:
         """Return where ``call`` goes, or what is missing for that, or ``None`` if no replica can take the call.
 
         Replicas in ``tried`` are left out; ``now`` is loop time.
@@ -114,7 +127,7 @@ class Dispatcher:
         link = self._pool.link_for(replica, call.session.sid if call.session is not None else "")
         return Target(replica, link) if link is not None else Unlinked(replica)
 
-    def _exact(self, where: Exact, tried: Container[str], now: float) -> Target | Unlinked | None:
+    def _exact(self, where: Exact, tried: Collection[str], now: float) -> Target | Unlinked | None:
         replica = self._registry.catalog.replica(where.upstream)
         if where.parked:
             link = self._pool.links.get(where.worker)
@@ -126,7 +139,7 @@ class Dispatcher:
         link = self._pool.link_for(replica, "")
         return Target(replica, link) if link is not None else Unlinked(replica)
 
-    def _replica(self, route: Route, where: Affinity, tried: Container[str], now: float) -> Replica | Unbound | None:
+    def _replica(self, route: Route, where: Affinity, tried: Collection[str], now: float) -> Replica | Unbound | None:
         """Return the replica for a call, or ``None`` if there is none.
 
         Under ``Bound`` it is the one that the client session is bound to, or ``Unbound`` if it has to be bound first.
@@ -137,10 +150,12 @@ class Dispatcher:
         if bound is not None and bound not in tried:
             replica = self._registry.catalog.replica(bound)
             if replica is not None and replica in route.replicas and replica.available(now):
-                return replica
+                failing = replica.watch is not None and replica.watch.failing
+                if not failing or router.choose(route, (bound, *tried), now) is None:
+                    return replica  # also a slow one: the session's state is there
         return Unbound(where.session, bound)
 
-    async def _bind(self, route: Route, unbound: Unbound, tried: Container[str]) -> Replica | None:
+    async def _bind(self, route: Route, unbound: Unbound, tried: Collection[str]) -> Replica | None:
         """Bind a session to a replica; return the one that all front ends use, or ``None`` if none can take calls."""
         session, now = unbound.session, self._loop.time()
         choice = router.choose(route, tried, now)
@@ -194,6 +209,7 @@ class Dispatcher:
     def _start(self, call: Outgoing, target: Target, now: float) -> InFlight:
         session, replica, observer = call.session, target.replica, self._observer
         call.attempts += 1
+        self._budget.sent += 1
         if not call.started_at:
             call.started_at = now
             if observer is not None:
@@ -204,6 +220,8 @@ class Dispatcher:
         self.under_way[in_flight] = None
         if session is not None:
             in_flight.register(session, call.id)
+        if replica.avoid_until > now and replica.watch is not None:
+            replica.watch.sent(call, now)
         return in_flight
 
     def _note_begin(self, call: ObservedCall, now: float) -> None:
@@ -236,9 +254,9 @@ class Dispatcher:
     async def _send(self, call: Outgoing, begun: InFlight | None) -> tuple[InFlight, CallEvent]:
         tried: set[str] = set()
         last: CallError | None = None
-        wait_until = 0.0
+        waits_since, moved = 0.0, 0
         deadline = self._loop.time() + self._timeout_s
-        while call.attempts < max(ATTEMPTS, len(call.route.replicas)) or begun is not None:
+        while call.attempts < max(ATTEMPTS, len(call.route.replicas)) + moved or begun is not None:
             if begun is None:
                 target = await self._reach(call, tried)
                 if type(target) is not Target:
@@ -246,11 +264,9 @@ class Dispatcher:
                         tried.add(target.replica.id)
                         if router.choose(call.route, tried, self._loop.time()) is not None:
                             continue
-                    if not wait_until:
-                        wait_until = self._loop.time() + WAKE_S
-                        if type(target) is Unlinked and self._pool.is_leaving(target.replica):
-                            wait_until += self._drain_timeout_s  # it moves when the calls that run there are done
-                    await self._wait_for_replica(call, target is not None, wait_until, last)
+                    waits_since = waits_since or self._loop.time()
+                    until = deadline if self._is_moving(call.route) else waits_since + WAKE_S
+                    await self._wait_for_replica(call, target is not None, until, last)
                     tried.clear()
                     continue
                 in_flight = self._start(call, target, self._loop.time())
@@ -265,18 +281,23 @@ class Dispatcher:
                 return in_flight, event
             self._drop(in_flight)
             replica = cast(Replica, in_flight.replica)
-            last = self._judge(event, replica, tried)
+            error = self._judge(event, replica, tried)
+            self._note_failure(in_flight, event)
             repeatable = call.route.entry.repeatable and type(call.affinity) is not Exact
             if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
-                raise last
+                raise error
+            if (event.delivered or STATUS in event.data) and not self._budget.take():
+                raise error  # the attempt has cost an upstream something, and most others seem to fail as well
+            last = most_useful(last, error)
             if event.code == "not_delivered" and len(call.route.replicas) == 1:
                 tried.clear()
-                await self._registry.wait_change(0.2)  # the only replica is moving to another worker
+                moved = min(moved + 1, _MOST_MOVED)
+                await self._wait_change(0.2)  # the only replica is moving to another worker
                 call.route = self._current(call.route)
         assert last is not None
         raise last
 
-    async def _reach(self, call: Outgoing, tried: Container[str]) -> Target | Unlinked | None:
+    async def _reach(self, call: Outgoing, tried: Collection[str]) -> Target | Unlinked | None:
         """Return what ``_target`` returns, after binding the session to a replica if it has to be bound.
 
         Raises ``Refused`` when the session has ended.
@@ -298,24 +319,47 @@ class Dispatcher:
 
         Raises ``CallError`` when no change can help, or the loop time ``until`` has come.
         """
+        if last is not None and last.code == "overloaded":
+            raise last  # a limit was reached; that no replica is healthy would be wrong
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route)):
-            if last is not None and last.code == "overloaded":
-                raise last  # a limit was reached; that no replica is healthy would be wrong
             raise router.unavailable(call.route, last)
-        await self._registry.wait_change(until - now)
+        await self._wait_change(min(until - now, _LOOK_AGAIN_S))
         call.route = self._current(call.route)
+
+    async def _wait_change(self, timeout_s: float) -> None:
+        """Wait until the registry or a link changes, as a call that is not over."""
+        self.waiting += 1
+        try:
+            await self._registry.wait_change(timeout_s)
+        finally:
+            self.waiting -= 1
+
+    def _is_moving(self, route: Route) -> bool:
+        """Whether a replica of the route is about to be served by another worker."""
+        return any(one.returns or self._pool.is_moving(one) for one in route.replicas)
 
     def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
         """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""
         tried.add(replica.id)
-        if event.code == "upstream_unavailable":
-            replica.suspect_until = self._loop.time() + SUSPECT_S
-            replica.suspected = event.message
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
         kind = OutcomeUnknown if event.delivered else NotDelivered
         text = replica.record.spec.connection.concealed(event.message)
-        return kind(event.code, f"upstream {replica.id!r}: {text}", data)
+        error = kind(event.code, f"upstream {replica.id!r}: {text}", data)
+        self._avoid(event, replica, error.retry_after_s)
+        return error
+
+    def _avoid(self, event: Failure, replica: Replica, retry_after_s: int) -> None:
+        """Send no calls, or none that another replica can take, to a replica that failed or has no room."""
+        now = self._loop.time()
+        if STATUS in event.data:  # it answers, so it is better than none
+            if event.code == "overloaded":
+                replica.avoid_until = max(replica.avoid_until, now + min(retry_after_s, AVOID_MAX_S))
+            elif event.code == "upstream_unavailable":
+                replica.avoid_until = max(replica.avoid_until, now + SUSPECT_S)
+        elif event.code == "upstream_unavailable":
+            replica.suspect_until = now + SUSPECT_S
+            replica.suspected = event.message
 
     def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         session = call.session
@@ -379,12 +423,36 @@ class Dispatcher:
         """Note that the upstream answered a call. A second time does nothing."""
         if in_flight in self.under_way:
             del self.under_way[in_flight]
-            call = in_flight.call
+            call, now = in_flight.call, self._loop.time()
             if call.counted:
                 _release(call)
             if self._observer is not None:
                 outcome = UPSTREAM_ERROR if event.is_error else ANSWERED
-                self._observer.finished(call, outcome, self._loop.time() - call.started_at)
+                self._observer.finished(call, outcome, now - call.started_at)
+            watch = in_flight.replica.watch
+            if watch is not None and not in_flight.asked:
+                watch.answered(call, call.name, now - in_flight.started_at, now, event.is_error)
+
+    def refused(self, in_flight: InFlight, event: Failure) -> CallError | None:
+        """Return the error of a call that was refused for want of room and that no other replica can take, and note
+        its end. Return ``None`` for a failure that has to go through ``send``."""
+        call, replica = cast(Outgoing, in_flight.call), cast(Replica, in_flight.replica)
+        if event.code != "overloaded" or router.choose(call.route, (replica.id,), self._loop.time()) is not None:
+            return None
+        error = self._judge(event, replica, set())
+        self._drop(in_flight)
+        self._note_end(call, error.code)
+        return error
+
+    def failed(self, in_flight: InFlight, event: Failure) -> None:
+        """Note that a call failed after its first event. A second time does nothing."""
+        if in_flight in self.under_way:
+            self._note_failure(in_flight, event)
+            self.complete(in_flight, event.code)
+
+    def _note_failure(self, in_flight: InFlight, event: Failure) -> None:
+        if self._ejection is not None:
+            self._ejection.failed(in_flight, event, self._loop.time())
 
     def _drop(self, in_flight: InFlight) -> None:
         """Forget an attempt. The call itself is not over: another attempt may follow."""
@@ -405,6 +473,7 @@ class Dispatcher:
 
     def show_life(self, silent_for_s: float) -> None:
         """Show a sign of life on calls that were silent for this long. Called about once a second."""
+        self._budget.advance()
         now = self._loop.time()
         silent: list[InFlight] = []  # showing life may end a call
         for in_flight in self.under_way:

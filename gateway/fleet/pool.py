@@ -13,6 +13,7 @@ from gateway.fleet.worker_affinity import WorkerAffinity
 from gateway.fleet.worker_link import LinkEvents, WorkerLink
 from gateway.routing.routes import Replica
 from shared.errors import RegistryUnavailable
+from shared.registry import deaths
 from shared.registry.members import Members
 from shared.rendezvous import rank
 from shared.rpc.connection import SLACK, Link
@@ -28,6 +29,10 @@ _CONNECT_S = 3.0
 _PROOF_S = 3.0
 """The seconds within which a worker must prove itself once the connection is up."""
 
+_TAKEN_OVER_S = 3.0
+"""How long it may take another worker to take over what a dead one had, once it is known to be dead."""
+_MAX_LOST = 1000
+
 
 class WorkerPool:
     """This front end's links, by worker id in ``links``."""
@@ -42,6 +47,8 @@ class WorkerPool:
         self._redial = Redial()
         self._affinity = WorkerAffinity()
         self._wake = asyncio.Event()
+        self._addresses: dict[str, str] = {}  # of the workers that are linked
+        self._lost: dict[str, float] = {}  # when the link to a worker broke that may be dead, in loop seconds
 
     def link_for(self, replica: Replica, sid: str) -> WorkerLink | None:
         """Return a link to one of the replica's workers, or ``None`` if none can be reached.
@@ -60,9 +67,13 @@ class WorkerPool:
             return next(link for link in ready if link.worker == best)
         return self._affinity.choose(replica.workers, ready)
 
-    def is_leaving(self, replica: Replica) -> bool:
-        """Whether a worker that has the replica drains."""
-        return any((link := self.links.get(owner)) is not None and link.draining for owner in replica.workers)
+    def is_moving(self, replica: Replica) -> bool:
+        """Whether another worker is about to take the replica over: one that has it drains, or its link just broke."""
+        recent = asyncio.get_running_loop().time() - self._settings.fleet.heartbeat_ttl_s - _TAKEN_OVER_S
+        return any(
+            self._lost.get(owner, 0.0) > recent if (link := self.links.get(owner)) is None else link.draining
+            for owner in replica.workers
+        )
 
     def leader_of(self, replica: Replica) -> WorkerLink | None:
         """Return a link to the owner of the replica's lowest slot, so that all front ends use the same worker.
@@ -115,6 +126,8 @@ class WorkerPool:
                 return
             loop = asyncio.get_running_loop()
             self.links[worker] = link
+            self._addresses[worker] = address
+            self._lost.pop(worker, None)
             loop.call_later(_LIVED_S, self._lived, link)
             spawn(link.keep_checking(), f"ping {worker}")
             events.links_changed()
@@ -177,10 +190,19 @@ class WorkerPool:
             loop.call_later(self._redial.failed(link.worker, loop.time()), self._wake.set)
             if self.links.get(link.worker) is link:
                 del self.links[link.worker]
+                self._note_lost(link.worker)
                 events.links_changed()
                 self._wake.set()
 
         return closed
+
+    def _note_lost(self, worker: str) -> None:
+        """Note that a link broke, and find out whether its worker is dead."""
+        if len(self._lost) >= _MAX_LOST:
+            del self._lost[next(iter(self._lost))]
+        self._lost[worker] = asyncio.get_running_loop().time()
+        address, within_s = self._addresses.pop(worker, ""), self._settings.fleet.heartbeat_ttl_s
+        spawn(deaths.report(self._members, worker, address, within_s), f"whether {worker} is dead")
 
     def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
         """Send a client's answer to the worker that waits for it. The worker put its own id in ``question_id``."""

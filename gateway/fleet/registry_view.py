@@ -26,6 +26,9 @@ from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 _COALESCE_S = 0.01
+_PAUSE = 4
+"""Between two rebuilds is a pause of so many times the last one's duration, so that thousands of upstreams that are
+registered one after another do not keep the front end from its calls."""
 _CATCH_UP_S = 1.0
 _LENIENT_S = 5.0
 """After a gap in the change log, workers have this long to write back what Redis lost."""
@@ -69,6 +72,7 @@ class RegistryView:
         self._events: RegistryEvents | None = None
         self._loop = asyncio.get_running_loop()
         self._scheduled: asyncio.TimerHandle | None = None
+        self._paused_until = 0.0
         self._catching_up: asyncio.Task[None] | None = None
         self._announced: dict[str, set[str]] = {}  # by group
         self._store = store
@@ -167,12 +171,19 @@ class RegistryView:
 
     def _rebuild_soon(self) -> None:
         if self._scheduled is None:
-            self._scheduled = self._loop.call_later(_COALESCE_S, self._rebuild)
+            at = max(self._loop.time() + _COALESCE_S, self._paused_until)
+            self._scheduled = self._loop.call_at(at, self._rebuild)
 
     def _rebuild(self) -> None:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
+        began = self._loop.time()
+        self._rebuilt()
+        now = time.monotonic()  # the loop's time is that of the turn
+        self._paused_until = now + _PAUSE * (now - began)
+
+    def _rebuilt(self) -> None:
         self.records = dict(self._latest)
         self.catalog.rebuild(self.records, time.time())
         announced, self._announced = self._announced, {}

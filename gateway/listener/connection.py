@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol, cast
 
-from gateway.calls.events import Answered
+from gateway.calls.events import Answered, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.http.bodies import Bodies, peer_of
 from gateway.http.heads import Process, json_head
@@ -323,7 +323,12 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None or self._transport.is_closing():
             self._leave(exchange)
             return
-        if type(event) is not Answered or (event.stream is not None and (event.is_error or call.call.listed_name)):
+        refused: Answer | None = None
+        if type(event) is Failure:
+            refused = self._lane.serving.carrier.refused(exchange.id, exchange.caller.era, call, event)
+        if refused is not None:
+            self._answer(refused)
+        elif type(event) is not Answered or (event.stream is not None and (event.is_error or call.call.listed_name)):
             self._feed(request, exchange)
         elif event.stream is not None:
             call.drop_first()

@@ -24,6 +24,8 @@ from gateway.listener.room import Room
 from gateway.protocol.serving import BegunRequest, Serving
 from shared.settings import Settings
 
+_LOOK_S = 0.05
+
 
 class Lane:
     """What all connections of a front end share. Calling the object makes a connection: it is the protocol factory."""
@@ -69,6 +71,18 @@ class Lane:
                 connection.end()
             else:
                 connection.check(now)
+
+    def hurry(self, idle_s: float) -> None:
+        """From now on, let ``sweep`` close connections that are idle for longer than ``idle_s``."""
+        self._keepalive_s = min(self._keepalive_s, idle_s)
+
+    async def emptied(self, until: float) -> None:
+        """Wait until no connection is left, but no longer than until ``until`` (loop time).
+
+        Whoever closes an idle connection may cross a request on it, of which the client cannot know whether it ran.
+        """
+        while self._connections() and self.loop.time() < until:
+            await asyncio.sleep(_LOOK_S)
 
     def close(self) -> None:
         """Close the connections without an aiohttp handler; aiohttp closes the others."""

@@ -92,7 +92,9 @@ def routes(front: FrontEnd) -> web.Application:
     add_metadata_routes(app, front.rules, guard, front.settings.service.name)
     add_pages(app)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.proxy)
-    add_admin_routes(app, front.queries, front.commands, front.settings, front.reader, rights, front.access)
+    add_admin_routes(
+        app, front.queries, front.commands, front.restarting, front.settings, front.reader, rights, front.access
+    )
     return app
 
 

@@ -26,6 +26,8 @@ from shared.tasks import cancel, spawn
 
 _NEVER_S = 1e9
 _SWEEP_S = 1.0
+_GOODBYE_S = 5.0
+"""Clients that are at work use their connections within this time, and are told with an answer that this one ends."""
 _LINGER_S = 5.0
 """How long the rest of a request that was refused is read and dropped, before its connection ends."""
 
@@ -108,9 +110,15 @@ class McpRunner(web.AppRunner):
 
     async def cleanup(self) -> None:
         """Stop accepting connections, drain, end the connections that are left, and leave the fleet."""
+        if self._lane is not None:
+            self._lane.hurry(_GOODBYE_S)  # a request that comes late on a connection would have little time left
+        await self._front.say_goodbye()
+        said_at = asyncio.get_running_loop().time()
         for site in list(self._sites):
             await site.stop()
         await self._front.drain()
+        if self._lane is not None and self._front.replaced:
+            await self._lane.emptied(said_at + _GOODBYE_S)
         await cancel(self._sweeping)
         if self._lane is not None:
             self._lane.close()

@@ -93,9 +93,9 @@ def failure(failed: GatewayError, id: bytes, era: Era | None = None, status: int
     """
     if status is None:
         status = 200 if era is Era.LEGACY and failed.code not in _ALWAYS else failed.wire.http
-    retry_after_s = failed.retry_after_s or RETRY_AFTER_S.get(failed.code, 0)
+    again = failed.retry_after_s or RETRY_AFTER_S.get(failed.code, 0)
     challenge = failed.challenge if isinstance(failed, Unauthorized) else ""
-    return Answer((error_body(failed, id),), status, failed.wire.rpc, retry_after_s=retry_after_s, challenge=challenge)
+    return Answer((error_body(failed, id),), status, failed.wire.rpc, retry_after_s=again, challenge=challenge)
 
 
 def error_body(failed: GatewayError, id: bytes) -> bytes:

@@ -5,5 +5,6 @@ replicas, groups, and where a name leads · ``catalog`` all of these, built from
 caller sees, and views made from views · ``views`` the views of a front end · ``policy`` the interface of rules that
 hide entries · ``guards`` what a call must fulfil beside being shown · ``unlisted`` names that a client's own session
 decides · ``local_tools`` tools that the gateway answers itself · ``uri_templates`` matching RFC 6570 templates ·
-``router`` from a route to a replica · ``retry`` what may be sent again.
+``router`` from a route to a replica · ``outliers`` when a replica gets no calls for a while · ``retry`` what may be
+sent again.
 """

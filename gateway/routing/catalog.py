@@ -7,10 +7,12 @@ the view of an endpoint when it is first needed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import is_
 
 from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse
 from gateway.routing.naming import assign
+from gateway.routing.outliers import Watch
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
 from shared.choices import STRATEGIES
@@ -34,6 +36,7 @@ class Catalog:
         self._balancers: dict[str, tuple[str, Balancer]] = {}
         self._views: dict[str, View] = {}
         self._wall_s = 0.0
+        self._members: dict[str, list[UpstreamRecord]] = {}  # the records of each group, as of the last rebuild
         self.groups: dict[str, Group] = {}
         self.everything = empty(("", ""), settings)
         self.generation = 0
@@ -64,11 +67,19 @@ class Catalog:
         for id in [id for id in self._replicas if id not in records]:
             del self._replicas[id]
             self._parsed.pop(id, None)
-        groups: dict[str, Group] = {}
+        members: dict[str, list[UpstreamRecord]] = {}
         for record in sorted(records.values(), key=lambda one: one.sequence):
-            self._take(record, groups)
-        for group in groups.values():
-            self._finish(group)
+            members.setdefault(record.spec.name, []).append(record)
+        groups: dict[str, Group] = {}
+        for name, own in members.items():
+            before = self._members.get(name, ())
+            if len(before) == len(own) and all(map(is_, before, own)):
+                groups[name] = self.groups[name]  # of thousands of groups, one has changed
+                continue
+            for record in own:
+                self._take(record, groups)
+            self._finish(groups[name])
+        self._members = members
         for name in [name for name in self._balancers if name not in groups]:
             del self._balancers[name]
         self.groups = groups
@@ -84,6 +95,8 @@ class Catalog:
         else:
             if record.status is ServerStatus.CONNECTED and record.status_since > replica.record.status_since:
                 replica.suspect_until, replica.suspected = 0.0, ""
+                if replica.watch is not None:
+                    replica.watch.try_soon()
             replica.update(record)
         parsed = self._parsed.get(id)
         if parsed is None or parsed[0] != record.catalog.digest or parsed[1] != record.spec:
@@ -104,6 +117,13 @@ class Catalog:
         if kept is None or kept[0] != chosen:
             kept = self._balancers[group.name] = (chosen, make(chosen))
         group.balancer = kept[1]
+        compared = len(group.replicas) > 1 and (self.settings.outlier_ejection or group.balancer.measures)
+        for replica in group.replicas:
+            if not compared:
+                if replica.watch is not None:
+                    replica.watch, replica.avoid_until = None, 0.0
+            elif replica.watch is None:
+                replica.watch = Watch(replica)
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:

@@ -1,6 +1,7 @@
 """From a route to the replica that gets the call, and the error if no replica can take it. Pure.
 
-The group's balancer chooses among the replicas that are available (``Replica.available``).
+The group's balancer chooses among the replicas that are available (``Replica.available``), and among those to be
+avoided only if there are no others: a replica that serves badly is better than none.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
     candidates = [one for one in route.replicas if one.available(now) and one.id not in tried]
     if not candidates:
         return None
-    return candidates[0] if len(candidates) == 1 else route.balancer.choose(candidates)
+    if len(candidates) == 1:
+        return candidates[0]
+    welcome = [one for one in candidates if one.avoid_until <= now]
+    if len(welcome) < len(candidates):
+        safe = route.entry.repeatable
+        for one in candidates:
+            if one.avoid_until > now and one.watch is not None and one.watch.takes(now, safe, len(candidates)):
+                return one
+    if not welcome:
+        return min(candidates, key=lambda one: one.avoid_until)
+    return welcome[0] if len(welcome) == 1 else route.balancer.choose(welcome)
 
 
 def might_come(route: Route) -> bool:

@@ -10,6 +10,7 @@ from gateway.balancers import Balancer
 from gateway.routing.entries import Entry
 from gateway.routing.guards import Guard
 from gateway.routing.local_tools import LocalTool
+from gateway.routing.outliers import Watch
 from shared.isolation import SessionUse, session_use
 from shared.mcp.listings import Kind
 from shared.mcp.versions import Era
@@ -21,18 +22,24 @@ class Replica:
     """An upstream as a member of its group.
 
     A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
-    ``binds``: whether each client session has an upstream session of its own here.
+    ``binds``: whether each client session has an upstream session of its own here. Until ``avoid_until`` (loop time)
+    the replica gets calls only if no other one can take them; until ``suspect_until`` it gets none. ``watch`` is what
+    is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it was connected and is on its way
+    back, because it moves to another worker: one that fails is in error before it connects again.
     """
 
     __slots__ = (
+        "avoid_until",
         "binds",
         "id",
         "in_flight",
         "in_flight_elsewhere",
         "record",
+        "returns",
         "sequence",
         "suspect_until",
         "suspected",
+        "watch",
         "weight",
         "workers",
     )
@@ -40,12 +47,20 @@ class Replica:
     def __init__(self, record: UpstreamRecord) -> None:
         self.in_flight = 0
         self.in_flight_elsewhere = 0
+        self.avoid_until = 0.0
+        self.watch: Watch | None = None
         self.suspect_until = 0.0
         self.suspected = ""  # why: the error of the call that failed
+        self.record = record
+        self.returns = False
         self.update(record)
 
     def update(self, record: UpstreamRecord) -> None:
         """Take a newer record of the upstream."""
+        if record.status is not ServerStatus.CONNECTING:
+            self.returns = False
+        elif self.record.status is ServerStatus.CONNECTED:
+            self.returns = True
         self.record = record
         self.id = record.spec.id
         self.sequence = record.sequence
@@ -60,6 +75,11 @@ class Replica:
     def load(self) -> int:
         """The calls in flight: those of this front end exactly, those of others as they last published them."""
         return self.in_flight + self.in_flight_elsewhere
+
+    @property
+    def latency_s(self) -> float:
+        """The seconds to an answer, on average, as this front end sees it; 0 if it is not known."""
+        return self.watch.latency_s if self.watch is not None else 0.0
 
     def available(self, now: float) -> bool:
         """Return whether this replica may get a call. ``now`` is loop time.

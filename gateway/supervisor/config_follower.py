@@ -2,8 +2,8 @@
 
 Upstreams from the file are marked ``source: file``. They are unregistered when they leave the file; upstreams from
 elsewhere are left alone. An entry that cannot be run is registered with the reason; all others run. A file that cannot
-be read at all is logged, and the old configuration stays. The gateway's own settings are read at the start alone: that
-a change of them needs a restart is said once.
+be read at all is logged, and the old configuration stays. The gateway's own settings are read at the start, and when
+processes are replaced (``rolling``): that a change of them needs a restart is said once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from watchfiles import awatch
 
+from gateway.supervisor.lifecycle import FIXED
 from shared.config import Config, load
 from shared.errors import ConfigError, EntryNotFound, RegistryUnavailable
 from shared.models import UpstreamSpec
@@ -128,5 +129,13 @@ class ConfigFollower:
         self._seen = settings
         names = sorted({*settings, *self._running})
         changed = [name for name in names if settings.get(name) != self._running.get(name)]
-        if changed:
-            _log.warning("%s: %s changed, which needs a restart", self._path.name, ", ".join(changed))
+        for which, need in (
+            ([name for name in changed if name not in FIXED], "a restart ('gateway restart')"),
+            ([name for name in changed if name in FIXED], "a stop and a start"),
+        ):
+            if which:
+                _log.warning("%s: %s changed, which needs %s", self._path.name, ", ".join(which), need)
+
+    def restarted(self, settings: Mapping[str, Any]) -> None:
+        """Note the file's settings with which all processes were replaced."""
+        self._running = self._seen = settings

@@ -24,13 +24,15 @@ from shared.seclusion import seclude
 _settings = received()
 _fd = os.environ.get("GATEWAY_LISTEN_FD")
 
+_GRACE_S = 5
+
 bind = f"fd://{_fd}" if _fd else f"{_settings.service.host}:{_settings.service.port}"
 workers = _settings.service.frontends
 worker_class = "aiohttp.GunicornUVLoopWebWorker"
 preload_app = False
 keepalive = 75
-timeout = 30
-graceful_timeout = int(_settings.fleet.drain_timeout_s) + 5
+graceful_timeout = int(_settings.fleet.drain_timeout_s + _settings.fleet.drain_delay_s) + _GRACE_S
+timeout = max(30, graceful_timeout + 2 * _GRACE_S)  # a front end that drains shows no sign of life
 control_socket_disable = True
 accesslog = None
 errorlog = "-"
@@ -65,8 +67,8 @@ def child_exit(server: Any, worker: Any) -> None:
     """Count a front end that ended, for ``gateway status``; one that lived only shortly delays the next (backoff)."""
     global _wait_s
     lived_s = time.monotonic() - _born.pop(worker.age, time.monotonic())
-    if not server.LISTENERS:
-        return  # gunicorn itself is stopping
+    if not server.LISTENERS or len(server.WORKERS) >= server.num_workers:
+        return  # gunicorn itself is stopping, or has one front end fewer to run
     with contextlib.suppress(redis.RedisError, OSError, ValueError):
         client = redis.Redis.from_url(_settings.registry.redis_url, socket_timeout=0.2, socket_connect_timeout=0.2)
         client.hincrby(Keys(_settings.registry.key_prefix).restarts, "front end", 1)

@@ -26,6 +26,7 @@ from msgspec import structs
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
 from gateway.supervisor.state_directory import StateDirectory
+from shared import supervision
 from shared.access import rules as access_rules
 from shared.child_environment import for_process
 from shared.connections import mask_url
@@ -33,6 +34,7 @@ from shared.errors import ConfigError, RegistryUnavailable, StartError
 from shared.handover import offered
 from shared.loopback import is_loopback_host
 from shared.metrics.instance_directory import VARIABLE
+from shared.registry import deaths
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
@@ -43,6 +45,10 @@ _READY_S = 30.0
 SETTLED_S = 10.0
 """A child that lived longer than this is replaced with the shortest wait."""
 _KEPT_LINES = 30
+FRONT_ENDS = "front ends"
+"""The name of gunicorn as a child."""
+FIXED = ("host", "port", "redisUrl", "keyPrefix", "runDir", "stateDir", "ephemeral")
+"""The settings that all processes share: they need a stop and a start, as processes are replaced one by one."""
 
 Preparation = Callable[[RegistryStore], Awaitable[None]]
 """What is written to the registry before any process reads it."""
@@ -65,18 +71,28 @@ class Child:
         self.restarts = 0
         self.last_words: deque[str] = deque(maxlen=_KEPT_LINES)
         self.process: asyncio.subprocess.Process | None = None
-        self._command = command
+        self.command = command
         self._environment = environment
         self._fds = fds
         self._cwd = cwd
         self._settings = settings
         self._reader: asyncio.Task[None] | None = None
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether the process owns upstreams, which others take over when it dies."""
+        return self.name != FRONT_ENDS
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process was started and has ended."""
+        return self.process is not None and self.process.returncode is not None
+
     async def start(self) -> None:
         """Start the process, and copy its stderr to this process's stderr."""
         with offered(self._settings) as (variables, fds):
             self.process = await spawn_child(
-                self._command,
+                self.command,
                 {**self._environment, **variables},
                 (*self._fds, *fds),
                 cwd=self._cwd,
@@ -130,7 +146,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings, with_workers: bool = True) -> None:
         self._with_workers = with_workers
+        named = settings.access.admin_token
         settings = with_admin_token(settings)
+        self._token_of_run = "" if named else settings.access.admin_token
         self._given = settings
         self.settings = settings
         self.store: RegistryStore | None = None
@@ -138,7 +156,10 @@ class Supervisor:
         self._redis: EmbeddedRedis | None = None
         self._state: StateDirectory | None = None
         self._children: list[Child] = []
-        self._watches: list[asyncio.Task[None]] = []
+        self._retiring: list[Child] = []  # they drain, and others have taken their places
+        self._watches: dict[Child | None, asyncio.Task[None]] = {}
+        self._control: socket.socket | None = None
+        self._control_of_children: socket.socket | None = None
         self._socket: socket.socket | None = None
         self._stopping = False
         self._ready = False
@@ -192,9 +213,10 @@ class Supervisor:
         await self._start_children()
         await self._wait_ready()
         self._ready = True
-        self._watches = [spawn(self.watch(child), f"watch {child.name}") for child in self._children]
+        for child in self._children:
+            self._watch(child)
         if self._redis is not None:
-            self._watches.append(spawn(self._watch_redis(), "watch redis"))
+            self._watches[None] = spawn(self._watch_redis(), "watch redis")
 
     def _bind(self) -> None:
         host, port = self.settings.service.host, self.settings.service.port
@@ -213,14 +235,29 @@ class Supervisor:
         self.settings = structs.replace(self.settings, service=service)
 
     async def _start_children(self) -> None:
-        assert self._socket is not None
-        environment = for_process(os.environ, self.settings.upstreams.stdio_environment)
-        environment["GATEWAY_SUPERVISOR_PID"] = str(os.getpid())
+        self._control, self._control_of_children = supervision.pair()
+        self._children.append(self.front_ends(self.settings))
+        if self._with_workers:
+            for number in range(1, self.settings.service.workers + 1):
+                self._children.append(self.worker(number, self.settings))
+        await asyncio.gather(*(child.start() for child in self._children))
+
+    def _environment(self, settings: Settings) -> dict[str, str]:
         assert self._scratch is not None
-        environment[VARIABLE] = str(self._scratch / "figures")
-        fd = self._socket.fileno()
-        # gunicorn puts its working directory on the import path, so it starts in the directory made above.
-        gunicorn = [
+        environment = for_process(os.environ, settings.upstreams.stdio_environment)
+        figures = str(self._scratch / "figures")
+        return {**environment, "GATEWAY_SUPERVISOR_PID": str(os.getpid()), VARIABLE: figures}
+
+    def worker(self, number: int, settings: Settings) -> Child:
+        """Return a worker that is to be started."""
+        command = [*SAFE_PYTHON, "-m", "worker"]
+        return Child(f"worker {number}", command, self._environment(settings), settings=settings)
+
+    def front_ends(self, settings: Settings) -> Child:
+        """Return a gunicorn that is to be started, for all front ends."""
+        assert self._socket is not None and self._scratch is not None and self._control_of_children is not None
+        listening, control = self._socket.fileno(), self._control_of_children.fileno()
+        command = [
             *SAFE_PYTHON,
             "-m",
             "gunicorn",
@@ -228,21 +265,13 @@ class Supervisor:
             "python:gateway.supervisor.gunicorn_conf",
             "gateway.app:create",
         ]
-        self._children.append(
-            Child(
-                "front ends",
-                gunicorn,
-                {**environment, "GATEWAY_LISTEN_FD": str(fd)},
-                (fd,),
-                self._scratch,
-                self.settings,
-            )
-        )
-        if self._with_workers:
-            for number in range(self.settings.service.workers):
-                command = [*SAFE_PYTHON, "-m", "worker"]
-                self._children.append(Child(f"worker {number + 1}", command, environment, settings=self.settings))
-        await asyncio.gather(*(child.start() for child in self._children))
+        environment = {
+            **self._environment(settings),
+            "GATEWAY_LISTEN_FD": str(listening),
+            supervision.VARIABLE: str(control),
+        }
+        # gunicorn puts its working directory on the import path, so it starts in a directory of its own.
+        return Child(FRONT_ENDS, command, environment, (listening, control), self._scratch, settings)
 
     async def _wait_ready(self) -> None:
         """Wait until every process has joined the fleet. Raises ``StartError`` if one fails, or after ``_READY_S``."""
@@ -274,6 +303,85 @@ class Supervisor:
 
     # ---- afterwards
 
+    @property
+    def given(self) -> Settings:
+        """The settings as they were given, of the processes that were started last."""
+        return self._given
+
+    @property
+    def children(self) -> list[Child]:
+        """gunicorn, then the workers."""
+        return list(self._children)
+
+    @property
+    def control(self) -> socket.socket:
+        """Where requests of front ends come in (``shared.supervision``)."""
+        assert self._control is not None
+        return self._control
+
+    def completed(self, given: Settings) -> Settings:
+        """Return ``given`` with the admin token of this run, where it needs one and names none."""
+        if given.access.admin_token or not self._token_of_run:
+            return with_admin_token(given)
+        needs = with_admin_token(given).access.admin_token
+        token = self._token_of_run if needs else ""
+        return structs.replace(given, access=structs.replace(given.access, admin_token=token))
+
+    def running_with(self, given: Settings) -> Settings:
+        """Return ``given`` as processes get it that are started beside running ones: what these share stays."""
+        now = self.settings
+        service = structs.replace(
+            given.service,
+            host=now.service.host,
+            port=now.service.port,
+            run_dir=now.service.run_dir,
+            state_dir=now.service.state_dir,
+            ephemeral=now.service.ephemeral,
+        )
+        registry = structs.replace(given.registry, redis_url=now.registry.redis_url, key_prefix=now.registry.key_prefix)
+        return structs.replace(given, service=service, registry=registry)
+
+    def apply(self, given: Settings) -> None:
+        """Note the settings that all processes have from now on."""
+        self.settings, self._given = self.running_with(given), given
+
+    def _watch(self, child: Child) -> None:
+        self._watches[child] = spawn(self.watch(child), f"watch {child.name}")
+
+    async def trial(self, child: Child) -> None:
+        """Start a child that is to take the place of another one. It is stopped with the rest, and not watched yet."""
+        self._retiring.append(child)
+        await child.start()
+
+    async def settle(self, new: Child | None, old: Child | None) -> None:
+        """Give ``new`` the place of ``old``, which is watched no longer and to be stopped with ``retire``."""
+        if old is not None:
+            await cancel(self._watches.pop(old, None))
+        if new is not None and new in self._retiring:
+            self._retiring.remove(new)
+        if old is None:
+            assert new is not None
+            self._children.append(new)
+        else:
+            at = self._children.index(old)
+            self._children[at : at + 1] = [] if new is None else [new]
+            self._retiring.append(old)
+        if new is not None:
+            self._watch(new)
+
+    async def retire(self, child: Child) -> None:
+        """Drain and stop a child whose place is taken, or that could not take one."""
+        await child.stop(self._stop_s)
+        if child in self._retiring:
+            self._retiring.remove(child)
+
+    @property
+    def _stop_s(self) -> float:
+        """How long a process may take to drain. gunicorn loses a SIGTERM to a child that is just being forked, so it
+        may take all of it. Before requests were served there is nothing to drain."""
+        fleet = self.settings.fleet
+        return fleet.drain_timeout_s + fleet.drain_delay_s + 10.0 if self._ready else 2.0
+
     async def watch(self, child: Child) -> None:
         """Replace a child whenever it dies, with backoff; other children go on."""
         fleet = self.settings.fleet
@@ -287,11 +395,26 @@ class Supervisor:
                 return
             wait_s = fleet.restart_min_s if loop.time() - started > SETTLED_S else wait_s
             _log.warning("%s ended (code %s: %s); starting another in %.1f s", child.name, code, child.reason, wait_s)
+            if child.is_worker:
+                spawn(self._report_death(child.process.pid), f"death of {child.name}")
             await self._note_restart(child)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, fleet.restart_max_s)
             child.restarts += 1
             await child.start()
+
+    async def _report_death(self, pid: int) -> None:
+        """Have the upstreams of a dead worker taken over as soon as nothing of it runs any more."""
+        assert self.store is not None
+        ttl_s = self.settings.fleet.heartbeat_ttl_s
+        workers = Members(self.store, "worker", ttl_s)
+        try:
+            alive = await workers.alive()
+        except RegistryUnavailable:
+            return
+        for id, facts in alive.items():
+            if (facts.get("host"), facts.get("pid")) == (socket.gethostname(), str(pid)):
+                await deaths.report(workers, id, facts.get("address", ""), ttl_s)
 
     async def _note_restart(self, child: Child) -> None:
         """Count a restart, for ``gateway status``."""
@@ -322,20 +445,23 @@ class Supervisor:
     def kill(self) -> None:
         """End front ends and workers at once, with what they run; ``stop`` then waits for nothing."""
         self._stopping = True
-        for child in self._children:
+        for child in (*self._children, *self._retiring):
             child.kill()
 
     async def stop(self) -> None:
         """Drain and stop front ends, then workers, then Redis."""
         self._stopping = True
-        await cancel(*self._watches)
-        # gunicorn loses a SIGTERM to a child that is just being forked, so it may take the whole wait. Before requests
-        # were served there is nothing to drain, so the wait is short.
-        wait_s = self.settings.fleet.drain_timeout_s + 10.0 if self._ready else 2.0
+        await cancel(*self._watches.values())
         if self._socket is not None:
             self._socket.close()
+        wait_s = self._stop_s
+        retiring = [asyncio.ensure_future(child.stop(wait_s)) for child in self._retiring]
         for group in (self._children[:1], self._children[1:]):
             await asyncio.gather(*(child.stop(wait_s) for child in group))
+        await asyncio.gather(*retiring)
+        for control in (self._control, self._control_of_children):
+            if control is not None:
+                control.close()
         if self.store is not None:
             await self.store.close()
         if self._redis is not None:

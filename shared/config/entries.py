@@ -22,7 +22,8 @@ from shared.config.roots import Found
 from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
-from shared.settings import OWN, suggestion
+from shared.own_settings import OWN
+from shared.settings import suggestion
 from shared.transports import traits
 
 Said = list[tuple[str, str]]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from shared.settings import OWN
+from shared.own_settings import OWN
 from shared.transports import TRANSPORTS
 
 SPELLINGS = {

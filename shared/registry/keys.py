@@ -66,6 +66,10 @@ class Keys:
         """hash, expires in 3 s: calls in flight by upstream, as absolute numbers."""
         return f"{self.prefix}inflight:{frontend}"
 
+    def roll(self, supervisor: str) -> str:
+        """string (JSON), kept for a day: the last rolling restart of a supervisor, host:pid."""
+        return f"{self.prefix}roll:{supervisor}"
+
     def session(self, sid: str) -> str:
         """hash with TTL: one client session."""
         return f"{self.prefix}session:{sid}"

@@ -12,6 +12,9 @@ from typing import Literal
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 
+RETIRING = "retiring"
+"""The mark on a member that is about to be replaced, as another one has come: it keeps what it has and gets nothing
+new."""
 MemberKind = Literal["worker", "frontend"]
 
 
@@ -53,6 +56,21 @@ class Members:
             pipe.srem(self._set, id)
             await pipe.execute()
         await self._store.run_script("ANNOUNCE", self._kind, id)
+
+    async def bury(self, id: str) -> bool:
+        """Delete the record of a dead member and announce that. Return false if another process did so before."""
+        return bool(await self._store.run_script("BURY", self._key(id), self._set, self._kind, id))
+
+    async def mark(self, id: str, field: str, value: str) -> None:
+        """Write a fact about member ``id`` that is not its own, beside those that its heartbeats write, and announce
+        it. An empty ``value`` takes the fact away."""
+        await self._store.run_script("MARK", self._key(id), self._kind, id, field, value)
+
+    async def marked(self, id: str, field: str) -> str:
+        """Return a fact that ``mark`` wrote, or an empty string."""
+        async with translated():
+            value = await self._store.redis.hget(self._key(id), field)
+        return bytes(value).decode() if value else ""
 
     async def alive(self) -> dict[str, dict[str, str]]:
         """Return the facts of each live member by id. Ids whose record has expired are removed from the set."""

@@ -68,6 +68,8 @@ return 1
 )
 
 # ARGV: prefix, id, slot, worker → 'mine' | 'claimed' | 'taken' | 'gone'
+# ARGV[5]: 1 if the upstream runs on one worker only. Its connection ended with its owner, so it is not connected: calls
+# wait until the new owner says that it is.
 CLAIM = (
     EMIT
     + """
@@ -78,6 +80,10 @@ if owner == me then return 'mine' end
 if owner and redis.call('EXISTS', P..'worker:'..owner) == 1 then return 'taken' end
 if redis.call('EXISTS', P..'worker:'..me) == 0 then return 'taken' end
 redis.call('HSET', key, 'owner:'..slot, me)
+if ARGV[5] == '1' and redis.call('HGET', key, 'status') == 'connected' then
+  local now = redis.call('TIME')
+  redis.call('HSET', key, 'status', 'connecting', 'status_since', now[1], 'error', '')
+end
 emit('server', id)
 return 'claimed'
 """
@@ -290,6 +296,28 @@ if granted > 0 then
 else redis.call('HDEL', key, me) end
 return {granted, redis.call('SCARD', P..'frontends')}
 """
+
+# ARGV: prefix, key of a dead member's record, key of the set of members, kind, id → 0 if the record was gone already
+BURY = (
+    EMIT
+    + """
+redis.call('SREM', ARGV[3], ARGV[5])
+if redis.call('DEL', ARGV[2]) == 0 then return 0 end
+emit(ARGV[4], ARGV[5])
+return 1
+"""
+)
+
+# ARGV: prefix, key of a member's record, kind, id, field, value or ''
+MARK = (
+    EMIT
+    + """
+if redis.call('EXISTS', ARGV[2]) == 0 then return 0 end
+if ARGV[6] == '' then redis.call('HDEL', ARGV[2], ARGV[5]) else redis.call('HSET', ARGV[2], ARGV[5], ARGV[6]) end
+emit(ARGV[3], ARGV[4])
+return 1
+"""
+)
 
 # ARGV: prefix, kind, id
 ANNOUNCE = EMIT + "return emit(ARGV[2], ARGV[3])"

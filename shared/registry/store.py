@@ -19,7 +19,7 @@ from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
-from shared.registry.records import FOUND_OUT, UpstreamRecord, read_record, spec_fields
+from shared.registry.records import FOUND_OUT, UpstreamRecord, read_health, read_record, spec_fields
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
 from shared.transports import traits
@@ -52,6 +52,8 @@ class RegistryStore:
                 "LEAVE",
                 "CLEAR",
                 "BEAT",
+                "BURY",
+                "MARK",
                 "SAVE",
                 "KEY_ADD",
                 "KEY_REMOVE",
@@ -176,10 +178,10 @@ class RegistryStore:
 
     # ---- for owners; False means that the worker is not the owner (any more)
 
-    async def claim(self, id: str, slot: int, worker: str) -> str:
+    async def claim(self, id: str, slot: int, worker: str, runs_once: bool = False) -> str:
         """Claim a slot for ``worker``. Return ``mine`` (the worker had it), ``claimed``, ``taken`` or ``gone`` (no such
-        upstream)."""
-        return bytes(await self.run_script("CLAIM", id, slot, worker)).decode()
+        upstream). An upstream that ``runs_once`` counts as connecting from then on."""
+        return bytes(await self.run_script("CLAIM", id, slot, worker, "1" if runs_once else "0")).decode()
 
     async def release(self, id: str, slot: int, worker: str, heir: str = "") -> bool:
         """Give a slot up, to ``heir`` if one is named."""
@@ -244,6 +246,19 @@ class RegistryStore:
         return {
             id: record for id, record in (await self.load([id.decode() for id in ids])).items() if record is not None
         }
+
+    async def healths(self, ids: Sequence[str]) -> dict[str, HealthCheckResult | None]:
+        """Return the last probe of these upstreams."""
+        found: dict[str, HealthCheckResult | None] = {}
+        for start in range(0, len(ids), _BATCH):
+            batch = ids[start : start + _BATCH]
+            async with translated():
+                pipe = self.redis.pipeline(transaction=False)
+                for id in batch:
+                    pipe.hgetall(self.keys.health(id))
+                rows = await pipe.execute()
+            found.update((id, read_health(id, row)) for id, row in zip(batch, rows, strict=True))
+        return found
 
     async def load(self, ids: Iterable[str]) -> dict[str, UpstreamRecord | None]:
         """Return these upstreams. The value is ``None`` for an id that is not registered or cannot be read."""

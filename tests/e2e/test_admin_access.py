@@ -59,6 +59,7 @@ async def test_where_there_is_a_token_every_request_needs_it_also_from_this_mach
         ("PATCH", "servers/x", {"weight": 2}),
         ("DELETE", "servers/x", None),
         ("DELETE", "sessions/x", None),
+        ("POST", "restart", None),
     ):
         assert (await _send(f"{closed_fleet.url}/admin/v1/{path}", method, HTTP, body))[0] == 401
     assert (await _send(f"{closed_fleet.url}/healthz"))[0] == 200

@@ -288,3 +288,29 @@ async def test_processes_that_come_and_go_are_events(redis_url: str, session: ai
             return "worker-left" in await kinds()
 
         await eventually(left, 10.0, "a worker left")
+
+
+async def test_upstreams_are_listed_by_pages(fleet: Fleet, admin: Admin, session: aiohttp.ClientSession) -> None:
+    ids = [f"page{number}" for number in range(5)]
+    for id in ids:
+        body = {"id": id, "connection": {"url": "http://127.0.0.1:1/mcp"}}
+        assert (await admin("POST", "servers", body))[0] == 201
+    _, everything = await admin("GET", "servers")
+    shown = [one["id"] for one in everything]
+    assert shown[-5:] == ids
+    pages: list[str] = []
+    url = f"{fleet.url}/admin/v1/servers?limit=2"
+    for _ in range(len(shown)):
+        async with session.get(url) as response:
+            page = [one["id"] for one in await response.json()]
+            assert 1 <= len(page) <= 2
+            pages += page
+            if "next" not in response.links:
+                break
+            url = str(response.links["next"]["url"])
+    assert pages == shown
+    status, error = await admin("GET", "servers?limit=two")
+    assert (status, error["code"]) == (400, "config")
+    assert (await admin("GET", "servers?after=nobody"))[0] == 404
+    for id in ids:
+        await admin("DELETE", f"servers/{id}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import aiohttp
+
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
 from tests.machine import scaled
@@ -67,3 +69,57 @@ async def test_short_calls_to_a_stdio_upstream_wait_while_its_worker_finishes_a_
         assert [(await one).content for one in short] == ["x"] * 8
         assert "result" in (await long).body
         assert await fleet.pid_of_owner("local") != pid
+
+
+async def test_a_long_call_of_one_child_keeps_no_other_child_at_a_worker_that_drains(redis_url: str) -> None:
+    async with (
+        Fleet(redis_url, 1, 1, drain_timeout_s=scaled(60.0), request_timeout_s=scaled(60.0)) as fleet,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        await fleet.register("busy", stdio_connection("busy"))
+        await fleet.register("idle", stdio_connection("idle"))
+        await fleet.add_worker()
+        await eventually(fleet._linked, 20.0, "the other worker is there")
+        pid = await fleet.pid_of_owner("busy")
+        long = asyncio.ensure_future(client.call("busy__slow", {"seconds": scaled(6.0)}))
+
+        async def under_way() -> bool:
+            return any(one["load"] == "1" for one in (await fleet.worker_facts()).values())
+
+        await eventually(under_way, 20.0, "the long call runs")
+        fleet.signal_worker(pid, signal.SIGTERM)
+        assert (await client.call("idle__echo", {"text": "x"})).content == "x"
+        assert not long.done(), "it has moved before the long call of the other one ended"
+        short = asyncio.ensure_future(client.call("busy__echo", {"text": "x"}))
+        assert "result" in (await long).body
+        assert (await short).content == "x"
+
+
+async def test_a_front_end_that_ends_says_so_before_it_stops_accepting(redis_url: str) -> None:
+    delay_s = scaled(3.0)
+    async with Fleet(redis_url, 1, 1, drain_delay_s=delay_s) as fleet:
+        await fleet.register("local", stdio_connection("local"))
+        (process,) = [one.process for one in fleet.frontends[0].children]
+        assert process is not None
+
+        async def ready() -> tuple[int, str]:
+            async with (
+                aiohttp.ClientSession() as session,  # a connection of its own
+                session.get(f"{fleet.url}/readyz") as response,
+            ):
+                return response.status, (await response.json())["ready"]
+
+        assert await ready() == (200, True)
+        process.send_signal(signal.SIGTERM)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def says_so() -> bool:
+            return await ready() == (503, False)
+
+        await eventually(says_so, 5.0, "it is not ready any more")
+        async with RawClient(fleet.urls[0]) as late:
+            answer = await late.call("echo", {"text": "x"})
+            assert answer.content == "x" and answer.headers["Connection"] == "close"
+        await asyncio.wait_for(process.wait(), scaled(20.0))
+        assert loop.time() - began >= delay_s * 0.9

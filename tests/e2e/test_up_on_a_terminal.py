@@ -91,12 +91,13 @@ async def test_changed_settings_need_a_restart_which_is_said_once(tmp_path: Path
     config = write(tmp_path / "gateway.json", {}, requestTimeout=20_000)
     async with running("--config", config) as (command, _):
         write(config, {}, requestTimeout=10_000, port=4001)
-        await command.says(r"gateway.json: port, requestTimeout changed, which needs a restart")
+        await command.says(r"gateway.json: requestTimeout changed, which needs a restart")
+        await command.says(r"gateway.json: port changed, which needs a stop and a start")
         write(config, {"more": {"url": "http://127.0.0.1:9/mcp"}}, requestTimeout=10_000, port=4001)
         await command.says(r"more \(more, http\): error")
         assert command.output.count("needs a restart") == 1
         write(config, {}, requestTimeout=10_000)
-        await command.says(r"gateway.json: requestTimeout changed, which needs a restart")
+        await eventually(lambda: command.output.count("needs a restart") == 2, 20.0, "it is said again")
         write(config, {}, requestTimeout=20_000)
         await eventually(lambda: command.output.count(" applied: ") == 4, 20.0, "the last one is read")
         assert command.output.count("needs a restart") == 2

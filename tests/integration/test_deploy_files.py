@@ -288,7 +288,8 @@ async def test_probed_paths_are_routes_of_the_front_end() -> None:
     from shared.access.rules import AccessRules
 
     app, settings = web.Application(), build()
-    add_admin_routes(app, None, None, settings, None, None, AccessApi(AccessRules(), None, None, None, None))  # type: ignore[arg-type]
+    access = AccessApi(AccessRules(), None, None, None, None)  # type: ignore[arg-type]
+    add_admin_routes(app, None, None, None, settings, None, None, access)  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 

@@ -27,6 +27,8 @@ class Endpoint:
         self.era = era
         self.behaviour = "ok"
         self.delay_s = 0.0
+        self.places = asyncio.Semaphore(10_000)
+        self.under_way = self.most_under_way = 0
         self.page_size = 1000
         self.ttl_ms = 0
         self.calls: list[dict[str, Any]] = []
@@ -112,13 +114,22 @@ class RawUpstreams:
             return web.Response(status=401, text="who are you?")
         if endpoint.behaviour == "html-always":
             return web.Response(text="<html>hello</html>", content_type="text/html")
+        if endpoint.behaviour == "503-always":
+            endpoint.calls.append({})
+            return web.Response(status=503, text="later")
         message = json.loads(await request.read())
         endpoint.calls.append(message)
         endpoint.headers.append(dict(request.headers))
         if "id" not in message:
             return web.Response(status=202)
         if message["method"] == "tools/call":
-            odd = await self._misbehave(endpoint, request)
+            endpoint.under_way += 1
+            endpoint.most_under_way = max(endpoint.most_under_way, endpoint.under_way)
+            try:
+                async with endpoint.places:
+                    odd = await self._misbehave(endpoint, request)
+            finally:
+                endpoint.under_way -= 1
             if odd is not None:
                 return odd
         result = endpoint.result(message["method"], message.get("params") or {})
@@ -151,4 +162,10 @@ class RawUpstreams:
             return web.Response(status=401, text="who are you?")
         elif behaviour == "500":
             return web.Response(status=500, text="broken")
+        elif behaviour == "error":
+            message = endpoint.tool_calls[-1]
+            error = {"code": -32000, "message": "no"}
+            return web.json_response({"jsonrpc": "2.0", "id": message["id"], "error": error})
+        elif behaviour in ("429", "503"):
+            return web.Response(status=int(behaviour), text="later", headers={"Retry-After": "7"})
         return None

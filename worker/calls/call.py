@@ -63,6 +63,7 @@ class Call:
         "carrier",
         "client",
         "done",
+        "entered_at",
         "era",
         "expires_at",
         "hard_limit",
@@ -89,6 +90,7 @@ class Call:
         self.timeout_s = timeout_s
         self.started_at = 0.0
         self.expires_at = 0.0
+        self.entered_at = 0.0  # when it got its place, where the upstream has a limit (``calls.gate``)
         self.hard_limit = 0.0
         self.session = ""
         self.name = ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from shared.metrics.families import BUCKETS_S, Family, Sample, counter, histogram
 
@@ -138,9 +138,9 @@ class Counters:
 
 class Traffic:
     """The number of calls in flight at one upstream, for as long as this worker has it. ``observer`` is notified as
-    well."""
+    well, and of ends so is ``left``, if the upstream has a limit (``calls.gate``)."""
 
-    __slots__ = ("_begun", "_observer", "group", "id", "in_flight")
+    __slots__ = ("_begun", "_observer", "group", "id", "in_flight", "left")
 
     def __init__(self, observer: CallObserver | None = None, id: str = "", group: str = "") -> None:
         self._observer = observer
@@ -148,6 +148,7 @@ class Traffic:
         self.id = id
         self.group = group
         self.in_flight = 0
+        self.left: Callable[[Any, str], None] | None = None
 
     def begun(self, call: ObservedCall) -> None:
         self.in_flight += 1
@@ -158,3 +159,5 @@ class Traffic:
         self.in_flight -= 1
         if self._observer is not None:
             self._observer.finished(call, outcome, self)
+        if self.left is not None:
+            self.left(call, outcome)

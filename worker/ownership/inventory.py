@@ -19,10 +19,11 @@ from shared.connections import HttpConnection, origin_of
 from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
+from shared.own_settings import for_upstream
 from shared.registry.client import translated
 from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
-from shared.settings import CallSettings, Settings, for_upstream
+from shared.settings import CallSettings, Settings
 from shared.tasks import cancel, spawn
 from shared.transports import traits
 from worker.calls.call import Call
@@ -353,6 +354,11 @@ class Inventory:
         """Whether a handover of the upstream now would disturb no client."""
         holding = self._held.get(id)
         return holding is not None and not holding.upstream.holds_state
+
+    def busy(self, id: str) -> bool:
+        """Whether a call is under way at the upstream, also one that waits for its client's input."""
+        holding = self._held.get(id)
+        return holding is not None and holding.upstream.traffic.in_flight > 0
 
     async def hand_over(self, id: str) -> None:
         """Stop a stdio child before its slot gets another owner."""

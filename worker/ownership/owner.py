@@ -271,7 +271,7 @@ class Owner:
                 relist_at = loop.time() + wait_s
             if loop.time() >= relist_at:
                 announced, self._relist, self._looks = self._relist, set(), False
-                changed = await self._list(announced)
+                changed = await self._list_again(announced)
                 # Some servers announce a change whenever they are asked for their lists.
                 wait_s = _COALESCE_S if changed else min(wait_s * 2, _RELIST_MAX_S) * random.uniform(0.9, 1.1)
                 relist_at, relisted_at = float("inf"), loop.time()
@@ -282,7 +282,7 @@ class Owner:
                 next_probe = loop.time() + interval_s
                 await self._probe()
             if loop.time() >= next_refresh:
-                await self._list(())
+                await self._list_again(())
                 next_refresh = loop.time() + self._refresh_s()
 
     # ---- requests
@@ -308,12 +308,12 @@ class Owner:
         latency_ms = (loop.time() - started) * 1000
         if error is None:
             self._policy.succeeded()
-        else:
+        elif error.code != "overloaded":  # who has no room for a probe is alive, and says so
             self._policy.failed(certain=bool(error.data.get("certain")))
         self._reporter.health(
             HealthCheckResult(
                 self._upstream.spec.id,
-                error is None,
+                error is None or (error.code == "overloaded" and not self._policy.down),
                 round(latency_ms, 1),
                 error.message if error else None,
                 now_s(),
@@ -379,6 +379,17 @@ class Owner:
             self._upstream.spec.id, documents, digest, announced, self._ttl_s, notes, self._changes.added
         )
         return changed
+
+    async def _list_again(self, announced: Iterable[str]) -> bool:
+        """Do as ``_list`` does. What an upstream has no room to list now is read again later."""
+        try:
+            return await self._list(announced)
+        except NotDelivered as error:
+            if error.code != "overloaded":
+                raise
+        self._relist.update(announced)
+        self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S)
+        return False
 
     async def _document(self, kind: Kind) -> bytes:
         """Return the JSON of a list as clients may see it."""

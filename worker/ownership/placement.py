@@ -11,13 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
 
 from shared.errors import RegistryUnavailable
-from shared.registry.members import Members
+from shared.registry.members import RETIRING, Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rendezvous import rank
@@ -28,6 +28,11 @@ _log = logging.getLogger(__name__)
 JOIN_GRACE_S = 3.0
 """A worker younger than this (seconds) gets no handovers. After Redis was away, a slot is not claimed from its owner
 for as long."""
+
+_LOOK_S = 0.02
+"""How often a worker that drains looks whether calls have ended."""
+_AT_ONCE = 32
+"""How many upstreams are handed over at once."""
 
 
 class PlacementPlan(Struct, frozen=True):
@@ -40,25 +45,38 @@ class PlacementPlan(Struct, frozen=True):
 
 def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
     """Return how many workers carry this upstream: one for stdio, up to ``spread`` for HTTP, and none for an entry that
-    cannot be run."""
+    cannot be run.
+
+    An upstream with a number of calls that it takes (``maxConcurrency``) has one: only then that number, and turns
+    between callers, are exact.
+    """
     if record.spec.problem:
         return 0
-    return 1 if traits(record.spec.transport).runs_once else max(1, min(spread, workers))
+    once = traits(record.spec.transport).runs_once or bool(record.spec.settings.get("maxConcurrency"))
+    return 1 if once else max(1, min(spread, workers))
 
 
 def decide(
-    records: Iterable[UpstreamRecord], workers: Mapping[str, float], me: str, spread: int, now: float
+    records: Iterable[UpstreamRecord],
+    workers: Mapping[str, float],
+    me: str,
+    spread: int,
+    now: float,
+    leaving: Collection[str] = (),
 ) -> PlacementPlan:
     """Return what the worker ``me`` has to do. ``workers`` maps the ids of live workers to the Unix time at which each
-    joined."""
+    joined. Those that are ``leaving`` are not among them: they keep what they have until they hand it over, and until
+    they have gone nothing moves for the sake of even shares."""
     plan = PlacementPlan([], [], [])
     settled = [id for id, started in workers.items() if now - started >= JOIN_GRACE_S or id == me]
     for record in records:
         id = record.spec.id
-        count = slots_of(record, len(workers), spread)
+        count = slots_of(record, len(workers) + len(leaving), spread)
         owners = {slot: worker for slot, worker in record.owners if worker in workers}
-        held = {slot for slot, worker in owners.items() if slot < count}
+        kept = {slot for slot, worker in record.owners if worker in leaving}
+        held = {slot for slot in owners if slot < count}
         busy = {owners[slot] for slot in held}
+        held |= kept
         ranked = rank(id, workers)
         free = [slot for slot in range(count) if slot not in held]
         if 0 in free and me in busy and len(busy) >= len(workers):
@@ -71,7 +89,7 @@ def decide(
         for slot in mine:
             if slot >= count or any(lower < slot for lower in mine):
                 plan.releases.append((id, slot))
-            elif me not in (ideal := rank(id, settled)[:count]):
+            elif not leaving and me not in (ideal := rank(id, settled)[:count]):
                 heir = next((worker for worker in ideal if worker not in busy), None)
                 if heir is not None:
                     plan.moves.append((id, slot, heir))
@@ -88,6 +106,9 @@ class Held(Protocol):
 
     async def hand_over(self, id: str) -> None:
         """Stop an upstream that must not run twice (a stdio child) before its slot gets another owner."""
+
+    def busy(self, id: str) -> bool:
+        """Whether a call is under way at the upstream."""
 
     async def stopped(self, id: str) -> None:
         """Handle that no worker is left to run the upstream."""
@@ -109,12 +130,13 @@ class Placement:
         self._members = members
         self._held = held
         self._worker = worker
-        self._spread = settings.upstreams.spread
+        self._spread = 1 if settings.upstreams.max_concurrency else settings.upstreams.spread
         self._tick_s = settings.fleet.heartbeat_s
         self._available = available
         self._since_available = 0.0
         self.wake = asyncio.Event()
         self.workers: dict[str, float] = {}
+        self._leaving: frozenset[str] = frozenset()
         self._at_rest: dict[str, float] | None = None  # the workers for which, once settled, the plan was empty
 
     def redis_returned(self) -> None:
@@ -149,7 +171,7 @@ class Placement:
         if self._at_rest == self.workers:
             return  # no worker and no record has changed; with a thousand upstreams a plan is expensive
         now = time.time()
-        plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, now)
+        plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, now, self._leaving)
         settled = all(now - joined >= JOIN_GRACE_S for joined in self.workers.values())
         nothing = not (plan.claims or plan.releases or plan.moves)
         self._at_rest = dict(self.workers) if settled and nothing else None
@@ -161,7 +183,7 @@ class Placement:
             incumbent = record.owner(slot)
             if settling and incumbent is not None and incumbent not in self.workers:
                 continue
-            await self._store.claim(id, slot, self._worker)
+            await self._store.claim(id, slot, self._worker, traits(record.spec.transport).runs_once)
         for id, slot in plan.releases:
             await self._store.release(id, slot, self._worker)
         for id, slot, heir in plan.moves:
@@ -172,25 +194,67 @@ class Placement:
                 break  # one a second
 
     def _note(self, alive: dict[str, dict[str, str]]) -> None:
-        """Note the live workers. One that drains keeps what it has for a moment, but gets nothing new."""
-        self.workers = {
-            id: float(facts.get("joined_at", "0")) for id, facts in alive.items() if facts.get("draining") != "1"
-        }
+        """Note the live workers. One that drains, or is about to be replaced, keeps what it has for a moment, but gets
+        nothing new. Where all are about to be replaced, none is yet."""
+        here = {id: facts for id, facts in alive.items() if facts.get("draining") != "1"}
+        staying = {id: facts for id, facts in here.items() if facts.get(RETIRING) != "1"} or here
+        self.workers = {id: float(facts.get("joined_at", "0")) for id, facts in staying.items()}
+        self._leaving = frozenset(alive) - frozenset(staying)
+
+    # ---- at drain
 
     async def leave(self, all_of_them: bool = True) -> None:
-        """Hand slots over to the next worker in rank (at drain): all, or only those of upstreams that another worker
-        may run while this one still has calls there."""
+        """Hand slots over to the next worker in rank: all, or only those of upstreams that another worker may run while
+        this one still has calls there."""
+        others = await self._others()
+        if not all_of_them and not others:
+            return
+        leaving = [
+            record
+            for record in self._held.records.values()
+            if self._slots(record) and (all_of_them or not traits(record.spec.transport).runs_once)
+        ]
+        for start in range(0, len(leaving), _AT_ONCE):
+            await asyncio.gather(*(self._pass_on(record, others) for record in leaving[start : start + _AT_ONCE]))
+
+    async def leave_children(self) -> None:
+        """Hand each stdio upstream over as soon as no call is under way at it, until cancelled. Its calls are not cut
+        short, and those of other upstreams do not keep it. New calls wait in the front ends meanwhile."""
+        passed: set[str] = set()
+        while True:
+            idle = [
+                record
+                for id, record in self._held.records.items()
+                if id not in passed
+                and self._slots(record)
+                and traits(record.spec.transport).runs_once
+                and not self._held.busy(id)
+            ]
+            try:
+                others = await self._others() if idle else []
+                if others:
+                    passed.update(record.spec.id for record in idle)
+                    await asyncio.gather(*(self._pass_on(record, others) for record in idle))
+            except RegistryUnavailable as error:
+                _log.debug("handing over waits: %s", error)
+                passed.difference_update(record.spec.id for record in idle)
+            await asyncio.sleep(_LOOK_S if not idle or others else self._tick_s)
+
+    def _slots(self, record: UpstreamRecord) -> list[int]:
+        return [slot for slot, owner in record.owners if owner == self._worker]
+
+    async def _others(self) -> list[str]:
         self._note(await self._members.alive())
-        others = [worker for worker in self.workers if worker != self._worker]
-        for record in list(self._held.records.values()):
-            if not all_of_them and (traits(record.spec.transport).runs_once or not others):
-                continue
-            for slot, owner in record.owners:
-                if owner != self._worker:
-                    continue
-                await self._held.hand_over(record.spec.id)
-                taken = {worker for _, worker in record.owners}
-                heir = next((worker for worker in rank(record.spec.id, others) if worker not in taken), "")
-                if slot == 0 and not heir and not taken - {self._worker}:
-                    await self._held.stopped(record.spec.id)
-                await self._store.release(record.spec.id, slot, self._worker, heir)
+        return [worker for worker in self.workers if worker != self._worker]
+
+    async def _pass_on(self, record: UpstreamRecord, others: list[str]) -> None:
+        """Hand the slots of one upstream over. Raises ``RegistryUnavailable``."""
+        id = record.spec.id
+        taken = {worker for _, worker in record.owners}
+        heirs = [worker for worker in rank(id, others) if worker not in taken]
+        for slot in self._slots(record):
+            await self._held.hand_over(id)
+            heir = heirs.pop(0) if heirs else ""
+            if slot == 0 and not heir and not taken - {self._worker}:
+                await self._held.stopped(id)
+            await self._store.release(id, slot, self._worker, heir)

@@ -28,6 +28,8 @@ from shared.tasks import spawn
 from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.concurrency import Fixed, Learned
+from worker.calls.gate import Gate
 from worker.calls.observer import CallObserver, Traffic
 from worker.ownership.own_lists import OwnLists
 from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
@@ -93,6 +95,19 @@ class Upstream:
         self._trying_legacy: asyncio.Task[None] | None = None
         self._legacy_tried = False
         self._closed = False
+        self._gate = self._make_gate()
+
+    def _make_gate(self) -> Gate | None:
+        """Return the gate through which calls come, or ``None`` if any number may be under way."""
+        limits = self.settings.upstreams
+        if limits.concurrency != "adaptive" and not limits.max_concurrency:
+            return None
+        learned = limits.concurrency == "adaptive"
+        concurrency = Learned(limits.max_concurrency) if learned else Fixed(limits.max_concurrency)
+        waiting, clock = limits.max_pending, self._loop.time
+        gate = Gate(self.spec.id, concurrency, waiting, limits.max_queue_wait_s, clock, self._let_in)
+        self.traffic.left = gate.left
+        return gate
 
     def _logged(self, line: str) -> None:
         self.last_line = line
@@ -138,14 +153,24 @@ class Upstream:
 
     def submit(self, call: Call) -> None:
         """Carry ``call``, which is answered or failed exactly once."""
+        if self._gate is not None and call.observer is None:
+            self._gate.enter(call, caller_of(call))
+            return
         session = self._for_all[call.era]
         if session is None or session.closed:
             session = self._carrier(call)
             if session is None:
                 return
+        if call.observer is None:
+            call.observer = self.traffic
+            self.traffic.begun(call)
+        session.submit(call)
+
+    def _let_in(self, call: Call) -> None:
+        """Carry a call that got its place. It has the place until it is over."""
         call.observer = self.traffic
         self.traffic.begun(call)
-        session.submit(call)
+        self.submit(call)
 
     def _carrier(self, call: Call) -> Session | None:
         """Return the session for ``call``, or ``None`` if the call has failed or waits until its era is known."""
@@ -430,6 +455,11 @@ class Upstream:
 def _may_list(kind: Kind, facts: UpstreamFacts) -> bool:
     """Whether the upstream says that it has such a list. Some do not say so of tools, and are asked for them."""
     return kind is Kind.TOOLS or isinstance(facts.capabilities.get(KINDS[kind].capability), dict)
+
+
+def caller_of(call: Call) -> str:
+    """Return whose call it is, for a fair share of an upstream: the principal's, else the client session's."""
+    return call.client.principal or call.session
 
 
 async def _close_all(sessions: list[Session], pool: Pool | None) -> None:

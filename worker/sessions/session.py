@@ -192,7 +192,8 @@ class Session:
         except TimeoutError:
             self._failure = NotDelivered("upstream_unavailable", "no handshake in time", {"certain": "1"})
         except CallError as error:
-            self._failure = NotDelivered("upstream_unavailable", error.message, error.data)
+            code = "overloaded" if error.code == "overloaded" else "upstream_unavailable"
+            self._failure = NotDelivered(code, error.message, error.data)
         else:
             self.ready = True
             if self._was_ready:

@@ -34,6 +34,7 @@ _READ = frozenset(
         b"connection",
         b"location",
         b"mcp-session-id",
+        b"retry-after",
     )
 )
 """The headers that are passed to exchanges."""

@@ -14,6 +14,7 @@ from shared.mcp.rope import Rope, Whole
 from worker.calls.call import Call
 from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Correlation
+from worker.transports import overload
 from worker.transports.http_client import HttpPool
 
 
@@ -55,6 +56,7 @@ class Post:
         "reader",
         "request",
         "resumes",
+        "retry_after",
         "retry_ms",
         "session",
         "session_header",
@@ -76,6 +78,7 @@ class Post:
         self.retry_ms = 1000
         self.resumes = 0
         self.session_header = b""
+        self.retry_after = b""
         self.sid = ""  # the upstream session on which the request was sent
 
     @property
@@ -91,7 +94,9 @@ class Post:
         self.session_header = headers.get(b"mcp-session-id", b"")
         if self.session_header:
             self.session.on_session_header(self)
-        if self.kind == b"text/event-stream" and status == 200:
+        if status in overload.STATUSES:
+            self.retry_after = headers.get(b"retry-after", b"")
+        elif self.kind == b"text/event-stream" and status == 200:
             self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
 
     def on_body(self, data: bytes) -> None:

@@ -17,6 +17,7 @@ from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports import overload
 from worker.transports.http_client import HttpPool, Notice
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
@@ -36,6 +37,9 @@ class _Stream:
         kind = headers.get(b"content-type", b"").partition(b";")[0].strip()
         if status == 200 and kind == b"text/event-stream":
             self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
+        elif status in overload.STATUSES:
+            authority = self.session.pool.endpoint.authority
+            self._end(overload.overloaded(authority, status, headers.get(b"retry-after", b"")))
         else:
             shown = kind.decode("latin-1") or "no content type"
             where = self.session.pool.endpoint
@@ -80,16 +84,20 @@ class _Post:
         self.id = id
         self.call = call
         self.status = 0
+        self.retry_after = b""
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
+        self.retry_after = headers.get(b"retry-after", b"")
 
     def on_body(self, data: bytes) -> None:
         """The specification gives the body of a 202 no meaning."""
 
     def on_complete(self) -> None:
         self.session.notices.pop(self, None)
-        if self.status >= 300 and self.call is not None:
+        if self.status in overload.STATUSES:
+            self._fail(overload.overloaded(self.session.pool.endpoint.authority, self.status, self.retry_after))
+        elif self.status >= 300 and self.call is not None:
             text = f"the upstream answered HTTP {self.status} to the message"
             kind = OutcomeUnknown if self.status >= 500 else NotDelivered
             self._fail(kind("upstream_unavailable", text, {"http": str(self.status)}))

@@ -26,7 +26,7 @@ from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import UpstreamError
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
-from worker.transports import session_doubts
+from worker.transports import overload, session_doubts
 from worker.transports.http_client import HttpPool, Notice
 from worker.transports.http_post import Post
 from worker.transports.http_standing_get import StandingGet
@@ -124,12 +124,8 @@ class HttpSession(Session):
                 f"{where} answered HTTP {status}: check the headers configured for it",
                 {"http": str(status)},
             )
-        if status in (429, 503):
-            return NotDelivered(
-                "upstream_unavailable",
-                f"{where} answered HTTP {status}: it is overloaded",
-                {"http": str(status)},
-            )
+        if status in overload.STATUSES:
+            return overload.overloaded(where, status, post.retry_after)
         if 300 <= status < 400:
             return NotDelivered(
                 "upstream_protocol",

@@ -137,7 +137,7 @@ def test_which_tools_are_shown_is_part_of_the_registration() -> None:
 def test_every_problem_is_named_at_once() -> None:
     problems = _problems("", {}, name="a\n", weight=0, isolation="x", era="y", balancer="z")
     assert set(problems) == {"id", "name", "weight", "connection", "isolation", "era", "balancer"}
-    assert problems["balancer"].endswith("is not one of least-connections, random, round-robin, weighted")
+    assert problems["balancer"].endswith("is not one of adaptive, least-connections, random, round-robin, weighted")
 
 
 def test_options_are_given_as_words_or_as_themselves() -> None:
@@ -152,10 +152,16 @@ def test_options_are_given_as_words_or_as_themselves() -> None:
 
 
 def test_the_strategies_are_those_that_are_registered() -> None:
-    assert list(STRATEGIES) == list(BalancerStrategy) == ["least-connections", "random", "round-robin", "weighted"]
+    assert (
+        list(STRATEGIES)
+        == list(BalancerStrategy)
+        == ["adaptive", "least-connections", "random", "round-robin", "weighted"]
+    )
     for name in STRATEGIES:
         assert check_strategy(name) == name
-    with pytest.raises(ValueError, match="'Random' is not one of least-connections, random, round-robin, weighted"):
+    with pytest.raises(
+        ValueError, match="'Random' is not one of adaptive, least-connections, random, round-robin, weighted"
+    ):
         check_strategy("Random")
 
 

@@ -165,6 +165,9 @@ def _samples(knob: Knob) -> list[Any]:
         return [0.001, 0.25, 1.0, 17.3, 86_400.0]
     if plain is bool:
         return [True, False]
+    if plain is float:
+        most = meta.le if meta.le is not None else 1e6
+        return [meta.ge, (meta.ge + most) / 4, most]
     if plain is int:
         most = meta.le if meta.le is not None else 10**9
         return [meta.ge, meta.ge + 1, (meta.ge + most) // 2, most]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from gateway.balancers import BalancerStrategy, make
+from gateway.balancers.adaptive import Adaptive
 from gateway.balancers.least_connections import LeastConnections
 from gateway.balancers.random_choice import RandomChoice
 from gateway.balancers.round_robin import RoundRobin
@@ -26,6 +27,7 @@ class One(Struct, frozen=True):
     sequence: int = 0
     weight: int = 1
     load: int = 0
+    latency_s: float = 0.0
 
 
 def _row(count: int) -> list[One]:
@@ -39,6 +41,7 @@ def _row(count: int) -> list[One]:
         (BalancerStrategy.LEAST_CONNECTIONS, LeastConnections),
         (BalancerStrategy.WEIGHTED, Weighted),
         (BalancerStrategy.RANDOM, RandomChoice),
+        (BalancerStrategy.ADAPTIVE, Adaptive),
     ],
 )
 def test_every_strategy_has_its_balancer_and_each_group_its_own(
@@ -166,3 +169,23 @@ def test_random_is_about_even() -> None:
     counts = Counter(balancer.choose(row).id for _ in range(4000))
     assert len(counts) == 4
     assert all(850 < count < 1150 for count in counts.values())
+
+
+def test_adaptive_takes_the_better_of_two_by_latency_and_calls_in_flight() -> None:
+    balancer = Adaptive()
+    slow, fast = One("slow", 1, latency_s=1.0), One("fast", 2, latency_s=0.1)
+    assert {balancer.choose([slow, fast]).id for _ in range(50)} == {"fast"}
+    busy = One("busy", 3, latency_s=0.1, load=20)
+    assert {balancer.choose([slow, busy]).id for _ in range(50)} == {"slow"}
+    assert balancer.likely([slow, fast, busy])[0] is fast
+
+
+def test_adaptive_never_chooses_the_worst_of_three_and_gives_a_new_replica_its_chance() -> None:
+    random.seed(1)
+    row = [One("a", 1, latency_s=0.1), One("b", 2, latency_s=0.1), One("worst", 3, latency_s=5.0)]
+    seen = Counter(Adaptive().choose(row).id for _ in range(300))
+    assert seen.keys() == {"a", "b"} and min(seen.values()) > 100
+    new = [One("new", 1), One("known", 2, latency_s=0.2, load=1)]
+    assert Adaptive().choose(new).id == "new"
+    loaded = [One("new", 1, load=3), One("known", 2, latency_s=0.2, load=1)]
+    assert Adaptive().choose(loaded).id == "known"

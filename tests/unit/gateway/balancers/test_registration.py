@@ -82,7 +82,7 @@ def test_a_strategy_that_is_registered_may_be_written_wherever_one_is_named(youn
 
 
 def test_a_strategy_that_is_not_registered_is_refused_with_the_choices() -> None:
-    choices = "'youngest' is not one of least-connections, random, round-robin, weighted"
+    choices = "'youngest' is not one of adaptive, least-connections, random, round-robin, weighted"
     with pytest.raises(ConfigError, match=choices):
         make_spec("a", {"command": "x"}, balancer="youngest")
     with pytest.raises(ConfigError, match=choices):

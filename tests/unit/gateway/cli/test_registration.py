@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from gateway.cli import registration, servers
 from gateway.cli.main import cli
 from shared.models import UpstreamSpec
-from shared.settings import OWN
+from shared.own_settings import OWN
 
 CLI = "http://127.0.0.1:4000"
 
@@ -110,4 +110,5 @@ def test_what_cannot_be_meant_is_said_in_a_line(add: Any, arguments: list[str], 
 
 def test_every_setting_of_an_upstream_can_be_set(add: Any) -> None:
     for key in OWN:
-        assert add("add", "a", "http://up", "--set", f"{key}=2000")[3].settings == {key: 2000}, key
+        value = "adaptive" if key == "concurrency" else 2000
+        assert add("add", "a", "http://up", "--set", f"{key}={value}")[3].settings == {key: value}, key

@@ -311,6 +311,38 @@ async def test_nobody_is_waited_for_longer_than_said(monkeypatch: pytest.MonkeyP
         assert bench.heard.notes == [("begun", 0), ("finished", 0, "upstream_unavailable")]
 
 
+async def test_a_replica_that_moves_to_another_worker_is_waited_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it is not there yet when any other call would give up."""
+    monkeypatch.setattr(dispatch, "WAKE_S", 0.0)
+    bench = Bench(*ONE)
+    bench.front.upstream("a", result())
+    bench.front.take(record("a", "g", tools=["t"], status=ServerStatus.CONNECTING))
+    sending = asyncio.ensure_future(bench.send(bench.call()))
+    await asyncio.sleep(0.05)
+    assert bench.dispatcher.waiting == 1, "a front end that drains waits for it as well"
+    bench.front.take(*ONE)
+    await sending
+    assert bench.dispatcher.waiting == 0
+    assert bench.heard.notes == [("begun", 0), *_attempts("a"), ("finished", 0, ANSWERED)]
+    bench.front.take(record("a", "g", tools=["t"], status=ServerStatus.ERROR, error="it cannot start"))
+    bench.front.take(record("a", "g", tools=["t"], status=ServerStatus.CONNECTING))
+    with pytest.raises(NotDelivered):  # it failed meanwhile: it does not just move
+        await bench.send(bench.call())
+
+
+async def test_a_call_waits_while_a_dead_workers_upstream_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "WAKE_S", 0.0)
+    bench = Bench(*ONE)
+    del bench.front.pool.links["w1"]
+    bench.front.pool._note_lost("w1")
+    sending = asyncio.ensure_future(bench.send(bench.call()))
+    await asyncio.sleep(0.05)
+    assert not sending.done()
+    bench.front.join("w1").answers["a"] = [result()]
+    await sending
+    assert bench.heard.notes == [("begun", 0), *_attempts("a"), ("finished", 0, ANSWERED)]
+
+
 async def test_a_replica_that_is_down_is_not_waited_for() -> None:
     bench = Bench(record("a", "g", tools=["t"], status=ServerStatus.ERROR, error="refused"))
     with pytest.raises(NotDelivered, match="refused"):

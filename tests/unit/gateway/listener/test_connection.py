@@ -125,6 +125,20 @@ async def test_an_answer_to_a_client_that_is_leaving_ends_the_call() -> None:
     assert not lane.bench.front.dispatcher.under_way and not client.written
 
 
+async def test_a_refusal_for_want_of_room_is_answered_on_the_express_lane() -> None:
+    """``ExpressOnly`` fails if the ordinary lane is asked for."""
+    lane = ExpressOnly(Bench())
+    connection, client = lane.connect()
+    connection.data_received(_post(CALL))
+    (worker,) = lane.bench.front.workers.values()
+    refusal = rpc.Failed(1, "overloaded", "2 calls wait", False, {"upstream": "a", "retryAfter": "4"})
+    worker.link.on_frame(cast(Link, worker.fake), refusal, b"")
+    answer = client.written
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nRetry-After: 4" in head and json.loads(body)["error"]["data"]["code"] == "overloaded"
+    assert not lane.bench.front.dispatcher.under_way and not connection._busy
+
+
 async def test_signs_of_life_may_end_calls() -> None:
     lane = ExpressOnly(Bench())
     for _ in range(3):

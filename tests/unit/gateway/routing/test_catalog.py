@@ -567,3 +567,17 @@ def test_a_merged_list_is_as_fresh_as_the_tightest_upstream_that_does_not_announ
     assert ttl_ms(None, 2.0, 60.0) == 2000
     assert ttl_ms(60.0) == 5000
     assert ttl_ms(0.0) == 0
+
+
+def test_a_group_of_which_no_record_changed_is_not_built_again() -> None:
+    catalog = Catalog(RoutingSettings())
+    records = {"a": record("a", "one", 1, tools=["x"]), "b": record("b", "two", 2, tools=["y"])}
+    catalog.rebuild(records, 0.0)
+    before = dict(catalog.groups)
+    catalog.rebuild({**records, "b": record("b", "two", 2, tools=["z"])}, 0.0)
+    assert catalog.groups["one"] is before["one"] and catalog.groups["two"] is not before["two"]
+    assert set(catalog.everything.routes[Kind.TOOLS]) == {"x", "z"}
+    catalog.rebuild({"a": records["a"], "c": record("c", "one", 3, tools=["x"])}, 0.0)
+    assert [replica.id for replica in catalog.groups["one"].replicas] == ["a", "c"] and "two" not in catalog.groups
+    catalog.rebuild({"a": records["a"]}, 0.0)
+    assert [replica.id for replica in catalog.groups["one"].replicas] == ["a"]

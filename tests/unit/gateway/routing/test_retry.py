@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.routing.retry import ATTEMPTS, may_repeat
+from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat
 from shared.errors import WIRE
 from shared.mcp.methods import REPEATABLE
 
@@ -44,3 +44,14 @@ def test_a_timeout_has_used_up_its_time(method: str, repeatable: bool) -> None:
 def test_nothing_that_changes_anything_counts_as_a_read() -> None:
     assert not REPEATABLE & {"tools/call", "initialize", "logging/setLevel", "resources/subscribe"}
     assert 2 <= ATTEMPTS <= 10
+
+
+def test_retries_are_a_share_of_the_calls_of_ten_seconds_and_ten_are_always_allowed() -> None:
+    budget = RetryBudget(0.2)
+    assert sum(budget.take() for _ in range(50)) == 10
+    budget.sent += 1000
+    allowed = sum(budget.take() for _ in range(1000))
+    assert 150 <= allowed <= 200
+    for _ in range(10):
+        budget.advance()
+    assert sum(budget.take() for _ in range(50)) == 10, "what was long ago counts no longer"

@@ -31,6 +31,10 @@ class Noted:
         assert (key, by) == (self.keys.restarts, 1)
         self.restarts.append(field)
 
+    async def smembers(self, key: str) -> set[bytes]:
+        """No worker has joined."""
+        return set()
+
 
 async def _waits(code: str, count: int, caplog: pytest.LogCaptureFixture) -> list[float]:
     """Seconds before each of the first ``count`` replacements of a child that runs ``code``, as logged."""

@@ -72,6 +72,12 @@ def test_stdio_has_one_slot_and_http_up_to_the_spread(transport: str, workers: i
     assert slots_of(_up("u", transport=transport), workers, spread) == expected
 
 
+def test_an_upstream_with_a_limit_has_one_worker_that_counts() -> None:
+    limited = record("u", settings={"maxConcurrency": 3})
+    assert slots_of(limited, 5, 3) == 1
+    assert slots_of(record("u", settings={"maxConcurrency": 0}), 5, 3) == 3
+
+
 def test_nobody_claims_an_entry_that_cannot_be_run_and_who_has_it_gives_it_up() -> None:
     flawed = [_flawed("a"), _flawed("b", {0: "w1"})]
     plans = _plans(flawed, _workers("w1", "w2"))
@@ -111,6 +117,18 @@ def test_a_dead_owner_is_replaced() -> None:
 def test_the_last_worker_takes_the_lead_and_drops_its_other_slot() -> None:
     plan = decide([_up("u", {0: "dead", 1: "w1"})], _workers("w1"), "w1", 2, NOW)
     assert plan == PlacementPlan([("u", 0)], [("u", 1)], [])
+
+
+def test_what_a_leaving_worker_has_is_not_claimed_and_it_gets_nothing() -> None:
+    records = [_up("a", {0: "old", 1: "older"}), _up("b", {0: "old"}, "stdio"), _up("c", transport="stdio")]
+    plan = decide(records, _workers("new"), "new", 2, NOW, ("old", "older"))
+    assert plan == PlacementPlan([("c", 0)], [], [])
+
+
+def test_while_workers_leave_nothing_moves_for_the_sake_of_even_shares() -> None:
+    records = [_up(f"u{n}", {0: "w1"}, "stdio") for n in range(20)]
+    assert len(decide(records, _workers("w1", "w2"), "w1", 2, NOW).moves) > 3
+    assert decide(records, _workers("w1", "w2"), "w1", 2, NOW, ("old",)).moves == []
 
 
 def test_owners_keep_what_they_have() -> None:
@@ -276,7 +294,7 @@ class _Fleet:
     async def stopped(self, id: str) -> None:
         raise AssertionError("nobody leaves")
 
-    async def claim(self, id: str, slot: int, worker: str) -> None:
+    async def claim(self, id: str, slot: int, worker: str, runs_once: bool = False) -> None:
         self.claimed.append((id, slot))
         self.known[id] = _up(id, {slot: worker})
 

@@ -1,0 +1,155 @@
+"""How many calls of one upstream are under way at once, and who waits for how long. Pure; the clock is given.
+
+A call that comes when all places are taken waits in a short queue, or is refused at once: where the caller can still be
+told, and can go elsewhere. Refused is what would not be begun in time (its own time, or ``max_wait_s``). While no place
+was free for twice that time, the overload is no burst: then as many calls wait as there are places. That keeps the
+upstream busy, and longer waiting would only make every call slower.
+
+The queue is fair between callers: they take turns, and a caller's place in it is counted as if all others had sent no
+more than it has. One that sends a hundred calls makes itself wait, and not a caller that sends one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from shared.errors import NotDelivered
+from worker.calls.call import Call
+from worker.calls.concurrency import Concurrency
+from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR
+
+_WEIGHT = 0.1
+_BURST = 2
+_UNKNOWN = 4
+"""Calls that may wait for each place while it is not known how long calls take."""
+
+
+class Gate:
+    """The places of one upstream. ``start`` is given each call when it has one.
+
+    ``concurrency`` says how many places there are. At most ``max_waiting`` calls wait.
+    """
+
+    def __init__(
+        self,
+        upstream: str,
+        concurrency: Concurrency,
+        max_waiting: int,
+        max_wait_s: float,
+        clock: Callable[[], float],
+        start: Callable[[Call], None],
+    ) -> None:
+        self.concurrency = concurrency
+        self.running = 0
+        self.waiting = 0
+        self.service_s = 0.0
+        """How long a call takes, on average; 0 before the first answer."""
+        self._upstream = upstream
+        self._max_waiting = max_waiting
+        self._max_wait_s = max_wait_s
+        self._clock = clock
+        self._start = start
+        self._queues: OrderedDict[str, deque[Call]] = OrderedDict()  # by caller; the first one's turn is next
+        self._full_since = 0.0
+        self._letting_in = False
+
+    # ---- in and out
+
+    def enter(self, call: Call, caller: str) -> None:
+        """Start ``call``, or have it wait, or fail it with ``overloaded``."""
+        now = self._clock()
+        if self.running < self.concurrency.limit and not self.waiting:
+            self._let_in(call, now)
+            return
+        own = self._queues.get(caller)
+        before = self._before(len(own) if own is not None else 0)
+        wait_s = (before + 1) * self.service_s / self.concurrency.limit
+        if not self._may_wait(call, before, wait_s, now):
+            self._refuse(call, wait_s)
+            return
+        if self.waiting >= self._max_waiting and not self._make_room(before):
+            self._refuse(call, wait_s)
+            return
+        if own is None:
+            own = self._queues[caller] = deque()
+        own.append(call)
+        self.waiting += 1
+        call.holder = self
+
+    def left(self, call: Call, outcome: str) -> None:
+        """Handle that a call which was started is over (``calls.observer``). What its client cancelled says nothing of
+        the upstream."""
+        self.running -= 1
+        now = self._clock()
+        if call.entered_at and outcome != CANCELLED:
+            seconds = now - call.entered_at
+            answered = outcome in (ANSWERED, UPSTREAM_ERROR)
+            if answered:
+                self.service_s += (seconds - self.service_s) * _WEIGHT if self.service_s else seconds
+            self.concurrency.note(call.name, seconds, answered, self.running + 1)
+        self._go_on(now)
+
+    def abandon(self, call: Call, reason: str) -> bool:
+        """Take a waiting call out of the queue. It was certainly not sent (``worker.calls.call.Holder``)."""
+        for caller, queue in self._queues.items():
+            if call in queue:
+                queue.remove(call)
+                self.waiting -= 1
+                if not queue:
+                    del self._queues[caller]
+                return True
+        return False
+
+    def _go_on(self, now: float) -> None:
+        if self._letting_in:
+            return  # a call that was let in has failed at once; the loop below goes on
+        self._letting_in = True
+        try:
+            while self.waiting and self.running < self.concurrency.limit:
+                caller, queue = self._queues.popitem(last=False)
+                call = queue.popleft()
+                self.waiting -= 1
+                if queue:
+                    self._queues[caller] = queue  # behind the others
+                self._let_in(call, now)
+        finally:
+            self._letting_in = False
+
+    def _let_in(self, call: Call, now: float) -> None:
+        self.running += 1
+        if self.running >= self.concurrency.limit and not self._letting_in:
+            self._full_since = now  # a place was free until now
+        call.entered_at = now
+        call.holder = None
+        self._start(call)
+
+    # ---- who may wait
+
+    def _before(self, own: int) -> int:
+        """Return how many calls go before the next one of a caller that has ``own`` calls waiting."""
+        return sum(min(len(queue), own + 1) for queue in self._queues.values())
+
+    def _may_wait(self, call: Call, before: int, wait_s: float, now: float) -> bool:
+        if call.expires_at and now + wait_s + self.service_s > call.expires_at:
+            return False
+        if before < self.concurrency.limit:
+            return True
+        if not self.service_s:
+            return before < _UNKNOWN * self.concurrency.limit
+        return wait_s <= self._max_wait_s and now - self._full_since <= _BURST * self._max_wait_s
+
+    def _make_room(self, before: int) -> bool:
+        """Refuse the last call of the caller who has most of them waiting, if that is not who asks for room."""
+        longest = max(self._queues.values(), key=len)
+        if self._before(len(longest) - 1) <= before:
+            return False
+        call = longest[-1]
+        self.abandon(call, "")
+        self._refuse(call, self.waiting * self.service_s / self.concurrency.limit)
+        return True
+
+    def _refuse(self, call: Call, wait_s: float) -> None:
+        text = f"{self.running} calls of upstream {self._upstream!r} are under way and {self.waiting} wait"
+        call.fail(NotDelivered("overloaded", text, {"retryAfter": str(max(1, math.ceil(wait_s)))}))
