@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test matrix matrix-clients interop unit lint format node bench loadtest clean
+.PHONY: help install run test matrix matrix-clients interop unit lint format node browser bench loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -36,9 +36,15 @@ tests/matrix/.venv/.installed-$(VERSION): tests/matrix/requirements.txt
 
 matrix-clients: tests/matrix/.venv/.installed-$(VERSION)  ## install the older SDK that some tests run, beside .venv
 
+browser:  ## install Chromium for the tests of the dashboard (Debian and Ubuntu, as root)
+	@if command -v chromium chromium-browser google-chrome >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 || { apt-get update -qq; apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; \
+	else echo "chromium is not here: tests of the dashboard are skipped"; fi
+
 # Each file of tests is played in one process, the long ones first, so that the last ones to run are short. The many
 # processes that tests start need not compile what they import, also where Python is told to keep nothing compiled.
-test: install node matrix-clients  ## all tests, JOBS=3 files at a time
+test: install node matrix-clients browser  ## all tests, JOBS=3 files at a time
 	@$(BIN)/python -m compileall -q gateway worker shared tests/*.py tests/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

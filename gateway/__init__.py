@@ -12,6 +12,7 @@ app          the gunicorn factory
 listener/    connections: the express lane before aiohttp, and aiohttp's routes
 front_end    the composition root of one front-end process
 admin/       the admin API, health endpoints, metrics
+ui/          the dashboard
 protocol/    MCP at an endpoint, in both eras: the steps of a request, the table of methods
 streams/     streams that stay open while no call runs, and the subscriptions of their clients
 http/        writing HTTP answers
@@ -22,7 +23,7 @@ sessions/    client sessions of the handshake era
 calls/       a call under way on a link
 routing/     names, views, and which replicas may take a call (pure)
 balancers/   which of these replicas takes the call (pure)
-telemetry/   the observers of calls: counters, Prometheus
+telemetry/   the observers of calls: counters, figures for Prometheus
 ============ =========================================================================================
 
 A front end is stateless: what a request needs is in the front end's copy of the registry, in the sealed session id, or

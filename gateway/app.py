@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 async def create() -> web.AppRunner:
     """Start a front end with the settings of its process, and return the runner that serves it."""
     settings = received()
-    logs.configure("frontend", settings.service.log_level)
+    logs.configure("frontend", settings.service.log_level, settings.telemetry.log_format)
     store = RegistryStore(settings.registry)
     front = FrontEnd(settings, store, await store.fleet_key(settings.access.secret))
     await front.start()

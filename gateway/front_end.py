@@ -15,6 +15,7 @@ from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
+from gateway.admin.events import EventLog
 from gateway.admin.queries import Queries
 from gateway.admin.restarting import Restarting
 from gateway.admission.admit import Admission
@@ -48,11 +49,16 @@ from gateway.streams.outbox import Outbox
 from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
+from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
-from gateway.telemetry.observer import Observers
+from gateway.telemetry.figures import FrontEndFigures
+from gateway.telemetry.observer import CallObserver, Observers
+from shared import logs
 from shared.access import rules as access_rules
 from shared.errors import RegistryUnavailable
+from shared.mcp.listings import Kind
+from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
@@ -96,18 +102,22 @@ class FrontEnd:
             policy = RolePolicy(rules)
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
-        self._counters = Counters()
+        self._counters = Counters(settings.telemetry.metrics_max_tools)
         self._audit = AuditLog(rules.audit, AuditStore(store), self.id) if rules.audit is not None else None
-        observer = self._counters if self._audit is None else Observers(self._counters, self._audit)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
+        observers: list[CallObserver] = [self._counters]
+        if self._audit is not None:
+            observers.append(self._audit)
+        if settings.telemetry.access_log:
+            observers.append(AccessLog(logs.Lines("gateway.access")))
         self._ejection = ejection = Ejection(registry, settings.routing)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
             sessions,
-            observer,
+            observers[0] if len(observers) == 1 else Observers(*observers),
             calls.max_inflight,
             calls.request_timeout_s,
             ejection,
@@ -153,19 +163,27 @@ class FrontEnd:
         self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, settings.service.public_url)
 
         # The admin API.
+        figures = FrontEndFigures(
+            self._counters, self._holds, calls.max_inflight, lambda: registry.records.values(), self._tools_listed
+        )
+        self.figures = Publisher(
+            "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
+        )
+        self._log = EventLog(registry, frontends, workers)
         self.queries = Queries(
             store,
             registry,
             dispatcher,
             sessions,
-            pool,
-            self._counters,
+            self.figures,
             frontends,
             workers,
             self.id,
             self.facts,
             lambda: self.ready,
             ejection,
+            settings.service.name,
+            self._log,
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
@@ -182,6 +200,7 @@ class FrontEnd:
             unsolicited,
             self._heartbeat,
             own_lists,
+            self._log,
         )
 
     async def start(self) -> None:
@@ -207,6 +226,8 @@ class FrontEnd:
         self._streams.begin()
         await self._heartbeat.join()
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
+        self.figures.start()
+        self._tasks.append(spawn(self._log.run(), "events"))
 
     def facts(self) -> dict[str, str]:
         """Return what this front end publishes with its heartbeat."""
@@ -222,6 +243,8 @@ class FrontEnd:
             "errors": str(counters.errors),
             "retries": str(counters.retries),
             "failures": json.dumps(counters.failures),
+            "seconds": str(round(counters.seconds, 6)),
+            "buckets": json.dumps(counters.buckets),
             "ejected": json.dumps(self._ejection.ejected()),
             "in_flight": str(len(self._dispatcher.under_way)),
             "streams": str(len(self._open)),
@@ -241,6 +264,12 @@ class FrontEnd:
         if self._authentication is not None:
             self._authentication.revoked(principal)
         self._open.end_expired(now_s())
+
+    def _holds(self) -> tuple[int, int, int, int]:
+        return len(self._dispatcher.under_way), len(self._open), len(self._sessions.known), len(self._pool.links)
+
+    def _tools_listed(self) -> int:
+        return len(self.registry.catalog.everything.routes[Kind.TOOLS])
 
     @property
     def ready(self) -> bool:
@@ -289,6 +318,7 @@ class FrontEnd:
     async def close(self) -> None:
         """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
+        await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()
         await self.registry.follower.close()
@@ -311,9 +341,11 @@ class _FleetEvents:
         unsolicited: UnsolicitedDelivery,
         heartbeat: Heartbeat,
         own_lists: OwnLists,
+        log: EventLog,
     ) -> None:
         self._keys = keys
         self._own_lists = own_lists
+        self._log = log
         self._registry = registry
         self._pool = pool
         self._sessions = sessions
@@ -331,6 +363,7 @@ class _FleetEvents:
 
     def workers_changed(self) -> None:
         self._pool.look()
+        self._log.members_changed()
 
     def session_ended(self, sid: str) -> None:
         session = self._sessions.forget(sid)
@@ -348,6 +381,13 @@ class _FleetEvents:
     def key_changed(self, name: str) -> None:
         if self._keys is not None:
             self._keys.announce(name)
+
+    def announced(self, kind: str, id: str) -> None:
+        if kind == logs.LOG_LEVEL:
+            logs.set_level(id)
+            self._log.note(kind, id, f"processes log at {id} now")
+        elif kind == "frontend":
+            self._log.members_changed()
 
     def changes_missed(self) -> None:
         spawn(self._recheck_sessions(), "recheck-sessions")

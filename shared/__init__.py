@@ -30,6 +30,7 @@ loopback          whether an address is reached from this machine only
 version           the version of all three packages
 mcp/              JSON-RPC and MCP vocabulary (pure: no I/O)
 rpc/              frames between front end and worker: pure codec, thin asyncio link
+metrics/          figures for Prometheus, and how those of several processes are added up
 registry/         Redis: keys, scripts, store, change log
 ================= =====================================================================
 

@@ -38,3 +38,13 @@ class EraChoice(enum.StrEnum):
     AUTO = "auto"
     LEGACY = "legacy"
     MODERN = "modern"
+
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def check_log_level(name: str) -> str:
+    """Return a level of logging as it is kept. Raises ``ValueError``."""
+    if name.lower() not in LOG_LEVELS:
+        raise ValueError(f"{name!r} is not one of {', '.join(LOG_LEVELS)}")
+    return name.lower()

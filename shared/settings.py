@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
-from shared.choices import Naming, check_strategy
+from shared.choices import Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
@@ -44,7 +44,9 @@ class ServiceSettings(Struct, frozen=True):
     keepalive_s: Annotated[float, Meta(gt=0, description="idle client connections are closed after")] = 75.0
     frontends: Annotated[int, Meta(ge=1, le=256, description="front-end processes")] = 1
     workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1
-    log_level: Annotated[str, Meta(description="debug, info, warning or error")] = "info"
+    log_level: Annotated[str, Meta(description="debug, info, warning or error", extra={"check": check_log_level})] = (
+        "info"
+    )
     run_dir: Annotated[str, Meta(description="private directory for Unix sockets; default: a temporary one")] = ""
     state_dir: Annotated[
         str, Meta(description="private directory in which a Redis of our own keeps registrations and sessions")
@@ -316,6 +318,21 @@ class FleetSettings(Struct, frozen=True):
     restart_max_s: Annotated[float, Meta(gt=0, description="longest wait before a dead process is replaced")] = 10.0
 
 
+class TelemetrySettings(Struct, frozen=True):
+    """What the gateway shows of itself."""
+
+    metrics_bind: Annotated[
+        str, Meta(description="host:port on which a worker of its own shows /metrics; front ends show their instance's")
+    ] = ""
+    log_format: Annotated[
+        Literal["console", "json"], Meta(description="console: for people; json: one object a line")
+    ] = "console"
+    access_log: Annotated[bool, Meta(description="one line for each call, in front ends and workers")] = False
+    metrics_max_tools: Annotated[
+        int, Meta(ge=1, description="tools, and groups, with figures of their own; further ones count as 'other'")
+    ] = 1000
+
+
 class Settings(Struct, frozen=True):
     """All settings, in sections."""
 
@@ -329,6 +346,7 @@ class Settings(Struct, frozen=True):
     upstreams: UpstreamSettings = UpstreamSettings()
     sessions: SessionSettings = SessionSettings()
     fleet: FleetSettings = FleetSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     def __repr__(self) -> str:
         return "Settings(…)"  # holds the admin token and the fleet's key

@@ -69,7 +69,7 @@ class Judge:
 
     async def gauge(self, name: str) -> float:
         """A gauge of /metrics, all front ends together."""
-        async with RawClient("") as raw, raw.session.get(f"{self.fleet.url}/metrics") as response:
+        async with RawClient("") as raw, raw.session.get(f"{self.fleet.url}/metrics?scope=fleet") as response:
             text = await response.text()
         return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + "{"))
 

@@ -7,6 +7,7 @@ module       what lives there
 ============ ================================================================================
 main         the process: all parts wired together; start, heartbeat, drain
 rpc_server   links from front ends: proofs of membership, calls in, answers out
+metrics_port the figures of a worker of its own, for scrapers
 front_ends   the front ends that are linked, and which of them receives a session's messages
 ownership/   the upstreams that are owned: placed, connected, listed, probed; which session carries which call
 transports/  how bytes go to upstreams: stdio, Streamable HTTP, HTTP+SSE

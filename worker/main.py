@@ -16,11 +16,15 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
+from typing import ClassVar
 
 from shared import logs, memory
 from shared.child_environment import for_child, for_process
 from shared.errors import GatewayError, RegistryUnavailable
 from shared.handover import received
+from shared.metrics.families import Family, Sample, gauge
+from shared.metrics.instance_directory import VARIABLE
+from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry import deaths
 from shared.registry.changes import ChangeFollower
@@ -33,10 +37,12 @@ from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
 from shared.version import VERSION
 from worker import reaper
-from worker.calls.observer import Counters
+from worker.calls.access_log import AccessLog
+from worker.calls.observer import CallObserver, Counters, Observers
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
+from worker.metrics_port import MetricsPort
 from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
 from worker.ownership.reconciliation import Reconciliation
@@ -54,18 +60,31 @@ _STALE = 0.4
 class Worker:
     """One worker. Its id is its incarnation: random, new at every start. It drains when ``stopping`` is set."""
 
+    FIGURES: ClassVar = {
+        "gateway_worker_in_flight": "Calls of front ends under way in workers",
+        "gateway_worker_links": "Links from front ends",
+        "gateway_parked_calls": "Calls that wait for input of their clients",
+    }
+    """What a worker holds, as gauges without labels."""
+
     def __init__(self, settings: Settings, store: RegistryStore, key: FleetKey, stopping: asyncio.Event) -> None:
         self.settings = settings
         self.id = secrets.token_hex(6)
         self.started_at = self.joined_at = now_s()
         self.store = store
         self.members = Members(self.store, "worker", settings.fleet.heartbeat_ttl_s)
-        self.counters = Counters()
+        loop_time = asyncio.get_running_loop().time
+        self.counters = Counters(settings.telemetry.metrics_max_tools, loop_time)
+        self.figures = Publisher("worker", self.id, self._counted, list, store, settings.fleet.heartbeat_ttl_s)
+        self.metrics_port = MetricsPort(settings, self.figures.instance)
         self.deadlines = deadlines = Deadlines(asyncio.get_running_loop().time)
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
-        self.inventory = Inventory(self.store, self.id, settings, unsolicited, self.counters)
+        observer: CallObserver = self.counters
+        if settings.telemetry.access_log:
+            observer = Observers(self.counters, AccessLog(logs.Lines("worker.access"), loop_time))
+        self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
         self.follower = ChangeFollower(self.store, self)
         self.placement = Placement(
@@ -92,6 +111,9 @@ class Worker:
     def on_member(self, kind: str, id: str) -> None:
         if kind == "worker":
             self.placement.wake.set()
+        elif kind == logs.LOG_LEVEL:
+            logs.set_level(id)
+            _log.info("this process logs at %s from now on", logs.level())
         else:
             self.inventory.hint(kind, id)
 
@@ -110,7 +132,10 @@ class Worker:
         self._life = deaths.hold(self._path)
         await self._start_reaper()
         await self.rpc.start(self._path)
+        if VARIABLE not in os.environ:  # front ends of the same instance show this worker's figures
+            await self.metrics_port.start()
         await self.members.join(self.id, self._facts())
+        self.figures.start()
         tasks = [
             spawn(self.deadlines.run(), "deadlines"),
             spawn(self._stay_alive(), "alive"),
@@ -148,6 +173,15 @@ class Worker:
             "parked": str(self.rpc.broker.parked),
             "draining": "1" if self.rpc.draining else "0",
         }
+
+    def _counted(self) -> list[Family]:
+        found = self.counters.families()
+        values = (self.front_ends.in_flight, len(self.front_ends.peers), self.rpc.broker.parked)
+        for (name, text), value in zip(self.FIGURES.items(), values, strict=True):
+            family = gauge(name, text)
+            family.samples.append(Sample((), value))
+            found.append(family)
+        return found
 
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
@@ -234,6 +268,8 @@ class Worker:
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
         await self.inventory.close()
+        self.metrics_port.close()
+        await self.figures.stop()
         with contextlib.suppress(RegistryUnavailable):
             await self.inventory.flush()
             await self.members.leave(self.id)
@@ -269,7 +305,7 @@ def main() -> int:
         settings = received()
         check_user(settings.upstreams)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))
-        logs.configure("worker", settings.service.log_level)
+        logs.configure("worker", settings.service.log_level, settings.telemetry.log_format)
         uvloop.run(_run(settings))
     except GatewayError as error:
         print(f"worker: {error}", file=sys.stderr)

@@ -106,7 +106,7 @@ class FrontEndPeer:
             call.client = ClientFacts(head.principal)
         endless = head.method == LISTEN and head.era == Era.MODERN
         if not endless:
-            now = server.clock()
+            call.started_at = now = server.clock()
             call.hard_limit = now + limits.request_timeout_max_s
             call.expires_at = min(now + call.timeout_s, call.hard_limit)
             server.deadlines.add(call)

@@ -2,5 +2,6 @@
 
 ``routes`` the HTTP handlers · ``rights`` which requests are allowed · ``queries`` what the handlers show, as values ·
 ``commands`` what the handlers change · ``access`` handlers about API keys and rules · ``restarting`` asking the
-supervisor for a restart · ``schemas`` the bodies as types, and the OpenAPI description made from them.
+supervisor for a restart · ``overview`` pictures of the whole · ``events`` what happened lately, and who follows it ·
+``schemas`` the bodies as types, and the OpenAPI description made from them.
 """

@@ -11,6 +11,7 @@ from gateway.admin.schemas import Change, Registration
 from gateway.sessions.table import SessionTable
 from shared.connections import Connection, unmasked
 from shared.errors import EntryDeclared, EntryNotFound
+from shared.logs import LOG_LEVEL
 from shared.models import UpstreamSpec, make_spec
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -78,6 +79,10 @@ class Commands:
                 'it there, or write "disabled": true (if that file is gone for good: servers remove --force)'
             )
         await self._store.unregister(id)
+
+    async def set_log_level(self, level: str) -> None:
+        """Have every live process log at ``level`` until it ends. Raises ``RegistryUnavailable``."""
+        await self._store.run_script("ANNOUNCE", LOG_LEVEL, level)
 
     async def end_session(self, short: str) -> None:
         """End the client session whose shortened id is ``short``. Raises ``EntryNotFound``."""

@@ -10,24 +10,48 @@ from typing import Any, TypeVar
 
 import msgspec
 import orjson
-from msgspec import structs
+from msgspec import Struct, structs
 
-from gateway.admin.schemas import Explanation, FrontEndState, ListedTool, ReplicaState, WorkerState
+from gateway.admin.events import EventLog
+from gateway.admin.overview import statuses, traffic
+from gateway.admin.schemas import (
+    Explanation,
+    FrontEndState,
+    ListedTool,
+    Overview,
+    ReplicaState,
+    Traffic,
+    WorkerState,
+)
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
-from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
-from gateway.telemetry.counters import Counters
-from gateway.telemetry.prometheus import exposition
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
+from shared.metrics.publisher import Publisher
 from shared.models import HealthCheckResult, ServerEntry, UpstreamSpec
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import suggestion
+from shared.version import VERSION
+
+_Item = TypeVar("_Item")
+
+
+class Page(Struct, frozen=True):
+    """Which part of a list is wanted: what has ``search`` in its name, from ``offset`` on, at most ``limit``."""
+
+    search: str = ""
+    offset: int = 0
+    limit: int | None = None
+
+    def of(self, found: list[_Item]) -> list[_Item]:
+        """Return the part of ``found``."""
+        return found[self.offset : None if self.limit is None else self.offset + self.limit]
+
 
 MemberFacts = dict[str, str]
 _Member = TypeVar("_Member", FrontEndState, WorkerState)
@@ -46,21 +70,23 @@ class Queries:
         registry: RegistryView,
         dispatcher: Dispatcher,
         sessions: SessionTable,
-        pool: WorkerPool,
-        counters: Counters,
+        figures: Publisher,
         frontends: Members,
         workers: Members,
         frontend: str,
         facts: Callable[[], MemberFacts],
         ready: Callable[[], bool],
         ejection: Ejection,
+        name: str,
+        events: EventLog,
     ) -> None:
+        self._name = name
+        self.events = events
         self._store = store
         self._registry = registry
         self._dispatcher = dispatcher
         self._sessions = sessions
-        self._pool = pool
-        self._counters = counters
+        self._figures = figures
         self._frontends = frontends
         self._workers = workers
         self._frontend = frontend
@@ -114,6 +140,23 @@ class Queries:
         ]
         return entries, page[-1].spec.id if len(page) < len(records) else ""
 
+    @property
+    def registered(self) -> int:
+        """How many upstreams are registered, as far as this front end knows."""
+        return len(self._registry.records)
+
+    def page_of_servers(self, page: Page, status: str = "") -> tuple[list[ServerEntry], int]:
+        """Return a page of upstreams, each without its tools, from this front end's copy, and how many there are."""
+        wanted = page.search.lower()
+        found = [
+            record
+            for record in self._registry.records.values()
+            if (not status or record.status.value == status)
+            and (not wanted or wanted in record.spec.id.lower() or wanted in record.spec.name.lower())
+        ]
+        found.sort(key=lambda one: one.sequence)
+        return [record.entry(with_tools=False) for record in page.of(found)], len(found)
+
     async def server(self, id: str) -> ServerEntry:
         """Return one upstream with its tools. Raises ``EntryNotFound``."""
         return (await self._registered(id)).entry()
@@ -143,17 +186,22 @@ class Queries:
         """Return the last stderr lines of a stdio upstream. Raises ``EntryNotFound``."""
         return await self._store.logs((await self._registered(id)).spec.id)
 
-    def tools(self, group: str | None) -> list[ListedTool]:
-        """Return all tools under the names that clients see at ``/mcp``, or only those of ``group``."""
+    def tools(self, group: str | None, page: Page, schemas: bool = True) -> tuple[list[ListedTool], int]:
+        """Return a page of the tools under the names that clients see at ``/mcp``, or only those of ``group``, and how
+        many there are."""
+        wanted = page.search.lower()
+        routes = [
+            (listed, route)
+            for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items()
+            if (group is None or route.group == group) and (not wanted or wanted in listed.lower())
+        ]
         found: list[ListedTool] = []
-        for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items():
-            if group is not None and route.group != group:
-                continue
+        for listed, route in page.of(routes):
             plain = orjson.loads(route.entry.modern)
             replicas = [replica.id for replica in route.replicas]
-            schema = plain.get("inputSchema") or {}
+            schema = (plain.get("inputSchema") or {}) if schemas else {}
             found.append(ListedTool(listed, route.group, route.entry.name, replicas, plain.get("description"), schema))
-        return found
+        return found, len(routes)
 
     # ---- the fleet
 
@@ -175,19 +223,37 @@ class Queries:
         """Return how often each supervised process was replaced."""
         return await self._store.restarts()
 
+    async def overview(self) -> Overview:
+        """Return the state of the gateway in one answer. While Redis is away, of the processes only this one."""
+        try:
+            frontends, workers = await self.frontends(), await self.workers()
+            restarts = await self.restarts()
+        except RegistryUnavailable:
+            frontends, workers, restarts = [_member(self._frontend, self._facts(), FrontEndState)], [], {}
+        return Overview(
+            self._name,
+            VERSION,
+            self.redis_available,
+            self._frontend,
+            frontends,
+            workers,
+            restarts,
+            statuses(self._registry.records.values()),
+            len(self._registry.catalog.everything.routes[Kind.TOOLS]),
+        )
+
+    async def traffic(self) -> Traffic:
+        """Return what was called how often, by all live processes."""
+        return traffic(await self._figures.snapshots())
+
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the live client sessions, with shortened ids: a whole id is enough to act as the client."""
         return await self._sessions.listing()
 
-    async def metrics(self) -> bytes:
-        """Return the counts of all live front ends as Prometheus text; of this one alone while Redis is away."""
-        try:
-            frontends = await self._frontends.alive()
-        except RegistryUnavailable:
-            frontends = {}
-        frontends[self._frontend] = self._facts()
-        records = self._registry.records.values()
-        return exposition(self._frontend, self._counters, frontends, records, len(self._pool.links))
+    async def metrics(self, fleet: bool = False) -> bytes:
+        """Return the figures of this instance, or of the whole ``fleet``, as Prometheus text. Those of the fleet raise
+        ``RegistryUnavailable`` while Redis is away."""
+        return await (self._figures.fleet() if fleet else self._figures.instance())
 
     # ---- explaining
 
@@ -231,7 +297,8 @@ def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
         if text is None:
             continue
         try:
-            value = orjson.loads(text) if field.type in (dict[str, int], dict[str, str]) else text or None
+            documents = (dict[str, int], dict[str, str], list[int])
+            value = orjson.loads(text) if field.type in documents else text or None
             found[field.name] = msgspec.convert(value if field.type is not str else text, field.type, strict=False)
         except (msgspec.ValidationError, ValueError):
             continue

@@ -13,23 +13,48 @@ from aiohttp import web
 
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
-from gateway.admin.queries import Queries
+from gateway.admin.events import MOST_FOLLOWERS, told
+from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.rights import AdminRights
-from gateway.admin.schemas import Change, ErrorBody, Registration, RestartAsked, openapi
+from gateway.admin.schemas import Change, ErrorBody, LogLevel, Registration, RestartAsked, openapi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
-from shared.errors import ConfigError, EntryNotFound, GatewayError
+from gateway.http.event_stream import EventStream
+from gateway.http.heads import Process
+from shared import logs
+from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError
+from shared.metrics.exposition import CONTENT_TYPE
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
 from shared.version import VERSION
 
+_SIGN_OF_LIFE_S = 15.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _json(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(value), status=status, content_type="application/json")
+
+
+def _number(request: web.Request, name: str, default: str) -> int:
+    text = request.query.get(name, default)
+    if not text.isdecimal() or len(text) > 15:
+        raise ConfigError(f"{name} must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _page(request: web.Request) -> Page:
+    limit = _number(request, "limit", "0") if "limit" in request.query else None
+    return Page(request.query.get("search", ""), _number(request, "offset", "0"), limit)
+
+
+def _counted(found: Any, total: int) -> web.Response:
+    """Return a page of a list; a header says how many entries there are on all pages."""
+    response = _json(found)
+    response.headers["X-Total-Count"] = str(total)
+    return response
 
 
 def add_admin_routes(
@@ -64,6 +89,11 @@ def add_admin_routes(
         ("POST", "restart", api.restart),
         ("GET", "sessions", api.sessions),
         ("DELETE", "sessions/{id}", api.end_session),
+        ("GET", "overview", api.overview),
+        ("GET", "traffic", api.traffic),
+        ("GET", "events", api.events),
+        ("GET", "log-level", api.log_level),
+        ("PUT", "log-level", api.set_log_level),
         ("GET", "explain", api.explain),
         ("GET", "keys", access.keys),
         ("POST", "keys", access.create),
@@ -133,16 +163,24 @@ class _AdminApi:
         return _json({"ready": ready, "redis": self._queries.redis_available}, 200 if ready else 503)
 
     async def metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=await self._queries.metrics(), content_type="text/plain", charset="utf-8")
+        scope = request.query.get("scope", "instance")
+        if scope not in ("instance", "fleet"):
+            return _json(ErrorBody("scope is 'instance' or 'fleet'", "config"), 400)
+        try:
+            text = await self._queries.metrics(scope == "fleet")
+        except GatewayError as error:
+            return _json(ErrorBody(str(error), error.code), error.wire.http)
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
 
     # ---- the registry
 
     async def servers(self, request: web.Request) -> web.Response:
-        text = request.query.get("limit", "0")
-        if not text.isdecimal():
-            raise ConfigError("limit must be a whole number: how many upstreams are on a page")
-        entries, next_after = await self._queries.servers(int(text[:9]), request.query.get("after", ""))
-        response = _json(entries)
+        status = request.query.get("status", "")
+        if status or "search" in request.query or "offset" in request.query:
+            return _counted(*self._queries.page_of_servers(_page(request), status))
+        limit = _number(request, "limit", "0")
+        entries, next_after = await self._queries.servers(limit, request.query.get("after", ""))
+        response = _counted(entries, self._queries.registered)
         if next_after:
             following = request.rel_url.update_query(after=next_after)
             response.headers["Link"] = f'<{following}>; rel="next"'
@@ -183,7 +221,8 @@ class _AdminApi:
     # ---- state
 
     async def tools(self, request: web.Request) -> web.Response:
-        return _json(self._queries.tools(request.query.get("server")))
+        schemas = request.query.get("schemas", "true") in ("true", "1")
+        return _counted(*self._queries.tools(request.query.get("server"), _page(request), schemas))
 
     async def health(self, request: web.Request) -> web.Response:
         return _json(await self._queries.health())
@@ -209,6 +248,46 @@ class _AdminApi:
     async def end_session(self, request: web.Request) -> web.Response:
         await self._commands.end_session(request.match_info["id"])
         return web.Response(status=204)
+
+    async def overview(self, request: web.Request) -> web.Response:
+        return _json(await self._queries.overview())
+
+    async def traffic(self, request: web.Request) -> web.Response:
+        return _json(await self._queries.traffic())
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the events that are kept, or follow with an event stream for who asks for one."""
+        log = self._queries.events
+        after = _number(request, "after", request.headers.get("Last-Event-ID", "0"))
+        if "text/event-stream" not in request.headers.get("Accept", ""):
+            return _json(log.recent(after))
+        follower = log.follow()
+        if follower is None:
+            raise CallError("overloaded", f"{MOST_FOLLOWERS} follow the events of this front end already")
+        try:
+            stream = EventStream()
+            await stream.open(request)
+            for event in log.recent(after):
+                await stream.send(msgspec.json.encode(event), str(event.sequence))
+            async for told_event in told(follower, _SIGN_OF_LIFE_S, lambda: Process.draining):
+                if told_event is None:
+                    await stream.comment()
+                    continue
+                if follower.dropped:
+                    await stream.report_dropped(follower.dropped, as_log_message=False)
+                    follower.dropped = 0
+                await stream.send(msgspec.json.encode(told_event), str(told_event.sequence))
+            return await stream.end()
+        finally:
+            log.leave(follower)
+
+    async def log_level(self, request: web.Request) -> web.Response:
+        return _json(LogLevel(logs.level()))
+
+    async def set_log_level(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await self._bodies.read(request), type=LogLevel)
+        await self._commands.set_log_level(wanted.level)
+        return _json(wanted)
 
     async def explain(self, request: web.Request) -> web.Response:
         tool = request.query.get("tool")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -84,7 +84,9 @@ class Explanation(Struct, rename="camel"):
 
 class FrontEndState(Struct, rename="camel"):
     """A live front end, as its heartbeat says. ``started_at`` is Unix time in seconds; ``seen`` is the number of the
-    last change of the registry that it applied. ``ejected`` are the replicas that it keeps away from calls, and why."""
+    last change of the registry that it applied. ``seconds`` and ``buckets`` are the durations of answered calls:
+    their sum, and how many took up to 1, 2.5, 5, 10, 25, 50, 100, 250, 500 ms, 1, 2.5, 5, 10, 30 s, and longer.
+    ``ejected`` are the replicas that it keeps away from calls, and why."""
 
     id: str
     pid: int = 0
@@ -96,6 +98,8 @@ class FrontEndState(Struct, rename="camel"):
     errors: int = 0
     retries: int = 0
     failures: dict[str, int] = {}
+    seconds: float = 0.0
+    buckets: list[int] = []
     ejected: dict[str, str] = {}
     in_flight: int = 0
     streams: int = 0
@@ -172,6 +176,80 @@ class AccessExplanation(Struct, rename="camel"):
     conditions: list[str] = []
 
 
+class Overview(Struct, rename="camel"):
+    """The state of the gateway. ``upstreams`` counts them by status, ``restarts`` says how often each process was
+    replaced."""
+
+    name: str
+    version: str
+    redis: bool
+    frontend: str
+    frontends: list[FrontEndState]
+    workers: list[WorkerState]
+    restarts: dict[str, int]
+    upstreams: dict[str, int]
+    tools: int
+
+
+class TrafficOfGroup(Struct, rename="camel"):
+    """What was called in one group, and how long the answers took (as in ``FrontEndState``)."""
+
+    group: str
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    buckets: list[int] = []
+
+
+class TrafficOfTool(Struct, rename="camel"):
+    """How often one tool was called, under the upstream's name. ``seconds`` is the time of all its answers."""
+
+    group: str
+    tool: str
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+
+
+class TrafficOfUpstream(Struct, rename="camel"):
+    """How long one upstream took to answer its workers (as in ``FrontEndState``)."""
+
+    group: str
+    upstream: str
+    calls: int = 0
+    seconds: float = 0.0
+    buckets: list[int] = []
+
+
+class Traffic(Struct, rename="camel"):
+    """What the live processes of the fleet counted, each since it started. ``at`` is Unix time in seconds."""
+
+    at: float
+    groups: list[TrafficOfGroup]
+    tools: list[TrafficOfTool]
+    upstreams: list[TrafficOfUpstream]
+
+
+class Event(Struct, rename="camel", frozen=True):
+    """Something that happened. ``kind`` is ``upstream-status``, ``upstream-added``, ``upstream-changed``,
+    ``upstream-lists``, ``upstream-removed``, ``worker-joined``, ``worker-left``, ``frontend-joined``,
+    ``frontend-left``, ``redis`` or ``log-level``; ``at`` is Unix time in
+    seconds; ``sequence`` counts in this front end."""
+
+    sequence: int
+    at: float
+    kind: str
+    id: str
+    text: str = ""
+    group: str = ""
+
+
+class LogLevel(Struct, rename="camel", forbid_unknown_fields=True):
+    """How much the processes log: ``debug``, ``info``, ``warning`` or ``error``."""
+
+    level: Literal["debug", "info", "warning", "error"]
+
+
 class ErrorBody(Struct, rename="camel"):
     """Every error of the admin API."""
 
@@ -200,8 +278,40 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/keys/{name}", "delete", "Revoke an API key", None, None),
     ("/admin/v1/access/explain", "get", "Why a principal may use a tool", None, AccessExplanation),
     ("/admin/v1/audit", "get", "Events of the audit log", None, dict[str, Any]),
+    ("/admin/v1/overview", "get", "The state of the gateway in one answer", None, Overview),
+    ("/admin/v1/traffic", "get", "What was called how often, and how long it took", None, Traffic),
+    (
+        "/admin/v1/events",
+        "get",
+        "What happened lately; as an event stream also what happens then",
+        None,
+        list[Event],
+    ),
+    ("/admin/v1/log-level", "get", "How much this front end logs", None, LogLevel),
+    ("/admin/v1/log-level", "put", "Change how much every process logs, until it ends", LogLevel, LogLevel),
     ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),
 ]
+
+
+_PAGE = (
+    ("search", "string", "Only what has this text in its name"),
+    ("limit", "integer", "At most so many; the header X-Total-Count says how many there are"),
+    ("offset", "integer", "Leave out so many first"),
+)
+_QUERIES: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "/admin/v1/servers": (
+        *_PAGE,
+        ("status", "string", "Only those with this status"),
+        ("after", "string", "Begin behind this upstream; the header Link names the next page"),
+    ),
+    "/admin/v1/tools": (
+        *_PAGE,
+        ("server", "string", "Only those of this group"),
+        ("schemas", "boolean", "Whether with schemas; default: true"),
+    ),
+    "/admin/v1/events": (("after", "integer", "Only what is newer than this sequence number"),),
+}
+"""The query parameters of paths, as (name, type, meaning)."""
 
 
 def openapi(version: str) -> dict[str, Any]:
@@ -239,13 +349,11 @@ def openapi(version: str) -> dict[str, Any]:
             meaning = "Change the upstream that has this id"
             schema: dict[str, Any] = {"type": "boolean", "default": False}
             parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})
-        if path.endswith("/servers") and method == "get":
+        if method == "get":
             parameters += [
-                {"name": "limit", "in": "query", "description": "Upstreams on a page; the header Link names the next "
-                 "page. 0: all", "schema": {"type": "integer", "default": 0}},
-                {"name": "after", "in": "query", "description": "Begin behind this upstream",
-                 "schema": {"type": "string"}},
-            ]  # fmt: skip
+                {"name": name, "in": "query", "description": meaning, "schema": {"type": kind}}
+                for name, kind, meaning in _QUERIES.get(path, ())
+            ]
         if path.endswith("explain"):
             parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
         if parameters:

@@ -14,6 +14,8 @@ arguments    ``key=value`` as the values that a tool's schema wants (pure)
 asking       what a server asks a person, on the terminal
 content      what tools, resources and prompts answer, shown or saved
 look         commands that show a gateway's state: ``status``, ``health``, ``explain``
+watching     commands that show what a gateway does now: ``top``, ``events``, ``doctor``
+examination  what ``doctor`` finds (pure)
 access       commands on access: ``keys create``, ``list``, ``revoke``, ``access explain``, ``audit``
 admin_client a client of the admin API, over aiohttp
 mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK

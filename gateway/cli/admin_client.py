@@ -6,14 +6,18 @@ Counterpart: ``gateway.admin``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
 
 from gateway.cli import address, failures, state
 from gateway.cli.failures import CommandFailed
+
+_AGAIN_S = 1.0
 
 
 class AdminClient:
@@ -36,17 +40,43 @@ class AdminClient:
         """
         return asyncio.run(self._send(method, f"{self._base}/admin/v1/{path}", body))
 
-    async def _send(self, method: str, url: str, body: Any) -> Any:
-        timeout = aiohttp.ClientTimeout(failures.LIMIT_S, connect=failures.CONNECT_S)
-        data = None if body is None else json.dumps(body)
+    def follow(self, path: str, take: Callable[[Any], None]) -> None:
+        """Give ``take`` each event of an event stream, until Ctrl-C. A stream that ends is opened again.
+
+        Raises ``CommandFailed`` if it cannot be opened the first time, or is refused.
+        """
+        asyncio.run(self._follow(f"{self._base}/admin/v1/{path}", take))
+
+    async def _follow(self, url: str, take: Callable[[Any], None]) -> None:
+        after, opened = 0, False
+        timeout = aiohttp.ClientTimeout(None, connect=failures.CONNECT_S)
+        while True:
+            try:
+                async with (
+                    self._translated(url),
+                    aiohttp.ClientSession(
+                        timeout=timeout, headers={**self._headers, "Accept": "text/event-stream"}
+                    ) as session,
+                    session.get(url, params={"after": after}) as response,
+                ):
+                    if response.status != 200 or response.content_type != "text/event-stream":
+                        raise self._refusal(url, response.status, await response.text(errors="replace"))
+                    opened = True
+                    async for line in response.content:
+                        if line.startswith(b"data:") and line[5:].strip():
+                            event = json.loads(line[5:])
+                            after = event["sequence"]
+                            take(event)
+            except CommandFailed:
+                if not opened:
+                    raise
+            await asyncio.sleep(_AGAIN_S)
+
+    @contextlib.asynccontextmanager
+    async def _translated(self, url: str) -> AsyncIterator[None]:
+        """Turn what goes wrong on the way into ``CommandFailed``."""
         try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
-                session.request(method, url, data=data) as response,
-            ):
-                if response.status == 200 and response.content_type != "application/json":
-                    raise failures.not_gateway(url, response.content_type)  # the body is not read: it might never end
-                text = await response.text(errors="replace")
+            yield
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as error:
             raise failures.nothing_answers(self._base, str(error)) from error
         except aiohttp.ClientConnectorError as error:
@@ -59,13 +89,26 @@ class AdminClient:
             raise failures.went_away(self._base) from error
         except aiohttp.ClientError as error:
             raise failures.not_gateway(url, "no HTTP") from error
+
+    def _refusal(self, url: str, status: int, text: str) -> CommandFailed:
+        said = failures.words(text)  # an error text of the gateway needs no addition
+        if said:
+            return CommandFailed(failures.with_url(said, self._base))
+        return failures.refused(url, status, "") if status >= 400 else failures.not_gateway(url, "something else")
+
+    async def _send(self, method: str, url: str, body: Any) -> Any:
+        timeout = aiohttp.ClientTimeout(failures.LIMIT_S, connect=failures.CONNECT_S)
+        data = None if body is None else json.dumps(body)
+        async with (
+            self._translated(url),
+            aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
+            session.request(method, url, data=data) as response,
+        ):
+            if response.status == 200 and response.content_type != "application/json":
+                raise failures.not_gateway(url, response.content_type)  # the body is not read: it might never end
+            text = await response.text(errors="replace")
         if response.status >= 400:
-            said = failures.words(text)  # an error text of the gateway needs no addition
-            raise (
-                CommandFailed(failures.with_url(said, self._base))
-                if said
-                else failures.refused(url, response.status, "")
-            )
+            raise self._refusal(url, response.status, text)
         try:
             return json.loads(text) if text else None
         except json.JSONDecodeError as error:

@@ -7,6 +7,7 @@ import binascii
 import json
 import mimetypes
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ def printable(text: Any) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(text))
 
 
+def for_terminal(text: str) -> str:
+    """Return a server's words as they are for a program that reads them, and ``printable`` for a terminal."""
+    return printable(text) if sys.stdout.isatty() else text
+
+
 class Shown:
     """Prints items of content. ``save`` is the folder for what is no text, or ``None``; ``name`` begins file names."""
 
@@ -34,26 +40,26 @@ class Shown:
         """Print one item of a tool's ``content`` or of a prompt's messages."""
         match item:
             case {"type": "text", "text": str(text)}:
-                click.echo(text)
+                click.echo(for_terminal(text))
             case {"type": "image" | "audio" as kind, "data": str(data)}:
                 self._bytes(kind, data, item.get("mimeType"))
             case {"type": "resource", "resource": dict(inner)}:
                 self.resource(inner)
             case {"type": "resource_link", "uri": uri}:
                 about = item.get("description") or item.get("title") or item.get("name") or ""
-                click.echo(f"{uri}{f'  ({about})' if about else ''}")
+                click.echo(for_terminal(f"{uri}{f'  ({about})' if about else ''}"))
             case _:
-                click.echo(json.dumps(item, ensure_ascii=False))
+                click.echo(for_terminal(json.dumps(item, ensure_ascii=False)))
 
     def resource(self, contents: dict[str, Any]) -> None:
         """Print the contents of one resource."""
         match contents:
             case {"text": str(text)}:
-                click.echo(text)
+                click.echo(for_terminal(text))
             case {"blob": str(data)}:
                 self._bytes(f"{contents.get('uri') or 'resource'}:", data, contents.get("mimeType"))
             case _:
-                click.echo(json.dumps(contents, ensure_ascii=False))
+                click.echo(for_terminal(json.dumps(contents, ensure_ascii=False)))
 
     def _bytes(self, what: str, data: str, mime: Any) -> None:
         kind = mime if isinstance(mime, str) else "application/octet-stream"

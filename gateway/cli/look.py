@@ -13,6 +13,10 @@ import click
 from gateway.cli import show
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.options import JSON, URL
+from shared.logs import escaped
+from shared.metrics.families import BUCKETS_S
+
+_EVENTS = 5
 
 
 def add_to(cli: click.Group) -> None:
@@ -29,6 +33,16 @@ def _watching(once: Callable[[], None], watch: bool) -> None:
         if not watch:
             return
         time.sleep(2.0)
+
+
+def _within(buckets: list[int], share: float) -> str:
+    """Return in what time this share of all calls was answered, by the buckets of ``shared.metrics.families``."""
+    total, below = sum(buckets), 0
+    for count, limit_s in zip(buckets, (*BUCKETS_S, None), strict=False):
+        below += count
+        if total and below >= share * total:
+            return f"<{limit_s * 1000:g}ms" if limit_s is not None else f">{BUCKETS_S[-1]:g}s"
+    return ""
 
 
 def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) -> None:
@@ -54,9 +68,13 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
                 one["inFlight"],
                 one["streams"],
                 one["retries"],
+                _within(one["buckets"], 0.5),
+                _within(one["buckets"], 0.99),
             ]
         )
-    show.table(["FRONT END", "HOST", "PID", "UP", "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES"], rows)
+    show.table(
+        ["FRONT END", "HOST", "PID", "UP", "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES", "P50", "P99"], rows
+    )
     show.table(
         ["WORKER", "HOST", "PID", "UP", "IN FLIGHT", "UPSTREAMS"],
         [
@@ -85,6 +103,12 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
             for one in found["servers"]
         ],
     )
+    if found.get("events"):
+        click.echo("")
+        for event in found["events"]:
+            click.echo(
+                escaped(f"{show.ago(event['at']):>5} ago  {event['kind']}  {event['id']}  {event['text']}".rstrip())
+            )
     ejected = [[one["id"], id, why] for one in found["frontends"] for id, why in one.get("ejected", {}).items()]
     if ejected:
         show.table(["FRONT END", "EJECTED", "WHY"], ejected)
@@ -103,6 +127,8 @@ def status(url: str, watch: bool, as_json: bool) -> None:
 
     def once() -> None:
         found = {kind: client.get(kind) for kind in ("frontends", "workers", "servers", "restarts")}
+        if watch:
+            found["events"] = client.get("events")[-_EVENTS:]
         if as_json:
             show.as_json(found)
         else:
@@ -146,7 +172,9 @@ def explain(tool: str, url: str, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
-    click.echo(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
+    click.echo(
+        escaped(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
+    )
     show.table(
         ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "LATENCY MS", "WEIGHT", "WORKERS", "REASON"],
         [
@@ -164,4 +192,4 @@ def explain(tool: str, url: str, as_json: bool) -> None:
             for one in found["candidates"]
         ],
     )
-    click.echo(f"-> {found['choice'] or 'open'}: {found['because']}")
+    click.echo(escaped(f"-> {found['choice'] or 'open'}: {found['because']}"))

@@ -13,6 +13,7 @@ import click
 
 from gateway import __version__
 from shared.errors import ConfigError, GatewayError
+from shared.logs import escaped
 
 _INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
@@ -24,10 +25,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             for path, text in error.problems:
-                click.echo(f"error: {path + ': ' if path else ''}{text}", err=True)
+                click.echo(escaped(f"error: {path + ': ' if path else ''}{text}"), err=True)
             sys.exit(2)
         except GatewayError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(escaped(f"error: {error}"), err=True)
             sys.exit(1)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click shows these, and is silent about a reader that is gone
@@ -54,9 +55,9 @@ def cli() -> None:
 def main() -> None:
     """Run the ``gateway`` command; the entry point of the script."""
     try:
-        from gateway.cli import access, calls, look, restart, servers, up
+        from gateway.cli import access, calls, look, restart, servers, up, watching
 
-        for module in (up, restart, servers, calls, look, access):
+        for module in (up, restart, servers, calls, look, access, watching):
             module.add_to(cli)
         cli()
     except KeyboardInterrupt:  # before a command has begun

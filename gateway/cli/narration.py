@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from gateway.cli.failures import command
+from shared.logs import escaped
 from shared.models import ServerStatus
 
 _FILE = '{"mcpServers": {"files": {"command": "npx", "args": ["-y", "@modelcontextprotocol/server-filesystem", "."]}}}'
@@ -18,7 +19,7 @@ _FILE = '{"mcpServers": {"files": {"command": "npx", "args": ["-y", "@modelconte
 def say(text: str) -> None:
     """Print a line. A reader that is gone does not end the gateway."""
     try:
-        click.echo(text)
+        click.echo(escaped(text))
         sys.stdout.flush()
     except OSError:  # also BrokenPipeError; the terminal or the pipe was closed
         pass
@@ -33,6 +34,7 @@ def greet(gateway: Any, config: str | None, note: Path) -> None:
     say(f"Admin API      {url}/admin/v1/servers   (status: {command('status', url)})")
     say(f"Access         {gateway.access}")
     say(f"Metrics        {url}/metrics")
+    say(f"Dashboard      {url}/ui/")
     if gateway.redis_url.startswith("unix://"):
         path = urlsplit(gateway.redis_url).path
         say(f"Redis          redis-cli -s {path}   (password: redisPassword in {note})")

@@ -10,6 +10,7 @@ import click
 
 from gateway.cli import address, failures, show
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.content import for_terminal
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL, URL_HERE
 from gateway.cli.registration import servers_add
@@ -123,4 +124,4 @@ def servers_logs(group_url: str, url: str | None, id: str, as_json: bool) -> Non
         show.as_json(lines)
     else:
         for line in lines:
-            click.echo(line)
+            click.echo(for_terminal(line))

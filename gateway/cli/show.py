@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shared.logs import escaped
+
 _COLOURS = {
     "connected": "green",
     "error": "red",
@@ -39,13 +41,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(str(cell if cell is not None else ""), style=_COLOURS.get(str(cell), "")) for cell in row))
+        shown.add_row(*(_cell(cell) for cell in row))
     if not (paged and sys.stdout.isatty() and len(rows) >= console.height - 1):
         console.print(shown)
         return
     with console.capture() as captured:
         console.print(shown)
     click.echo_via_pager(captured.get())
+
+
+def _cell(cell: Any) -> Text:
+    """Return a cell; what upstreams and clients say cannot steer the terminal."""
+    text = "" if cell is None else str(cell)
+    return Text(escaped(text), style=_COLOURS.get(text, ""))
 
 
 def ago(unix_s: float | str | None) -> str:

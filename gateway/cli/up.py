@@ -87,7 +87,7 @@ def up(config: str | None, strict: bool, **flags: Any) -> None:
 
     _, settings = read()
     _seclude(settings, flags)
-    logs.configure("gateway", settings.service.log_level)
+    logs.configure("gateway", settings.service.log_level, settings.telemetry.log_format)
     settings = with_default(settings, Path(config) if config else None)
     state_dir = settings.service.state_dir
 
@@ -188,7 +188,7 @@ def serve(config: str | None, strict: bool, **flags: Any) -> None:
     if not settings.registry.redis_url:
         raise ConfigError("serve needs a Redis that workers share: --redis-url or GATEWAY_REDIS_URL")
     _seclude(settings, flags)
-    logs.configure("serve", settings.service.log_level)
+    logs.configure("serve", settings.service.log_level, settings.telemetry.log_format)
     sys.exit(asyncio.run(_run_serve(config, strict, loaded, settings, flags)))
 
 

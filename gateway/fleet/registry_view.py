@@ -52,6 +52,9 @@ class RegistryEvents(Protocol):
     def level_set(self, sid: str, level: str) -> None:
         """Called when a client session set its log level, at any front end."""
 
+    def announced(self, kind: str, id: str) -> None:
+        """Called for what is announced and is nothing of the above."""
+
     def changes_missed(self) -> None:
         """Called after a gap in the change log: other events may have been missed, and the registry is loaded again."""
 
@@ -153,6 +156,8 @@ class RegistryView:
             self._events.key_changed(id)
         elif kind.startswith("level:"):
             self._events.level_set(id, kind.removeprefix("level:"))
+        else:
+            self._events.announced(kind, id)
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
         """Notify the listener that a client session was ended."""

@@ -1,4 +1,5 @@
-"""The routes of the ordinary lane: MCP endpoints of groups and for browsers, HTTP+SSE, the admin API.
+"""The routes of the ordinary lane: MCP endpoints of groups and for browsers, HTTP+SSE, the admin API, the
+dashboard.
 
 ``POST /mcp`` without an ``Origin`` never comes here (``server``).
 """
@@ -19,6 +20,7 @@ from gateway.front_end import FrontEnd
 from gateway.http.responses import JsonAnswer
 from gateway.listener.metadata import add_metadata_routes
 from gateway.protocol import answers
+from gateway.ui.pages import add_pages
 from shared.errors import Refused
 
 
@@ -88,6 +90,7 @@ def routes(front: FrontEnd) -> web.Application:
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
     add_metadata_routes(app, front.rules, guard, front.settings.service.name)
+    add_pages(app)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.proxy)
     add_admin_routes(
         app, front.queries, front.commands, front.restarting, front.settings, front.reader, rights, front.access

@@ -5,8 +5,11 @@ queued connections and spread few connections badly. The application is not prel
 connections are made after the fork.
 """
 
+import atexit
 import contextlib
 import os
+import shutil
+import tempfile
 import time
 from typing import Any
 
@@ -14,6 +17,7 @@ import redis
 
 from shared.child_environment import for_process
 from shared.handover import received
+from shared.metrics.instance_directory import VARIABLE
 from shared.registry.keys import Keys
 from shared.seclusion import seclude
 
@@ -43,6 +47,15 @@ _wait_s = 0.0
 def on_starting(server: Any) -> None:
     """Hide gunicorn from stdio children, and with it the front ends that it forks."""
     seclude(for_process(os.environ, _settings.upstreams.stdio_environment))
+    if VARIABLE not in os.environ:  # gunicorn without a supervisor of ours
+        os.environ[VARIABLE] = tempfile.mkdtemp(prefix="gateway-figures-")
+        atexit.register(_forget, os.environ[VARIABLE], os.getpid())
+
+
+def _forget(directory: str, pid: int) -> None:
+    """Remove the directory of figures when gunicorn itself ends, not when one of its children does."""
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def pre_fork(server: Any, worker: Any) -> None:

@@ -33,6 +33,7 @@ from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable, StartError
 from shared.handover import offered
 from shared.loopback import is_loopback_host
+from shared.metrics.instance_directory import VARIABLE
 from shared.registry import deaths
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
@@ -242,8 +243,10 @@ class Supervisor:
         await asyncio.gather(*(child.start() for child in self._children))
 
     def _environment(self, settings: Settings) -> dict[str, str]:
+        assert self._scratch is not None
         environment = for_process(os.environ, settings.upstreams.stdio_environment)
-        return {**environment, "GATEWAY_SUPERVISOR_PID": str(os.getpid())}
+        figures = str(self._scratch / "figures")
+        return {**environment, "GATEWAY_SUPERVISOR_PID": str(os.getpid()), VARIABLE: figures}
 
     def worker(self, number: int, settings: Settings) -> Child:
         """Return a worker that is to be started."""

@@ -1,5 +1,6 @@
-"""Observers of calls. Counters are one; traces, access logs, audit and rate accounting can be added as others.
+"""Observers of calls. Traces, audit and rate accounting can be added as others.
 
 ``observer`` the interface of observers · ``counters`` plain counts of this front end, the first observer ·
-``prometheus`` the counts as Prometheus text · ``audit`` who did what · ``redaction`` arguments without secrets.
+``access_log`` a line for each call · ``figures`` the counts and the state of upstreams as families for ``/metrics`` ·
+``audit`` who did what · ``redaction`` arguments without secrets.
 """

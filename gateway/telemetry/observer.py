@@ -37,9 +37,9 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     """One request of a client on its way to an upstream.
 
     ``name`` is what is called, as the upstream names it; ``started_at`` is loop time, 0 before the call has begun;
-    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``; ``upstream``
-    is where the last attempt went, if an observer notes that; ``quota`` are the caller's limits, or ``None``, and
-    ``counted`` is whether the call was counted there.
+    ``upstream`` is the one that it was sent to last, empty before it was sent; ``era`` is that of the client.
+    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``; ``quota`` are
+    the caller's limits, or ``None``, and ``counted`` is whether the call was counted there.
     """
 
     method: str = ""
@@ -49,8 +49,9 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     principal: str = ""
     started_at: float = 0.0
     attempts: int = 0
-    trace: str = ""
+    era: int = 0
     upstream: str = ""
+    trace: str = ""
     quota: Quota | None = None
     counted: bool = False
 

@@ -58,6 +58,10 @@ class Keys:
         """hash with TTL: pid, host, started_at, version, calls, in_flight, seen."""
         return f"{self.prefix}frontend:{id}"
 
+    def figures(self, id: str) -> str:
+        """string, expires in 60 s: what a process counted, packed (``shared.registry.figures``)."""
+        return f"{self.prefix}figures:{id}"
+
     def inflight(self, frontend: str) -> str:
         """hash, expires in 3 s: calls in flight by upstream, as absolute numbers."""
         return f"{self.prefix}inflight:{frontend}"

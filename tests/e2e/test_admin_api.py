@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -190,6 +191,103 @@ async def test_without_workers_upstreams_are_stopped_and_the_front_end_is_not_re
 
 async def _ready(admin: Admin) -> bool:
     return (await admin("GET", "/readyz"))[0] == 200
+
+
+async def test_lists_are_searched_and_paged(fleet: Fleet, admin: Admin, session: aiohttp.ClientSession) -> None:
+    async with Scripted("paged", "modern", "alpha", "beta", "gamma") as upstream:
+        await fleet.register("paged", upstream.connection)
+        for query, names in (
+            ("server=paged", ["alpha", "beta", "gamma"]),
+            ("server=paged&limit=2", ["alpha", "beta"]),
+            ("server=paged&limit=2&offset=2", ["gamma"]),
+            ("server=paged&search=ET", ["beta"]),
+            ("server=paged&limit=0", []),
+        ):
+            async with session.get(f"{fleet.url}/admin/v1/tools?{query}") as response:
+                assert [one["upstreamName"] for one in await response.json()] == names
+                total = 1 if "search" in query else 3
+                assert response.headers["X-Total-Count"] == str(total)
+        _, tools = await admin("GET", "tools?server=paged&schemas=false")
+        assert all(one["inputSchema"] == {} for one in tools)
+        status, found = await admin("GET", "servers?search=PAGE&status=connected&limit=5")
+        assert (status, [one["id"] for one in found]) == (200, ["paged"])
+        assert (await admin("GET", "servers?status=error&search=paged"))[1] == []
+        assert (await admin("GET", "tools?limit=many"))[0] == 400
+        assert (await admin("DELETE", "servers/paged"))[0] == 204
+
+
+async def test_the_overview_and_traffic_say_what_the_whole_fleet_does(fleet: Fleet, admin: Admin) -> None:
+    async with Scripted("busy", "modern") as upstream:
+        await fleet.register("busy", upstream.connection)
+        for url, calls in zip(fleet.urls, (3, 4), strict=False):
+            async with RawClient(url) as client:
+                for _ in range(calls):
+                    assert (await client.call("busy")).content == "busy"
+
+        async def counted() -> bool:
+            _, traffic = await admin("GET", "traffic")
+            (tool,) = (
+                (one for one in traffic["tools"] if one["tool"] == "busy") if traffic["tools"] else ({"calls": 0},)
+            )
+            return bool(tool["calls"] == 7 and tool["errors"] == 0 and tool["seconds"] >= 0)
+
+        await eventually(counted, 10.0, "the calls of all front ends")
+        _, traffic = await admin("GET", "traffic")
+        (group,) = (one for one in traffic["groups"] if one["group"] == "busy")
+        assert group["calls"] == sum(group["buckets"]) == 7
+        status, overview = await admin("GET", "overview")
+        assert status == 200 and overview["redis"] and overview["upstreams"]["connected"] >= 1
+        assert len(overview["frontends"]) == 2 and overview["tools"] >= 1
+        assert (await admin("DELETE", "servers/busy"))[0] == 204
+
+
+async def test_events_are_told_to_who_follows_and_kept_for_who_asks(
+    fleet: Fleet, admin: Admin, session: aiohttp.ClientSession
+) -> None:
+    async with (
+        Scripted("eventful", "modern") as upstream,
+        session.get(f"{fleet.url}/admin/v1/events", headers={"Accept": "text/event-stream"}) as stream,
+    ):
+        assert stream.content_type == "text/event-stream"
+        await fleet.register("eventful", upstream.connection)
+        assert (await admin("DELETE", "servers/eventful"))[0] == 204
+        told: list[dict[str, Any]] = []
+        async with asyncio.timeout(scaled(10.0)):
+            async for line in stream.content:
+                if line.startswith(b"data:"):
+                    event = json.loads(line[5:])
+                    told += [event] if event["id"] == "eventful" else []
+                    if event["kind"] == "upstream-removed" and event["id"] == "eventful":
+                        break
+        kinds = [one["kind"] for one in told]
+        assert kinds[0] == "upstream-added" and kinds[-1] == "upstream-removed"
+        assert any(one["kind"] == "upstream-status" and one["text"] == "connected" for one in told)
+        _, kept = await admin("GET", "events")
+        assert [one for one in kept if one["id"] == "eventful"] == told
+        _, later = await admin("GET", f"events?after={told[0]['sequence']}")
+        assert [one for one in later if one["id"] == "eventful"] == told[1:]
+        assert len((await admin("GET", "events?after=999999999"))[1]) == len(kept), "a number of another front end"
+
+
+async def test_processes_that_come_and_go_are_events(redis_url: str, session: aiohttp.ClientSession) -> None:
+    async with Fleet(redis_url) as fleet:
+        admin = Admin(fleet.url, session)
+
+        async def kinds() -> set[str]:
+            return {one["kind"] for one in (await admin("GET", "events"))[1]}
+
+        worker = await fleet.add_worker()
+
+        async def joined() -> bool:
+            return "worker-joined" in await kinds()
+
+        await eventually(joined, 10.0, "a worker joined")
+        await worker.stop(scaled(10.0))
+
+        async def left() -> bool:
+            return "worker-left" in await kinds()
+
+        await eventually(left, 10.0, "a worker left")
 
 
 async def test_upstreams_are_listed_by_pages(fleet: Fleet, admin: Admin, session: aiohttp.ClientSession) -> None:

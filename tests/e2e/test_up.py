@@ -168,7 +168,7 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
 
                 async with client.session.get(f"{url}/metrics") as response:
                     text = await response.text()
-                    assert 'gateway_calls_total{frontend="' in text and "gateway_upstream_up" in text
+                    assert 'gateway_calls_total{group="' in text and "gateway_upstream_up" in text
                 async with client.session.get(f"{url}/admin/v1/openapi.json") as response:
                     described = await response.json()
                     assert (

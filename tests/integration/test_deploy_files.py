@@ -299,7 +299,7 @@ def test_ports_agree() -> None:
     gateway, worker = environment("gateway"), environment("worker")
     assert [port["containerPort"] for port in container("gateway")["ports"]] == [int(gateway["GATEWAY_PORT"])]
     assert [port["containerPort"] for port in container("worker")["ports"]] == [
-        int(worker["GATEWAY_RPC_BIND"].rpartition(":")[2])
+        int(worker[name].rpartition(":")[2]) for name in ("GATEWAY_RPC_BIND", "GATEWAY_METRICS_BIND")
     ]
     assert exposed == {gateway["GATEWAY_PORT"], worker["GATEWAY_RPC_BIND"].rpartition(":")[2]}
     assert image["GATEWAY_PORT"] == gateway["GATEWAY_PORT"] == str(KNOBS["port"].default)
@@ -320,9 +320,10 @@ def test_services_and_policies_select_pods() -> None:
         assert manifest("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"] == labels[name]
     rpc = manifest("NetworkPolicy", "worker")["spec"]
     assert rpc["podSelector"]["matchLabels"] == labels["worker"]
-    (rule,) = rpc["ingress"]
+    rule, figures = rpc["ingress"]
     assert rule["from"] == [{"podSelector": {"matchLabels": labels["gateway"]}}]
     assert rule["ports"] == [{"port": "rpc", "protocol": "TCP"}]
+    assert figures == {"ports": [{"port": "metrics", "protocol": "TCP"}]}
 
 
 @pytest.mark.parametrize("name", ["gateway", "worker"])

@@ -17,7 +17,7 @@ from shared.mcp.versions import Era
 from worker.bridge import results
 from worker.bridge.inputs import Need, may_require
 from worker.calls.client_facts import NOBODY
-from worker.calls.observer import ANSWERED, UPSTREAM_ERROR, CallObserver
+from worker.calls.observer import ANSWERED, UPSTREAM_ERROR
 
 _UNASKED = "info"
 """The log level for a client that set none, on a shared session whose level was set for another client."""
@@ -40,6 +40,13 @@ class Holder(Protocol):
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Stop the call upstream. Return true if it was certainly not sent."""
+
+
+class CallEnd(Protocol):
+    """Is notified when a call is over (``worker.calls.observer.Traffic``)."""
+
+    def finished(self, call: Call, outcome: str) -> None:
+        """Note that a call is over."""
 
 
 class Call:
@@ -68,6 +75,7 @@ class Call:
         "params",
         "resent",
         "session",
+        "started_at",
         "timeout_s",
         "token",
         "trace",
@@ -80,6 +88,7 @@ class Call:
         self.era = era
         self.upstream_era = era
         self.timeout_s = timeout_s
+        self.started_at = 0.0
         self.expires_at = 0.0
         self.entered_at = 0.0  # when it got its place, where the upstream has a limit (``calls.gate``)
         self.hard_limit = 0.0
@@ -93,7 +102,7 @@ class Call:
         self.resent = False
         self.carrier: CarryingSession | None = None
         self.holder: Holder | None = None
-        self.observer: CallObserver | None = None
+        self.observer: CallEnd | None = None
 
     def learn_client(self) -> None:
         """Read the facts about the client that the call itself states, if it states any."""

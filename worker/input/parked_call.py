@@ -47,6 +47,7 @@ class ParkedCall(Call):
         self.holder = first.holder
         self.observer, first.observer = first.observer, None
         self.trace = first.trace
+        self.started_at = first.started_at
         self.name = first.name
         self._parking = parking
         self._machine = parked.Parked()

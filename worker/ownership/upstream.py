@@ -79,7 +79,7 @@ class Upstream:
         self._log_line = log_line
         self.context = SessionContext(spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged)
         self.facts: UpstreamFacts | None = None
-        self.traffic = Traffic(observer)
+        self.traffic = Traffic(observer, spec.id, spec.name)
         self.subscriptions = ResourceSubscriptions(
             spec.id, settings.upstreams.max_subscriptions, self._session_to_watch
         )

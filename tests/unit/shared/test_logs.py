@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import watchfiles
 
-from shared.logs import configure
+from shared import logs
+from shared.errors import ConfigError
+from shared.logs import ConsoleFormatter, JsonFormatter, Lines, configure
+from shared.settings import build
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +54,75 @@ async def _touch(path: Path) -> None:
 def test_what_is_asked_for_is_not_exceeded() -> None:
     configure("supervisor", "error")
     assert not logging.getLogger("watchfiles.main").isEnabledFor(logging.WARNING)
+
+
+EVIL = "\x7f\x1b[2Jgone\x07\r\n10:00:00 INFO fake: \x9b31m\u202eevil\u2066\u200b\x00\ud83d caf\u00e9"
+
+
+def _record(message: str, *arguments: object, error: bool = False, **fields: object) -> logging.LogRecord:
+    info = None
+    if error:
+        try:
+            raise ValueError(EVIL)
+        except ValueError:
+            info = sys.exc_info()
+    record = logging.LogRecord("gateway.x", logging.WARNING, __file__, 1, message, arguments, info)
+    if fields:
+        setattr(record, logs.FIELDS, fields)
+    return record
+
+
+def _harmless(text: str) -> bool:
+    return all(one.isprintable() or one in "\n\t" for one in text) and "\u202e" not in text
+
+
+def test_what_comes_from_outside_stays_on_its_line_and_steers_no_terminal() -> None:
+    line = ConsoleFormatter("worker").format(_record("upstream said %s", EVIL))
+    assert "\n" not in line and _harmless(line)
+    assert r"\x1b[2Jgone\x07\r\n10:00:00" in line and r"\x9b31m\u202eevil\u2066" in line and "caf\u00e9" in line
+    line.encode()
+
+
+def test_a_traceback_has_lines_and_nothing_else_that_steers() -> None:
+    lines = ConsoleFormatter("worker").format(_record("failed", error=True))
+    assert lines.count("\n") >= 3 and _harmless(lines) and r"\x1b[2Jgone" in lines
+
+
+def test_fields_are_words_on_the_console_and_members_in_json() -> None:
+    record = _record("over", name="a b", ms=1.5, evil=EVIL)
+    assert 'over name="a b" ms=1.5' in ConsoleFormatter("worker").format(record)
+    line = JsonFormatter("worker").format(record)
+    assert "\n" not in line and line.isascii()
+    read = json.loads(line)
+    assert (read["level"], read["process"], read["logger"], read["name"]) == ("warning", "worker", "gateway.x", "a b")
+    assert read["evil"] == EVIL and read["time"].endswith("+00:00")
+    assert "ValueError" in json.loads(JsonFormatter("worker").format(_record("failed", error=True)))["traceback"]
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+async def test_access_lines_are_written_whatever_the_level_at_the_end_of_a_tick(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure("worker", "error", form)
+    lines = Lines("worker.access")
+    for number in range(3):
+        lines.write({"request": number, "name": EVIL})
+    assert capsys.readouterr().err == ""
+    await asyncio.sleep(0)
+    written = capsys.readouterr().err.splitlines()
+    assert len(written) == 3 and all(_harmless(line) for line in written)
+    if form == "json":
+        assert [json.loads(line)["request"] for line in written] == [0, 1, 2]
+        assert json.loads(written[0])["name"] == EVIL
+    else:
+        assert "worker.access: request=0 name=" in written[0]
+
+
+def test_a_level_is_changed_and_an_unknown_one_changes_nothing() -> None:
+    configure("worker", "info")
+    for wanted, then in (("debug", "debug"), ("loud", "debug"), ("error", "error")):
+        logs.set_level(wanted)
+        assert logs.level() == then
+    with pytest.raises(ConfigError, match="not one of debug, info"):
+        build({"logLevel": "loud"})
+    assert build({"logLevel": "WARNING"}).service.log_level == "warning"

@@ -14,7 +14,7 @@ from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from shared.access.rules import check_access
-from shared.choices import STRATEGIES, check_strategy
+from shared.choices import LOG_LEVELS, STRATEGIES, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
@@ -171,6 +171,8 @@ def _samples(knob: Knob) -> list[Any]:
     if plain is int:
         most = meta.le if meta.le is not None else 10**9
         return [meta.ge, meta.ge + 1, (meta.ge + most) // 2, most]
+    if (meta.extra or {}).get("check") is check_log_level:
+        return list(LOG_LEVELS)
     if (meta.extra or {}).get("check") is check_strategy:
         return list(STRATEGIES)
     if (meta.extra or {}).get("check") is check_rules:

@@ -16,7 +16,16 @@ from shared.rpc import messages as rpc
 from tests.unit.worker.worker_harness import ALL, META, WorkerHarness, run_ready, timeless
 from worker.bridge.inputs import ELICIT
 from worker.calls.call import Call
-from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR, CallObserver, Counters, ObservedCall, Traffic
+from worker.calls.observer import (
+    ANSWERED,
+    CANCELLED,
+    UPSTREAM_ERROR,
+    CallObserver,
+    Counters,
+    ObservedCall,
+    ObservedUpstream,
+    Traffic,
+)
 from worker.input.parked_call import GATHER_S
 
 LEGACY, MODERN = Era.LEGACY, Era.MODERN
@@ -31,10 +40,10 @@ class NotedCalls:
     def __init__(self) -> None:
         self.heard: list[tuple[str, ...]] = []
 
-    def begun(self, call: ObservedCall) -> None:
+    def begun(self, call: ObservedCall, upstream: ObservedUpstream) -> None:
         self.heard.append(("begun", call.method))
 
-    def finished(self, call: ObservedCall, outcome: str) -> None:
+    def finished(self, call: ObservedCall, outcome: str, upstream: ObservedUpstream) -> None:
         self.heard.append(("finished", call.method, outcome))
 
 
@@ -301,10 +310,10 @@ class Traces:
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []
 
-    def begun(self, call: ObservedCall) -> None:
+    def begun(self, call: ObservedCall, upstream: ObservedUpstream) -> None:
         self.told.append((call.method, call.name, call.trace))
 
-    def finished(self, call: ObservedCall, outcome: str) -> None:
+    def finished(self, call: ObservedCall, outcome: str, upstream: ObservedUpstream) -> None:
         self.told.append((call.method, call.name, call.trace))
 
 
@@ -330,7 +339,7 @@ class SilentCall(Call):
 
     def __init__(self, observer: CallObserver) -> None:
         super().__init__("tools/call", b"{}", LEGACY, 30.0)
-        self.observer = observer
+        self.observer = Traffic(observer)
         self.answers = 0
 
     def _answered(self, is_error: bool, raw: Body) -> None:
@@ -369,10 +378,11 @@ def _call() -> Call:
 
 def test_counters_count_answers_errors_and_failures_when_a_call_ends() -> None:
     counters, call = Counters(), _call()
-    counters.begun(call)
+    upstream = Traffic(None, "up", "g")
+    counters.begun(call, upstream)
     assert (counters.calls, counters.errors, counters.failures) == (0, 0, 0)
     for outcome in (ANSWERED, UPSTREAM_ERROR, "timeout", CANCELLED, ANSWERED):
-        counters.finished(call, outcome)
+        counters.finished(call, outcome, upstream)
     assert (counters.calls, counters.errors, counters.failures) == (5, 1, 1)
 
 

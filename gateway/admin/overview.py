@@ -1,0 +1,61 @@
+"""Pictures of the whole: the state of the gateway in one answer, and what was called how often.
+
+Pure but for the clock.
+
+The dashboard and ``gateway top`` ask for these every few seconds, so they are made from memory.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from gateway.admin.schemas import Traffic, TrafficOfGroup, TrafficOfTool, TrafficOfUpstream
+from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING
+from shared.metrics.families import Family, Sample, Snapshot, together
+from shared.models import ServerStatus, now_s
+from shared.registry.records import UpstreamRecord
+
+_CALLS, _SECONDS, _DURATIONS = "gateway_calls", "gateway_call_seconds", "gateway_call_duration_seconds"
+_UPSTREAM = "gateway_upstream_duration_seconds"
+
+
+def statuses(records: Iterable[UpstreamRecord]) -> dict[str, int]:
+    """Return how many upstreams have each status."""
+    found = Counter(record.status.value for record in records)
+    return {status.value: found[status.value] for status in ServerStatus}
+
+
+def traffic(snapshots: Iterable[Snapshot]) -> Traffic:
+    """Return what the live processes counted since they started, by group, tool and upstream."""
+    families = {family.name: family for family in together(one.families for one in snapshots)}
+    tools: dict[tuple[str, str], TrafficOfTool] = {}
+    groups: dict[str, TrafficOfGroup] = {}
+    for (group, _, tool, _, _, outcome), count in _series(families.get(_CALLS)):
+        failed = int(count) if outcome not in (ANSWERED, ABANDONED, LISTENING) else 0
+        of_group = groups.setdefault(group, TrafficOfGroup(group))
+        of_group.calls += int(count)
+        of_group.errors += failed
+        if tool:
+            of_tool = tools.setdefault((group, tool), TrafficOfTool(group, tool))
+            of_tool.calls += int(count)
+            of_tool.errors += failed
+    for (group, _, tool, _, _, _), seconds in _series(families.get(_SECONDS)):
+        if (group, tool) in tools:
+            tools[group, tool].seconds += seconds
+    for sample in _samples(families.get(_DURATIONS)):
+        of_group = groups.setdefault(sample.labels[0], TrafficOfGroup(sample.labels[0]))
+        of_group.buckets, of_group.seconds = sample.buckets, sample.value
+    upstreams = [
+        TrafficOfUpstream(sample.labels[0], sample.labels[1], sum(sample.buckets), sample.value, sample.buckets)
+        for sample in _samples(families.get(_UPSTREAM))
+    ]
+    return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams)
+
+
+def _samples(family: Family | None) -> list[Sample]:
+    return family.samples if family is not None else []
+
+
+def _series(family: Family | None) -> Iterable[tuple[tuple[str, ...], float]]:
+    return ((sample.labels, sample.value) for sample in _samples(family))

@@ -1,0 +1,115 @@
+"""What ``gateway doctor`` finds in the answers of the admin API. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+_SKEW_S = 30.0
+_MANY_RESTARTS = 3
+_SLOW_PROBE_MS = 1000.0
+
+_CURES = (
+    ("command not found", "install it where workers run, or write its whole path in the entry"),
+    ("no such file", "install it where workers run, or write its whole path in the entry"),
+    ("connection refused", "start the server, or correct host and port in the entry's url"),
+    ("name or service not known", "correct the host name in the entry's url, or the resolver of the workers' machine"),
+    ("401", "the server wants credentials: add a header, for instance --header 'Authorization: Bearer …'"),
+    ("403", "the server refuses the credentials that the entry has, or this machine's address"),
+    ("404", "the path of the url is wrong: most servers listen at /mcp, older ones at /sse"),
+    ("certificate", "name the CA in the entry's tls, or correct the server's certificate"),
+    ("no worker is running", "start one: 'gateway worker', or 'gateway up', which starts its own"),
+    ("timed out", "look whether the server is overloaded; startTimeout of the entry gives it more time"),
+    ("still", "wait; 'gateway servers logs ID' shows what it does"),
+)
+
+
+_ELSE = "'gateway servers show ID' and 'gateway servers logs ID' say more"
+
+
+class Finding(NamedTuple):
+    """``level`` is ``fine``, ``look`` or ``wrong``; ``do`` says what helps."""
+
+    level: str
+    what: str
+    do: str = ""
+
+
+def cure(error: str) -> str:
+    """Return what helps against an upstream's error, or where to look."""
+    lower = error.lower()
+    return next(
+        (text for words, text in _CURES if words in lower), "'gateway servers show ID' and 'servers logs ID' say more"
+    )
+
+
+def examined(overview: Mapping[str, Any], servers: Sequence[Mapping[str, Any]], now: float) -> list[Finding]:
+    """Return what is found; ``now`` is Unix time here."""
+    return [*_processes(overview, now), *_upstreams(servers)]
+
+
+def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
+    frontends, workers = overview["frontends"], overview["workers"]
+    if overview["redis"]:
+        yield Finding("fine", "Redis answers")
+    else:
+        yield Finding(
+            "wrong", "Redis does not answer: nothing can be registered, sessions are kept in memory", "start it"
+        )
+    if not workers:
+        yield Finding("wrong", "no worker is running: no call can be answered", cure("no worker is running"))
+    else:
+        yield Finding("fine", f"{len(frontends)} front ends and {len(workers)} workers are alive")
+    for one in frontends:
+        if one["workers"] < len(workers):
+            yield Finding(
+                "wrong",
+                f"front end {one['id']} on {one['host']} is linked to {one['workers']} of {len(workers)} workers",
+                "workers on other machines need GATEWAY_RPC_BIND and a reachable GATEWAY_RPC_ADVERTISE",
+            )
+    versions = Counter(one["version"] for one in (*frontends, *workers))
+    if len(versions) > 1:
+        shown = ", ".join(f"{count} × {version}" for version, count in sorted(versions.items()))
+        yield Finding("look", f"several versions run: {shown}", "finish the roll-out, or look why it stopped")
+    for one in (*frontends, *workers):
+        if one["startedAt"] > now + _SKEW_S:
+            yield Finding(
+                "look",
+                f"the clock of {one['host']} is {one['startedAt'] - now:.0f} s ahead of this machine's",
+                "synchronise the clocks (chrony, systemd-timesyncd)",
+            )
+    for one in workers:
+        if one["draining"]:
+            yield Finding("look", f"worker {one['id']} on {one['host']} drains", "it ends when its calls are over")
+    for name, times in sorted(overview["restarts"].items()):
+        level = "wrong" if times >= _MANY_RESTARTS else "look"
+        yield Finding(
+            level, f"{name} was replaced {times} times", "its last lines are in the log of 'gateway up' or 'serve'"
+        )
+
+
+def _upstreams(servers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    if not servers:
+        yield Finding("look", "no upstream is registered", "gateway servers add ID URL, or: servers add ID -- COMMAND")
+        return
+    good = 0
+    for one in servers:
+        health = one.get("lastHealthCheck") or {}
+        if one["status"] in ("error", "stopped"):
+            error = one["error"] or one["status"]
+            yield Finding("wrong", f"upstream {one['id']}: {error}", cure(error).replace("ID", one["id"]))
+        elif one["status"] != "connected":
+            yield Finding("look", f"upstream {one['id']} is {one['status']}", cure("still").replace("ID", one["id"]))
+        elif (health.get("latencyMs") or 0) > _SLOW_PROBE_MS:
+            yield Finding(
+                "look",
+                f"upstream {one['id']} took {health['latencyMs']:.0f} ms to answer its last probe",
+                "it is slow or far away: more replicas under the same name share its load",
+            )
+        else:
+            good += 1
+        for note in one.get("notes", ()):
+            yield Finding("look", f"upstream {one['id']}: {note}")
+    if good:
+        yield Finding("fine", f"{good} of {len(servers)} upstreams are connected and answer")

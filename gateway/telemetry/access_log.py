@@ -1,0 +1,47 @@
+"""Access lines (``accessLog``): one for each call that is over. Counterpart: ``worker.calls.access_log``.
+
+The request id is the trace id of the call's W3C trace context, which travels to the worker; so the line of the front
+end and that of the worker have the same. Arguments and results are never in a line.
+"""
+
+from __future__ import annotations
+
+from random import getrandbits
+
+from gateway.telemetry.observer import ObservedCall
+from shared.logs import Lines
+from shared.mcp.versions import Era
+
+_WORDS = 200
+
+
+class AccessLog:
+    """An observer that writes a line for each call that is over."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+
+    def begun(self, call: ObservedCall) -> None:
+        """Give the call an id, if it has none yet."""
+        if not call.trace:
+            call.trace = f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-00"
+
+    def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
+        """Do nothing: the line says how many attempts there were."""
+
+    def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
+        """Write the line."""
+        self._lines.write(
+            {
+                "request": call.trace[3:35],
+                "method": call.method,
+                "name": call.name[:_WORDS],
+                "outcome": outcome,
+                "ms": round(seconds * 1000, 1),
+                "group": call.group,
+                "upstream": call.upstream,
+                "principal": call.principal,
+                "era": Era(bool(call.era)).word,
+                "attempts": call.attempts,
+            }
+        )

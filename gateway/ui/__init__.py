@@ -1,0 +1,13 @@
+"""The dashboard at ``/ui/``: static pages that use the admin API and ``/mcp`` as anybody does.
+
+``pages`` serves the files in ``static``: ``index.html``, ``style.css``, ES modules without a build step, and in
+``vendor`` uPlot (https://github.com/leeoniya/uPlot, MIT, its licence is beside it) for the charts. The modules:
+
+``main.js`` router and header · ``api.js`` the admin API · ``mcp.js`` calling tools · ``store.js`` what is polled, and
+rates made of it · ``dom.js`` elements, whose text is never markup · ``words.js`` numbers, times, and text made
+visible · ``chart.js`` charts · ``form.js`` a form made of a JSON Schema · ``result.js`` what a tool gave back ·
+``views`` a module for each page.
+
+What upstreams say reaches a page as text alone (``dom.js``), and the content security policy allows scripts, styles and
+requests of this origin only.
+"""

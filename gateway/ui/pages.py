@@ -1,0 +1,94 @@
+"""The static files of the dashboard, read once, with the headers that keep what upstreams say from becoming more than
+text. They hold nothing secret: the admin API decides who sees what."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from importlib import resources
+from importlib.resources.abc import Traversable
+
+from aiohttp import web
+
+_KINDS = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain",
+}
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "media-src data:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+        "trusted-types 'none'",
+    )
+)
+_HEADERS = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
+}
+
+
+class _File:
+    """One file, as it is and compressed."""
+
+    def __init__(self, content: bytes, kind: str) -> None:
+        self.content = content
+        self.packed = gzip.compress(content, 9, mtime=0)
+        self.kind = kind
+        self.tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+    def response(self, request: web.Request) -> web.Response:
+        headers = {**_HEADERS, "ETag": self.tag}
+        if request.headers.get("If-None-Match") == self.tag:
+            return web.Response(status=304, headers=headers)
+        body = self.content
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            body = self.packed
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(body=body, headers=headers, content_type=self.kind, charset="utf-8")
+
+
+def _files(folder: Traversable, prefix: str = "") -> dict[str, _File]:
+    found: dict[str, _File] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found.update(_files(entry, f"{prefix}{entry.name}/"))
+        elif (kind := _KINDS.get("." + entry.name.rpartition(".")[2])) is not None:
+            found[prefix + entry.name] = _File(entry.read_bytes(), kind)
+    return found
+
+
+def add_pages(app: web.Application) -> None:
+    """Add the dashboard to an application; ``/`` and ``/ui`` lead to it."""
+    files = _files(resources.files("gateway.ui") / "static")
+
+    async def page(request: web.Request) -> web.Response:
+        file = files.get(request.match_info["path"] or "index.html")
+        if file is None:
+            raise web.HTTPNotFound(text="there is no such page; the dashboard is at /ui/\n", headers=_HEADERS)
+        return file.response(request)
+
+    async def lead(request: web.Request) -> web.Response:
+        # A relative place, so that it is right behind a proxy that puts a path before ours as well.
+        return web.Response(status=302, headers={"Location": "ui/", "Cache-Control": "no-cache"})
+
+    app.router.add_get("/", lead)
+    app.router.add_get("/ui", lead)
+    app.router.add_get("/ui/{path:.*}", page)

@@ -1,0 +1,62 @@
+// Front ends and workers, how often they were replaced, and how much they log.
+import * as api from "../api.js";
+import { chip, fill, h, table } from "../dom.js";
+import { store } from "../store.js";
+import { ago, number } from "../words.js";
+
+export function processes() {
+  const frontends = h("div", {});
+  const workers = h("div", {});
+  const restarts = h("div", {});
+  const said = h("p", { role: "status" });
+  const level = h("select", { id: "level" }, ["debug", "info", "warning", "error"].map((one) => h("option", { value: one }, one)));
+  api.get("log-level").then((now) => { level.value = now.level; }, () => {});
+  level.addEventListener("change", async () => {
+    try {
+      await api.change("PUT", "log-level", { level: level.value });
+      said.textContent = `All processes log at ${level.value} now, until they end.`;
+    } catch (error) {
+      said.textContent = error.message;
+    }
+  });
+  function update() {
+    const now = store.overview;
+    if (!now) return;
+    fill(frontends, table("Front ends", [
+      { label: "Front end", header: true, cell: (one) => h("span", { class: "mono" }, one.id) },
+      { label: "Host", cell: (one) => one.host },
+      { label: "Pid", number: true, cell: (one) => String(one.pid) },
+      { label: "Up", number: true, cell: (one) => ago(one.startedAt) },
+      { label: "Calls", number: true, cell: (one) => number(one.calls, 0) },
+      { label: "In flight", number: true, cell: (one) => number(one.inFlight, 0) },
+      { label: "Streams", number: true, cell: (one) => number(one.streams, 0) },
+      { label: "Sessions", number: true, cell: (one) => number(one.sessions, 0) },
+      { label: "Workers", number: true, cell: (one) => number(one.workers, 0) },
+      { label: "Version", cell: (one) => one.version },
+    ], now.frontends));
+    fill(workers, now.workers.length === 0 ? h("p", { class: "note bad" }, "No worker is running: no call can be answered.") : table("Workers", [
+      { label: "Worker", header: true, cell: (one) => h("span", { class: "mono" }, one.id) },
+      { label: "Host", cell: (one) => one.host },
+      { label: "Pid", number: true, cell: (one) => String(one.pid) },
+      { label: "Up", number: true, cell: (one) => ago(one.startedAt) },
+      { label: "Calls", number: true, cell: (one) => number(one.calls, 0) },
+      { label: "In flight", number: true, cell: (one) => number(one.load, 0) },
+      { label: "Parked", number: true, cell: (one) => number(one.parked, 0) },
+      { label: "State", cell: (one) => (one.draining ? chip("drains", "warn") : chip("serves", "good")) },
+      { label: "Version", cell: (one) => one.version },
+    ], now.workers));
+    const replaced = Object.entries(now.restarts);
+    fill(restarts, replaced.length === 0 ? h("p", { class: "soft" }, "No process had to be replaced.") : table("Replaced processes", [
+      { label: "Process", header: true, cell: ([name]) => name },
+      { label: "Times", number: true, cell: ([, times]) => number(times, 0) },
+    ], replaced));
+  }
+  return {
+    element: h("div", {},
+      h("section", { class: "card" }, h("h2", {}, "Front ends"), frontends),
+      h("section", { class: "card" }, h("h2", {}, "Workers"), workers),
+      h("section", { class: "card" }, h("h2", {}, "Replaced"), restarts),
+      h("section", { class: "card" }, h("h2", {}, "Logs"), h("p", {}, h("label", { for: "level" }, "Level of all processes "), level), said)),
+    update,
+  };
+}

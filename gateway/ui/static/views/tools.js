@@ -1,0 +1,89 @@
+// All tools as clients see them, with search; one of them with its schema, a form to try it, and where a call would go.
+import * as api from "../api.js";
+import { chip, fill, h, table } from "../dom.js";
+import { number } from "../words.js";
+import { trial } from "./trial.js";
+
+const PAGE = 200;
+
+export function tools(detail, heading) {
+  const search = h("input", { type: "search", id: "search", autocomplete: "off" });
+  const count = h("p", { class: "soft", role: "status" });
+  const listed = h("ul", { class: "list", "aria-label": "Tools" });
+  const more = h("button", { type: "button", hidden: true }, "Show more");
+  const place = h("div", {}, h("p", { class: "soft" }, "Choose a tool to see its schema and to try it."));
+  let items = [];
+  let asked = 0;
+  let chosen = "";
+  let running = null;
+
+  async function load(from) {
+    asked += 1;
+    const mine = asked;
+    try {
+      const found = await api.page("tools", { search: search.value, limit: PAGE, offset: from, schemas: "false" });
+      if (mine !== asked) return;
+      items = from ? [...items, ...found.items] : found.items;
+      count.textContent = `${number(items.length, 0)} of ${number(found.total, 0)} tools`;
+      more.hidden = items.length >= found.total;
+      const made = found.items.map((tool) => h("li", {}, h("a", { href: `#/tools/${encodeURIComponent(tool.name)}`, "data-name": "", "aria-current": tool.name === chosen ? "true" : null },
+        tool.name, h("small", {}, (tool.description || "").split("\n")[0].slice(0, 120) || tool.group))));
+      if (!from) fill(listed);
+      listed.append(...made);
+    } catch (error) {
+      if (mine === asked) count.textContent = error.message;
+    }
+  }
+
+  async function choose(name) {
+    chosen = name;
+    if (running) running.close();
+    running = null;
+    const wanted = `#/tools/${encodeURIComponent(name)}`;
+    for (const a of listed.querySelectorAll("a")) {
+      if (name && a.getAttribute("href") === wanted) a.setAttribute("aria-current", "true");
+      else a.removeAttribute("aria-current");
+    }
+    if (!name) return;
+    fill(heading, "Tools");
+    try {
+      const [found, explained] = await Promise.all([api.page("tools", { search: name }), api.get(`explain?tool=${encodeURIComponent(name)}`)]);
+      const tool = found.items.find((one) => one.name === name);
+      if (name !== chosen) return;
+      if (!tool) throw new Error(`there is no tool ${name} any more`);
+      running = trial(tool);
+      const title = h("h2", { tabindex: "-1" }, tool.name);
+      fill(place, h("section", { class: "card" }, title, h("p", { class: "soft" }, `group ${tool.group}, replicas ${tool.replicas.join(", ")}`),
+        tool.description ? h("p", {}, tool.description) : null, running.element,
+        h("details", {}, h("summary", {}, "Schema"), h("pre", { tabindex: "0" }, JSON.stringify(tool.inputSchema, null, 2)))),
+        routing(explained));
+      title.focus();
+    } catch (error) {
+      if (name === chosen) fill(place, h("p", { class: "note bad" }, error.message));
+    }
+  }
+
+  let typing = 0;
+  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => load(0), 150); });
+  more.addEventListener("click", () => load(items.length));
+  load(0).then(() => choose(detail));
+  return {
+    element: h("div", { class: "split" },
+      h("section", { class: "card", "aria-label": "List" }, h("div", { class: "field" }, h("label", { for: "search" }, "Search"), search), count, listed, more), place),
+    moved: choose,
+    close: () => { if (running) running.close(); },
+  };
+}
+
+function routing(explained) {
+  return h("section", { class: "card" }, h("h2", {}, "Where a call would go"),
+    h("p", {}, explained.choice ? h("strong", {}, explained.choice) : "open", `: ${explained.because} (${explained.balancer})`),
+    table("Replicas", [
+      { label: "Replica", header: true, cell: (one) => h("a", { href: `#/upstreams/${encodeURIComponent(one.id)}` }, one.id) },
+      { label: "Status", cell: (one) => chip(one.status) },
+      { label: "Takes calls", cell: (one) => (one.available ? "yes" : `no: ${one.reason}`) },
+      { label: "In flight", number: true, cell: (one) => number(one.inFlight + one.inFlightElsewhere, 0) },
+      { label: "Weight", number: true, cell: (one) => number(one.weight, 0) },
+      { label: "Workers", cell: (one) => one.workers.join(", ") },
+    ], explained.candidates));
+}

@@ -1,0 +1,70 @@
+"""``gateway.cli.examination``: what ``gateway doctor`` finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.cli.examination import cure, examined
+
+NOW = 1_000_000.0
+
+
+def _overview(**changes: Any) -> dict[str, Any]:
+    process = {"id": "p", "host": "h", "version": "1", "startedAt": NOW - 60, "workers": 1, "draining": False}
+    return {"redis": True, "frontends": [process], "workers": [process], "restarts": {}, **changes}
+
+
+def _server(id: str = "a", status: str = "connected", error: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": id, "status": status, "error": error, "notes": [], "lastHealthCheck": None, **more}
+
+
+def _levels(overview: dict[str, Any], servers: list[dict[str, Any]]) -> dict[str, str]:
+    return {one.what: one.level for one in examined(overview, servers, NOW)}
+
+
+def test_a_gateway_that_is_well_is_fine() -> None:
+    assert set(_levels(_overview(), [_server()]).values()) == {"fine"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "servers", "level", "said"),
+    [
+        ({"redis": False}, [_server()], "wrong", "Redis does not answer"),
+        ({"workers": []}, [_server()], "wrong", "no worker is running"),
+        ({"restarts": {"worker 1": 1}}, [_server()], "look", "worker 1 was replaced 1 times"),
+        ({"restarts": {"worker 1": 9}}, [_server()], "wrong", "worker 1 was replaced 9 times"),
+        ({}, [], "look", "no upstream is registered"),
+        ({}, [_server(status="error", error="boom")], "wrong", "upstream a: boom"),
+        ({}, [_server(status="connecting")], "look", "upstream a is connecting"),
+        ({}, [_server(notes=["mended"])], "look", "upstream a: mended"),
+        ({}, [_server(lastHealthCheck={"latencyMs": 2500.0})], "look", "2500 ms"),
+    ],
+)
+def test_what_is_wrong_is_said(changes: dict[str, Any], servers: list[dict[str, Any]], level: str, said: str) -> None:
+    found = _levels(_overview(**changes), servers)
+    assert level in {how for what, how in found.items() if said in what}, found
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"version": "2"}, "several versions run"), ({"startedAt": NOW + 90}, "90 s ahead"), ({"workers": 0}, "0 of 1")],
+)
+def test_front_ends_that_differ_are_found(change: dict[str, Any], said: str) -> None:
+    overview = _overview()
+    overview["frontends"] = [{**overview["frontends"][0], **change}]
+    assert any(said in what for what in _levels(overview, [_server()]))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("command not found: npx (PATH: /bin)", "install it"),
+        ("cannot connect to 127.0.0.1:1: [Errno 111] Connection refused", "start the server"),
+        ("initialize was answered HTTP 401", "credentials"),
+        ("something new", "servers logs ID"),
+    ],
+)
+def test_each_error_has_a_cure(error: str, words: str) -> None:
+    assert words in cure(error)
