@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.access.api_keys import ApiKeys
 from gateway.access.introspection import Introspection
@@ -69,6 +69,7 @@ class Authentication:
         proxies = [one for one in methods if isinstance(one, TrustedProxyMethod)]
         self._proxy = proxies[0] if proxies else None
         self._oauth = bool(self._issuers or asked)
+        self._basic_scopes = rules.basic_scopes
         self._scopes = rules.scopes
         self._known: dict[tuple[str, str], Principal] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -114,7 +115,7 @@ class Authentication:
         if credentials is None:
             if self._anonymous is not None:
                 return self._anonymous
-            raise Unauthorized(self._what_is_needed(), self._challenge(head))
+            raise Unauthorized(self._what_is_needed(), self._challenge(head, scopes=self._basic_scopes))
         known = self._known.get((credentials, head.resource))
         if known is not None and known.lasts(time.time()):
             return known
@@ -200,9 +201,9 @@ class Authentication:
             else (f"authentication is needed, by {named}")
         )
 
-    def _challenge(self, head: RequestHead, error: str = "", scopes: tuple[str, ...] = (), text: str = "") -> str:
+    def _challenge(self, head: RequestHead, error: str = "", scopes: Iterable[str] = (), text: str = "") -> str:
         resource = head.resource if self._oauth else ""
-        return challenge(resource, error, scopes or (self._scopes if not error else ()), text)
+        return challenge(resource, error, sorted(scopes), text)
 
     def _note_failure(self, text: str) -> None:
         """Note failed attempts in the audit log: the first of each second, and how many there were since the last."""
@@ -217,13 +218,17 @@ class Authentication:
     def _invalid(self, head: RequestHead, error: InvalidToken) -> CallError:
         self._note_failure(str(error))
         if error.scopes:
-            text = self._challenge(head, "insufficient_scope", error.scopes, str(error))
+            scopes = self._basic_scopes.union(error.scopes)
+            text = self._challenge(head, "insufficient_scope", scopes, str(error))
             return Unauthorized(str(error), text, "insufficient_scope")
         return Unauthorized(str(error), self._challenge(head, "invalid_token", (), str(error)))
 
     def step_up(self, head: RequestHead, scopes: tuple[str, ...], text: str) -> str:
-        """Return the challenge for a call that needs more scopes."""
-        return self._challenge(head, "insufficient_scope", scopes, text)
+        """Return the challenge for a call that needs more scopes. It also has those of the token at hand that rules
+        know, because some clients ask for exactly what is named, and would lose the others (MCP 2025-11-25, "Runtime
+        Insufficient Scope Errors")."""
+        held = head.principal.scopes & self._scopes if head.principal is not None else ()
+        return self._challenge(head, "insufficient_scope", {*scopes, *held}, text)
 
 
 def _token(credentials: str) -> str:

@@ -22,11 +22,11 @@ def add_metadata_routes(app: web.Application, rules: AccessRules, guard: Rebindi
         document = {
             "resource": guard.base(request.headers.get("Host", "")) + path,
             "authorization_servers": issuers,
-            "scopes_supported": list(rules.scopes),
+            "scopes_supported": sorted(rules.basic_scopes),
             "bearer_methods_supported": ["header"],
             "resource_name": name,
         }
-        if not rules.scopes:
+        if not rules.basic_scopes:
             del document["scopes_supported"]
         return web.Response(
             body=msgspec.json.encode(document),
