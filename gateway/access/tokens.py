@@ -53,6 +53,6 @@ def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
 def check_audience(claims: Mapping[str, Any], accepted: frozenset[str]) -> None:
     """Raise ``InvalidToken`` unless ``aud`` has one of the accepted audiences (RFC 8707)."""
     named = claims.get("aud")
-    audiences = {named} if isinstance(named, str) else {one for one in named or () if isinstance(one, str)}
-    if not audiences & accepted:
+    listed = named if isinstance(named, list) else [named]
+    if not any(isinstance(one, str) and one in accepted for one in listed):
         raise InvalidToken("the token is for another audience")

@@ -8,6 +8,7 @@ remains is limited to a share of the process's time, behind which unknown tokens
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -50,10 +51,13 @@ class Authentication:
         rules: AccessRules,
         api_keys: ApiKeys | None,
         catch_up: CatchUp,
+        owns: Callable[[str], bool],
         limits: Limits | None = None,
         audit: AuditLog | None = None,
     ) -> None:
-        """``catch_up`` waits until this front end knows what Redis holds now."""
+        """``catch_up`` waits until this front end knows what Redis holds now. ``owns``: whether the gateway is known to
+        have a name (``RebindingGuard.owns``)."""
+        self._owns = owns
         self._roles = Roles(rules)
         self._limits = limits
         self._audit = audit
@@ -71,7 +75,8 @@ class Authentication:
         self._oauth = bool(self._issuers or asked)
         self._basic_scopes = rules.basic_scopes
         self._scopes = rules.scopes
-        self._known: dict[tuple[str, str], Principal] = {}
+        self._known: dict[bytes, Principal] = {}
+        self._of_keys: dict[tuple[str, tuple[str, ...]], Principal] = {}  # no more than there are keys
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
 
@@ -93,17 +98,19 @@ class Authentication:
             raise Refused("too_much", "too many unknown credentials wait to be verified; try again")
         self._waiting += 1
         try:
-            identity = await self._verify(head, _token(credentials))
+            principal = self._remember(head, await self._verify(head, _token(credentials)))
+            if not principal.lasts(time.time()):
+                raise InvalidToken("the credentials have expired")
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         finally:
             self._waiting -= 1
-        head.principal = self._remember(head, identity)
+        head.principal = principal
 
     def revoked(self, principal: str) -> None:
-        """Forget everything about a principal whose credentials were revoked."""
-        for key in [key for key, one in self._known.items() if one.id == principal]:
-            self._known.pop(key).alive = False
+        """Forget everything about a principal whose API key was revoked."""
+        for key in [key for key, one in self._of_keys.items() if one.id == principal]:
+            self._of_keys.pop(key).alive = False
 
     # ---- looking
 
@@ -116,9 +123,6 @@ class Authentication:
             if self._anonymous is not None:
                 return self._anonymous
             raise Unauthorized(self._what_is_needed(), self._challenge(head, scopes=self._basic_scopes))
-        known = self._known.get((credentials, head.resource))
-        if known is not None and known.lasts(time.time()):
-            return known
         try:
             token = _token(credentials)
             if token.startswith(keys.PREFIX) and self._api_keys is not None:
@@ -128,6 +132,9 @@ class Authentication:
                 if not self._api_keys.well_formed(token):
                     raise InvalidToken("the API key is wrong")
                 return None
+            known = self._known.get(_digest(token, head.resource))
+            if known is not None and known.lasts(time.time()):
+                return known
             self._check(head, token)
         except InvalidToken as error:
             raise self._invalid(head, error) from error
@@ -140,7 +147,7 @@ class Authentication:
         unverified = UnverifiedToken.read(token) if self._issuers else None
         issuer = self._issuers.get(str(unverified.claims.get("iss"))) if unverified is not None else None
         if issuer is not None and unverified is not None:
-            issuer.precheck(unverified, _audiences(head))
+            issuer.precheck(unverified, self._audiences(head))
         elif self._introspection is None:
             raise InvalidToken(
                 "the token is of no issuer that is accepted here" if self._oauth else "an API key is needed"
@@ -157,13 +164,12 @@ class Authentication:
         issuer = self._issuers.get(str(unverified.claims.get("iss"))) if unverified is not None else None
         if issuer is None or unverified is None:
             assert self._introspection is not None
-            return await self._introspection.verify(token, _audiences(head))
-        if not issuer.keys.loaded:
-            await issuer.keys.fetch()
+            return await self._introspection.verify(token, self._audiences(head))
+        signing = await issuer.keys_of(unverified)
         async with self._one_at_a_time:
             started = time.perf_counter()
             try:
-                return await issuer.verify(unverified)
+                return issuer.verify(unverified, signing)
             except InvalidToken:
                 await asyncio.sleep(min(_PAUSE * (time.perf_counter() - started), _MAX_PAUSE_S))
                 raise
@@ -178,13 +184,33 @@ class Authentication:
         return principal
 
     def _remember(self, head: RequestHead, identity: Identity) -> Principal:
+        """Return the principal of credentials that were verified, the same one again for an API key that is known: a
+        key that is revoked must end it wherever it is held."""
+        if identity.kind == "key":
+            place = (identity.id, identity.given)
+            known = self._of_keys.get(place)
+            if known is None or not known.lasts(time.time()):
+                known = self._of_keys[place] = self._principal(identity)
+            return known
         principal = self._principal(identity)
-        if head.authorization is not None:
-            if len(self._known) >= _REMEMBERED:
-                for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
-                    del self._known[old]
-            self._known[head.authorization, head.resource] = principal
+        if len(self._known) >= _REMEMBERED:
+            for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
+                del self._known[old]
+        assert head.authorization is not None
+        self._known[_digest(_token(head.authorization), head.resource)] = principal
         return principal
+
+    def _audiences(self, head: RequestHead) -> frozenset[str]:
+        """Return the audiences that are accepted where the rules name none: the endpoint's URI, and that of the whole
+        gateway. None where the client's ``Host`` alone says what the URI is: whoever got a token for a server of theirs
+        could send it here under that server's name."""
+        resource = head.resource
+        scheme, _, rest = resource.partition("://")
+        host = rest.partition("/")[0]
+        if not self._owns(host):
+            return frozenset()
+        base = f"{scheme}://{host}"
+        return frozenset((resource, resource.rstrip("/"), base, base + "/"))
 
     # ---- refusing
 
@@ -238,9 +264,6 @@ def _token(credentials: str) -> str:
     return token.strip()
 
 
-def _audiences(head: RequestHead) -> frozenset[str]:
-    """Return the audiences that are accepted where the rules name none: the endpoint's URI, and that of the whole
-    gateway."""
-    resource = head.resource
-    base = resource.partition("://")[0] + "://" + resource.partition("://")[2].partition("/")[0]
-    return frozenset((resource, resource.rstrip("/"), base, base + "/"))
+def _digest(token: str, resource: str) -> bytes:
+    """Return what a verified token is remembered by: tokens have up to 16 KiB, and are secrets."""
+    return hashlib.sha256(f"{token}\0{resource}".encode("utf-8", "surrogateescape")).digest()

@@ -18,6 +18,9 @@ def add_metadata_routes(app: web.Application, rules: AccessRules, guard: Rebindi
         return
 
     async def metadata(request: web.Request) -> web.Response:
+        foreign = guard.refusal(request.headers.get("Host"), None)
+        if foreign is not None:  # the document names the host, and may be cached
+            raise web.HTTPForbidden(text=foreign)
         path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
         document = {
             "resource": guard.base(request.headers.get("Host", "")) + path,
