@@ -48,7 +48,7 @@ class KeySet:
             candidates = self._keys.get(key_id) or self._keys.get("", [])
         else:
             candidates = [key for keys in self._keys.values() for key in keys]
-        return [key for key in candidates if _fits(key, algorithm)]
+        return [key for key in candidates if fits(key, algorithm)]
 
     @property
     def loaded(self) -> bool:
@@ -144,26 +144,33 @@ def _keys(document: Any) -> dict[str, list[jwt.PyJWK]]:
         raise ValueError("the key set has no 'keys'")
     found: dict[str, list[jwt.PyJWK]] = {}
     for raw in listed[:_MAX_KEYS]:
-        if not isinstance(raw, Mapping) or raw.get("kty") not in _ASYMMETRIC or raw.get("use", "sig") != "sig":
+        if not isinstance(raw, Mapping) or raw.get("use", "sig") != "sig":
             continue
         operations = raw.get("key_ops", ["verify"])
         if not isinstance(operations, list) or "verify" not in operations:
             continue
-        public = {name: value for name, value in raw.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
-        try:
-            key = jwt.PyJWK(public)
-        except (jwt.PyJWTError, ValueError, TypeError, AttributeError, ArithmeticError):
-            continue  # what is in the members may be anything
-        if raw["kty"] == "RSA" and key.key.key_size < _MIN_RSA_BITS:
-            continue
-        found.setdefault(str(raw.get("kid") or ""), []).append(key)
+        key = public_key(raw)
+        if key is not None:
+            found.setdefault(str(raw.get("kid") or ""), []).append(key)
     return found
+
+
+def public_key(raw: Mapping[str, Any]) -> jwt.PyJWK | None:
+    """Return the public key that a JWK describes, or ``None`` if it cannot be used."""
+    public = {name: value for name, value in raw.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
+    if public.get("kty") not in _ASYMMETRIC:
+        return None
+    try:
+        key = jwt.PyJWK(public)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, ArithmeticError):
+        return None  # what is in the members may be anything
+    return None if raw["kty"] == "RSA" and key.key.key_size < _MIN_RSA_BITS else key
 
 
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
-def _fits(key: jwt.PyJWK, algorithm: str) -> bool:
+def fits(key: jwt.PyJWK, algorithm: str) -> bool:
     """Whether a key may be used with an algorithm: its type and curve fit, and it is not meant for another."""
     raw: Mapping[str, Any] = key._jwk_data
     if raw.get("alg", algorithm) != algorithm:

@@ -18,6 +18,7 @@ import logging
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from msgspec import structs
 
 from gateway.access.principal import Principal
 from gateway.access.trusted_proxy import TrustedProxy
@@ -107,6 +108,9 @@ class AdminRights:
         head = RequestHead.read(named, self._guard, has_body=False, path="")
         if self._proxy is not None:
             head.identity = self._proxy.identity(named, request.remote)
+        if head.proof is not None:
+            url = self._guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
+            head.proof = structs.replace(head.proof, method=request.method, url=url)
         try:
             while True:
                 found = self._principals.of(head)

@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.access.api_keys import ApiKeys
+from gateway.access.dpop import ALGORITHMS as DPOP_ALGORITHMS
+from gateway.access.dpop import InvalidProof, Proofs
 from gateway.access.introspection import Introspection
 from gateway.access.jwt import JwtIssuer, UnverifiedToken
 from gateway.access.limits import Limits
@@ -21,7 +23,7 @@ from gateway.access.principal import NOBODY, Identity, Principal
 from gateway.access.roles import Roles
 from gateway.access.tokens import MAX_TOKEN, InvalidToken
 from gateway.admission.caller import Waits
-from gateway.admission.challenges import challenge
+from gateway.admission.challenges import challenge, proof_challenge
 from gateway.admission.request_head import RequestHead
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
@@ -77,6 +79,7 @@ class Authentication:
         self._scopes = rules.scopes
         self._known: dict[bytes, Principal] = {}
         self._of_keys: dict[tuple[str, tuple[str, ...]], Principal] = {}  # no more than there are keys
+        self._proofs = Proofs()
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
 
@@ -98,7 +101,9 @@ class Authentication:
             raise Refused("too_much", "too many unknown credentials wait to be verified; try again")
         self._waiting += 1
         try:
-            principal = self._remember(head, await self._verify(head, _token(credentials)))
+            scheme, token = _read(credentials)
+            principal = self._remember(head, await self._verify(head, token))
+            self._check_proof(head, principal, scheme, token)
             if not principal.lasts(time.time()):
                 raise InvalidToken("the credentials have expired")
         except InvalidToken as error:
@@ -124,7 +129,7 @@ class Authentication:
                 return self._anonymous
             raise Unauthorized(self._what_is_needed(), self._challenge(head, scopes=self._basic_scopes))
         try:
-            token = _token(credentials)
+            scheme, token = _read(credentials)
             if token.startswith(keys.PREFIX) and self._api_keys is not None:
                 identity = self._api_keys.look(token)
                 if identity is not None:
@@ -134,11 +139,20 @@ class Authentication:
                 return None
             known = self._known.get(_digest(token, head.resource))
             if known is not None and known.lasts(time.time()):
+                self._check_proof(head, known, scheme, token)
                 return known
             self._check(head, token)
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         return None
+
+    def _check_proof(self, head: RequestHead, principal: Principal, scheme: str, token: str) -> None:
+        """Raise ``InvalidToken`` unless a token that is bound to a key comes with a proof, and no other one does (RFC
+        9449 section 7.1)."""
+        if principal.thumbprint:
+            self._proofs.check(head.proof if scheme == "dpop" else None, token, principal.thumbprint)
+        elif scheme != "bearer":
+            raise InvalidToken("the token is not bound to a key; send it as 'Authorization: Bearer'")
 
     def _check(self, head: RequestHead, token: str) -> None:
         """Raise ``InvalidToken`` for a token that cannot become valid."""
@@ -197,7 +211,7 @@ class Authentication:
             for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
                 del self._known[old]
         assert head.authorization is not None
-        self._known[_digest(_token(head.authorization), head.resource)] = principal
+        self._known[_digest(_read(head.authorization)[1], head.resource)] = principal
         return principal
 
     def _audiences(self, head: RequestHead) -> frozenset[str]:
@@ -247,6 +261,9 @@ class Authentication:
             scopes = self._basic_scopes.union(error.scopes)
             text = self._challenge(head, "insufficient_scope", scopes, str(error))
             return Unauthorized(str(error), text, "insufficient_scope")
+        if isinstance(error, InvalidProof):
+            resource = head.resource if self._oauth else ""
+            return Unauthorized(str(error), proof_challenge(resource, DPOP_ALGORITHMS, str(error)))
         return Unauthorized(str(error), self._challenge(head, "invalid_token", (), str(error)))
 
     def step_up(self, head: RequestHead, scopes: tuple[str, ...], text: str) -> str:
@@ -257,11 +274,15 @@ class Authentication:
         return self._challenge(head, "insufficient_scope", {*scopes, *held}, text)
 
 
-def _token(credentials: str) -> str:
+def _read(credentials: str) -> tuple[str, str]:
+    """Return the scheme, in lower case, and the token. Raises ``InvalidToken``."""
     scheme, _, token = credentials.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip()
+    if scheme.lower() not in ("bearer", "dpop") or not token:
         raise InvalidToken("the credentials must be a bearer token")
-    return token.strip()
+    if scheme.lower() == "dpop" and token.startswith(keys.PREFIX):
+        raise InvalidToken("an API key is sent as 'Authorization: Bearer'")
+    return scheme.lower(), token
 
 
 def _digest(token: str, resource: str) -> bytes:

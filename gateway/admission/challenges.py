@@ -31,6 +31,16 @@ def challenge(resource: str, error: str = "", scopes: Iterable[str] = (), text: 
     ``error`` is a code of RFC 6750 section 3.1, or empty if there were no credentials. ``resource`` is empty where no
     authorization server can be named, because only API keys are accepted.
     """
+    return _written("Bearer", resource, error, scopes, text)
+
+
+def proof_challenge(resource: str, algorithms: Iterable[str], text: str) -> str:
+    """Return the value of ``WWW-Authenticate`` for a request without a right proof of possession (RFC 9449 section
+    7.1)."""
+    return _written("DPoP", resource, "invalid_dpop_proof", (), text, f'algs="{" ".join(algorithms)}"')
+
+
+def _written(scheme: str, resource: str, error: str, scopes: Iterable[str], text: str, *further: str) -> str:
     members = []
     if error:
         members.append(f'error="{error}"')
@@ -41,4 +51,4 @@ def challenge(resource: str, error: str = "", scopes: Iterable[str] = (), text: 
         members.append(f'scope="{named}"')
     if resource:
         members.append(f'resource_metadata="{metadata_url(resource)}"')
-    return " ".join(("Bearer", ", ".join(members))).strip()
+    return " ".join((scheme, ", ".join((*members, *further)))).strip()

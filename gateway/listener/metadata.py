@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from gateway.access.dpop import ALGORITHMS
 from gateway.admission.challenges import WELL_KNOWN
 from gateway.admission.dns_rebinding import RebindingGuard
 from shared.access.rules import AccessRules, IntrospectionMethod, JwtMethod
@@ -27,6 +28,7 @@ def add_metadata_routes(app: web.Application, rules: AccessRules, guard: Rebindi
             "authorization_servers": issuers,
             "scopes_supported": sorted(rules.basic_scopes),
             "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported": list(ALGORITHMS),
             "resource_name": name,
         }
         if not rules.basic_scopes:

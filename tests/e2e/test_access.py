@@ -257,6 +257,7 @@ async def test_every_kind_of_key_and_audience_of_an_issuer(fleet: Fleet, issuer:
         {"nbf": 4_000_000_000},
         {"sub": None},
         {"cnf": {"jkt": "x"}},
+        {"cnf": {"x5t#S256": "x"}},
     ],
     ids=str,
 )

@@ -6,15 +6,19 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from secrets import token_hex
 from typing import Any
 
+import jwt
 import pytest
 import pytest_asyncio
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.access.dpop import encoded_digest, thumbprint_of
 from tests.clients import RawClient
 from tests.e2e.test_access import AUDIENCE, TOOLS, As, admin, make_key
 from tests.fleet import Fleet
-from tests.issuer import Issuer
+from tests.issuer import EC, Issuer, jwk
 from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 from tests.unit.gateway.access.test_jwt import GOOD, HEADERS, signed
@@ -182,6 +186,44 @@ async def test_a_revoked_key_ends_wherever_it_is_held(fleet: Fleet) -> None:
             assert time.monotonic() < deadline
         for number in range(50):
             assert (await client.modern("tools/list", headers={"X-Number": str(number)})).status == 401
+
+
+async def test_a_bound_token_works_only_with_a_proof_of_its_key(fleet: Fleet, issuer: Issuer) -> None:
+    def prove(key: Any = EC, **changed: Any) -> str:
+        made = {"jti": token_hex(8), "htm": "POST", "htu": url, "iat": int(time.time()), "ath": encoded_digest(token)}
+        public = {name: value for name, value in jwk(key, "x").items() if name != "kid"}
+        return jwt.encode({**made, **changed}, key, "ES256", {"typ": "dpop+jwt", "jwk": public})
+
+    async def status(headers: dict[str, str]) -> tuple[int, str]:
+        answer = await client.modern("tools/list", headers=headers)
+        return answer.status, answer.headers.get("WWW-Authenticate", "")
+
+    url = fleet.url + "/mcp"
+    token = issuer.token(aud=url, cnf={"jkt": thumbprint_of(jwk(EC, "x"))})
+    unbound = issuer.token(aud=url)
+    async with RawClient(url) as client:
+        bound = {"Authorization": f"DPoP {token}"}
+        once = prove()
+        assert (await status({**bound, "DPoP": once}))[0] == 200
+        for headers in (
+            {**bound, "DPoP": once},
+            bound,
+            {**bound, "DPoP": ""},
+            {**bound, "DPoP": prove(ec.generate_private_key(ec.SECP256R1()))},
+            {**bound, "DPoP": prove(htm="GET")},
+            {**bound, "DPoP": prove(htu=fleet.url + "/servers/search/mcp")},
+            {**bound, "DPoP": prove(ath=encoded_digest(unbound))},
+            {**bound, "DPoP": prove(iat=int(time.time()) - 100)},
+            {"Authorization": f"Bearer {token}"},
+            {"Authorization": f"Bearer {token}", "DPoP": prove()},
+        ):
+            refused = await status(headers)
+            assert refused[0] == 401 and refused[1].startswith('DPoP error="invalid_dpop_proof"'), headers
+        for headers in ({"Authorization": f"DPoP {unbound}", "DPoP": prove()}, {"Authorization": "DPoP x"}):
+            assert (await status(headers))[0] == 401
+        assert (await status({"Authorization": f"Bearer {unbound}", "DPoP": "x"}))[0] == 200  # of no concern
+        for _ in range(3):
+            assert (await status({**bound, "DPoP": prove()}))[0] == 200
 
 
 async def test_the_metadata_names_no_host_that_is_not_ours(fleet: Fleet) -> None:

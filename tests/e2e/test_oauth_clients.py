@@ -240,6 +240,18 @@ async def test_the_typescript_sdks(url: str, server: AuthorizationServer, sdk: s
 
 
 @pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("mode", ["legacy", "2026-07-28", "sse"])
+async def test_the_typescript_sdk_proves_that_it_has_the_tokens_key(url: str, mode: str) -> None:
+    """RFC 9449: both front ends are asked in turn, each request with a proof of its own."""
+    saw = await use_with_typescript("2", f"{url}/{'sse' if mode == 'sse' else 'mcp'}", mode, "dpop")
+    assert saw["tokenType"] == "DPoP"
+    assert sorted(saw["tools"]) == ["read", "write"]
+    assert saw["called"]["read"] == "notes"
+    if mode != "sse":
+        assert saw["called"]["write"] == "notes"
+
+
+@pytest.mark.usefixtures("node")
 async def test_the_typescript_sdk_with_a_metadata_document(url: str, server: AuthorizationServer) -> None:
     server.documents[CLIENT_URL] = {**REGISTRATION, "client_id": CLIENT_URL}
     saw = await use_with_typescript("2", f"{url}/mcp", "2026-07-28", CLIENT_URL)

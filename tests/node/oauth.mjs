@@ -11,7 +11,7 @@ const Transport = mode === "sse" ? sdk.SSEClientTransport : sdk.StreamableHTTPCl
 const CALLBACK = "http://127.0.0.1:1/callback";
 
 const kept = {};
-const proofs = extra === "dpop" ? await sdk2.createDpopSession?.() : undefined;
+const proofs = extra === "dpop" ? await sdk2.DpopSession.create() : undefined;
 let consent = null; // what came to the redirect URI
 const provider = {
   redirectUrl: CALLBACK,
