@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -257,6 +257,15 @@ class AccessRules(Struct, frozen=True):
                 " that the role of nobody allows" if self.roles else ""
             )
         return f"by {', '.join(ways)}" + (", or without credentials" if self.anonymous else "")
+
+    def of_no_group(self, groups: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield (path in the file, pattern, name of the group) for each rule whose pattern cannot match anything of these groups."""
+        for role in self.roles.values():
+            for rule in (*role.allow, *role.deny):
+                pattern = rule.pattern
+                if pattern.kind != patterns.METHODS and not any(map(pattern.may_concern, groups)):
+                    named = pattern.text.removeprefix(f"{pattern.kind}:").partition("/")[0]
+                    yield rule.path, pattern.text, named
 
     @property
     def scopes(self) -> frozenset[str]:
