@@ -8,6 +8,7 @@ remains is limited to a share of the process's time, behind which unknown tokens
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import itertools
 import time
@@ -39,6 +40,7 @@ _REMEMBERED = 50_000
 """How many verified credentials are remembered; the oldest go first, and are verified again when they come back."""
 _MAX_WAITING = 1000
 """How many requests with unknown tokens may wait to be verified."""
+_PARSED = 64
 _PAUSE = 4.0
 """After a failed verification the next one waits this many times as long as the failed one took."""
 _MAX_PAUSE_S = 0.05
@@ -80,6 +82,8 @@ class Authentication:
         self._known: dict[bytes, Principal] = {}
         self._of_keys: dict[tuple[str, tuple[str, ...]], Principal] = {}  # no more than there are keys
         self._proofs = Proofs()
+        # A new token is looked at in both lanes, and again when it is verified.
+        self._parsed = functools.lru_cache(_PARSED)(UnverifiedToken.read)
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
 
@@ -158,7 +162,7 @@ class Authentication:
         """Raise ``InvalidToken`` for a token that cannot become valid."""
         if len(token) > MAX_TOKEN:
             raise InvalidToken("the token is too long")
-        unverified = UnverifiedToken.read(token) if self._issuers else None
+        unverified = self._parsed(token) if self._issuers else None
         issuer = self._issuers.get(str(unverified.claims.get("iss"))) if unverified is not None else None
         if issuer is not None and unverified is not None:
             issuer.precheck(unverified, self._audiences(head))
@@ -174,7 +178,7 @@ class Authentication:
             if identity is None:
                 raise InvalidToken("the API key is unknown, revoked or expired")
             return identity
-        unverified = UnverifiedToken.read(token) if self._issuers else None
+        unverified = self._parsed(token) if self._issuers else None
         issuer = self._issuers.get(str(unverified.claims.get("iss"))) if unverified is not None else None
         if issuer is None or unverified is None:
             assert self._introspection is not None

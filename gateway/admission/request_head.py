@@ -34,8 +34,8 @@ class RequestHead(Struct, gc=False):
     ``authorization`` the credentials, or ``None``; neither is in the ``repr``. ``era`` is set where the transport
     decides the era. ``has_body``: whether a JSON-RPC message follows. ``resource`` is the canonical URI of the endpoint
     (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``proof`` is what is in ``DPoP`` (RFC 9449), or
-    ``None``. ``found`` and ``principal`` are the session and
-    the principal that were admitted last with a head of the same bytes, or ``None``.
+    ``None``. ``found`` and ``principal`` are the session and the principal that were admitted last with a head of the
+    same bytes, or ``None``.
     """
 
     headers: RoutingHeaders

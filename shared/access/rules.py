@@ -259,7 +259,7 @@ class AccessRules(Struct, frozen=True):
         return f"by {', '.join(ways)}" + (", or without credentials" if self.anonymous else "")
 
     def of_no_group(self, groups: Collection[str]) -> Iterator[tuple[str, str, str]]:
-        """Yield (path in the file, pattern, name of the group) for each rule whose pattern cannot match anything of these groups."""
+        """Yield (path in the file, pattern, name of the group) for each rule that can match nothing of these groups."""
         for role in self.roles.values():
             for rule in (*role.allow, *role.deny):
                 pattern = rule.pattern

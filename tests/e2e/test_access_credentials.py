@@ -31,7 +31,14 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
+async def upstreams() -> AsyncIterator[RawUpstreams]:
+    async with RawUpstreams() as upstreams:
+        upstreams.add("search", TOOLS)
+        yield upstreams
+
+
+@pytest_asyncio.fixture(scope="module")
+async def fleet(redis_url: str, issuer: Issuer, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     rules = {
         "authentication": [
             {"type": "apiKey"},
@@ -41,8 +48,7 @@ async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
         "roles": {"all": {"when": "principal.kind != 'anonymous'", "allow": ["*"], "admin": "write"}},
     }
     settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules)}
-    async with RawUpstreams() as upstreams, Fleet(redis_url, 2, 2, **settings) as fleet:
-        upstreams.add("search", TOOLS)
+    async with Fleet(redis_url, 2, 2, **settings) as fleet:
         await fleet.register("search", upstreams.connection("search"))
         yield fleet
 
@@ -157,6 +163,19 @@ async def test_a_path_puts_nothing_into_the_challenge(fleet: Fleet, path: str) -
         size = next(int(line.partition(":")[2]) for line in lines if line.lower().startswith("content-length"))
         await reader.readexactly(size)
     writer.close()
+
+
+async def test_credentials_of_a_client_never_go_to_an_upstream(fleet: Fleet, upstreams: RawUpstreams) -> None:
+    key = await make_key(fleet, "kept", "all")
+    cookie = {"Cookie": "mine=1", "X-API-Key": key, "DPoP": "x", "X-Forwarded-User": "root"}
+    async with As(fleet.urls[0], key) as client:
+        assert (await client.call("find", headers=cookie)).content == "search"
+        await client.initialize()
+        assert (await client.legacy_call("find")).content == "search"
+    for headers in upstreams.endpoints["search"].headers:
+        names = {name.lower() for name in headers}
+        assert not names & {"authorization", "cookie", "x-api-key", "dpop", "x-forwarded-user", "proxy-authorization"}
+        assert key not in str(headers)
 
 
 async def test_whom_a_stranger_names_in_the_proxys_header_is_nobody(fleet: Fleet) -> None:

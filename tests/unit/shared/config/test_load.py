@@ -353,7 +353,14 @@ def test_load_takes_the_processes_environment_when_none_is_given(
 
 def test_a_rule_about_a_group_that_the_file_does_not_have_is_told() -> None:
     role = {
-        "allow": ["notes/*", "note/*", "tools:serch/find", "no*/x", "*/read_*", {"match": "resources:nowhere/file:///*"}],
+        "allow": [
+            "notes/*",
+            "note/*",
+            "tools:serch/find",
+            "no*/x",
+            "*/read_*",
+            {"match": "resources:nowhere/file:///*"},
+        ],
         "deny": ["methods:logging/*", "search/drop", "drop/search"],
     }
     document = {
