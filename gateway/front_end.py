@@ -145,7 +145,9 @@ class FrontEnd:
         self._authentication = None
         self._limits = Limits(rules, store, self.id) if rules.limits else None
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
-            self._authentication = Authentication(rules, self._keys, self._catch_up_keys, self._limits, self._audit)
+            self._authentication = Authentication(
+                rules, self._keys, self._catch_up_keys, self.guard.owns, self._limits, self._audit
+            )
         self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)

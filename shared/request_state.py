@@ -52,10 +52,8 @@ def unseal(key: FleetKey, text: str, principal: str) -> RequestState:
     """Return the state that a client sent back. Raises ``Refused`` (-32602) if the text is not a seal of this fleet,
     was issued to another principal, or has expired."""
     state = key.unseal(text, RequestState, b"state") if len(text) <= MAX_STATE else None
-    if state is None:
-        raise Refused("invalid_params", "params.requestState is not one that this gateway issued")
-    if state.principal != principal:
-        raise Refused("invalid_params", "params.requestState was issued to somebody else")
+    if state is None or state.principal != principal:  # the same words: nobody learns that another's state is real
+        raise Refused("invalid_params", "params.requestState is not one that this gateway issued to you")
     if state.expires < time.time():
         raise Refused("invalid_params", "params.requestState has expired; send the request anew without it")
     return state

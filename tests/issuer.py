@@ -41,6 +41,7 @@ class Issuer:
         app.router.add_get("/.well-known/oauth-authorization-server", self._metadata)
         app.router.add_get("/keys", self._keys)
         app.router.add_post("/introspect", self._introspect)
+        self.routes(app)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -52,8 +53,15 @@ class Issuer:
         assert self._runner is not None
         await self._runner.cleanup()
 
+    def routes(self, app: web.Application) -> None:
+        """Add what a kind of issuer has besides."""
+
+    def metadata(self) -> dict[str, Any]:
+        """The metadata of the issuer."""
+        return {"issuer": self.url, "jwks_uri": f"{self.url}/keys"}
+
     async def _metadata(self, request: web.Request) -> web.Response:
-        return web.json_response({"issuer": self.url, "jwks_uri": f"{self.url}/keys"})
+        return web.json_response(self.metadata())
 
     async def _keys(self, request: web.Request) -> web.Response:
         self.asked += 1

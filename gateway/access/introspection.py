@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import logging
 import time
@@ -17,6 +19,12 @@ from shared.access.rules import IntrospectionMethod
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
 _MAX_BYTES = 256 * 1024
+_AT_ONCE = 16
+"""How many questions are asked at once: made-up tokens must not make the gateway flood the server."""
+_REFUSED_S, _MAX_REFUSED = 10.0, 10_000
+"""For how long, and for how many tokens, "not active" is remembered."""
+_LEAST_S = 1.0
+"""An answer is believed for at least so long: for the request that it was asked for."""
 
 
 class Introspection:
@@ -24,17 +32,26 @@ class Introspection:
 
     def __init__(self, method: IntrospectionMethod) -> None:
         self._method = method
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._refused: dict[bytes, float] = {}
 
     async def verify(self, token: str, audiences: frozenset[str]) -> Identity:
         """Return whom a token is about. Raises ``InvalidToken``, also if the server does not answer."""
         if len(token) > MAX_TOKEN:
             raise InvalidToken("the token is too long")
+        digest = hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()
+        if self._refused.get(digest, 0.0) > time.monotonic():
+            raise InvalidToken("the token is not active")
         try:
-            claims = await self._ask(token)
+            async with self._turns:
+                claims = await self._ask(token)
         except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
             _log.warning("introspection at %s failed: %s", self._method.url, error or type(error).__name__)
             raise InvalidToken("the authorization server cannot be asked about the token; try again") from error
         if not isinstance(claims, dict) or claims.get("active") is not True:
+            if len(self._refused) >= _MAX_REFUSED:
+                self._refused.clear()
+            self._refused[digest] = time.monotonic() + _REFUSED_S
             raise InvalidToken("the token is not active")
         if self._method.issuer and claims.get("iss", self._method.issuer) != self._method.issuer:
             raise InvalidToken("the token is of another issuer")
@@ -46,7 +63,8 @@ class Introspection:
         if found.expires_at <= now_s:
             raise InvalidToken("the token has expired")
         # The server may revoke a token at any time, so its answer is believed for a while only (section 4).
-        return structs.replace(found, expires_at=min(found.expires_at, now_s + self._method.cache / 1000.0))
+        believed_s = max(self._method.cache / 1000.0, _LEAST_S)
+        return structs.replace(found, expires_at=min(found.expires_at, now_s + believed_s))
 
     async def _ask(self, token: str) -> Any:
         method = self._method

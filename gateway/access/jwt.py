@@ -7,11 +7,13 @@ token alone (RFC 8725).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import jwt
+from msgspec import structs
 
 from gateway.access.key_sets import KeySet
 from gateway.access.principal import Identity
@@ -19,6 +21,8 @@ from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, ident
 from shared.access.rules import JwtMethod
 
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
+_MAX_TRIED = 4
+"""How many keys are tried on a token that does not say which one signed it."""
 _options: Any = {
     "verify_signature": True,
     "verify_exp": False,
@@ -61,21 +65,33 @@ class JwtIssuer:
             raise InvalidToken("the token was issued in the future")
         check_audience(claims, self.method.audiences or audiences)
 
-    async def verify(self, token: UnverifiedToken) -> Identity:
-        """Return whom a token that passed ``precheck`` is about. Raises ``InvalidToken``."""
+    async def keys_of(self, token: UnverifiedToken) -> list[jwt.PyJWK]:
+        """Return the keys that may have signed a token that passed ``precheck``. Raises ``InvalidToken`` without one.
+
+        Old keys are used while new ones are fetched. Only a token whose key is not known waits for the issuer.
+        """
         algorithm, key_id = token.header["alg"], token.header.get("kid")
-        if not self.keys.loaded or not self.keys.find(key_id, algorithm):
-            await self.keys.fetch()
-        keys = self.keys.find(key_id, algorithm)
-        if not keys:
+        found = self.keys.find(key_id, algorithm)
+        if found:
+            if not self.keys.loaded:
+                self.keys.refresh()
+            return found
+        await self.keys.fetch()
+        found = self.keys.find(key_id, algorithm)
+        if not found:
             raise InvalidToken("the token's key is not known")
-        for key in keys[:4]:
+        return found
+
+    def verify(self, token: UnverifiedToken, keys: list[jwt.PyJWK]) -> Identity:
+        """Return whom a token that passed ``precheck`` is about. Raises ``InvalidToken``."""
+        for key in keys[:_MAX_TRIED]:
             try:
-                claims = jwt.decode(token.text, key.key, algorithms=[algorithm], options=_options)
-            except (jwt.PyJWTError, ValueError, TypeError):
+                claims = jwt.decode(token.text, key.key, algorithms=[token.header["alg"]], options=_options)
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
                 continue
             found = identity(claims, self.method.issuer, self.method.roles, self.method.required_scopes)
-            return found
+            # The leeway is for clocks that differ: as long as a token is accepted, so long it lasts.
+            return structs.replace(found, expires_at=found.expires_at + self.method.leeway / 1000.0)
         raise InvalidToken("the token's signature is wrong")
 
 
@@ -107,4 +123,10 @@ def _time(claims: Mapping[str, Any], name: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InvalidToken(f"the token's {name!r} is no time")
-    return float(value)
+    try:
+        seconds = float(value)
+    except OverflowError:
+        seconds = math.inf
+    if not math.isfinite(seconds):
+        raise InvalidToken(f"the token's {name!r} is no time")
+    return seconds

@@ -15,6 +15,7 @@ import aiohttp
 import jwt
 
 from shared.access.rules import JwtMethod
+from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 _FRESH_S = 600.0
@@ -24,6 +25,9 @@ _AGAIN_S = 10.0
 _TIMEOUT_S = 5.0
 _MAX_BYTES = 512 * 1024
 _MAX_KEYS = 100
+_MAX_WAITING = 100
+_MIN_RSA_BITS = 2048
+"""Shorter keys are not used (RFC 7518 section 3.3)."""
 _ASYMMETRIC = ("RSA", "EC", "OKP")
 
 
@@ -36,7 +40,7 @@ class KeySet:
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
-        self._stamp: tuple[int, int] | None = None
+        self._waiting = 0
 
     def find(self, key_id: str | None, algorithm: str) -> list[jwt.PyJWK]:
         """Return the keys that may have made a signature. Without a key id, all that fit the algorithm."""
@@ -44,7 +48,7 @@ class KeySet:
             candidates = self._keys.get(key_id) or self._keys.get("", [])
         else:
             candidates = [key for keys in self._keys.values() for key in keys]
-        return [key for key in candidates if _fits(key, algorithm)]
+        return [key for key in candidates if fits(key, algorithm)]
 
     @property
     def loaded(self) -> bool:
@@ -56,20 +60,29 @@ class KeySet:
         """Whether another attempt may be made now."""
         return time.monotonic() - self._tried_at >= _AGAIN_S
 
-    async def fetch(self) -> None:
-        """Fetch the keys, once for all who wait. Old keys stay if that fails."""
-        if self._fetching is None or self._fetching.done():
-            if not self.may_fetch:
-                return
+    def refresh(self) -> None:
+        """Begin to fetch the keys, unless that was tried just now. Old keys stay if it fails."""
+        if (self._fetching is None or self._fetching.done()) and self.may_fetch:
             self._tried_at = time.monotonic()
-            self._fetching = asyncio.ensure_future(self._fetch())
-        await asyncio.shield(self._fetching)
+            self._fetching = spawn(self._fetch(), "fetch-key-set")
+
+    async def fetch(self) -> None:
+        """Fetch the keys, once for all who wait. Where there are keys already, few may wait: made-up key ids must not
+        fill the places of those who wait to be verified."""
+        self.refresh()
+        if self._fetching is None or self._fetching.done() or (self._keys and self._waiting >= _MAX_WAITING):
+            return
+        self._waiting += 1
+        try:
+            await asyncio.shield(self._fetching)
+        finally:
+            self._waiting -= 1
 
     async def _fetch(self) -> None:
         try:
             document = await self._document()
             keys = _keys(document)
-        except (OSError, ValueError, TimeoutError, aiohttp.ClientError, jwt.PyJWTError) as error:
+        except (OSError, ValueError, TimeoutError, RecursionError, aiohttp.ClientError) as error:
             text = str(error) or type(error).__name__
             _log.warning("cannot get the keys of %s: %s", self._method.issuer, text)
             return
@@ -131,23 +144,33 @@ def _keys(document: Any) -> dict[str, list[jwt.PyJWK]]:
         raise ValueError("the key set has no 'keys'")
     found: dict[str, list[jwt.PyJWK]] = {}
     for raw in listed[:_MAX_KEYS]:
-        if not isinstance(raw, Mapping) or raw.get("kty") not in _ASYMMETRIC or raw.get("use", "sig") != "sig":
+        if not isinstance(raw, Mapping) or raw.get("use", "sig") != "sig":
             continue
-        if "key_ops" in raw and "verify" not in (raw["key_ops"] or ()):
+        operations = raw.get("key_ops", ["verify"])
+        if not isinstance(operations, list) or "verify" not in operations:
             continue
-        public = {name: value for name, value in raw.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
-        try:
-            key = jwt.PyJWK(public)
-        except jwt.PyJWTError:
-            continue
-        found.setdefault(str(raw.get("kid") or ""), []).append(key)
+        key = public_key(raw)
+        if key is not None:
+            found.setdefault(str(raw.get("kid") or ""), []).append(key)
     return found
+
+
+def public_key(raw: Mapping[str, Any]) -> jwt.PyJWK | None:
+    """Return the public key that a JWK describes, or ``None`` if it cannot be used."""
+    public = {name: value for name, value in raw.items() if name not in ("d", "p", "q", "dp", "dq", "qi", "oth")}
+    if public.get("kty") not in _ASYMMETRIC:
+        return None
+    try:
+        key = jwt.PyJWK(public)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, ArithmeticError):
+        return None  # what is in the members may be anything
+    return None if raw["kty"] == "RSA" and key.key.key_size < _MIN_RSA_BITS else key
 
 
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}
 
 
-def _fits(key: jwt.PyJWK, algorithm: str) -> bool:
+def fits(key: jwt.PyJWK, algorithm: str) -> bool:
     """Whether a key may be used with an algorithm: its type and curve fit, and it is not meant for another."""
     raw: Mapping[str, Any] = key._jwk_data
     if raw.get("alg", algorithm) != algorithm:

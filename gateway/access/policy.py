@@ -17,6 +17,7 @@ from gateway.access.roles import in_class
 from gateway.routing.guards import Guard
 from gateway.routing.routes import Route
 from gateway.routing.view import View, rewritten
+from shared.access import patterns
 from shared.access.conditions import Condition
 from shared.access.rules import AccessRules, Role, Rule
 from shared.mcp.listings import Kind
@@ -54,10 +55,16 @@ class RolePolicy:
             # A group that has listed nothing yet: whoever may use what it will list hears that it is starting.
             if self._roles and not any(rule.pattern.may_concern(name) for role in granted for rule in role.allow):
                 return False
+            if any(_covers(rule, name) for role in granted for rule in role.deny):
+                return False
             return bool(view.groups[name].absence)
 
+        def passes_on(group: str) -> bool:
+            # Nobody knows what a method does that the gateway does not know: it is for those who may use everything.
+            return not self._roles or any(_covers(rule, group) for role in granted for rule in role.allow)
+
         denied = frozenset(rule.pattern for role in granted for rule in role.deny if rule.pattern.kind == "methods")
-        return rewritten(view, (view.endpoint, policy_class), change, admits, denied, keep_group)
+        return rewritten(view, (view.endpoint, policy_class), change, admits, denied, keep_group, passes_on)
 
     def judge(self, granted: list[Role], reachable: list[Role], kind: Kind, route: Route) -> Verdict:
         """Return whether principals with these roles see an entry, and on which conditions they may use it."""
@@ -114,10 +121,22 @@ def _matching(roles: Iterable[Role], which: str, kind: Kind, group: str, name: s
 
 
 def _allowed(roles: list[Role], kind: Kind, group: str, name: str) -> bool:
-    """Whether a resource that no list has may be read. Its annotations are not known, so conditions never hold."""
-    if any(True for _ in _matching(roles, "deny", kind, group, name)):
+    """Whether a resource that no list has may be read. Its annotations are not known, so conditions never hold.
+
+    The group's servers may take several spellings of a URI for the same: all must be allowed, and none denied.
+    """
+    spellings = patterns.spellings(name)
+    if any(_matching(roles, "deny", kind, group, one) for one in spellings):
         return False
-    return any(rule.tool is None and rule.args is None for rule in _matching(roles, "allow", kind, group, name))
+    as_written = {one.lower(): one for one in reversed(spellings)}  # of those that differ in case only
+    return all(
+        any(rule.tool is None and rule.args is None for rule in _matching(roles, "allow", kind, group, one))
+        for one in as_written.values()
+    )
+
+
+def _covers(rule: Rule, group: str) -> bool:
+    return rule.tool is None and rule.args is None and rule.pattern.covers(group)
 
 
 def _about(rule: Rule, hints: dict[str, Any], undecided: bool) -> bool:

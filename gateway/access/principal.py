@@ -19,6 +19,7 @@ class Principal(Struct, gc=False):
     credentials. Client sessions, streams and sealed states belong to it. ``kind`` is ``anonymous``, ``key``, ``user``
     or ``service``. Principals of one ``policy_class`` see the same. ``admin`` is ``none``, ``read`` or ``write``.
     ``expires_at`` is the Unix time at which the credentials end; ``alive`` becomes False when they are revoked.
+    ``thumbprint`` is that of the key which each request must prove to have (``dpop``), or empty.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Principal(Struct, gc=False):
     alive: bool = True
     quota: Quota | None = None
     """The limits of the principal, or ``None`` if it has none."""
+    thumbprint: str = ""
 
     def lasts(self, now_s: float) -> bool:
         """Whether the credentials are valid at a Unix time."""
@@ -47,6 +49,8 @@ class Identity(Struct, frozen=True):
     given: tuple[str, ...] = ()
     has_scopes: bool = False
     """Whether the caller could come again with a token that has more scopes."""
+    thumbprint: str = ""
+    """That of the key which the credentials are bound to (RFC 9449), or empty."""
 
     def __repr__(self) -> str:
         return f"Identity({self.id!r}, {self.kind!r})"  # claims may be anything

@@ -27,10 +27,7 @@ def identity(
     subject = claims.get("sub") or claims.get("client_id") or claims.get("azp")
     if not isinstance(subject, str) or not subject:
         raise InvalidToken("the token names no subject")
-    confirmation = claims.get("cnf")
-    if confirmation is not None:
-        # A token that is bound to a key of its owner (RFC 9449, RFC 8705) must not work as a bearer token.
-        raise InvalidToken("the token is bound to a key, and this gateway checks no proof of possession")
+    thumbprint = _thumbprint(claims)
     scopes = scopes_of(claims)
     missing = tuple(sorted(set(required_scopes) - scopes))
     if missing:
@@ -39,7 +36,19 @@ def identity(
     client = claims.get("client_id", claims.get("azp"))
     kind = "service" if subject == client else "user"
     expires_at = float(expires) if isinstance(expires, int | float) else FOR_EVER
-    return Identity(f"{issuer}#{subject}", kind, claims, scopes, expires_at, given, has_scopes=True)
+    return Identity(f"{issuer}#{subject}", kind, claims, scopes, expires_at, given, True, thumbprint)
+
+
+def _thumbprint(claims: Mapping[str, Any]) -> str:
+    """Return the thumbprint of the key that a token is bound to (RFC 9449 section 6), or nothing. Raises
+    ``InvalidToken`` for a binding of another kind: such a token must not work for whoever has it."""
+    confirmation = claims.get("cnf")
+    if confirmation is None:
+        return ""
+    found = confirmation.get("jkt") if isinstance(confirmation, dict) and len(confirmation) == 1 else None
+    if not isinstance(found, str) or not found:
+        raise InvalidToken("the token is bound to something that this gateway cannot check")
+    return found
 
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
@@ -53,6 +62,6 @@ def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:
 def check_audience(claims: Mapping[str, Any], accepted: frozenset[str]) -> None:
     """Raise ``InvalidToken`` unless ``aud`` has one of the accepted audiences (RFC 8707)."""
     named = claims.get("aud")
-    audiences = {named} if isinstance(named, str) else {one for one in named or () if isinstance(one, str)}
-    if not audiences & accepted:
+    listed = named if isinstance(named, list) else [named]
+    if not any(isinstance(one, str) and one in accepted for one in listed):
         raise InvalidToken("the token is for another audience")

@@ -18,6 +18,7 @@ import logging
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from msgspec import structs
 
 from gateway.access.principal import Principal
 from gateway.access.trusted_proxy import TrustedProxy
@@ -82,6 +83,8 @@ class AdminRights:
     async def may(self, request: web.Request) -> bool:
         """Whether the request may be answered at all. Where there is a token, every request needs it, or rights that a
         role gives: a proxy on this machine that adds no header of its own looks like a user of this machine."""
+        if len(request.headers.getall("Authorization", ())) > 1:
+            return False  # a proxy in front may have looked at the other one
         if self._access.admin_token and self.has_token(request):
             request[PRINCIPAL] = "admin token"
             return True
@@ -105,6 +108,9 @@ class AdminRights:
         head = RequestHead.read(named, self._guard, has_body=False, path="")
         if self._proxy is not None:
             head.identity = self._proxy.identity(named, request.remote)
+        if head.proof is not None:
+            url = self._guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
+            head.proof = structs.replace(head.proof, method=request.method, url=url)
         try:
             while True:
                 found = self._principals.of(head)

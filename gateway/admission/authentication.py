@@ -8,11 +8,15 @@ remains is limited to a share of the process's time, behind which unknown tokens
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import itertools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.access.api_keys import ApiKeys
+from gateway.access.dpop import ALGORITHMS as DPOP_ALGORITHMS
+from gateway.access.dpop import InvalidProof, Proofs
 from gateway.access.introspection import Introspection
 from gateway.access.jwt import JwtIssuer, UnverifiedToken
 from gateway.access.limits import Limits
@@ -20,7 +24,7 @@ from gateway.access.principal import NOBODY, Identity, Principal
 from gateway.access.roles import Roles
 from gateway.access.tokens import MAX_TOKEN, InvalidToken
 from gateway.admission.caller import Waits
-from gateway.admission.challenges import challenge
+from gateway.admission.challenges import challenge, proof_challenge
 from gateway.admission.request_head import RequestHead
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
@@ -36,6 +40,7 @@ _REMEMBERED = 50_000
 """How many verified credentials are remembered; the oldest go first, and are verified again when they come back."""
 _MAX_WAITING = 1000
 """How many requests with unknown tokens may wait to be verified."""
+_PARSED = 64
 _PAUSE = 4.0
 """After a failed verification the next one waits this many times as long as the failed one took."""
 _MAX_PAUSE_S = 0.05
@@ -50,10 +55,13 @@ class Authentication:
         rules: AccessRules,
         api_keys: ApiKeys | None,
         catch_up: CatchUp,
+        owns: Callable[[str], bool],
         limits: Limits | None = None,
         audit: AuditLog | None = None,
     ) -> None:
-        """``catch_up`` waits until this front end knows what Redis holds now."""
+        """``catch_up`` waits until this front end knows what Redis holds now. ``owns``: whether the gateway is known to
+        have a name (``RebindingGuard.owns``)."""
+        self._owns = owns
         self._roles = Roles(rules)
         self._limits = limits
         self._audit = audit
@@ -69,8 +77,13 @@ class Authentication:
         proxies = [one for one in methods if isinstance(one, TrustedProxyMethod)]
         self._proxy = proxies[0] if proxies else None
         self._oauth = bool(self._issuers or asked)
+        self._basic_scopes = rules.basic_scopes
         self._scopes = rules.scopes
-        self._known: dict[tuple[str, str], Principal] = {}
+        self._known: dict[bytes, Principal] = {}
+        self._of_keys: dict[tuple[str, tuple[str, ...]], Principal] = {}  # no more than there are keys
+        self._proofs = Proofs()
+        # A new token is looked at in both lanes, and again when it is verified.
+        self._parsed = functools.lru_cache(_PARSED)(UnverifiedToken.read)
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
 
@@ -92,17 +105,21 @@ class Authentication:
             raise Refused("too_much", "too many unknown credentials wait to be verified; try again")
         self._waiting += 1
         try:
-            identity = await self._verify(head, _token(credentials))
+            scheme, token = _read(credentials)
+            principal = self._remember(head, await self._verify(head, token))
+            self._check_proof(head, principal, scheme, token)
+            if not principal.lasts(time.time()):
+                raise InvalidToken("the credentials have expired")
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         finally:
             self._waiting -= 1
-        head.principal = self._remember(head, identity)
+        head.principal = principal
 
     def revoked(self, principal: str) -> None:
-        """Forget everything about a principal whose credentials were revoked."""
-        for key in [key for key, one in self._known.items() if one.id == principal]:
-            self._known.pop(key).alive = False
+        """Forget everything about a principal whose API key was revoked."""
+        for key in [key for key, one in self._of_keys.items() if one.id == principal]:
+            self._of_keys.pop(key).alive = False
 
     # ---- looking
 
@@ -114,12 +131,9 @@ class Authentication:
         if credentials is None:
             if self._anonymous is not None:
                 return self._anonymous
-            raise Unauthorized(self._what_is_needed(), self._challenge(head))
-        known = self._known.get((credentials, head.resource))
-        if known is not None and known.lasts(time.time()):
-            return known
+            raise Unauthorized(self._what_is_needed(), self._challenge(head, scopes=self._basic_scopes))
         try:
-            token = _token(credentials)
+            scheme, token = _read(credentials)
             if token.startswith(keys.PREFIX) and self._api_keys is not None:
                 identity = self._api_keys.look(token)
                 if identity is not None:
@@ -127,19 +141,31 @@ class Authentication:
                 if not self._api_keys.well_formed(token):
                     raise InvalidToken("the API key is wrong")
                 return None
+            known = self._known.get(_digest(token, head.resource))
+            if known is not None and known.lasts(time.time()):
+                self._check_proof(head, known, scheme, token)
+                return known
             self._check(head, token)
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         return None
 
+    def _check_proof(self, head: RequestHead, principal: Principal, scheme: str, token: str) -> None:
+        """Raise ``InvalidToken`` unless a token that is bound to a key comes with a proof, and no other one does (RFC
+        9449 section 7.1)."""
+        if principal.thumbprint:
+            self._proofs.check(head.proof if scheme == "dpop" else None, token, principal.thumbprint)
+        elif scheme != "bearer":
+            raise InvalidToken("the token is not bound to a key; send it as 'Authorization: Bearer'")
+
     def _check(self, head: RequestHead, token: str) -> None:
         """Raise ``InvalidToken`` for a token that cannot become valid."""
         if len(token) > MAX_TOKEN:
             raise InvalidToken("the token is too long")
-        unverified = UnverifiedToken.read(token) if self._issuers else None
+        unverified = self._parsed(token) if self._issuers else None
         issuer = self._issuers.get(str(unverified.claims.get("iss"))) if unverified is not None else None
         if issuer is not None and unverified is not None:
-            issuer.precheck(unverified, _audiences(head))
+            issuer.precheck(unverified, self._audiences(head))
         elif self._introspection is None:
             raise InvalidToken(
                 "the token is of no issuer that is accepted here" if self._oauth else "an API key is needed"
@@ -152,17 +178,16 @@ class Authentication:
             if identity is None:
                 raise InvalidToken("the API key is unknown, revoked or expired")
             return identity
-        unverified = UnverifiedToken.read(token) if self._issuers else None
+        unverified = self._parsed(token) if self._issuers else None
         issuer = self._issuers.get(str(unverified.claims.get("iss"))) if unverified is not None else None
         if issuer is None or unverified is None:
             assert self._introspection is not None
-            return await self._introspection.verify(token, _audiences(head))
-        if not issuer.keys.loaded:
-            await issuer.keys.fetch()
+            return await self._introspection.verify(token, self._audiences(head))
+        signing = await issuer.keys_of(unverified)
         async with self._one_at_a_time:
             started = time.perf_counter()
             try:
-                return await issuer.verify(unverified)
+                return issuer.verify(unverified, signing)
             except InvalidToken:
                 await asyncio.sleep(min(_PAUSE * (time.perf_counter() - started), _MAX_PAUSE_S))
                 raise
@@ -177,13 +202,33 @@ class Authentication:
         return principal
 
     def _remember(self, head: RequestHead, identity: Identity) -> Principal:
+        """Return the principal of credentials that were verified, the same one again for an API key that is known: a
+        key that is revoked must end it wherever it is held."""
+        if identity.kind == "key":
+            place = (identity.id, identity.given)
+            known = self._of_keys.get(place)
+            if known is None or not known.lasts(time.time()):
+                known = self._of_keys[place] = self._principal(identity)
+            return known
         principal = self._principal(identity)
-        if head.authorization is not None:
-            if len(self._known) >= _REMEMBERED:
-                for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
-                    del self._known[old]
-            self._known[head.authorization, head.resource] = principal
+        if len(self._known) >= _REMEMBERED:
+            for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
+                del self._known[old]
+        assert head.authorization is not None
+        self._known[_digest(_read(head.authorization)[1], head.resource)] = principal
         return principal
+
+    def _audiences(self, head: RequestHead) -> frozenset[str]:
+        """Return the audiences that are accepted where the rules name none: the endpoint's URI, and that of the whole
+        gateway. None where the client's ``Host`` alone says what the URI is: whoever got a token for a server of theirs
+        could send it here under that server's name."""
+        resource = head.resource
+        scheme, _, rest = resource.partition("://")
+        host = rest.partition("/")[0]
+        if not self._owns(host):
+            return frozenset()
+        base = f"{scheme}://{host}"
+        return frozenset((resource, resource.rstrip("/"), base, base + "/"))
 
     # ---- refusing
 
@@ -200,9 +245,9 @@ class Authentication:
             else (f"authentication is needed, by {named}")
         )
 
-    def _challenge(self, head: RequestHead, error: str = "", scopes: tuple[str, ...] = (), text: str = "") -> str:
+    def _challenge(self, head: RequestHead, error: str = "", scopes: Iterable[str] = (), text: str = "") -> str:
         resource = head.resource if self._oauth else ""
-        return challenge(resource, error, scopes or (self._scopes if not error else ()), text)
+        return challenge(resource, error, sorted(scopes), text)
 
     def _note_failure(self, text: str) -> None:
         """Note failed attempts in the audit log: the first of each second, and how many there were since the last."""
@@ -217,25 +262,33 @@ class Authentication:
     def _invalid(self, head: RequestHead, error: InvalidToken) -> CallError:
         self._note_failure(str(error))
         if error.scopes:
-            text = self._challenge(head, "insufficient_scope", error.scopes, str(error))
+            scopes = self._basic_scopes.union(error.scopes)
+            text = self._challenge(head, "insufficient_scope", scopes, str(error))
             return Unauthorized(str(error), text, "insufficient_scope")
+        if isinstance(error, InvalidProof):
+            resource = head.resource if self._oauth else ""
+            return Unauthorized(str(error), proof_challenge(resource, DPOP_ALGORITHMS, str(error)))
         return Unauthorized(str(error), self._challenge(head, "invalid_token", (), str(error)))
 
     def step_up(self, head: RequestHead, scopes: tuple[str, ...], text: str) -> str:
-        """Return the challenge for a call that needs more scopes."""
-        return self._challenge(head, "insufficient_scope", scopes, text)
+        """Return the challenge for a call that needs more scopes. It also has those of the token at hand that rules
+        know, because some clients ask for exactly what is named, and would lose the others (MCP 2025-11-25, "Runtime
+        Insufficient Scope Errors")."""
+        held = head.principal.scopes & self._scopes if head.principal is not None else ()
+        return self._challenge(head, "insufficient_scope", {*scopes, *held}, text)
 
 
-def _token(credentials: str) -> str:
+def _read(credentials: str) -> tuple[str, str]:
+    """Return the scheme, in lower case, and the token. Raises ``InvalidToken``."""
     scheme, _, token = credentials.partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip()
+    if scheme.lower() not in ("bearer", "dpop") or not token:
         raise InvalidToken("the credentials must be a bearer token")
-    return token.strip()
+    if scheme.lower() == "dpop" and token.startswith(keys.PREFIX):
+        raise InvalidToken("an API key is sent as 'Authorization: Bearer'")
+    return scheme.lower(), token
 
 
-def _audiences(head: RequestHead) -> frozenset[str]:
-    """Return the audiences that are accepted where the rules name none: the endpoint's URI, and that of the whole
-    gateway."""
-    resource = head.resource
-    base = resource.partition("://")[0] + "://" + resource.partition("://")[2].partition("/")[0]
-    return frozenset((resource, resource.rstrip("/"), base, base + "/"))
+def _digest(token: str, resource: str) -> bytes:
+    """Return what a verified token is remembered by: tokens have up to 16 KiB, and are secrets."""
+    return hashlib.sha256(f"{token}\0{resource}".encode("utf-8", "surrogateescape")).digest()

@@ -49,6 +49,13 @@ class RebindingGuard:
         """Return the URL before the paths of endpoints: ``publicUrl``, or what the client has in ``Host``."""
         return self._public_url or f"http://{host.lower()}"
 
+    def owns(self, host: str) -> bool:
+        """Whether the gateway is known to have this name, by its settings and not only by what a client says."""
+        if self._public_url:
+            return True
+        name = _name(host)
+        return name in _LOOPBACK or name in self._hosts or host.lower() in self._hosts
+
     def refusal(self, host: str | None, origin: str | None, site: str | None = None) -> str | None:
         """Return why a request with these headers is refused (HTTP 403), or ``None`` if it is accepted. ``site`` is the
         value of ``Sec-Fetch-Site``."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from gateway.access.dpop import Proof
 from gateway.access.principal import Identity, Principal
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.routing_headers import RoutingHeaders
@@ -32,8 +33,9 @@ class RequestHead(Struct, gc=False):
     error if Host, Origin or Content-Type are not accepted, or ``None``. ``session`` is the session id, or ``None``;
     ``authorization`` the credentials, or ``None``; neither is in the ``repr``. ``era`` is set where the transport
     decides the era. ``has_body``: whether a JSON-RPC message follows. ``resource`` is the canonical URI of the endpoint
-    (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``found`` and ``principal`` are the session and
-    the principal that were admitted last with a head of the same bytes, or ``None``.
+    (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``proof`` is what is in ``DPoP`` (RFC 9449), or
+    ``None``. ``found`` and ``principal`` are the session and the principal that were admitted last with a head of the
+    same bytes, or ``None``.
     """
 
     headers: RoutingHeaders
@@ -45,6 +47,7 @@ class RequestHead(Struct, gc=False):
     has_body: bool = True
     resource: str = ""
     identity: Identity | None = None
+    proof: Proof | None = None
     found: ClientSession | None = None
     principal: Principal | None = None
 
@@ -83,6 +86,7 @@ class RequestHead(Struct, gc=False):
             credentials[0] if credentials else None,
             has_body=has_body,
             resource=resource,
+            proof=Proof(tuple(named["dpop"])) if "dpop" in named else None,
         )
 
     @property

@@ -133,7 +133,8 @@ class Heads:
             return self._heads[raw]
         except KeyError:
             head = read_head(raw, self._guard, self._max_body_bytes, self._ordinary_headers)
-            self._keep(raw, head)
+            if head is None or head.head.proof is None:  # each proof comes once
+                self._keep(raw, head)
             return head
 
     def _keep(self, raw: bytes, head: FramedHead | None) -> None:

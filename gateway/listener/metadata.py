@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from gateway.access.dpop import ALGORITHMS
 from gateway.admission.challenges import WELL_KNOWN
 from gateway.admission.dns_rebinding import RebindingGuard
 from shared.access.rules import AccessRules, IntrospectionMethod, JwtMethod
@@ -18,15 +19,19 @@ def add_metadata_routes(app: web.Application, rules: AccessRules, guard: Rebindi
         return
 
     async def metadata(request: web.Request) -> web.Response:
+        foreign = guard.refusal(request.headers.get("Host"), None)
+        if foreign is not None:  # the document names the host, and may be cached
+            raise web.HTTPForbidden(text=foreign)
         path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
         document = {
             "resource": guard.base(request.headers.get("Host", "")) + path,
             "authorization_servers": issuers,
-            "scopes_supported": list(rules.scopes),
+            "scopes_supported": sorted(rules.basic_scopes),
             "bearer_methods_supported": ["header"],
+            "dpop_signing_alg_values_supported": list(ALGORITHMS),
             "resource_name": name,
         }
-        if not rules.scopes:
+        if not rules.basic_scopes:
             del document["scopes_supported"]
         return web.Response(
             body=msgspec.json.encode(document),

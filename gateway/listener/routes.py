@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 
 from aiohttp import web
+from msgspec import structs
 
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.rights import AdminRights
@@ -38,6 +39,9 @@ def head_of(
     head = RequestHead.read(named, guard, endpoint, has_body, path)
     if proxy is not None:
         head.identity = proxy.identity(named, request.remote)
+    if head.proof is not None:
+        url = guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
+        head.proof = structs.replace(head.proof, method=request.method, url=url)
     return head
 
 

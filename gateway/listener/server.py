@@ -71,7 +71,7 @@ class McpRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        ordinary_headers = frozenset((front.proxy.user_header,)) if front.proxy is not None else frozenset()
+        ordinary_headers = frozenset(("dpop", *([front.proxy.user_header] if front.proxy is not None else ())))
         lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers)
         self._lane = lane
 

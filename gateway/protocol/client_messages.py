@@ -42,7 +42,7 @@ class ClientMessages:
             self._pool.roots_changed(session.sid)
         elif message.method != INITIALIZED and not too_long(message.method):
             route = caller.view.passthrough
-            if route is not None:
+            if route is not None and not caller.view.denies(message.method):
                 notification = jsonrpc.notification(message.method, message.params)
                 await self._dispatcher.notify(route, session, notification)
 

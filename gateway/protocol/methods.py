@@ -105,7 +105,7 @@ class Methods:
 
         ``fresh``: the registry's copy was brought up to date just now (after ``Waits.CATALOGUE``).
         """
-        if caller.view.denied and any(one.matches_method(message.method) for one in caller.view.denied):
+        if caller.view.denied and caller.view.denies(message.method):
             raise Refused("method_unknown", f"method {message.method[:64]!r} is not offered here")
         planner = self._by_era[caller.era].get(message.method)
         if planner is not None:

@@ -35,6 +35,11 @@ class Guard(Struct, frozen=True):
     scopes: tuple[str, ...] = ()
     confirm: bool = False
 
+    @property
+    def open(self) -> bool:
+        """Whether the guard demands nothing of a request without arguments."""
+        return not (self.any_of or self.none_of or self.scopes)
+
     def check(self, arguments: bytes | Raw, principal: str, kind: str) -> None:
         """Raise ``Refused`` unless a call with these arguments (JSON, or empty) may go on."""
         if self.scopes:

@@ -77,15 +77,17 @@ class MethodPattern(Protocol):
 class Scope(Struct, frozen=True):
     """What views of one generation share: settings, and the groups that a view covers.
 
-    ``group`` is the group of ``/servers/{name}``, where methods that the gateway does not know are passed on, or
-    ``None``. ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see. ``admits(group, URI)`` says
-    whether a resource that no list has may be read (``None``: any). ``denied`` are methods that callers may not use.
+    ``group`` is the group of ``/servers/{name}``, or ``None``; ``passes_on``: methods that the gateway does not know
+    are passed on to it. ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see. ``admits(group,
+    URI)`` says whether a resource that no list has may be read (``None``: any). ``denied`` are methods that callers may
+    not use.
     """
 
     settings: RoutingSettings
     refresh_interval_s: float
     groups: Mapping[str, Group]
     group: Group | None = None
+    passes_on: bool = True
     listed_uris: Mapping[tuple[str, str], str] = {}
     admits: Callable[[str, str], bool] | None = None
     denied: tuple[MethodPattern, ...] = ()
@@ -139,10 +141,15 @@ class View:
         """The groups that the view covers."""
         return self.scope.groups
 
+    def denies(self, method: str) -> bool:
+        """Whether callers may not use a method of the protocol."""
+        return any(one.matches_method(method) for one in self.denied)
+
     @property
     def passthrough(self) -> Route | None:
         """The route for methods that the gateway does not know, or ``None`` where several groups might be meant."""
-        return self.scope.group.any_route() if self.scope.group is not None else None
+        scope = self.scope
+        return scope.group.any_route() if scope.group is not None and scope.passes_on else None
 
     # ---- names
 
@@ -393,6 +400,10 @@ def _nothing(group: str) -> bool:
     return False
 
 
+def _everything(group: str) -> bool:
+    return True
+
+
 def rewritten(
     view: View,
     key: ViewKey,
@@ -400,14 +411,15 @@ def rewritten(
     admits: Callable[[str, str], bool] | None = None,
     denied: Collection[MethodPattern] = (),
     keep_group: Callable[[str], bool] = _nothing,
+    passes_on: Callable[[str], bool] = _everything,
 ) -> View:
     """Return a view in which each entry has the route that ``change(kind, listed name, route)`` returns; ``None`` hides
     the entry.
 
     ``admits(group, URI)`` says whether a resource that no list has may be read; ``denied`` are methods that the view
     does not know. A group of which no entry is left is hidden as well, as if it were not registered, unless
-    ``keep_group(name)`` is true: its instructions, its errors, and methods that the gateway does not know would still
-    reach clients.
+    ``keep_group(name)`` is true: its instructions and its errors would still reach clients. Methods that the gateway
+    does not know reach a group of which ``passes_on(name)`` is true.
     """
     changed: dict[tuple[Kind, int], Route | None] = {}
 
@@ -432,7 +444,10 @@ def rewritten(
     left = {route.group for known in routes.values() for route in known.values()}
     groups = {name: group for name, group in view.groups.items() if name in left or keep_group(name)}
     group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
-    scope = structs.replace(view.scope, groups=groups, group=group, admits=admits, denied=tuple(denied))
+    passing = view.scope.passes_on and group is not None and passes_on(group.name)
+    scope = structs.replace(
+        view.scope, groups=groups, group=group, passes_on=passing, admits=admits, denied=tuple(denied)
+    )
     return View(key, scope, routes, lists, whole=False)
 
 

@@ -45,10 +45,12 @@ class Views:
         return self._kept.get(key) or self._make(key)
 
     def _make(self, key: ViewKey) -> View:
-        view = self._catalog.view(key[0])
+        whole = view = self._catalog.view(key[0])
         if self._policy is not None:
             view = self._policy.apply(view, key[1]).under(key)
-        if view.groups or not key[0]:  # views of unknown names are not kept: clients can make up any number of names
+        # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
+        # that nobody can tell by the time that it takes what is there.
+        if whole.groups or not key[0]:
             if len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = view

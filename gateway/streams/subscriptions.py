@@ -176,6 +176,8 @@ class StreamSubscriptions:
     async def _add(self, listener: Listener, uri: str, view: View, session: ClientSession | None) -> bytes:
         error = jsonrpc.error_object(_UNKNOWN, f"resource not found: {uri[:256]}", {"uri": uri[:256]})
         for route, upstream_uri in view.locate(uri):
+            if route.guard is not None and not route.guard.open:  # nobody is told of what they may not read
+                continue
             if listener.gone:  # the stream was closed meanwhile: a watch added now would never be removed
                 break
             error = await self._watches.add(listener, uri, route, upstream_uri, session)

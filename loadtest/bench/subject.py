@@ -86,8 +86,9 @@ class Subject:
         return accounting.memory_bytes(self.pids)
 
 
-def _wait_connected(port: int, wanted: int, within_s: float) -> None:
-    request = Request(b"", {}, "/admin/v1/servers", "GET")
+def _wait_connected(port: int, wanted: int, within_s: float, token: str) -> None:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    request = Request(b"", headers, "/admin/v1/servers", "GET")
     deadline = time.monotonic() + within_s
     while True:
         servers = json.loads(exchange(port, request)[2])
@@ -106,8 +107,10 @@ def gateway(
     *arguments: str,
     redis: tuple[str, int] | None = None,
     connected_within_s: float = 30.0,
+    token: str = "",
 ) -> Iterator[Subject]:
-    """A gateway with this configuration, all upstreams connected. ``redis``: URL and pid of one that is not its own."""
+    """A gateway with this configuration, all upstreams connected. ``redis``: URL and pid of one that is not its own;
+    ``token`` is the admin token, if the configuration has one."""
     number = len(list(folder.glob("gateway-*.json")))
     file = folder / f"gateway-{number}.json"
     file.write_text(json.dumps(configuration))
@@ -118,6 +121,6 @@ def gateway(
         url = child.line_with("MCP endpoint", _START_S).split()[-1]
         port = urlsplit(url).port
         assert port is not None
-        _wait_connected(port, len(configuration["mcpServers"]), connected_within_s)
+        _wait_connected(port, len(configuration["mcpServers"]), connected_within_s, token)
         pids = (*accounting.tree(child.pid), *([redis[1]] if redis else []))
         yield Subject(child, port, pids)

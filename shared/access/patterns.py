@@ -9,6 +9,7 @@ the upstreams' own.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -23,6 +24,8 @@ _OF_KIND = {
 }
 _OF_METHOD = {"tools/call": "tools", "prompts/get": "prompts", "resources/read": "resources"}
 METHODS = "methods"
+_MAX_DECODED = 4
+"""How often escapes are decoded; what is still escaped then is compared as it is."""
 
 
 class Pattern(Struct, frozen=True):
@@ -55,10 +58,47 @@ class Pattern(Struct, frozen=True):
         start = f"{group}/{template.partition('{')[0]}"
         return start.startswith(self.literal) or ("*" in self.text and self.literal.startswith(start))
 
+    def covers(self, group: str) -> bool:
+        """Whether the pattern is about everything of a group, also what it does not list."""
+        return self.kind == "" and self.expression.fullmatch(f"{group}/\0") is not None
+
     def may_concern(self, group: str) -> bool:
         """Whether anything of a group can match."""
         start = f"{group}/"
         return self.kind != METHODS and (start.startswith(self.literal) or self.literal.startswith(start))
+
+
+def spellings(uri: str) -> tuple[str, ...]:
+    """Return a URI as it is written, and as a lenient server might understand it: with escapes decoded, backslashes as
+    slashes, ``.`` and ``..`` carried out, slashes once, and scheme and host in lower case (RFC 3986 section 6.2.2)."""
+    found = [uri]
+    decoded = uri
+    for _ in range(_MAX_DECODED):
+        again = unquote(decoded)
+        if again == decoded:
+            break
+        decoded = again
+        found.append(decoded)
+    scheme, colon, rest = decoded.replace("\\", "/").partition(":")
+    host, slash, path = rest[2:].partition("/") if rest.startswith("//") else ("", "", "")
+    if host:  # many schemes have no host: then what stands in its place is the beginning of the path
+        found.append(f"{scheme.lower()}://{host.lower()}{slash}{_carried_out(path)}")
+        found.append(f"{scheme.lower()}://{_carried_out(rest[2:])}")
+    else:
+        start = "//" if rest.startswith("//") else ""
+        found.append(f"{scheme.lower()}{colon}{start}{_carried_out(rest.removeprefix(start))}")
+    return tuple(dict.fromkeys(found))
+
+
+def _carried_out(path: str) -> str:
+    """Return a path without ``.``, ``..`` and empty segments."""
+    kept: list[str] = []
+    for segment in re.split("/+", path):
+        if segment != "..":
+            kept += [segment] if segment != "." else []
+        elif kept and kept != [""]:
+            kept.pop()
+    return "/".join(kept)
 
 
 def read(text: str) -> Pattern:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -258,13 +258,26 @@ class AccessRules(Struct, frozen=True):
             )
         return f"by {', '.join(ways)}" + (", or without credentials" if self.anonymous else "")
 
+    def of_no_group(self, groups: Collection[str]) -> Iterator[tuple[str, str, str]]:
+        """Yield (path in the file, pattern, name of the group) for each rule that can match nothing of these groups."""
+        for role in self.roles.values():
+            for rule in (*role.allow, *role.deny):
+                pattern = rule.pattern
+                if pattern.kind != patterns.METHODS and not any(map(pattern.may_concern, groups)):
+                    named = pattern.text.removeprefix(f"{pattern.kind}:").partition("/")[0]
+                    yield rule.path, pattern.text, named
+
     @property
-    def scopes(self) -> tuple[str, ...]:
-        """Every scope that a rule names, for the metadata of the protected resource."""
-        named = {scope for role in self.roles.values() for scope in role.scopes}
-        for method in self.authentication:
-            named.update(getattr(method, "required_scopes", ()))
-        return tuple(sorted(named))
+    def scopes(self) -> frozenset[str]:
+        """Every scope that a rule names."""
+        return self.basic_scopes.union(*(role.scopes for role in self.roles.values()))
+
+    @property
+    def basic_scopes(self) -> frozenset[str]:
+        """The scopes that a client asks for at the beginning; those of ``stepUp`` come when a call needs them (MCP
+        2025-11-25, "Scope Selection Strategy")."""
+        named = {scope for role in self.roles.values() if not role.step_up for scope in role.scopes}
+        return frozenset(named.union(*(getattr(method, "required_scopes", ()) for method in self.authentication)))
 
 
 class _Document(Struct, frozen=True, forbid_unknown_fields=True):

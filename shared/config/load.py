@@ -24,7 +24,7 @@ from shared.config.projects import of_projects
 from shared.config.roots import OWN, ROOTS, Found, find
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec
-from shared.settings import build
+from shared.settings import build, suggestion
 
 Said = list[tuple[str, str]]
 
@@ -83,15 +83,16 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     roots.warnings += warnings
     variables = _variables(document, workspace, environment, base)
     readings = list(_unique(_read(entry, variables, environment, base) for entry in [*roots.entries, *of_some]))
+    unmatched = _unmatched(settings, readings)
     if strict:
-        problems = _in_order(roots.warnings + problems + roots.problems, readings)
+        problems = _in_order(roots.warnings + problems + roots.problems + unmatched, readings)
         if problems:
             raise ConfigError(problems)
     return Config(
         settings=settings,
         upstreams=[one.spec for one in readings if one.spec is not None],
         problems=[said for one in readings for said in one.problems],
-        warnings=roots.warnings + roots.problems + [said for one in readings for said in one.warnings],
+        warnings=roots.warnings + roots.problems + unmatched + [said for one in readings for said in one.warnings],
         mended=[said for one in readings for said in one.mended],
         left_out=[(one.path, one.off) for one in readings if one.off],
     )
@@ -127,6 +128,19 @@ def _access(written: Any, environment: Mapping[str, str], problems: Said) -> dic
         problems += error.problems
         return {}
     return {"accessRules": json.dumps(document)}
+
+
+def _unmatched(settings: dict[str, Any], readings: list[Reading]) -> Said:
+    """Return the rules of access that are about groups which the file does not have. A file without upstreams says
+    nothing about groups: they come by the admin API."""
+    groups = {one.spec.name for one in readings if one.spec is not None}
+    written = settings.get("accessRules")
+    if not groups or not isinstance(written, str):
+        return []
+    return [
+        (path, f"{text!r} matches nothing: the file has no group {named!r}{suggestion(named, groups)}")
+        for path, text, named in access_rules.parse(written).of_no_group(groups)
+    ]
 
 
 def _variables(document: dict[str, Any], folder: str, environment: Mapping[str, str], base: Path) -> ChainMap[str, str]:

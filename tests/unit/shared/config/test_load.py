@@ -349,3 +349,36 @@ def test_load_takes_the_processes_environment_when_none_is_given(
     file = tmp_path / "c.json"
     file.write_text(json.dumps({"mcpServers": {"a": {"command": "${UNIT_TEST_COMMAND}"}}}))
     assert load(str(file)).upstreams[0].connection.command == "from-environment"  # type: ignore[union-attr]
+
+
+def test_a_rule_about_a_group_that_the_file_does_not_have_is_told() -> None:
+    role = {
+        "allow": [
+            "notes/*",
+            "note/*",
+            "tools:serch/find",
+            "no*/x",
+            "*/read_*",
+            {"match": "resources:nowhere/file:///*"},
+        ],
+        "deny": ["methods:logging/*", "search/drop", "drop/search"],
+    }
+    document = {
+        "access": {"roles": {"all": role}},
+        "mcpServers": {"notes": {"command": "run"}, "search": {"command": "run"}},
+    }
+    assert _parse(document).warnings == [
+        ("access.roles.all.allow[1]", "'note/*' matches nothing: the file has no group 'note' (did you mean 'notes'?)"),
+        (
+            "access.roles.all.allow[2]",
+            "'tools:serch/find' matches nothing: the file has no group 'serch' (did you mean 'search'?)",
+        ),
+        (
+            "access.roles.all.allow[5]",
+            "'resources:nowhere/file:///*' matches nothing: the file has no group 'nowhere'",
+        ),
+        ("access.roles.all.deny[2]", "'drop/search' matches nothing: the file has no group 'drop'"),
+    ]
+    assert len(_problems(document)) == 4
+    del document["mcpServers"]
+    assert _parse(document).warnings == []

@@ -1,0 +1,173 @@
+"""What it costs to know who calls: keys and tokens beside no credentials, roles beside none, new tokens, made-up ones.
+
+Rows are ratios to the same gateway without credentials, in the same run and in turns; those with roles, to another
+gateway without.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import secrets
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+from jwt.algorithms import RSAAlgorithm
+
+from loadtest.bench.children import running, server
+from loadtest.bench.compare import Comparison, Side, compare, cpu
+from loadtest.bench.figures import median
+from loadtest.bench.load import Load, drive
+from loadtest.bench.outcome import Budget, Outcome
+from loadtest.bench.plan import Plan
+from loadtest.bench.scenarios.calls import call
+from loadtest.bench.subject import Subject, config, gateway, http_upstream
+from loadtest.wire import Request
+
+ROWS = ("access-key", "access-jwt", "access-roles", "access-first", "access-flood")
+ISSUER, AUDIENCE = "https://idp.example", "https://mcp.example/mcp"
+_ADMIN = "admin-token-of-the-benchmark"
+_AUTHENTICATED, _WITH_ROLES, _FIRST_MS, _BESIDE_FLOOD = 1.03, 1.05, 1.0, 1.5
+_NEW_TOKENS = 200
+_STEADY_PER_SECOND, _FLOOD_PER_SECOND = 300, 2000
+
+
+class Credentials:
+    """A key and an issuer of tokens, and the rules that accept them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        public = json.loads(RSAAlgorithm.to_jwk(self._private.public_key()))
+        self._keys = folder / "keys.json"
+        self._keys.write_text(json.dumps({"keys": [{**public, "kid": "one"}]}))
+        random = "gwk_" + secrets.token_urlsafe(32)
+        self.key = f"{random}{zlib.crc32(random.encode()):08x}"
+
+    def token(self, subject: str = "ann") -> str:
+        """A signed token as issuers make them."""
+        now = int(time.time())
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 3600}
+        claims |= {"groups": ["support", "everybody"], "scope": "mcp:read mcp:write", "jti": secrets.token_hex(8)}
+        return jwt.encode(claims, self._private, "RS256", {"kid": "one", "typ": "at+jwt"})
+
+    def rules(self, roles: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The document ``access``; ``roles`` are those of the key."""
+        digest = hashlib.sha256(self.key.encode()).hexdigest()
+        given = {"name": "bench", "digest": digest, "roles": list(roles or ())[:3]}
+        issuer = {"type": "jwt", "issuer": ISSUER, "audience": AUDIENCE, "jwksFile": str(self._keys)}
+        return {
+            "authentication": [{"type": "apiKey", "keys": [given]}, issuer],
+            "anonymous": True,
+            **({"roles": roles} if roles else {}),
+        }
+
+
+def run(plan: Plan) -> Iterator[Outcome]:
+    """The rows that the plan wants."""
+    credentials = Credentials(plan.folder)
+    with server("upstream_http") as (_, port):
+        document = config({"modern": http_upstream(port, "modern", 20, "modern")}, adminToken=_ADMIN)
+        if plan.wants("access-key", "access-jwt", "access-first", "access-flood"):
+            with gateway(plan.folder, {**document, "access": credentials.rules()}, token=_ADMIN) as subject:
+                yield from _authenticated(plan, subject, credentials)
+                if plan.wants("access-first"):
+                    yield _first(subject, credentials)
+                if plan.wants("access-flood"):
+                    yield _flood(plan, subject, credentials)
+        if plan.wants("access-roles"):
+            yield _roles(plan, document, credentials)
+
+
+def _with(request: Request, credentials: str) -> Request:
+    return replace(request, headers={**request.headers, "Authorization": f"Bearer {credentials}"})
+
+
+def _authenticated(plan: Plan, subject: Subject, credentials: Credentials) -> Iterator[Outcome]:
+    for row, what, sent in (
+        ("access-key", "with an API key: CPU per call", credentials.key),
+        ("access-jwt", "with a signed token: CPU per call", credentials.token()),
+    ):
+        if plan.wants(row):
+            ours = Side(subject.port, subject.pids, Load((_with(call("modern_0"), sent),)))
+            theirs = Side(subject.port, subject.pids, Load((call("modern_0"),)))
+            found = compare(ours, theirs, plan)
+            note = found.note(cpu, "µs", "without")
+            yield Outcome(row, what, found.ratios(cpu), Budget(_AUTHENTICATED), "×anonymous", note)
+
+
+def _roles(plan: Plan, document: dict[str, Any], credentials: Credentials) -> Outcome:
+    """Twenty roles, of which the caller has three, beside a gateway that has none and a caller without credentials."""
+    roles: dict[str, Any] = {
+        f"role{number}": {"allow": ["modern/*"], "deny": [f"*/delete_{number}*"]} for number in range(20)
+    }
+    found = Comparison()
+    for _ in range(plan.instances):
+        with (
+            gateway(plan.folder, {**document, "access": credentials.rules(roles)}, token=_ADMIN) as subject,
+            gateway(plan.folder, {**document, "access": credentials.rules()}, token=_ADMIN) as other,
+        ):
+            ours = Side(subject.port, subject.pids, Load((_with(call("modern_0"), credentials.key),)))
+            theirs = Side(other.port, other.pids, Load((call("modern_0"),)))
+            found += compare(ours, theirs, plan.of_each_instance())
+    note = found.note(cpu, "µs", "without")
+    what = "with a key and roles: CPU per call"
+    return Outcome("access-roles", what, found.ratios(cpu), Budget(_WITH_ROLES), "×anonymous", note)
+
+
+def _first(subject: Subject, credentials: Credentials) -> Outcome:
+    """The first request with a new token, beside the second one with it, on one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", subject.port, timeout=30)
+    differences, firsts = [], []
+    for number in range(_NEW_TOKENS):
+        request = _with(call("modern_0"), credentials.token(f"user{number}"))
+        took = []
+        for _ in range(2):
+            began = time.perf_counter()
+            connection.request(request.method, request.path, request.body, request.headers)
+            response = connection.getresponse()
+            response.read()
+            took.append((time.perf_counter() - began) * 1000)
+            if response.status != 200:
+                raise RuntimeError(f"HTTP {response.status}")
+        differences.append(took[0] - took[1])
+        firsts.append(took[0])
+    connection.close()
+    note = f"the first request {median(firsts):.3g} ms"
+    what = "a new token: its first request takes longer by"
+    return Outcome("access-first", what, tuple(differences), Budget(_FIRST_MS), "ms", note)
+
+
+def _flood(plan: Plan, subject: Subject, credentials: Credentials) -> Outcome:
+    """A caller at a steady pace, while somebody sends made-up tokens, each of them once."""
+    steady = Load((_with(call("modern_0"), credentials.key),), 8)
+    command = [sys.executable, "-m", "loadtest.bench.token_flood", str(subject.port), str(_FLOOD_PER_SECOND)]
+    ratios, alone_ms, beside_ms, refused = [], [], [], ""
+    for _ in range(plan.rounds):
+        alone = drive(subject.port, steady, max(2.0, plan.seconds), _STEADY_PER_SECOND)
+        with running([*command, _template(credentials)]) as flood:
+            flood.step_back()
+            flood.line_with("began")
+            beside = drive(subject.port, steady, max(2.0, plan.seconds), _STEADY_PER_SECOND)
+            refused = flood.line_with("refused").split()[1]
+        ratios.append(beside.p99_ms / alone.p99_ms)
+        alone_ms.append(alone.p99_ms)
+        beside_ms.append(beside.p99_ms)
+    note = f"{median(beside_ms):.3g} ms; alone {median(alone_ms):.3g} ms; {refused} tokens/s refused"
+    what = "beside made-up tokens: a steady caller's p99"
+    return Outcome("access-flood", what, tuple(ratios), Budget(_BESIDE_FLOOD), "×alone", note)
+
+
+def _template(credentials: Credentials) -> str:
+    """A good token's header and claims, to which wrong signatures are put."""
+    header, claims, signature = credentials.token().split(".")
+    assert len(base64.urlsafe_b64decode(signature + "==")) == 256
+    return f"{header}.{claims}"
