@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.errors import ConfigError
+from shared.upstream_auth import SECRETS, Auth, notes_of, public_auth
 
 MASK = "***"
 """The text that stands for a secret wherever one would be shown."""
@@ -100,7 +101,8 @@ class Tls(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class HttpConnection(Struct, frozen=True, rename="camel"):
     """An HTTP upstream: ``http`` is Streamable HTTP, ``sse`` the HTTP+SSE transport of 2024-11-05.
 
-    ``proxy`` is an ``http://`` proxy, ``direct`` for none, or empty for the one that the environment names.
+    ``proxy`` is an ``http://`` proxy, ``direct`` for none, or empty for the one that the environment names. ``auth``
+    says in whose name requests are sent, if not by ``headers``.
     """
 
     url: str
@@ -108,6 +110,7 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
     headers: dict[str, str] = {}
     proxy: str = ""
     tls: Tls | None = None
+    auth: Auth | None = None
 
     def __repr__(self) -> str:
         return f"HttpConnection({mask_url(self.url)!r}, {self.type!r}, headers={sorted(self.headers)})"
@@ -119,6 +122,8 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
             shown["proxy"] = mask_url(self.proxy)
         if self.tls is not None:
             shown["tls"] = msgspec.to_builtins(self.tls)
+        if self.auth is not None:
+            shown["auth"] = public_auth(self.auth, MASK)
         return shown
 
     def concealed(self, text: str) -> str:
@@ -144,13 +149,15 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
             found.append(
                 "its certificate is not verified (tls.insecureSkipVerify): anybody between can read and change"
             )
-        return tuple(found)
+        return (*found, *(notes_of(self.auth) if self.auth is not None else ()))
 
     def touches_host(self) -> str:
         """Return what using this connection does on the worker's host beyond opening a network connection."""
         if urlsplit(self.url).scheme == "unix":
             return "opens a socket of the host"
-        return "reads files of the host" if self.tls is not None and any(_paths(self.tls)) else ""
+        reads = self.tls is not None and any(_paths(self.tls))
+        reads = reads or (self.auth is not None and bool(self.auth.private_key_file))
+        return "reads files of the host" if reads else ""
 
 
 Connection = StdioConnection | HttpConnection
@@ -317,4 +324,24 @@ def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str
                     raise ConfigError(
                         f"connection.{member}.{name} is {MASK!r}, which stands for a secret; send the value"
                     )
+    if isinstance(found.get("auth"), dict):
+        found["auth"] = _unmasked_auth(found["auth"], getattr(present, "auth", None) if same else None)
+    return found
+
+
+def _unmasked_auth(given: dict[str, Any], present: Auth | None) -> dict[str, Any]:
+    """Return ``auth`` with its secrets filled in, if everything else in it is as before: they go to the same
+    authorization server."""
+    known: dict[str, Any] = {} if present is None else msgspec.to_builtins(present)
+
+    def rest(raw: dict[str, Any]) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in raw.items() if value and name not in SECRETS}  # fmt: skip
+
+    found = dict(given)
+    for name in SECRETS:
+        if found.get(name) == MASK:
+            if not known or rest(known) != rest(given):
+                raise ConfigError(f"connection.auth.{name} is {MASK!r}, which stands for a secret; send the value")
+            found[name] = known[name]
     return found

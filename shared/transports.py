@@ -21,6 +21,7 @@ from shared.connections import (
     check_proxy,
     check_url,
 )
+from shared.upstream_auth import check_alone, parse_auth
 
 
 class UpstreamSessions(enum.Enum):
@@ -72,6 +73,10 @@ def _check_url(given: Mapping[str, Any]) -> None:
     tls = given.get("tls")
     if isinstance(tls, dict) and tls.get("keyFile") and not tls.get("certFile"):
         raise ValueError("tls.keyFile needs tls.certFile beside it")
+    auth = given.get("auth")
+    if auth is not None:
+        parse_auth(auth)
+        check_alone(auth, given["url"], headers)
 
 
 _ROWS = (

@@ -24,6 +24,7 @@ from shared.handover import received
 from shared.models import now_s
 from shared.registry import deaths
 from shared.registry.changes import ChangeFollower
+from shared.registry.credentials import CredentialStore
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -65,7 +66,8 @@ class Worker:
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
-        self.inventory = Inventory(self.store, self.id, settings, unsolicited, self.counters)
+        credentials = CredentialStore(store, key)
+        self.inventory = Inventory(self.store, self.id, settings, unsolicited, self.counters, credentials)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
         self.follower = ChangeFollower(self.store, self)
         self.placement = Placement(

@@ -65,7 +65,7 @@ REFUSED = {
 UNUSED = {
     "headersHelper": "is not run: a gateway sends 'headers' only",
     "oauth": "is not used: a gateway does not log in; put a token into 'headers'",
-    "auth": "is not used: a gateway does not log in; put a token into 'headers'",
+    "auth": "is not used: it has no 'type' of the gateway's (docs/upstreams.md); or put a token into 'headers'",
     "authProviderType": "is not used: a gateway does not log in; put a token into 'headers'",
 }
 """Keys without which a server may not work: they are named in a warning."""

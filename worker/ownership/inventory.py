@@ -21,6 +21,7 @@ from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.own_settings import for_upstream
 from shared.registry.client import translated
+from shared.registry.credentials import CredentialStore
 from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import CallSettings, Settings
@@ -29,6 +30,7 @@ from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
+from worker.credentials import credentials_of
 from worker.ownership.health import HealthPolicy
 from worker.ownership.owner import Owner
 from worker.ownership.upstream import Upstream
@@ -73,11 +75,15 @@ class _Holding:
         leaders: _Leaders,
         unsolicited: UnsolicitedPath,
         observer: CallObserver | None,
+        credentials: CredentialStore | None,
     ) -> None:
         self.record = record
         self.settings = for_upstream(settings, record.spec.settings)
+        known = credentials_of(record.spec, self.settings.upstreams, credentials)
         self.lines: deque[str] = deque(maxlen=settings.upstreams.log_lines)
-        self.upstream = Upstream(record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer)
+        self.upstream = Upstream(
+            record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer, known
+        )
         self.owner: Owner | None = None
         self.task: asyncio.Task[None] | None = None
         self.leaving = False
@@ -124,6 +130,7 @@ class Inventory:
         settings: Settings,
         unsolicited: UnsolicitedPath,
         observer: CallObserver | None = None,
+        credentials: CredentialStore | None = None,
     ) -> None:
         self.records: dict[str, UpstreamRecord] = {}
         self._store = store
@@ -138,6 +145,7 @@ class Inventory:
         self._without_children = False
         self._unsolicited = unsolicited
         self._observer = observer
+        self._credentials = credentials
         self.draining = False
 
     # ---- calls
@@ -257,7 +265,9 @@ class Inventory:
         self.apply({**gone, **records})
 
     def _take(self, record: UpstreamRecord) -> _Holding:
-        holding = _Holding(record, self._settings, self._worker, self, self._unsolicited, self._observer)
+        holding = _Holding(
+            record, self._settings, self._worker, self, self._unsolicited, self._observer, self._credentials
+        )
         self._held[record.spec.id] = holding
         return holding
 

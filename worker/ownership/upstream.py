@@ -32,6 +32,7 @@ from worker.calls.concurrency import Fixed, Learned
 from worker.calls.gate import Gate
 from worker.calls.observer import CallObserver, Traffic
 from worker.ownership.own_lists import OwnLists
+from worker.credentials.source import Credentials
 from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
@@ -72,12 +73,15 @@ class Upstream:
         unsolicited: UnsolicitedPath,
         log_line: Callable[[str], None],
         observer: CallObserver | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
         self.last_line = ""  # of what a child wrote to its stderr
         self._log_line = log_line
-        self.context = SessionContext(spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged)
+        self.context = SessionContext(
+            spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged, credentials
+        )
         self.facts: UpstreamFacts | None = None
         self.traffic = Traffic(observer)
         self.subscriptions = ResourceSubscriptions(
@@ -125,7 +129,7 @@ class Upstream:
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
             self._leave(facts)
         if self._pool is None:
-            self._pool = DRIVERS[facts.transport].make_pool(self.spec, facts, self.settings.upstreams)
+            self._pool = DRIVERS[facts.transport].make_pool(self.context, facts)
         if session is not None and kind.runs_once:
             self._shared[session.era] = session
         self.facts = facts

@@ -11,8 +11,6 @@ import asyncio
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.versions import Era
-from shared.models import UpstreamSpec
-from shared.settings import UpstreamSettings
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
@@ -199,8 +197,8 @@ class SseTransport:
         """Open the event stream and make the handshake."""
         return await reach_by_url(context, "/sse", True, reach_sse)
 
-    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
-        return http_pool(spec, facts.url, settings)
+    def make_pool(self, context: SessionContext, facts: UpstreamFacts) -> Pool | None:
+        return http_pool(context, facts.url)
 
     def make_session(
         self,

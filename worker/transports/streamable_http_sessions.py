@@ -120,8 +120,8 @@ class HttpSession(Session):
         where, status = self.pool.endpoint.authority, post.status
         if status in (401, 403):
             return NotDelivered(
-                "upstream_unavailable",
-                f"{where} answered HTTP {status}: check the headers configured for it",
+                self.pool.refused_code,
+                f"{where} answered HTTP {status}: check the headers configured for it, or its auth",
                 {"http": str(status)},
             )
         if status in overload.STATUSES:

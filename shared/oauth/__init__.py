@@ -1,0 +1,8 @@
+"""The requests of an OAuth client: to metadata, to token endpoints. Counterpart of the specification's "authorization".
+
+``http`` bounded requests within the rules of egress, without redirects · ``metadata`` which authorization server an
+upstream has, and what that one offers (RFC 9728, RFC 8414) · ``challenges`` (pure) what ``WWW-Authenticate`` says ·
+``tokens`` requests for tokens and their answers (RFC 6749, RFC 7523).
+
+Nothing here is imported unless an entry has an ``auth``: aiohttp's client and PyJWT are no part of a worker otherwise.
+"""

@@ -1,0 +1,151 @@
+"""An authorization server for tests of upstream credentials, and HTTP upstreams that want its tokens.
+
+``TokenServer`` gives tokens (client credentials, …) and notes each request. ``ProtectedUpstreams`` are
+``tests.servers.raw`` upstreams that answer 401 or 403 to what has no good token, with RFC 9728 metadata.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import time
+from typing import Any
+from urllib.parse import unquote
+
+import jwt
+from aiohttp import web
+
+from tests.servers.raw import Endpoint, RawUpstreams
+
+
+class TokenServer:
+    """See the module.
+
+    ``behaviour``: ``ok``, ``down`` (HTTP 500), ``redirect`` (to ``elsewhere``), ``nonsense`` (a token that is none).
+    ``life_s`` is how long tokens live; ``keys`` are public keys of clients that prove themselves by one.
+    """
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.behaviour = "ok"
+        self.elsewhere = ""
+        self.life_s = 600.0
+        self.clients = {"gw": "s3cret:/%"}
+        self.keys: dict[str, Any] = {}
+        self.tokens: dict[str, dict[str, Any]] = {}
+        self.requests: list[dict[str, Any]] = []
+        self.issuer = ""
+        self.metadata: dict[str, Any] = {}
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> TokenServer:
+        app = web.Application()
+        app.router.add_get("/.well-known/oauth-authorization-server", self._metadata)
+        app.router.add_post("/token", self._token)
+        self.add_routes(app)
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.url = self.issuer = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add what a kind of server has beside metadata and tokens."""
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        return web.json_response({"issuer": self.issuer, "token_endpoint": f"{self.url}/token", **self.metadata})
+
+    async def _token(self, request: web.Request) -> web.Response:
+        form = {name: str(value) for name, value in (await request.post()).items()}
+        client = self._client(request, form)
+        self.requests.append({**form, "client": client, "authorization": request.headers.get("Authorization", "")})
+        if self.behaviour == "down":
+            return web.Response(status=500)
+        if self.behaviour == "redirect":
+            return web.Response(status=307, headers={"Location": self.elsewhere})
+        if self.behaviour == "nonsense":
+            return web.json_response({"access_token": "x\r\nX-Evil: 1", "token_type": "Bearer"})
+        if client is None:
+            return web.json_response({"error": "invalid_client"}, status=401)
+        claims = self.grant(form, client)
+        if isinstance(claims, str):
+            return web.json_response({"error": claims}, status=400)
+        return web.json_response(self.issue(claims))
+
+    def grant(self, form: dict[str, str], client: str) -> dict[str, Any] | str:
+        """Return the claims of a token, or the code of the error."""
+        if form.get("grant_type") != "client_credentials":
+            return "unsupported_grant_type"
+        return {"sub": client, "scope": form.get("scope", ""), "aud": form.get("resource", "")}
+
+    def issue(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """Return the answer with a new token."""
+        token = secrets.token_urlsafe(24)
+        self.tokens[token] = {**claims, "exp": time.time() + self.life_s}
+        return {"access_token": token, "token_type": "Bearer", "expires_in": self.life_s, "scope": claims["scope"]}
+
+    def _client(self, request: web.Request, form: dict[str, str]) -> str | None:
+        header = request.headers.get("Authorization", "")
+        if header.startswith("Basic "):
+            id, _, secret = map(unquote, base64.b64decode(header[6:]).decode().partition(":"))
+            return id if self.clients.get(id) == secret else None
+        if "client_assertion" in form:
+            key = self.keys.get(form.get("client_id", ""))
+            try:
+                claims = jwt.decode(form["client_assertion"], key, ["RS256", "ES256", "EdDSA"], audience=self.issuer)
+            except jwt.PyJWTError:
+                return None
+            return form["client_id"] if claims["sub"] == claims["iss"] == form["client_id"] else None
+        id = form.get("client_id", "")
+        return id if self.clients.get(id, "?") == form.get("client_secret", "") else None
+
+    def revoke_all(self) -> None:
+        """No token is good any more."""
+        self.tokens.clear()
+
+
+class ProtectedUpstreams(RawUpstreams):
+    """See the module. ``needed`` is the scope that calls of an upstream need, by its name."""
+
+    def __init__(self, server: TokenServer) -> None:
+        super().__init__()
+        self.server = server
+        self.needed: dict[str, str] = {}
+        self.documents: dict[str, Any] = {}
+        self.named = ""
+        self.place = "/.well-known/oauth-protected-resource"
+        self.refused = 0
+        self.who: dict[str, list[str]] = {}
+
+    def add(self, name: str, tools: list[dict[str, Any]] | None = None, era: str = "modern") -> Endpoint:
+        self.documents[name] = {"resource": self.url(name), "authorization_servers": [self.server.issuer]}
+        return super().add(name, tools, era)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        prefix, _, name = request.path.rpartition("/")
+        if prefix == self.place:
+            found = self.documents.get(name)
+            return web.json_response(found) if found else web.Response(status=404)
+        if name not in self.endpoints:
+            return await super()._handle(request)
+        header = request.headers.get("Authorization", "")
+        token = self.server.tokens.get(header.removeprefix("Bearer "))
+        metadata = self.named or f"http://127.0.0.1:{self.port}{self.place}/{name}"
+        if token is None or token["exp"] < time.time():
+            self.refused += 1
+            challenge = f'Bearer error="invalid_token", resource_metadata="{metadata}"'
+            return web.json_response({"error": "who?"}, status=401, headers={"WWW-Authenticate": challenge})
+        needed = self.needed.get(name, "")
+        is_call = request.method == "POST" and json.loads(await request.read()).get("method") == "tools/call"
+        if is_call and needed and needed not in token["scope"].split():
+            self.refused += 1
+            challenge = f'Bearer error="insufficient_scope", scope="{needed}", resource_metadata="{metadata}"'
+            return web.json_response({"error": "scope"}, status=403, headers={"WWW-Authenticate": challenge})
+        if is_call:
+            self.who.setdefault(name, []).append(token["sub"])
+        return await super()._handle(request)
