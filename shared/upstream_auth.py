@@ -1,6 +1,7 @@
 """In whose name an HTTP upstream is called: the member ``auth`` of an entry. Pure.
 
-``type`` chooses: ``clientCredentials`` (RFC 6749 section 4.4) is a service of its own. No secret appears in a ``repr``
+``type`` chooses: ``clientCredentials`` (RFC 6749 section 4.4) is a service of its own, ``tokenExchange`` (RFC 8693) the
+caller of each call. No secret appears in a ``repr``
 or in ``public()``. Counterpart: ``worker.credentials``, which gets the tokens.
 """
 
@@ -45,8 +46,35 @@ class ClientCredentials(
         return f"ClientCredentials({self.client_id!r})"
 
 
-Auth = ClientCredentials
-TYPES = ("clientCredentials",)
+class TokenExchange(
+    Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag_field="type", tag="tokenExchange"
+):
+    """The upstream is called in the name of whoever calls the gateway: the caller's access token is exchanged for one
+    that is meant for the upstream (RFC 8693). Members are those of ``ClientCredentials``; with the same client the
+    gateway lists and probes the upstream in its own name. ``audience`` is sent with the exchange if it is set.
+    """
+
+    client_id: str
+    client_secret: str = ""
+    private_key_file: str = ""
+    key_id: str = ""
+    token_url: str = ""
+    issuer: str = ""
+    scopes: tuple[str, ...] = ()
+    resource: str = ""
+    audience: str = ""
+
+    def __repr__(self) -> str:
+        return f"TokenExchange({self.client_id!r})"
+
+
+Auth = ClientCredentials | TokenExchange
+TYPES = ("clientCredentials", "tokenExchange")
+
+
+def is_personal(auth: Auth | None) -> bool:
+    """Whether an upstream is called with credentials of each caller."""
+    return isinstance(auth, TokenExchange)
 
 
 def parse_auth(raw: Any) -> Auth:
@@ -56,7 +84,7 @@ def parse_auth(raw: Any) -> Auth:
         said = f"there is no type {given!r}" if given is not None else "it must be an object with a type"
         raise ValueError(f"auth: {said}; types: {', '.join(TYPES)}")
     try:
-        auth = msgspec.convert(raw, Auth)
+        auth: Auth = msgspec.convert(raw, Auth)
     except msgspec.ValidationError as error:
         raise ValueError(f"auth: {_words(str(error))}") from None
     problem = _problem(auth)

@@ -179,6 +179,8 @@ class Authentication:
     def _remember(self, head: RequestHead, identity: Identity) -> Principal:
         principal = self._principal(identity)
         if head.authorization is not None:
+            if identity.has_scopes:  # an access token, not an API key
+                principal.subject_token = _token(head.authorization)
             if len(self._known) >= _REMEMBERED:
                 for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
                     del self._known[old]

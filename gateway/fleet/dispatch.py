@@ -319,8 +319,8 @@ class Dispatcher:
 
         Raises ``CallError`` when no change can help, or the loop time ``until`` has come.
         """
-        if last is not None and last.code == "overloaded":
-            raise last  # a limit was reached; that no replica is healthy would be wrong
+        if last is not None and last.code in ("overloaded", "upstream_unauthorized"):
+            raise last  # a limit was reached, or this caller is refused; that no replica is healthy would be wrong
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route)):
             raise router.unavailable(call.route, last)
@@ -378,6 +378,7 @@ class Dispatcher:
             listed_name=call.listed_name if session is not None else "",
             trace=call.trace,
             confirm=call.confirm,
+            subject_token=call.subject_token if replica.exchanges else "",
         )
 
     # ---- notifications

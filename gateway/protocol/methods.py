@@ -383,6 +383,7 @@ class Methods:
             listed_name=listed_name,
             headers=headers,
             quota=None if type(where) is Exact else caller.principal.quota,  # a call that goes on was counted
+            subject_token=caller.principal.subject_token,
         )
 
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:

@@ -23,8 +23,7 @@ from tests.token_server import ProtectedUpstreams, TokenServer
 from tests.unit.worker.worker_harness import NoWayToClients
 from worker.calls.client_facts import ClientFacts
 from worker.calls.own_call import OwnCall
-from worker.credentials import credentials_of
-from worker.ownership.upstream import Upstream
+from worker.ownership.make_upstream import make_upstream
 from worker.transports import DRIVERS
 
 
@@ -56,8 +55,7 @@ class Reached:
     def __init__(self, url: str, auth: dict[str, Any], **settings: Any) -> None:
         spec = make_spec("up", {"url": url, "auth": {"type": "clientCredentials", **auth}})
         self.settings = build(overrides=settings)
-        known = credentials_of(spec, self.settings.upstreams, None)
-        self.upstream = Upstream(spec, self.settings, "w", Deaf(), NoWayToClients(), lambda line: None, None, known)
+        self.upstream = make_upstream(spec, self.settings, "w", Deaf(), NoWayToClients(), lambda line: None, None, None)
 
     async def reach(self) -> Reached:
         """Probe it, as its leader does."""
@@ -66,7 +64,7 @@ class Reached:
         self.upstream.adopt(reached.facts)
         return self
 
-    async def call(self, tool: str = "who", principal: str = "") -> dict[str, Any]:
+    async def call(self, tool: str = "who", principal: str = "", token: str = "") -> dict[str, Any]:
         """Call a tool as a modern client does. Raises ``CallError``."""
         params = {
             "name": tool,
@@ -74,7 +72,7 @@ class Reached:
             "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"},
         }
         call = OwnCall("tools/call", json.dumps(params).encode(), Era.MODERN, 10.0)
-        call.name, call.client = tool, ClientFacts(principal)
+        call.name, call.client, call.subject_token = tool, ClientFacts(principal), token
         self.upstream.submit(call)
         async with asyncio.timeout(10):
             found: dict[str, Any] = json.loads(await call.future)

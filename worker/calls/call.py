@@ -68,6 +68,7 @@ class Call:
         "params",
         "resent",
         "session",
+        "subject_token",
         "timeout_s",
         "token",
         "trace",
@@ -87,6 +88,7 @@ class Call:
         self.name = ""
         self.token = b""
         self.trace = ""
+        self.subject_token = ""
         self.headers: dict[str, str] | None = None
         self.client = NOBODY
         self.done = False

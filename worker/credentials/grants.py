@@ -10,6 +10,7 @@ from shared.oauth.metadata import Resource, Server, check_trusted, resource_of, 
 from shared.oauth.tokens import Client, Token, request_token
 from shared.upstream_auth import Auth
 
+_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 _FRESH_S = 600.0
 """How long metadata is used before it is read again."""
 
@@ -71,6 +72,29 @@ class ClientCredentialsGrant:
         except BaseException:
             self._server.forget()
             raise
+
+
+class TokenExchangeGrant:
+    """RFC 8693: a token of the caller becomes one for the upstream. ``subject_token`` is the caller's latest."""
+
+    def __init__(self, server: AuthorizationServer, audience: str, subject_token: str) -> None:
+        self._server = server
+        self._audience = audience
+        self.subject_token = subject_token
+
+    async def request(self, challenge: Challenge | None) -> Token:
+        resource, server = await self._server.find(challenge)
+        fields = {
+            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "subject_token": self.subject_token,
+            "subject_token_type": _ACCESS_TOKEN,
+            "requested_token_type": _ACCESS_TOKEN,
+            **self._server.fields(resource, challenge),
+        }
+        if self._audience:
+            fields["audience"] = self._audience
+        http, client = self._server.http, self._server.client
+        return await request_token(http, server.token_url, fields, client, server.client_authentication, server.issuer)
 
 
 def _choose(issuers: tuple[str, ...], named: str) -> str:

@@ -12,19 +12,42 @@ from shared.oauth.http import OAuthHttp
 from shared.oauth.tokens import Token
 from shared.registry.credentials import CredentialStore
 from shared.settings import UpstreamSettings
-from worker.credentials.grants import AuthorizationServer, ClientCredentialsGrant
+from shared.upstream_auth import TokenExchange
+from worker.credentials.grants import AuthorizationServer, ClientCredentialsGrant, TokenExchangeGrant
+from worker.credentials.personal import ExchangedCredentials, PersonalCredentials
 from worker.credentials.renewal import Renewal
 from worker.credentials.source import Credentials
 
 
-def make(
+def of_gateway(
     upstream: str, connection: HttpConnection, settings: UpstreamSettings, store: CredentialStore | None
 ) -> Credentials:
-    """Return the credentials by which the gateway itself calls an upstream. Its entry has an ``auth``."""
+    """Return the credentials of the gateway itself. The upstream's entry has an ``auth``. Without a store each process
+    has tokens of its own."""
+    return _own(upstream, connection, _server(connection, settings), store)
+
+
+def of_callers(
+    upstream: str, connection: HttpConnection, settings: UpstreamSettings, store: CredentialStore | None
+) -> PersonalCredentials:
+    """Return the credentials of an upstream that is called in the name of each caller."""
+    auth, server = connection.auth, _server(connection, settings)
+    assert isinstance(auth, TokenExchange)
+    audience = auth.audience
+    own = _own(upstream, connection, server, store)
+    return ExchangedCredentials(upstream, own, lambda token: TokenExchangeGrant(server, audience, token))
+
+
+def _server(connection: HttpConnection, settings: UpstreamSettings) -> AuthorizationServer:
     assert connection.auth is not None
     egress = Egress(settings.egress_allow, settings.egress_deny)
     http = OAuthHttp(egress, connection.tls.ca_file if connection.tls is not None else "")
-    server = AuthorizationServer(connection.url, connection.auth, http)
+    return AuthorizationServer(connection.url, connection.auth, http)
+
+
+def _own(
+    upstream: str, connection: HttpConnection, server: AuthorizationServer, store: CredentialStore | None
+) -> Renewal:
     shared = _Shared(store, upstream, place_of(connection)) if store is not None else None
     return Renewal(upstream, ClientCredentialsGrant(server), shared)
 

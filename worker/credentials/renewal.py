@@ -57,9 +57,10 @@ class SharedToken(Protocol):
 class Renewal:
     """See the module. ``name`` is the upstream's, for logs and errors."""
 
-    refused_code = "upstream_unavailable"
-
-    def __init__(self, name: str, grant: Grant, shared: SharedToken | None) -> None:
+    def __init__(
+        self, name: str, grant: Grant, shared: SharedToken | None, refused_code: str = "upstream_unavailable"
+    ) -> None:
+        self.refused_code = refused_code
         self._name = name
         self._grant = grant
         self._shared = shared
@@ -109,7 +110,7 @@ class Renewal:
         except OAuthError as error:
             _log.warning("%s: no token: %s", self._name, error)
             self._failed_at = time.monotonic()
-            self._failure = NotDelivered(self.refused_code, f"the gateway has no token for it: {error}")
+            self._failure = NotDelivered(self.refused_code, f"there is no token for it: {error}")
             raise self._failure from error
         self._failure = None
         return token

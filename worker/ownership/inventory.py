@@ -30,10 +30,9 @@ from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
-from worker.credentials import credentials_of
 from worker.ownership.health import HealthPolicy
+from worker.ownership.make_upstream import make_upstream
 from worker.ownership.owner import Owner
-from worker.ownership.upstream import Upstream
 from worker.sessions.context import UnsolicitedPath
 from worker.sessions.resource_subscriptions import Watcher
 from worker.transports.transport import UpstreamFacts
@@ -79,10 +78,9 @@ class _Holding:
     ) -> None:
         self.record = record
         self.settings = for_upstream(settings, record.spec.settings)
-        known = credentials_of(record.spec, self.settings.upstreams, credentials)
         self.lines: deque[str] = deque(maxlen=settings.upstreams.log_lines)
-        self.upstream = Upstream(
-            record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer, known
+        self.upstream = make_upstream(
+            record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer, credentials
         )
         self.owner: Owner | None = None
         self.task: asyncio.Task[None] | None = None

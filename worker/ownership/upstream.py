@@ -439,7 +439,21 @@ class Upstream:
     @property
     def holds_state(self) -> bool:
         """Whether moving this upstream away would lose calls or state of a client."""
-        return bool(self.traffic.in_flight or self._by_client or any(self._leases.values()) or self.subscriptions)
+        return bool(self.traffic.in_flight) or self.keeps_state
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether clients have sessions or subscriptions here."""
+        return bool(self._by_client or any(self._leases.values()) or self.subscriptions)
+
+    @property
+    def busy(self) -> bool:
+        """Whether clients have anything here, or calls under way on sessions that they share."""
+        return self.keeps_state or any(session.active for session in self._shared.values())
+
+    def has_client(self, sid: str) -> bool:
+        """Whether a client session has an upstream session of its own here."""
+        return sid in self._by_client
 
     async def close_sessions(self) -> None:
         """Close every session. Calls in flight fail, and a stdio child ends."""
