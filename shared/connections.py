@@ -156,7 +156,7 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
         if urlsplit(self.url).scheme == "unix":
             return "opens a socket of the host"
         reads = self.tls is not None and any(_paths(self.tls))
-        reads = reads or (self.auth is not None and bool(self.auth.private_key_file))
+        reads = reads or bool(getattr(self.auth, "private_key_file", ""))
         return "reads files of the host" if reads else ""
 
 

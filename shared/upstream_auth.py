@@ -1,8 +1,8 @@
 """In whose name an HTTP upstream is called: the member ``auth`` of an entry. Pure.
 
 ``type`` chooses: ``clientCredentials`` (RFC 6749 section 4.4) is a service of its own, ``tokenExchange`` (RFC 8693) the
-caller of each call. No secret appears in a ``repr``
-or in ``public()``. Counterpart: ``worker.credentials``, which gets the tokens.
+caller of each call, and so is ``user``, after each caller has consented once (authorization code). No secret appears in
+a ``repr`` or in ``public()``. Counterparts: ``worker.credentials``, which gets the tokens, and ``gateway.connect``.
 """
 
 from __future__ import annotations
@@ -68,13 +68,30 @@ class TokenExchange(
         return f"TokenExchange({self.client_id!r})"
 
 
-Auth = ClientCredentials | TokenExchange
-TYPES = ("clientCredentials", "tokenExchange")
+class UserAuth(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag_field="type", tag="user"):
+    """Each caller connects once, in a browser (authorization code with PKCE), and the upstream is called with what that
+    caller was given. Without ``client_id`` the gateway introduces itself to the authorization server, by a metadata
+    document or by registration (RFC 7591). The other members are those of ``ClientCredentials``.
+    """
+
+    client_id: str = ""
+    client_secret: str = ""
+    issuer: str = ""
+    scopes: tuple[str, ...] = ()
+    resource: str = ""
+
+    def __repr__(self) -> str:
+        return f"UserAuth({self.client_id!r})"
+
+
+ServiceAuth = ClientCredentials | TokenExchange
+Auth = ClientCredentials | TokenExchange | UserAuth
+TYPES = ("clientCredentials", "tokenExchange", "user")
 
 
 def is_personal(auth: Auth | None) -> bool:
     """Whether an upstream is called with credentials of each caller."""
-    return isinstance(auth, TokenExchange)
+    return isinstance(auth, TokenExchange | UserAuth)
 
 
 def parse_auth(raw: Any) -> Auth:
@@ -109,6 +126,8 @@ def public_auth(auth: Auth, mask: str) -> dict[str, Any]:
 
 def notes_of(auth: Auth) -> tuple[str, ...]:
     """Return what of ``auth`` is weaker than it seems."""
+    if isinstance(auth, UserAuth):
+        return ()
     if auth.token_url and urlsplit(auth.token_url).scheme != "https":
         return ("auth.tokenUrl is not https: whoever can read that connection has the client's secret and its tokens",)
     return ()
@@ -120,16 +139,21 @@ def _words(text: str) -> str:
 
 
 def _problem(auth: Auth) -> str:
-    if not _PRINTABLE.fullmatch(auth.client_id):
+    needs_client = not isinstance(auth, UserAuth)
+    if (needs_client or auth.client_id) and not _PRINTABLE.fullmatch(auth.client_id):
         return "clientId must be printable ASCII, and not empty"
-    if bool(auth.client_secret) == bool(auth.private_key_file):
+    if isinstance(auth, UserAuth):
+        if auth.client_secret and not auth.client_id:
+            return "clientSecret is that of the client in clientId, which is not given"
+    elif bool(auth.client_secret) == bool(auth.private_key_file):
         return "clientSecret: give this or privateKeyFile, one of the two"
-    if auth.key_id and not auth.private_key_file:
+    elif auth.key_id and not auth.private_key_file:
         return "keyId names the key in privateKeyFile, which is not given"
     for scope in auth.scopes:
         if not _SCOPE.fullmatch(scope):
             return f"scopes: {scope!r} is not a scope; write one in each element"
-    for name, value in (("tokenUrl", auth.token_url), ("issuer", auth.issuer)):
+    token_url = "" if isinstance(auth, UserAuth) else auth.token_url
+    for name, value in (("tokenUrl", token_url), ("issuer", auth.issuer)):
         if value and not _is_web(value):
             return f"{name}: {value!r} is not an http(s):// address without user name and fragment"
     if auth.resource and (not urlsplit(auth.resource).scheme or "#" in auth.resource):

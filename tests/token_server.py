@@ -1,17 +1,19 @@
 """An authorization server for tests of upstream credentials, and HTTP upstreams that want its tokens.
 
-``TokenServer`` gives tokens (client credentials, …) and notes each request. ``ProtectedUpstreams`` are
-``tests.servers.raw`` upstreams that answer 401 or 403 to what has no good token, with RFC 9728 metadata.
+``TokenServer`` gives tokens (client credentials, token exchange, authorization code, refresh) and notes each request.
+``ProtectedUpstreams`` are ``tests.servers.raw`` upstreams that answer 401 or 403 to what has no good token, with RFC
+9728 metadata.
 """
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import secrets
 import time
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlencode
 
 import jwt
 from aiohttp import web
@@ -36,6 +38,12 @@ class TokenServer:
         self.tokens: dict[str, dict[str, Any]] = {}
         self.requests: list[dict[str, Any]] = []
         self.issuer = ""
+        self.person = "nobody"  # who signs in
+        self.said: dict[str, str] = {}  # changes of what a browser brings back
+        self.asked: list[dict[str, str]] = []
+        self.codes: dict[str, dict[str, Any]] = {}
+        self.refreshes: dict[str, dict[str, Any]] = {}
+        self.registered: dict[str, list[str]] = {}
         self.scopes_of_subject = False  # whether an exchange gives what its subject has, whatever is asked for
         self.metadata: dict[str, Any] = {}
         self._runner: web.AppRunner | None = None
@@ -44,7 +52,8 @@ class TokenServer:
         app = web.Application()
         app.router.add_get("/.well-known/oauth-authorization-server", self._metadata)
         app.router.add_post("/token", self._token)
-        self.add_routes(app)
+        app.router.add_get("/authorize", self._authorize)
+        app.router.add_post("/register", self._register)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
@@ -55,11 +64,16 @@ class TokenServer:
         assert self._runner is not None
         await self._runner.cleanup()
 
-    def add_routes(self, app: web.Application) -> None:
-        """Add what a kind of server has beside metadata and tokens."""
-
     async def _metadata(self, request: web.Request) -> web.Response:
-        return web.json_response({"issuer": self.issuer, "token_endpoint": f"{self.url}/token", **self.metadata})
+        document = {
+            "issuer": self.issuer,
+            "token_endpoint": f"{self.url}/token",
+            "authorization_endpoint": f"{self.url}/authorize",
+            "registration_endpoint": f"{self.url}/register",
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": True,
+        }
+        return web.json_response({**document, **self.metadata})
 
     async def _token(self, request: web.Request) -> web.Response:
         form = {name: str(value) for name, value in (await request.post()).items()}
@@ -88,6 +102,11 @@ class TokenServer:
             if self.scopes_of_subject:
                 scope = subject.get("scope", "")
             return {"sub": subject["sub"], "scope": scope, "aud": form.get("audience", form.get("resource", ""))}
+        if form.get("grant_type") == "authorization_code":
+            return self._from_code(form, client)
+        if form.get("grant_type") == "refresh_token":
+            found = self.refreshes.pop(form["refresh_token"], None)
+            return found if found is not None and found["client"] == client else "invalid_grant"
         if form.get("grant_type") != "client_credentials":
             return "unsupported_grant_type"
         return {"sub": client, "scope": form.get("scope", ""), "aud": form.get("resource", "")}
@@ -104,7 +123,41 @@ class TokenServer:
         """Return the answer with a new token."""
         token = secrets.token_urlsafe(24)
         self.tokens[token] = {**claims, "exp": time.time() + self.life_s}
-        return {"access_token": token, "token_type": "Bearer", "expires_in": self.life_s, "scope": claims["scope"]}
+        answer = {"access_token": token, "token_type": "Bearer", "expires_in": self.life_s, "scope": claims["scope"]}
+        if "client" in claims:
+            answer["refresh_token"] = secrets.token_urlsafe(16)
+            self.refreshes[str(answer["refresh_token"])] = claims
+        return answer
+
+    # ---- authorization code
+
+    async def _authorize(self, request: web.Request) -> web.Response:
+        """Sign ``person`` in at once, and send the browser back."""
+        query = dict(request.query)
+        self.asked.append(query)
+        if query["redirect_uri"] not in self.registered.get(query["client_id"], [query["redirect_uri"]]):
+            return web.Response(status=400, text="redirect_uri")
+        code = secrets.token_urlsafe(16)
+        self.codes[code] = {**query, "sub": self.person}
+        answer = {"code": code, "state": query["state"], "iss": self.issuer, **self.said}
+        raise web.HTTPFound(f"{query['redirect_uri']}?{urlencode({k: v for k, v in answer.items() if v})}")
+
+    def _from_code(self, form: dict[str, str], client: str) -> dict[str, Any] | str:
+        found = self.codes.pop(form["code"], None)
+        digest = hashlib.sha256(form["code_verifier"].encode()).digest()
+        challenge = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+        if found is None or found["client_id"] != client or found["code_challenge"] != challenge:
+            return "invalid_grant"
+        if found["redirect_uri"] != form["redirect_uri"]:
+            return "invalid_grant"
+        return {"sub": found["sub"], "scope": found.get("scope", ""), "client": client}
+
+    async def _register(self, request: web.Request) -> web.Response:
+        said = await request.json()
+        id = f"dcr-{len(self.registered)}"
+        self.registered[id] = said["redirect_uris"]
+        self.clients[id] = ""
+        return web.json_response({**said, "client_id": id}, status=201)
 
     def _client(self, request: web.Request, form: dict[str, str]) -> str | None:
         header = request.headers.get("Authorization", "")

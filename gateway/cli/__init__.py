@@ -15,6 +15,7 @@ asking       what a server asks a person, on the terminal
 content      what tools, resources and prompts answer, shown or saved
 look         commands that show a gateway's state: ``status``, ``health``, ``explain``
 access       commands on access: ``keys create``, ``list``, ``revoke``, ``access explain``, ``audit``
+connect      ``connect``: signing in to an upstream that is called in each caller's name
 admin_client a client of the admin API, over aiohttp
 mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK
 address      the addresses that follow from a user's ``--url``

@@ -15,6 +15,8 @@ from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
 
 T = TypeVar("T", bound=Struct)
+MAX_SEALED = 8192
+"""The longest sealed text of a URL that is read, in characters."""
 
 
 class CredentialStore:
@@ -40,6 +42,23 @@ class CredentialStore:
         """Remove a record."""
         async with translated():
             await self._store.redis.hdel(self._store.keys.credentials(upstream), place)
+
+    async def places(self, upstream: str) -> list[str]:
+        """Return the places of all records of an upstream."""
+        async with translated():
+            return sorted(one.decode() for one in await self._store.redis.hkeys(self._store.keys.credentials(upstream)))
+
+    def seal(self, claims: Struct, purpose: bytes) -> str:
+        """Return ``claims`` as text that only this fleet can read or make, for a URL."""
+        return self._key.seal(claims, purpose)
+
+    def unseal(self, text: str, kind: type[T], purpose: bytes) -> T | None:
+        """Return the claims in ``text``, or ``None`` if this fleet did not seal it for this ``purpose``."""
+        return self._key.unseal(text, kind, purpose) if len(text) <= MAX_SEALED else None
+
+    async def announce(self, upstream: str) -> None:
+        """Have the worker that leads an upstream look at it at once."""
+        await self._store.run_script("ANNOUNCE", "suspect:", upstream)
 
     async def lock(self, upstream: str, place: str, holder: str, limit_s: float) -> bool:
         """Take the right to renew a record. Return false if another process has it. It ends after ``limit_s``."""

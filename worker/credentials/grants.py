@@ -8,7 +8,7 @@ from shared.oauth.challenges import Challenge
 from shared.oauth.http import OAuthError, OAuthHttp
 from shared.oauth.metadata import Resource, Server, check_trusted, resource_of, server_of
 from shared.oauth.tokens import Client, Token, request_token
-from shared.upstream_auth import Auth
+from shared.upstream_auth import ServiceAuth
 
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 _FRESH_S = 600.0
@@ -18,7 +18,7 @@ _FRESH_S = 600.0
 class AuthorizationServer:
     """The authorization server of one upstream: the one that its entry names, or that it names itself."""
 
-    def __init__(self, url: str, auth: Auth, http: OAuthHttp) -> None:
+    def __init__(self, url: str, auth: ServiceAuth, http: OAuthHttp) -> None:
         self.auth = auth
         self.http = http
         self._url = url

@@ -8,11 +8,13 @@ import msgspec
 
 from shared.connections import HttpConnection, origin_of
 from shared.egress import Egress
+from shared.oauth.consent import base_url
 from shared.oauth.http import OAuthHttp
 from shared.oauth.tokens import Token
 from shared.registry.credentials import CredentialStore
-from shared.settings import UpstreamSettings
-from shared.upstream_auth import TokenExchange
+from shared.settings import Settings, UpstreamSettings
+from shared.upstream_auth import TokenExchange, UserAuth
+from worker.credentials.consent import ConsentedCredentials
 from worker.credentials.grants import AuthorizationServer, ClientCredentialsGrant, TokenExchangeGrant
 from worker.credentials.personal import ExchangedCredentials, PersonalCredentials
 from worker.credentials.renewal import Renewal
@@ -28,10 +30,15 @@ def of_gateway(
 
 
 def of_callers(
-    upstream: str, connection: HttpConnection, settings: UpstreamSettings, store: CredentialStore | None
+    upstream: str, connection: HttpConnection, settings: Settings, store: CredentialStore | None
 ) -> PersonalCredentials:
     """Return the credentials of an upstream that is called in the name of each caller."""
-    auth, server = connection.auth, _server(connection, settings)
+    auth = connection.auth
+    if isinstance(auth, UserAuth):
+        assert store is not None
+        http = _http(connection, settings.upstreams)
+        return ConsentedCredentials(upstream, connection, http, store, base_url(settings.service))
+    server = _server(connection, settings.upstreams)
     assert isinstance(auth, TokenExchange)
     audience = auth.audience
     own = _own(upstream, connection, server, store)
@@ -39,10 +46,13 @@ def of_callers(
 
 
 def _server(connection: HttpConnection, settings: UpstreamSettings) -> AuthorizationServer:
-    assert connection.auth is not None
+    assert connection.auth is not None and not isinstance(connection.auth, UserAuth)
+    return AuthorizationServer(connection.url, connection.auth, _http(connection, settings))
+
+
+def _http(connection: HttpConnection, settings: UpstreamSettings) -> OAuthHttp:
     egress = Egress(settings.egress_allow, settings.egress_deny)
-    http = OAuthHttp(egress, connection.tls.ca_file if connection.tls is not None else "")
-    return AuthorizationServer(connection.url, connection.auth, http)
+    return OAuthHttp(egress, connection.tls.ca_file if connection.tls is not None else "")
 
 
 def _own(

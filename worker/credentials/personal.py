@@ -20,6 +20,10 @@ REFUSED = "upstream_unauthorized"
 class Personal(Credentials, Protocol):
     """The credentials of one realm."""
 
+    async def missing(self) -> bool:
+        """Whether the caller has to do something first (``PersonalCredentials.link``). Asked when ``current`` knows
+        nothing."""
+
     def learn(self, subject_token: str) -> None:
         """Note the token with which a call of the realm came."""
 
@@ -35,6 +39,9 @@ class PersonalCredentials(Protocol):
     def of(self, principal: str, subject_token: str) -> Personal:
         """Return the credentials of a realm."""
 
+    def link(self, principal: str) -> str:
+        """Return the link by which a caller connects."""
+
 
 class Exchanged(Renewal):
     """What a caller's tokens were exchanged for. Kept in this process alone."""
@@ -46,6 +53,10 @@ class Exchanged(Renewal):
     def learn(self, subject_token: str) -> None:
         """Exchange this token the next time."""
         self._exchange.subject_token = subject_token
+
+    async def missing(self) -> bool:
+        """Whether the caller has to do something first: never, the caller's token is all that is needed."""
+        return False
 
 
 class ExchangedCredentials:
@@ -67,6 +78,10 @@ class ExchangedCredentials:
 
     def of(self, principal: str, subject_token: str) -> Exchanged:
         return Exchanged(self._upstream, self._make(subject_token))
+
+    def link(self, principal: str) -> str:
+        """Return nothing: nobody has to connect."""
+        return ""
 
 
 class MakeGrant(Protocol):

@@ -65,7 +65,7 @@ class Renewal:
         self._grant = grant
         self._shared = shared
         self._token: Token | None = None
-        self._running: asyncio.Task[Token] | None = None
+        self._running: asyncio.Task[Token | CallError] | None = None
         self._failure: CallError | None = None
         self._failed_at = 0.0
 
@@ -88,30 +88,33 @@ class Renewal:
             assert self._failure is not None
             raise self._failure
         running = self._running or self._begin(bare, challenge)
-        token = await asyncio.shield(running)
-        return f"Bearer {token.access}" if token.access != bare else None
+        found = await asyncio.shield(running)
+        if isinstance(found, CallError):
+            raise found
+        return f"Bearer {found.access}" if found.access != bare else None
 
     def _failed_just_now(self) -> bool:
         return self._failure is not None and time.monotonic() - self._failed_at < _AGAIN_S
 
-    def _begin(self, refused: str, challenge: Challenge | None) -> asyncio.Task[Token]:
+    def _begin(self, refused: str, challenge: Challenge | None) -> asyncio.Task[Token | CallError]:
         self._running = task = spawn(self._renew(refused, challenge), f"token for {self._name}")
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[Token]) -> None:
+    def _ended(self, task: asyncio.Task[Token | CallError]) -> None:
         self._running = None
-        if not task.cancelled():
-            task.exception()  # whoever waits raises it; with nobody waiting the old token is still there
 
-    async def _renew(self, refused: str, challenge: Challenge | None) -> Token:
+    async def _renew(self, refused: str, challenge: Challenge | None) -> Token | CallError:
+        """Return a new token, or why there is none. With nobody waiting the old token is still there."""
         try:
             self._token = token = await self._new(refused, challenge)
         except OAuthError as error:
             _log.warning("%s: no token: %s", self._name, error)
+            if self._token is not None and self._token.access == refused:
+                self._token = None
             self._failed_at = time.monotonic()
             self._failure = NotDelivered(self.refused_code, f"there is no token for it: {error}")
-            raise self._failure from error
+            return self._failure
         self._failure = None
         return token
 

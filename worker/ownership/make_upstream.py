@@ -35,4 +35,4 @@ def make_upstream(
         return Upstream(*common, keeper.of_gateway(spec.id, connection, settings.upstreams, store))
     from worker.ownership.personal_upstream import PersonalUpstream
 
-    return PersonalUpstream(*common, keeper.of_callers(spec.id, connection, settings.upstreams, store))
+    return PersonalUpstream(*common, keeper.of_callers(spec.id, connection, settings, store))

@@ -7,13 +7,16 @@ about the upstream itself, listing and probing, is done with the gateway's own c
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from typing import Any
 
 from shared.errors import CallError, NotDelivered, Refused
+from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
+from worker.bridge.inputs import url_required
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.observer import CallObserver
@@ -107,7 +110,22 @@ class PersonalUpstream(Upstream):
         except CallError as error:
             call.fail(error)
             return
-        realm.upstream.submit(call)
+        if realm.credentials.current() is None:
+            spawn(self._submit_or_ask(realm, call), "look-for-consent")
+        else:
+            realm.upstream.submit(call)
+
+    async def _submit_or_ask(self, realm: _Realm, call: Call) -> None:
+        """Submit a call, unless its caller has to connect in a browser first: then the client is told so, as an
+        upstream would tell it."""
+        if not await realm.credentials.missing():
+            if not call.done:
+                realm.upstream.submit(call)
+            return
+        link = self._credentials.link(realm.principal)
+        call.upstream_era = Era.LEGACY
+        message = f"Connect {self.spec.name} to your account, then try again"
+        call.answer(True, url_required(link, message, os.urandom(12).hex()))
 
     def listen(self, call: Call) -> None:
         try:
