@@ -18,6 +18,7 @@ from shared.connections import (
     HttpConnection,
     StdioConnection,
     check_headers,
+    check_passthrough,
     check_proxy,
     check_url,
 )
@@ -73,6 +74,7 @@ def _check_url(given: Mapping[str, Any]) -> None:
     tls = given.get("tls")
     if isinstance(tls, dict) and tls.get("keyFile") and not tls.get("certFile"):
         raise ValueError("tls.keyFile needs tls.certFile beside it")
+    check_passthrough(given)
     auth = given.get("auth")
     if auth is not None:
         parse_auth(auth)

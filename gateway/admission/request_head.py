@@ -13,6 +13,7 @@ from gateway.access.principal import Identity, Principal
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.sessions.session import ClientSession
+from shared.connections import HOP_BY_HOP, OURS
 from shared.mcp.versions import LEGACY_VERSIONS, Era
 
 SESSION_HEADER = "Mcp-Session-Id"
@@ -25,6 +26,10 @@ def is_json(content_type: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
+_KNOWN = HOP_BY_HOP | OURS | {"authorization", "x-api-key", "accept-encoding", "user-agent"}
+"""Headers that are about the client's own connection, and are passed to no upstream."""
+
+
 class RequestHead(Struct, gc=False):
     """One request's head.
 
@@ -33,7 +38,8 @@ class RequestHead(Struct, gc=False):
     ``authorization`` the credentials, or ``None``; neither is in the ``repr``. ``era`` is set where the transport
     decides the era. ``has_body``: whether a JSON-RPC message follows. ``resource`` is the canonical URI of the endpoint
     (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``found`` and ``principal`` are the session and
-    the principal that were admitted last with a head of the same bytes, or ``None``.
+    the principal that were admitted last with a head of the same bytes, or ``None``. ``others`` are all other headers,
+    with names in lower case, for upstreams to which some of them are passed.
     """
 
     headers: RoutingHeaders
@@ -47,6 +53,7 @@ class RequestHead(Struct, gc=False):
     identity: Identity | None = None
     found: ClientSession | None = None
     principal: Principal | None = None
+    others: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"
@@ -83,6 +90,7 @@ class RequestHead(Struct, gc=False):
             credentials[0] if credentials else None,
             has_body=has_body,
             resource=resource,
+            others=tuple((name, ", ".join(values)) for name, values in named.items() if name not in _KNOWN),
         )
 
     @property

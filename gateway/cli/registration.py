@@ -67,6 +67,8 @@ def _file(name: str, help: str) -> Callable[[_F], _F]:
 @_several("--set", "own", metavar="KEY=VALUE", help=f"a setting of its own ({OWN[0]}, startTimeout, …; in ms)")
 @_several("--header", "headers", metavar="'Name: value'", help="sent with every request to the address")
 @click.option("--auth", metavar="JSON|@FILE", help="in whose name it is called (docs/upstreams.md); @FILE reads a file")
+@_several("--passthrough", "passed", metavar="NAME", help="header of clients that calls take along")
+@click.option("--dangerously-forward-authorization", is_flag=True, help="allow --passthrough Authorization")
 @click.option("--proxy", metavar="URL", help="http:// proxy towards the address, or 'direct' for none")
 @_file("--ca-file", _TLS["ca_file"])
 @_file("--cert-file", _TLS["cert_file"])
@@ -127,6 +129,10 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         }
         if given["auth"]:
             found["auth"] = _auth(given["auth"])
+        if given["passed"]:
+            found["passthrough"] = list(given["passed"])
+        if given["dangerously_forward_authorization"]:
+            found["dangerouslyForwardAuthorization"] = True
         if given["proxy"]:
             found["proxy"] = given["proxy"]
         tls = {
@@ -149,6 +155,7 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
     of_urls = [
         ("headers", "--header"),
         ("auth", "--auth"),
+        ("passed", "--passthrough"),
         ("proxy", "--proxy"),
         ("insecure_skip_verify", "--insecure-skip-verify"),
     ]

@@ -25,10 +25,11 @@ class Replica:
 
     A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
     ``binds``: whether each client session has an upstream session of its own here. ``exchanges``: whether a worker
-    needs the caller's token for calls. Until ``avoid_until`` (loop time) the replica gets calls only if no other one
-    can take them; until ``suspect_until`` it gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody
-    wants to know. ``returns``: whether it was connected and is on its way back, because it moves to another worker: one
-    that fails is in error before it connects again.
+    needs the caller's token for calls. ``passes``: the headers of clients that go up, in lower case. Until
+    ``avoid_until`` (loop time) the replica gets calls only if no other one can take them; until ``suspect_until`` it
+    gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it was
+    connected and is on its way back, because it moves to another worker: one that fails is in error before it connects
+    again.
     """
 
     __slots__ = (
@@ -38,6 +39,7 @@ class Replica:
         "id",
         "in_flight",
         "in_flight_elsewhere",
+        "passes",
         "record",
         "returns",
         "sequence",
@@ -75,6 +77,7 @@ class Replica:
         )
         self.binds = use is SessionUse.CLIENT
         connection = record.spec.connection
+        self.passes = connection.passed_names if isinstance(connection, HttpConnection) else frozenset()
         self.exchanges = isinstance(connection, HttpConnection) and isinstance(connection.auth, TokenExchange)
 
     @property

@@ -25,6 +25,8 @@ SPELLINGS = {
     "headers": ("headers", "http_headers", "httpHeaders"),
     "proxy": ("proxy",),
     "tls": ("tls",),
+    "passthrough": ("passthrough",),
+    "dangerouslyForwardAuthorization": ("dangerouslyForwardAuthorization",),
 }
 """Each key of a connection with its spellings, the ones that win first."""
 INCLUDE = ("includeTools", "include_tools", "tools", "enabledTools", "enabled_tools", "allowedTools", "allowed_tools",

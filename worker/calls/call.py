@@ -66,6 +66,7 @@ class Call:
         "name",
         "observer",
         "params",
+        "passed",
         "resent",
         "session",
         "subject_token",
@@ -90,6 +91,7 @@ class Call:
         self.trace = ""
         self.subject_token = ""
         self.headers: dict[str, str] | None = None
+        self.passed: dict[str, str] | None = None
         self.client = NOBODY
         self.done = False
         self.resent = False

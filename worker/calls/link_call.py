@@ -105,6 +105,7 @@ class LinkCall(Call):
         self.name = head.name
         self.token = head.token
         self.headers = head.headers
+        self.passed = head.passed
         self.request = head.request
         self.listed_name = head.listed_name
         self.trace = head.trace

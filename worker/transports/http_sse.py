@@ -17,6 +17,7 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload
 from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_endpoint import header_lines
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
 
@@ -162,7 +163,8 @@ class SseSession(Session):
         self._post(0, None, message)
 
     def _post(self, id: int, call: Call | None, message: bytes) -> None:
-        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message)
+        head = self._head + header_lines(call.passed) if call is not None and call.passed else self._head
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message)
         post = _Post(self, request, id, call)
         if call is None:
             self.notices[post] = len(message)
