@@ -27,9 +27,9 @@ class Replica:
     ``binds``: whether each client session has an upstream session of its own here. ``exchanges``: whether a worker
     needs the caller's token for calls. ``passes``: the headers of clients that go up, in lower case. Until
     ``avoid_until`` (loop time) the replica gets calls only if no other one can take them; until ``suspect_until`` it
-    gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it was
-    connected and is on its way back, because it moves to another worker: one that fails is in error before it connects
-    again.
+    gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it
+    was connected and is on its way back, because it moves to another worker: one that fails is in error before it
+    connects again.
     """
 
     __slots__ = (

@@ -95,6 +95,24 @@ async def test_each_call_is_made_in_the_name_of_its_caller(
     assert not any(token in header for token in sent for header in headers), "a client's token never goes up"
 
 
+async def test_callers_share_the_limit_of_an_upstream(
+    fleet: Fleet, issuer: Issuer, server: TokenServer, upstreams: ProtectedUpstreams
+) -> None:
+    upstreams.add("narrow").delay_s = 0.02
+    auth = {"type": "tokenExchange", "clientId": "gw", "clientSecret": "s3cret:/%", "issuer": server.url}
+    connection = {**upstreams.connection("narrow"), "auth": auth}
+    await fleet.register("narrow", connection, settings={"maxConcurrency": 1})
+
+    async def play(who: str) -> None:
+        async with As(fleet.urls[0], issuer.token(sub=who)) as client:
+            for _ in range(5):
+                answer = await client.call_tool("narrow__who")
+                assert "result" in answer, answer
+
+    await asyncio.gather(*(play(who) for who in ("ann", "bob", "cee")))
+    assert sorted(upstreams.who["narrow"]) == ["ann"] * 5 + ["bob"] * 5 + ["cee"] * 5
+
+
 async def test_what_one_scope_got_does_not_serve_another(
     fleet: Fleet, issuer: Issuer, server: TokenServer, upstreams: ProtectedUpstreams
 ) -> None:

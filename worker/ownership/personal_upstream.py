@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.errors import CallError, NotDelivered, Refused
+from shared.mcp.listings import Kind
 from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
 from shared.settings import Settings
@@ -21,7 +22,7 @@ from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.observer import CallObserver
 from worker.credentials.personal import Personal, PersonalCredentials
-from worker.ownership.upstream import Upstream, UpstreamEvents
+from worker.ownership.upstream import Upstream, UpstreamEvents, caller_of
 from worker.sessions.context import UnsolicitedPath
 from worker.sessions.resource_subscriptions import Watcher
 from worker.sessions.session import Session
@@ -84,7 +85,7 @@ class PersonalUpstream(Upstream):
         credentials = self._credentials.of(principal, subject_token)
         incarnation, events, unsolicited, log_line = self._made
         upstream = Upstream(self.spec, self.settings, incarnation, events, unsolicited, log_line, None, credentials)
-        upstream.traffic = self.traffic
+        upstream.join(self)
         upstream.adopt(self.facts)
         realm = self._realms[key] = _Realm(upstream, credentials, principal, self._loop.time())
         return realm
@@ -105,6 +106,9 @@ class PersonalUpstream(Upstream):
             realm.upstream.adopt(facts)
 
     def submit(self, call: Call) -> None:
+        if self._gate is not None and call.observer is None:
+            self._gate.enter(call, caller_of(call))
+            return
         try:
             realm = self._realm_of(call)
         except CallError as error:
@@ -126,6 +130,13 @@ class PersonalUpstream(Upstream):
         call.upstream_era = Era.LEGACY
         message = f"Connect {self.spec.name} to your account, then try again"
         call.answer(True, url_required(link, message, os.urandom(12).hex()))
+
+    def list_for(self, kind: Kind, call: Call) -> None:
+        for realm in self._realms.values():
+            if realm.upstream.has_client(call.session):
+                realm.upstream.list_for(kind, call)
+                return
+        call.complete(False, b"null")
 
     def listen(self, call: Call) -> None:
         try:

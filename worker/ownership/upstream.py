@@ -31,8 +31,8 @@ from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.concurrency import Fixed, Learned
 from worker.calls.gate import Gate
 from worker.calls.observer import CallObserver, Traffic
-from worker.ownership.own_lists import OwnLists
 from worker.credentials.source import Credentials
+from worker.ownership.own_lists import OwnLists
 from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
@@ -112,6 +112,10 @@ class Upstream:
         gate = Gate(self.spec.id, concurrency, waiting, limits.max_queue_wait_s, clock, self._let_in)
         self.traffic.left = gate.left
         return gate
+
+    def join(self, whole: Upstream) -> None:
+        """Be a part of another upstream, which counts calls and lets them in."""
+        self.traffic, self._gate = whole.traffic, None
 
     def _logged(self, line: str) -> None:
         self.last_line = line
