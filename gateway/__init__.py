@@ -13,6 +13,7 @@ listener/    connections: the express lane before aiohttp, and aiohttp's routes
 front_end    the composition root of one front-end process
 admin/       the admin API, health endpoints, metrics
 ui/          the dashboard
+connect/     callers connect to upstreams in a browser (authorization code)
 protocol/    MCP at an endpoint, in both eras: the steps of a request, the table of methods
 streams/     streams that stay open while no call runs, and the subscriptions of their clients
 http/        writing HTTP answers

@@ -249,6 +249,7 @@ class Gateway:
                 strict=self._strict,
                 running=self._config.settings,
                 narrated=self._narrated,
+                files=self._config.files,
             )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
         self._restarts = Restarts(

@@ -22,6 +22,7 @@ from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.principals import Everybody, Principals
+from gateway.connect.dance import Dance
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.exchange import InFlightExchange
@@ -62,6 +63,7 @@ from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
+from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.store import RegistryStore
 from shared.secrets import FleetKey
@@ -163,6 +165,8 @@ class FrontEnd:
         self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
         self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
         self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, settings.service.public_url)
+
+        self.dance = Dance(settings, registry, CredentialStore(store, key))
 
         # The admin API.
         figures = FrontEndFigures(

@@ -13,6 +13,8 @@ choices           the words among which settings and entries choose
 transports        one row for each transport
 egress            which addresses upstreams may have
 connections       how one upstream is reached, and what of it may be shown
+upstream_auth     in whose name an HTTP upstream is called
+oauth/            requests of an OAuth client: metadata, tokens
 child_environment which variables stdio children get
 handover          how a process gets its settings from the one that starts it
 supervision       how a front end asks its supervisor for a restart

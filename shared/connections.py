@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.errors import ConfigError
+from shared.upstream_auth import SECRETS, Auth, notes_of, public_auth
 
 MASK = "***"
 """The text that stands for a secret wherever one would be shown."""
@@ -100,7 +101,9 @@ class Tls(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 class HttpConnection(Struct, frozen=True, rename="camel"):
     """An HTTP upstream: ``http`` is Streamable HTTP, ``sse`` the HTTP+SSE transport of 2024-11-05.
 
-    ``proxy`` is an ``http://`` proxy, ``direct`` for none, or empty for the one that the environment names.
+    ``proxy`` is an ``http://`` proxy, ``direct`` for none, or empty for the one that the environment names. ``auth``
+    says in whose name requests are sent, if not by ``headers``. ``passthrough`` names headers of clients that calls
+    take along, ``Authorization`` among them only with ``dangerously_forward_authorization``.
     """
 
     url: str
@@ -108,17 +111,32 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
     headers: dict[str, str] = {}
     proxy: str = ""
     tls: Tls | None = None
+    auth: Auth | None = None
+    passthrough: tuple[str, ...] = ()
+    dangerously_forward_authorization: bool = False
+
+    @property
+    def passed_names(self) -> frozenset[str]:
+        """The headers of clients that are passed to the upstream, in lower case."""
+        return frozenset(name.lower() for name in self.passthrough)
 
     def __repr__(self) -> str:
         return f"HttpConnection({mask_url(self.url)!r}, {self.type!r}, headers={sorted(self.headers)})"
 
     def public(self) -> dict[str, Any]:
         """Return what may be shown: header names without their values, and URLs without their secrets."""
-        shown = {"type": self.type, "url": mask_url(self.url), "headers": dict.fromkeys(self.headers, MASK)}
+        shown: dict[str, Any] = {"type": self.type, "url": mask_url(self.url)}
+        shown["headers"] = dict.fromkeys(self.headers, MASK)
         if self.proxy:
             shown["proxy"] = mask_url(self.proxy)
         if self.tls is not None:
             shown["tls"] = msgspec.to_builtins(self.tls)
+        if self.auth is not None:
+            shown["auth"] = public_auth(self.auth, MASK)
+        if self.passthrough:
+            shown["passthrough"] = list(self.passthrough)
+        if self.dangerously_forward_authorization:
+            shown["dangerouslyForwardAuthorization"] = True
         return shown
 
     def concealed(self, text: str) -> str:
@@ -144,13 +162,19 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
             found.append(
                 "its certificate is not verified (tls.insecureSkipVerify): anybody between can read and change"
             )
-        return tuple(found)
+        if "authorization" in self.passed_names:
+            found.append(
+                "whatever clients authenticate with at the gateway is given to this server, which can use it too"
+            )
+        return (*found, *(notes_of(self.auth) if self.auth is not None else ()))
 
     def touches_host(self) -> str:
         """Return what using this connection does on the worker's host beyond opening a network connection."""
         if urlsplit(self.url).scheme == "unix":
             return "opens a socket of the host"
-        return "reads files of the host" if self.tls is not None and any(_paths(self.tls)) else ""
+        reads = self.tls is not None and any(_paths(self.tls))
+        reads = reads or bool(getattr(self.auth, "private_key_file", ""))
+        return "reads files of the host" if reads else ""
 
 
 Connection = StdioConnection | HttpConnection
@@ -218,6 +242,33 @@ def check_headers(headers: Mapping[str, str]) -> None:
             raise ValueError(f"header {name!r} is not a valid HTTP header")
         if str(name).lower() in HOP_BY_HOP:
             raise ValueError(f"header {name!r} cannot be set: the HTTP client sets it; remove it")
+
+
+def check_passthrough(given: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless the headers in ``passthrough`` of an entry can be passed to its upstream."""
+    names = given.get("passthrough") or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(one, str) for one in names):
+        raise ValueError("passthrough must be a list of names of headers")
+    check_headers(dict.fromkeys(names, ""))
+    own = {str(name).lower() for name in given.get("headers") or ()}
+    for name in (one.lower() for one in names):
+        if name in OURS or name.startswith(("mcp-", "proxy-")):
+            raise ValueError(f"passthrough: {name!r} is about the client's connection to the gateway; remove it")
+        if name == "x-api-key":
+            raise ValueError(
+                "passthrough: 'x-api-key' has clients' keys for the gateway; give another header to clients"
+            )
+        if name in ("accept-encoding", "user-agent"):
+            raise ValueError(f"passthrough: {name!r} is the gateway's own towards an upstream; remove it")
+        if name in own:
+            raise ValueError(f"passthrough: {name!r} is among 'headers' as well; keep one of the two")
+        if name == "authorization" and given.get("dangerouslyForwardAuthorization") is not True:
+            raise ValueError(
+                "passthrough: 'Authorization' has the client's credentials for the gateway, which a server could use "
+                "against it; use 'auth' with tokenExchange or user, or set dangerouslyForwardAuthorization"
+            )
+        if name == "authorization" and (given.get("auth") or urlsplit(str(given.get("url"))).username is not None):
+            raise ValueError("passthrough: 'Authorization' is set by 'auth', or by the URL, as well; keep one")
 
 
 # ---- masks
@@ -317,4 +368,24 @@ def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str
                     raise ConfigError(
                         f"connection.{member}.{name} is {MASK!r}, which stands for a secret; send the value"
                     )
+    if isinstance(found.get("auth"), dict):
+        found["auth"] = _unmasked_auth(found["auth"], getattr(present, "auth", None) if same else None)
+    return found
+
+
+def _unmasked_auth(given: dict[str, Any], present: Auth | None) -> dict[str, Any]:
+    """Return ``auth`` with its secrets filled in, if everything else in it is as before: they go to the same
+    authorization server."""
+    known: dict[str, Any] = {} if present is None else msgspec.to_builtins(present)
+
+    def rest(raw: dict[str, Any]) -> dict[str, Any]:
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in raw.items() if value and name not in SECRETS}  # fmt: skip
+
+    found = dict(given)
+    for name in SECRETS:
+        if found.get(name) == MASK:
+            if not known or rest(known) != rest(given):
+                raise ConfigError(f"connection.auth.{name} is {MASK!r}, which stands for a secret; send the value")
+            found[name] = known[name]
     return found

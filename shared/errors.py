@@ -48,6 +48,7 @@ WIRE: dict[str, Wire] = {
     "capability_missing": Wire(-32021, 400),
     "version_unsupported": Wire(-32022, 400),
     "upstream_unavailable": Wire(-31001, 200),
+    "upstream_unauthorized": Wire(-31032, 200),
     "not_delivered": Wire(-31002, 200),
     "outcome_unknown": Wire(-31003, 200),
     "timeout": Wire(-31004, 200),

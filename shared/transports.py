@@ -18,9 +18,11 @@ from shared.connections import (
     HttpConnection,
     StdioConnection,
     check_headers,
+    check_passthrough,
     check_proxy,
     check_url,
 )
+from shared.upstream_auth import check_alone, parse_auth
 
 
 class UpstreamSessions(enum.Enum):
@@ -72,6 +74,11 @@ def _check_url(given: Mapping[str, Any]) -> None:
     tls = given.get("tls")
     if isinstance(tls, dict) and tls.get("keyFile") and not tls.get("certFile"):
         raise ValueError("tls.keyFile needs tls.certFile beside it")
+    check_passthrough(given)
+    auth = given.get("auth")
+    if auth is not None:
+        parse_auth(auth)
+        check_alone(auth, given["url"], headers)
 
 
 _ROWS = (

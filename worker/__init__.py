@@ -13,6 +13,7 @@ ownership/   the upstreams that are owned: placed, connected, listed, probed; wh
 transports/  how bytes go to upstreams: stdio, Streamable HTTP, HTTP+SSE
 input/       input that upstreams need of clients, and messages for clients outside of calls
 sessions/    conversations with upstreams
+credentials/ in whose name upstreams are called: tokens and their renewal
 calls/       calls under way, their observers, and what is kept of their streams
 bridge/      era translation of params, results and requests for input (pure)
 launcher     becomes a stdio child that runs under another user, or with limits

@@ -28,6 +28,7 @@ from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry import deaths
 from shared.registry.changes import ChangeFollower
+from shared.registry.credentials import CredentialStore
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -84,7 +85,8 @@ class Worker:
         observer: CallObserver = self.counters
         if settings.telemetry.access_log:
             observer = Observers(self.counters, AccessLog(logs.Lines("worker.access"), loop_time))
-        self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer)
+        credentials = CredentialStore(store, key)
+        self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
         self.follower = ChangeFollower(self.store, self)
         self.placement = Placement(

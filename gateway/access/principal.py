@@ -32,6 +32,12 @@ class Principal(Struct, gc=False):
     quota: Quota | None = None
     """The limits of the principal, or ``None`` if it has none."""
     thumbprint: str = ""
+    subject_token: str = ""
+    """The caller's own access token, for upstreams that are called in the caller's name by token exchange. It goes to
+    workers for these alone."""
+
+    def __repr__(self) -> str:
+        return f"Principal({self.id!r}, {self.kind!r})"
 
     def lasts(self, now_s: float) -> bool:
         """Whether the credentials are valid at a Unix time."""

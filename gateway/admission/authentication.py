@@ -211,11 +211,14 @@ class Authentication:
                 known = self._of_keys[place] = self._principal(identity)
             return known
         principal = self._principal(identity)
+        assert head.authorization is not None
+        token = _read(head.authorization)[1]
+        if identity.has_scopes:  # an access token, not an API key
+            principal.subject_token = token
         if len(self._known) >= _REMEMBERED:
             for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
                 del self._known[old]
-        assert head.authorization is not None
-        self._known[_digest(_read(head.authorization)[1], head.resource)] = principal
+        self._known[_digest(token, head.resource)] = principal
         return principal
 
     def _audiences(self, head: RequestHead) -> frozenset[str]:

@@ -14,6 +14,7 @@ from gateway.access.principal import Identity, Principal
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.sessions.session import ClientSession
+from shared.connections import HOP_BY_HOP, OURS
 from shared.mcp.versions import LEGACY_VERSIONS, Era
 
 SESSION_HEADER = "Mcp-Session-Id"
@@ -26,6 +27,10 @@ def is_json(content_type: str) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
+_KNOWN = HOP_BY_HOP | OURS | {"authorization", "x-api-key", "accept-encoding", "user-agent"}
+"""Headers that are about the client's own connection, and are passed to no upstream."""
+
+
 class RequestHead(Struct, gc=False):
     """One request's head.
 
@@ -35,7 +40,8 @@ class RequestHead(Struct, gc=False):
     decides the era. ``has_body``: whether a JSON-RPC message follows. ``resource`` is the canonical URI of the endpoint
     (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``proof`` is what is in ``DPoP`` (RFC 9449), or
     ``None``. ``found`` and ``principal`` are the session and the principal that were admitted last with a head of the
-    same bytes, or ``None``.
+    same bytes, or ``None``. ``others`` are all other headers, with names in lower case, for upstreams to which some of
+    them are passed.
     """
 
     headers: RoutingHeaders
@@ -50,6 +56,7 @@ class RequestHead(Struct, gc=False):
     proof: Proof | None = None
     found: ClientSession | None = None
     principal: Principal | None = None
+    others: tuple[tuple[str, str], ...] = ()
 
     def __repr__(self) -> str:
         return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"
@@ -87,6 +94,7 @@ class RequestHead(Struct, gc=False):
             has_body=has_body,
             resource=resource,
             proof=Proof(tuple(named["dpop"])) if "dpop" in named else None,
+            others=tuple((name, ", ".join(values)) for name, values in named.items() if name not in _KNOWN),
         )
 
     @property

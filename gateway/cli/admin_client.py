@@ -24,9 +24,11 @@ class AdminClient:
     """The admin API of the gateway at ``url``. ``GATEWAY_ADMIN_TOKEN`` is sent where it is set, else the token of a
     gateway that the same user started on this machine."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, token: str | None = None) -> None:
+        """``token`` is sent instead, if it is not ``None``; an empty one is not sent."""
         self._base = address.parse(url).base
-        token = os.environ.get("GATEWAY_ADMIN_TOKEN") or (state.read(self._base) or {}).get("adminToken")
+        if token is None:
+            token = os.environ.get("GATEWAY_ADMIN_TOKEN") or (state.read(self._base) or {}).get("adminToken")
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def get(self, path: str) -> Any:
@@ -38,7 +40,11 @@ class AdminClient:
 
         ``path`` is relative to ``/admin/v1``. Raises ``CommandFailed``.
         """
-        return asyncio.run(self._send(method, f"{self._base}/admin/v1/{path}", body))
+        return self.send_to(method, f"admin/v1/{path}", body)
+
+    def send_to(self, method: str, path: str, body: Any = None) -> Any:
+        """Do what ``send`` does, with a path of the gateway."""
+        return asyncio.run(self._send(method, f"{self._base}/{path}", body))
 
     def follow(self, path: str, take: Callable[[Any], None]) -> None:
         """Give ``take`` each event of an event stream, until Ctrl-C. A stream that ends is opened again.

@@ -66,6 +66,9 @@ def _file(name: str, help: str) -> Callable[[_F], _F]:
 @_several("--metadata", "facts", metavar="KEY=TEXT", help="kept with the entry")
 @_several("--set", "own", metavar="KEY=VALUE", help=f"a setting of its own ({OWN[0]}, startTimeout, …; in ms)")
 @_several("--header", "headers", metavar="'Name: value'", help="sent with every request to the address")
+@click.option("--auth", metavar="JSON|@FILE", help="in whose name it is called (docs/upstreams.md); @FILE reads a file")
+@_several("--passthrough", "passed", metavar="NAME", help="header of clients that calls take along")
+@click.option("--dangerously-forward-authorization", is_flag=True, help="allow --passthrough Authorization")
 @click.option("--proxy", metavar="URL", help="http:// proxy towards the address, or 'direct' for none")
 @_file("--ca-file", _TLS["ca_file"])
 @_file("--cert-file", _TLS["cert_file"])
@@ -124,6 +127,12 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
             "url": target[0],
             "headers": dict(_pair(one, ":", "--header") for one in given["headers"]),
         }
+        if given["auth"]:
+            found["auth"] = _auth(given["auth"])
+        if given["passed"]:
+            found["passthrough"] = list(given["passed"])
+        if given["dangerously_forward_authorization"]:
+            found["dangerouslyForwardAuthorization"] = True
         if given["proxy"]:
             found["proxy"] = given["proxy"]
         tls = {
@@ -143,7 +152,13 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         )
     if target[0].startswith(_SCHEMES):
         raise ConfigError("a URL takes no arguments; write '-- COMMAND ARGS' for a command")
-    of_urls = [("headers", "--header"), ("proxy", "--proxy"), ("insecure_skip_verify", "--insecure-skip-verify")]
+    of_urls = [
+        ("headers", "--header"),
+        ("auth", "--auth"),
+        ("passed", "--passthrough"),
+        ("proxy", "--proxy"),
+        ("insecure_skip_verify", "--insecure-skip-verify"),
+    ]
     _refuse(given, *of_urls, *((name, f"--{name.replace('_', '-')}") for name in _TLS), of="a URL")
     environment = _from_file(given["env_file"]) if given["env_file"] else {}
     return {
@@ -153,6 +168,22 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         "env": {**environment, **dict(_pair(one, "=", "--env") for one in given["variables"])},
         "cwd": os.path.abspath(given["cwd"] or "."),
     }
+
+
+def _auth(text: str) -> Any:
+    """Return the object that ``--auth`` has. In a file its secrets are not seen by other users of the machine."""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--auth: cannot read {text[1:]}: {getattr(error, 'strerror', '') or error}") from error
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ConfigError("--auth: it is no JSON object; for a file write @FILE") from None
+    if isinstance(found, dict) and isinstance(found.get("privateKeyFile"), str):
+        found["privateKeyFile"] = _path(found["privateKeyFile"])
+    return found
 
 
 def _refuse(given: dict[str, Any], *options: tuple[str, str], of: str) -> None:

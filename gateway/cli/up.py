@@ -222,7 +222,9 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
         if config and loaded and supervisor.store is not None:
             log_remarks(Path(config), loaded)
             await reconcile(supervisor.store, loaded.upstreams)
-            config_follower = ConfigFollower(Path(config), supervisor.store, reload_now, strict, loaded.settings)
+            config_follower = ConfigFollower(
+                Path(config), supervisor.store, reload_now, strict, loaded.settings, files=loaded.files
+            )
             follower = spawn(config_follower.run(), "configuration")
         await stopping.asked.wait()
     finally:

@@ -19,6 +19,7 @@ from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Outgoing, affinity
+from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.worker_link import WorkerLink
@@ -208,6 +209,7 @@ class Dispatcher:
 
     def _start(self, call: Outgoing, target: Target, now: float) -> InFlight:
         session, replica, observer = call.session, target.replica, self._observer
+        head = self._head(call, replica)
         call.attempts += 1
         self._budget.sent += 1
         if not call.started_at:
@@ -216,7 +218,7 @@ class Dispatcher:
                 observer.begun(call)
         if observer is not None:
             observer.attempted(call, replica.id, target.link.worker)
-        in_flight = target.link.call(replica, self._head(call, replica), call, session, self.facts, now)
+        in_flight = target.link.call(replica, head, call, session, self.facts, now)
         self.under_way[in_flight] = None
         if session is not None:
             in_flight.register(session, call.id)
@@ -319,8 +321,8 @@ class Dispatcher:
 
         Raises ``CallError`` when no change can help, or the loop time ``until`` has come.
         """
-        if last is not None and last.code == "overloaded":
-            raise last  # a limit was reached; that no replica is healthy would be wrong
+        if last is not None and last.code in ("overloaded", "upstream_unauthorized"):
+            raise last  # a limit was reached, or this caller is refused; that no replica is healthy would be wrong
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route)):
             raise router.unavailable(call.route, last)
@@ -378,6 +380,8 @@ class Dispatcher:
             listed_name=call.listed_name if session is not None else "",
             trace=call.trace,
             confirm=call.confirm,
+            subject_token=call.subject_token if replica.exchanges else "",
+            passed=passed(call.client, replica.passes) if replica.passes else None,
         )
 
     # ---- notifications

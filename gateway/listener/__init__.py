@@ -4,5 +4,5 @@
 takes · ``heads`` request heads, parsed once for each distinct run of bytes · ``server`` aiohttp's server behind the
 lane, and the order of draining · ``room`` how many connections there may be · ``unfinished`` requests whose bytes are
 still to come · ``routes`` everything but the lane's ``POST /mcp`` · ``metadata`` how clients find the issuers of
-tokens.
+tokens · ``connect_routes`` where browsers connect to upstreams.
 """

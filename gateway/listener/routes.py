@@ -19,6 +19,7 @@ from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.front_end import FrontEnd
 from gateway.http.responses import JsonAnswer
+from gateway.listener.connect_routes import add_connect_routes
 from gateway.listener.metadata import add_metadata_routes
 from gateway.protocol import answers
 from gateway.ui.pages import add_pages
@@ -95,6 +96,7 @@ def routes(front: FrontEnd) -> web.Application:
     app.on_response_prepare.append(add_cors)
     add_metadata_routes(app, front.rules, guard, front.settings.service.name)
     add_pages(app)
+    add_connect_routes(app, front.dance, front.principals, guard, front.proxy, front.settings.service.name)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.proxy)
     add_admin_routes(
         app, front.queries, front.commands, front.restarting, front.settings, front.reader, rights, front.access

@@ -110,9 +110,9 @@ class Methods:
         planner = self._by_era[caller.era].get(message.method)
         if planner is not None:
             return planner(message, params, caller, head, fresh)
-        return self._unknown_method(message, params, caller)
+        return self._unknown_method(message, params, caller, head)
 
-    def _unknown_method(self, message: Message, params: Params, caller: Caller) -> Plan:
+    def _unknown_method(self, message: Message, params: Params, caller: Caller, head: RequestHead) -> Plan:
         """Pass on a method that the gateway does not know, at an endpoint of one group.
 
         Methods of the other era concern the client's own connection and are never passed on. Raises ``Refused``.
@@ -125,7 +125,7 @@ class Methods:
             raise Refused("method_unknown", f"method {message.method[:64]!r} is not offered here")
         if len(message.method) > _MAX_METHOD:
             raise Refused("method_unknown", f"method {message.method[:64]!r}… is too long")
-        return self._outgoing(message, bytes(message.params), params, caller, route)
+        return self._outgoing(message, bytes(message.params), params, caller, route, head)
 
     # ---- the gateway's own answers
 
@@ -201,7 +201,7 @@ class Methods:
             elif len(body) <= COPIED:
                 body = bytes(body)
             headers = _parameter_headers(route, message.params, caller, head) if route.entry.annotated else None
-            outgoing = self._outgoing(message, body, params, caller, route, upstream_name, headers)
+            outgoing = self._outgoing(message, body, params, caller, route, head, upstream_name, headers)
             if route.guard is not None and route.guard.confirm:
                 outgoing.confirm = name
             return outgoing
@@ -227,7 +227,7 @@ class Methods:
         if route.entry.name != name:
             parts["ref"] = Raw(renamed(bytes(parts["ref"]), member, route.entry.name))
             body = jsonrpc.assemble(parts)
-        return self._outgoing(message, body, params, caller, route)
+        return self._outgoing(message, body, params, caller, route, head)
 
     def _read(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan ``resources/read``. A listed URI leads to one group.
@@ -238,7 +238,7 @@ class Methods:
         own, session, view = self._own_lists, caller.session, caller.view
         listed = view.find(Kind.RESOURCES, uri) or own.find(session, view, Kind.RESOURCES, uri)
         if listed is not None:
-            return self._read_at(message, params, caller, uri, listed, listed.entry.name)
+            return self._read_at(message, params, caller, head, uri, listed, listed.entry.name)
         if not caller.widened and own.wants(session, view, Kind.RESOURCES):
             return Widen(Kind.RESOURCES)
 
@@ -251,7 +251,7 @@ class Methods:
             routes += [(route, uri) for route in beyond if route.group not in there]
             for route, upstream_uri in routes:
                 try:
-                    found.append(self._read_at(message, params, caller, uri, route, upstream_uri))
+                    found.append(self._read_at(message, params, caller, head, uri, route, upstream_uri))
                 except Refused as error:
                     if not params.request_state:
                         raise
@@ -265,16 +265,23 @@ class Methods:
         return OneOf(calls, answers.error(bytes(message.id), unknown, caller.era, code))
 
     def _read_at(
-        self, message: Message, params: Params, caller: Caller, uri: str, route: Route, upstream_uri: str
+        self,
+        message: Message,
+        params: Params,
+        caller: Caller,
+        head: RequestHead,
+        uri: str,
+        route: Route,
+        upstream_uri: str,
     ) -> Outgoing:
         """Return the request that reads ``uri`` at a group that names it ``upstream_uri``."""
         if route.guard is not None:
             _check_guard(route, message, caller)
         body = bytes(message.params)
         if upstream_uri == uri:
-            return self._outgoing(message, body, params, caller, route, upstream_uri)
+            return self._outgoing(message, body, params, caller, route, head, upstream_uri)
         body = renamed(body, "uri", upstream_uri)
-        return self._outgoing(message, body, params, caller, route, upstream_uri, listed_name=uri)
+        return self._outgoing(message, body, params, caller, route, head, upstream_uri, listed_name=uri)
 
     # ---- subscriptions and log levels of a session
 
@@ -313,7 +320,7 @@ class Methods:
         for group in caller.view.groups.values() if session is not None else ():
             route = group.any_route()
             if route.binds and any("logging" in replica.record.capabilities for replica in group.replicas):
-                told.append(self._outgoing(message, bytes(message.params), params, caller, route))
+                told.append(self._outgoing(message, bytes(message.params), params, caller, route, head))
 
         async def run() -> Answer:
             if session is not None:
@@ -344,6 +351,7 @@ class Methods:
         params: Params,
         caller: Caller,
         route: Route,
+        head: RequestHead,
         name: str = "",
         headers: dict[str, str] | None = None,
         listed_name: str = "",
@@ -383,6 +391,8 @@ class Methods:
             listed_name=listed_name,
             headers=headers,
             quota=None if type(where) is Exact else caller.principal.quota,  # a call that goes on was counted
+            subject_token=caller.principal.subject_token,
+            client=head,
         )
 
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:

@@ -11,29 +11,35 @@ from gateway.routing.entries import Entry
 from gateway.routing.guards import Guard
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.outliers import Watch
+from shared.connections import HttpConnection
 from shared.isolation import SessionUse, session_use
 from shared.mcp.listings import Kind
 from shared.mcp.versions import Era
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
+from shared.upstream_auth import TokenExchange
 
 
 class Replica:
     """An upstream as a member of its group.
 
     A replica object lives as long as its upstream is registered, so that its counts survive rebuilds of the catalogue.
-    ``binds``: whether each client session has an upstream session of its own here. Until ``avoid_until`` (loop time)
-    the replica gets calls only if no other one can take them; until ``suspect_until`` it gets none. ``watch`` is what
-    is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it was connected and is on its way
-    back, because it moves to another worker: one that fails is in error before it connects again.
+    ``binds``: whether each client session has an upstream session of its own here. ``exchanges``: whether a worker
+    needs the caller's token for calls. ``passes``: the headers of clients that go up, in lower case. Until
+    ``avoid_until`` (loop time) the replica gets calls only if no other one can take them; until ``suspect_until`` it
+    gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it
+    was connected and is on its way back, because it moves to another worker: one that fails is in error before it
+    connects again.
     """
 
     __slots__ = (
         "avoid_until",
         "binds",
+        "exchanges",
         "id",
         "in_flight",
         "in_flight_elsewhere",
+        "passes",
         "record",
         "returns",
         "sequence",
@@ -70,6 +76,9 @@ class Replica:
             record.spec.isolation, record.transport_in_use, record.eras, record.sessionful, Era.LEGACY, True
         )
         self.binds = use is SessionUse.CLIENT
+        connection = record.spec.connection
+        self.passes = connection.passed_names if isinstance(connection, HttpConnection) else frozenset()
+        self.exchanges = isinstance(connection, HttpConnection) and isinstance(connection.auth, TokenExchange)
 
     @property
     def load(self) -> int:

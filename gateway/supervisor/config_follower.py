@@ -23,6 +23,8 @@ from shared.models import UpstreamSpec
 from shared.registry.store import RegistryStore
 
 _log = logging.getLogger(__name__)
+_LOOK_AGAIN_MS = 5000
+"""How often files are compared although nothing was heard of them: some file systems say nothing."""
 
 
 async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> tuple[int, int]:
@@ -70,13 +72,18 @@ class ConfigFollower:
         strict: bool = False,
         running: Mapping[str, Any] | None = None,
         narrated: bool = False,
+        files: Sequence[Path] = (),
     ) -> None:
-        """``running`` are the file's settings with which the gateway was started."""
+        """``running`` are the file's settings with which the gateway was started, ``files`` those that it
+        names."""
         self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link whose target changes
         self._store = store
         self._strict = strict
         self._running = self._seen = running
         self._narrated = narrated
+        self._files = tuple(files)
+        self._applied = self._content()
+        self._other_folders = asyncio.Event()
         self.reload_now = reload_now or asyncio.Event()
 
     async def run(self) -> None:
@@ -91,27 +98,48 @@ class ConfigFollower:
             changes.cancel()
 
     async def _watch(self) -> None:
-        """Set ``reload_now`` when the file's content differs after a change in its folder.
+        """Set ``reload_now`` when the content of the file, or of one that it names, is not what was applied.
 
-        The folder is watched because editors and ConfigMaps replace files, or links.
+        Folders are watched because editors, ConfigMaps and Secrets replace files, or links. What changed before a watch
+        stands is found by looking once more.
         """
-        before = self._content()
-        async for _ in awatch(self._path.parent, step=50, debounce=200, recursive=False):
-            now = self._content()
-            if now != before:
-                before = now
-                self.reload_now.set()
+        while True:
+            self._other_folders.clear()
+            changes = awatch(
+                *self._folders(),
+                step=50,
+                debounce=200,
+                recursive=False,
+                stop_event=self._other_folders,
+                yield_on_timeout=True,
+                rust_timeout=_LOOK_AGAIN_MS,
+            )
+            seen = self._applied
+            async for _ in changes:
+                now = self._content()
+                if now not in (self._applied, seen):
+                    seen = now
+                    self.reload_now.set()
 
-    def _content(self) -> bytes | None:
-        try:
-            return self._path.read_bytes()
-        except OSError:
-            return None
+    def _folders(self) -> set[Path]:
+        return {self._path.parent, *(one.parent for one in self._files if one.parent.is_dir())}
+
+    def _content(self) -> dict[Path, bytes | None]:
+        return {one: _bytes_of(one) for one in (self._path, *self._files)}
+
+    def _note_files(self, files: Sequence[Path]) -> None:
+        """Watch the files that the file names now."""
+        before = self._folders()
+        self._files = tuple(files)
+        if self._folders() != before:
+            self._other_folders.set()
 
     async def reload(self) -> None:
         """Read the file again and apply it; errors are logged."""
+        self._applied = self._content()  # as it was before it is read
         try:
             config = load(self._path, strict=self._strict)
+            self._note_files(config.files)
             written, removed = await reconcile(self._store, config.upstreams)
         except ConfigError as error:
             _log.error("%s was not applied, the old configuration stays: %s", self._path.name, error)
@@ -139,3 +167,10 @@ class ConfigFollower:
     def restarted(self, settings: Mapping[str, Any]) -> None:
         """Note the file's settings with which all processes were replaced."""
         self._running = self._seen = settings
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

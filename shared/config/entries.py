@@ -178,7 +178,7 @@ def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:
             if value not in (False, {}, []):
                 reading.problem(key, spellings.REFUSED[key])
         elif key in spellings.UNUSED:
-            if value not in (False, {}, "none") and not _is_token(key, value):
+            if value not in (False, {}, "none") and not _is_token(key, value) and not _is_auth(key, value):
                 reading.warn(key, spellings.UNUSED[key])
         elif key not in known:
             reading.warn(key, "unknown key" + suggestion(key, spellings.known()))
@@ -241,6 +241,7 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
     elif "url" in found:
         _headers(found, entry, variables, reading)
         _tls(found, variables, base, reading)
+        _auth(found, entry, variables, base)
         for key in ("args", "env", "cwd", "envFile"):
             if found.pop(key, None):
                 reading.warn(key, "has no effect on a server that is reached by a URL")
@@ -358,6 +359,16 @@ def _tls(found: dict[str, Any], variables: Mapping[str, str], base: Path, readin
     }
 
 
+def _auth(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], base: Path) -> None:
+    """Take over ``auth`` if it is one of ours, with the path of its key made absolute."""
+    auth = entry.get("auth")
+    if isinstance(auth, dict) and _is_auth("auth", auth):
+        file = auth.get("privateKeyFile")
+        found["auth"] = {name: value for name, value in auth.items() if value is not None}
+        if isinstance(file, str) and file:
+            found["auth"]["privateKeyFile"] = os.path.normpath(base / home_expanded(file, variables))
+
+
 def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
     """Return the settings that the entry has for its upstream alone."""
     own: dict[str, Any] = {}
@@ -375,6 +386,11 @@ def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
 def _is_token(key: str, value: Any) -> bool:
     """Whether a value is a bearer token, as FastMCP has it under ``auth``."""
     return key == "auth" and isinstance(value, str) and value.lower() not in ("", "oauth", "none")
+
+
+def _is_auth(key: str, value: Any) -> bool:
+    """Whether a value is an ``auth`` as the gateway has it. Other clients have other objects under this key."""
+    return key == "auth" and isinstance(value, dict) and "type" in value
 
 
 def _text_map(value: Any, key: str, what: str, reading: Reading) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Expansion of references in the strings of configuration files. Pure: the variables are an argument.
 
 What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${{ secrets.VAR }}``
-(Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode), ``{{VAR}}`` (LibreChat), ``${input:id}`` (VS Code) and
-``${user_config.id}`` (Claude's extensions). ``editor_variables`` are what editors know: ``${workspaceFolder}``,
-``${userHome}``, ``${/}``.
+(Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also ``${file:PATH}``), ``{{VAR}}`` (LibreChat),
+``${input:id}`` (VS Code) and ``${user_config.id}`` (Claude's extensions). ``editor_variables`` are what editors know:
+``${workspaceFolder}``, ``${userHome}``, ``${/}``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 _REFERENCE = re.compile(
     r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
-    r"|\$\{(?P<name>/|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\]|\\.)*))?\}"
+    r"|\$\{(?P<name>/|file:[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\]|\\.)*))?\}"
     r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|(?<![${])\{(?P<file>file:[^{}\n]+)\}"
     r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
@@ -60,7 +60,7 @@ def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: l
             problems.append(
                 (path, f"${{{name}}} asks a person, and a gateway has none: set the environment variable {variable}")
             )
-        elif match["file"]:
+        elif match["file"] or name.startswith("file:"):
             problems.append((path, f"{{{name}}}: this file cannot be read, or is no text of less than 64 KiB"))
         elif match["name"]:
             problems.append((path, f"environment variable {name} is not set; set it or write ${{{name}:-default}}"))

@@ -1,4 +1,5 @@
-"""The content of files that entries name with ``{file:PATH}`` (opencode): tokens kept beside the configuration."""
+"""The content of files that are named with ``${file:PATH}``, or ``{file:PATH}`` (opencode): tokens beside the
+configuration."""
 
 from __future__ import annotations
 
@@ -18,6 +19,8 @@ class FileContents(Mapping[str, str]):
     """
 
     def __init__(self, base: Path, environment: Mapping[str, str]) -> None:
+        self.named: set[Path] = set()
+        """The files that references name, whether they can be read or not."""
         self._base = base
         self._home = environment.get("HOME") or os.path.expanduser("~")
 
@@ -27,6 +30,7 @@ class FileContents(Mapping[str, str]):
         path = name.removeprefix(_MARK)
         if path.startswith("~/"):
             path = self._home + path[1:]
+        self.named.add(Path(os.path.normpath(self._base / path)))
         try:
             with (self._base / path).open("rb") as file:
                 content = file.read(_MAX_BYTES + 1)

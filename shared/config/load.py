@@ -43,6 +43,8 @@ class Config(Struct, frozen=True):
     warnings: Said = []
     mended: Said = []
     left_out: Said = []
+    files: tuple[Path, ...] = ()
+    """The files that references in it name (``${file:…}``)."""
 
     def __repr__(self) -> str:
         return f"Config(settings={sorted(self.settings)}, upstreams={self.upstreams})"  # the admin token may be set
@@ -75,13 +77,14 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     roots = find(document)
     twice = [key for key in getattr(document, "twice", ()) if key in (*OWN, *ROOTS)]
     problems = [(key, f"duplicate key {key!r}; only one of them can be meant, join them") for key in twice]
-    settings = _settings(document, environment, problems)
+    files: Any = FileContents(base, environment)
+    settings = _settings(document, ChainMap(dict(environment), files), problems)
     if problems and not strict:
         raise ConfigError(problems)
     workspace = environment.get("GATEWAY_WORKSPACE_FOLDER") or settings.get("workspaceFolder") or ""
     of_some, warnings = of_projects(document, roots.entries, os.path.expanduser(workspace), roots.problems)
     roots.warnings += warnings
-    variables = _variables(document, workspace, environment, base)
+    variables = _variables(document, workspace, environment, base, files)
     readings = list(_unique(_read(entry, variables, environment, base) for entry in [*roots.entries, *of_some]))
     unmatched = _unmatched(settings, readings)
     if strict:
@@ -95,6 +98,7 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
         warnings=roots.warnings + roots.problems + unmatched + [said for one in readings for said in one.warnings],
         mended=[said for one in readings for said in one.mended],
         left_out=[(one.path, one.off) for one in readings if one.off],
+        files=tuple(sorted(files.named)),
     )
 
 
@@ -143,13 +147,14 @@ def _unmatched(settings: dict[str, Any], readings: list[Reading]) -> Said:
     ]
 
 
-def _variables(document: dict[str, Any], folder: str, environment: Mapping[str, str], base: Path) -> ChainMap[str, str]:
+def _variables(
+    document: dict[str, Any], folder: str, environment: Mapping[str, str], base: Path, files: Any
+) -> ChainMap[str, str]:
     """Return what references in entries mean: the environment, what editors know, defaults of VS Code's ``inputs``,
     and the content of files."""
     workspace = Path(os.path.expanduser(folder)).absolute() if folder else workspace_of(base)
     inner = document.get("mcp")
     inputs = [*_inputs(document), *_inputs(inner if isinstance(inner, dict) else {})]
-    files: Any = FileContents(base, environment)
     return ChainMap(dict(editor_variables(environment, workspace)), dict(inputs), files)
 
 

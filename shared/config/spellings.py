@@ -25,6 +25,8 @@ SPELLINGS = {
     "headers": ("headers", "http_headers", "httpHeaders"),
     "proxy": ("proxy",),
     "tls": ("tls",),
+    "passthrough": ("passthrough",),
+    "dangerouslyForwardAuthorization": ("dangerouslyForwardAuthorization",),
 }
 """Each key of a connection with its spellings, the ones that win first."""
 INCLUDE = ("includeTools", "include_tools", "tools", "enabledTools", "enabled_tools", "allowedTools", "allowed_tools",
@@ -65,7 +67,7 @@ REFUSED = {
 UNUSED = {
     "headersHelper": "is not run: a gateway sends 'headers' only",
     "oauth": "is not used: a gateway does not log in; put a token into 'headers'",
-    "auth": "is not used: a gateway does not log in; put a token into 'headers'",
+    "auth": "is not used: it has no 'type' of the gateway's (docs/upstreams.md); or put a token into 'headers'",
     "authProviderType": "is not used: a gateway does not log in; put a token into 'headers'",
 }
 """Keys without which a server may not work: they are named in a warning."""

@@ -37,6 +37,14 @@ class Keys:
         """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""
         return f"{self.prefix}server:{id}"
 
+    def credentials(self, id: str) -> str:
+        """hash: tokens for one upstream, sealed with the fleet's key."""
+        return f"{self.prefix}credentials:{id}"
+
+    def renewal(self, id: str, place: str) -> str:
+        """string, expires within seconds: which process renews one of these tokens."""
+        return f"{self.prefix}renewal:{place}:{id}"
+
     def catalog(self, id: str) -> str:
         """hash: the lists of one upstream (tools, prompts, resources, resource_templates; JSON), digest, listed_at,
         ttl_ms."""

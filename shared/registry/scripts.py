@@ -61,7 +61,7 @@ UNREGISTER = (
 local id = ARGV[2]
 if redis.call('DEL', P..'server:'..id) == 0 then return 0 end
 redis.call('ZREM', P..'servers', id)
-redis.call('DEL', P..'catalog:'..id, P..'health:'..id, P..'logs:'..id)
+redis.call('DEL', P..'catalog:'..id, P..'health:'..id, P..'logs:'..id, P..'credentials:'..id)
 emit('server', id)
 return 1
 """
@@ -296,6 +296,8 @@ if granted > 0 then
 else redis.call('HDEL', key, me) end
 return {granted, redis.call('SCARD', P..'frontends')}
 """
+# ARGV: prefix, key, holder
+UNLOCK = "if redis.call('GET', ARGV[2]) == ARGV[3] then return redis.call('DEL', ARGV[2]) end return 0"
 
 # ARGV: prefix, key of a dead member's record, key of the set of members, kind, id → 0 if the record was gone already
 BURY = (

@@ -59,6 +59,7 @@ class RegistryStore:
                 "KEY_REMOVE",
                 "TAKE_TOKENS",
                 "HOLD_SLOTS",
+                "UNLOCK",
             )
         }
 

@@ -68,7 +68,9 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     ``requestState`` that the gateway sealed. ``request`` is the JSON of the client's own request id, if the call
     belongs to a session. ``listed_name`` is the URI under which the client knows ``name``, if the two differ. ``trace``
     is the W3C trace context, if the call is traced. ``confirm`` is the client's name of a tool that may run only after
-    a person has confirmed it, or empty.
+    a person has confirmed it, or empty. ``subject_token`` is the caller's own access token, for an upstream that is
+    called in the caller's name by token exchange; for no other. ``passed`` are headers of the client that its entry
+    lets through.
     """
 
     call: int
@@ -87,6 +89,11 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     listed_name: str = ""
     trace: str = ""
     confirm: str = ""
+    subject_token: str = ""
+    passed: dict[str, str] | None = None
+
+    def __repr__(self) -> str:
+        return f"Call({self.call}, {self.upstream!r}, {self.method!r})"
 
 
 class Cancel(Struct, array_like=True, tag=6, gc=False):

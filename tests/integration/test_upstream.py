@@ -175,7 +175,7 @@ async def test_a_request_of_ours_that_is_not_waited_for_any_more_is_taken_back(
     server: Server, upstream: Upstream
 ) -> None:
     found, transport = facts(server, "/here", "legacy"), DRIVERS["http"]
-    pool = transport.make_pool(upstream.spec, found, upstream.settings.upstreams)
+    pool = transport.make_pool(upstream.context, found)
     session = transport.make_session(make_context(), Era.LEGACY, pool)
     await session.open()
     asking = asyncio.ensure_future(session.request("tools/call", {"name": "slow"}))

@@ -258,6 +258,14 @@ def is_accepted(response: bytes | Raw) -> bool:
         return False
 
 
+def url_required(url: str, message: str, id: str) -> bytes:
+    """Return a ``URLElicitationRequiredError`` (2025-11-25, elicitation) of the gateway's own, for one URL.
+    ``id`` is its ``elicitationId``. The URL is in the text, too, for clients that do not know this error."""
+    one = {"mode": "url", "elicitationId": id, "url": url, "message": message}
+    text = f"{message}: {url}"
+    return msgspec.json.encode({"code": URL_REQUIRED, "message": text, "data": {"elicitations": [one]}})
+
+
 def urls_required(error: bytes) -> dict[str, Need] | None:
     """Return the elicitations in a ``URLElicitationRequiredError`` as questions by key, or ``None`` for any other
     error."""

@@ -73,9 +73,11 @@ class Call:
         "name",
         "observer",
         "params",
+        "passed",
         "resent",
         "session",
         "started_at",
+        "subject_token",
         "timeout_s",
         "token",
         "trace",
@@ -96,7 +98,9 @@ class Call:
         self.name = ""
         self.token = b""
         self.trace = ""
+        self.subject_token = ""
         self.headers: dict[str, str] | None = None
+        self.passed: dict[str, str] | None = None
         self.client = NOBODY
         self.done = False
         self.resent = False

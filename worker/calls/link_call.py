@@ -105,9 +105,11 @@ class LinkCall(Call):
         self.name = head.name
         self.token = head.token
         self.headers = head.headers
+        self.passed = head.passed
         self.request = head.request
         self.listed_name = head.listed_name
         self.trace = head.trace
+        self.subject_token = head.subject_token
         self.dropped = 0  # notifications that the front end did not take in time
         self.broker = broker
         self.replay: Replay | None = None
@@ -230,6 +232,7 @@ class LinkCall(Call):
         super()._finish(outcome)
         self.broker.deadlines.forget(self)
         self.params = b""
+        self.subject_token = ""
         if self.questions:
             questions, self.questions = self.questions, None
             for question_id in questions:

@@ -21,6 +21,7 @@ from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.own_settings import for_upstream
 from shared.registry.client import translated
+from shared.registry.credentials import CredentialStore
 from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import CallSettings, Settings
@@ -30,8 +31,8 @@ from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
 from worker.ownership.health import HealthPolicy
+from worker.ownership.make_upstream import make_upstream
 from worker.ownership.owner import Owner
-from worker.ownership.upstream import Upstream
 from worker.sessions.context import UnsolicitedPath
 from worker.sessions.resource_subscriptions import Watcher
 from worker.transports.transport import UpstreamFacts
@@ -73,11 +74,14 @@ class _Holding:
         leaders: _Leaders,
         unsolicited: UnsolicitedPath,
         observer: CallObserver | None,
+        credentials: CredentialStore | None,
     ) -> None:
         self.record = record
         self.settings = for_upstream(settings, record.spec.settings)
         self.lines: deque[str] = deque(maxlen=settings.upstreams.log_lines)
-        self.upstream = Upstream(record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer)
+        self.upstream = make_upstream(
+            record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer, credentials
+        )
         self.owner: Owner | None = None
         self.task: asyncio.Task[None] | None = None
         self.leaving = False
@@ -124,6 +128,7 @@ class Inventory:
         settings: Settings,
         unsolicited: UnsolicitedPath,
         observer: CallObserver | None = None,
+        credentials: CredentialStore | None = None,
     ) -> None:
         self.records: dict[str, UpstreamRecord] = {}
         self._store = store
@@ -138,6 +143,7 @@ class Inventory:
         self._without_children = False
         self._unsolicited = unsolicited
         self._observer = observer
+        self._credentials = credentials
         self.draining = False
 
     # ---- calls
@@ -257,7 +263,9 @@ class Inventory:
         self.apply({**gone, **records})
 
     def _take(self, record: UpstreamRecord) -> _Holding:
-        holding = _Holding(record, self._settings, self._worker, self, self._unsolicited, self._observer)
+        holding = _Holding(
+            record, self._settings, self._worker, self, self._unsolicited, self._observer, self._credentials
+        )
         self._held[record.spec.id] = holding
         return holding
 

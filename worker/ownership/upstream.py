@@ -31,6 +31,7 @@ from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.concurrency import Fixed, Learned
 from worker.calls.gate import Gate
 from worker.calls.observer import CallObserver, Traffic
+from worker.credentials.source import Credentials
 from worker.ownership.own_lists import OwnLists
 from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
@@ -72,12 +73,15 @@ class Upstream:
         unsolicited: UnsolicitedPath,
         log_line: Callable[[str], None],
         observer: CallObserver | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
         self.last_line = ""  # of what a child wrote to its stderr
         self._log_line = log_line
-        self.context = SessionContext(spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged)
+        self.context = SessionContext(
+            spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged, credentials
+        )
         self.facts: UpstreamFacts | None = None
         self.traffic = Traffic(observer, spec.id, spec.name)
         self.subscriptions = ResourceSubscriptions(
@@ -109,6 +113,10 @@ class Upstream:
         self.traffic.left = gate.left
         return gate
 
+    def join(self, whole: Upstream) -> None:
+        """Be a part of another upstream, which counts calls and lets them in."""
+        self.traffic, self._gate = whole.traffic, None
+
     def _logged(self, line: str) -> None:
         self.last_line = line
         self._log_line(line)
@@ -125,7 +133,7 @@ class Upstream:
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
             self._leave(facts)
         if self._pool is None:
-            self._pool = DRIVERS[facts.transport].make_pool(self.spec, facts, self.settings.upstreams)
+            self._pool = DRIVERS[facts.transport].make_pool(self.context, facts)
         if session is not None and kind.runs_once:
             self._shared[session.era] = session
         self.facts = facts
@@ -435,7 +443,21 @@ class Upstream:
     @property
     def holds_state(self) -> bool:
         """Whether moving this upstream away would lose calls or state of a client."""
-        return bool(self.traffic.in_flight or self._by_client or any(self._leases.values()) or self.subscriptions)
+        return bool(self.traffic.in_flight) or self.keeps_state
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether clients have sessions or subscriptions here."""
+        return bool(self._by_client or any(self._leases.values()) or self.subscriptions)
+
+    @property
+    def busy(self) -> bool:
+        """Whether clients have anything here, or calls under way on sessions that they share."""
+        return self.keeps_state or any(session.active for session in self._shared.values())
+
+    def has_client(self, sid: str) -> bool:
+        """Whether a client session has an upstream session of its own here."""
+        return sid in self._by_client
 
     async def close_sessions(self) -> None:
         """Close every session. Calls in flight fail, and a stdio child ends."""

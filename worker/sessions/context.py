@@ -15,6 +15,7 @@ from shared.version import VERSION
 from worker.bridge.inputs import Need
 from worker.calls.call import Call, OnAnswer
 from worker.calls.client_facts import ClientFacts
+from worker.credentials.source import Credentials
 from worker.sessions.questions import Withdrawable
 
 
@@ -77,7 +78,7 @@ class SessionEvents(Protocol):
 
 class SessionContext:
     """The surroundings of a session. ``incarnation`` marks the child processes of this worker. ``log_line`` takes lines
-    that a child writes."""
+    that a child writes. ``credentials`` are those of the entry's ``auth``, if it has one."""
 
     def __init__(
         self,
@@ -87,6 +88,7 @@ class SessionContext:
         events: SessionEvents,
         unsolicited: UnsolicitedPath,
         log_line: Callable[[str], None],
+        credentials: Credentials | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -94,10 +96,13 @@ class SessionContext:
         self.events = events
         self.unsolicited = unsolicited
         self.log_line = log_line
+        self.credentials = credentials
 
     def with_events(self, events: SessionEvents) -> SessionContext:
         """Return the same context with other listeners."""
-        return SessionContext(self.spec, self.settings, self.incarnation, events, self.unsolicited, self.log_line)
+        return SessionContext(
+            self.spec, self.settings, self.incarnation, events, self.unsolicited, self.log_line, self.credentials
+        )
 
     @property
     def client_info(self) -> bytes:

@@ -35,6 +35,7 @@ _READ = frozenset(
         b"location",
         b"mcp-session-id",
         b"retry-after",
+        b"www-authenticate",
     )
 )
 """The headers that are passed to exchanges."""
@@ -289,6 +290,9 @@ def _broken(why: object) -> OutcomeUnknown:
 
 class HttpPool:
     """The connections to one endpoint. ``endpoint`` gets another path if the upstream has moved there for good."""
+
+    refused_code = "upstream_unavailable"
+    """The code of the error for calls whose credentials the upstream refuses."""
 
     def __init__(self, endpoint: HttpEndpoint, settings: UpstreamSettings) -> None:
         self.endpoint = endpoint

@@ -13,6 +13,7 @@ from urllib.request import getproxies_environment, proxy_bypass_environment  # t
 from shared.connections import OURS, HttpConnection, Tls, check_proxy, mask_url, origin_of
 from shared.loopback import is_loopback_host
 
+_BREAKS = re.compile(r"[\r\n\0]")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 _PORTS = {"http": 80, "https": 443}
 
@@ -138,6 +139,13 @@ class HttpEndpoint:
         if self.socket_path:
             return HttpEndpoint(urlunsplit(parts._replace(fragment=target)), self._connection)
         return HttpEndpoint(urlunsplit(parts._replace(path=path, query=query)), self._connection)
+
+
+def header_lines(headers: dict[str, str]) -> bytes:
+    """Return headers that a client sent, as they go into a request. A value with a line break would begin another
+    header, and is left out; no HTTP parser takes one."""
+    lines = (f"{name}: {value}\r\n" for name, value in headers.items() if not _BREAKS.search(value))
+    return "".join(lines).encode("utf-8", "surrogateescape")
 
 
 def _basic(parts: SplitResult) -> str:

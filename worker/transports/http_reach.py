@@ -8,19 +8,22 @@ from urllib.parse import urlsplit, urlunsplit
 
 from shared.connections import HttpConnection
 from shared.errors import CallError
-from shared.models import UpstreamSpec
-from shared.settings import UpstreamSettings
 from worker.sessions.context import SessionContext
+from worker.transports.http_authorized import AuthorizedPool
 from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.transport import Reached
 
 
-def http_pool(spec: UpstreamSpec, url: str, settings: UpstreamSettings) -> HttpPool:
-    """Return a pool for ``url``, with the headers that are configured for the upstream."""
-    connection = spec.connection
+def http_pool(context: SessionContext, url: str) -> HttpPool:
+    """Return a pool for ``url``, with the headers and the credentials that are configured for the upstream."""
+    connection, settings = context.spec.connection, context.settings.upstreams
     assert isinstance(connection, HttpConnection)
-    return HttpPool(HttpEndpoint(url, connection), settings)
+    endpoint = HttpEndpoint(url, connection)
+    if connection.auth is None:
+        return HttpPool(endpoint, settings)
+    assert context.credentials is not None  # or requests would go without what the entry asks for
+    return AuthorizedPool(endpoint, settings, context.credentials)
 
 
 def urls_to_try(url: str, usual_path: str, usual_first: bool) -> list[str]:
@@ -48,7 +51,7 @@ async def reach_by_url(
     assert isinstance(connection, HttpConnection)
     failure: CallError | None = None
     for url in urls_to_try(connection.url, usual_path, usual_first):
-        pool = http_pool(context.spec, url, context.settings.upstreams)
+        pool = http_pool(context, url)
         try:
             return await reach(context, pool)
         except asyncio.CancelledError:

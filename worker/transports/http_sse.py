@@ -11,14 +11,13 @@ import asyncio
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.versions import Era
-from shared.models import UpstreamSpec
-from shared.settings import UpstreamSettings
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload
 from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_endpoint import header_lines
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
 
@@ -164,7 +163,8 @@ class SseSession(Session):
         self._post(0, None, message)
 
     def _post(self, id: int, call: Call | None, message: bytes) -> None:
-        request = b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message)
+        head = self._head + header_lines(call.passed) if call is not None and call.passed else self._head
+        request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message)
         post = _Post(self, request, id, call)
         if call is None:
             self.notices[post] = len(message)
@@ -199,8 +199,8 @@ class SseTransport:
         """Open the event stream and make the handshake."""
         return await reach_by_url(context, "/sse", True, reach_sse)
 
-    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
-        return http_pool(spec, facts.url, settings)
+    def make_pool(self, context: SessionContext, facts: UpstreamFacts) -> Pool | None:
+        return http_pool(context, facts.url)
 
     def make_session(
         self,

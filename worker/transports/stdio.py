@@ -23,8 +23,6 @@ from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown
 from shared.mcp.methods import DISCOVER
 from shared.mcp.rope import Large
 from shared.mcp.versions import LATEST_MODERN, Era
-from shared.models import UpstreamSpec
-from shared.settings import UpstreamSettings
 from shared.tasks import cancel, spawn
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
@@ -318,7 +316,7 @@ class StdioTransport:
         """Start the child and find its era."""
         return await _reach(context)
 
-    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
+    def make_pool(self, context: SessionContext, facts: UpstreamFacts) -> Pool | None:
         """Return ``None``: each session is a child of its own."""
         return None
 

@@ -15,8 +15,6 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.methods import DISCOVER
 from shared.mcp.versions import LATEST_MODERN, Era
-from shared.models import UpstreamSpec
-from shared.settings import UpstreamSettings
 from shared.tasks import cancel, spawn
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
@@ -169,8 +167,8 @@ class StreamableHttpTransport:
         """Probe for the modern era, then make a handshake in the legacy era as well."""
         return await reach_by_url(context, "/mcp", False, _reach_streamable)
 
-    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
-        return http_pool(spec, facts.url, settings)
+    def make_pool(self, context: SessionContext, facts: UpstreamFacts) -> Pool | None:
+        return http_pool(context, facts.url)
 
     def make_session(
         self,

@@ -28,6 +28,7 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload, session_doubts
 from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_endpoint import header_lines
 from worker.transports.http_post import Post
 from worker.transports.http_standing_get import StandingGet
 from worker.transports.session_doubts import Refusal
@@ -120,8 +121,8 @@ class HttpSession(Session):
         where, status = self.pool.endpoint.authority, post.status
         if status in (401, 403):
             return NotDelivered(
-                "upstream_unavailable",
-                f"{where} answered HTTP {status}: check the headers configured for it",
+                self.pool.refused_code,
+                f"{where} answered HTTP {status}: check the headers configured for it, or its auth",
                 {"http": str(status)},
             )
         if status in overload.STATUSES:
@@ -219,6 +220,8 @@ class ModernHttp(HttpSession):
                 self._heads[key] = head
         if call.headers:
             head += "".join(f"{name}: {value}\r\n" for name, value in call.headers.items()).encode("latin-1", "replace")
+        if call.passed:
+            head += header_lines(call.passed)
         self.post(id, call, head, message)
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
@@ -265,7 +268,7 @@ class LegacyHttp(HttpSession):
                 self.sid = text
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
-        self.post(id, call, self._head, message)
+        self.post(id, call, self._head + header_lines(call.passed) if call.passed else self._head, message)
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
         super().cancel_request(id, call, reason)

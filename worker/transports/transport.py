@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from shared.mcp.versions import Era
-from shared.models import UpstreamSpec
-from shared.settings import UpstreamSettings
 from shared.tasks import spawn
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
@@ -55,7 +53,7 @@ class TransportDriver(Protocol):
     async def reach(self, context: SessionContext) -> Reached:
         """Reach the upstream and find its eras. Raises ``CallError`` with the reason; then nothing stays open."""
 
-    def make_pool(self, spec: UpstreamSpec, facts: UpstreamFacts, settings: UpstreamSettings) -> Pool | None:
+    def make_pool(self, context: SessionContext, facts: UpstreamFacts) -> Pool | None:
         """Return what the sessions of an upstream share, or ``None`` if they share nothing."""
 
     def make_session(

@@ -7,6 +7,7 @@ import pytest
 from shared.connections import HttpConnection, StdioConnection, Tls, mask_args, mask_url, origin_of, unmasked
 from shared.errors import ConfigError
 from shared.transports import parse_connection
+from shared.upstream_auth import ClientCredentials
 
 UUID = "3f2b6c1e-8d4a-4c55-9b1e-0a1b2c3d4e5f"
 
@@ -54,6 +55,7 @@ def test_nothing_secret_in_what_is_public_or_printed() -> None:
     for connection in (
         StdioConnection("npx", ("--key", "s3cret"), {"A": "s3cret"}),
         HttpConnection("http://u:s3cret@h/?key=s3cret", headers={"X": "s3cret"}, proxy="http://u:s3cret@p:1"),
+        HttpConnection("http://h/", auth=ClientCredentials("id", "s3cret", scopes=("a",))),
     ):
         assert "s3cret" not in repr(connection) and "s3cret" not in str(connection.public())
         back = unmasked(connection.public(), connection)

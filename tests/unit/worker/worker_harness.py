@@ -19,6 +19,7 @@ import msgspec
 from shared.errors import CallError
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
+from shared.models import UpstreamSpec
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
 from shared.secrets import FleetKey
@@ -177,11 +178,14 @@ class NoWayToClients:
 
 
 def make_context(
-    settings: Settings | None = None, events: SessionEvents | None = None, unsolicited: UnsolicitedPath | None = None
+    settings: Settings | None = None,
+    events: SessionEvents | None = None,
+    unsolicited: UnsolicitedPath | None = None,
+    of: UpstreamSpec | None = None,
 ) -> SessionContext:
     """A session's surroundings."""
     return SessionContext(
-        spec("up"),
+        of or spec("up"),
         settings or Settings(),
         "w1",
         events or NotedEvents(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,19 @@ def test_a_url_has_every_key_of_an_entry(add: Any, tmp_path: Path) -> None:
     assert (spec.weight, spec.balancer, spec.isolation, spec.era) == (3, "weighted", "client", "legacy")
     assert (spec.include_tools, spec.exclude_tools, spec.metadata) == (("a*", "b"), ("c",), {"team": "1.0"})
     assert spec.settings == {"startTimeout": 60000, "maxPending": 5} and spec.source == "cli"
+
+
+def test_auth_is_json_or_a_file_with_it(add: Any, tmp_path: Path) -> None:
+    auth = {"type": "clientCredentials", "clientId": "gw", "privateKeyFile": "k.pem"}
+    (tmp_path / "auth.json").write_text(json.dumps(auth))
+    for given in (json.dumps(auth), "@auth.json"):
+        code, output, _, spec, connection, _ = add("add", "api", "https://host/mcp", "--auth", given)
+        assert code == 0, output
+        assert connection["auth"] == {**auth, "privateKeyFile": str(tmp_path / "k.pem")}
+        assert spec.connection.auth.client_id == "gw"
+    for wrong, why in (("{", "no JSON"), ("@none", "cannot read none"), ('{"type": "x"}', "types: clientCredentials")):
+        code, output, *_ = add("add", "api", "https://host/mcp", "--auth", wrong)
+        assert code != 0 and why in output, output
 
 
 def test_a_command_has_its_folder_and_environment(add: Any, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ import pytest
 import shared.connections
 import shared.transports
 from shared.mcp.versions import Era
-from shared.settings import UpstreamSettings
 from shared.transports import TransportTraits, UpstreamSessions, parse_transport
 from tests.unit.builders import spec
 from tests.unit.worker.worker_harness import make_context, timeless
@@ -64,7 +63,7 @@ def test_a_transport_takes_what_its_protocol_says(name: str) -> None:
 async def test_a_transport_makes_sessions_that_open_when_they_are_used(row: TransportTraits, own: str) -> None:
     transport, client = DRIVERS[row.name], ClientFacts("ada")
     facts = UpstreamFacts((Era.LEGACY.word,), row.name, "http://up.test/mcp")
-    pool = transport.make_pool(spec("up", transport=row.name), facts, UpstreamSettings())
+    pool = transport.make_pool(make_context(of=spec("up", transport=row.name)), facts)
     assert (pool is None) is (row.sessions is UpstreamSessions.PROCESS)
     session = transport.make_session(make_context(), Era.LEGACY, pool, client, own)
     assert (session.era, session.client, session.sid_of_client) == (Era.LEGACY, client, own)

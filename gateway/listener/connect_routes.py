@@ -1,0 +1,193 @@
+"""The routes under ``/connect``: by them a caller's browser connects to an upstream, and programs get a link.
+
+A link has a ticket that says for whom it is. A request with credentials of its own needs none, and one that has both
+must mean the same principal. Answers to programs are JSON, those to browsers pages.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.access.principal import Principal
+from gateway.access.trusted_proxy import TrustedProxy
+from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.principals import Principals
+from gateway.admission.request_head import RequestHead
+from gateway.admission.routing_headers import by_name
+from gateway.connect import pages
+from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
+from gateway.connect.dance import ConnectError, Dance
+from shared.errors import CallError, RegistryUnavailable
+from shared.oauth.consent import connect_url
+from shared.oauth.http import OAuthError
+
+_log = logging.getLogger(__name__)
+_COOKIE = "gateway-connect"
+_COOKIE_S = 900
+_MAX_FORM = 16 * 1024
+
+
+def add_connect_routes(
+    app: web.Application,
+    dance: Dance,
+    principals: Principals,
+    guard: RebindingGuard,
+    proxy: TrustedProxy | None,
+    name: str,
+) -> None:
+    """Add the routes to an application. ``name`` is the gateway's, as people see it."""
+    routes = _Routes(dance, principals, guard, proxy, name)
+    app.router.add_get(DOCUMENT_PATH, routes.document)
+    app.router.add_get(CALLBACK_PATH, routes.guarded(routes.callback))
+    app.router.add_get("/connect/{upstream}", routes.guarded(routes.get), allow_head=False)
+    app.router.add_post("/connect/{upstream}", routes.guarded(routes.post))
+    app.router.add_delete("/connect/{upstream}", routes.guarded(routes.delete))
+
+
+class _Routes:
+    def __init__(
+        self, dance: Dance, principals: Principals, guard: RebindingGuard, proxy: TrustedProxy | None, name: str
+    ) -> None:
+        self._dance = dance
+        self._principals = principals
+        self._guard = guard
+        self._proxy = proxy
+        self._name = name
+
+    def guarded(
+        self, handler: Callable[[web.Request], Awaitable[web.Response]]
+    ) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Return a handler that checks ``Host``, and answers errors. Other sites may send a browser here: what a page
+        begins needs a ticket, and what a program begins a ``Content-Type`` that no form has."""
+
+        async def handle(request: web.Request) -> web.Response:
+            try:
+                refused = self._guard.refusal(request.headers.get("Host"), None)
+                if refused is not None:
+                    raise ConnectError(403, refused)
+                return await handler(request)
+            except ConnectError as error:
+                return self._failed(request, error.status, str(error))
+            except OAuthError as error:
+                _log.warning("connect %s: %s", request.match_info.get("upstream", ""), error)
+                return self._failed(request, 502, f"The server could not be asked: {error}")
+            except RegistryUnavailable:
+                return self._failed(request, 503, "The gateway cannot keep anything now. Try again.")
+            except CallError as error:
+                response = self._failed(request, error.wire.http, error.message)
+                challenge = getattr(error, "challenge", "")
+                if challenge:
+                    response.headers["WWW-Authenticate"] = challenge
+                return response
+
+        return handle
+
+    def _failed(self, request: web.Request, status: int, text: str) -> web.Response:
+        if _is_program(request):
+            return _json({"error": text}, status)
+        return _page(pages.page("Not connected", text), status)
+
+    def _base(self, request: web.Request) -> str:
+        return self._guard.base(request.headers.get("Host", ""))
+
+    async def _principal(self, request: web.Request) -> Principal:
+        """Return who is behind a request. Raises ``CallError``."""
+        named = by_name(request.headers.items())
+        named = {name: values for name, values in named.items() if name not in ("origin", "sec-fetch-site")}
+        head = RequestHead.read(named, self._guard, has_body=False, path="/mcp")
+        if self._proxy is not None:
+            head.identity = self._proxy.identity(named, request.remote)
+        while True:
+            found = self._principals.of(head)
+            if isinstance(found, Principal):
+                return found
+            await self._principals.resolve(head)
+
+    def _named(self, request: web.Request) -> bool:
+        """Whether a request says itself who is behind it."""
+        if "Authorization" in request.headers:
+            return True
+        named = by_name(request.headers.items())
+        return self._proxy is not None and self._proxy.identity(named, request.remote) is not None
+
+    # ---- handlers
+
+    async def document(self, request: web.Request) -> web.Response:
+        """Answer what the gateway says about itself as a client (client id metadata document)."""
+        base = self._base(request)
+        said = {"client_id": base + DOCUMENT_PATH, "client_uri": base, **document(base, self._name)}
+        return web.json_response(said, headers={"Cache-Control": "max-age=300"})
+
+    async def get(self, request: web.Request) -> web.Response:
+        """Show the page that a link leads to, or tell a program whether its principal has connected."""
+        upstream = request.match_info["upstream"]
+        if _is_program(request):
+            principal = await self._principal(request)
+            return _json({"connected": await self._dance.connected(upstream, principal.id)})
+        text = request.query.get("ticket", "")
+        if not text:
+            text = self._dance.ticket(upstream, (await self._principal(request)).id)
+        ticket = self._dance.read_ticket(upstream, text)
+        await self._check_same(request, ticket.principal)
+        return _page(pages.ask(self._name, upstream, self._dance.shown(upstream), ticket.principal, text))
+
+    async def _check_same(self, request: web.Request, principal: str) -> None:
+        if self._named(request) and (await self._principal(request)).id != principal:
+            raise ConnectError(403, "This link was made for somebody else.")
+
+    async def post(self, request: web.Request) -> web.Response:
+        """Send a browser to the authorization server, or give a program a link."""
+        upstream = request.match_info["upstream"]
+        if request.content_type == "application/json":
+            principal = await self._principal(request)
+            link = connect_url(self._base(request), upstream, self._dance.ticket(upstream, principal.id))
+            return _json({"url": link})
+        if (request.content_length or 0) > _MAX_FORM:
+            raise ConnectError(413, "The form is too large.")
+        ticket = self._dance.read_ticket(upstream, str((await request.post()).get("ticket", "")))
+        await self._check_same(request, ticket.principal)
+        base = self._base(request)
+        began = await self._dance.begin(ticket, base)
+        response = web.Response(status=303, headers={**pages.HEADERS, "Location": began.url})
+        response.set_cookie(
+            _COOKIE,
+            began.browser,
+            max_age=_COOKIE_S,
+            httponly=True,
+            samesite="Lax",
+            secure=base.startswith("https:"),
+        )
+        return response
+
+    async def callback(self, request: web.Request) -> web.Response:
+        """Take the answer of the authorization server."""
+        upstream = await self._dance.finish(dict(request.query), request.cookies.get(_COOKIE, ""))
+        response = _page(pages.page(f"Connected to {upstream}", "You can close this page and go on."))
+        response.del_cookie(_COOKIE)
+        return response
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """Forget what the principal of a program was given."""
+        if not _is_program(request):
+            raise ConnectError(415, "Send Content-Type: application/json.")
+        await self._dance.disconnect(request.match_info["upstream"], (await self._principal(request)).id)
+        return _json({"connected": False})
+
+
+def _is_program(request: web.Request) -> bool:
+    wants = request.headers.get("Accept", "")
+    return request.content_type == "application/json" or wants.startswith("application/json")
+
+
+def _json(body: dict[str, Any], status: int = 200) -> web.Response:
+    headers = {"Cache-Control": "no-store"}
+    return web.Response(body=msgspec.json.encode(body), status=status, content_type="application/json", headers=headers)
+
+
+def _page(text: str, status: int = 200) -> web.Response:
+    return web.Response(text=text, status=status, content_type="text/html", headers=pages.HEADERS)
