@@ -7,6 +7,7 @@ import contextlib
 import os
 import pty
 import re
+import signal
 import termios
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -64,9 +65,11 @@ class Terminal:
 
 
 def _take_terminal() -> None:
-    """Run in the child: make stdin its controlling terminal, so that Ctrl-C is a signal to it."""
+    """Run in the child: make stdin its controlling terminal, so that Ctrl-C is a signal to it. What a shell starts in
+    the background ignores that signal, and so would all of its children."""
     import fcntl
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
