@@ -75,9 +75,11 @@ class Ejection:
             watch.relax()
             if not self._settings.outlier_ejection:
                 continue
-            siblings = [one.watch for one in group.replicas if one is not replica and one.watch is not None]
+            others = [one for one in group.replicas if one is not replica and one.watch is not None]
+            siblings = [one.watch for one in others if one.watch is not None]
             tools = {tool for one in siblings for tool in one.tools()}
-            usual = outliers.baselines(siblings, tools, now) if tools else {}
+            waiting = [pending.get(one.id, {}) for one in others]
+            usual = outliers.baselines(siblings, tools, now, waiting, factor) if tools else {}
             if watch.why:
                 watch.compare_with(usual)
             elif usual:

@@ -114,7 +114,7 @@ class Watch:
         self.failing = False
         self.until = 0.0
         self._moved = False  # whether an answer came since the last ``relax``
-        self._samples: dict[str, tuple[float, deque[float]]] = {}  # by tool: since when, and seconds
+        self._samples: dict[str, tuple[float, deque[tuple[float, float]]]] = {}  # by tool: since when, (at, seconds)
         self._tool_failures: dict[str, int] = {}  # by tool: in a row
         self._baselines: Mapping[str, float] = {}
         self._limits: Limits | None = None
@@ -146,7 +146,7 @@ class Watch:
             if known is None and len(self._samples) >= _TOOLS:
                 return
             known = self._samples[tool] = now, deque(maxlen=_KEPT)
-        known[1].append(seconds)
+        known[1].append((now, seconds))
 
     def failed(self, call: object, tool: str, siblings: Iterable[Watch], limits: Limits, now: float) -> str:
         """Note that the upstream failed ``call``. Return why the replica has to be ejected, or nothing.
@@ -181,12 +181,17 @@ class Watch:
         self._moved = False
 
     def median(self, tool: str, now: float, pending: Sequence[float] = ()) -> float | None:
-        """Return the median of a tool's seconds, or ``None`` if too few are known. ``pending`` are those of calls that
-        are not answered yet."""
-        since, seconds = self._samples.get(tool, (0.0, ()))
-        if now - since > _WINDOW_S:
-            seconds = ()
-        return median([*seconds, *pending]) if len(seconds) + len(pending) >= _ENOUGH else None
+        """Return the median of a tool's seconds, or ``None`` if too few are known.
+
+        ``pending`` are those of calls that are not answered yet. Enough of them outdate the answers that came before
+        the oldest of them was sent: a replica that hangs has answered quickly until then.
+        """
+        since, kept = self._samples.get(tool, (0.0, ()))
+        answers = list(kept) if now - since <= _WINDOW_S else []
+        if len(pending) >= _ENOUGH:
+            answers = [one for one in answers if one[0] >= now - max(pending)]
+        known = [*(seconds for _, seconds in answers), *pending]
+        return median(known) if len(known) >= _ENOUGH else None
 
     def tools(self) -> list[str]:
         """Return the tools of which answers are kept."""
@@ -273,12 +278,27 @@ def room(able: int, ejected: int, limits: Limits) -> bool:
     return ejected < min(int(able * limits.max_ejected), able - 1)
 
 
-def baselines(siblings: Sequence[Watch], tools: Iterable[str], now: float) -> dict[str, float]:
-    """Return how many seconds the siblings of a replica take for each tool that enough of their answers are known
-    of."""
+def baselines(
+    siblings: Sequence[Watch],
+    tools: Iterable[str],
+    now: float,
+    pending: Sequence[Mapping[str, list[float]]] = (),
+    factor: float = 1.0,
+) -> dict[str, float]:
+    """Return how many seconds the siblings of a replica take for each tool that enough of their answers are known of.
+
+    ``pending`` has, for each sibling, the ages of its unanswered calls by tool: calls may have become slow everywhere.
+    """
     found: dict[str, float] = {}
     for tool in tools:
-        medians = [value for one in siblings if not one.why and (value := one.median(tool, now)) is not None]
+        medians = []
+        for place, one in enumerate(siblings):
+            usual = one.median(tool, now)
+            if one.why or usual is None:
+                continue
+            ages = pending[place].get(tool, ()) if pending else ()
+            late = [age for age in ages if _much_slower(age, usual, factor)]
+            medians.append(one.median(tool, now, late) or usual)
         if medians:
             found[tool] = median_low(medians)
     return found

@@ -106,6 +106,24 @@ def test_calls_that_wait_count_as_slow_before_they_are_answered() -> None:
     assert slowness(hangs, good, t=[2.0] * 5)
 
 
+def test_a_replica_that_answered_quickly_until_it_began_to_hang_is_slow_at_once() -> None:
+    hangs, good = watches()
+    answer(hangs, 0.05, 16, now=1.0)
+    answer(good, 0.05, 16, now=1.0)
+    assert slowness(hangs, good, now=4.0, t=[2.0] * 6)
+    answer(hangs, 0.05, 16, now=3.0)
+    assert not slowness(hangs, good, now=4.0, t=[2.0] * 6), "it answers others since"
+
+
+def test_calls_that_have_become_slow_everywhere_say_nothing_about_one_replica() -> None:
+    one, other = watches()
+    answer(one, 0.05, 16, now=1.0)
+    answer(other, 0.05, 16, now=1.0)
+    usual = outliers.baselines([other], ["t"], 4.0, [{"t": [2.0] * 6}], 4.0)
+    assert usual == {"t": 2.0}
+    assert not outliers.slowness(one, usual, {"t": [2.0] * 6}, 4.0, 4.0)
+
+
 def test_what_was_seen_long_ago_is_not_compared() -> None:
     slow, fast = watches()
     answer(slow, 1.0, now=1.0)
