@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from shared.config.load import parse
 from shared.errors import ConfigError
 from shared.mcp.listings import Kind
 from shared.virtual_servers import read, read_all
@@ -141,3 +146,20 @@ def test_every_problem_of_every_document_is_named() -> None:
 
 def test_a_tool_and_a_prompt_may_have_one_name() -> None:
     read("x", {"override": {"tools:a/b": {"name": "same"}, "prompts:c/d": {"name": "same"}}})
+
+
+def test_the_examples_of_the_documentation_are_read() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "virtual-servers.md").read_text()
+    blocks = re.findall(r"```(yaml|json)\n(.*?)```", text, re.S)
+    assert [kind for kind, _ in blocks] == ["yaml", "json"]
+    config = parse(yaml.safe_load(blocks[0][1]), {}, Path())
+    assert list(config.virtual_servers) == ["support"]
+    assert read("rest", json.loads(blocks[1][1])).selection(Kind.TOOLS) is not None
+
+
+def test_a_file_names_what_is_wrong_and_a_name_that_a_group_has() -> None:
+    with pytest.raises(ConfigError, match=r"virtualServers.a.tools: must be a list"):
+        parse({"mcpServers": {}, "virtualServers": {"a": {"tools": 1}}}, {}, Path())
+    with pytest.raises(ConfigError, match=r"virtualServers.a: is the name of a group as well"):
+        parse({"mcpServers": {"x": {"command": "x", "name": "a"}}, "virtualServers": {"a": {}}}, {}, Path())
+    assert parse({"a": {"command": "x"}, "virtualServers": {"b": {}}}, {}, Path()).upstreams[0].id == "a"
