@@ -263,7 +263,7 @@ class Gateway:
         """Register what the file has before any worker looks, so that none starts what has left the file meanwhile."""
         if self._config is not None and self._config_path is not None:
             log_remarks(self._config_path, self._config, self._narrated)
-            await reconcile(store, self._config.upstreams)
+            await reconcile(store, self._config.upstreams, self._config.virtual_servers)
         elif self.state_dir:
             await reconcile(store, ())  # this registry is ours alone, so what a file declared has no file any more
 

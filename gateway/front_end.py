@@ -18,6 +18,7 @@ from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
 from gateway.admin.queries import Queries
 from gateway.admin.restarting import Restarting
+from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
@@ -66,6 +67,7 @@ from shared.registry.audit import AuditStore
 from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.store import RegistryStore
+from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
@@ -193,6 +195,7 @@ class FrontEnd:
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
+        self.virtual = VirtualServersApi(VirtualServerStore(store), registry, self.reader)
         self.restarting = Restarting(store)
         self._events = _FleetEvents(
             self._keys,
@@ -226,7 +229,7 @@ class FrontEnd:
             self._tasks.append(spawn(self._audit.run(), "audit"))
         if self._limits is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))
-        await self.registry.follower.ready.wait()
+        await self.registry.begin()
         if self._keys is not None:
             await self._keys.load(self.registry.place[0])
         self._streams.begin()

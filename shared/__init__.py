@@ -8,6 +8,7 @@ settings          every setting, its default and its environment variable
 own_settings      the settings that one upstream can have for itself
 access/           rules of access and API keys, as they are written and kept
 config/           configuration files: reading, expanding, checking, naming problems
+virtual_servers   the document of a virtual server, strictly read (pure)
 models            the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
 choices           the words among which settings and entries choose
 transports        one row for each transport

@@ -79,7 +79,7 @@ class RolePolicy:
             return False
         if any(pattern.matches(kind, route.group, route.entry.name) for pattern in confirm.patterns):
             return True
-        said = orjson.loads(route.entry.modern).get("annotations")
+        said = orjson.loads(route.entry.own).get("annotations")
         return confirm.destructive and isinstance(said, dict) and said.get("destructiveHint") is True
 
     def _by_roles(self, granted: list[Role], reachable: list[Role], kind: Kind, route: Route) -> Verdict:
@@ -149,6 +149,6 @@ def _about(rule: Rule, hints: dict[str, Any], undecided: bool) -> bool:
 
 def _annotations(route: Route) -> dict[str, Any]:
     """Return the annotations of a tool with their defaults (2025-11-25, schema, ``ToolAnnotations``), and its name."""
-    found = orjson.loads(route.entry.modern).get("annotations")
+    found = orjson.loads(route.entry.own).get("annotations")
     hints = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False, "openWorldHint": True}
     return {**hints, **(found if isinstance(found, dict) else {}), "name": route.entry.name, "group": route.group}

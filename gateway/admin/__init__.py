@@ -1,7 +1,8 @@
 """The admin API under ``/admin/v1``, the health endpoints and ``/metrics``.
 
 ``routes`` the HTTP handlers · ``rights`` which requests are allowed · ``queries`` what the handlers show, as values ·
-``commands`` what the handlers change · ``access`` handlers about API keys and rules · ``restarting`` asking the
-supervisor for a restart · ``overview`` pictures of the whole · ``events`` what happened lately, and who follows it ·
-``schemas`` the bodies as types, and the OpenAPI description made from them.
+``commands`` what the handlers change · ``access`` handlers about API keys and rules · ``virtual_servers`` handlers
+about virtual servers · ``restarting`` asking the supervisor for a restart · ``overview`` pictures of the whole ·
+``events`` what happened lately, and who follows it · ``schemas`` the bodies as types, and the OpenAPI description made
+from them.
 """

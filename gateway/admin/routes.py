@@ -18,6 +18,7 @@ from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.rights import AdminRights
 from gateway.admin.schemas import Change, ErrorBody, LogLevel, Registration, RestartAsked, openapi
+from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
@@ -66,6 +67,7 @@ def add_admin_routes(
     bodies: BodyReader,
     rights: AdminRights,
     access: AccessApi,
+    virtual: VirtualServersApi,
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
@@ -100,6 +102,10 @@ def add_admin_routes(
         ("DELETE", "keys/{name}", access.revoke),
         ("GET", "access/explain", access.explain),
         ("GET", "audit", access.audit),
+        ("GET", "virtual-servers", virtual.all),
+        ("GET", "virtual-servers/{name}", virtual.one),
+        ("PUT", "virtual-servers/{name}", virtual.put),
+        ("DELETE", "virtual-servers/{name}", virtual.remove),
         ("GET", "openapi.json", api.openapi),
     ):
         app.router.add_route(method, f"/admin/v1/{path}", api.guarded(handler))

@@ -164,6 +164,20 @@ class MadeKey(Struct, rename="camel"):
     key: str
 
 
+class ShownVirtualServer(Struct, rename="camel"):
+    """A virtual server as it is shown: its document, and the names that it lists now. ``notes`` say what of the
+    document has no effect."""
+
+    name: str
+    source: str
+    document: dict[str, Any]
+    tools: list[str] = []
+    prompts: list[str] = []
+    resources: list[str] = []
+    resource_templates: list[str] = []
+    notes: list[str] = []
+
+
 class AccessExplanation(Struct, rename="camel"):
     """Why a principal may use a tool, or not. ``rules`` are the places in the configuration that decided."""
 
@@ -289,6 +303,10 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ),
     ("/admin/v1/log-level", "get", "How much this front end logs", None, LogLevel),
     ("/admin/v1/log-level", "put", "Change how much every process logs, until it ends", LogLevel, LogLevel),
+    ("/admin/v1/virtual-servers", "get", "All virtual servers", None, list[ShownVirtualServer]),
+    ("/admin/v1/virtual-servers/{name}", "get", "One virtual server", None, ShownVirtualServer),
+    ("/admin/v1/virtual-servers/{name}", "put", "Make or change a virtual server", dict[str, Any], ShownVirtualServer),
+    ("/admin/v1/virtual-servers/{name}", "delete", "Remove a virtual server", None, None),
     ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),
 ]
 

@@ -18,6 +18,7 @@ watching     commands that show what a gateway does now: ``top``, ``events``, ``
 examination  what ``doctor`` finds (pure)
 access       commands on access: ``keys create``, ``list``, ``revoke``, ``access explain``, ``audit``
 connect      ``connect``: signing in to an upstream that is called in each caller's name
+virtual      commands on virtual servers: ``virtual list``, ``show``, ``set``, ``remove``
 admin_client a client of the admin API, over aiohttp
 mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK
 address      the addresses that follow from a user's ``--url``

@@ -25,6 +25,7 @@ from shared.models import UpstreamSpec
 from shared.seclusion import seclude
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
+from shared.virtual_servers import summary
 
 
 def add_to(cli: click.Group) -> None:
@@ -221,7 +222,7 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
         click.echo(f"MCP endpoint   {supervisor.url}/mcp")
         if config and loaded and supervisor.store is not None:
             log_remarks(Path(config), loaded)
-            await reconcile(supervisor.store, loaded.upstreams)
+            await reconcile(supervisor.store, loaded.upstreams, loaded.virtual_servers)
             config_follower = ConfigFollower(
                 Path(config), supervisor.store, reload_now, strict, loaded.settings, files=loaded.files
             )
@@ -271,6 +272,8 @@ def check(file: str, strict: bool) -> None:
         click.echo(f"  {spec.id} ({spec.name}, {spec.transport}){_shown_tools(spec)}")
     for spec in flawed:
         click.echo(f"  {spec.id}: error: {spec.problem}")
+    for name, server in config.virtual_servers.items():
+        click.echo(f"  virtual server {name}: {summary(server)}")
     for word, said in (("left out", config.left_out), ("warning", config.warnings), ("mended", config.mended)):
         for path, text in said:
             click.echo(f"  {word}: {path}: {text}")

@@ -402,7 +402,7 @@ class Dispatcher:
             session.capabilities,
             session.client_info,
             session.log_level,
-            bool(session.endpoint),
+            self._registry.catalog.is_of_one_group(session.endpoint),
         )
 
     def announce_again(self, session: ClientSession) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.fleet.virtual_servers import VirtualServers
 from gateway.routing.catalog import Catalog
 from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import ViewKey
@@ -21,6 +22,7 @@ from shared.models import ServerStatus
 from shared.registry.changes import ChangeFollower
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.registry.virtual_servers import VirtualServerStore
 from shared.settings import Settings
 from shared.tasks import spawn
 
@@ -76,6 +78,7 @@ class RegistryView:
         self._catching_up: asyncio.Task[None] | None = None
         self._announced: dict[str, set[str]] = {}  # by group
         self._store = store
+        self.virtual = VirtualServers(VirtualServerStore(store), self._rebuild_soon)
         self._lenient_until = 0.0
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -83,6 +86,12 @@ class RegistryView:
         """Follow the change log until cancelled, and notify ``events``."""
         self._events = events
         await self.follower.run()
+
+    async def begin(self) -> None:
+        """Return when the copy is whole for the first time. Raises ``RegistryUnavailable``."""
+        await self.follower.ready.wait()
+        await self.virtual.load(self.place[0])
+        self._rebuild()
 
     @property
     def available(self) -> bool:
@@ -102,6 +111,7 @@ class RegistryView:
             # Redis may have been emptied: workers write back what they own, and calls must flow meanwhile.
             if self._events is not None:
                 self._events.changes_missed()
+            self.virtual.load_again(self.place[0])
             self._lenient_until = self._loop.time() + _LENIENT_S
             spawn(self._reload_after_gap(), "settle-after-gap")
             known = self._latest
@@ -147,7 +157,10 @@ class RegistryView:
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:
-        """Notify the listener that a worker joined or left, or that a session set its log level."""
+        """Take a virtual server that changed, or notify the listener of what changed: a worker joined or left, an API
+        key, a session's log level."""
+        if kind == "virtual":
+            self.virtual.announce(id, self.place[0])
         if self._events is None:
             return
         if kind == "worker":
@@ -185,6 +198,7 @@ class RegistryView:
 
     def _rebuilt(self) -> None:
         self.records = dict(self._latest)
+        self.catalog.take_virtual(self.virtual.servers)
         self.catalog.rebuild(self.records, time.time())
         announced, self._announced = self._announced, {}
         self.wake()
@@ -210,6 +224,7 @@ class RegistryView:
             return
         while self.follower.applied < sequence and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
+        await asyncio.wait((spawn(self.virtual.settled(), "settle"),), timeout=deadline - self._loop.time())
         if self._scheduled is not None:
             self._rebuild()
 

@@ -99,7 +99,15 @@ def routes(front: FrontEnd) -> web.Application:
     add_connect_routes(app, front.dance, front.principals, guard, front.proxy, front.settings.service.name)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.proxy)
     add_admin_routes(
-        app, front.queries, front.commands, front.restarting, front.settings, front.reader, rights, front.access
+        app,
+        front.queries,
+        front.commands,
+        front.restarting,
+        front.settings,
+        front.reader,
+        rights,
+        front.access,
+        front.virtual,
     )
     return app
 

@@ -189,18 +189,21 @@ class Methods:
                     route = next(iter(self._own_lists.beyond(caller.session, caller.view, kind, name)), None)
                     if route is None:
                         raise caller.view.unknown(kind, name)
+            sent = message.params
+            if route.shape is not None:
+                sent = Raw(route.shape.params(sent, route.entry.name))
             if route.guard is not None:
-                _check_guard(route, message, caller)
+                _check_guard(route, sent, caller)
             if route.local is not None:
                 arguments = Raw(jsonrpc.arguments_of(message.params) or b"{}")
                 return answers.result(bytes(message.id), route.local.call(arguments))
             upstream_name = route.entry.name
-            body: bytes | memoryview = memoryview(message.params)
-            if upstream_name != name:
+            body: bytes | memoryview = memoryview(sent)
+            if upstream_name != name and route.shape is None:
                 body = renamed(bytes(body), "name", upstream_name)
             elif len(body) <= COPIED:
                 body = bytes(body)
-            headers = _parameter_headers(route, message.params, caller, head) if route.entry.annotated else None
+            headers = _parameter_headers(route, message.params, sent, caller, head) if route.entry.annotated else None
             outgoing = self._outgoing(message, body, params, caller, route, head, upstream_name, headers)
             if route.guard is not None and route.guard.confirm:
                 outgoing.confirm = name
@@ -217,8 +220,12 @@ class Methods:
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
         route = caller.view.find(kind, name) or self._own_lists.find(caller.session, caller.view, kind, name)
         if route is not None and route.guard is not None:
-            _check_guard(route, message, caller)
-        if route is None or not any("completions" in one.record.capabilities for one in route.replicas):
+            _check_guard(route, message.params, caller)
+        if (
+            route is None
+            or _completes_closed(route, parts)
+            or not any("completions" in one.record.capabilities for one in route.replicas)
+        ):
             nothing: dict[str, Any] = {"completion": {"values": [], "total": 0, "hasMore": False}}
             if caller.era is Era.MODERN:
                 nothing["resultType"] = "complete"
@@ -276,7 +283,7 @@ class Methods:
     ) -> Outgoing:
         """Return the request that reads ``uri`` at a group that names it ``upstream_uri``."""
         if route.guard is not None:
-            _check_guard(route, message, caller)
+            _check_guard(route, message.params, caller)
         body = bytes(message.params)
         if upstream_uri == uri:
             return self._outgoing(message, body, params, caller, route, head, upstream_uri)
@@ -405,10 +412,11 @@ class Methods:
         return Exact(state.upstream, state.worker, bool(state.parked))
 
 
-def _check_guard(route: Route, message: Message, caller: Caller) -> None:
-    """Raise ``Refused`` unless the call fulfils what the rules of access demand of it."""
+def _check_guard(route: Route, params: Raw, caller: Caller) -> None:
+    """Raise ``Refused`` unless the call fulfils what the rules of access demand of it. ``params`` are what the upstream
+    gets."""
     assert route.guard is not None
-    arguments = jsonrpc.arguments_of(message.params) or b""
+    arguments = jsonrpc.arguments_of(params) or b""
     route.guard.check(arguments, caller.principal.id, caller.principal.kind)
 
 
@@ -421,18 +429,31 @@ def _uri_and_session(params: Params, caller: Caller) -> tuple[str, Any]:
     return uri, caller.session
 
 
-def _parameter_headers(route: Route, params: Raw, caller: Caller, head: RequestHead) -> dict[str, str]:
-    """Return the ``Mcp-Param-*`` headers for the upstream of an annotated tool, made from the call's arguments.
+def _completes_closed(route: Route, parts: dict[str, Any]) -> bool:
+    """Whether a completion is about an argument that clients do not see."""
+    if route.shape is None:
+        return False
+    argument = jsonrpc.members(parts.get("argument", jsonrpc.ABSENT))
+    return route.shape.closes(jsonrpc.text(argument.get("name", jsonrpc.ABSENT), "argument.name"))
+
+
+def _parameter_headers(route: Route, params: Raw, sent: Raw, caller: Caller, head: RequestHead) -> dict[str, str]:
+    """Return the ``Mcp-Param-*`` headers for the upstream of an annotated tool, made from the arguments that are
+    ``sent``; ``params`` are the client's.
 
     Raises ``Refused`` (-32020) if a modern client's own headers do not agree with the arguments.
     """
-    try:
-        arguments = orjson.loads(jsonrpc.arguments_of(params) or b"{}")
-    except orjson.JSONDecodeError:
-        arguments = {}
+    arguments = _decoded_arguments(params)
     annotated = list(route.entry.annotated)
     if caller.era:
         wrong = mcp_headers.mismatch(annotated, arguments, dict(head.headers.parameters))
         if wrong is not None:
             raise Refused("header_mismatch", wrong)
-    return mcp_headers.parameter_headers(annotated, arguments)
+    return mcp_headers.parameter_headers(annotated, arguments if sent is params else _decoded_arguments(sent))
+
+
+def _decoded_arguments(params: Raw) -> Any:
+    try:
+        return orjson.loads(jsonrpc.arguments_of(params) or b"{}")
+    except orjson.JSONDecodeError:
+        return {}

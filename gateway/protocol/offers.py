@@ -1,6 +1,6 @@
 """What the gateway says of itself in ``server/discover`` and ``initialize``, for one view.
 
-It offers the capabilities of the view's upstreams together, and their instructions.
+It offers the capabilities of the view's upstreams together, and their instructions, or those of a virtual server.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def _offer(view: View) -> dict[str, Any]:
     if extensions:
         capabilities["extensions"] = extensions
     offer: dict[str, Any] = {"capabilities": capabilities}
+    if view.scope.instructions:
+        return {**offer, "instructions": view.scope.instructions}
     by_group: dict[str, str] = {}
     for record in records:
         if record.instructions:

@@ -6,20 +6,24 @@ the view of an endpoint when it is first needed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from operator import is_
+
+from msgspec import structs
 
 from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse
-from gateway.routing.naming import assign
+from gateway.routing.naming import GIVEN, assign
 from gateway.routing.outliers import Watch
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
+from gateway.routing.virtual import VirtualView
 from shared.choices import STRATEGIES
 from shared.mcp.listings import Kind
 from shared.models import ServerStatus, UpstreamSpec
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
+from shared.virtual_servers import VirtualServer
 
 
 class Catalog:
@@ -36,6 +40,10 @@ class Catalog:
         self._balancers: dict[str, tuple[str, Balancer]] = {}
         self._views: dict[str, View] = {}
         self._wall_s = 0.0
+        self._virtual: dict[str, VirtualView] = {}
+        self._kept: dict[
+            str, tuple[list[Group], View]
+        ] = {}  # views of virtual servers, with the groups as they show them
         self._members: dict[str, list[UpstreamRecord]] = {}  # the records of each group, as of the last rebuild
         self.groups: dict[str, Group] = {}
         self.everything = empty(("", ""), settings)
@@ -55,11 +63,39 @@ class Catalog:
         view = self._views.get(endpoint)
         if view is not None:
             return view
+        virtual = self._virtual.get(endpoint)
+        if virtual is not None:  # before a group of this name, which may have been registered later by anyone
+            view = self._views[endpoint] = self._view_of_virtual(virtual)
+            return view
         group = self.groups.get(endpoint)
         if group is None:
             return empty((endpoint, ""), self.settings)  # not kept: clients can make up any number of names
         view = self._views[endpoint] = self._view_of(group)
         return view
+
+    @property
+    def virtual(self) -> Collection[str]:
+        """The names of the virtual servers."""
+        return self._virtual.keys()
+
+    def serves(self, endpoint: str) -> bool:
+        """Whether ``/servers/{endpoint}`` is a group or a virtual server."""
+        return endpoint in self.groups or endpoint in self._virtual
+
+    def is_of_one_group(self, endpoint: str) -> bool:
+        """Whether clients of an endpoint reach one group only: not those of ``/mcp`` and of virtual servers."""
+        return bool(endpoint) and endpoint not in self._virtual
+
+    def take_virtual(self, servers: Mapping[str, VirtualServer]) -> None:
+        """Serve these virtual servers from the next rebuild on."""
+        known, self._virtual = self._virtual, {}
+        for name, server in servers.items():
+            before = known.get(name)
+            self._virtual[name] = before if before is not None and before.server is server else VirtualView(server)
+            if self._virtual[name] is not before:
+                self._kept.pop(name, None)
+        for name in [name for name in self._kept if name not in servers]:
+            del self._kept[name]
 
     def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> None:
         """Build groups and views from all records, given by upstream id. ``wall_s`` is Unix time."""
@@ -147,9 +183,40 @@ class Catalog:
         groups = {name: group.with_own(own[name]) if name in own else group for name, group in self.groups.items()}
         if not endpoint:
             return self._view_of_all(groups)
+        virtual = self._virtual.get(endpoint)
+        if virtual is not None:
+            return self._merged(virtual.groups(groups), self._virtual_scope(virtual, groups), endpoint)
         return self._view_of(groups[endpoint]) if endpoint in groups else empty((endpoint, ""), self.settings)
 
     def _view_of_all(self, groups: Mapping[str, Group]) -> View:
+        return self._merged(groups, Scope(self.settings, self._refresh_interval_s, groups), "")
+
+    def _view_of_virtual(self, virtual: VirtualView) -> View:
+        """Return the view of a virtual server: the one it had if no upstream that it shows has changed."""
+        name, shown = virtual.server.name, virtual.groups(self.groups)
+        groups = list(shown.values())
+        kept = self._kept.get(name)
+        if kept is not None and len(kept[0]) == len(groups) and all(map(is_, kept[0], groups)):
+            return kept[1]
+        view = self._merged(shown, self._virtual_scope(virtual, self.groups), name)
+        self._kept.pop(name, None)
+        if all(one.record.status is ServerStatus.CONNECTED for group in groups for one in group.replicas):
+            self._kept[name] = groups, view  # nothing in it leaves the lists by the passing of time
+        return view
+
+    def _virtual_scope(self, virtual: VirtualView, groups: Mapping[str, Group]) -> Scope:
+        """Return the scope of a virtual server's view. Its groups are whole: it has to tell what they hide."""
+        shown = {name: groups[name] for name in virtual.groups(groups)}
+        return Scope(
+            self.settings,
+            self._refresh_interval_s,
+            shown,
+            admits=virtual.admits(shown),
+            instructions=virtual.server.instructions,
+        )
+
+    def _merged(self, groups: Mapping[str, Group], scope: Scope, endpoint: str) -> View:
+        """Return a view of several groups in one namespace."""
         routes: dict[Kind, dict[str, Route]] = {}
         lists: dict[Kind, list[Listed]] = {}
         listed_uris: dict[tuple[str, str], str] = {}
@@ -167,13 +234,13 @@ class Catalog:
                 name: {own: place for place, own in enumerate(group.routes[kind])} for name, group in groups.items()
             }
             merged = [
-                Listed((groups[route.group].sequence, places[route.group][route.entry.name]), listed, route)
-                for listed, route in routes[kind].items()
-                if self._is_listed(route)
+                Listed((groups[group].sequence, places[group][own]), listed, routes[kind][listed])
+                for listed, (group, own) in named.items()
+                if self._is_listed(routes[kind][listed])
             ]
             lists[kind] = sorted(merged, key=lambda entry: entry.place)
-        scope = Scope(self.settings, self._refresh_interval_s, groups, listed_uris=listed_uris)
-        return View(("", ""), scope, routes, lists)
+        scope = structs.replace(scope, listed_uris=listed_uris)
+        return View((endpoint, ""), scope, routes, lists, whole=not endpoint)
 
     def _view_of(self, group: Group) -> View:
         """Return the view of ``/servers/{name}``, with the group's entries under the upstream's names."""
@@ -199,15 +266,18 @@ class Catalog:
 
 
 def _since(group: Group, kind: Kind) -> dict[str, float]:
-    """Return since when a group has had each of its entries: since the first of its replicas has.
+    """Return since when a group has had each of its entries: since the first of its replicas has. A name that a virtual
+    server gave was there before all others.
 
     What only one client sees takes no other entry's name.
     """
-    own = group.own.get(kind, frozenset())
+    own, given = group.own.get(kind, frozenset()), group.given.get(kind, frozenset())
     return {
-        name: float("inf")
+        name: GIVEN
+        if name in given
+        else float("inf")
         if name in own
-        else min(replica.record.offered_since(kind, name) for replica in route.replicas)
+        else min(replica.record.offered_since(kind, route.entry.name) for replica in route.replicas)
         for name, route in group.routes[kind].items()
     }
 

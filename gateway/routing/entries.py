@@ -32,6 +32,13 @@ class Entry(Struct, frozen=True):
     annotated: tuple[mcp_headers.Annotated, ...] = ()
     ui: str = ""
     """The URI of the resource that shows a tool (MCP Apps, ``_meta.ui.resourceUri``), or empty."""
+    said: bytes = b""
+    """What the upstream itself says, if a virtual server says something else (``modern``), or empty."""
+
+    @property
+    def own(self) -> bytes:
+        """The JSON of the entry as its upstream lists it. Rules of access go by it."""
+        return self.said or self.modern
 
 
 def parse(kind: Kind, document: bytes) -> list[Entry]:

@@ -20,6 +20,8 @@ from shared.choices import Naming
 
 MAX_COMPOSED = 64
 """The longest composed name; clients and models commonly refuse longer ones (2026-07-28, tools, "Tool Names")."""
+GIVEN = float("-inf")
+"""Since when a group has a name that a person gave to its entry: before all others, and the name is listed as it is."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _OTHER = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -106,7 +108,10 @@ def assign(
     collided: list[tuple[str, str]] = []
     of_groups = {one: group for group, short in labels(group for group, _ in ordered).items() for one in (group, short)}
     for place, (group, names) in enumerate(ordered):
-        for name in names:
+        for name, since in names.items():
+            if since == GIVEN:
+                listed[name] = (group, name)
+                continue
             taken = holders[name][1] != place or _is_of_another(name, group, of_groups, are_uris, separator)
             if taken or (naming is Naming.PREFIX and not are_uris):
                 collided.append((group, name))

@@ -11,6 +11,7 @@ from gateway.routing.entries import Entry
 from gateway.routing.guards import Guard
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.outliers import Watch
+from gateway.routing.shapes import Shape
 from shared.connections import HttpConnection
 from shared.isolation import SessionUse, session_use
 from shared.mcp.listings import Kind
@@ -112,6 +113,8 @@ class Route(Struct, frozen=True):
     """The tool if the gateway itself answers it, or ``None``. Such a route has no replicas."""
     guard: Guard | None = None
     """What a call must fulfil beside being shown, or ``None``."""
+    shape: Shape | None = None
+    """What becomes of a call's arguments, or ``None`` if they go up as they are."""
 
 
 class Group:
@@ -124,6 +127,8 @@ class Group:
         self.routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in Kind}
         self.own: dict[Kind, frozenset[str]] = {}
         """Names that only one client sees, on an upstream session of its own."""
+        self.given: dict[Kind, frozenset[str]] = {}
+        """Names that a virtual server gave to entries: nothing else is listed under them there."""
 
     def with_own(self, entries: Mapping[Kind, Sequence[Entry]]) -> Group:
         """Return this group as a client sees it whose own upstream session lists ``entries`` instead."""

@@ -46,6 +46,7 @@ _LOCAL = -1
 
 ViewKey = tuple[str, str]
 """(endpoint: the name in ``/servers/{name}``, or empty for ``/mcp``; policy class)."""
+Admits = Callable[[str, str], bool]
 Routes = Mapping[Kind, Mapping[str, Route]]
 
 
@@ -80,7 +81,7 @@ class Scope(Struct, frozen=True):
     ``group`` is the group of ``/servers/{name}``, or ``None``; ``passes_on``: methods that the gateway does not know
     are passed on to it. ``listed_uris`` maps (group, URI at the upstream) to the URI that clients see. ``admits(group,
     URI)`` says whether a resource that no list has may be read (``None``: any). ``denied`` are methods that callers may
-    not use.
+    not use. ``instructions`` are those of a virtual server, in place of its upstreams'.
     """
 
     settings: RoutingSettings
@@ -89,8 +90,9 @@ class Scope(Struct, frozen=True):
     group: Group | None = None
     passes_on: bool = True
     listed_uris: Mapping[tuple[str, str], str] = {}
-    admits: Callable[[str, str], bool] | None = None
+    admits: Admits | None = None
     denied: tuple[MethodPattern, ...] = ()
+    instructions: str = ""
 
 
 class View:
@@ -404,11 +406,18 @@ def _everything(group: str) -> bool:
     return True
 
 
+def _both(first: Admits | None, second: Admits | None) -> Admits | None:
+    """Return what admits what both admit; ``None`` admits everything."""
+    if first is None or second is None:
+        return first or second
+    return lambda group, uri: first(group, uri) and second(group, uri)
+
+
 def rewritten(
     view: View,
     key: ViewKey,
     change: Callable[[Kind, str, Route], Route | None],
-    admits: Callable[[str, str], bool] | None = None,
+    admits: Admits | None = None,
     denied: Collection[MethodPattern] = (),
     keep_group: Callable[[str], bool] = _nothing,
     passes_on: Callable[[str], bool] = _everything,
@@ -446,7 +455,12 @@ def rewritten(
     group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
     passing = view.scope.passes_on and group is not None and passes_on(group.name)
     scope = structs.replace(
-        view.scope, groups=groups, group=group, passes_on=passing, admits=admits, denied=tuple(denied)
+        view.scope,
+        groups=groups,
+        group=group,
+        passes_on=passing,
+        admits=_both(view.scope.admits, admits),
+        denied=tuple(denied),
     )
     return View(key, scope, routes, lists, whole=False)
 

@@ -96,7 +96,7 @@ class StandingStreams:
         self._streams.discard(stream)
         self._subscriptions.detach(stream)
         endpoint = stream.view[0]
-        if endpoint and endpoint not in self._registry.catalog.groups and not self._is_shown(stream.view):
+        if endpoint and not self._registry.catalog.serves(endpoint) and not self._is_shown(stream.view):
             self._forget(stream.view)  # clients can make up any number of names
 
     async def standing_get(

@@ -1,16 +1,17 @@
 """Keeping the registry in step with a configuration file while the gateway runs.
 
-Upstreams from the file are marked ``source: file``. They are unregistered when they leave the file; upstreams from
-elsewhere are left alone. An entry that cannot be run is registered with the reason; all others run. A file that cannot
-be read at all is logged, and the old configuration stays. The gateway's own settings are read at the start, and when
-processes are replaced (``rolling``): that a change of them needs a restart is said once.
+Upstreams and virtual servers from the file are marked ``source: file``. They are unregistered when they leave the file;
+those from elsewhere are left alone. An entry that cannot be run is registered with the reason; all others run. A file
+that cannot be read at all is logged, and the old configuration stays. The gateway's own settings are read at the start,
+and when processes are replaced (``rolling``): that a change of them needs a restart is said once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,23 @@ from watchfiles import awatch
 
 from gateway.supervisor.lifecycle import FIXED
 from shared.config import Config, load
-from shared.errors import ConfigError, EntryNotFound, RegistryUnavailable
+from shared.errors import ConfigError, EntryExists, EntryNotFound, RegistryUnavailable
 from shared.models import UpstreamSpec
+from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.registry.virtual_servers import Declared, VirtualServerStore
+from shared.virtual_servers import VirtualServer
 
+NO_VIRTUAL: Mapping[str, VirtualServer] = {}
 _log = logging.getLogger(__name__)
 _LOOK_AGAIN_MS = 5000
 """How often files are compared although nothing was heard of them: some file systems say nothing."""
 
 
-async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> tuple[int, int]:
-    """Make the upstreams that came from a file exactly ``upstreams``. Raises ``RegistryUnavailable``.
+async def reconcile(
+    store: RegistryStore, upstreams: Sequence[UpstreamSpec], virtual: Mapping[str, VirtualServer] = NO_VIRTUAL
+) -> tuple[int, int]:
+    """Make the upstreams and virtual servers that came from a file exactly these. Raises ``RegistryUnavailable``.
 
     Return how many were written, and how many removed.
     """
@@ -47,6 +54,37 @@ async def reconcile(store: RegistryStore, upstreams: Sequence[UpstreamSpec]) -> 
                 removed += 1
             except EntryNotFound:
                 pass
+    groups = {record.spec.name for record in present.values() if record.spec.id in wanted or _stays(record)}
+    counts = await _reconcile_virtual(VirtualServerStore(store), virtual, groups)
+    return written + counts[0], removed + counts[1]
+
+
+def _stays(record: UpstreamRecord) -> bool:
+    return record.spec.source != "file"
+
+
+async def _reconcile_virtual(
+    store: VirtualServerStore, wanted: Mapping[str, VirtualServer], groups: Collection[str]
+) -> tuple[int, int]:
+    """Make the virtual servers that came from a file exactly ``wanted``. One that has the name of a group that is there
+    already is left out: the clients of ``/servers/{name}`` must not be moved to something else."""
+    present = await store.all()
+    written = removed = 0
+    for name, server in wanted.items():
+        if name in groups and name not in present:
+            _log.error("virtual server %r was left out: a group of this name is registered; rename one of them", name)
+            continue
+        try:
+            if present.get(name) != Declared("file", server):
+                await store.put(Declared("file", server))
+                written += 1
+        except EntryExists as error:
+            _log.error("virtual server %r was left out: %s", name, error)
+    for name, one in present.items():
+        if one.source == "file" and name not in wanted:
+            with contextlib.suppress(EntryNotFound):
+                await store.remove(name, "file")
+                removed += 1
     return written, removed
 
 
@@ -140,7 +178,7 @@ class ConfigFollower:
         try:
             config = load(self._path, strict=self._strict)
             self._note_files(config.files)
-            written, removed = await reconcile(self._store, config.upstreams)
+            written, removed = await reconcile(self._store, config.upstreams, config.virtual_servers)
         except ConfigError as error:
             _log.error("%s was not applied, the old configuration stays: %s", self._path.name, error)
         except RegistryUnavailable as error:

@@ -25,6 +25,7 @@ from shared.config.roots import OWN, ROOTS, Found, find
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec
 from shared.settings import build, suggestion
+from shared.virtual_servers import VirtualServer, read_all
 
 Said = list[tuple[str, str]]
 
@@ -34,7 +35,7 @@ class Config(Struct, frozen=True):
 
     The others are (path, text): ``problems`` say which upstreams cannot be run, ``warnings`` what has no effect,
     ``mended`` what was taken for something else than what is written, and ``left_out`` which entries the file itself
-    does not want.
+    does not want. ``virtual_servers`` are by name.
     """
 
     settings: dict[str, Any]
@@ -45,6 +46,7 @@ class Config(Struct, frozen=True):
     left_out: Said = []
     files: tuple[Path, ...] = ()
     """The files that references in it name (``${file:…}``)."""
+    virtual_servers: dict[str, VirtualServer] = {}
 
     def __repr__(self) -> str:
         return f"Config(settings={sorted(self.settings)}, upstreams={self.upstreams})"  # the admin token may be set
@@ -79,6 +81,7 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     problems = [(key, f"duplicate key {key!r}; only one of them can be meant, join them") for key in twice]
     files: Any = FileContents(base, environment)
     settings = _settings(document, ChainMap(dict(environment), files), problems)
+    virtual = _virtual_servers(document, ChainMap(dict(environment), files), problems)
     if problems and not strict:
         raise ConfigError(problems)
     workspace = environment.get("GATEWAY_WORKSPACE_FOLDER") or settings.get("workspaceFolder") or ""
@@ -87,6 +90,8 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     variables = _variables(document, workspace, environment, base, files)
     readings = list(_unique(_read(entry, variables, environment, base) for entry in [*roots.entries, *of_some]))
     unmatched = _unmatched(settings, readings)
+    if any(one.spec is not None and one.spec.name in virtual for one in readings):
+        raise ConfigError([*problems, *_clashes(virtual, readings)])
     if strict:
         problems = _in_order(roots.warnings + problems + roots.problems + unmatched, readings)
         if problems:
@@ -99,6 +104,7 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
         mended=[said for one in readings for said in one.mended],
         left_out=[(one.path, one.off) for one in readings if one.off],
         files=tuple(sorted(files.named)),
+        virtual_servers=virtual,
     )
 
 
@@ -145,6 +151,28 @@ def _unmatched(settings: dict[str, Any], readings: list[Reading]) -> Said:
         (path, f"{text!r} matches nothing: the file has no group {named!r}{suggestion(named, groups)}")
         for path, text, named in access_rules.parse(written).of_no_group(groups)
     ]
+
+
+def _virtual_servers(
+    document: dict[str, Any], environment: Mapping[str, str], problems: Said
+) -> dict[str, VirtualServer]:
+    """Return the virtual servers of a file. Whatever is wrong with one of them is a problem of the file: what should be
+    hidden must not be shown for a mistake."""
+    if document.get("virtualServers") is None:
+        return {}
+    try:
+        return read_all(expand(document["virtualServers"], environment, "virtualServers", problems))
+    except ConfigError as error:
+        problems += error.problems
+        return {}
+
+
+def _clashes(virtual: Mapping[str, VirtualServer], readings: list[Reading]) -> Iterator[tuple[str, str]]:
+    groups = dict.fromkeys(one.spec.name for one in readings if one.spec is not None)
+    for name in groups:
+        if name in virtual:
+            text = "is the name of a group as well, and both are served at /servers/{name}: rename one of them"
+            yield f"virtualServers.{name}", text.replace("{name}", name)
 
 
 def _variables(

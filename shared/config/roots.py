@@ -17,7 +17,8 @@ from msgspec import Struct, structs
 from shared.config.documents import Members
 from shared.settings import suggestion
 
-OWN = ("gateway", "mcpServers", "servers", "access")
+OWN = ("gateway", "mcpServers", "servers", "access", "virtualServers")
+_OURS = ("gateway", "access", "virtualServers")
 ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "extensions")
 SILENT = ("$schema", "inputs", "globalShortcut", "preferences", "projects")
 _ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
@@ -65,7 +66,7 @@ def find(document: Mapping[str, Any]) -> Roots:
         known.add(key)
         found.entries += entries_of(path, room, found.problems)
     if not known and _is_bare(document):
-        bare = Members({key: value for key, value in document.items() if key not in ("gateway", "access", *SILENT)})
+        bare = Members({key: value for key, value in document.items() if key not in (*_OURS, *SILENT)})
         bare.twice = getattr(document, "twice", ())
         known = set(bare)
         found.entries += entries_of("", bare, found.problems)
@@ -125,7 +126,7 @@ def _has_entries(value: Any) -> bool:
 
 def _is_bare(document: Mapping[str, Any]) -> bool:
     """Whether a document is itself the map of entries: all its values are objects, and one at least is an entry."""
-    values = [value for key, value in document.items() if key not in ("gateway", "access", *SILENT)]
+    values = [value for key, value in document.items() if key not in (*_OURS, *SILENT)]
     return all(isinstance(value, dict) for value in values) and any(
         mark in value for value in values for mark in _MARKS_OF_ENTRIES
     )

@@ -39,7 +39,8 @@ class Follower(Protocol):
 
         ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD``, ``look:`` or ``suspect:``: a
         worker's hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its
-        log level. ``key``: the API key named ``id`` was made or revoked.
+        log level. ``key``: the API key named ``id`` was made or revoked. ``virtual``: the virtual server ``id`` was
+        written or removed.
         """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:

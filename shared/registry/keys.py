@@ -29,6 +29,8 @@ class Keys:
         """string: the fleet's key, if none is configured."""
         self.api_keys = f"{prefix}api_keys"
         """hash: API keys by name, as JSON: id, name, digest, roles, createdAt, expiresAt."""
+        self.virtual = f"{prefix}virtual"
+        """hash: virtual servers by name, as JSON: source (file | api), document."""
 
         self.audit = f"{prefix}audit"
         """stream, bounded: audit events, as JSON."""

@@ -257,6 +257,37 @@ return 1
 """
 )
 
+# ARGV: prefix, name, record, source (file | api), most records → 'made' | 'changed' | 'same' | 'declared' | 'full'
+# A record begins with its source. What a file declares, only a file changes.
+VIRTUAL_PUT = (
+    EMIT
+    + """
+local key = P..'virtual'
+local before = redis.call('HGET', key, ARGV[2])
+if before == ARGV[3] then return 'same' end
+if before and ARGV[4] ~= 'file' and string.sub(before, 1, 16) == '{"source":"file"' then return 'declared' end
+if not before and redis.call('HLEN', key) >= tonumber(ARGV[5]) then return 'full' end
+redis.call('HSET', key, ARGV[2], ARGV[3])
+emit('virtual', ARGV[2])
+if before then return 'changed' end
+return 'made'
+"""
+)
+
+# ARGV: prefix, name, source (file | api) → 'ok' | 'missing' | 'declared'
+VIRTUAL_REMOVE = (
+    EMIT
+    + """
+local key = P..'virtual'
+local before = redis.call('HGET', key, ARGV[2])
+if not before then return 'missing' end
+if ARGV[3] ~= 'file' and string.sub(before, 1, 16) == '{"source":"file"' then return 'declared' end
+redis.call('HDEL', key, ARGV[2])
+emit('virtual', ARGV[2])
+return 'ok'
+"""
+)
+
 # ARGV: prefix, limit, most tokens, tokens per ms, wanted → granted, ms until the next one, number of front ends
 # A bucket of tokens (one for each limit and principal), from which front ends take several at once.
 TAKE_TOKENS = """

@@ -57,6 +57,8 @@ class RegistryStore:
                 "SAVE",
                 "KEY_ADD",
                 "KEY_REMOVE",
+                "VIRTUAL_PUT",
+                "VIRTUAL_REMOVE",
                 "TAKE_TOKENS",
                 "HOLD_SLOTS",
                 "UNLOCK",
