@@ -185,7 +185,8 @@ class Catalog:
             return self._view_of_all(groups)
         virtual = self._virtual.get(endpoint)
         if virtual is not None:
-            return self._merged(virtual.groups(groups), self._virtual_scope(virtual, groups), endpoint)
+            shown = virtual.groups(groups)
+            return self._merged(shown, self._virtual_scope(virtual, shown, groups), endpoint)
         return self._view_of(groups[endpoint]) if endpoint in groups else empty((endpoint, ""), self.settings)
 
     def _view_of_all(self, groups: Mapping[str, Group]) -> View:
@@ -198,20 +199,20 @@ class Catalog:
         kept = self._kept.get(name)
         if kept is not None and len(kept[0]) == len(groups) and all(map(is_, kept[0], groups)):
             return kept[1]
-        view = self._merged(shown, self._virtual_scope(virtual, self.groups), name)
+        view = self._merged(shown, self._virtual_scope(virtual, shown, self.groups), name)
         self._kept.pop(name, None)
         if all(one.record.status is ServerStatus.CONNECTED for group in groups for one in group.replicas):
             self._kept[name] = groups, view  # nothing in it leaves the lists by the passing of time
         return view
 
-    def _virtual_scope(self, virtual: VirtualView, groups: Mapping[str, Group]) -> Scope:
+    def _virtual_scope(self, virtual: VirtualView, shown: Iterable[str], groups: Mapping[str, Group]) -> Scope:
         """Return the scope of a virtual server's view. Its groups are whole: it has to tell what they hide."""
-        shown = {name: groups[name] for name in virtual.groups(groups)}
+        whole = {name: groups[name] for name in shown}
         return Scope(
             self.settings,
             self._refresh_interval_s,
-            shown,
-            admits=virtual.admits(shown),
+            whole,
+            admits=virtual.admits(whole),
             instructions=virtual.server.instructions,
         )
 

@@ -29,15 +29,22 @@ class VirtualView:
     def __init__(self, server: VirtualServer) -> None:
         self.server = server
         self._kept: dict[str, tuple[Group, Group]] = {}
+        self._concerns: dict[str, bool] = {}
 
     def groups(self, groups: Mapping[str, Group]) -> dict[str, Group]:
         """Return what is shown of these groups. Groups of which nothing is, or may be once they list something, are
         left out."""
         found = {}
         for name, group in groups.items():
+            if name not in self._concerns:
+                self._concerns[name] = self.server.may_concern(name)
+            if not self._concerns[name]:
+                continue
             shown = self._shown(group)
-            if any(shown.routes.values()) or (group.absence and self.server.may_concern(name)):
+            if any(shown.routes.values()) or group.absence:
                 found[name] = shown
+        for name in [name for name in self._concerns if name not in groups]:
+            del self._concerns[name]
         for name in [name for name in self._kept if name not in groups]:
             del self._kept[name]
         return found

@@ -213,9 +213,9 @@ def test_roles_apply_on_top_by_the_upstreams_own_names_and_annotations() -> None
 
 
 def test_a_role_does_not_open_what_a_virtual_server_hides() -> None:
-    view = _view({"resources": ["search/note:*"]})
+    view = _view({"resources": ["search/note:///1*"]})
     applied = _role(allow=["*"]).apply(view, "r")
-    assert applied.locate("note:///9") and not applied.locate("file:///x")
+    assert applied.locate("note:///12") and not applied.locate("note:///9") and not applied.locate("file:///x")
 
 
 def test_a_virtual_server_goes_before_a_group_of_its_name() -> None:
