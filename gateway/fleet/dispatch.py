@@ -218,6 +218,7 @@ class Dispatcher:
                 observer.begun(call)
         if observer is not None:
             observer.attempted(call, replica.id, target.link.worker)
+        head.trace = call.trace  # an observer may have set it
         in_flight = target.link.call(replica, head, call, session, self.facts, now)
         self.under_way[in_flight] = None
         if session is not None:
@@ -378,7 +379,6 @@ class Dispatcher:
             retry=type(call.affinity) is Exact,
             request=call.id if session is not None else b"",
             listed_name=call.listed_name if session is not None else "",
-            trace=call.trace,
             confirm=call.confirm,
             subject_token=call.subject_token if replica.exchanges else "",
             passed=passed(call.client, replica.passes) if replica.passes else None,
