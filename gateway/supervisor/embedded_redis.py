@@ -127,10 +127,10 @@ class EmbeddedRedis:
     async def _answers(self) -> bool:
         try:
             reader, writer = await asyncio.open_unix_connection(str(self._socket))
+            writer.write(f"AUTH {self._password}\r\nPING\r\n".encode())
+            answers = await reader.readline(), await reader.readline()
         except OSError:
-            return False
-        writer.write(f"AUTH {self._password}\r\nPING\r\n".encode())
-        answers = await reader.readline(), await reader.readline()
+            return False  # it does not listen yet, or has just ended
         writer.close()
         return answers[0].startswith(b"+OK") and answers[1].startswith(b"+PONG")
 

@@ -285,11 +285,13 @@ async def test_probed_paths_are_routes_of_the_front_end() -> None:
 
     from gateway.admin.access import AccessApi
     from gateway.admin.routes import add_admin_routes
+    from gateway.admin.virtual_servers import VirtualServersApi
     from shared.access.rules import AccessRules
 
     app, settings = web.Application(), build()
     access = AccessApi(AccessRules(), None, None, None, None)  # type: ignore[arg-type]
-    add_admin_routes(app, None, None, None, settings, None, None, access)  # type: ignore[arg-type]
+    virtual = VirtualServersApi(None, None, None)  # type: ignore[arg-type]
+    add_admin_routes(app, None, None, None, settings, None, None, access, virtual)  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 
