@@ -12,6 +12,7 @@ import click
 
 from gateway.cli import show
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL
 from shared.logs import escaped
 from shared.metrics.families import BUCKETS_S
@@ -29,7 +30,12 @@ def _watching(once: Callable[[], None], watch: bool) -> None:
     while True:
         if watch and sys.stdout.isatty():
             click.clear()
-        once()
+        try:
+            once()
+        except CommandFailed as error:
+            if not watch:
+                raise
+            click.echo(f"error: {error}", err=True)  # whoever watches wants to see it come back
         if not watch:
             return
         time.sleep(2.0)
