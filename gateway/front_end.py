@@ -58,6 +58,7 @@ from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from shared import logs
 from shared.access import rules as access_rules
+from shared.access.methods import ApiKeyMethod, TrustedProxyMethod
 from shared.errors import RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
@@ -142,9 +143,9 @@ class FrontEnd:
 
         # The protocol.
         self.guard = RebindingGuard(settings)
-        key_method = rules.method(access_rules.ApiKeyMethod)
+        key_method = rules.method(ApiKeyMethod)
         self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
-        proxied = rules.method(access_rules.TrustedProxyMethod)
+        proxied = rules.method(TrustedProxyMethod)
         self.proxy = TrustedProxy(proxied) if proxied is not None else None
         self._authentication = None
         self._limits = Limits(rules, store, self.id) if rules.limits else None

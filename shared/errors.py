@@ -15,6 +15,7 @@
         ├── NotDelivered       the call certainly did not reach the upstream: safe to send elsewhere
         ├── OutcomeUnknown     the call was sent and not answered: it may have run
         └── Refused            the request itself is wrong, or asks for something that does not exist
+            ├── Limited        a limit of the caller is reached
             └── Unauthorized   the credentials are missing, wrong or not enough; carries the challenge
                 └── InsufficientScope  the call needs more scopes
 
@@ -195,3 +196,12 @@ class InsufficientScope(Unauthorized):
     def __init__(self, message: str, scopes: tuple[str, ...], challenge: str = "") -> None:
         super().__init__(message, challenge, "insufficient_scope")
         self.scopes = scopes
+
+
+class Limited(Refused):
+    """A limit of the caller is reached. ``retry_after_s`` is when another call may be allowed."""
+
+    def __init__(self, limit: str, wait_s: float) -> None:
+        wait = max(1, round(wait_s + 0.499))
+        text = f"the limit {limit!r} is reached; try again in {wait} s"
+        super().__init__("limited", text, {"limit": limit, "retryAfter": str(wait)})

@@ -21,9 +21,20 @@ SECRETS = ("clientSecret",)
 """The members that are masked wherever an entry is shown."""
 
 
-class ClientCredentials(
-    Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag_field="type", tag="clientCredentials"
-):
+class _ServiceClient(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag_field="type"):
+    """How the gateway proves to an authorization server who it is, and what it asks for."""
+
+    client_id: str
+    client_secret: str = ""
+    private_key_file: str = ""
+    key_id: str = ""
+    token_url: str = ""
+    issuer: str = ""
+    scopes: tuple[str, ...] = ()
+    resource: str = ""
+
+
+class ClientCredentials(_ServiceClient, frozen=True, tag="clientCredentials"):
     """The gateway itself is the client of an authorization server, and calls the upstream in its own name.
 
     It proves itself by ``client_secret``, or by the key in ``private_key_file`` (PEM, on the worker's host; RFC 7523),
@@ -33,35 +44,16 @@ class ClientCredentials(
     sent with requests for tokens (RFC 8707); by default the identifier that the upstream has published.
     """
 
-    client_id: str
-    client_secret: str = ""
-    private_key_file: str = ""
-    key_id: str = ""
-    token_url: str = ""
-    issuer: str = ""
-    scopes: tuple[str, ...] = ()
-    resource: str = ""
-
     def __repr__(self) -> str:
         return f"ClientCredentials({self.client_id!r})"
 
 
-class TokenExchange(
-    Struct, frozen=True, rename="camel", forbid_unknown_fields=True, tag_field="type", tag="tokenExchange"
-):
+class TokenExchange(_ServiceClient, frozen=True, tag="tokenExchange"):
     """The upstream is called in the name of whoever calls the gateway: the caller's access token is exchanged for one
     that is meant for the upstream (RFC 8693). Members are those of ``ClientCredentials``; with the same client the
     gateway lists and probes the upstream in its own name. ``audience`` is sent with the exchange if it is set.
     """
 
-    client_id: str
-    client_secret: str = ""
-    private_key_file: str = ""
-    key_id: str = ""
-    token_url: str = ""
-    issuer: str = ""
-    scopes: tuple[str, ...] = ()
-    resource: str = ""
     audience: str = ""
 
     def __repr__(self) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from gateway.access.principal import FOR_EVER, Identity
 from shared.access.keys import ApiKey, digest_of, well_formed
-from shared.access.rules import ApiKeyMethod
+from shared.access.methods import ApiKeyMethod
 from shared.errors import RegistryUnavailable
 from shared.registry.api_keys import KeyStore
 from shared.tasks import spawn

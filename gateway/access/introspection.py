@@ -14,7 +14,7 @@ from msgspec import structs
 
 from gateway.access.principal import Identity
 from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, identity
-from shared.access.rules import IntrospectionMethod
+from shared.access.methods import IntrospectionMethod
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0

@@ -18,7 +18,7 @@ from msgspec import structs
 from gateway.access.key_sets import KeySet
 from gateway.access.principal import Identity
 from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, identity
-from shared.access.rules import JwtMethod
+from shared.access.methods import JwtMethod
 
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
 _MAX_TRIED = 4

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import jwt
 
-from shared.access.rules import JwtMethod
+from shared.access.methods import JwtMethod
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)

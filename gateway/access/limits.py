@@ -18,7 +18,7 @@ from typing import Protocol
 from gateway.access.principal import Principal
 from gateway.access.roles import in_class
 from shared.access.rules import EVERYBODY, AccessRules, Limit, Rate
-from shared.errors import CallError, RegistryUnavailable
+from shared.errors import Limited, RegistryUnavailable
 from shared.registry.store import RegistryStore
 from shared.tasks import spawn
 
@@ -27,16 +27,6 @@ _BATCH_OF = 50
 _KEPT_S = 5.0
 """Tokens and slots that were taken ahead and not used go back, or expire, after this time."""
 _MAX_BUCKETS = 100_000
-
-
-class Limited(CallError):
-    """A limit is reached. ``retry_after_s`` is when another call may be allowed."""
-
-    def __init__(self, limit: str, retry_after_s: float) -> None:
-        wait = max(1, round(retry_after_s + 0.499))
-        text = f"the limit {limit!r} is reached; try again in {wait} s"
-        super().__init__("limited", text, {"limit": limit, "retryAfterS": wait})
-        self.retry_after_s = wait
 
 
 class LimitedCall(Protocol):
@@ -271,7 +261,7 @@ class Limits:
         return found
 
     def _make_room(self) -> None:
-        idle = [key for key, one in self._buckets.items() if type(one) is _Tokens or not getattr(one, "used", 0)]
+        idle = [key for key, one in self._buckets.items() if type(one) is not _Slots or not one.used]
         for key in idle[: _MAX_BUCKETS // 8]:
             del self._buckets[key]
 

@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Mapping
 
 from gateway.access.principal import Identity
-from shared.access.rules import TrustedProxyMethod
+from shared.access.methods import TrustedProxyMethod
 
 _MAX_NAME = 512
 

@@ -17,7 +17,8 @@ from gateway.fleet.registry_view import RegistryView
 from gateway.http.bodies import BodyReader
 from gateway.telemetry.audit import AuditLog
 from shared.access import keys
-from shared.access.rules import AccessRules, ApiKeyMethod
+from shared.access.methods import ApiKeyMethod
+from shared.access.rules import AccessRules
 from shared.errors import ConfigError, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.registry.api_keys import KeyStore

@@ -28,12 +28,8 @@ from gateway.admission.challenges import challenge, proof_challenge
 from gateway.admission.request_head import RequestHead
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
-from shared.access.rules import (
-    AccessRules,
-    IntrospectionMethod,
-    JwtMethod,
-    TrustedProxyMethod,
-)
+from shared.access.methods import IntrospectionMethod, JwtMethod, TrustedProxyMethod
+from shared.access.rules import AccessRules
 from shared.errors import CallError, Refused, Unauthorized
 
 _REMEMBERED = 50_000

@@ -3,8 +3,8 @@
 ``registry_view`` the registry's copy, catalogue and views · ``pool`` links to all workers · ``redial`` when a worker is
 dialled again (pure) · ``worker_link`` one link, once both ends are proven · ``worker_affinity`` which of an upstream's
 workers gets a call (pure) · ``outgoing`` a request for an upstream, and where it must go · ``passed_headers`` (pure)
-headers of clients that go up · ``dispatch`` a call from choosing a replica to its first event · ``ejection`` keeps
-calls from replicas that do badly · ``resource_watches`` resources that clients of this front end subscribed to ·
-``own_lists`` what a client sees that no other client does · ``virtual_servers`` the copy of their documents ·
-``exchange`` in-flight counts between front ends · ``heartbeat`` this front end's record in Redis.
+headers of clients that go up · ``targets`` where a call goes · ``dispatch`` a call from choosing a replica to its first
+event · ``ejection`` keeps calls from replicas that do badly · ``resource_watches`` resources that clients of this front
+end subscribed to · ``own_lists`` what a client sees that no other client does · ``virtual_servers`` the copy of their
+documents · ``exchange`` in-flight counts between front ends · ``heartbeat`` this front end's record in Redis.
 """

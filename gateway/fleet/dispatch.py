@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection
-from typing import cast, final
-
-from msgspec import Struct
+from typing import cast
 
 from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
@@ -22,7 +20,7 @@ from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Outgoing, a
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
-from gateway.fleet.worker_link import WorkerLink
+from gateway.fleet.targets import Target, Unbound, Unlinked
 from gateway.routing import router
 from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
 from gateway.routing.routes import Replica, Route
@@ -44,32 +42,6 @@ _LOOK_AGAIN_S = 1.0
 """How often a call that waits looks whether it still makes sense to wait."""
 _MOST_MOVED = 20
 """How often a call is sent again because the worker does not have the upstream any more, or not yet."""
-
-
-@final
-class Target(Struct, gc=False):
-    """Where a call goes: the replica, and the link to one of its workers."""
-
-    replica: Replica
-    link: WorkerLink
-
-
-@final
-class Unbound(Struct, gc=False):
-    """The session has to be bound to a replica first, which takes a Redis round trip.
-
-    ``instead_of`` is the replica that the session was bound to and that cannot take calls now, or ``None``.
-    """
-
-    session: ClientSession
-    instead_of: str | None
-
-
-@final
-class Unlinked(Struct, gc=False):
-    """The replica that should get the call has no worker that this front end can reach."""
-
-    replica: Replica
 
 
 class Dispatcher:

@@ -8,7 +8,8 @@ from aiohttp import web
 from gateway.access.dpop import ALGORITHMS
 from gateway.admission.challenges import WELL_KNOWN
 from gateway.admission.dns_rebinding import RebindingGuard
-from shared.access.rules import AccessRules, IntrospectionMethod, JwtMethod
+from shared.access.methods import IntrospectionMethod, JwtMethod
+from shared.access.rules import AccessRules
 
 
 def add_metadata_routes(app: web.Application, rules: AccessRules, guard: RebindingGuard, name: str) -> None:

@@ -20,7 +20,7 @@ from gateway.access.jwt import JwtIssuer, UnverifiedToken
 from gateway.access.key_sets import KeySet
 from gateway.access.principal import Identity
 from gateway.access.tokens import InvalidToken
-from shared.access.rules import JwtMethod
+from shared.access.methods import JwtMethod
 from tests.issuer import EC, ED, OTHER_RSA, RSA, jwk
 
 AUDIENCE = "https://mcp.example/mcp"

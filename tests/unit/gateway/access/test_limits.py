@@ -7,10 +7,10 @@ from typing import Any, cast
 import pytest
 from msgspec import Struct
 
-from gateway.access.limits import Limited, Limits
+from gateway.access.limits import Limits
 from gateway.access.principal import Principal
 from shared.access import rules as access_rules
-from shared.errors import RegistryUnavailable
+from shared.errors import Limited, RegistryUnavailable
 from shared.registry.store import RegistryStore
 
 

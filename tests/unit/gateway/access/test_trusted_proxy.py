@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.access.trusted_proxy import TrustedProxy
-from shared.access.rules import TrustedProxyMethod
+from shared.access.methods import TrustedProxyMethod
 
 PROXY = TrustedProxy(TrustedProxyMethod(addresses=("10.1.2.3", "fd00::/8"), roles=("staff",)))
 NAMED = {"x-forwarded-user": ["ann"], "x-forwarded-groups": ["a, b", "c"]}
