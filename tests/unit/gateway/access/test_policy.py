@@ -104,8 +104,9 @@ def test_a_condition_that_cannot_be_decided_gives_no_role() -> None:
         (b"", False),
         (b"[]", False),
         (b'{"path":1}', False),
-        (b'{"path":"/public/a","path":"/etc"}', False),
-        (b'{"path":"/etc","PATH":"/public/a"}', False),
+        (b'{"path":"/etc","path":"/public/a"}', False),
+        (b'{"PATH":"/etc","path":"/public/a"}', False),
+        (b'{"path":"/public/a","deep":[{"a":1,"a":2}]}', False),
     ],
 )
 def test_conditions_on_arguments(arguments: bytes, good: bool) -> None:
