@@ -46,9 +46,12 @@ class Terminal:
 
     async def says(self, pattern: str, within_s: float = 20.0) -> str:
         """Wait until the screen shows this; its first group."""
-        await eventually(
-            lambda: re.search(pattern, self.output) or self.process.returncode is not None, within_s, f"{pattern!r}"
-        )
+        try:
+            await eventually(
+                lambda: re.search(pattern, self.output) or self.process.returncode is not None, within_s, f"{pattern!r}"
+            )
+        except AssertionError as error:
+            raise AssertionError(f"{error}; the screen has {self.output[-8000:]!r}") from None
         await asyncio.sleep(0)
         found = re.search(pattern, self.output)
         assert found, self.output

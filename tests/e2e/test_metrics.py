@@ -112,14 +112,18 @@ async def test_whichever_process_answers_the_figures_are_those_of_the_instance(g
         after = await scrape(url)
         return total(after, "gateway_calls_total", tool="who") - total(before, "gateway_calls_total", tool="who") == 40
 
+    async def complete_at_the_worker() -> bool:
+        """A worker gives its figures on its own, a moment before or after the front ends give theirs."""
+        return total(await scrape(url), "gateway_upstream_duration_seconds_count", group="a", upstream="a") >= 40
+
     await eventually(complete, 5.0, "every call is counted once")
+    await eventually(complete_at_the_worker, 5.0, "the worker's are there too")
     for _ in range(6):
         assert await complete()
     after = await scrape(url)
     assert {labels["process"] for labels, _ in after["process_cpu_seconds_total"]} == {"frontend", "worker"}
     assert len(after["process_cpu_seconds_total"]) == 4
     assert total(after, "gateway_call_duration_seconds_count", group="a") == total(after, "gateway_calls_total")
-    assert total(after, "gateway_upstream_duration_seconds_count", group="a", upstream="a") >= 40
     assert total(after, "gateway_upstream_calls_total", method="tools/call", outcome="answered") >= 40
     assert len(after["gateway_upstream_up"]) == 1
 
