@@ -134,7 +134,7 @@ class Fleet:
         self._counts = (frontends, workers)
         self.frontends: list[Supervisor] = []
         self.workers: list[Child] = []
-        self.store = RegistryStore(self.settings.registry)
+        self.store = RegistryStore(self.settings.registry, self.settings.access.secret)
 
     async def __aenter__(self) -> Fleet:
         frontends, workers = self._counts

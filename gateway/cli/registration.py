@@ -13,6 +13,7 @@ import click
 
 from gateway.cli import address, state
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.failures import CommandFailed
 from gateway.cli.options import URL_HERE
 from shared.choices import EraChoice, Isolation
 from shared.config.env_file import read_env_file
@@ -245,7 +246,15 @@ def _register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace:
 
 
 async def _register_directly(note: dict[str, str], spec: UpstreamSpec, replace: bool) -> None:
-    store = RegistryStore(RegistrySettings(redis_url=note["redisUrl"], key_prefix=note["keyPrefix"]))
+    secret = os.environ.get("GATEWAY_SECRET", "")
+    if note["sealed"] and not secret:
+        raise CommandFailed(
+            "this gateway seals what is registered with its key: set GATEWAY_SECRET as the gateway has it, or register "
+            "with its GATEWAY_ADMIN_TOKEN"
+        )
+    store = RegistryStore(
+        RegistrySettings(redis_url=note["redisUrl"], key_prefix=note["keyPrefix"]), secret if note["sealed"] else ""
+    )
     try:
         await store.register(spec, "replace" if replace else "create")
     finally:
