@@ -19,6 +19,9 @@ examination  what ``doctor`` finds (pure)
 access       commands on access: ``keys create``, ``list``, ``revoke``, ``access explain``, ``audit``
 connect      ``connect``: signing in to an upstream that is called in each caller's name
 virtual      commands on virtual servers: ``virtual list``, ``show``, ``set``, ``remove``
+adoption     ``import`` and ``install``: taking over what a client has, telling it of this gateway
+clients      where clients keep what they know of servers, and how they write it (pure)
+editing      one entry in a file of another program
 admin_client a client of the admin API, over aiohttp
 mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK
 address      the addresses that follow from a user's ``--url``

@@ -114,7 +114,7 @@ def servers_add(
         settings={key: _value(text) for key, text in (_pair(one, "=", "--set") for one in given["own"])},
         source="cli",
     )
-    _register(url or group_url, spec, connection, replace)
+    register(url or group_url, spec, connection, replace)
     click.echo(f"{'replaced' if replace else 'registered'} {id} ({spec.name}, {spec.transport})")
 
 
@@ -221,7 +221,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace: bool) -> None:
+def register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace: bool) -> None:
     """Register over the admin API; what touches the host and needs no token here, through the gateway's Redis."""
     directly = spec.connection.touches_host() and not os.environ.get("GATEWAY_ADMIN_TOKEN")
     note = state.read(address.parse(url).base) if directly else None
