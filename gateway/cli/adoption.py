@@ -1,29 +1,37 @@
-"""The commands about the programs that use MCP servers: ``import`` takes over what they have, ``install`` tells them of
-this gateway."""
+"""Commands that take over what is described elsewhere, and tell of this gateway there.
+
+``import`` and ``install`` are for the programs that use MCP servers, ``add`` is for what the MCP registry describes.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import click
 
 from gateway.cli import address, clients, editing
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.clients import CLIENTS, Client
+from gateway.cli.descriptions import describe
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import URL
-from gateway.cli.registration import register
+from gateway.cli.registration import pair, register
 from shared.config import load
 from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
 from shared.logs import escaped
-from shared.models import UpstreamSpec
+from shared.models import UpstreamSpec, make_spec
 
 _CLIENT = click.argument("client", type=click.Choice(list(CLIENTS)))
+_FETCH_S = 30.0
+_MOST_BYTES = 1 << 20
 _DRY_RUN = click.option("--dry-run", is_flag=True, help="say what would be done, and do nothing")
 
 
@@ -31,6 +39,7 @@ def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
     cli.add_command(import_servers)
     cli.add_command(install)
+    cli.add_command(add)
 
 
 @click.command("import")
@@ -143,3 +152,64 @@ def install(
     kept = editing.write(target, after)
     click.echo(escaped(f"{known.title}: {name} ({endpoint}) is in {target}{f', which was {kept}' if kept else ''}"))
     click.echo(f"start {known.title} anew to use it")
+
+
+@click.command()
+@click.argument("source")
+@click.option("--id", help="its id [the last part of its name]")
+@click.option("--value", "values", multiple=True, metavar="NAME[=VALUE]", help="what it asks for; may be repeated")
+@click.option("--package", default="", help="run its package of this type (npm, pypi, oci, nuget) on the worker's host")
+@click.option("--replace", is_flag=True, help="replace what is registered with this id")
+@_DRY_RUN
+@URL
+def add(
+    source: str, id: str | None, values: tuple[str, ...], package: str, replace: bool, dry_run: bool, url: str
+) -> None:
+    """Register a server from its description in the MCP registry: a file or a URL of a server.json.
+
+    --value NAME takes the variable NAME of the environment, where other users of the machine do not see it.
+    """
+    given: dict[str, list[str]] = {}
+    for one in values:
+        name, value = pair(one, "=", "--value") if "=" in one else (one, os.environ.get(one, ""))
+        if not value and "=" not in one:
+            raise ConfigError(f"--value: the environment has no variable {one}")
+        given.setdefault(name, []).append(value)
+    found = describe(_document(source), given, package)
+    for warning in found.warnings:
+        click.echo(escaped(f"warning: {warning}"), err=True)
+    spec = make_spec(id or found.id, found.connection, source="cli")
+    if dry_run:
+        shown = spec.connection.public()
+        what = " ".join([shown["command"], *shown["args"]]) if "command" in shown else shown["url"]
+        click.echo(escaped(f"would register {spec.id}: {what}"))
+        return
+    register(url, spec, found.connection, replace)
+    click.echo(escaped(f"{'replaced' if replace else 'registered'} {spec.id} ({spec.name}, {spec.transport})"))
+
+
+def _document(source: str) -> Any:
+    """Return the JSON at a path or a URL. Raises ``ConfigError``."""
+    try:
+        if source.startswith(("http://", "https://")):
+            content = asyncio.run(_fetched(source))
+        else:
+            content = Path(source).read_bytes()
+        return json.loads(content)
+    except (OSError, aiohttp.ClientError, TimeoutError) as error:
+        raise ConfigError(f"cannot read {source}: {getattr(error, 'strerror', '') or error or 'no answer'}") from error
+    except ValueError as error:
+        raise ConfigError(f"{source} is not valid JSON: {error}") from error
+
+
+async def _fetched(url: str) -> bytes:
+    timeout = aiohttp.ClientTimeout(total=_FETCH_S)
+    async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session, session.get(url) as response:
+        if response.status != 200:
+            raise ConfigError(f"{url} answers HTTP {response.status}")
+        content = await response.content.read(_MOST_BYTES + 1)
+        while len(content) <= _MOST_BYTES and (more := await response.content.read(_MOST_BYTES)):
+            content += more
+        if len(content) > _MOST_BYTES:
+            raise ConfigError(f"{url} is larger than {_MOST_BYTES} bytes: that is no description of a server")
+        return content

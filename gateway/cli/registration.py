@@ -110,8 +110,8 @@ def servers_add(
         era=given["era"],
         include_tools=given["included"] or None,
         exclude_tools=given["excluded"] or None,
-        metadata=dict(_pair(one, "=", "--metadata") for one in given["facts"]),
-        settings={key: _value(text) for key, text in (_pair(one, "=", "--set") for one in given["own"])},
+        metadata=dict(pair(one, "=", "--metadata") for one in given["facts"]),
+        settings={key: _value(text) for key, text in (pair(one, "=", "--set") for one in given["own"])},
         source="cli",
     )
     register(url or group_url, spec, connection, replace)
@@ -126,7 +126,7 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         _refuse(given, ("variables", "--env"), ("env_file", "--env-file"), ("cwd", "--cwd"), of="a command")
         found: dict[str, Any] = {
             "url": target[0],
-            "headers": dict(_pair(one, ":", "--header") for one in given["headers"]),
+            "headers": dict(pair(one, ":", "--header") for one in given["headers"]),
         }
         if given["auth"]:
             found["auth"] = _auth(given["auth"])
@@ -166,7 +166,7 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         "type": "stdio",
         "command": target[0],
         "args": list(target[1:]),
-        "env": {**environment, **dict(_pair(one, "=", "--env") for one in given["variables"])},
+        "env": {**environment, **dict(pair(one, "=", "--env") for one in given["variables"])},
         "cwd": os.path.abspath(given["cwd"] or "."),
     }
 
@@ -206,7 +206,7 @@ def _from_file(file: str) -> dict[str, str]:
         raise ConfigError(f"--env-file: cannot read {file}: it is not UTF-8 text") from error
 
 
-def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
+def pair(text: str, separator: str, option: str) -> tuple[str, str]:
     name, found, value = text.partition(separator)
     if not found or not name.strip():
         raise ConfigError(f"{option}: {text.split(separator)[0]!r} needs a {separator!r} between name and value")
