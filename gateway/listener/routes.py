@@ -108,6 +108,7 @@ def routes(front: FrontEnd) -> web.Application:
         rights,
         front.access,
         front.virtual,
+        front.pins,
     )
     return app
 

@@ -15,12 +15,14 @@ from gateway.balancers import Balancer, make
 from gateway.routing.entries import Entry, parse
 from gateway.routing.naming import GIVEN, assign
 from gateway.routing.outliers import Watch
+from gateway.routing.pinning import Pinning
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
 from gateway.routing.virtual import VirtualView
 from shared.choices import STRATEGIES
 from shared.mcp.listings import Kind
 from shared.models import ServerStatus, UpstreamSpec
+from shared.pins import GroupPins
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from shared.virtual_servers import VirtualServer
@@ -45,6 +47,7 @@ class Catalog:
             str, tuple[list[Group], View]
         ] = {}  # views of virtual servers, with the groups as they show them
         self._members: dict[str, list[UpstreamRecord]] = {}  # the records of each group, as of the last rebuild
+        self.pinning = Pinning()
         self.groups: dict[str, Group] = {}
         self.everything = empty(("", ""), settings)
         self.generation = 0
@@ -97,12 +100,18 @@ class Catalog:
         for name in [name for name in self._kept if name not in servers]:
             del self._kept[name]
 
+    def take_pins(self, pins: Mapping[str, GroupPins]) -> None:
+        """Hold tools to what was approved of them, by group, from the next rebuild on."""
+        for name in self.pinning.take(pins):
+            self._members.pop(name, None)
+
     def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> None:
         """Build groups and views from all records, given by upstream id. ``wall_s`` is Unix time."""
         self._wall_s = wall_s
         for id in [id for id in self._replicas if id not in records]:
             del self._replicas[id]
             self._parsed.pop(id, None)
+            self.pinning.forget(id)
         members: dict[str, list[UpstreamRecord]] = {}
         for record in sorted(records.values(), key=lambda one: one.sequence):
             members.setdefault(record.spec.name, []).append(record)
@@ -163,7 +172,10 @@ class Catalog:
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:
-                for entry in self._parsed[replica.id][2][kind]:
+                entries: Sequence[Entry] = self._parsed[replica.id][2][kind]
+                if kind is Kind.TOOLS:
+                    entries = self.pinning.shown(replica.record.spec, entries)
+                for entry in entries:
                     first = having.get(entry.name)
                     if first is None:
                         having[entry.name] = (entry, [replica])
@@ -180,7 +192,10 @@ class Catalog:
 
     def view_with(self, endpoint: str, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
         """Return the view of an endpoint for a client whose own upstream sessions list something else, by group."""
-        groups = {name: group.with_own(own[name]) if name in own else group for name, group in self.groups.items()}
+        groups = {
+            name: group.with_own(self._approved(group, own[name])) if name in own else group
+            for name, group in self.groups.items()
+        }
         if not endpoint:
             return self._view_of_all(groups)
         virtual = self._virtual.get(endpoint)
@@ -188,6 +203,14 @@ class Catalog:
             shown = virtual.groups(groups)
             return self._merged(shown, self._virtual_scope(virtual, shown, groups), endpoint)
         return self._view_of(groups[endpoint]) if endpoint in groups else empty((endpoint, ""), self.settings)
+
+    def _approved(self, group: Group, own: Mapping[Kind, Sequence[Entry]]) -> Mapping[Kind, Sequence[Entry]]:
+        """Return what a client's own upstream session lists, without tools that nobody approved."""
+        tools = own.get(Kind.TOOLS)
+        if tools is None:
+            return own
+        specs = [replica.record.spec for replica in group.replicas if replica.binds]
+        return {**own, Kind.TOOLS: self.pinning.shown_of_own(specs, tools)}
 
     def _view_of_all(self, groups: Mapping[str, Group]) -> View:
         return self._merged(groups, Scope(self.settings, self._refresh_interval_s, groups), "")
