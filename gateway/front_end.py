@@ -33,6 +33,7 @@ from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import ResourceWatches
+from gateway.fleet.tool_search import ToolSearch
 from gateway.http.bodies import Bodies, BodyReader
 from gateway.http.heads import Process
 from gateway.protocol.batches import Batches
@@ -44,6 +45,7 @@ from gateway.protocol.legacy import SessionEndpoint
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
 from gateway.protocol.serving import Serving
+from gateway.protocol.tool_discovery import ToolDiscovery
 from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import ViewKey
 from gateway.sessions.table import SessionTable
@@ -160,7 +162,9 @@ class FrontEnd:
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         own_lists = OwnLists(registry, dispatcher, settings.routing)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists)
+        self._search = ToolSearch(settings.routing.tool_index_bytes)
+        discovery = ToolDiscovery(dispatcher, self._search)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, discovery)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit
@@ -340,6 +344,7 @@ class FrontEnd:
         await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()
+        self._search.close()
         await self.registry.follower.close()
         await self._store.close()
 

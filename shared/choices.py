@@ -1,5 +1,5 @@
 """The words among which settings and entries choose: balancing strategies, naming, isolation,
-eras and pins."""
+eras, pins and discovery."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ class Pin(enum.StrEnum):
     OFF = "off"
     WARN = "warn"
     BLOCK = "block"
+
+
+class Discovery(enum.StrEnum):
+    """How clients find tools: all are listed, or they search. ``auto`` decides by the length of the list."""
+
+    LIST = "list"
+    SEARCH = "search"
+    AUTO = "auto"
 
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

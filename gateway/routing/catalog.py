@@ -12,6 +12,7 @@ from operator import is_
 from msgspec import structs
 
 from gateway.balancers import Balancer, make
+from gateway.routing.endpoints import ASKED, named
 from gateway.routing.entries import Entry, parse
 from gateway.routing.naming import GIVEN, assign
 from gateway.routing.outliers import Watch
@@ -82,12 +83,19 @@ class Catalog:
         return self._virtual.keys()
 
     def serves(self, endpoint: str) -> bool:
-        """Whether ``/servers/{endpoint}`` is a group or a virtual server."""
-        return endpoint in self.groups or endpoint in self._virtual
+        """Whether there is this endpoint: ``/mcp``, a group or a virtual server."""
+        name = named(endpoint)
+        return not name or name in self.groups or name in self._virtual
 
     def is_of_one_group(self, endpoint: str) -> bool:
         """Whether clients of an endpoint reach one group only: not those of ``/mcp`` and of virtual servers."""
-        return bool(endpoint) and endpoint not in self._virtual
+        name = endpoint.partition(ASKED)[0]  # as ``named``, on the path of calls
+        return bool(name) and name not in self._virtual
+
+    def virtual_server(self, name: str) -> VirtualServer | None:
+        """Return the virtual server of this name, or ``None``."""
+        virtual = self._virtual.get(name)
+        return virtual.server if virtual is not None else None
 
     def take_virtual(self, servers: Mapping[str, VirtualServer]) -> None:
         """Serve these virtual servers from the next rebuild on."""

@@ -121,5 +121,5 @@ def test_pin_is_read_as_people_write_it(said: Any, meant: str) -> None:
 
 def test_a_pin_that_is_not_understood_is_refused() -> None:
     for wrong in (True, "on", "blok", 1):
-        with pytest.raises(Exception, match="pin: .* is not one of off, warn, block"):
+        with pytest.raises(Exception, match=r"pin: .* is not one of off, warn, block"):
             make_spec("u", {"type": "http", "url": "http://up.test/mcp"}, pin=wrong)
