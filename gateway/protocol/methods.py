@@ -232,7 +232,12 @@ class Methods:
         called = self._discovery.called(message, caller)
         if isinstance(called, Answer):
             return called
-        return self._call_tool(called, jsonrpc.params_of(called.params), caller, head, fresh)
+        inner = jsonrpc.params_of(called.params)
+        try:
+            return self._call_tool(called, inner, caller, head, fresh)
+        except CallError as error:
+            error.about = jsonrpc.text(inner.name, "name")
+            raise
 
     def _complete(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan ``completion/complete``, by prompt name or exact template. For any other there is nothing to suggest."""

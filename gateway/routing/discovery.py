@@ -35,9 +35,9 @@ SEARCH_TOOLS = LocalTool(
     _document(
         "search_tools",
         title="Search tools",
-        description="Find tools by what they do. Most tools of this server are not listed: search for what you need, in "
-        "a few words such as 'create an issue on GitHub'. The result has names, descriptions and input schemas of the "
-        "tools that fit best. Call them with call_tool, or by their own names.",
+        description="Find tools by what they do. Most tools of this server are not listed: search for what you need "
+        "in a few words, such as 'create an issue on GitHub'. The result has names, descriptions and input schemas of "
+        "the tools that fit best. Call them with call_tool, or by their own names.",
         inputSchema={
             "type": "object",
             "properties": {

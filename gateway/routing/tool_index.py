@@ -29,9 +29,9 @@ _FIND = (
     f"SELECT id FROM (SELECT rowid AS id, bm25(tools, {_WEIGHTS}) AS score FROM tools WHERE tools MATCH ? LIMIT ?) "
     "ORDER BY score LIMIT ?"
 )
-_MOST_RANKED = 1000
+_MOST_RANKED = 700
 """How many tools are ranked for one query; each takes 0.7 µs. Words that very many tools have tell little apart."""
-_MOST_WORDS = 32
+_MOST_WORDS = 24
 _MOST_TEXT = 8192
 """How much of a description, and of all parameters together, is indexed, in characters."""
 _MOST_PARAMETERS = 200
@@ -50,8 +50,8 @@ _STOP = frozenset(
     )
 )
 """Words without a meaning of their own. A query of nothing else is searched for all the same."""
-OVERHEAD_BYTES = 200
-"""About what an indexed tool takes beside its words."""
+_ROW_BYTES = 300
+"""About what an indexed tool takes beside the database."""
 
 
 class ToolIndex:
@@ -62,7 +62,7 @@ class ToolIndex:
         self._db.execute(_TABLE)
         self._alike = _alike(synonyms)
         self._synced: Sequence[Listed] = ()
-        self._rows: dict[str, tuple[int, Listed, int]] = {}  # by listed name: its row, what it is, its size
+        self._rows: dict[str, tuple[int, Listed]] = {}  # by listed name
         self._listed: dict[int, Listed] = {}
         self._next = 1
         self.size_bytes = 0
@@ -82,7 +82,7 @@ class ToolIndex:
             if known is None or known[1].route.entry is not one.route.entry:
                 changed.append(one)
             elif known[1] is not one:
-                self._rows[one.name] = (known[0], one, known[2])
+                self._rows[one.name] = known[0], one
                 self._listed[known[0]] = one
         if gone or changed:
             self._write(gone, changed)
@@ -97,18 +97,18 @@ class ToolIndex:
             if one.name in self._rows:
                 self._delete(one.name)
             columns = words_of(one)
-            row, size = self._next, sum(map(len, columns)) * 2 + OVERHEAD_BYTES
+            row = self._next
             self._next += 1
             self._db.execute(_INSERT, (row, *columns))
-            self._rows[one.name] = row, one, size
+            self._rows[one.name] = row, one
             self._listed[row] = one
-            self.size_bytes += size
         self._db.execute("COMMIT")
+        pages, size = (self._db.execute(f"PRAGMA {one}").fetchone()[0] for one in ("page_count", "page_size"))
+        self.size_bytes = pages * size + len(self._rows) * _ROW_BYTES
 
     def _delete(self, name: str) -> None:
-        row, _, size = self._rows.pop(name)
+        row, _ = self._rows.pop(name)
         del self._listed[row]
-        self.size_bytes -= size
         self._db.execute("DELETE FROM tools WHERE rowid = ?", (row,))
 
     def search(self, query: str, limit: int) -> list[Listed]:
@@ -122,13 +122,21 @@ class ToolIndex:
             if count and (not taken or ranked + count <= _MOST_RANKED):
                 taken.append(expression)
                 ranked += count
-        found = []
-        if taken:
-            rows = self._db.execute(_FIND, (" OR ".join(taken), _MOST_RANKED, limit + 1)).fetchall()
-            found = [self._listed[row] for (row,) in rows]
+        found = self._ranked(taken, limit)
+        if len(found) < limit:  # the words that were left out have to do
+            left = [expression for count, expression in counted if count and expression not in taken]
+            known = {one.name for one in found}
+            found += [one for one in self._ranked(left, limit) if one.name not in known]
         if exact is not None:  # a name that is known already is asked for what it takes
             found = [exact[1], *(one for one in found if one.name != exact[1].name)]
         return found[:limit]
+
+    def _ranked(self, expressions: Sequence[str], limit: int) -> list[Listed]:
+        """Return the tools that fit any of these expressions, the best first."""
+        if not expressions:
+            return []
+        rows = self._db.execute(_FIND, (" OR ".join(expressions), _MOST_RANKED, limit))
+        return [self._listed[row] for (row,) in rows.fetchall()]
 
     def _expressions(self, query: str) -> Iterator[str]:
         """Yield an FTS5 expression for each word of a query, with what means the same."""

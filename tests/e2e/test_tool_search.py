@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,13 +31,14 @@ ISSUES: list[dict[str, Any]] = [
     {"name": "delete_issue", "description": "Remove a ticket for ever.", "inputSchema": {"type": "object"}},
     {"name": "call_tool", "description": "Ring a telephone.", "inputSchema": {"type": "object"}},
 ]
+NO_SECRETS = {"match": "issues/create_issue", "args": "args.title == 'secret'"}
 RULES: dict[str, Any] = {
     "authentication": [{"type": "apiKey"}],
     "anonymous": True,
     "audit": {},
     "roles": {
         "everything": {"allow": ["*"], "when": "principal.kind == 'anonymous'"},
-        "careful": {"allow": ["*"], "deny": ["issues/delete_*", "notes/*"]},
+        "careful": {"allow": ["*"], "deny": ["issues/delete_*", "notes/*", NO_SECRETS]},
         "limited": {"allow": ["issues/create_issue", "notes/add"]},
     },
     "limits": {"limited": {"calls": "3/h"}},
@@ -220,7 +221,20 @@ async def test_nobody_finds_or_calls_what_their_role_hides(fleet: Fleet, upstrea
                 error = (await client.call("call_tool", {"name": name}, headers=key)).error
                 assert (error["code"], error["message"]) == (-32602, f"unknown tool {name!r}")
                 assert name not in error["data"]["closeMatches"]
+        async with RawClient(f"{fleet.url}{endpoint}") as client:
+            secret = {"name": "create_issue", "arguments": {"title": "secret"}}
+            assert (await client.call("call_tool", secret, headers=key)).error["data"]["code"] == "arguments_denied"
     assert len(upstreams.endpoints["issues"].tool_calls) == before
+
+    async def denied() -> list[str]:
+        _, said = await admin(fleet, "GET", "audit?principal=key:careful&event=denied")
+        return [one["name"] for one in said["events"]]
+
+    await eventually(lambda: _is(denied, ["create_issue"] * 2), 10.0, "the refused call is noted as that of the tool")
+
+
+async def _is(what: Callable[[], Awaitable[Any]], wanted: Any) -> bool:
+    return bool(await what() == wanted)
 
 
 async def test_searches_and_calls_are_limited_and_audited_as_calls_are(fleet: Fleet) -> None:
@@ -250,7 +264,9 @@ async def test_searches_and_calls_are_limited_and_audited_as_calls_are(fleet: Fl
 # ---- lists that change, sessions, settings
 
 
-async def test_what_an_upstream_adds_is_found_at_once_and_changes_no_list(fleet: Fleet, upstreams: RawUpstreams) -> None:
+async def test_what_an_upstream_adds_is_found_at_once_and_changes_no_list(
+    fleet: Fleet, upstreams: RawUpstreams
+) -> None:
     endpoint, url = upstreams.endpoints["issues"], f"{fleet.frontends[1].url}/mcp?discovery=search"
     async with RawClient(url) as client, listening(client, url, toolsListChanged=True) as stream:
         assert await found(client, "xylophone") == []
@@ -284,7 +300,10 @@ async def test_a_session_belongs_to_the_url_with_what_was_asked_for(fleet: Fleet
         assert [one["name"] for one in listed] == ["search_tools", "call_tool"]
         assert (await client.legacy_call("call_tool", {"name": "echo", "arguments": {"text": "x"}})).content == "x"
         assert (await client.legacy("tools/list", url=fleet.urls[0])).status == 404
-    async with RawClient(fleet.url) as client, client.session.get(f"{fleet.url}/servers/desk/sse?discovery=auto") as stream:
+    async with (
+        RawClient(fleet.url) as client,
+        client.session.get(f"{fleet.url}/servers/desk/sse?discovery=auto") as stream,
+    ):
         assert (await sse_data(stream)).endswith("&discovery=auto")
 
 
