@@ -382,9 +382,11 @@ def openapi(version: str) -> dict[str, Any]:
         operation["responses"]["204" if gives is None else created if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
-        parameters: list[dict[str, Any]] = (
-            [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
-        )
+        parameters: list[dict[str, Any]] = [
+            {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
+            for part in path.split("/")
+            if part.startswith("{")
+        ]
         if method == "delete" and path.endswith("servers/{id}"):
             meaning = "Also an upstream that a configuration file declares"
             forced: dict[str, Any] = {"type": "boolean", "default": False}

@@ -27,6 +27,13 @@ class _Tools(click.Group):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is meant. The list has no word of its own that could be shown."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return ("" if name == "list" else name), command, rest
+
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
