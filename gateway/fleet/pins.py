@@ -77,7 +77,14 @@ class Pins:
             self._again.add(group)
             return
         task = self._reading[group] = spawn(self._read(group), "pins")
-        task.add_done_callback(lambda done: self._reading.pop(group, None))
+        task.add_done_callback(lambda done: self._ended(group))
+
+    def _ended(self, group: str) -> None:
+        """Read again what was announced while nobody read any more."""
+        self._reading.pop(group, None)
+        if group in self._again:
+            self._again.discard(group)
+            self._begin(group)
 
     async def _read(self, group: str) -> None:
         """Read the pins of a group, again until Redis answers and nothing was announced meanwhile."""

@@ -8,14 +8,17 @@ the one that was used least recently is given up, and built again when it is nee
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 
 from gateway.routing.discovery import SearchView
 from gateway.routing.tool_index import ToolIndex
 from gateway.routing.view import Listed, ViewKey
-from shared.errors import NotDelivered
+from shared.errors import CallError, NotDelivered
 
+_log = logging.getLogger(__name__)
 _MOST_WAITING = 500
 """Searches that may wait for the thread; further ones are refused."""
 _IndexKey = tuple[ViewKey, tuple[tuple[str, ...], ...]]
@@ -31,7 +34,7 @@ class ToolSearch:
         self._waiting = 0
 
     async def find(self, view: SearchView, query: str, limit: int) -> list[Listed]:
-        """Return the tools of a view that fit a query best, the best first. Raises ``NotDelivered``."""
+        """Return the tools of a view that fit a query best, the best first. Raises ``CallError``."""
         if self._waiting >= _MOST_WAITING:
             raise NotDelivered("overloaded", f"{_MOST_WAITING} searches for tools wait here already; try again later")
         if self._thread is None:
@@ -39,6 +42,9 @@ class ToolSearch:
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._find, view, query, limit)
+        except sqlite3.Error as error:  # such as a Python whose SQLite was built without FTS5
+            _log.error("searching for tools failed: %s", error)
+            raise CallError("internal", f"searching for tools failed here: {error}") from error
         finally:
             self._waiting -= 1
 

@@ -18,7 +18,7 @@ from gateway.fleet.tool_search import ToolSearch
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.plans import Effect
-from gateway.routing.discovery import CALL_TOOL, DEFAULT_FOUND, MOST_FOUND, SEARCH_TOOLS, SearchView
+from gateway.routing.discovery import CALL_TOOL, DEFAULT_FOUND, MOST_FOUND, SEARCH_TOOLS, SearchView, searched
 from gateway.routing.entries import renamed
 from gateway.routing.view import Listed, View
 from gateway.sessions.session import ClientSession
@@ -58,16 +58,17 @@ class ToolDiscovery:
         self._search = search
 
     def search(self, message: Message, caller: Caller, view: View) -> Answer | Effect:
-        """Return the plan of a search in ``view``. What is wrong with the arguments is the tool's error, which models
-        read."""
+        """Return the plan of a search in ``view``, which may list its tools by now (``auto``).
+
+        What is wrong with the arguments is the tool's error, which models read.
+        """
         try:
             wanted = msgspec.json.decode(jsonrpc.arguments_of(message.params) or b"{}", type=_Query)
         except msgspec.DecodeError as error:
             return _wrong(message, caller, f"search_tools needs a 'query' of a few words: {error}")
         if not wanted.query.strip() or not 1 <= wanted.limit <= MOST_FOUND:
             return _wrong(message, caller, f"search_tools needs a 'query', and a 'limit' from 1 to {MOST_FOUND}")
-        assert isinstance(view, SearchView)
-        searched = view
+        searchable = view if isinstance(view, SearchView) else searched(view, None)
         call = _Search(
             method=message.method,
             name=SEARCH_TOOLS.name,
@@ -80,7 +81,7 @@ class ToolDiscovery:
 
         async def run() -> Answer:
             query = wanted.query[:_MOST_QUERY]
-            found = await self._dispatcher.here(call, lambda: self._search.find(searched, query, wanted.limit))
+            found = await self._dispatcher.here(call, lambda: self._search.find(searchable, query, wanted.limit))
             return _result(message, caller, _found(found), {"tools": [_shown(one) for one in found]})
 
         return Effect(run)

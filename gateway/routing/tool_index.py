@@ -32,6 +32,8 @@ _FIND = (
 _MOST_RANKED = 700
 """How many tools are ranked for one query; each takes 0.7 µs. Words that very many tools have tell little apart."""
 _MOST_WORDS = 24
+_MOST_ALIKE = 32
+"""How many words are looked for in place of one: the first of those that mean the same."""
 _MOST_TEXT = 8192
 """How much of a description, and of all parameters together, is indexed, in characters."""
 _MOST_PARAMETERS = 200
@@ -204,7 +206,7 @@ def _alike(synonyms: Synonyms) -> Mapping[str, list[str]]:
         for one in phrases:
             others = [other for other in phrases if other and other != one]
             found.setdefault(one, []).extend(others)
-    return {one: others for one, others in found.items() if one}
+    return {one: others[:_MOST_ALIKE] for one, others in found.items() if one}
 
 
 def _any_of(phrases: Sequence[str]) -> str:

@@ -468,10 +468,10 @@ async def param_headers(stage: Stage) -> None:
 PLAYS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     play.__name__: play
     for play in (
-        tools, search, tool_errors, shown, structured, pagination, prompts, resources, templates, completion, tools_changed,
-        prompts_changed, resources_changed, subscription, progress, cancellation, logging, sampling, elicitation,
-        elicitation_choices, url_elicitation, url_required, roots, asked_aside, isolation, resumption, ping, batches,
-        unknown_members, big_integers, cache_hints, param_headers,
+        tools, search, tool_errors, shown, structured, pagination, prompts, resources, templates, completion,
+        tools_changed, prompts_changed, resources_changed, subscription, progress, cancellation, logging, sampling,
+        elicitation, elicitation_choices, url_elicitation, url_required, roots, asked_aside, isolation, resumption,
+        ping, batches, unknown_members, big_integers, cache_hints, param_headers,
     )
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from gateway.fleet.tool_search import ToolSearch
 from gateway.routing.catalog import Catalog
 from gateway.routing.discovery import SearchView, searched
 from gateway.routing.view import filtered
-from shared.errors import NotDelivered
+from shared.errors import CallError, NotDelivered
 from shared.settings import RoutingSettings
 from tests.unit.builders import record
 
@@ -48,6 +48,14 @@ async def test_indexes_that_take_too_much_are_given_up_and_built_again() -> None
     for key in ("a", "b", "a"):
         assert await found(search, view([f"file_{key}"], key)) == [f"file_{key}"]
         assert [one[0][0] for one in search._indexes] == [key]
+    search.close()
+
+
+async def test_a_python_without_full_text_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.routing.tool_index._TABLE", "CREATE VIRTUAL TABLE tools USING none_such(name)")
+    search = ToolSearch(1 << 30)
+    with pytest.raises(CallError, match="no such module: none_such"):
+        await search.find(view(["file_a"]), "file", 5)
     search.close()
 
 

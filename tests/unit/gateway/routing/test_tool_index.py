@@ -120,6 +120,13 @@ def test_a_tool_with_odd_members_is_found_by_its_name(members: dict[str, Any]) -
     assert names(index, "odd") == ["odd_one"]
 
 
+def test_very_many_synonyms_are_cut() -> None:
+    index = ToolIndex([[f"word{number}" for number in range(5000)], ["a b", "b c"], ["word1", "file"]])
+    index.sync([listed("word1"), listed("word4999"), listed("file")])
+    query = " ".join(f"word{number}" for number in range(100, 130))
+    assert names(index, query) == ["word1"] and names(index, "word3000 a b c") == ["word1"]
+
+
 def test_what_is_written_is_what_changed() -> None:
     index = ToolIndex()
     assert index.sync(TOOLS) == len(TOOLS) and index.sync(TOOLS) == 0
