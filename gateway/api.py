@@ -140,7 +140,7 @@ class Gateway:
         """Register an upstream. Raises at once ``ConfigError``, or ``EntryExists`` for an id that is known here.
 
         ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``, ``include_tools``,
-        ``exclude_tools``, ``settings`` (those that the upstream has for itself, by their names in a file).
+        ``exclude_tools``, ``pin``, ``settings`` (those that the upstream has for itself, by their names in a file).
         """
         spec = make_spec(
             id,

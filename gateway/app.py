@@ -12,6 +12,7 @@ from gateway.listener.server import McpRunner
 from shared import logs, memory
 from shared.handover import received
 from shared.registry.api_keys import KeyStore
+from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import VirtualServerStore
 
@@ -35,4 +36,5 @@ async def _renew(store: RegistryStore) -> None:
     """Mark records with the newest key, while the fleet has older ones as well: then these can be taken away."""
     if store.seals.rotating:
         renewed = await store.renew_seals() + await KeyStore(store).renew() + await VirtualServerStore(store).renew()
+        renewed += await PinStore(store).renew()
         _log.info("%d records in Redis were marked with an older key, and are with the newest one now", renewed)

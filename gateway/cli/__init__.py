@@ -10,6 +10,7 @@ restart      ``restart``: every process of a running gateway is replaced
 servers      commands on the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
 registration ``servers add``
 calls        commands that use a gateway as clients do: ``tools``, ``call``, ``read``, ``prompt``
+tools        ``tools diff`` and ``tools approve``, for pinned tools; and ``tools`` itself
 arguments    ``key=value`` as the values that a tool's schema wants (pure)
 asking       what a server asks a person, on the terminal
 content      what tools, resources and prompts answer, shown or saved

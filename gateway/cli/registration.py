@@ -15,7 +15,7 @@ from gateway.cli import address, state
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import URL_HERE
-from shared.choices import EraChoice, Isolation
+from shared.choices import EraChoice, Isolation, Pin
 from shared.config.env_file import read_env_file
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
@@ -64,6 +64,9 @@ def _file(name: str, help: str) -> Callable[[_F], _F]:
 )
 @_several("--include-tool", "included", metavar="NAME", help="show only this tool (* for any text)")
 @_several("--exclude-tool", "excluded", metavar="NAME", help="hide this tool (* for any text)")
+@click.option(
+    "--pin", type=click.Choice([one.value for one in Pin]), help="whether tools that change are held back [off]"
+)
 @_several("--metadata", "facts", metavar="KEY=TEXT", help="kept with the entry")
 @_several("--set", "own", metavar="KEY=VALUE", help=f"a setting of its own ({OWN[0]}, startTimeout, …; in ms)")
 @_several("--header", "headers", metavar="'Name: value'", help="sent with every request to the address")
@@ -110,6 +113,7 @@ def servers_add(
         era=given["era"],
         include_tools=given["included"] or None,
         exclude_tools=given["excluded"] or None,
+        pin=given["pin"],
         metadata=dict(pair(one, "=", "--metadata") for one in given["facts"]),
         settings={key: _value(text) for key, text in (pair(one, "=", "--set") for one in given["own"])},
         source="cli",
@@ -241,6 +245,7 @@ def register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace: 
         "includeTools": spec.include_tools,
         "excludeTools": spec.exclude_tools or None,
         "settings": spec.settings,
+        "pin": spec.pin.value,
     }
     AdminClient(url).send("POST", "servers?replace=true" if replace else "servers", body)
 

@@ -8,7 +8,7 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation
+from shared.choices import EraChoice, Isolation, Pin
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
 from shared.registry.seals import Seals
@@ -104,6 +104,7 @@ class UpstreamRecord(Struct, frozen=True):
             tools=tuple(tools),
             last_health_check=self.health,
             source=spec.source,
+            pin=spec.pin,
         )
 
 
@@ -123,6 +124,7 @@ def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
         "exclude_tools", msgspec.json.encode(spec.exclude_tools) if spec.exclude_tools else "",
         "settings", msgspec.json.encode(spec.settings) if spec.settings else "",
         "problem", spec.problem,
+        "pin", "" if spec.pin is Pin.OFF else spec.pin.value,
     ]  # fmt: skip
 
 
@@ -156,6 +158,7 @@ def read_record(
         exclude_tools=_texts(server.get(b"exclude_tools", b"")) or (),
         settings=msgspec.json.decode(server.get(b"settings") or b"{}", type=dict[str, Any]),
         problem=foreign or text.get("problem", ""),
+        pin=Pin(text.get("pin") or "off"),
     )
     if spec.problem:
         return _flawed(spec, sequence, text)

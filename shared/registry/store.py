@@ -62,6 +62,8 @@ class RegistryStore:
                 "KEY_REMOVE",
                 "VIRTUAL_PUT",
                 "VIRTUAL_REMOVE",
+                "PINS_BEGIN",
+                "PIN_APPROVE",
                 "TAKE_TOKENS",
                 "HOLD_SLOTS",
                 "UNLOCK",
