@@ -1,0 +1,59 @@
+"""What settings must fulfil before any process is started with them; the admin token that a run may need."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from msgspec import structs
+
+from shared import tls
+from shared.access import rules as access_rules
+from shared.errors import ConfigError
+from shared.loopback import is_loopback_host
+from shared.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def check_start(settings: Settings) -> None:
+    """Refuse to start, or to replace processes, with settings that no process should run with. Raises
+    ``ConfigError``."""
+    check_exposure(settings)
+    check_tls(settings)
+
+
+def check_tls(settings: Settings) -> None:
+    """Refuse TLS whose files cannot be used. Raises ``ConfigError`` that names the file."""
+    files = settings.tls
+    if files.on:
+        if note := tls.expiry_note(files.tls_cert_file):
+            _log.warning("%s", note)
+        tls.server_context(files.tls_cert_file, files.tls_key_file)
+    elif files.tls_key_file:
+        raise ConfigError([("tls.keyFile", "is nothing without tls.certFile, the certificate that it belongs to")])
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse to listen beyond loopback without an admin token, and without authentication unless the settings say so in
+    as many words. Raises ``ConfigError``."""
+    host, access = settings.service.host, settings.access
+    if is_loopback_host(host):
+        return
+    if not access.admin_token:
+        raise ConfigError(f"listening on {host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1")
+    rules = access_rules.parse(access.access_rules)
+    if not (rules.authentication or rules.anonymous or access.anonymous):
+        raise ConfigError(
+            f"listening on {host} lets everybody who reaches it use every tool: configure 'access.authentication', or "
+            "say that this is meant with 'access': {'anonymous': true} or GATEWAY_ANONYMOUS=true"
+        )
+
+
+def with_admin_token(settings: Settings) -> Settings:
+    """Return the settings with an admin token of this run's own where callers are authenticated and none is set: then
+    the admin API is not open to whoever is on this machine."""
+    access = settings.access
+    if access.admin_token or not access_rules.parse(access.access_rules).authentication:
+        return settings
+    return structs.replace(settings, access=structs.replace(access, admin_token=secrets.token_urlsafe(32)))

@@ -1,0 +1,69 @@
+"""Settings that stand in an object of their own in a configuration file: ``tls_cert_file`` in Python is
+``tls: {certFile: …}`` there, and ``GATEWAY_TLS_CERT_FILE`` in the environment.
+
+Counterpart: ``shared.settings``, which makes them of all sources as it does with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+NESTED = ("tls",)
+"""The sections whose settings are an object in a file."""
+
+
+def check_path(path: str) -> str:
+    """Return the path of a file as an absolute one: processes that are started later have other working directories."""
+    return str(Path(path).expanduser().absolute()) if path else ""
+
+
+class TlsSettings(Struct, frozen=True):
+    """The gateway's own TLS towards clients: HTTPS at its port. Files are PEM, and read again when they change."""
+
+    tls_cert_file: Annotated[
+        str,
+        Meta(description="the gateway's certificate and its chain; with it the port speaks HTTPS only",
+             extra={"check": check_path}),
+    ] = ""  # fmt: skip
+    tls_key_file: Annotated[
+        str, Meta(description="the certificate's key; default: in certFile as well", extra={"check": check_path})
+    ] = ""
+
+    @property
+    def on(self) -> bool:
+        """Whether the gateway speaks HTTPS to its clients, and no HTTP."""
+        return bool(self.tls_cert_file)
+
+    @property
+    def scheme(self) -> str:
+        """How the gateway's URLs begin."""
+        return "https" if self.on else "http"
+
+
+def flat(values: Mapping[str, Any], known: Iterable[str], problems: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
+    """Yield a file's settings by the keys of their knobs, all of which are ``known``: ``tls.certFile``."""
+    for key, value in values.items():
+        if key not in NESTED:
+            yield key, value
+        elif isinstance(value, Mapping):
+            yield from ((f"{key}.{inner}", one) for inner, one in value.items())
+        else:
+            inside = ", ".join(one.partition(".")[2] for one in known if one.startswith(f"{key}."))
+            problems.append((f"gateway.{key}", f"must be an object with {inside}"))
+
+
+def with_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Return a file's settings, which were checked, with the paths of files in them relative to its folder ``base``."""
+    found = dict(settings)
+    for name in NESTED:
+        if name in found:
+            found[name] = {key: _path(value, base) for key, value in found[name].items()}
+    return found
+
+
+def _path(value: Any, base: Path) -> Any:
+    return str(base / Path(value).expanduser()) if isinstance(value, str) and value else value
