@@ -32,6 +32,11 @@ class TlsSettings(Struct, frozen=True):
     tls_key_file: Annotated[
         str, Meta(description="the certificate's key; default: in certFile as well", extra={"check": check_path})
     ] = ""
+    tls_client_ca: Annotated[
+        str,
+        Meta(description="authorities whose client certificates authenticate callers, and their revocation lists",
+             extra={"check": check_path}),
+    ] = ""  # fmt: skip
 
     @property
     def on(self) -> bool:

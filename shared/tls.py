@@ -94,13 +94,20 @@ def load_authorities(context: ssl.SSLContext, path: str, setting: str) -> None:
         context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
 
 
-def server_context(cert: str, key: str) -> ssl.SSLContext:
-    """Return the context of an HTTPS listener: TLS 1.2 and 1.3, HTTP/1.1. Raises ``ConfigError``."""
+def server_context(cert: str, key: str, client_ca: str = "") -> ssl.SSLContext:
+    """Return the context of an HTTPS listener: TLS 1.2 and 1.3, HTTP/1.1. Raises ``ConfigError``.
+
+    With authorities of clients (``client_ca``) certificates are asked for, and one that does not verify ends the
+    handshake; whether a caller needs one is decided where callers are authenticated.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     load_chain(context, cert, key, "tls.certFile", "tls.keyFile")
+    if client_ca:
+        context.verify_mode = ssl.CERT_OPTIONAL
+        load_authorities(context, client_ca, "tls.clientCa")
     return context
 
 

@@ -38,6 +38,7 @@ class Authority:
 
     def __init__(self, folder: Path, name: str = "authority") -> None:
         self.folder = folder
+        self._made = 0
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = _name((NameOID.COMMON_NAME, name))
         self.certificate = (
@@ -94,7 +95,8 @@ class Authority:
         made = self._begun(subject, secret, ends).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         if sans:
             made = made.add_extension(x509.SubjectAlternativeName(sans), critical=not name)
-        file = self.folder / f"client-{name or 'nameless'}"
+        self._made += 1
+        file = self.folder / f"client-{self._made}"
         return self._written(
             made.sign(self.key, hashes.SHA256()), secret, file.with_suffix(".pem"), file.with_suffix(".key")
         )

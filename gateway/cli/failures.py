@@ -18,6 +18,10 @@ DEFAULT_URL = "http://127.0.0.1:4000"
 CA_FILE = "GATEWAY_CA_FILE"
 """The environment variable that names authorities which commands trust beside the system's (PEM)."""
 
+CLIENT_CERT, CLIENT_KEY = "GATEWAY_CLIENT_CERT_FILE", "GATEWAY_CLIENT_KEY_FILE"
+"""The environment variables that name the certificate which commands show to a gateway that asks for one, and its
+key."""
+
 CONNECT_S = 10.0
 """How long connecting may take. TLS with a server that does not speak TLS may never finish."""
 

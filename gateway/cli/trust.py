@@ -9,15 +9,18 @@ import ssl
 from urllib.parse import urlsplit
 
 from gateway.cli import failures
-from gateway.cli.failures import CA_FILE, CommandFailed
+from gateway.cli.failures import CA_FILE, CLIENT_CERT, CLIENT_KEY, CommandFailed
 from shared import tls
 
 _PROBE_S = 2.0
 
 
 def trusted() -> ssl.SSLContext:
-    """Return the context with which commands connect. Raises ``ConfigError`` for authorities that cannot be read."""
-    return tls.client_context(os.environ.get(CA_FILE, ""), CA_FILE)
+    """Return the context with which commands connect. Raises ``ConfigError`` for files that cannot be used."""
+    context = tls.client_context(os.environ.get(CA_FILE, ""), CA_FILE)
+    if cert := os.environ.get(CLIENT_CERT, ""):
+        tls.load_chain(context, cert, os.environ.get(CLIENT_KEY, ""), CLIENT_CERT, CLIENT_KEY)
+    return context
 
 
 def certificate_trouble(said: str) -> str:

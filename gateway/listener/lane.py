@@ -54,6 +54,8 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.begun: dict[Any, BegunRequest] = {}
         """Requests that were begun on the express lane and go on in the ordinary one, by aiohttp's handler."""
+        if tls is not None:
+            tls.on_distrust = self.sweep
         self._make: Callable[[], asyncio.BaseProtocol] = (
             partial(ClientConnection, self) if tls is None else doors(self, tls, settings.clients.head_timeout_s)
         )
@@ -74,7 +76,7 @@ class Lane:
         now = self.loop.time()
         for connection in self._connections():
             since = connection.idle_since()
-            if since is not None and now - since > self._keepalive_s:
+            if since is not None and (now - since > self._keepalive_s or connection.stale):
                 connection.end()
             else:
                 connection.check(now)

@@ -64,7 +64,7 @@ class McpRunner(web.AppRunner):
         logging.getLogger("aiohttp.server").addFilter(_is_ours)
         self._front = front
         self._lane: Lane | None = None
-        self._tls = ListenerTls(front.settings.tls) if front.settings.tls.on else None
+        self._tls = ListenerTls(front.settings.tls, front.peers.certificates) if front.settings.tls.on else None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def _make_server(self) -> Any:
@@ -73,7 +73,8 @@ class McpRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        ordinary_headers = frozenset(("dpop", *([front.proxy.user_header] if front.proxy is not None else ())))
+        proxy = front.peers.proxy
+        ordinary_headers = frozenset(("dpop", *([proxy.user_header] if proxy is not None else ())))
         lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls)
         self._lane = lane
 
@@ -89,7 +90,7 @@ class McpRunner(web.AppRunner):
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
-                    response = await front.posts.post(request, head_of(request, front.guard, proxy=front.proxy), begun)
+                    response = await front.posts.post(request, head_of(request, front.guard, peers=front.peers), begun)
                 else:
                     response = await handle_ordinary(request)
                 if request.content.exception() is not None:

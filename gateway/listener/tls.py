@@ -11,10 +11,13 @@ import logging
 import os
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from gateway.access.client_certificate import Certificates, ClientCertificate
 from gateway.http.bodies import peer_of
 from gateway.listener.connection import ClientConnection, SharedLane
+from gateway.listener.heads import CertifiedHeads
 from gateway.listener.room import Room
 from shared import tls
 from shared.errors import ConfigError, Refused
@@ -28,8 +31,13 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 class ListenerTls:
     """The current ``context``. Raises ``ConfigError`` where the files cannot be used."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, certificates: Certificates | None = None) -> None:
+        """``certificates`` are those that clients show, where they are asked for."""
+        self.certificates = certificates
+        self.on_distrust: Callable[[], None] = lambda: None
+        """Called when connections have to end whose certificates other authorities verified."""
         self._settings = settings
+        self._authorities = _content(settings.tls_client_ca)
         self._stamp = self._look()
         self.context = context_of(settings)
 
@@ -53,12 +61,18 @@ class ListenerTls:
             self.context = await asyncio.to_thread(context_of, self._settings)
         except ConfigError as error:
             _log.error("the files of 'tls' have changed and are not used; those read before stay in use: %s", error)
-        else:
-            _log.warning("the files of 'tls' have changed: new connections get the new certificate")
+            return
+        _log.warning("the files of 'tls' have changed: new connections get the new certificate")
+        authorities = await asyncio.to_thread(_content, self._settings.tls_client_ca)
+        if authorities != self._authorities and self.certificates is not None:
+            self._authorities = authorities
+            self.certificates.distrust()
+            self.on_distrust()
+            _log.warning("tls.clientCa has changed: connections with client certificates end, and may be made again")
 
     def _look(self) -> Stamp:
         settings = self._settings
-        return tuple(map(_stamp, (settings.tls_cert_file, settings.tls_key_file)))
+        return tuple(map(_stamp, (settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca)))
 
 
 def _stamp(path: str) -> tuple[int, int, int] | None:
@@ -70,9 +84,16 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 
+def _content(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError:
+        return b""
+
+
 def context_of(settings: TlsSettings) -> ssl.SSLContext:
     """Return the context that the settings describe. Raises ``ConfigError``."""
-    context = tls.server_context(settings.tls_cert_file, settings.tls_key_file)
+    context = tls.server_context(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca)
     if note := tls.expiry_note(settings.tls_cert_file):
         _log.warning("%s", note)
     return context
@@ -106,16 +127,35 @@ class Handshake:
 class TlsConnection(ClientConnection):
     """A client connection behind a ``Door``."""
 
-    __slots__ = ("door",)
+    __slots__ = ("_certificate", "_certificates", "_shown_on", "door")
 
-    def __init__(self, lane: SharedLane) -> None:
+    def __init__(self, lane: SharedLane, certificates: Certificates | None) -> None:
         super().__init__(lane)
         self.door: Any = None
+        self._certificates = certificates
+        self._certificate: ClientCertificate | None = None
+        self._shown_on: Any = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         door, self.door = self.door, None
         door.passed()
+        if self._certificates is not None:
+            raw = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            if raw is not None:
+                self._shown_on = transport
+                self._certificate = self._certificates.begun(transport, raw)
+                self._heads = CertifiedHeads(self._lane.heads, self._certificate)
         super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._certificates is not None:
+            self._certificates.ended(self._shown_on)
+        super().connection_lost(exc)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the authorities that its certificate was verified with are not those of now."""
+        return self._certificate is not None and not self._certificate.trusted
 
 
 def doors(lane: SharedLane, files: ListenerTls, limit_s: float) -> Callable[[], asyncio.BaseProtocol]:
@@ -144,7 +184,7 @@ def doors(lane: SharedLane, files: ListenerTls, limit_s: float) -> Callable[[], 
                 handshake.over()
 
     def make() -> asyncio.BaseProtocol:
-        connection = TlsConnection(lane)
+        connection = TlsConnection(lane, files.certificates)
         door: asyncio.BaseProtocol = Door(
             lane.loop, connection, files.context, None, server_side=True, ssl_handshake_timeout=limit_s
         )

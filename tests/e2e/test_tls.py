@@ -121,6 +121,19 @@ async def test_a_handshake_that_does_not_end_is_ended(fleet: Fleet) -> None:
     writer.close()
 
 
+async def test_handshakes_that_do_not_begin_make_way(redis_url: str, authority: Authority, pair: Pair) -> None:
+    files = {"tls_cert_file": str(pair.cert), "tls_key_file": str(pair.key)}
+    bounds = {"max_client_connections": 8, "max_client_connections_per_peer": 8, "head_timeout_s": 600.0}
+    async with Scripted("up", "modern") as up, Fleet(redis_url, 1, 1, **files, **bounds) as fleet:
+        await fleet.register("up", up.connection)
+        port = int(fleet.url.rpartition(":")[2])
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+        async with RawClient(fleet.url + "/mcp", trusting(authority)) as client:
+            assert (await client.call("up")).content == "up"
+        for _, writer in held:
+            writer.close()
+
+
 async def test_new_certificates_are_taken_and_no_connection_ends(
     fleet: Fleet, authority: Authority, pair: Pair
 ) -> None:

@@ -135,7 +135,8 @@ def test_a_wrong_value_in_a_file_is_named_by_its_key(key: str, value: Any) -> No
 
 def test_tls_is_an_object_in_a_file() -> None:
     assert build({"tls": {"certFile": "/c.pem", "keyFile": "/k.pem"}}).tls.tls_key_file == "/k.pem"
-    assert _problems(file_values={"tls": "/c.pem"})[0] == ("gateway.tls", "must be an object with certFile, keyFile")
+    expected = ("gateway.tls", "must be an object with certFile, keyFile, clientCa")
+    assert _problems(file_values={"tls": "/c.pem"}) == [expected]
     [(path, text)] = _problems(file_values={"tls": {"certfile": "/c.pem"}})
     assert path == "gateway.tls.certfile" and "did you mean 'tls.certFile'" in text
 
