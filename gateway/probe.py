@@ -55,7 +55,13 @@ def worker(environment: Mapping[str, str]) -> bool:
     """Whether the worker of this environment greets a connection, which shows that its loop turns."""
     port = int(environment.get("GATEWAY_RPC_BIND", "").rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), _LIMIT_S) as plain:
-        return bool(plain.recv(1))
+        if environment.get("GATEWAY_LINK_TLS") == "off":
+            return bool(plain.recv(1))
+        context = _unverified()
+        if cert := environment.get("GATEWAY_LINK_CERT_FILE"):
+            context.load_cert_chain(cert, environment.get("GATEWAY_LINK_KEY_FILE") or None)
+        with context.wrap_socket(plain) as secure:
+            return bool(secure.recv(1))
 
 
 def main(arguments: list[str]) -> int:

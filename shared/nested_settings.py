@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-NESTED = ("tls",)
+NESTED = ("tls", "link")
 """The sections whose settings are an object in a file."""
 
 
@@ -49,6 +49,33 @@ class TlsSettings(Struct, frozen=True):
         return "https" if self.on else "http"
 
 
+class LinkSettings(Struct, frozen=True):
+    """TLS of links over TCP between front ends and workers. Files are PEM, and read at the start of a process."""
+
+    link_tls: Annotated[
+        Literal["auto", "required", "off"],
+        Meta(description="links over TCP: auto: TLS 1.3 with every peer that has it; required: no others; off: none"),
+    ] = "auto"
+    link_cert_file: Annotated[
+        str,
+        Meta(description="this process's certificate for links; default: one made at each start",
+             extra={"check": check_path}),
+    ] = ""  # fmt: skip
+    link_key_file: Annotated[
+        str, Meta(description="the certificate's key; default: in certFile as well", extra={"check": check_path})
+    ] = ""
+    link_ca_file: Annotated[
+        str,
+        Meta(description="the fleet's authority: both ends of a link must show a certificate that it has signed",
+             extra={"check": check_path}),
+    ] = ""  # fmt: skip
+
+    @property
+    def required(self) -> bool:
+        """Whether links over TCP without TLS are refused: also where there is an authority that says who may link."""
+        return self.link_tls == "required" or bool(self.link_ca_file)
+
+
 def flat(values: Mapping[str, Any], known: Iterable[str], problems: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:
     """Yield a file's settings by the keys of their knobs, all of which are ``known``: ``tls.certFile``."""
     for key, value in values.items():
@@ -66,7 +93,9 @@ def with_paths(settings: dict[str, Any], base: Path) -> dict[str, Any]:
     found = dict(settings)
     for name in NESTED:
         if name in found:
-            found[name] = {key: _path(value, base) for key, value in found[name].items()}
+            found[name] = {
+                key: _path(value, base) if key.endswith(("File", "Ca")) else value for key, value in found[name].items()
+            }
     return found
 
 

@@ -28,7 +28,7 @@ from shared.choices import Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
-from shared.nested_settings import NESTED, TlsSettings, flat
+from shared.nested_settings import NESTED, LinkSettings, TlsSettings, flat
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -350,6 +350,7 @@ class Settings(Struct, frozen=True):
     upstreams: UpstreamSettings = UpstreamSettings()
     sessions: SessionSettings = SessionSettings()
     fleet: FleetSettings = FleetSettings()
+    link: LinkSettings = LinkSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     def __repr__(self) -> str:

@@ -12,6 +12,7 @@ from shared.access import rules as access_rules
 from shared.access.rules import AccessRules
 from shared.errors import ConfigError
 from shared.loopback import is_loopback_host
+from shared.rpc import link_tls
 from shared.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def check_start(settings: Settings) -> None:
 def check_tls(settings: Settings) -> None:
     """Refuse TLS whose files cannot be used. Raises ``ConfigError`` that names the file."""
     files = settings.tls
+    link_tls.of_front_end(settings.link)
     rules_of(settings)  # a method may need authorities
     if files.on:
         if note := tls.expiry_note(files.tls_cert_file):
