@@ -20,6 +20,7 @@ from gateway.supervisor.gunicorn_conf import *  # noqa: F403
 from gateway.supervisor.lifecycle import check_exposure
 from shared.errors import ConfigError
 from shared.handover import received
+from shared.tracing.tracing import check_traces
 
 
 def on_starting(server: Any) -> None:
@@ -29,6 +30,7 @@ def on_starting(server: Any) -> None:
         sys.exit("error: gunicorn alone starts no Redis: set GATEWAY_REDIS_URL to the workers' one")
     try:
         check_exposure(settings)
+        check_traces(settings)
     except ConfigError as error:
         sys.exit(f"error: {error}")
     gunicorn_conf.on_starting(server)

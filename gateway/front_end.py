@@ -56,6 +56,7 @@ from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
+from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access import rules as access_rules
 from shared.access.methods import ApiKeyMethod, TrustedProxyMethod
@@ -72,6 +73,8 @@ from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
+from shared.tracing.exporter import FLUSH_S
+from shared.tracing.tracing import tracing
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
@@ -113,6 +116,9 @@ class FrontEnd:
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
         observers: list[CallObserver] = [self._counters]
+        self._tracing = tracing(settings, "frontend", self.id)
+        if self._tracing is not None:
+            observers.append(Traces(self._tracing))
         if self._audit is not None:
             observers.append(self._audit)
         if settings.telemetry.access_log:
@@ -237,6 +243,8 @@ class FrontEnd:
         await self._heartbeat.join()
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
         self.figures.start()
+        if self._tracing is not None:
+            self._tracing.exporter.start()
         self._tasks.append(spawn(self._log.run(), "events"))
 
     def facts(self) -> dict[str, str]:
@@ -328,6 +336,8 @@ class FrontEnd:
     async def close(self) -> None:
         """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
+        if self._tracing is not None:
+            await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
         await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()

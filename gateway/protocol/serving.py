@@ -8,6 +8,7 @@ returned.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 import msgspec
@@ -136,10 +137,14 @@ class Serving:
     async def admitted(self, head: RequestHead, message: Message | None = None, params: Params = NO_PARAMS) -> Caller:
         """Return the caller, after awaiting what admission needs. Raises ``CallError``."""
         read: SessionRead | None = None
+        began_s = 0.0
         while True:
             caller = self._admission.admit(head, message, params, read)
             if isinstance(caller, Caller):
+                if began_s:
+                    head.waited_s = time.monotonic() - began_s
                 return caller
+            began_s = began_s or time.monotonic()
             if caller is Waits.PRINCIPAL:
                 await self._principals.resolve(head)
             elif caller is Waits.SESSION and head.session is not None:

@@ -39,6 +39,7 @@ from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
+from shared.tracing.tracing import check_traces
 
 _log = logging.getLogger(__name__)
 _READY_S = 30.0
@@ -177,6 +178,7 @@ class Supervisor:
         Raises ``ConfigError``, ``StartError`` or ``RegistryUnavailable``, and what ``prepare`` raises.
         """
         check_exposure(self._given)
+        check_traces(self._given)
         try:
             await self._start(prepare)
         except BaseException:

@@ -66,6 +66,9 @@ class AuditLog:
         """Note on the call where it goes."""
         call.upstream = upstream
 
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
+        """Do nothing: the end of the call is noted."""
+
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Note a call that is over."""
         facts: dict[str, Any] = {

@@ -79,6 +79,9 @@ class Counters:
             group = call.group if call.group in self.repeats or len(self.repeats) < self._max_tools else OTHER
             self.repeats[group] = self.repeats.get(group, 0) + 1
 
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
+        """Do nothing: the end of the call counts."""
+
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Count an answer or a failure; calls whose client left, and listens, have rows but do not count."""
         rows = self._modern if call.era else self._legacy

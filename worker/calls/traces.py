@@ -1,0 +1,238 @@
+"""Traces of a worker: a span for each call to an upstream, below the front end's. Counterpart:
+``gateway.telemetry.traces``.
+
+Waiting for a place, for a session or a connection, and questions that the upstream asks its client are spans below. The
+trace context goes up to the upstream in ``_meta``, and in headers where there are any; also that of a trace that is not
+recorded, so that the upstream does not record it either.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from random import getrandbits
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Struct
+
+from shared.errors import Refused
+from shared.mcp.rope import Body
+from shared.mcp.versions import LATEST_MODERN, Era
+from shared.tracing import context, spans
+from shared.tracing.context import BAGGAGE, PARENT, STATE, written
+from shared.tracing.naming import named
+from shared.tracing.tracing import Tracing
+from worker.bridge.params import with_trace
+from worker.calls.call import Call, OnAnswer
+from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR, ObservedUpstream
+
+_SHOWN_S = 0.001
+"""Waiting that was shorter has no span."""
+_MAX_QUESTIONS = 32
+_MAX_FIXED = 4096
+_READ = 64 * 1024
+"""The size of a result, in bytes, up to which it is looked at whether a tool says that it failed."""
+_NO_ERROR = frozenset((ANSWERED, CANCELLED))
+_OVER = "not_answered"
+
+
+class _Result(Struct, gc=False):
+    failed: bool = msgspec.field(name="isError", default=False)
+
+
+class _Error(Struct, gc=False):
+    code: int = 0
+
+
+_result = msgspec.json.Decoder(_Result)
+_error = msgspec.json.Decoder(_Error)
+
+
+class _Open:
+    """The span of a call that is not over. Implements ``worker.calls.call.CallSpan``."""
+
+    __slots__ = (
+        "_add",
+        "began_ns",
+        "id",
+        "links",
+        "open",
+        "parent",
+        "questions",
+        "rpc_code",
+        "state",
+        "tool_failed",
+        "trace_id",
+    )
+
+    def __init__(self, add: Callable[[bytes], None], trace_id: str, parent: str, state: str, began_ns: int) -> None:
+        self._add = add
+        self.trace_id = trace_id
+        self.id = f"{getrandbits(64):016x}"
+        self.parent = parent
+        self.state = state
+        self.began_ns = began_ns
+        self.questions = 0
+        self.open: dict[int, tuple[str, int]] = {}  # questions without an answer: method, and when they were asked
+        self.links: list[bytes] = []
+        self.rpc_code = 0
+        self.tool_failed = False
+
+    def answered(self, is_error: bool, raw: Body) -> None:
+        """Note which error it is, or whether a tool says that it failed."""
+        if len(raw) > _READ:
+            return
+        try:
+            if is_error:
+                self.rpc_code = _error.decode(bytes(raw)).code
+            else:
+                self.tool_failed = _result.decode(bytes(raw)).failed
+        except (msgspec.DecodeError, RecursionError):
+            pass
+
+    def asked(self, method: str, on_answer: OnAnswer) -> OnAnswer:
+        """Begin the span of a question."""
+        if self.questions >= _MAX_QUESTIONS:
+            return on_answer
+        self.questions += 1
+        self.open[self.questions] = method, time.time_ns()
+        return partial(self._replied, self.questions, on_answer)
+
+    def went_on(self, trace: str) -> None:
+        """Link the try of the client with which the call goes on."""
+        sent = context.read(trace)
+        if sent is not None and sent.sampled and len(self.links) < _MAX_QUESTIONS:
+            self.links.append(spans.link(sent.trace_id, sent.span_id))
+
+    def _replied(self, number: int, on_answer: OnAnswer, is_error: bool, raw: bytes) -> None:
+        self._end_question(number, "refused" if is_error else "")
+        on_answer(is_error, raw)
+
+    def _end_question(self, number: int, why: str) -> None:
+        method, began_ns = self.open.pop(number, ("", 0))
+        if method:
+            facts: dict[str, spans.Value] = {"mcp.method.name": method}
+            if why:
+                facts["error.type"] = why
+            self.below(method, spans.CLIENT, facts, began_ns, time.time_ns())
+
+    def end_questions(self) -> None:
+        """End the spans of questions that got no answer."""
+        for number in list(self.open):
+            self._end_question(number, _OVER)
+
+    def below(self, name: str, kind: int, facts: dict[str, spans.Value], began_ns: int, ended_ns: int) -> None:
+        """Make a span below this one."""
+        content = spans.fixed(name, kind, facts) + (spans.FAILED if "error.type" in facts else b"")
+        ids = bytes.fromhex(self.trace_id), bytes.fromhex(f"{getrandbits(64):016x}"), bytes.fromhex(self.id)
+        self._add(spans.span(*ids, content, began_ns, ended_ns, self.state))
+
+
+class Traces:
+    """A ``CallObserver`` that makes spans. ``clock`` is the one by which calls say when they started."""
+
+    def __init__(self, tracing: Tracing, clock: Callable[[], float] = time.monotonic) -> None:
+        self._add = tracing.add
+        self._clock = clock
+        self._fixed: dict[tuple[Any, ...], bytes] = {}
+
+    def begun(self, call: Any, upstream: ObservedUpstream) -> None:
+        """Begin a span if the call's trace is recorded, and put the context into what goes up to the upstream."""
+        parent = call.trace
+        if not parent:
+            return  # a request of the worker's own, or of a front end that traces nothing
+        if parent[-1:] == "1":
+            sent = context.read(parent)
+            if sent is not None:
+                came_ns = time.time_ns() - int((self._clock() - call.started_at) * 1e9)
+                call.span = span = _Open(self._add, sent.trace_id, sent.span_id, call.trace_state, came_ns)
+                parent = written(sent.trace_id, span.id, True)
+        _carry(call, parent)
+
+    def finished(self, call: Any, outcome: str, upstream: ObservedUpstream) -> None:
+        """End the span."""
+        span = call.span
+        if type(span) is not _Open:
+            return
+        call.span = None
+        ended_ns = time.time_ns()
+        self._show_waiting(call, span)
+        span.end_questions()
+        if span.tool_failed and outcome is ANSWERED:
+            error = "tool_error"
+        elif outcome is UPSTREAM_ERROR:
+            error = str(span.rpc_code)
+        else:
+            error = "" if outcome in _NO_ERROR else outcome
+        carrier = call.carrier
+        version = carrier.protocol_version if carrier is not None else ""
+        key = (upstream.group, upstream.id, call.name, call.method, version, outcome, error, call.resent)
+        fixed = self._fixed.get(key)
+        if fixed is None:
+            fixed = self._make_fixed(call, upstream, version, outcome, error)
+            if len(self._fixed) >= _MAX_FIXED:
+                self._fixed.clear()
+            self._fixed[key] = fixed
+        ids = bytes.fromhex(span.trace_id), bytes.fromhex(span.id), bytes.fromhex(span.parent)
+        content = b"".join((fixed, *span.links)) if span.links else fixed
+        self._add(spans.span(*ids, content, span.began_ns, ended_ns, span.state, True))
+
+    def _show_waiting(self, call: Call, span: _Open) -> None:
+        """Make spans of the time in which the call waited for a place, and for a session or a connection."""
+        before = call.started_at
+        for name, until in (("gateway.queue", call.entered_at), ("gateway.connect", call.connected_at)):
+            if until - before >= _SHOWN_S:
+                began_ns = span.began_ns + int((before - call.started_at) * 1e9)
+                span.below(name, spans.INTERNAL, {}, began_ns, began_ns + int((until - before) * 1e9))
+            before = max(before, until)
+
+    def _make_fixed(self, call: Call, upstream: ObservedUpstream, version: str, outcome: str, error: str) -> bytes:
+        name, values = named(call.method, call.name)
+        values["gateway.group"] = upstream.group
+        values["gateway.upstream"] = upstream.id
+        values["gateway.outcome"] = outcome
+        values["mcp.protocol.version"] = version or (LATEST_MODERN if call.upstream_era == Era.MODERN else "")
+        if call.carrier is not None:
+            values.update(_where(getattr(call.carrier.context.spec.connection, "url", "")))
+        if call.resent:
+            values["gateway.resent"] = True
+        if outcome is UPSTREAM_ERROR:
+            values["rpc.response.status_code"] = error
+        if error:
+            values["error.type"] = error
+        told = {name: value for name, value in values.items() if value != ""}
+        return spans.fixed(name, spans.CLIENT, told) + (spans.FAILED if error else b"")
+
+
+def _carry(call: Call, parent: str) -> None:
+    """Put the trace context into the params and the headers of a call."""
+    if parent.encode() not in call.params:  # the client's own, which is not recorded, is there already
+        try:
+            call.params = with_trace(call.params, parent, call.trace_state, call.baggage)
+        except Refused:
+            return  # the upstream says what is wrong with them
+    headers = {PARENT: parent} if call.passed is None else {**call.passed, PARENT: parent}
+    if call.trace_state:
+        headers[STATE] = call.trace_state
+    else:
+        headers.pop(STATE, None)
+    if call.baggage:
+        headers[BAGGAGE] = call.baggage
+    call.passed = headers
+
+
+def _where(url: str) -> dict[str, spans.Value]:
+    """Return where an upstream is. One without a URL is a child process."""
+    if not url:
+        return {"network.transport": "pipe"}
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    except ValueError:
+        host, port = None, None
+    if not host or port is None:
+        return {"network.transport": "unix"}
+    return {"network.transport": "tcp", "network.protocol.name": "http", "server.address": host, "server.port": port}
