@@ -117,8 +117,9 @@ class FrontEnd:
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
         observers: list[CallObserver] = [self._counters]
         self._tracing = tracing(settings, "frontend", self.id)
-        if self._tracing is not None:
-            observers.append(Traces(self._tracing))
+        traces = Traces(self._tracing) if self._tracing is not None else None
+        if traces is not None:
+            observers.append(traces)
         if self._audit is not None:
             observers.append(self._audit)
         if settings.telemetry.access_log:
@@ -166,7 +167,7 @@ class FrontEnd:
         methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
-            admission, principals, methods, carrier, registry, sessions, own_lists, self._audit
+            admission, principals, methods, carrier, registry, sessions, own_lists, self._audit, traces
         )
         messages = ClientMessages(dispatcher, pool)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)

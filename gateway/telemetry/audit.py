@@ -42,6 +42,8 @@ _Event = tuple[float, str, dict[str, Any], bytes | None]
 class AuditLog:
     """The audit log of one front end. It is a ``CallObserver``, and ``note`` takes all other events."""
 
+    hears_begun = False
+
     def __init__(self, wanted: AuditDocument, store: AuditStore, frontend: str) -> None:
         self.wanted = wanted
         self.lost = 0

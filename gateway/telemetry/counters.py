@@ -40,6 +40,7 @@ class Counters:
     answered calls. ``families`` has all of it by name.
     """
 
+    hears_begun = False
     __slots__ = ("_groups", "_legacy", "_max_tools", "_modern", "_tools", "calls", "errors", "failures", "repeats")
 
     def __init__(self, max_tools: int = 1000) -> None:

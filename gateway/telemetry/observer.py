@@ -97,7 +97,7 @@ def arrived(call: ObservedCall) -> Context | None:
 
 
 class CallObserver(Protocol):
-    """What is notified of calls."""
+    """What is notified of calls. One whose ``hears_begun`` is false need not be told of beginnings."""
 
     def begun(self, call: ObservedCall) -> None:
         """Called when a call has begun."""
@@ -120,10 +120,12 @@ class Observers:
 
     def __init__(self, *observers: CallObserver) -> None:
         self._observers = observers
+        self._begun = [one.begun for one in observers if getattr(one, "hears_begun", True)]
+        self._finished = [one.finished for one in observers]
 
     def begun(self, call: ObservedCall) -> None:
-        for observer in self._observers:
-            observer.begun(call)
+        for begun in self._begun:
+            begun(call)
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         for observer in self._observers:
@@ -134,5 +136,5 @@ class Observers:
             observer.attempt_failed(call, code)
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
-        for observer in self._observers:
-            observer.finished(call, outcome, seconds)
+        for finished in self._finished:
+            finished(call, outcome, seconds)

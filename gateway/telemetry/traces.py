@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.telemetry.observer import ANSWERED, LISTENING, ObservedCall, arrived
+from gateway.telemetry.observer import ANSWERED, LISTENING, ClientHead, ObservedCall, arrived
+from shared.logs import escaped
+from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import OWN_LIST
 from shared.mcp.versions import Era
 from shared.tracing import context, spans
@@ -26,6 +28,7 @@ _SHOWN_NS = 1_000_000
 """Waiting that was shorter (nanoseconds) has no span."""
 _MAX_EVENTS = 32
 _MAX_FIXED = 4096
+_REQUEST_ID = spans.TextAttribute("jsonrpc.request.id")
 _NO_ERROR = frozenset((ANSWERED, LISTENING, "abandoned", "cancelled"))
 
 
@@ -61,19 +64,19 @@ class Traces:
 
     def __init__(self, tracing: Tracing) -> None:
         self._sampler = tracing.sampler
+        self._bound = tracing.sampler.bound
         self._baggage = tracing.baggage
         self._add = tracing.add
         self._fixed: dict[tuple[Any, ...], bytes] = {}
 
     def begun(self, call: ObservedCall) -> None:
-        """Begin a span if the trace is sampled, and say which trace the call belongs to in any case."""
+        """Begin a span if the trace is sampled. A context that the client sent goes on in any case."""
         parent = context.read(call.trace) if call.trace else arrived(call)
         if parent is None:
-            number = getrandbits(128) or 1
-            if not self._sampler.takes(number):
-                call.trace = f"00-{number:032x}-{getrandbits(64) or 1:016x}-00"
-                return
-            trace_id, span_id, state = f"{number:032x}", "", ""
+            low = getrandbits(64)
+            if low >= self._bound:
+                return  # it is no trace: what goes up to the upstream is what came
+            trace_id, span_id, state = f"{getrandbits(64):016x}{low:016x}", "", ""
         else:
             trace_id, span_id, state = parent.trace_id, parent.span_id, parent.state
             call.trace_state = state
@@ -143,14 +146,9 @@ class Traces:
         fixed = self._fixed.get(key)
         if fixed is None:
             fixed = self._make_fixed(call, outcome)
-        content = [fixed, span.link, *span.events]
-        more: dict[str, spans.Value] = {}
-        if call.id:
-            more["jsonrpc.request.id"] = _shown_id(call.id)
+        content = [fixed, span.link, *span.events, _REQUEST_ID.of(_shown_id(call.id))]
         if call.attempts > 1:
-            more["gateway.attempts"] = call.attempts
-        if more:
-            content.append(spans.attributes(more))
+            content.append(spans.attributes({"gateway.attempts": call.attempts}))
         self._add(
             spans.span(
                 bytes.fromhex(span.trace_id),
@@ -164,12 +162,20 @@ class Traces:
             )
         )
 
+    def refused(self, head: ClientHead, message: Message, params: Params, era: Era, code: str) -> None:
+        """Make the span of a request that was refused before it became a call. What it names is not in the span: any
+        text could be there."""
+        call = ObservedCall(method=message.method, era=era, id=bytes(message.id), client=head, meta=params.meta)
+        self.begun(call)
+        self.finished(call, code, 0.0)
+
     def _make_fixed(self, call: ObservedCall, outcome: str) -> bytes:
         name, values = named(call.method, call.name)
         values["network.transport"] = "tcp"
         values["network.protocol.name"] = "http"
         values["gateway.era"] = Era(bool(call.era)).word
-        values["gateway.group"] = call.group
+        if call.group:
+            values["gateway.group"] = call.group
         if call.upstream:
             values["gateway.upstream"] = call.upstream
         values["gateway.outcome"] = outcome
@@ -210,6 +216,8 @@ class Traces:
         self._add(spans.span(*ids, content, began_ns, ended_ns, span.state))
 
 
-def _shown_id(raw: bytes) -> str:
+def _shown_id(raw: bytes) -> bytes:
     """Return a request id as text."""
-    return raw.decode("ascii") if raw.isdigit() else str(msgspec.json.decode(raw))
+    if raw.isdigit():
+        return raw
+    return escaped(str(msgspec.json.decode(raw))[: spans.MAX_TEXT]).encode("utf-8", "replace")

@@ -17,6 +17,8 @@ def named(method: str, name: str) -> tuple[str, dict[str, Value]]:
     number of URIs.
     """
     values: dict[str, Value] = {"mcp.method.name": method}
+    if not name:
+        return method, values
     if method == "tools/call":
         values["gen_ai.operation.name"] = "execute_tool"
         values["gen_ai.tool.name"] = name

@@ -57,6 +57,21 @@ def attributes(values: Mapping[str, Value], tag: bytes = b"\x4a") -> bytes:
     return b"".join([field(tag, _key_value(name, value)) for name, value in values.items()])
 
 
+class TextAttribute:
+    """An attribute of spans whose text differs from span to span."""
+
+    def __init__(self, name: str) -> None:
+        self._name = field(b"\x0a", name.encode())
+
+    def of(self, text: bytes) -> bytes:
+        """Return it with this text, as a field of a span."""
+        if len(text) < 64 and len(self._name) < 60:  # then all lengths fit into a byte each
+            size = len(text)
+            rest = b"%b\x12%c\x0a%c%b" % (self._name, size + 2, size, text)
+            return b"\x4a%c%b" % (len(rest), rest)
+        return field(b"\x4a", self._name + field(b"\x12", field(b"\x0a", text)))
+
+
 def fixed(name: str, kind: int, values: Mapping[str, Value]) -> bytes:
     """Return the name, the kind and attributes of a span."""
     shown = escaped(name[:MAX_TEXT]).encode("utf-8", "replace")

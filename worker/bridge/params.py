@@ -56,11 +56,11 @@ def translate(
     return jsonrpc.assemble(parts) if parts else b""
 
 
-def with_trace(params: bytes, parent: str, state: str, baggage: str) -> bytes:
+def with_trace(params: bytes, parent: bytes, state: str, baggage: str) -> bytes:
     """Return ``params`` with this trace context in ``_meta`` in place of another one (SEP-414). Baggage that is there
     stays, unless there is a new one. Raises ``Refused``."""
     meta = jsonrpc.meta_of(params) if params else b""
-    new = b'"traceparent":"%b"' % parent.encode()
+    new = b'"traceparent":"%b"' % parent
     if state:
         new += b',"tracestate":%b' % _encode(state)
     if baggage:
@@ -70,7 +70,7 @@ def with_trace(params: bytes, parent: str, state: str, baggage: str) -> bytes:
             return b'{"_meta":{%b}}' % new
         if params[-1:] == b"}" and params[-2] not in _BEFORE_FIRST:
             return b'%b,"_meta":{%b}}' % (params[:-1], new)
-    elif b'"traceparent"' not in meta and b'"tracestate"' not in meta and b'"baggage"' not in meta:
+    elif b'"trace' not in meta and b'"baggage"' not in meta:
         if meta[-2] not in _BEFORE_FIRST and params.endswith(b',"_meta":%b}' % meta):
             return b"%b,%b}}" % (params[:-2], new)
         rest = jsonrpc.without_meta(params, meta)

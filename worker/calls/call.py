@@ -113,6 +113,7 @@ class Call:
         "timeout_s",
         "token",
         "trace",
+        "trace_lines",
         "trace_state",
         "upstream_era",
     )
@@ -131,6 +132,7 @@ class Call:
         self.name = ""
         self.token = b""
         self.trace = self.trace_state = self.baggage = ""  # W3C trace context and baggage
+        self.trace_lines = b""  # the same as lines of an HTTP head, for the upstream
         self.span: CallSpan | None = None
         self.connected_at = 0.0  # when it got a session or a connection for which it had to wait
         self.subject_token = ""

@@ -22,7 +22,7 @@ from shared.errors import Refused
 from shared.mcp.rope import Body
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tracing import context, spans
-from shared.tracing.context import BAGGAGE, PARENT, STATE, written
+from shared.tracing.context import BAGGAGE, PARENT, STATE
 from shared.tracing.naming import named
 from shared.tracing.tracing import Tracing
 from worker.bridge.params import with_trace
@@ -85,11 +85,12 @@ class _Open:
         """Note which error it is, or whether a tool says that it failed."""
         if len(raw) > _READ:
             return
+        text = bytes(raw)
         try:
             if is_error:
-                self.rpc_code = _error.decode(bytes(raw)).code
-            else:
-                self.tool_failed = _result.decode(bytes(raw)).failed
+                self.rpc_code = _error.decode(text).code
+            elif b'"isError"' in text:
+                self.tool_failed = _result.decode(text).failed
         except (msgspec.DecodeError, RecursionError):
             pass
 
@@ -141,15 +142,13 @@ class Traces:
 
     def begun(self, call: Any, upstream: ObservedUpstream) -> None:
         """Begin a span if the call's trace is recorded, and put the context into what goes up to the upstream."""
-        parent = call.trace
+        parent = call.trace  # which a front end wrote
         if not parent:
-            return  # a request of the worker's own, or of a front end that traces nothing
-        if parent[-1:] == "1":
-            sent = context.read(parent)
-            if sent is not None:
-                came_ns = time.time_ns() - int((self._clock() - call.started_at) * 1e9)
-                call.span = span = _Open(self._add, sent.trace_id, sent.span_id, call.trace_state, came_ns)
-                parent = written(sent.trace_id, span.id, True)
+            return  # a request of the worker's own, or a trace that is not recorded and begins at the gateway
+        if parent[-1] == "1":
+            came_ns = time.time_ns() - int((self._clock() - call.started_at) * 1e9)
+            call.span = span = _Open(self._add, parent[3:35], parent[36:52], call.trace_state, came_ns)
+            parent = f"00-{span.trace_id}-{span.id}-01"
         _carry(call, parent)
 
     def finished(self, call: Any, outcome: str, upstream: ObservedUpstream) -> None:
@@ -159,8 +158,10 @@ class Traces:
             return
         call.span = None
         ended_ns = time.time_ns()
-        self._show_waiting(call, span)
-        span.end_questions()
+        if call.entered_at or call.connected_at:
+            self._show_waiting(call, span)
+        if span.open:
+            span.end_questions()
         if span.tool_failed and outcome is ANSWERED:
             error = "tool_error"
         elif outcome is UPSTREAM_ERROR:
@@ -209,19 +210,21 @@ class Traces:
 
 def _carry(call: Call, parent: str) -> None:
     """Put the trace context into the params and the headers of a call."""
-    if parent.encode() not in call.params:  # the client's own, which is not recorded, is there already
+    raw = parent.encode()
+    if raw not in call.params:  # the client's own, which is not recorded, is there already
         try:
-            call.params = with_trace(call.params, parent, call.trace_state, call.baggage)
+            call.params = with_trace(call.params, raw, call.trace_state, call.baggage)
         except Refused:
             return  # the upstream says what is wrong with them
-    headers = {PARENT: parent} if call.passed is None else {**call.passed, PARENT: parent}
+    lines = b"traceparent: %b\r\n" % raw
     if call.trace_state:
-        headers[STATE] = call.trace_state
-    else:
-        headers.pop(STATE, None)
+        lines += b"tracestate: %b\r\n" % call.trace_state.encode()
     if call.baggage:
-        headers[BAGGAGE] = call.baggage
-    call.passed = headers
+        lines += b"baggage: %b\r\n" % call.baggage.encode()
+    call.trace_lines = lines
+    if call.passed is not None:  # the entry may let the client's own through
+        replaced = (PARENT, STATE, BAGGAGE) if call.baggage else (PARENT, STATE)
+        call.passed = {name: value for name, value in call.passed.items() if name not in replaced}
 
 
 def _where(url: str) -> dict[str, spans.Value]:
