@@ -9,10 +9,11 @@ in none of them.
 from __future__ import annotations
 
 import time
-from random import getrandbits
+from random import getrandbits, randbytes
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from gateway.telemetry.observer import ANSWERED, LISTENING, ClientHead, ObservedCall, arrived
 from shared.logs import escaped
@@ -32,31 +33,20 @@ _REQUEST_ID = spans.TextAttribute("jsonrpc.request.id")
 _NO_ERROR = frozenset((ANSWERED, LISTENING, "abandoned", "cancelled"))
 
 
-class _Open:
-    """The span of a call that is not over."""
+class _Open(Struct, gc=False):
+    """The span of a call that is not over. ``attempt_id`` is that of an attempt that is not the first: the first one
+    has no span beside the worker's."""
 
-    __slots__ = (
-        "attempt_id",
-        "attempt_ns",
-        "began_ns",
-        "events",
-        "id",
-        "link",
-        "parent",
-        "state",
-        "trace_id",
-    )
-
-    def __init__(self, trace_id: str, parent: str, state: str, began_ns: int) -> None:
-        self.trace_id = trace_id
-        self.id = f"{getrandbits(64):016x}"
-        self.parent = parent
-        self.state = state
-        self.began_ns = began_ns
-        self.attempt_id = ""  # of an attempt that is not the first: the first one has no span beside the worker's
-        self.attempt_ns = 0
-        self.link = b""
-        self.events: list[bytes] = []
+    trace_id: bytes
+    id: bytes
+    parent: bytes
+    state: str
+    began_ns: int
+    attempt_id: bytes = b""
+    attempt_ns: int = 0
+    more: bytes = b""
+    """A link and events."""
+    events: int = 0
 
 
 class Traces:
@@ -76,27 +66,36 @@ class Traces:
             low = getrandbits(64)
             if low >= self._bound:
                 return  # it is no trace: what goes up to the upstream is what came
-            trace_id, span_id, state = f"{getrandbits(64):016x}{low:016x}", "", ""
-        else:
-            trace_id, span_id, state = parent.trace_id, parent.span_id, parent.state
-            call.trace_state = state
-            if self._baggage:
-                call.baggage = parent.baggage
-            if not self._sampler.takes(int(trace_id[16:], 16), parent.sampled):
-                call.trace = written(trace_id, span_id, False)
+            if not call.method or call.method == OWN_LIST:  # resumed, or asked by the gateway for a list
                 return
-        if not call.method or call.method == OWN_LIST:  # resumed, or asked by the gateway for a list
-            call.trace = written(trace_id, span_id or f"{getrandbits(64):016x}", False)
-            return
-        call.span = span = _Open(trace_id, span_id, state, time.time_ns())
-        call.trace = written(trace_id, span.id, True)
-        if call.client is not None:
+            ids = getrandbits(128).to_bytes(16, "big")
+            trace, id = ids[:8] + low.to_bytes(8, "big"), ids[8:]
+            call.trace = f"00-{trace.hex()}-{id.hex()}-01"
+            call.span = span = _Open(trace, id, b"", "", time.time_ns())
+        else:
+            self._go_on(call, parent)
+            span = call.span
+        if span is not None and call.client is not None and (call.client.trace is not None or call.client.waited_s):
             self._note_head(span, call.client.trace, call.client.waited_s)
+
+    def _go_on(self, call: ObservedCall, parent: Context) -> None:
+        """Begin a span below what the client sent, or, if that is not sampled, only pass it on."""
+        call.trace_state = parent.state
+        if self._baggage:
+            call.baggage = parent.baggage
+        sampled = self._sampler.takes(int(parent.trace_id[16:], 16), parent.sampled)
+        if not sampled or not call.method or call.method == OWN_LIST:  # without a method: resumed
+            call.trace = written(parent.trace_id, parent.span_id, False)
+            return
+        id = randbytes(8)
+        ids = bytes.fromhex(parent.trace_id), id, bytes.fromhex(parent.span_id)
+        call.span = _Open(*ids, parent.state, time.time_ns())
+        call.trace = written(parent.trace_id, id.hex(), True)
 
     def _note_head(self, span: _Open, sent: Context | None, waited_s: float) -> None:
         """Link what the headers say to a span whose parent was in ``_meta``, and show how long admission took."""
-        if sent is not None and (sent.trace_id, sent.span_id) != (span.trace_id, span.parent):
-            span.link = spans.link(sent.trace_id, sent.span_id)
+        if sent is not None and (sent.trace_id, sent.span_id) != (span.trace_id.hex(), span.parent.hex()):
+            span.more += spans.link(sent.trace_id, sent.span_id)
         waited_ns = int(waited_s * 1e9)
         if waited_ns >= _SHOWN_NS:
             arrived_ns = span.began_ns - waited_ns
@@ -111,8 +110,8 @@ class Traces:
             return
         now_ns = time.time_ns()
         if call.attempts > 1:
-            span.attempt_id, span.attempt_ns = f"{getrandbits(64):016x}", now_ns
-            call.trace = written(span.trace_id, span.attempt_id, True)
+            span.attempt_id, span.attempt_ns = randbytes(8), now_ns
+            call.trace = written(span.trace_id.hex(), span.attempt_id.hex(), True)
         else:
             waited_ns = int(call.client.waited_s * 1e9) if call.client is not None else 0
             if now_ns - span.began_ns - waited_ns >= _SHOWN_NS:
@@ -124,13 +123,14 @@ class Traces:
         if span is None:
             return
         now_ns = time.time_ns()
-        if len(span.events) < _MAX_EVENTS:
+        if span.events < _MAX_EVENTS:
             facts: dict[str, spans.Value] = {
                 "gateway.attempt": call.attempts,
                 "gateway.upstream": call.upstream,
                 "error.type": code,
             }
-            span.events.append(spans.event("gateway.attempt.failed", now_ns, facts))
+            span.events += 1
+            span.more += spans.event("gateway.attempt.failed", now_ns, facts)
         self._end_attempt(call, span, now_ns, code)
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
@@ -146,21 +146,11 @@ class Traces:
         fixed = self._fixed.get(key)
         if fixed is None:
             fixed = self._make_fixed(call, outcome)
-        content = [fixed, span.link, *span.events, _REQUEST_ID.of(_shown_id(call.id))]
+        content = fixed + _REQUEST_ID.of(call.id if call.id.isdigit() else _shown_id(call.id)) + span.more
         if call.attempts > 1:
-            content.append(spans.attributes({"gateway.attempts": call.attempts}))
-        self._add(
-            spans.span(
-                bytes.fromhex(span.trace_id),
-                bytes.fromhex(span.id),
-                bytes.fromhex(span.parent),
-                b"".join(content),
-                span.began_ns,
-                now_ns,
-                span.state,
-                True,
-            )
-        )
+            content += spans.attributes({"gateway.attempts": call.attempts})
+        ids = span.trace_id, span.id, span.parent
+        self._add(spans.span(*ids, content, span.began_ns, now_ns, span.state, True))
 
     def refused(self, head: ClientHead, message: Message, params: Params, era: Era, code: str) -> None:
         """Make the span of a request that was refused before it became a call. What it names is not in the span: any
@@ -198,7 +188,7 @@ class Traces:
             self._below(
                 span, "gateway.retry", facts, span.attempt_ns, now_ns, outcome not in _NO_ERROR, span.attempt_id
             )
-            span.attempt_id = ""
+            span.attempt_id = b""
 
     def _below(
         self,
@@ -208,16 +198,14 @@ class Traces:
         began_ns: int,
         ended_ns: int,
         failed: bool = False,
-        id: str = "",
+        id: bytes = b"",
     ) -> None:
         """Make a span below that of a call."""
         content = spans.fixed(name, spans.INTERNAL, facts) + (spans.FAILED if failed else b"")
-        ids = bytes.fromhex(span.trace_id), bytes.fromhex(id or f"{getrandbits(64):016x}"), bytes.fromhex(span.id)
+        ids = span.trace_id, id or randbytes(8), span.id
         self._add(spans.span(*ids, content, began_ns, ended_ns, span.state))
 
 
 def _shown_id(raw: bytes) -> bytes:
     """Return a request id as text."""
-    if raw.isdigit():
-        return raw
     return escaped(str(msgspec.json.decode(raw))[: spans.MAX_TEXT]).encode("utf-8", "replace")

@@ -83,6 +83,15 @@ def with_trace(params: bytes, parent: bytes, state: str, baggage: str) -> bytes:
     return jsonrpc.assemble(parts)
 
 
+def usual_end(params: bytes) -> bytes:
+    """Return the end of ``params`` from the comma before ``_meta``, if ``_meta`` is their last member and has members
+    of which none is about a trace; else nothing. All ``params`` that end so have this ``_meta`` (``without_meta``)."""
+    meta = jsonrpc.meta_of(params) if params else b""
+    end = b',"_meta":%b}' % meta
+    plain = bool(meta) and meta[-1:] == b"}" and meta[-2] not in _BEFORE_FIRST
+    return end if plain and params.endswith(end) and b'"trace' not in meta and b'"baggage"' not in meta else b""
+
+
 def _without_modern(meta: dict[str, Raw]) -> None:
     for name in _MODERN_META:
         meta.pop(name, None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from random import getrandbits
+from random import getrandbits, randbytes
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +25,7 @@ from shared.tracing import context, spans
 from shared.tracing.context import BAGGAGE, PARENT, STATE
 from shared.tracing.naming import named
 from shared.tracing.tracing import Tracing
-from worker.bridge.params import with_trace
+from worker.bridge.params import usual_end, with_trace
 from worker.calls.call import Call, OnAnswer
 from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR, ObservedUpstream
 
@@ -51,35 +51,23 @@ _result = msgspec.json.Decoder(_Result)
 _error = msgspec.json.Decoder(_Error)
 
 
-class _Open:
-    """The span of a call that is not over. Implements ``worker.calls.call.CallSpan``."""
+class _Open(Struct, gc=False):
+    """The span of a call that is not over. Implements ``worker.calls.call.CallSpan``.
 
-    __slots__ = (
-        "_add",
-        "began_ns",
-        "id",
-        "links",
-        "open",
-        "parent",
-        "questions",
-        "rpc_code",
-        "state",
-        "tool_failed",
-        "trace_id",
-    )
+    ``open`` are questions without an answer: their methods, and when they were asked.
+    """
 
-    def __init__(self, add: Callable[[bytes], None], trace_id: str, parent: str, state: str, began_ns: int) -> None:
-        self._add = add
-        self.trace_id = trace_id
-        self.id = f"{getrandbits(64):016x}"
-        self.parent = parent
-        self.state = state
-        self.began_ns = began_ns
-        self.questions = 0
-        self.open: dict[int, tuple[str, int]] = {}  # questions without an answer: method, and when they were asked
-        self.links: list[bytes] = []
-        self.rpc_code = 0
-        self.tool_failed = False
+    add: Callable[[bytes], None]
+    trace_id: bytes
+    id: bytes
+    parent: bytes
+    state: str
+    began_ns: int
+    questions: int = 0
+    open: dict[int, tuple[str, int]] | None = None
+    links: list[bytes] | None = None
+    rpc_code: int = 0
+    tool_failed: bool = False
 
     def answered(self, is_error: bool, raw: Body) -> None:
         """Note which error it is, or whether a tool says that it failed."""
@@ -99,21 +87,24 @@ class _Open:
         if self.questions >= _MAX_QUESTIONS:
             return on_answer
         self.questions += 1
+        if self.open is None:
+            self.open = {}
         self.open[self.questions] = method, time.time_ns()
         return partial(self._replied, self.questions, on_answer)
 
     def went_on(self, trace: str) -> None:
         """Link the try of the client with which the call goes on."""
         sent = context.read(trace)
-        if sent is not None and sent.sampled and len(self.links) < _MAX_QUESTIONS:
-            self.links.append(spans.link(sent.trace_id, sent.span_id))
+        if sent is not None and sent.sampled:
+            links = self.links or []
+            self.links = [*links, spans.link(sent.trace_id, sent.span_id)][:_MAX_QUESTIONS]
 
     def _replied(self, number: int, on_answer: OnAnswer, is_error: bool, raw: bytes) -> None:
         self._end_question(number, "refused" if is_error else "")
         on_answer(is_error, raw)
 
     def _end_question(self, number: int, why: str) -> None:
-        method, began_ns = self.open.pop(number, ("", 0))
+        method, began_ns = (self.open or {}).pop(number, ("", 0))
         if method:
             facts: dict[str, spans.Value] = {"mcp.method.name": method}
             if why:
@@ -122,14 +113,13 @@ class _Open:
 
     def end_questions(self) -> None:
         """End the spans of questions that got no answer."""
-        for number in list(self.open):
+        for number in list(self.open or ()):
             self._end_question(number, _OVER)
 
     def below(self, name: str, kind: int, facts: dict[str, spans.Value], began_ns: int, ended_ns: int) -> None:
         """Make a span below this one."""
         content = spans.fixed(name, kind, facts) + (spans.FAILED if "error.type" in facts else b"")
-        ids = bytes.fromhex(self.trace_id), bytes.fromhex(f"{getrandbits(64):016x}"), bytes.fromhex(self.id)
-        self._add(spans.span(*ids, content, began_ns, ended_ns, self.state))
+        self.add(spans.span(self.trace_id, randbytes(8), self.id, content, began_ns, ended_ns, self.state))
 
 
 class Traces:
@@ -139,6 +129,7 @@ class Traces:
         self._add = tracing.add
         self._clock = clock
         self._fixed: dict[tuple[Any, ...], bytes] = {}
+        self._usual = b" "  # how params end that a context can be put into without looking: most clients repeat it
 
     def begun(self, call: Any, upstream: ObservedUpstream) -> None:
         """Begin a span if the call's trace is recorded, and put the context into what goes up to the upstream."""
@@ -146,10 +137,36 @@ class Traces:
         if not parent:
             return  # a request of the worker's own, or a trace that is not recorded and begins at the gateway
         if parent[-1] == "1":
-            came_ns = time.time_ns() - int((self._clock() - call.started_at) * 1e9)
-            call.span = span = _Open(self._add, parent[3:35], parent[36:52], call.trace_state, came_ns)
-            parent = f"00-{span.trace_id}-{span.id}-01"
-        _carry(call, parent)
+            came_ns = time.time_ns()
+            if call.entered_at or call.connected_at:  # it has waited before it got here
+                came_ns -= int((self._clock() - call.started_at) * 1e9)
+            id = getrandbits(64).to_bytes(8, "big")
+            ids = bytes.fromhex(parent[3:35]), id, bytes.fromhex(parent[36:52])
+            call.span = _Open(self._add, *ids, call.trace_state, came_ns)
+            parent = f"{parent[:36]}{id.hex()}-01"
+        self._carry(call, parent)
+
+    def _carry(self, call: Call, parent: str) -> None:
+        """Put the trace context into the params of a call, and into lines of an HTTP head."""
+        raw = parent.encode()
+        state, baggage = call.trace_state, call.baggage
+        if call.params.endswith(self._usual) and not state and not baggage:
+            call.params = call.params[:-2] + b',"traceparent":"' + raw + b'"}}'
+        elif raw not in call.params:  # the client's own, which is not recorded, is there already
+            try:
+                self._usual = usual_end(call.params) or self._usual
+                call.params = with_trace(call.params, raw, state, baggage)
+            except Refused:
+                return  # the upstream says what is wrong with them
+        lines = b"traceparent: " + raw + b"\r\n"
+        if state:
+            lines += b"tracestate: %b\r\n" % state.encode()
+        if baggage:
+            lines += b"baggage: %b\r\n" % baggage.encode()
+        call.trace_lines = lines
+        if call.passed is not None:  # the entry may let the client's own through
+            replaced = (PARENT, STATE, BAGGAGE) if baggage else (PARENT, STATE)
+            call.passed = {name: value for name, value in call.passed.items() if name not in replaced}
 
     def finished(self, call: Any, outcome: str, upstream: ObservedUpstream) -> None:
         """End the span."""
@@ -170,15 +187,15 @@ class Traces:
             error = "" if outcome in _NO_ERROR else outcome
         carrier = call.carrier
         version = carrier.protocol_version if carrier is not None else ""
-        key = (upstream.group, upstream.id, call.name, call.method, version, outcome, error, call.resent)
+        key = (upstream.id, call.name, call.method, version, outcome, error, call.resent)
         fixed = self._fixed.get(key)
         if fixed is None:
             fixed = self._make_fixed(call, upstream, version, outcome, error)
             if len(self._fixed) >= _MAX_FIXED:
                 self._fixed.clear()
             self._fixed[key] = fixed
-        ids = bytes.fromhex(span.trace_id), bytes.fromhex(span.id), bytes.fromhex(span.parent)
         content = b"".join((fixed, *span.links)) if span.links else fixed
+        ids = span.trace_id, span.id, span.parent
         self._add(spans.span(*ids, content, span.began_ns, ended_ns, span.state, True))
 
     def _show_waiting(self, call: Call, span: _Open) -> None:
@@ -206,25 +223,6 @@ class Traces:
             values["error.type"] = error
         told = {name: value for name, value in values.items() if value != ""}
         return spans.fixed(name, spans.CLIENT, told) + (spans.FAILED if error else b"")
-
-
-def _carry(call: Call, parent: str) -> None:
-    """Put the trace context into the params and the headers of a call."""
-    raw = parent.encode()
-    if raw not in call.params:  # the client's own, which is not recorded, is there already
-        try:
-            call.params = with_trace(call.params, raw, call.trace_state, call.baggage)
-        except Refused:
-            return  # the upstream says what is wrong with them
-    lines = b"traceparent: %b\r\n" % raw
-    if call.trace_state:
-        lines += b"tracestate: %b\r\n" % call.trace_state.encode()
-    if call.baggage:
-        lines += b"baggage: %b\r\n" % call.baggage.encode()
-    call.trace_lines = lines
-    if call.passed is not None:  # the entry may let the client's own through
-        replaced = (PARENT, STATE, BAGGAGE) if call.baggage else (PARENT, STATE)
-        call.passed = {name: value for name, value in call.passed.items() if name not in replaced}
 
 
 def _where(url: str) -> dict[str, spans.Value]:
