@@ -37,7 +37,7 @@ from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
 from shared.tracing.exporter import FLUSH_S
-from shared.tracing.tracing import tracing
+from shared.tracing.tracing import check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
 from worker.calls.access_log import AccessLog
@@ -317,6 +317,7 @@ def main() -> int:
     try:
         settings = received()
         check_user(settings.upstreams)
+        check_traces(settings)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))
         logs.configure("worker", settings.service.log_level, settings.telemetry.log_format)
         uvloop.run(_run(settings))

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from mcp.types import ElicitResult
 
 from tests.clients import RawClient
 from tests.collector import Collector, Span, tree
+from tests.e2e.test_up import run, running
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
 from tests.servers.asking import form
 from tests.servers.raw import RawUpstreams
@@ -359,6 +361,59 @@ async def test_a_context_that_is_not_valid_is_replaced(
     upwards = upstreams.endpoints["legacy"].tool_calls[-1]["params"]["_meta"]
     assert upwards["traceparent"] != said and "tracestate" not in upwards
     assert (await trace_of(collector, upwards["traceparent"].split("-")[1], 2))[0].parent == ""
+
+
+async def test_waiting_for_a_place_is_a_span(fleet: Fleet, collector: Collector, upstreams: RawUpstreams) -> None:
+    narrow = upstreams.add("narrow")
+    narrow.delay_s = 0.2
+    await fleet.register(
+        "narrow", upstreams.connection("narrow"), settings={"maxConcurrency": 1, "maxQueueWait": 20_000}
+    )
+    traces = [fresh() for _ in range(3)]
+    async with RawClient(fleet.urls[0]) as client:
+        await asyncio.gather(*(client.call("narrow__who", meta={"traceparent": parent}) for _, parent in traces))
+    waits = []
+    for trace, _ in traces:
+        worker = one(await trace_of(collector, trace, 2), "client")
+        waits += [s for s in collector.of_trace(trace) if s.name == "gateway.queue" and s.parent == worker.id]
+    assert len(waits) == 2 and all(s.ended - s.began > 0.1 for s in waits)
+
+
+async def test_front_ends_that_gunicorn_forked_export_for_themselves(tmp_path: Path, collector: Collector) -> None:
+    """Two front ends of one gunicorn and two workers, as ``gateway up`` starts them."""
+    file = tmp_path / "gateway.json"
+    file.write_text(json.dumps({"mcpServers": {"local": stdio_connection("local")}}))
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": "50"}
+    before = len(collector.spans)
+    processes: set[int] = set()
+    arguments = ("--config", file, "--frontends", "2", "--workers", "2", "--ephemeral")
+    async with running(*arguments, **variables) as (command, url):
+        await command.says(r"local .*connected")
+
+        async def both() -> bool:
+            async with RawClient(f"{url}/mcp") as client:  # a connection of its own, which either of them accepts
+                assert (await client.call("who")).content.startswith("local:")
+            spans = [s for s in collector.spans[before:] if s.kind == "server"]
+            processes.update(s.resource["process.pid"] for s in spans)
+            return len(processes) == 2
+
+        await eventually(both, 30.0, "spans of both front ends")
+    spans = collector.spans[before:]
+    assert len({s.id for s in spans}) == len(spans), "no two processes make the same ids"
+    roots = [s for s in spans if s.kind == "server"]
+    assert len({s.trace for s in roots}) == len(roots)
+    for root in roots:
+        assert [s.parent for s in spans if s.kind == "client" and s.trace == root.trace] == [root.id]
+
+
+async def test_without_the_extra_the_gateway_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry").mkdir()
+    (tmp_path / "opentelemetry" / "__init__.py").write_text("")  # found before the one that is installed
+    for name in ("up", "serve", "worker"):
+        arguments = () if name == "worker" else ("--port", "0")
+        nowhere = {} if name == "up" else {"GATEWAY_REDIS_URL": "redis://127.0.0.1:1/0"}
+        code, said = await run(name, *arguments, PYTHONPATH=str(tmp_path), GATEWAY_TRACES="on", **nowhere)
+        assert code == 2 and "pip install 'mcp-one-gateway[otel]'" in said and "Traceback" not in said, said
 
 
 async def test_sampling_off_exports_nothing(redis_url: str, collector: Collector, upstreams: RawUpstreams) -> None:
