@@ -437,7 +437,7 @@ async def test_what_waits_is_exported_at_the_end(redis_url: str, collector: Coll
             await fleet.register("last", upstreams.connection("last"))
             await client.call("who", meta={"traceparent": parent})
             assert collector.of_trace(trace) == []
-    assert len(collector.of_trace(trace)) == 2
+    assert {s.kind for s in collector.of_trace(trace)} >= {"server", "client"}, "sent before the processes were gone"
 
 
 async def test_a_dead_collector_costs_a_line(redis_url: str, upstreams: RawUpstreams) -> None:
