@@ -115,11 +115,9 @@ class FrontEnd:
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
-        observers: list[CallObserver] = [self._counters]
         self._tracing = tracing(settings, "frontend", self.id)
-        traces = Traces(self._tracing) if self._tracing is not None else None
-        if traces is not None:
-            observers.append(traces)
+        traces = Traces(self._tracing, self._counters) if self._tracing is not None else None
+        observers: list[CallObserver] = [traces or self._counters]
         if self._audit is not None:
             observers.append(self._audit)
         if settings.telemetry.access_log:

@@ -85,10 +85,10 @@ class Worker:
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
-        observers: list[CallObserver] = [self.counters]
         self._tracing = tracing(settings, "worker", self.id)
+        observers: list[CallObserver] = [self.counters]
         if self._tracing is not None:
-            observers.append(Traces(self._tracing, loop_time))
+            observers = [Traces(self._tracing, self.counters, loop_time)]
         if settings.telemetry.access_log:
             observers.append(AccessLog(logs.Lines("worker.access"), loop_time))
         observer = observers[0] if len(observers) == 1 else Observers(*observers)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from gateway.telemetry.observer import ANSWERED, LISTENING, ClientHead, ObservedCall, arrived
+from gateway.telemetry.observer import ANSWERED, LISTENING, CallObserver, ClientHead, ObservedCall, arrived
 from shared.logs import escaped
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import OWN_LIST
@@ -50,9 +50,12 @@ class _Open(Struct, gc=False):
 
 
 class Traces:
-    """A ``CallObserver`` that makes spans."""
+    """A ``CallObserver`` that makes spans. ``counters`` are told of attempts and ends as well: calls that are not
+    traced, which are nearly all, then cost least."""
 
-    def __init__(self, tracing: Tracing) -> None:
+    def __init__(self, tracing: Tracing, counters: CallObserver) -> None:
+        self._note_attempt = counters.attempted
+        self._note_end = counters.finished
         self._sampler = tracing.sampler
         self._bound = tracing.sampler.bound
         self._baggage = tracing.baggage
@@ -61,7 +64,11 @@ class Traces:
 
     def begun(self, call: ObservedCall) -> None:
         """Begin a span if the trace is sampled. A context that the client sent goes on in any case."""
-        parent = context.read(call.trace) if call.trace else arrived(call)
+        meta, client, parent = call.meta, call.client, None
+        if call.trace:
+            parent = context.read(call.trace)
+        elif (client is not None and client.trace is not None) or (meta is not None and meta.trace_parent):
+            parent = arrived(call)
         if parent is None:
             low = getrandbits(64)
             if low >= self._bound:
@@ -75,8 +82,8 @@ class Traces:
         else:
             self._go_on(call, parent)
             span = call.span
-        if span is not None and call.client is not None and (call.client.trace is not None or call.client.waited_s):
-            self._note_head(span, call.client.trace, call.client.waited_s)
+        if span is not None and client is not None and (client.trace is not None or client.waited_s):
+            self._note_head(span, client.trace, client.waited_s)
 
     def _go_on(self, call: ObservedCall, parent: Context) -> None:
         """Begin a span below what the client sent, or, if that is not sampled, only pass it on."""
@@ -104,7 +111,7 @@ class Traces:
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         """Show how long the call waited for a replica, or begin the span of an attempt that is not the first."""
-        call.upstream = upstream
+        self._note_attempt(call, upstream, worker)
         span = call.span
         if span is None:
             return
@@ -135,6 +142,11 @@ class Traces:
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """End the span."""
+        self._note_end(call, outcome, seconds)
+        if call.span is not None:
+            self._end(call, outcome)
+
+    def _end(self, call: ObservedCall, outcome: str) -> None:
         span = call.span
         if span is None:
             return
@@ -157,7 +169,7 @@ class Traces:
         text could be there."""
         call = ObservedCall(method=message.method, era=era, id=bytes(message.id), client=head, meta=params.meta)
         self.begun(call)
-        self.finished(call, code, 0.0)
+        self._end(call, code)
 
     def _make_fixed(self, call: ObservedCall, outcome: str) -> bytes:
         name, values = named(call.method, call.name)
