@@ -37,10 +37,13 @@ from shared.seclusion import seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
+from shared.tracing.exporter import FLUSH_S
+from shared.tracing.tracing import check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
 from worker.calls.access_log import AccessLog
 from worker.calls.observer import CallObserver, Counters, Observers
+from worker.calls.traces import Traces
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
@@ -83,9 +86,13 @@ class Worker:
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
-        observer: CallObserver = self.counters
+        self._tracing = tracing(settings, "worker", self.id)
+        observers: list[CallObserver] = [self.counters]
+        if self._tracing is not None:
+            observers = [Traces(self._tracing, self.counters, loop_time)]
         if settings.telemetry.access_log:
-            observer = Observers(self.counters, AccessLog(logs.Lines("worker.access"), loop_time))
+            observers.append(AccessLog(logs.Lines("worker.access"), loop_time))
+        observer = observers[0] if len(observers) == 1 else Observers(*observers)
         credentials = CredentialStore(store, key)
         self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
@@ -139,6 +146,8 @@ class Worker:
             await self.metrics_port.start()
         await self.members.join(self.id, self._facts())
         self.figures.start()
+        if self._tracing is not None:
+            self._tracing.exporter.start()
         tasks = [
             spawn(self.deadlines.run(), "deadlines"),
             spawn(self._stay_alive(), "alive"),
@@ -272,6 +281,8 @@ class Worker:
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
         await self.inventory.close()
+        if self._tracing is not None:
+            await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
         self.metrics_port.close()
         await self.figures.stop()
         with contextlib.suppress(RegistryUnavailable):
@@ -308,6 +319,7 @@ def main() -> int:
     try:
         settings = received()
         check_user(settings.upstreams)
+        check_traces(settings)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))
         logs.configure("worker", settings.service.log_level, settings.telemetry.log_format)
         uvloop.run(_run(settings))

@@ -191,7 +191,7 @@ class Dispatcher:
                 observer.begun(call)
         if observer is not None:
             observer.attempted(call, replica.id, target.link.worker)
-        head.trace = call.trace  # an observer may have set it
+        head.trace, head.trace_state, head.baggage = call.trace, call.trace_state, call.baggage  # of observers
         in_flight = target.link.call(replica, head, call, session, self.facts, now)
         self.under_way[in_flight] = None
         if session is not None:
@@ -277,6 +277,8 @@ class Dispatcher:
             replica = cast(Replica, in_flight.replica)
             error = self._judge(event, replica, tried)
             self._note_failure(in_flight, event)
+            if self._observer is not None:
+                self._observer.attempt_failed(call, event.code)
             repeatable = call.route.entry.repeatable and type(call.affinity) is not Exact
             if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
                 raise error

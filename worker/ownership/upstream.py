@@ -281,6 +281,7 @@ class Upstream:
         waiting, self._for_legacy = self._for_legacy, []
         for call in waiting:
             if not call.done:
+                call.connected_at = self._loop.time()
                 self.submit(call)
 
     def _session_for(self, use: SessionUse, era: Era, call: Call) -> Session:
