@@ -239,7 +239,8 @@ class Gateway:
         Then wait up to ``wait_connected_s`` until every upstream registered here has connected or failed.
         """
         await self._supervisor.start(self._prepare)
-        self._store = RegistryStore(self._supervisor.settings.registry)
+        running = self._supervisor.settings
+        self._store = RegistryStore(running.registry, running.access.secret)
         self._follower = ChangeFollower(self._store, self)
         self._tasks.append(spawn(self._follower.run(), "follow-changes"))
         if self._config is not None and self._config_path is not None:

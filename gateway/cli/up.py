@@ -153,7 +153,9 @@ async def _run_up(
 
     def note(step: Any = None) -> None:
         if step is None:
-            state.write(port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token)
+            state.write(
+                port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token, bool(settings.access.secret)
+            )
         elif on_terminal and step.state in ("replaced", "removed", "failed"):
             narration.say(f"  restart: {step.process} {step.state}{f' (pid {step.pid})' if step.pid else ''}")
 

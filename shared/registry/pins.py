@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import msgspec
+from msgspec import structs
 
 from shared.errors import CallError, EntryNotFound
 from shared.pins import MAX_PINNED, GroupPins, Pinned
@@ -20,6 +21,7 @@ from shared.registry.store import RegistryStore
 _log = logging.getLogger(__name__)
 _TOLD_S = 86_400
 _FIELD = b"tool:"
+_PURPOSE = "pin"
 
 
 class PinStore:
@@ -40,7 +42,14 @@ class PinStore:
                 continue
             name = field.removeprefix(_FIELD).decode("utf-8", "replace")
             try:
-                tools[name] = msgspec.json.decode(record, type=Pinned)
+                pinned = msgspec.json.decode(record, type=Pinned)
+                plain = structs.replace(pinned, signature="")
+                if self._store.seals.signed(
+                    _PURPOSE, _place(group, name), msgspec.json.encode(plain), pinned.signature
+                ):
+                    tools[name] = plain
+                else:
+                    _log.warning("what was approved of tool %r of %s is not signed with the fleet's key", name, group)
             except msgspec.MsgspecError as error:
                 _log.warning("what was approved of tool %r of %s cannot be read: %s", name, group, error)
         return GroupPins(float(found[b"since"]), tools)
@@ -48,18 +57,20 @@ class PinStore:
     async def begin(self, group: str, pins: GroupPins, id: str) -> bool:
         """Make these the pins of a group that has none, and return whether they are now. ``id`` is the upstream whose
         tools they are; nothing is made if it is not registered, or not pinned, any more."""
-        return bool(await self._store.run_script("PINS_BEGIN", group, repr(pins.since), id, *_fields(pins.tools)))
+        return bool(
+            await self._store.run_script("PINS_BEGIN", group, repr(pins.since), id, *self._fields(group, pins.tools))
+        )
 
     async def restore(self, group: str, pins: GroupPins) -> None:
         """Write pins back after Redis was emptied, unless there are some that were made earlier."""
-        await self._store.run_script("PINS_BEGIN", group, repr(pins.since), "", *_fields(pins.tools))
+        await self._store.run_script("PINS_BEGIN", group, repr(pins.since), "", *self._fields(group, pins.tools))
 
     async def approve(self, group: str, tool: str, pinned: Pinned) -> None:
         """Make this the approved definition of a tool. Every front end hears of it by the change log.
 
         Raises ``EntryNotFound`` if the group has no pins, and ``CallError`` if it has too many.
         """
-        record = msgspec.json.encode(pinned)
+        record = self._signed(group, tool, pinned)
         outcome = await self._store.run_script("PIN_APPROVE", group, tool, record, MAX_PINNED)
         if outcome == b"missing":
             raise EntryNotFound(f"group {group!r} has no pins: its upstreams have listed nothing since they are pinned")
@@ -72,8 +83,31 @@ class PinStore:
         async with translated():
             return bool(await self._store.redis.set(key, "1", nx=True, ex=_TOLD_S))
 
+    async def renew(self) -> int:
+        """Sign again what is signed under an older key. Return how many records that were."""
+        renewed, keys = 0, self._store.keys
+        async with translated():
+            places = [place async for place in self._store.redis.scan_iter(match=keys.pins("*"), count=1000)]
+        for place in places if self._store.seals.rotating else ():
+            group = place.decode().removeprefix(keys.pins(""))
+            pins = await self.read(group)
+            for tool, pinned in pins.tools.items() if pins is not None else ():
+                field, again = f"tool:{tool}", self._signed(group, tool, pinned)
+                async with translated():
+                    record = await self._store.redis.hget(place, field)
+                if record is not None and record != again:
+                    renewed += int(await self._store.run_script("RENEW", place, field, record, again))
+        return renewed
 
-def _fields(tools: Mapping[str, Pinned]) -> Iterator[str | bytes]:
-    for name, pinned in tools.items():
-        yield name
-        yield msgspec.json.encode(pinned)
+    def _signed(self, group: str, tool: str, pinned: Pinned) -> bytes:
+        signature = self._store.seals.sign(_PURPOSE, _place(group, tool), msgspec.json.encode(pinned))
+        return msgspec.json.encode(structs.replace(pinned, signature=signature))
+
+    def _fields(self, group: str, tools: Mapping[str, Pinned]) -> Iterator[str | bytes]:
+        for name, pinned in tools.items():
+            yield name
+            yield self._signed(group, name, pinned)
+
+
+def _place(group: str, tool: str) -> str:
+    return f"{group}\0{tool}"

@@ -53,7 +53,8 @@ if not exists then
 end
 local revision = redis.call('HINCRBY', key, 'revision', 1)
 for field = 6, #ARGV - 1, 2 do  -- what was found at another address, or by other means, is not true here
-  if ARGV[field] == 'connection' and exists and redis.call('HGET', key, 'connection') ~= ARGV[field + 1] then
+  if (ARGV[field] == 'connection' or ARGV[field] == 'connection_mark') and exists
+    and (redis.call('HGET', key, ARGV[field]) or '') ~= ARGV[field + 1] then
     redis.call('HDEL', key, 'eras', 'sessionful', 'protocol_version', 'transport_in_use', 'url_in_use', 'capabilities',
       'instructions')
     redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4])
@@ -378,6 +379,13 @@ return {granted, redis.call('SCARD', P..'frontends')}
 """
 # ARGV: prefix, key, holder
 UNLOCK = "if redis.call('GET', ARGV[2]) == ARGV[3] then return redis.call('DEL', ARGV[2]) end return 0"
+
+# ARGV: prefix, key of a hash, field, value that it has, value that it shall have → 0 if it has another one by now
+RENEW = """
+if redis.call('HGET', ARGV[2], ARGV[3]) ~= ARGV[4] then return 0 end
+redis.call('HSET', ARGV[2], ARGV[3], ARGV[5])
+return 1
+"""
 
 # ARGV: prefix, key of a dead member's record, key of the set of members, kind, id → 0 if the record was gone already
 BURY = (
