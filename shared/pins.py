@@ -20,16 +20,12 @@ MAX_PINNED = 10_000
 """The most tools of one group of which a definition is kept: every front end holds them in memory."""
 
 
-class Pinned(Struct, frozen=True, omit_defaults=True):
-    """The approved definition of one tool: the JSON that its upstream listed, when, and who approved it.
-
-    ``signature`` is that of its record in Redis, if the fleet has a configured key.
-    """
+class Pinned(Struct, frozen=True):
+    """The approved definition of one tool: the JSON that its upstream listed, when, and who approved it."""
 
     at: float
     by: str
     tool: Raw
-    signature: str = ""
 
 
 class GroupPins(Struct, frozen=True):

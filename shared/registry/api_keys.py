@@ -9,7 +9,6 @@ import logging
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Raw, Struct
 
 from shared.access.keys import ApiKey
 from shared.errors import EntryExists, EntryNotFound
@@ -19,13 +18,6 @@ from shared.registry.store import RegistryStore
 _log = logging.getLogger(__name__)
 MAX_KEYS = 100_000
 """Every front end keeps all keys in memory, some 400 bytes each."""
-
-
-class _Signed(Struct, frozen=True):
-    """The JSON in Redis if the fleet has a configured key."""
-
-    key: Raw
-    signature: str
 
 
 class KeyStore:
@@ -52,14 +44,14 @@ class KeyStore:
         """Return all keys by their names."""
         async with translated():
             records = await self._store.redis.hgetall(self._store.keys.api_keys)
-        found = (self._read(record) for record in records.values())
+        found = (self._read(name.decode(), record) for name, record in records.items())
         return {key.name: key for key in found if key is not None}
 
     async def read(self, name: str) -> ApiKey | None:
         """Return one key, or ``None`` if there is none of this name."""
         async with translated():
             record = await self._store.redis.hget(self._store.keys.api_keys, name)
-        return self._read(record) if record else None
+        return self._read(name, record) if record else None
 
     async def restore(self, keys: Iterable[ApiKey]) -> None:
         """Write keys back after Redis was emptied. A key that is there is not changed."""
@@ -73,28 +65,21 @@ class KeyStore:
         async with translated():
             records = await self._store.redis.hgetall(place)
         for name, record in records.items():
-            key = self._read(record)
+            key = self._read(name.decode(), record)
             if key is not None and (again := self._write(key)) != record:
                 renewed += int(await self._store.run_script("RENEW", place, name, record, again))
         return renewed
 
     def _write(self, key: ApiKey) -> bytes:
-        record = msgspec.json.encode(key)
-        signature = self._store.seals.sign("api key", key.name, record)
-        return msgspec.json.encode(_Signed(Raw(record), signature)) if signature else record
+        return self._store.seals.enclose("api key", key.name, msgspec.json.encode(key))
 
-    def _read(self, record: bytes) -> ApiKey | None:
+    def _read(self, name: str, enclosed: bytes) -> ApiKey | None:
+        record = self._store.seals.disclose("api key", name, enclosed)
+        if record is None:
+            _log.warning("the record of API key %r is not signed with the fleet's key, and the key is not valid", name)
+            return None
         try:
-            if not self._store.seals.active:
-                return msgspec.json.decode(record, type=ApiKey)
-            found = msgspec.json.decode(record, type=_Signed)
-            key = msgspec.json.decode(found.key, type=ApiKey)
+            return msgspec.json.decode(record, type=ApiKey)
         except msgspec.MsgspecError as error:
-            _log.warning("a record of an API key cannot be read, and the key is not valid: %s", error)
+            _log.warning("the record of API key %r cannot be read, and the key is not valid: %s", name, error)
             return None
-        if not self._store.seals.signed("api key", key.name, bytes(found.key), found.signature):
-            _log.warning(
-                "the record of API key %r is not signed with the fleet's key, and the key is not valid", key.name
-            )
-            return None
-        return key

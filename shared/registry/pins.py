@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator, Mapping
 
 import msgspec
-from msgspec import structs
 
 from shared.errors import CallError, EntryNotFound
 from shared.pins import MAX_PINNED, GroupPins, Pinned
@@ -21,7 +20,6 @@ from shared.registry.store import RegistryStore
 _log = logging.getLogger(__name__)
 _TOLD_S = 86_400
 _FIELD = b"tool:"
-_PURPOSE = "pin"
 
 
 class PinStore:
@@ -41,15 +39,12 @@ class PinStore:
             if not field.startswith(_FIELD):
                 continue
             name = field.removeprefix(_FIELD).decode("utf-8", "replace")
+            approved = self._store.seals.disclose("pin", f"{group}\0{name}", record)
+            if approved is None:
+                _log.warning("what was approved of tool %r of %s is not signed with the fleet's key", name, group)
+                continue
             try:
-                pinned = msgspec.json.decode(record, type=Pinned)
-                plain = structs.replace(pinned, signature="")
-                if self._store.seals.signed(
-                    _PURPOSE, _place(group, name), msgspec.json.encode(plain), pinned.signature
-                ):
-                    tools[name] = plain
-                else:
-                    _log.warning("what was approved of tool %r of %s is not signed with the fleet's key", name, group)
+                tools[name] = msgspec.json.decode(approved, type=Pinned)
             except msgspec.MsgspecError as error:
                 _log.warning("what was approved of tool %r of %s cannot be read: %s", name, group, error)
         return GroupPins(float(found[b"since"]), tools)
@@ -70,7 +65,7 @@ class PinStore:
 
         Raises ``EntryNotFound`` if the group has no pins, and ``CallError`` if it has too many.
         """
-        record = self._signed(group, tool, pinned)
+        record = self._enclosed(group, tool, pinned)
         outcome = await self._store.run_script("PIN_APPROVE", group, tool, record, MAX_PINNED)
         if outcome == b"missing":
             raise EntryNotFound(f"group {group!r} has no pins: its upstreams have listed nothing since they are pinned")
@@ -85,29 +80,23 @@ class PinStore:
 
     async def renew(self) -> int:
         """Sign again what is signed under an older key. Return how many records that were."""
-        renewed, keys = 0, self._store.keys
+        renewed, place = 0, self._store.keys.pins("")
         async with translated():
-            places = [place async for place in self._store.redis.scan_iter(match=keys.pins("*"), count=1000)]
-        for place in places if self._store.seals.rotating else ():
-            group = place.decode().removeprefix(keys.pins(""))
-            pins = await self.read(group)
-            for tool, pinned in pins.tools.items() if pins is not None else ():
-                field, again = f"tool:{tool}", self._signed(group, tool, pinned)
-                async with translated():
-                    record = await self._store.redis.hget(place, field)
-                if record is not None and record != again:
-                    renewed += int(await self._store.run_script("RENEW", place, field, record, again))
+            groups = [key.decode().removeprefix(place) async for key in self._store.redis.scan_iter(match=place + "*")]
+            for group in groups:
+                records = await self._store.redis.hgetall(place + group)
+                found = await self.read(group)
+                for name, pinned in found.tools.items() if found is not None else ():
+                    before, again = records.get(_FIELD + name.encode()), self._enclosed(group, name, pinned)
+                    if before != again:
+                        field = (_FIELD + name.encode()).decode()
+                        renewed += int(await self._store.run_script("RENEW", place + group, field, before, again))
         return renewed
 
-    def _signed(self, group: str, tool: str, pinned: Pinned) -> bytes:
-        signature = self._store.seals.sign(_PURPOSE, _place(group, tool), msgspec.json.encode(pinned))
-        return msgspec.json.encode(structs.replace(pinned, signature=signature))
+    def _enclosed(self, group: str, tool: str, pinned: Pinned) -> bytes:
+        return self._store.seals.enclose("pin", f"{group}\0{tool}", msgspec.json.encode(pinned))
 
     def _fields(self, group: str, tools: Mapping[str, Pinned]) -> Iterator[str | bytes]:
         for name, pinned in tools.items():
             yield name
-            yield self._signed(group, name, pinned)
-
-
-def _place(group: str, tool: str) -> str:
-    return f"{group}\0{tool}"
+            yield self._enclosed(group, name, pinned)

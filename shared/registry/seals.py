@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct
 
 from shared.secrets import FleetKey
 
@@ -28,6 +29,11 @@ NO_KEY = (
 
 class _Sealed(Struct, array_like=True):
     fields: dict[str, bytes]
+
+
+class _Signed(Struct, frozen=True):
+    record: Raw
+    signature: str
 
 
 class Seals:
@@ -51,6 +57,22 @@ class Seals:
     def signed(self, purpose: str, name: str, record: bytes, signature: str) -> bool:
         """Return whether this fleet wrote a record. Without a key every record counts."""
         return self._key is None or self._key.signed(_statement(purpose, name, [record]), signature)
+
+    def enclose(self, purpose: str, name: str, record: bytes) -> bytes:
+        """Return a record of JSON with its signature, as JSON; as it is without a key."""
+        signature = self.sign(purpose, name, record)
+        return msgspec.json.encode(_Signed(Raw(record), signature)) if signature else record
+
+    def disclose(self, purpose: str, name: str, enclosed: bytes) -> bytes | None:
+        """Return the record that this fleet enclosed, ``None`` if it did not. Without a key every record counts."""
+        if self._key is None:
+            return enclosed
+        try:
+            found = msgspec.json.decode(enclosed, type=_Signed)
+        except msgspec.MsgspecError:
+            return None
+        record = bytes(found.record)
+        return record if self.signed(purpose, name, record, found.signature) else None
 
     # ---- hashes
 

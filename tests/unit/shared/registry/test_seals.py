@@ -119,3 +119,14 @@ def test_a_signed_record_is_of_its_name_and_purpose() -> None:
         assert not OURS.signed(purpose, name, record, signature)
     assert not OURS.signed("api key", "me", b"record", "") and not OURS.signed("api key", "me", b"record", "é")
     assert Seals("new,ours").signed("api key", "me", b"record", signature)
+
+
+def test_an_enclosed_record_is_disclosed_to_this_fleet_alone() -> None:
+    enclosed = OURS.enclose("pin", "g\0t", b'{"a":1}')
+    assert OURS.disclose("pin", "g\0t", enclosed) == b'{"a":1}'
+    assert (
+        OURS.disclose("pin", "g\0other", enclosed) is None and Seals("theirs").disclose("pin", "g\0t", enclosed) is None
+    )
+    for forged in (b'{"a":1}', b"{", enclosed.replace(b'{"a":1}', b'{"a":2}'), b'{"record":{"a":1},"signature":""}'):
+        assert OURS.disclose("pin", "g\0t", forged) is None
+    assert Seals().enclose("pin", "g\0t", b"{}") == Seals().disclose("pin", "g\0t", b"{}") == b"{}"
