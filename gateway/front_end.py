@@ -17,6 +17,7 @@ from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
+from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.virtual_servers import VirtualServersApi
@@ -34,6 +35,7 @@ from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import ResourceWatches
+from gateway.fleet.tool_search import ToolSearch
 from gateway.http.bodies import Bodies, BodyReader
 from gateway.http.heads import Process
 from gateway.protocol.batches import Batches
@@ -45,6 +47,7 @@ from gateway.protocol.legacy import SessionEndpoint
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
 from gateway.protocol.serving import Serving
+from gateway.protocol.tool_discovery import ToolDiscovery
 from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import ViewKey
 from gateway.sessions.table import SessionTable
@@ -58,6 +61,7 @@ from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
+from gateway.telemetry.pin_news import PinNews
 from shared import logs
 from shared.access import rules as access_rules
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
@@ -69,6 +73,7 @@ from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
 from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
+from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
@@ -165,7 +170,9 @@ class FrontEnd:
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         own_lists = OwnLists(registry, dispatcher, settings.routing)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists)
+        self._search = ToolSearch(settings.routing.tool_index_bytes)
+        discovery = ToolDiscovery(dispatcher, self._search)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, discovery)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit
@@ -181,12 +188,17 @@ class FrontEnd:
 
         # The admin API.
         figures = FrontEndFigures(
-            self._counters, self._holds, calls.max_inflight, lambda: registry.records.values(), self._tools_listed
+            self._counters,
+            self._holds,
+            calls.max_inflight,
+            lambda: registry.records.values(),
+            self._tools_listed,
+            lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
         )
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
         )
-        self._log = EventLog(registry, frontends, workers)
+        self._log = EventLog(registry, frontends, workers, PinNews(PinStore(store), self._audit).tell)
         self.queries = Queries(
             store,
             registry,
@@ -205,6 +217,7 @@ class FrontEnd:
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
         self.virtual = VirtualServersApi(VirtualServerStore(store), registry, self.reader)
+        self.pins = PinsApi(PinStore(store), registry, self.reader)
         self.restarting = Restarting(store)
         self._events = _FleetEvents(
             self._keys,
@@ -339,6 +352,7 @@ class FrontEnd:
         await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()
+        self._search.close()
         await self.registry.follower.close()
         await self._store.close()
 

@@ -23,6 +23,7 @@ handover          how a process gets its settings from the one that starts it
 supervision       how a front end asks its supervisor for a restart
 seclusion         what other programs of the same user can read of a process
 tool_filter       which tools of an upstream may be seen and called
+pins              what was approved of tools, and whether it is still listed so (pure)
 isolation         which upstream session a call uses
 freshness         how long lists of upstreams are fresh
 request_state     the sealed state of calls that wait for input

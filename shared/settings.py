@@ -24,7 +24,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
-from shared.choices import Naming, check_log_level, check_strategy
+from shared.choices import Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
@@ -166,6 +166,15 @@ class RoutingSettings(Struct, frozen=True):
     separator: Annotated[str, Meta(min_length=1, description="between group and tool name")] = "__"
     page_size: Annotated[int, Meta(ge=1, description="entries on one page of a merged list")] = 1000
     list_ttl_s: Annotated[float, Meta(ge=0, description="ttlMs told to modern clients for merged lists")] = 5.0
+    discovery: Annotated[
+        Discovery, Meta(description="how clients find tools: list, search, or auto: search where the list is long")
+    ] = Discovery.LIST
+    discovery_threshold: Annotated[
+        int, Meta(ge=0, description="tokens of a list of tools from which on auto means search, at four bytes each")
+    ] = 10_000
+    tool_index_bytes: Annotated[
+        int, Meta(ge=1024, description="what one front end keeps for searching tools; more is built again when needed")
+    ] = 64 * 1024 * 1024
     catalog_grace_s: Annotated[
         float, Meta(ge=0, description="how long tools of an upstream that is down stay listed")
     ] = 60.0

@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from gateway.supervisor.lifecycle import Child, Supervisor
 from shared.models import ServerStatus, make_spec
 from shared.registry.members import Members
@@ -134,7 +136,11 @@ class Fleet:
         self._counts = (frontends, workers)
         self.frontends: list[Supervisor] = []
         self.workers: list[Child] = []
-        self.store = RegistryStore(self.settings.registry)
+        # The tests' own look into Redis waits longer than processes do: on a busy machine they must go on without it.
+        patient = structs.replace(
+            self.settings.registry, redis_timeout_s=max(10.0, self.settings.registry.redis_timeout_s)
+        )
+        self.store = RegistryStore(patient, self.settings.access.secret)
 
     async def __aenter__(self) -> Fleet:
         frontends, workers = self._counts

@@ -296,9 +296,9 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a worker has no file to read again on SIGHUP
         loop.add_signal_handler(which, stopping.set)
-    store = RegistryStore(settings.registry)
+    store = RegistryStore(settings.registry, settings.access.secret)
     await store.ping()
-    await Worker(settings, store, await store.fleet_key(settings.access.secret), stopping).run()
+    await Worker(settings, store, await store.fleet_key(), stopping).run()
 
 
 def main() -> int:

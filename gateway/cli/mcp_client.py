@@ -140,7 +140,8 @@ class McpClient:
             trust_env=False,  # like the admin client: a proxy from the environment cannot reach loopback
             event_hooks={"response": [self._look_at]},
         ) as http:
-            transport = streamable_http_client(self._where.endpoint, http_client=http, max_sse_event_size=None)
+            url = f"{self._where.endpoint}?discovery=list"  # people look at tools, also where models search
+            transport = streamable_http_client(url, http_client=http, max_sse_event_size=None)
             async with Client(
                 transport,
                 client_info=Implementation(name="gateway-cli", version=__version__),

@@ -22,6 +22,7 @@ from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
 from gateway.listener.metadata import add_metadata_routes
 from gateway.protocol import answers
+from gateway.routing.endpoints import asking
 from gateway.ui.pages import add_pages
 from shared.errors import Refused
 
@@ -34,10 +35,17 @@ def head_of(
     peers: Peers | None = None,
 ) -> RequestHead:
     """Return the head of an aiohttp request as admission needs it; ``endpoint`` is the name in ``/servers/{name}``."""
+    refusal = None
+    if "discovery" in request.rel_url.query:
+        try:
+            endpoint = asking(endpoint, request.rel_url.query["discovery"])
+        except Refused as error:
+            refusal = error.code, error.message
     path = request.rel_url.raw_path.rstrip("/")
     path = path.removesuffix("/messages") + "/sse" if path.endswith("/messages") else path
     named = by_name(request.headers.items())
     head = RequestHead.read(named, guard, endpoint, has_body, path)
+    head.refusal = head.refusal or refusal
     if peers is not None:
         peers.introduce(head, named, request.remote, request.transport)
     if head.proof is not None:
@@ -108,6 +116,7 @@ def routes(front: FrontEnd) -> web.Application:
         rights,
         front.access,
         front.virtual,
+        front.pins,
     )
     return app
 

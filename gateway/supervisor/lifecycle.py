@@ -197,7 +197,7 @@ class Supervisor:
         if not self.settings.service.run_dir:
             service = structs.replace(self.settings.service, run_dir=str(self._scratch))
             self.settings = structs.replace(self.settings, service=service)
-        self.store = RegistryStore(self.settings.registry)
+        self.store = RegistryStore(self.settings.registry, self.settings.access.secret)
         try:
             await self.store.ping()
         except RegistryUnavailable as error:

@@ -56,6 +56,9 @@ class FakeLink:
         if isinstance(head, rpc.Call):
             self.on_call(head, bytes(body))
 
+    def extra(self, name: str) -> None:
+        """Know nothing of a connection: there is none."""
+
     def abandon(self, call: int) -> None:
         """Do nothing: there are no chunks here."""
 
