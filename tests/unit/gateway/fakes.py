@@ -57,7 +57,7 @@ class FakeLink:
             self.on_call(head, bytes(body))
 
     def extra(self, name: str) -> None:
-        """Have no TLS."""
+        """Know nothing of a connection: there is none."""
 
     def abandon(self, call: int) -> None:
         """Do nothing: there are no chunks here."""
