@@ -10,6 +10,7 @@ Only the dispatcher notifies the observer (``telemetry.observer``) that a call h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Collection
 from typing import cast
 
@@ -258,6 +259,8 @@ class Dispatcher:
             replica = cast(Replica, in_flight.replica)
             error = self._judge(event, replica, tried)
             self._note_failure(in_flight, event)
+            if not in_flight.link.ready:
+                tried.discard(replica.id)  # the worker is gone: another one has the replica, or soon will
             repeatable = call.route.entry.repeatable and type(call.affinity) is not Exact
             if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
                 raise error
@@ -297,7 +300,7 @@ class Dispatcher:
         if last is not None and last.code in ("overloaded", "upstream_unauthorized"):
             raise last  # a limit was reached, or this caller is refused; that no replica is healthy would be wrong
         now = self._loop.time()
-        if now >= until or not (unlinked or router.might_come(call.route)):
+        if now >= until or not (unlinked or router.might_come(call.route, now, time.time())):
             raise router.unavailable(call.route, last)
         await self._wait_change(min(until - now, _LOOK_AGAIN_S))
         call.route = self._current(call.route)
