@@ -92,7 +92,7 @@ class Worker:
         self.placement = Placement(
             self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
         )
-        self.reconciliation = Reconciliation(self.store, self.inventory, self.placement.wake.set)
+        self.reconciliation = Reconciliation(self.store, self.inventory, self._be_known, self.placement.wake.set)
         self.stopping = stopping
         self._beaten_at = asyncio.get_running_loop().time()
         self._stopping_stdio: asyncio.Task[None] | None = None
@@ -184,6 +184,13 @@ class Worker:
             found.append(family)
         return found
 
+    async def _be_known(self) -> None:
+        """Renew this worker's record, or join anew if Redis has it no more. Raises ``RegistryUnavailable``."""
+        if not await self.members.beat(self.id, self._facts()):
+            self.placement.settle()  # this process stood still, or Redis was emptied: others may have to join as well
+            self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
+            await self.members.join(self.id, self._facts())
+
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
@@ -194,10 +201,7 @@ class Worker:
                 began = loop.time()
                 if failed:
                     self.placement.settle()  # those of others failed as well, perhaps for longer
-                if not await self.members.beat(self.id, self._facts()):
-                    self.placement.settle()  # this process stood still, and others may have done so too
-                    self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
-                    await self.members.join(self.id, self._facts())
+                await self._be_known()
                 self._beaten_at, failed = began, False
                 if self._stopping_stdio is not None and self._stopping_stdio.done():
                     self._stopping_stdio = None

@@ -267,10 +267,10 @@ class Dispatcher:
             if (event.delivered or STATUS in event.data) and not self._budget.take():
                 raise error  # the attempt has cost an upstream something, and most others seem to fail as well
             last = most_useful(last, error)
-            if event.code == "not_delivered" and len(call.route.replicas) == 1:
+            if event.code == "not_delivered" and router.choose(call.route, tried, self._loop.time()) is None:
                 tried.clear()
                 moved = min(moved + 1, _MOST_MOVED)
-                await self._wait_change(0.2)  # the only replica is moving to another worker
+                await self._wait_change(0.2)  # all that could take it is moving to another worker
                 call.route = self._current(call.route)
         assert last is not None
         raise last

@@ -59,8 +59,10 @@ def _starts_again(child: Replica, now: float, now_s: float) -> bool:
     return child.fell and abs(now_s - child.record.status_since) < RESTART_S
 
 
-def _state(replica: Replica) -> str:
-    """Return why a replica without an error gets no call, in words."""
+def _reason(replica: Replica, last: CallError | None) -> str:
+    """Return why a replica without an error gets no call. ``last``: how the call failed, there or elsewhere."""
+    if last is not None and last.data.get("upstream", replica.id) == replica.id:
+        return last.message
     status = replica.record.status
     return "no worker that has it can be reached" if status is ServerStatus.CONNECTED else status.value
 
@@ -71,9 +73,7 @@ def unavailable(route: Route, last: CallError | None) -> CallError:
     Clients see it, so it has no addresses, paths or commands.
     """
     reasons: dict[str, Any] = {
-        one.id: one.record.spec.connection.concealed(
-            one.record.error or one.suspected or (last.message if last is not None else _state(one))
-        )
+        one.id: one.record.spec.connection.concealed(one.record.error or one.suspected or _reason(one, last))
         for one in route.replicas
     }
     detail = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:3])

@@ -14,7 +14,6 @@ from typing import Any
 from tests.chaos import processes
 from tests.chaos.load import Client
 from tests.fleet import PYTHON, ROOT, alive
-from tests.machine import stretched
 
 TOOLS = ["h_do", "s_do", "p_do", "h_read", "s_read", "p_read"]
 GROUPS = ("h", "s", "p")
@@ -67,12 +66,12 @@ class Ground:
     """Two replicas ``h`` over Streamable HTTP, ``s`` over HTTP+SSE, and the child ``p`` over stdio, which a gateway
     has to start. ``urls``: the MCP endpoints of its front ends. Subclasses know the gateway."""
 
-    def __init__(self) -> None:
+    def __init__(self, request_timeout_s: float = 8.0) -> None:
         scratch = tempfile.TemporaryDirectory(prefix="gwchaos-")
         self.folder = Path(scratch.name)
         self.ledger = self.folder / "ledger"
         self.ledger.touch()
-        self.request_timeout_s = stretched(8.0)
+        self.request_timeout_s = request_timeout_s
         self.servers = {
             "h1": Server("http", "h", self.ledger),
             "h2": Server("http", "h", self.ledger),

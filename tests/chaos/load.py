@@ -60,14 +60,22 @@ class Client(RawClient):
             await self.initialize()
         return self
 
-    async def post(self, body: Any, headers: dict[str, str] | None = None, url: str | None = None) -> Answer:
-        """POST to ``url``, or to the next front end that takes the connection."""
+    async def post(
+        self,
+        body: Any,
+        headers: dict[str, str] | None = None,
+        url: str | None = None,
+        sent_to: list[str] | None = None,
+    ) -> Answer:
+        """POST to ``url``, or to the next front end that takes the connection; add to ``sent_to`` where that was."""
         data = json.dumps(body).encode()
         base = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         self._turn += 1
         for attempt in range(_ROUNDS * len(self._urls)):
-            self.url = url or self._urls[self._turn % len(self._urls)]
-            request = self.session.post(self.url, data=data, headers={**base, **(headers or {})}, timeout=self._timeout)
+            to = self.url = url or self._urls[self._turn % len(self._urls)]
+            if sent_to is not None:
+                sent_to.append(to)
+            request = self.session.post(to, data=data, headers={**base, **(headers or {})}, timeout=self._timeout)
             try:
                 async with request as response:
                     return Answer(response.status, response.headers, await response.text())
@@ -82,18 +90,18 @@ class Client(RawClient):
         number = next(_ids)
         call = Call(f"c{number}", self.era, tool, 0, time.monotonic())
         params: dict[str, Any] = {"name": tool, "arguments": {"id": call.id, "ms": ms}}
-        headers = self.legacy_headers()
+        headers, sent_to = self.legacy_headers(), [url or self._urls[0]]
         if self.era == "modern":
             params["_meta"] = MODERN_META
             headers = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool}
         try:
             message = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
-            _judge(call, await self.post(message, headers, url))
+            _judge(call, await self.post(message, headers, url, sent_to))
         except TimeoutError:
             call.code, call.why = "no answer", f"nothing in {self._timeout.total:g} s"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             call.code, call.why = "connection", f"{type(error).__name__}: {error}"
-        call.front_end = self._urls.index(self.url) if self.url in self._urls else 0
+        call.front_end = self._urls.index(sent_to[-1])
         call.ended = time.monotonic()
         return call
 

@@ -151,10 +151,10 @@ class Stage(Ground):
     """See the module. ``settings`` are those of the gateway by field name. ``remote``: front ends reach workers over
     TCP, by way of a relay, as if they were on other machines."""
 
-    def __init__(self, remote: bool = False, **settings: Any) -> None:
-        super().__init__()
+    def __init__(self, remote: bool = False, request_timeout_s: float = 8.0, **settings: Any) -> None:
+        super().__init__(request_timeout_s)
         self.redis = RedisServer(self.folder)
-        self.fleet = _Fleet(self.redis, remote, request_timeout_s=self.request_timeout_s, **settings)
+        self.fleet = _Fleet(self.redis, remote, request_timeout_s=request_timeout_s, **settings)
 
     @property
     def urls(self) -> list[str]:

@@ -14,6 +14,7 @@ from msgspec import structs
 from tests.chaos.faults import FAULTS, Fault
 from tests.chaos.stage import Stage
 from tests.chaos.trial import play
+from tests.machine import stretched
 
 _FEW = ("front-end-killed", "owner-killed", "child-killed", "http-killed", "redis-back-empty", "redis-full")
 _RATE = 40.0
@@ -22,7 +23,7 @@ _PATIENT_S = 120.0
 
 @pytest_asyncio.fixture(scope="module")
 async def stage() -> AsyncIterator[Stage]:
-    async with Stage() as stage:
+    async with Stage(request_timeout_s=stretched(15.0)) as stage:
         yield stage
 
 

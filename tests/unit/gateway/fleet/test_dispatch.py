@@ -85,6 +85,7 @@ def _attempts(*upstreams: str) -> list[Note]:
         (TWO, {"a": [BUSY], "b": [BUSY]}, "ab", "overloaded"),
         (TWO, {"a": [DOWN], "b": [DOWN]}, "ab", "upstream_unavailable"),
         (ONE, {"a": [ELSEWHERE, result()]}, "aa", ANSWERED),
+        (TWO, {"a": [ELSEWHERE], "b": [ELSEWHERE, result()]}, "abb", ANSWERED),
         (TWO, {"a": [failed("cancelled", False)]}, "a", "cancelled"),
     ],
 )

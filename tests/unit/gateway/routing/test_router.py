@@ -88,6 +88,7 @@ def test_a_child_that_was_there_until_just_now_may_come_back_and_what_never_came
     [
         (None, {"a": "refused", "b": "error"}),
         (OutcomeUnknown("timeout", "too slow"), {"a": "refused", "b": "too slow"}),
+        (OutcomeUnknown("timeout", "too slow", {"upstream": "a"}), {"a": "refused", "b": "error"}),
     ],
 )
 def test_the_last_word_names_the_group_and_each_replicas_reason(last: CallError | None, expected: Any) -> None:

@@ -383,6 +383,9 @@ class _LostStore:
     async def load_all(self) -> dict[str, UpstreamRecord]:
         raise RegistryUnavailable("it took too long")
 
+    async def be_known(self) -> None:
+        """This worker's record is there."""
+
 
 async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() -> None:
     fleet: Any = _Fleet()
@@ -390,7 +393,7 @@ async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() 
     settings = build(overrides={"heartbeat_s": 0.001})
     inventory = Inventory(store, "me", settings, store)
     placement = Placement(fleet, fleet, inventory, "me", settings, lambda: True)
-    reconciliation = Reconciliation(store, inventory, placement.wake.set)
+    reconciliation = Reconciliation(store, inventory, store.be_known, placement.wake.set)
     reconciliation.snapshot({})
     task = spawn(placement.run(), "placement")
     await _rounds(fleet, 2)
