@@ -201,6 +201,8 @@ _IN_WORKER = Allowance(codes=("outcome_unknown", "not_delivered"))
 _HELD = _LINK_S + 1.0
 _ASKED_ONCE = Allowance(tools=("-",), wait_s=2.5)
 """Who asks first waits for an answer of Redis as long as that may take (2 s)."""
+_CUT_OFF = Allowance(tools=("-",), wait_s=3.5)
+"""After 3 s of silence a process takes Redis for away, and finds by itself what has moved."""
 
 FAULTS = (
     Fault(
@@ -291,7 +293,9 @@ FAULTS = (
         "sse-killed",
         "the only sse upstream: kill -9, back after 5 s",
         _killed(_server("s")),
-        Allowance(tools=("s",), throughout=True, codes=_UNREACHABLE),
+        Allowance(  # waits between attempts to connect double: at most it takes as long again as it was away
+            tools=("s",), throughout=True, hands_off_s=_DOWN_S, recovery_s=_DOWN_S, codes=_UNREACHABLE
+        ),
         _DOWN_S,
     ),
     Fault(
@@ -318,11 +322,11 @@ FAULTS = (
         "worker-cut-off",
         "between the owner of the stdio upstream and Redis nothing passes, 10 s",
         _worker_cut_off,
-        _NOTHING,
+        _CUT_OFF,
         _AWAY_S,
     ),
     Fault(
-        "front-end-cut-off", "between a front end and Redis nothing passes, 10 s", _front_end_cut_off, _NOTHING, _AWAY_S
+        "front-end-cut-off", "between a front end and Redis nothing passes, 10 s", _front_end_cut_off, _CUT_OFF, _AWAY_S
     ),
     Fault(
         "worker-partitioned",

@@ -222,6 +222,22 @@ async def test_what_may_run_twice_is_sent_to_the_same_replica_by_another_worker_
     bench.over()
 
 
+async def test_what_moved_while_redis_does_not_answer_here_is_found_at_the_worker_that_has_it() -> None:
+    """A front end that is cut off from Redis has links to all workers all the same."""
+    bench = Bench(*ONE, workers=("w1", "w2"))
+    bench.front.workers["w1"].answers["a"] = [ELSEWHERE]
+    bench.front.workers["w2"].answers["a"] = [result()]
+    await bench.send(bench.call())
+    await bench.send(bench.call())
+    workers = [note[3] for note in bench.heard.notes if note[0] == "attempted"]
+    assert workers == ["w1", "w2", "w2"], "and the next call knows"
+    bench.front.take(record("a", "g", 1, tools=["t"], status_since=1.0))
+    bench.front.workers["w1"].answers["a"] = [result()]
+    await bench.send(bench.call())
+    assert bench.heard.notes[-2][3] == "w1", "Redis says again who has it"
+    bench.over()
+
+
 async def test_a_stream_is_over_when_it_is_said_to_be() -> None:
     bench = Bench(*ONE)
     bench.front.upstream("a", told())
