@@ -53,7 +53,9 @@ async def play(stage: Ground, fault: Fault, rate: float = RATE) -> Outcome:
         await asyncio.sleep(_AFTER_S)
         await load.stop()
         calls = load.drain()
-        verdict = judge(calls, stage.executions(), Times(began, ended, healthy), fault.allowed, scaling())
+        ran, times = stage.executions(), Times(began, ended, healthy)
+        verdict = judge(calls, ran, times, fault.allowed, scaling())
+        verdict.stretched = not verdict.problems and bool(judge(calls, ran, times, fault.allowed).problems)
         if not_healthy:
             verdict.problems.append(f"not as before after {_HEALTHY_S:g} s: {not_healthy}")
         else:

@@ -65,6 +65,8 @@ class Verdict(Struct):
     sessions_lost: int = 0
     left: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    stretched: bool = False
+    """Whether it is within limits only with the time that a slow machine was given."""
 
 
 def judge(
