@@ -100,9 +100,8 @@ class Worker:
         self.placement = Placement(
             self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
         )
-        self.reconciliation = Reconciliation(self.store, self.inventory, self.placement.wake.set)
+        self.reconciliation = Reconciliation(self.store, self.inventory, self._be_known, self.placement.wake.set)
         self.stopping = stopping
-        self._lost_redis = False
         self._beaten_at = asyncio.get_running_loop().time()
         self._stopping_stdio: asyncio.Task[None] | None = None
         self._reaper: asyncio.subprocess.Process | None = None
@@ -113,6 +112,8 @@ class Worker:
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        if self.follower.ready.is_set():
+            self.placement.settle()  # Redis may have been emptied, also without having been away
         self.reconciliation.snapshot(records)
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
@@ -131,9 +132,7 @@ class Worker:
         self.rpc.end_session(sid)
 
     def on_connection(self, available: bool) -> None:
-        if available and self._lost_redis:
-            self.placement.redis_returned()
-        self._lost_redis = not available
+        """Do nothing: what is owned is served on, and a snapshot follows when Redis answers again."""
 
     # ---- life
 
@@ -196,23 +195,32 @@ class Worker:
             found.append(family)
         return found
 
+    async def _be_known(self) -> None:
+        """Renew this worker's record, or join anew if Redis has it no more. Raises ``RegistryUnavailable``."""
+        if not await self.members.beat(self.id, self._facts()):
+            self.placement.settle()  # this process stood still, or Redis was emptied: others may have to join as well
+            self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
+            await self.members.join(self.id, self._facts())
+
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
         loop = asyncio.get_running_loop()
+        failed = False
         while True:
             try:
                 began = loop.time()
-                if not await self.members.beat(self.id, self._facts()):
-                    self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
-                    await self.members.join(self.id, self._facts())
-                self._beaten_at = began
+                if failed:
+                    self.placement.settle()  # those of others failed as well, perhaps for longer
+                await self._be_known()
+                self._beaten_at, failed = began, False
                 if self._stopping_stdio is not None and self._stopping_stdio.done():
                     self._stopping_stdio = None
                     self.inventory.start_stdio()
                 await self.inventory.flush()
             except RegistryUnavailable:
-                pass
+                failed = True
+                self.placement.settle()
             except Exception:  # without heartbeats the others would count us as dead
                 _log.exception("a heartbeat failed")
             self.inventory.trim()
