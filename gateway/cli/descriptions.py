@@ -12,7 +12,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from shared.connections import StdioConnection
 from shared.errors import ConfigError
+from shared.transports import parse_transport, traits
 
 Values = Mapping[str, Sequence[str]]
 """What the user gave, by name of the variable, header or argument; several for one that may be repeated."""
@@ -94,15 +96,16 @@ class _Given:
             for value in self._of(one, one.get("name"))
         }
         kind = remote.get("type") or remote.get("transportType")
-        return {"type": "sse" if kind == "sse" else "http", "url": url, "headers": headers}
+        return {"type": parse_transport(str(kind or "http")), "url": url, "headers": headers}
 
     def command(self, package: dict[str, Any]) -> dict[str, Any]:
         """Return the command that runs a package."""
         kind, identifier = package["registryType"], str(package.get("identifier", ""))
         transport = package.get("transport")
-        if isinstance(transport, dict) and transport.get("type", "stdio") != "stdio":
+        speaks = str(transport.get("type") or "stdio") if isinstance(transport, dict) else "stdio"
+        if traits(parse_transport(speaks)).connection is not StdioConnection:
             raise ConfigError(
-                f"{identifier} is a server of its own ({transport['type']}): start it, and add its address with "
+                f"{identifier} is a server of its own ({speaks}): start it, and add its address with "
                 "'gateway servers add ID URL'"
             )
         if not identifier or identifier.startswith("-"):
