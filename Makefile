@@ -5,20 +5,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 JOBS ?= 3
+LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test matrix matrix-clients interop chaos unit lint format node browser bench retrieval loadtest clean
+.PHONY: help install lock run test matrix matrix-clients interop chaos unit lint format node browser bench retrieval loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 # Another version of Python gets an environment of its own in the place of the one that is there.
-$(VENV)/.installed-$(VERSION): pyproject.toml
+$(VENV)/.installed-$(VERSION): pyproject.toml requirements-dev.lock
 	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 install: $(VENV)/.installed-$(VERSION)  ## prepare .venv; puts 'gateway' into .venv/bin
+
+lock: install  ## write requirements.lock and requirements-dev.lock anew: the newest versions that pyproject.toml allows
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv $(LOCK) --upgrade --extra otel pyproject.toml --output-file requirements.lock
+	$(BIN)/uv $(LOCK) --upgrade --all-extras --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 
 run: install  ## start the gateway with demo upstreams on an embedded Redis
 	@exec $(BIN)/python deploy/demo/run.py $(ARGS)
