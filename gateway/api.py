@@ -17,7 +17,7 @@ from gateway.balancers import BalancerStrategy
 from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
 from gateway.supervisor.rolling import Restarts
-from shared.access import rules as access_rules
+from gateway.supervisor.start_checks import rules_of
 from shared.config import load
 from shared.connections import Connection
 from shared.errors import EntryExists, EntryNotFound, GatewayError, RestartRefused
@@ -225,7 +225,7 @@ class Gateway:
     @property
     def access(self) -> str:
         """Who is let in, in words."""
-        return access_rules.of_settings(self._settings.access.access_rules, self._settings.access.anonymous).summary
+        return rules_of(self._settings).summary
 
     @property
     def state_dir(self) -> str:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 
 from gateway.access.api_keys import ApiKeys
+from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
 from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
@@ -23,6 +24,7 @@ from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.peers import Peers
 from gateway.admission.principals import Everybody, Principals
 from gateway.connect.dance import Dance
 from gateway.fleet.dispatch import Dispatcher
@@ -63,7 +65,7 @@ from gateway.telemetry.pin_news import PinNews
 from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access import rules as access_rules
-from shared.access.methods import ApiKeyMethod, TrustedProxyMethod
+from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
 from shared.errors import RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
@@ -110,7 +112,9 @@ class FrontEnd:
         self._members = frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
-        self.rules = rules = access_rules.of_settings(settings.access.access_rules, settings.access.anonymous)
+        self.rules = rules = access_rules.of_settings(
+            settings.access.access_rules, settings.access.anonymous, settings.tls.tls_client_ca
+        )
         if policy is None and (rules.roles or rules.confirm is not None):
             policy = RolePolicy(rules)
 
@@ -156,7 +160,11 @@ class FrontEnd:
         key_method = rules.method(ApiKeyMethod)
         self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
         proxied = rules.method(TrustedProxyMethod)
-        self.proxy = TrustedProxy(proxied) if proxied is not None else None
+        certified = rules.method(ClientCertificateMethod)
+        self.peers = Peers(
+            TrustedProxy(proxied) if proxied is not None else None,
+            Certificates(certified) if certified is not None else None,
+        )
         self._authentication = None
         self._limits = Limits(rules, store, self.id) if rules.limits else None
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):

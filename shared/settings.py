@@ -6,6 +6,8 @@ A setting is a field of one of the small Structs below. All its names follow fro
 * ``requestTimeout`` (**milliseconds**) under ``gateway`` in a configuration file,
 * ``GATEWAY_REQUEST_TIMEOUT`` (milliseconds) in the environment.
 
+Some stand in a file in an object of their own (``shared.nested_settings``).
+
 A flag wins over the environment, the environment over the file, the file over the default. Processes that the command
 ``gateway up`` starts are handed all settings (``shared.handover``), as the variables that ``to_environment`` returns.
 """
@@ -26,6 +28,7 @@ from shared.choices import Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
+from shared.nested_settings import NESTED, LinkSettings, TlsSettings, flat
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -350,6 +353,7 @@ class Settings(Struct, frozen=True):
     """All settings, in sections."""
 
     service: ServiceSettings = ServiceSettings()
+    tls: TlsSettings = TlsSettings()
     access: AccessSettings = AccessSettings()
     registry: RegistrySettings = RegistrySettings()
     calls: CallSettings = CallSettings()
@@ -359,6 +363,7 @@ class Settings(Struct, frozen=True):
     upstreams: UpstreamSettings = UpstreamSettings()
     sessions: SessionSettings = SessionSettings()
     fleet: FleetSettings = FleetSettings()
+    link: LinkSettings = LinkSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     def __repr__(self) -> str:
@@ -366,7 +371,8 @@ class Settings(Struct, frozen=True):
 
 
 class Knob(Struct, frozen=True):
-    """The names and the type of one setting. ``key`` is camelCase, ``variable`` starts with ``GATEWAY_``."""
+    """The names and the type of one setting. ``key`` is camelCase, with a dot where it stands in an object of its own;
+    ``variable`` starts with ``GATEWAY_``."""
 
     section: str
     field: str
@@ -391,12 +397,13 @@ def _knobs() -> dict[str, Knob]:
         for field in msgspec.structs.fields(section.type):
             milliseconds = field.name.endswith("_s")
             stem = field.name[:-2] if milliseconds else field.name
+            own = stem.removeprefix(section.name + "_")
             hint = hints[field.name]
             meta = hint.__metadata__[0]
             knob = Knob(
                 section=section.name,
                 field=field.name,
-                key=_camel(stem),
+                key=f"{section.name}.{_camel(own)}" if section.name in NESTED else _camel(stem),
                 variable="GATEWAY_" + stem.upper(),
                 type=hint,
                 default=field.default,
@@ -454,7 +461,7 @@ def build(
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             problems.append((where, f"{error} ({knob.description})"))
 
-    for key, value in (file_values or {}).items():
+    for key, value in flat(file_values or {}, KNOBS, problems):
         knob = KNOBS.get(key)
         if knob is None:
             problems.append((f"gateway.{key}", "unknown setting" + suggestion(str(key), KNOBS)))

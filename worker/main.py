@@ -32,6 +32,7 @@ from shared.registry.credentials import CredentialStore
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.rpc.link_tls import OFFER
 from shared.seclusion import seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -171,6 +172,7 @@ class Worker:
             "incarnation": self.id,
             "address": self.rpc.unix_address,
             "tcp": self.rpc.tcp_address,
+            OFFER: self.rpc.offer,
             "pid": str(os.getpid()),
             "host": socket.gethostname(),
             "started_at": str(self.started_at),

@@ -28,6 +28,7 @@ admin_client a client of the admin API, over aiohttp
 mcp_client   a client of the MCP endpoint, through the official SDK; the only module that imports the SDK
 address      the addresses that follow from a user's ``--url``
 failures     the errors of commands, and their texts
+trust        certificates that commands trust, and what failed connections mean
 options      options that commands share
 state        how commands find a gateway on this machine
 show         tables for people, JSON for programs

@@ -264,8 +264,11 @@ def check(file: str, strict: bool) -> None:
 
     Exit code 0: the gateway would start with it, without the entries that are listed as an error.
     """
+    from gateway.supervisor.start_checks import check_tls
+
     config = load(file, strict=strict)
     settings = build(config.settings, os.environ)
+    check_tls(settings)
     running = [spec for spec in config.upstreams if not spec.problem]
     flawed = [spec for spec in config.upstreams if spec.problem]
     groups = len({spec.name for spec in running})
