@@ -28,6 +28,7 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.heartbeat import Heartbeat
+from gateway.fleet.known_tasks import KnownTasks
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -135,7 +136,10 @@ class FrontEnd:
         # Standing streams.
         self._open = OpenStreams(kept)
         outbox = Outbox(store, self.id)
-        subscriptions = StreamSubscriptions(registry, dispatcher, self._watches, sessions, self._open, outbox, settings)
+        known_tasks = KnownTasks(key, registry)
+        subscriptions = StreamSubscriptions(
+            registry, dispatcher, self._watches, sessions, self._open, outbox, settings, known_tasks
+        )
         self._streams = streams = StandingStreams(
             self._open, outbox, self.id, registry, pool, subscriptions, sessions, kept
         )
@@ -157,7 +161,7 @@ class FrontEnd:
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         own_lists = OwnLists(registry, dispatcher, settings.routing)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit

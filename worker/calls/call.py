@@ -13,6 +13,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.methods import severity
 from shared.mcp.rope import Body
+from shared.mcp.tasks import METHODS as TASK_METHODS
 from shared.mcp.versions import Era
 from worker.bridge import results
 from worker.bridge.inputs import Need, may_require
@@ -117,13 +118,13 @@ class Call:
             return
         modern = self.era == self.upstream_era == Era.MODERN
         if type(raw) is not bytes:
-            if results.plain(raw) if modern else self.era == self.upstream_era:
+            if (self.method not in TASK_METHODS and results.plain(raw)) if modern else self.era == self.upstream_era:
                 self.complete(is_error, raw)
                 return
             raw = bytes(raw)
         if modern and not is_error:
             raw = results.typed(raw)
-        if self.era != self.upstream_era or (modern and may_require(raw)):
+        if self.era != self.upstream_era or (modern and (is_error or b'"taskId"' in raw or may_require(raw))):
             try:
                 self._bridge(is_error, raw)
             except CallError as error:
@@ -155,6 +156,11 @@ class Call:
             if self.expires_at:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
+
+    def extend(self, now: float, by_s: float) -> None:
+        """Restart the clock, because the upstream goes on with the call and will be asked again after ``by_s``."""
+        if not self.done and self.expires_at:
+            self.expires_at = min(now + by_s + self.timeout_s, self.hard_limit)
 
     def receives(self, level: str, own: bool, raised: str) -> bool:
         """Whether the call's client receives a log message of ``level`` from a legacy session.

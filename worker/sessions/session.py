@@ -18,7 +18,7 @@ import orjson
 from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
-from shared.mcp import jsonrpc
+from shared.mcp import jsonrpc, tasks
 from shared.mcp.methods import (
     CANCELLED,
     CHANGED,
@@ -339,7 +339,9 @@ class Session:
         ``CallError``."""
         members: dict[str, Any] = {
             "protocolVersion": LATEST_LEGACY,
-            "capabilities": Raw(_SHARED_CAPABILITIES if self.client is NOBODY else self.client.capabilities),
+            "capabilities": Raw(
+                _SHARED_CAPABILITIES if self.client is NOBODY else tasks.without(self.client.capabilities)
+            ),
             "clientInfo": {"name": self.context.settings.service.name, "version": VERSION},
         }
         if self.client is not NOBODY and self.client.client_info:
