@@ -35,6 +35,9 @@ class CarryingSession(Protocol):
     def hand_over(self, call: Call, heir: Call) -> None:
         """Send everything that arrives for ``call`` from now on to ``heir``."""
 
+    def modern(self) -> CarryingSession | None:
+        """Return the session of the same upstream that speaks the modern era, or ``None`` if there is none."""
+
 
 class Holder(Protocol):
     """The object that has a call now, and can stop it upstream."""
@@ -124,7 +127,7 @@ class Call:
             raw = bytes(raw)
         if modern and not is_error:
             raw = results.typed(raw)
-        if self.era != self.upstream_era or (modern and (is_error or b'"taskId"' in raw or may_require(raw))):
+        if is_error or self.era != self.upstream_era or (modern and (b'"taskId"' in raw or may_require(raw))):
             try:
                 self._bridge(is_error, raw)
             except CallError as error:

@@ -224,7 +224,7 @@ class LinkCall(Call):
 
     def _bridge(self, is_error: bool, raw: bytes) -> None:
         upstream_era = self.upstream_era
-        if upstream_era == Era.MODERN and (is_error or self.task is not None or b'"taskId"' in raw):
+        if is_error or self.task is not None or (upstream_era == Era.MODERN and b'"taskId"' in raw):
             said = self.broker.tasks.answered(self, is_error, raw)
             if said is None:
                 return
@@ -244,7 +244,7 @@ class LinkCall(Call):
                 return
         if not is_error and self.era != upstream_era:
             raw = results.translate(raw, self.era, upstream_era, self.method)
-        elif is_error and self.era == Era.LEGACY and self.method == "resources/read":
+        elif is_error and self.era != upstream_era and self.era == Era.LEGACY and self.method == "resources/read":
             raw = results.not_found(raw)
         self.complete(is_error, raw)
 

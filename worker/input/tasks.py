@@ -3,7 +3,7 @@
 A client that declares the extension gets the task, under an id of the gateway's that leads back to the upstream
 (``shared.task_ids``). For any other client the gateway waits: ``bridge.waited`` decides what is to be done for that,
 and this module does it. An upstream that refuses such a client's call because it needs the extension (-32021) gets the
-call again, with the extension declared by the gateway; it has not run the call the first time.
+call again in the modern era, with the extension declared by the gateway; it has not run it the first time.
 
 Counterpart: ``gateway.fleet.known_tasks``.
 """
@@ -62,21 +62,24 @@ class Tasks:
             return tasks.with_id(raw, str(call.task)) if named else raw
         if call.method != TOOLS_CALL:
             return raw
-        wait = call.task if isinstance(call.task, TaskWait) else None
+        wait, session = call.task if isinstance(call.task, TaskWait) else None, call.carrier
         if is_error:
             if wait is not None or not _needs_extension(raw) or self._is_declared(call):
                 return raw
-            call.task = wait = TaskWait(call, self._deadlines)
+            session = session.modern() if session is not None else None
+            if session is None:
+                return raw
+            call.task = wait = TaskWait(call, session, self._deadlines)
             wait.declare(call)
             return None
         created = waited.read_created(raw)
-        if created is None:
+        if created is None or session is None:
             return raw
         own = jsonrpc.text(created["taskId"], "taskId")
         if wait is None and self._is_declared(call):
             task = TaskId(call.upstream, call.client.principal, own, call.name)
             return tasks.with_id(raw, task_ids.seal(self._key, task))
-        call.task = wait = wait or TaskWait(call, self._deadlines)
+        call.task = wait = wait or TaskWait(call, session, self._deadlines)
         wait.begin(own, created)
         return None
 
@@ -117,11 +120,10 @@ class TaskWait:
         "_timer",
     )
 
-    def __init__(self, call: LinkCall, deadlines: Deadlines) -> None:
-        assert call.carrier is not None
+    def __init__(self, call: LinkCall, session: CarryingSession, deadlines: Deadlines) -> None:
         call.learn_client()
         self._call: Call = call
-        self._session: CarryingSession = call.carrier
+        self._session = session
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._machine = waited.Waited()
@@ -165,6 +167,10 @@ class TaskWait:
         """Answer ``heir`` instead of ``call`` from now on."""
         if call is self._call:
             self._call = heir
+
+    def modern(self) -> CarryingSession | None:
+        """Return the session that has the task."""
+        return self._session
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Cancel the task, because no client waits any more."""
