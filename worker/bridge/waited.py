@@ -108,7 +108,7 @@ class Waited:
                 after_s = 0.0 if status != "working" else _poll_s(task)
                 return [*commands, *self._withdrawn(()), Poll(after_s)]
             if status == "input_required":
-                return commands + self._asked(task) + [Poll(_poll_s(task))]
+                return [*commands, *self._asked(task)]
             if status == "completed":
                 return [Deliver(False, jsonrpc.assemble(jsonrpc.members(task.get("result", jsonrpc.ABSENT))))]
             if status == "failed":
@@ -162,7 +162,7 @@ class Waited:
             self._seen.add(key)
             self._open[key] = need
             commands.append(Ask(key, need))
-        return commands
+        return [*commands, Poll(_poll_s(task))]
 
     def _withdrawn(self, needed: Mapping[str, Raw] | tuple[()]) -> list[Command]:
         gone = [key for key in self._open if key not in needed]
