@@ -80,6 +80,14 @@ async def test_a_task_made_at_one_front_end_is_known_at_the_other_and_ends_as_di
     assert owners == ({"alone"} if group == "alone" else {"jobs-1", "jobs-2"})
 
 
+async def test_a_large_result_has_the_clients_id_too(clients: list[RawClient]) -> None:
+    size = 3_000_000
+    made = (await clients[0].call("jobs__slow_compute", {"size": size}, meta=DECLARED)).body["result"]["taskId"]
+    done = await until(clients[1], made, "completed")
+    assert done["taskId"] == made
+    assert len(done["result"]["content"][0]["text"]) > size
+
+
 async def test_input_that_a_task_needs_passes_at_any_front_end(clients: list[RawClient]) -> None:
     made = (await clients[0].call("jobs__multi_input", meta=DECLARED)).body["result"]["taskId"]
     waiting = await until(clients[1], made, "input_required")

@@ -201,7 +201,8 @@ class TaskServer:
         if name == "slow_compute":
             await task.become("working", statusMessage="half way")
             await (self.settled.wait() if arguments.get("held") else asyncio.sleep(arguments.get("seconds", 0)))
-            return text(f"{self.name} computed", structuredContent={"taskId": "mine"})
+            computed = "computed" + "." * arguments.get("size", 0)
+            return text(f"{self.name} {computed}", structuredContent={"taskId": "mine"})
         if name == "failing_job":
             await asyncio.sleep(0.2)
             return text("it did not work", isError=True)
