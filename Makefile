@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test matrix matrix-clients interop unit lint format node browser bench loadtest clean
+.PHONY: help install run test matrix matrix-clients interop unit lint format node browser bench retrieval loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -70,6 +70,9 @@ format: install  ## format the code
 
 bench: install  ## benchmarks with their budgets; ARGS="--quick", ARGS="--row NAME", ARGS="--save"
 	@$(BIN)/python -m loadtest.bench $(ARGS)
+
+retrieval: install  ## how well and how fast tools are found by search
+	@$(BIN)/python -m tests.retrieval $(ARGS)
 
 loadtest: install  ## ten seconds of Locust on the gateway at HOST (start one with 'make run')
 	@$(BIN)/locust -f loadtest/ --headless -u 50 -r 50 -t 10s --host $(HOST) $(ARGS)

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.supervisor import gunicorn_conf
 from gateway.supervisor.gunicorn_conf import *  # noqa: F403
-from gateway.supervisor.lifecycle import check_exposure
+from gateway.supervisor.start_checks import check_start
 from shared.errors import ConfigError
 from shared.handover import received
 
@@ -28,7 +28,7 @@ def on_starting(server: Any) -> None:
     if not settings.registry.redis_url:
         sys.exit("error: gunicorn alone starts no Redis: set GATEWAY_REDIS_URL to the workers' one")
     try:
-        check_exposure(settings)
+        check_start(settings)
     except ConfigError as error:
         sys.exit(f"error: {error}")
     gunicorn_conf.on_starting(server)

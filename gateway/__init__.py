@@ -6,6 +6,7 @@ The layers from top to bottom; each imports only layers below it (checked in CI)
 layer        what it is for
 ============ =========================================================================================
 cli/         the ``gateway`` command
+probe        whether a process of this host is well: for health checks of containers
 api          ``Gateway``: register, start, list, stop, from Python
 supervisor/  the processes behind ``gateway up`` and ``Gateway.start``: Redis, workers, front ends
 app          the gunicorn factory

@@ -17,7 +17,7 @@ from gateway.balancers import BalancerStrategy
 from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
 from gateway.supervisor.rolling import Restarts
-from shared.access import rules as access_rules
+from gateway.supervisor.start_checks import rules_of
 from shared.config import load
 from shared.connections import Connection
 from shared.errors import EntryExists, EntryNotFound, GatewayError, RestartRefused
@@ -140,7 +140,7 @@ class Gateway:
         """Register an upstream. Raises at once ``ConfigError``, or ``EntryExists`` for an id that is known here.
 
         ``options``: ``weight``, ``metadata``, ``isolation``, ``era``, ``balancer``, ``include_tools``,
-        ``exclude_tools``, ``settings`` (those that the upstream has for itself, by their names in a file).
+        ``exclude_tools``, ``pin``, ``settings`` (those that the upstream has for itself, by their names in a file).
         """
         spec = make_spec(
             id,
@@ -225,7 +225,7 @@ class Gateway:
     @property
     def access(self) -> str:
         """Who is let in, in words."""
-        return access_rules.of_settings(self._settings.access.access_rules, self._settings.access.anonymous).summary
+        return rules_of(self._settings).summary
 
     @property
     def state_dir(self) -> str:
@@ -239,7 +239,8 @@ class Gateway:
         Then wait up to ``wait_connected_s`` until every upstream registered here has connected or failed.
         """
         await self._supervisor.start(self._prepare)
-        self._store = RegistryStore(self._supervisor.settings.registry)
+        running = self._supervisor.settings
+        self._store = RegistryStore(running.registry, running.access.secret)
         self._follower = ChangeFollower(self._store, self)
         self._tasks.append(spawn(self._follower.run(), "follow-changes"))
         if self._config is not None and self._config_path is not None:

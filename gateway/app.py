@@ -11,7 +11,10 @@ from gateway.front_end import FrontEnd
 from gateway.listener.server import McpRunner
 from shared import logs, memory
 from shared.handover import received
+from shared.registry.api_keys import KeyStore
+from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
+from shared.registry.virtual_servers import VirtualServerStore
 
 _log = logging.getLogger(__name__)
 
@@ -20,9 +23,18 @@ async def create() -> web.AppRunner:
     """Start a front end with the settings of its process, and return the runner that serves it."""
     settings = received()
     logs.configure("frontend", settings.service.log_level, settings.telemetry.log_format)
-    store = RegistryStore(settings.registry)
-    front = FrontEnd(settings, store, await store.fleet_key(settings.access.secret))
+    store = RegistryStore(settings.registry, settings.access.secret)
+    await _renew(store)
+    front = FrontEnd(settings, store, await store.fleet_key())
     await front.start()
     memory.tune()
     _log.info("front end %s is up (pid %d)", front.id, os.getpid())
     return McpRunner(front)
+
+
+async def _renew(store: RegistryStore) -> None:
+    """Mark records with the newest key, while the fleet has older ones as well: then these can be taken away."""
+    if store.seals.rotating:
+        renewed = await store.renew_seals() + await KeyStore(store).renew() + await VirtualServerStore(store).renew()
+        renewed += await PinStore(store).renew()
+        _log.info("%d records in Redis were marked with an older key, and are with the newest one now", renewed)

@@ -10,18 +10,21 @@ import socket
 from collections.abc import Mapping
 
 from gateway.access.api_keys import ApiKeys
+from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
 from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
+from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.peers import Peers
 from gateway.admission.principals import Everybody, Principals
 from gateway.connect.dance import Dance
 from gateway.fleet.dispatch import Dispatcher
@@ -33,6 +36,7 @@ from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import ResourceWatches
+from gateway.fleet.tool_search import ToolSearch
 from gateway.http.bodies import Bodies, BodyReader
 from gateway.http.heads import Process
 from gateway.protocol.batches import Batches
@@ -44,6 +48,7 @@ from gateway.protocol.legacy import SessionEndpoint
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
 from gateway.protocol.serving import Serving
+from gateway.protocol.tool_discovery import ToolDiscovery
 from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import ViewKey
 from gateway.sessions.table import SessionTable
@@ -57,9 +62,10 @@ from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
+from gateway.telemetry.pin_news import PinNews
 from shared import logs
 from shared.access import rules as access_rules
-from shared.access.methods import ApiKeyMethod, TrustedProxyMethod
+from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
 from shared.errors import RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
@@ -68,6 +74,7 @@ from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
 from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
+from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
@@ -103,7 +110,9 @@ class FrontEnd:
         self._members = frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
-        self.rules = rules = access_rules.of_settings(settings.access.access_rules, settings.access.anonymous)
+        self.rules = rules = access_rules.of_settings(
+            settings.access.access_rules, settings.access.anonymous, settings.tls.tls_client_ca
+        )
         if policy is None and (rules.roles or rules.confirm is not None):
             policy = RolePolicy(rules)
 
@@ -150,7 +159,11 @@ class FrontEnd:
         key_method = rules.method(ApiKeyMethod)
         self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
         proxied = rules.method(TrustedProxyMethod)
-        self.proxy = TrustedProxy(proxied) if proxied is not None else None
+        certified = rules.method(ClientCertificateMethod)
+        self.peers = Peers(
+            TrustedProxy(proxied) if proxied is not None else None,
+            Certificates(certified) if certified is not None else None,
+        )
         self._authentication = None
         self._limits = Limits(rules, store, self.id) if rules.limits else None
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
@@ -161,7 +174,9 @@ class FrontEnd:
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         own_lists = OwnLists(registry, dispatcher, settings.routing)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks)
+        self._search = ToolSearch(settings.routing.tool_index_bytes)
+        discovery = ToolDiscovery(dispatcher, self._search)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit
@@ -177,12 +192,17 @@ class FrontEnd:
 
         # The admin API.
         figures = FrontEndFigures(
-            self._counters, self._holds, calls.max_inflight, lambda: registry.records.values(), self._tools_listed
+            self._counters,
+            self._holds,
+            calls.max_inflight,
+            lambda: registry.records.values(),
+            self._tools_listed,
+            lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
         )
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
         )
-        self._log = EventLog(registry, frontends, workers)
+        self._log = EventLog(registry, frontends, workers, PinNews(PinStore(store), self._audit).tell)
         self.queries = Queries(
             store,
             registry,
@@ -201,6 +221,7 @@ class FrontEnd:
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
         self.virtual = VirtualServersApi(VirtualServerStore(store), registry, self.reader)
+        self.pins = PinsApi(PinStore(store), registry, self.reader)
         self.restarting = Restarting(store)
         self._events = _FleetEvents(
             self._keys,
@@ -335,6 +356,7 @@ class FrontEnd:
         await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()
+        self._search.close()
         await self.registry.follower.close()
         await self._store.close()
 

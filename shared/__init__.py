@@ -5,6 +5,7 @@ module            what lives there
 ================= =====================================================================
 errors            the one exception tree and the table code -> JSON-RPC -> HTTP
 settings          every setting, its default and its environment variable
+nested_settings   settings that are an object of their own in a file: TLS
 own_settings      the settings that one upstream can have for itself
 access/           rules of access and API keys, as they are written and kept
 config/           configuration files: reading, expanding, checking, naming problems
@@ -12,6 +13,7 @@ virtual_servers   the document of a virtual server, strictly read (pure)
 models            the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
 choices           the words among which settings and entries choose
 transports        one row for each transport
+tls               TLS contexts from files, with errors that name file and cure
 egress            which addresses upstreams may have
 connections       how one upstream is reached, and what of it may be shown
 upstream_auth     in whose name an HTTP upstream is called
@@ -21,6 +23,7 @@ handover          how a process gets its settings from the one that starts it
 supervision       how a front end asks its supervisor for a restart
 seclusion         what other programs of the same user can read of a process
 tool_filter       which tools of an upstream may be seen and called
+pins              what was approved of tools, and whether it is still listed so (pure)
 isolation         which upstream session a call uses
 freshness         how long lists of upstreams are fresh
 request_state     the sealed state of calls that wait for input

@@ -1,4 +1,5 @@
-"""The words among which settings and entries choose: balancing strategies, naming, isolation and eras."""
+"""The words among which settings and entries choose: balancing strategies, naming, isolation,
+eras, pins and discovery."""
 
 from __future__ import annotations
 
@@ -38,6 +39,23 @@ class EraChoice(enum.StrEnum):
     AUTO = "auto"
     LEGACY = "legacy"
     MODERN = "modern"
+
+
+class Pin(enum.StrEnum):
+    """What becomes of tools of an upstream that are not as they were approved: nothing, a warning, or they are held
+    back until somebody approves them."""
+
+    OFF = "off"
+    WARN = "warn"
+    BLOCK = "block"
+
+
+class Discovery(enum.StrEnum):
+    """How clients find tools: all are listed, or they search. ``auto`` decides by the length of the list."""
+
+    LIST = "list"
+    SEARCH = "search"
+    AUTO = "auto"
 
 
 LOG_LEVELS = ("debug", "info", "warning", "error")

@@ -152,7 +152,10 @@ class RestartRefused(GatewayError):
 
 
 class CallError(GatewayError):
-    """One MCP call failed. The client receives ``data`` as ``error.data``, together with ``code``."""
+    """One MCP call failed. The client receives ``data`` as ``error.data``, together with ``code``. ``about`` is the
+    tool of which a call was refused, where the request names another one, or empty."""
+
+    about = ""
 
     def __init__(self, code: str, message: str, data: dict[str, Any] | None = None) -> None:
         super().__init__(message)

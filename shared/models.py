@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation, check_strategy
+from shared.choices import EraChoice, Isolation, Pin, check_strategy
 from shared.connections import Connection, StdioConnection
 from shared.errors import ConfigError
 from shared.mcp.text import TURNS_TEXT
@@ -64,8 +64,9 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     """One MCP server as a user registers it. Servers with the same ``name`` are replicas of one group.
 
     Of its tools only those are shown that ``include_tools`` has (``None``: all) and ``exclude_tools`` has not
-    (``shared.tool_filter``). ``settings`` are those that it has for itself (``shared.own_settings.OWN``), as in
-    a file. ``problem`` says why an entry of a file cannot be run; no worker tries to.
+    (``shared.tool_filter``). ``pin`` says what becomes of tools that change (``gateway.routing.pinning``).
+    ``settings`` are those that it has for itself (``shared.own_settings.OWN``), as in a file. ``problem`` says why an
+    entry of a file cannot be run; no worker tries to.
     """
 
     id: str
@@ -82,6 +83,7 @@ class UpstreamSpec(Struct, frozen=True, rename="camel"):
     exclude_tools: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     problem: str = ""
+    pin: Pin = Pin.OFF
 
     def shows(self, tool: str) -> bool:
         """Whether a tool of this upstream may be seen and called."""
@@ -113,7 +115,8 @@ class HealthCheckResult(Struct, frozen=True, rename="camel"):
 
 class ServerEntry(Struct, frozen=True, rename="camel"):
     """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``notes`` say what of it
-    was mended or left out, ``source`` who registered it: ``file``, ``cli`` or ``api``."""
+    was mended or left out, ``source`` who registered it: ``file``, ``cli`` or ``api``. ``differing`` are the tools of a
+    pinned upstream that are not as they were approved: ``changed`` or ``new`` (admin API)."""
 
     id: str
     name: str
@@ -136,6 +139,8 @@ class ServerEntry(Struct, frozen=True, rename="camel"):
     tools: tuple[ToolEntry, ...] = ()
     last_health_check: HealthCheckResult | None = None
     source: str = "api"
+    pin: Pin = Pin.OFF
+    differing: dict[str, str] = {}
 
 
 def make_spec(
@@ -164,7 +169,9 @@ def make_spec(
         kind, parsed = parse_connection(connection, transport)
     except (ValueError, msgspec.ValidationError) as error:
         problems.append(("connection", str(error)))
-    for field, enumeration in (("isolation", Isolation), ("era", EraChoice)):
+    if options.get("pin") is False:
+        options["pin"] = Pin.OFF  # what YAML makes of the word off
+    for field, enumeration in (("isolation", Isolation), ("era", EraChoice), ("pin", Pin)):
         if options.get(field) is not None:
             try:
                 options[field] = enumeration(options[field])

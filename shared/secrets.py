@@ -1,4 +1,5 @@
-"""The fleet's key: sealing client session ids (AES-GCM) and proving membership on links (HMAC).
+"""The fleet's key: sealing (AES-GCM) client session ids and records, signing records and proving membership on links
+(HMAC).
 
 The fleet has one 32-byte key, which is derived from the ``secret`` setting, or made once and kept in Redis. A sealed
 session id contains the facts of the session, so a front end that has never seen the session can serve it without a look
@@ -47,6 +48,8 @@ class FleetKey:
         self._seals = [AESGCM(hashlib.sha256(b"seal" + one).digest()) for one in (key, *older)]
         # Not the label of earlier builds, which signed any nonce that they were sent: also such as are statements here.
         self._mac_keys = [hashlib.sha256(b"link, both ends" + one).digest() for one in (key, *older)]
+        self._record_keys = [hashlib.sha256(b"records" + one).digest() for one in (key, *older)]
+        self.has_older = bool(older)
 
     def __repr__(self) -> str:
         return "FleetKey(…)"
@@ -63,18 +66,32 @@ class FleetKey:
         sealed = self._seals[0].encrypt(nonce, msgspec.msgpack.encode(claims), purpose)
         return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
-    def unseal(self, text: str, kind: type[T], purpose: bytes) -> T | None:
-        """Return the claims in ``text``, or ``None`` if this fleet did not seal ``text`` for this ``purpose``."""
+    def unseal(self, text: str, kind: type[T], purpose: bytes, newest: bool = False) -> T | None:
+        """Return the claims in ``text``, or ``None`` if this fleet did not seal ``text`` for this ``purpose``.
+
+        ``newest``: seals under older keys do not count.
+        """
         try:
             blob = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return None
-        for seal in self._seals:
+        for seal in self._seals[:1] if newest else self._seals:
             try:
                 return msgspec.msgpack.decode(seal.decrypt(blob[:_NONCE], blob[_NONCE:], purpose), type=kind)
             except (ValueError, InvalidTag, msgspec.DecodeError):
                 continue
         return None
+
+    def sign(self, statement: bytes) -> str:
+        """Return the signature of a record, in hexadecimal."""
+        return hmac.digest(self._record_keys[0], statement, "sha256").hex()
+
+    def signed(self, statement: bytes, signature: str) -> bool:
+        """Return whether ``signature`` is one of this fleet, under any of its keys."""
+        given = signature.encode("utf-8", "replace")
+        made = [hmac.digest(key, statement, "sha256").hex().encode() for key in self._record_keys]
+        equal = [hmac.compare_digest(one, given) for one in made]  # all of them: time does not tell which one it was
+        return any(equal)
 
     def seal_session(self, claims: SessionClaims) -> str:
         """Return a session id: visible ASCII, as MCP requires."""

@@ -6,6 +6,8 @@ A setting is a field of one of the small Structs below. All its names follow fro
 * ``requestTimeout`` (**milliseconds**) under ``gateway`` in a configuration file,
 * ``GATEWAY_REQUEST_TIMEOUT`` (milliseconds) in the environment.
 
+Some stand in a file in an object of their own (``shared.nested_settings``).
+
 A flag wins over the environment, the environment over the file, the file over the default. Processes that the command
 ``gateway up`` starts are handed all settings (``shared.handover``), as the variables that ``to_environment`` returns.
 """
@@ -22,10 +24,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
-from shared.choices import Naming, check_log_level, check_strategy
+from shared.choices import Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
+from shared.nested_settings import NESTED, LinkSettings, TlsSettings, flat
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -163,6 +166,15 @@ class RoutingSettings(Struct, frozen=True):
     separator: Annotated[str, Meta(min_length=1, description="between group and tool name")] = "__"
     page_size: Annotated[int, Meta(ge=1, description="entries on one page of a merged list")] = 1000
     list_ttl_s: Annotated[float, Meta(ge=0, description="ttlMs told to modern clients for merged lists")] = 5.0
+    discovery: Annotated[
+        Discovery, Meta(description="how clients find tools: list, search, or auto: search where the list is long")
+    ] = Discovery.LIST
+    discovery_threshold: Annotated[
+        int, Meta(ge=0, description="tokens of a list of tools from which on auto means search, at four bytes each")
+    ] = 10_000
+    tool_index_bytes: Annotated[
+        int, Meta(ge=1024, description="what one front end keeps for searching tools; more is built again when needed")
+    ] = 64 * 1024 * 1024
     catalog_grace_s: Annotated[
         float, Meta(ge=0, description="how long tools of an upstream that is down stay listed")
     ] = 60.0
@@ -337,6 +349,7 @@ class Settings(Struct, frozen=True):
     """All settings, in sections."""
 
     service: ServiceSettings = ServiceSettings()
+    tls: TlsSettings = TlsSettings()
     access: AccessSettings = AccessSettings()
     registry: RegistrySettings = RegistrySettings()
     calls: CallSettings = CallSettings()
@@ -346,6 +359,7 @@ class Settings(Struct, frozen=True):
     upstreams: UpstreamSettings = UpstreamSettings()
     sessions: SessionSettings = SessionSettings()
     fleet: FleetSettings = FleetSettings()
+    link: LinkSettings = LinkSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     def __repr__(self) -> str:
@@ -353,7 +367,8 @@ class Settings(Struct, frozen=True):
 
 
 class Knob(Struct, frozen=True):
-    """The names and the type of one setting. ``key`` is camelCase, ``variable`` starts with ``GATEWAY_``."""
+    """The names and the type of one setting. ``key`` is camelCase, with a dot where it stands in an object of its own;
+    ``variable`` starts with ``GATEWAY_``."""
 
     section: str
     field: str
@@ -378,12 +393,13 @@ def _knobs() -> dict[str, Knob]:
         for field in msgspec.structs.fields(section.type):
             milliseconds = field.name.endswith("_s")
             stem = field.name[:-2] if milliseconds else field.name
+            own = stem.removeprefix(section.name + "_")
             hint = hints[field.name]
             meta = hint.__metadata__[0]
             knob = Knob(
                 section=section.name,
                 field=field.name,
-                key=_camel(stem),
+                key=f"{section.name}.{_camel(own)}" if section.name in NESTED else _camel(stem),
                 variable="GATEWAY_" + stem.upper(),
                 type=hint,
                 default=field.default,
@@ -441,7 +457,7 @@ def build(
         except (msgspec.ValidationError, ValueError, TypeError) as error:
             problems.append((where, f"{error} ({knob.description})"))
 
-    for key, value in (file_values or {}).items():
+    for key, value in flat(file_values or {}, KNOBS, problems):
         knob = KNOBS.get(key)
         if knob is None:
             problems.append((f"gateway.{key}", "unknown setting" + suggestion(str(key), KNOBS)))

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from shared.access import patterns
 from shared.access.patterns import Pattern
+from shared.choices import Discovery
 from shared.errors import ConfigError
 from shared.mcp.listings import Kind
 from shared.settings import suggestion
@@ -92,13 +93,18 @@ class Selection(Struct, frozen=True):
 
 class VirtualServer(Struct, frozen=True):
     """One virtual server. ``document`` is what was written; ``selections`` are by the names of the three lists, and
-    ``None`` shows everything."""
+    ``None`` shows everything. ``discovery`` says whether tools are listed or searched (``None``: as the gateway does);
+    ``always_listed`` are then listed all the same, and ``synonyms`` are sets of words that mean the same in a search.
+    """
 
     name: str
     document: dict[str, Any]
     selections: Mapping[str, Selection] | None = None
     instructions: str = ""
     overrides: Mapping[str, Override] = {}
+    discovery: Discovery | None = None
+    always_listed: Selection = Selection()
+    synonyms: tuple[tuple[str, ...], ...] = ()
 
     def override(self, kind: Kind, group: str, name: str) -> Override | None:
         """Return what is said of one entry, or ``None``."""
@@ -160,6 +166,7 @@ def read(name: str, written: Any) -> VirtualServer:
         problems.append((path, str(error)))
     selections: dict[str, Selection] = {}
     overrides: dict[str, Override] = {}
+    searching: dict[str, Any] = {}
     instructions = ""
     for key, value in _members(written, path, problems):
         where = f"{path}.{key}"
@@ -169,15 +176,21 @@ def read(name: str, written: Any) -> VirtualServer:
             instructions = _text(value, where, problems) or ""
         elif key == "override":
             overrides = dict(_overrides(value, where, problems))
+        elif key == "discovery":
+            searching[key] = _discovery(value, where, problems)
+        elif key == "alwaysListed":
+            searching["always_listed"] = _selection("tools", value, where, problems)
+        elif key == "synonyms":
+            searching[key] = tuple(_synonyms(value, where, problems))
         else:
-            known = (*_LISTS, "instructions", "override")
+            known = (*_LISTS, "instructions", "override", "discovery", "alwaysListed", "synonyms")
             problems.append((where, f"unknown key{suggestion(key, known)}; known are {', '.join(known)}"))
     _check_clashes(overrides, problems)
     if not problems and len(json.dumps(written)) > MAX_DOCUMENT_BYTES:
         problems.append((path, f"is longer than {MAX_DOCUMENT_BYTES // 1024} KiB; make two virtual servers of it"))
     if problems:
         raise ConfigError(problems)
-    return VirtualServer(name, dict(written), selections or None, instructions, overrides)
+    return VirtualServer(name, dict(written), selections or None, instructions, overrides, **searching)
 
 
 # ---- parts of the document
@@ -201,6 +214,24 @@ def _text(value: Any, path: str, problems: Problems) -> str | None:
         return value
     problems.append((path, "must be a string"))
     return None
+
+
+def _discovery(value: Any, path: str, problems: Problems) -> Discovery | None:
+    try:
+        return Discovery(value)
+    except ValueError:
+        problems.append((path, f"{value!r} is not one of {', '.join(one.value for one in Discovery)}"))
+        return None
+
+
+def _synonyms(value: Any, path: str, problems: Problems) -> Iterator[tuple[str, ...]]:
+    """Yield the sets of words that mean the same."""
+    for number, one in enumerate(value if isinstance(value, list) else [None]):
+        if isinstance(one, list) and len(one) > 1 and all(isinstance(word, str) and word.strip() for word in one):
+            yield tuple(one)
+        else:
+            where = f"{path}[{number}]" if isinstance(value, list) else path
+            problems.append((where, "must be lists of words that mean the same: [[ticket, issue], [mail, e-mail]]"))
 
 
 def _selection(key: str, value: Any, path: str, problems: Problems) -> Selection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import ssl
 from typing import Any
 
 import aiohttp
@@ -53,11 +54,12 @@ class Answer:
 class RawClient:
     """Posts to one endpoint; ``sid`` makes it a legacy session."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self.url = url
         self.sid = ""
         self.version = "2025-11-25"
-        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=scaled(60)))
+        connector = aiohttp.TCPConnector(ssl=tls if tls is not None else True)
+        self.session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=scaled(60)), connector=connector)
 
     async def __aenter__(self) -> RawClient:
         return self

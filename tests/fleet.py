@@ -15,6 +15,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from gateway.supervisor.lifecycle import Child, Supervisor
 from shared.models import ServerStatus, make_spec
 from shared.registry.members import Members
@@ -134,7 +136,11 @@ class Fleet:
         self._counts = (frontends, workers)
         self.frontends: list[Supervisor] = []
         self.workers: list[Child] = []
-        self.store = RegistryStore(self.settings.registry)
+        # The tests' own look into Redis waits longer than processes do: on a busy machine they must go on without it.
+        patient = structs.replace(
+            self.settings.registry, redis_timeout_s=max(10.0, self.settings.registry.redis_timeout_s)
+        )
+        self.store = RegistryStore(patient, self.settings.access.secret)
 
     async def __aenter__(self) -> Fleet:
         frontends, workers = self._counts
@@ -229,7 +235,8 @@ class Fleet:
         import aiohttp
 
         headers = {"Authorization": f"Bearer {self.settings.access.admin_token}"}
-        async with aiohttp.ClientSession(headers=headers) as session:
+        anyhow = aiohttp.TCPConnector(ssl=False)  # certificates are what tests of TLS are about, and no others
+        async with aiohttp.ClientSession(headers=headers, connector=anyhow) as session:
 
             async def shown() -> bool:
                 async with session.get(f"{frontend.url}/admin/v1/servers") as response:

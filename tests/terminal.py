@@ -78,10 +78,14 @@ def _take_terminal() -> None:
 
 @asynccontextmanager
 async def on_terminal(*arguments: str | Path, **extra: str) -> AsyncIterator[Terminal]:
-    """Run ``gateway ARGUMENTS`` on a terminal of 200 columns; it is ended in any case."""
+    """Run ``gateway ARGUMENTS`` on a terminal of 200 columns, or of ``COLUMNS``; it is ended in any case.
+
+    What runs the tests may have a width of its own in the environment (pytest-xdist says 80): the command is not told.
+    """
     master, slave = pty.openpty()
-    termios.tcsetwinsize(slave, (50, 200))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    termios.tcsetwinsize(slave, (50, int(extra.pop("COLUMNS", "200"))))
+    sized = ("COLUMNS", "LINES")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_") and name not in sized}
     process = await asyncio.create_subprocess_exec(
         PYTHON, "-m", "gateway", *map(str, arguments), cwd=ROOT, env={**kept, "TERM": "xterm", **extra},
         stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_take_terminal,

@@ -15,6 +15,7 @@ import json
 import os
 import socket
 import sys
+import warnings  # noqa: F401  # os.execvpe imports it when it runs, where the user may not read Python's own files
 from typing import Any
 
 _PR_SET_NO_NEW_PRIVS = 38

@@ -32,6 +32,7 @@ from shared.registry.credentials import CredentialStore
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
+from shared.rpc.link_tls import OFFER
 from shared.seclusion import seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -162,6 +163,7 @@ class Worker:
             "incarnation": self.id,
             "address": self.rpc.unix_address,
             "tcp": self.rpc.tcp_address,
+            OFFER: self.rpc.offer,
             "pid": str(os.getpid()),
             "host": socket.gethostname(),
             "started_at": str(self.started_at),
@@ -294,9 +296,9 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for which in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # a worker has no file to read again on SIGHUP
         loop.add_signal_handler(which, stopping.set)
-    store = RegistryStore(settings.registry)
+    store = RegistryStore(settings.registry, settings.access.secret)
     await store.ping()
-    await Worker(settings, store, await store.fleet_key(settings.access.secret), stopping).run()
+    await Worker(settings, store, await store.fleet_key(), stopping).run()
 
 
 def main() -> int:

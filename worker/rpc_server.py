@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,9 @@ from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
 from shared.rpc.framing import CHUNK
 from shared.rpc.handshake import HandshakeError, WorkerSide
-from shared.rpc.joining import Joining
+from shared.rpc.joining import Joining, of_tls
+from shared.rpc.link_tls import Arriving, of_worker
+from shared.rpc.peer_credentials import place
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, spawn
@@ -282,7 +285,8 @@ class RpcServer:
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
         self._facts: dict[bytes, bytes] = {}
-        self._joining: dict[Joining, None] = {}
+        self._joining: dict[Joining | Arriving, None] = {}
+        self.tls = of_worker(settings.link) if settings.service.rpc_bind else None
         self._refused_at = -60.0
         self._servers: list[asyncio.Server] = []
         self.path: Path | None = None
@@ -298,13 +302,11 @@ class RpcServer:
         """Listen on the Unix socket ``path``, and on TCP if ``rpcBind`` is set."""
         loop = asyncio.get_running_loop()
         self.path = path
-        self._servers.append(await loop.create_unix_server(lambda: self._link(self.unix_address), str(path)))
+        self._servers.append(await loop.create_unix_server(lambda: self._link(self.unix_address)[1], str(path)))
         path.chmod(0o600)
         if self.settings.service.rpc_bind:
             host, _, port = self.settings.service.rpc_bind.rpartition(":")
-            server = await loop.create_server(
-                lambda: self._link(self.tcp_address), host.strip("[]") or "127.0.0.1", int(port)
-            )
+            server = await loop.create_server(self._arrive, host.strip("[]") or "127.0.0.1", int(port))
             advertised = self.settings.service.rpc_advertise or socket.gethostname()
             self.tcp_address = f"{advertised}:{server.sockets[0].getsockname()[1]}"
             self._servers.append(server)
@@ -316,8 +318,51 @@ class RpcServer:
             self._facts.clear()
         return self._facts.setdefault(fact, fact)
 
-    def _link(self, address: str) -> Link:
-        side = WorkerSide(self.key, self.worker, address)
+    @property
+    def offer(self) -> str:
+        """How it takes links over TCP, as the registry has it: ``auto``, ``required``, or empty without TLS."""
+        return "" if self.tls is None else "required" if self.tls.required else "auto"
+
+    def _arrive(self) -> asyncio.BaseProtocol:
+        if self.tls is None:
+            return self._link(self.tcp_address)[1]
+        arriving = Arriving(self.tls, self, _PROOF_S)
+        self._enter(arriving)
+        return arriving
+
+    def _enter(self, newcomer: Joining | Arriving) -> None:
+        if len(self._joining) >= _MAX_JOINING:
+            oldest = next(iter(self._joining))
+            del self._joining[oldest]
+            oldest.abort()
+        self._joining[newcomer] = None
+
+    # ---- shared.rpc.link_tls.Arrivals
+
+    def link_on(
+        self, arriving: Arriving, transport: asyncio.Transport, channel: bytes
+    ) -> tuple[Link, Callable[[BaseException | None], None]]:
+        self._joining.pop(arriving, None)
+        joining, link = self._link(self.tcp_address, channel)
+        joining.transport = transport
+
+        def failed(error: BaseException | None) -> None:
+            self._joining.pop(joining, None)
+            joining.abort()
+            if isinstance(error, ssl.SSLError):
+                self._refused(place(None, transport.get_extra_info("peername")), of_tls(error))
+
+        return link, failed
+
+    def left(self, arriving: Arriving, error: HandshakeError | None) -> None:
+        self._joining.pop(arriving, None)
+        if error is not None:
+            self._refused(arriving.place, error)
+
+    # ---- links
+
+    def _link(self, address: str, channel: bytes = b"") -> tuple[Joining, Link]:
+        side = WorkerSide(self.key, self.worker, address, channel=channel)
 
         def proven(link: Link) -> None:
             self._joining.pop(joining, None)
@@ -329,12 +374,8 @@ class RpcServer:
                 self._refused(joining.place, error)
 
         joining = Joining(side, _PROOF_S, proven, failed)
-        if len(self._joining) >= _MAX_JOINING:
-            oldest = next(iter(self._joining))
-            del self._joining[oldest]
-            oldest.abort()
-        self._joining[joining] = None
-        return Link(joining, 0, self.stalled)
+        self._enter(joining)
+        return joining, Link(joining, 0, self.stalled)
 
     def _refused(self, place: str, error: HandshakeError) -> None:
         """Log that a peer did not prove itself; not for every attempt, because anybody can make any number."""

@@ -2,7 +2,7 @@
 
 ``routes`` the HTTP handlers · ``rights`` which requests are allowed · ``queries`` what the handlers show, as values ·
 ``commands`` what the handlers change · ``access`` handlers about API keys and rules · ``virtual_servers`` handlers
-about virtual servers · ``restarting`` asking the supervisor for a restart · ``overview`` pictures of the whole ·
-``events`` what happened lately, and who follows it · ``schemas`` the bodies as types, and the OpenAPI description made
-from them.
+about virtual servers · ``pins`` handlers about pinned tools · ``restarting`` asking the supervisor for a restart ·
+``overview`` pictures of the whole · ``events`` what happened lately, and who follows it · ``schemas`` the bodies as
+types, and the OpenAPI description made from them.
 """

@@ -16,7 +16,7 @@ from shared.models import UpstreamSpec, make_spec
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 
-_OPTIONS = ("weight", "metadata", "isolation", "era", "balancer", "include_tools", "exclude_tools", "settings")
+_OPTIONS = ("weight", "metadata", "isolation", "era", "balancer", "include_tools", "exclude_tools", "settings", "pin")
 
 
 class Commands:
@@ -41,6 +41,7 @@ class Commands:
             include_tools=body.include_tools,
             exclude_tools=body.exclude_tools,
             settings=body.settings,
+            pin=body.pin,
         )
 
     def changed(self, spec: UpstreamSpec, change: Change) -> UpstreamSpec:

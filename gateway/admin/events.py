@@ -13,6 +13,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 from gateway.admin.schemas import Event
 from gateway.fleet.registry_view import RegistryView
+from gateway.routing.pinning import Differing
+from shared.choices import Pin
 from shared.errors import RegistryUnavailable
 from shared.models import now_s
 from shared.registry.members import Members
@@ -26,6 +28,9 @@ _LOOK_S = 1.0
 _MEMBERS_S = 10.0
 """How often the members are read from Redis, to find those that were killed: nobody announces their end."""
 _WORDS = 300
+_SHOWN = 10
+PinNews = Callable[[UpstreamRecord, str, list[str]], None]
+"""Takes an upstream, the kind of an event, and the tools of a pinned upstream that it is about, with what they are."""
 
 
 class Follower:
@@ -46,8 +51,12 @@ class Follower:
 class EventLog:
     """The last events, at most ``_KEPT``."""
 
-    def __init__(self, registry: RegistryView, frontends: Members, workers: Members) -> None:
+    def __init__(
+        self, registry: RegistryView, frontends: Members, workers: Members, on_pins: PinNews | None = None
+    ) -> None:
         self._registry = registry
+        self._on_pins = on_pins
+        self._differing: Mapping[str, Differing] = {}
         self._members: Mapping[str, Members] = {"frontend": frontends, "worker": workers}
         self._alive: dict[str, dict[str, dict[str, str]]] = {}
         self._records: dict[str, UpstreamRecord] = {}
@@ -92,6 +101,7 @@ class EventLog:
     async def run(self) -> None:
         """Note what happens, until cancelled."""
         self._records = self._registry.records
+        self._compare_pins()
         await self._read_members(first=True)
         await asyncio.gather(self._watch_registry(), self._watch_members())
 
@@ -104,6 +114,7 @@ class EventLog:
             if self._registry.records is not self._records:
                 before, self._records = self._records, self._registry.records
                 self._compare(before, self._records)
+                self._compare_pins()
 
     def _compare(self, before: Mapping[str, UpstreamRecord], now: Mapping[str, UpstreamRecord]) -> None:
         for id, record in now.items():
@@ -122,6 +133,25 @@ class EventLog:
         for id, old in before.items():
             if id not in now:
                 self.note("upstream-removed", id, "", old.spec.name)
+
+    def _compare_pins(self) -> None:
+        """Note which tools of pinned upstreams are no longer as they were approved, or are again."""
+        before, self._differing = self._differing, dict(self._registry.catalog.pinning.differing)
+        for id in {**before, **self._differing}:
+            record, was, now = self._records.get(id), before.get(id, {}), self._differing.get(id, {})
+            if record is None or was == now:
+                continue
+            word = "tool-quarantined" if record.spec.pin is Pin.BLOCK else "tool-changed"
+            self._note_pins(record, word, [f"{name} ({what})" for name, what in now.items() if was.get(name) != what])
+            self._note_pins(record, "tool-released", [name for name in was if name not in now])
+
+    def _note_pins(self, record: UpstreamRecord, kind: str, tools: list[str]) -> None:
+        if not tools:
+            return
+        more = f" and {len(tools) - _SHOWN} more" if len(tools) > _SHOWN else ""
+        self.note(kind, record.spec.id, ", ".join(tools[:_SHOWN]) + more, record.spec.name)
+        if self._on_pins is not None:
+            self._on_pins(record, kind, tools)
 
     async def _watch_members(self) -> None:
         while True:

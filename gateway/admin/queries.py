@@ -28,6 +28,7 @@ from gateway.fleet.ejection import Ejection
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
+from shared.choices import Pin
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
@@ -158,8 +159,13 @@ class Queries:
         return [record.entry(with_tools=False) for record in page.of(found)], len(found)
 
     async def server(self, id: str) -> ServerEntry:
-        """Return one upstream with its tools. Raises ``EntryNotFound``."""
-        return (await self._registered(id)).entry()
+        """Return one upstream with its tools, and which of them are not as they were approved. Raises
+        ``EntryNotFound``."""
+        record = await self._registered(id)
+        entry, differing = record.entry(), self._registry.catalog.pinning.differing.get(id, {})
+        if record.spec.pin is Pin.BLOCK:
+            entry = structs.replace(entry, tools=tuple(one for one in entry.tools if one.name not in differing))
+        return structs.replace(entry, differing=dict(differing))
 
     async def _registered(self, id: str) -> UpstreamRecord:
         """Return an upstream as Redis holds it. Raises ``EntryNotFound``."""

@@ -21,8 +21,8 @@ from aiohttp import web
 from msgspec import structs
 
 from gateway.access.principal import Principal
-from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
@@ -53,13 +53,13 @@ class AdminRights:
         rules: AccessRules | None = None,
         principals: Principals | None = None,
         guard: RebindingGuard | None = None,
-        proxy: TrustedProxy | None = None,
+        peers: Peers | None = None,
     ) -> None:
         """``principals`` find out who is behind a request, if the ``rules`` say how callers are authenticated."""
         self._authenticated = rules is not None and bool(rules.authentication)
         self._principals = principals
         self._guard = guard or RebindingGuard(settings)
-        self._proxy = proxy
+        self._peers = peers or Peers()
         self._access = settings.access
         self._host = settings.service.host
         self._egress = Egress(settings.upstreams.egress_allow, settings.upstreams.egress_deny)
@@ -106,8 +106,7 @@ class AdminRights:
         assert self._principals is not None
         named = by_name(request.headers.items())
         head = RequestHead.read(named, self._guard, has_body=False, path="")
-        if self._proxy is not None:
-            head.identity = self._proxy.identity(named, request.remote)
+        self._peers.introduce(head, named, request.remote, request.transport)
         if head.proof is not None:
             url = self._guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
             head.proof = structs.replace(head.proof, method=request.method, url=url)

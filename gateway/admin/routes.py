@@ -14,6 +14,7 @@ from aiohttp import web
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import MOST_FOLLOWERS, told
+from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.rights import AdminRights
@@ -68,6 +69,7 @@ def add_admin_routes(
     rights: AdminRights,
     access: AccessApi,
     virtual: VirtualServersApi,
+    pins: PinsApi,
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
@@ -82,6 +84,9 @@ def add_admin_routes(
         ("PATCH", "servers/{id}", api.change),
         ("DELETE", "servers/{id}", api.unregister),
         ("GET", "servers/{id}/logs", api.logs),
+        ("GET", "servers/{id}/pins", pins.all),
+        ("GET", "servers/{id}/pins/{tool}", pins.one),
+        ("PUT", "servers/{id}/pins/{tool}", pins.approve),
         ("GET", "tools", api.tools),
         ("GET", "health", api.health),
         ("GET", "workers", api.workers),

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation
+from shared.choices import EraChoice, Isolation, Pin
 from shared.models import HealthCheckResult, ServerEntry, ToolEntry
 from shared.registry.rolls import Roll
 
@@ -27,6 +27,7 @@ class Registration(Struct, rename="camel", forbid_unknown_fields=True):
     include_tools: list[str] | None = None
     exclude_tools: list[str] | None = None
     settings: dict[str, Any] = {}
+    pin: Pin = Pin.OFF
 
 
 class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -41,6 +42,7 @@ class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=T
     include_tools: list[str] | None = None
     exclude_tools: list[str] | None = None
     settings: dict[str, Any] | None = None
+    pin: Pin | None = None
 
 
 class ListedTool(Struct, rename="camel"):
@@ -178,6 +180,27 @@ class ShownVirtualServer(Struct, rename="camel"):
     notes: list[str] = []
 
 
+class PinnedTool(Struct, rename="camel"):
+    """A tool of a pinned upstream. ``state`` is ``approved``, ``changed``, ``new`` or ``missing`` (it is not listed
+    now); the digests are those of the definition that is listed and of the one that was approved, or empty.
+    ``approved`` and ``listed`` are the definitions, where one tool is asked for."""
+
+    tool: str
+    state: str
+    digest: str = ""
+    approved_digest: str = ""
+    approved_at: float = 0.0
+    approved_by: str = ""
+    approved: dict[str, Any] | None = None
+    listed: dict[str, Any] | None = None
+
+
+class Approval(Struct, rename="camel", forbid_unknown_fields=True):
+    """What ``PUT /admin/v1/servers/{id}/pins/{tool}`` takes: the digest of the definition that is approved."""
+
+    digest: str
+
+
 class AccessExplanation(Struct, rename="camel"):
     """Why a principal may use a tool, or not. ``rules`` are the places in the configuration that decided."""
 
@@ -246,9 +269,9 @@ class Traffic(Struct, rename="camel"):
 
 class Event(Struct, rename="camel", frozen=True):
     """Something that happened. ``kind`` is ``upstream-status``, ``upstream-added``, ``upstream-changed``,
-    ``upstream-lists``, ``upstream-removed``, ``worker-joined``, ``worker-left``, ``frontend-joined``,
-    ``frontend-left``, ``redis`` or ``log-level``; ``at`` is Unix time in
-    seconds; ``sequence`` counts in this front end."""
+    ``upstream-lists``, ``upstream-removed``, ``tool-quarantined``, ``tool-changed``, ``tool-released``,
+    ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``, ``redis`` or ``log-level``; ``at``
+    is Unix time in seconds; ``sequence`` counts in this front end."""
 
     sequence: int
     at: float
@@ -278,6 +301,9 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/servers/{id}", "patch", "Change an upstream", Change, ServerEntry),
     ("/admin/v1/servers/{id}", "delete", "Remove an upstream", None, None),
     ("/admin/v1/servers/{id}/logs", "get", "Last stderr lines of a stdio upstream", None, list[str]),
+    ("/admin/v1/servers/{id}/pins", "get", "Tools of a pinned upstream, and what was approved", None, list[PinnedTool]),
+    ("/admin/v1/servers/{id}/pins/{tool}", "get", "One tool as approved and as listed", None, PinnedTool),
+    ("/admin/v1/servers/{id}/pins/{tool}", "put", "Approve the definition with this digest", Approval, PinnedTool),
     ("/admin/v1/tools", "get", "Tools as clients see them", None, list[ListedTool]),
     ("/admin/v1/health", "get", "Last health check of each upstream", None, list[HealthCheckResult]),
     ("/admin/v1/workers", "get", "Live workers", None, list[WorkerState]),
@@ -356,9 +382,11 @@ def openapi(version: str) -> dict[str, Any]:
         operation["responses"]["204" if gives is None else created if method == "post" else "200"] = good
         if takes is not None:
             operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
-        parameters: list[dict[str, Any]] = (
-            [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}] if "{id}" in path else []
-        )
+        parameters: list[dict[str, Any]] = [
+            {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
+            for part in path.split("/")
+            if part.startswith("{")
+        ]
         if method == "delete" and path.endswith("servers/{id}"):
             meaning = "Also an upstream that a configuration file declares"
             forced: dict[str, Any] = {"type": "boolean", "default": False}

@@ -15,6 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 
 from gateway.access.api_keys import ApiKeys
+from gateway.access.client_certificate import ClientCertificate
 from gateway.access.dpop import ALGORITHMS as DPOP_ALGORITHMS
 from gateway.access.dpop import InvalidProof, Proofs
 from gateway.access.introspection import Introspection
@@ -28,7 +29,7 @@ from gateway.admission.challenges import challenge, proof_challenge
 from gateway.admission.request_head import RequestHead
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
-from shared.access.methods import IntrospectionMethod, JwtMethod, TrustedProxyMethod
+from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
 from shared.access.rules import AccessRules
 from shared.errors import CallError, Refused, Unauthorized
 
@@ -72,6 +73,7 @@ class Authentication:
         self._introspection = asked[0] if asked else None
         proxies = [one for one in methods if isinstance(one, TrustedProxyMethod)]
         self._proxy = proxies[0] if proxies else None
+        self._certificates = any(isinstance(one, ClientCertificateMethod) for one in methods)
         self._oauth = bool(self._issuers or asked)
         self._basic_scopes = rules.basic_scopes
         self._scopes = rules.scopes
@@ -125,6 +127,8 @@ class Authentication:
             return self._principal(head.identity)
         credentials = head.authorization
         if credentials is None:
+            if head.certificate is not None:
+                return self._of_certificate(head, head.certificate)
             if self._anonymous is not None:
                 return self._anonymous
             raise Unauthorized(self._what_is_needed(), self._challenge(head, scopes=self._basic_scopes))
@@ -145,6 +149,17 @@ class Authentication:
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         return None
+
+    def _of_certificate(self, head: RequestHead, certificate: ClientCertificate) -> Principal:
+        """Return the principal of a connection with a certificate. Raises ``Unauthorized``."""
+        why = certificate.why_not()
+        if why:
+            self._note_failure(why)
+            raise Unauthorized(why, self._challenge(head, scopes=self._basic_scopes))
+        if certificate.principal is None:
+            assert certificate.identity is not None
+            certificate.principal = self._principal(certificate.identity)
+        return certificate.principal
 
     def _check_proof(self, head: RequestHead, principal: Principal, scheme: str, token: str) -> None:
         """Raise ``InvalidToken`` unless a token that is bound to a key comes with a proof, and no other one does (RFC
@@ -232,17 +247,18 @@ class Authentication:
     # ---- refusing
 
     def _what_is_needed(self) -> str:
-        ways = []
+        ways, tokens = [], []
+        if self._certificates:
+            ways.append("connect with a client certificate that is accepted here")
         if self._api_keys is not None:
-            ways.append("an API key")
+            tokens.append("an API key")
         if self._oauth:
-            ways.append("an access token")
-        named = " or ".join(ways) or "the proxy in front"
-        return (
-            f"authentication is needed: send 'Authorization: Bearer …' with {named}"
-            if ways
-            else (f"authentication is needed, by {named}")
-        )
+            tokens.append("an access token")
+        if tokens:
+            ways.append(f"send 'Authorization: Bearer …' with {' or '.join(tokens)}")
+        if not ways:
+            return "authentication is needed, by the proxy in front"
+        return f"authentication is needed: {', or '.join(ways)}"
 
     def _challenge(self, head: RequestHead, error: str = "", scopes: Iterable[str] = (), text: str = "") -> str:
         resource = head.resource if self._oauth else ""

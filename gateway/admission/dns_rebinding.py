@@ -42,12 +42,13 @@ class RebindingGuard:
         if settings.service.host not in ("0.0.0.0", "::", ""):
             self._hosts.add(settings.service.host.lower())
         self._public_url = settings.service.public_url.rstrip("/")
+        self._scheme = settings.tls.scheme
         self._seen_hosts: dict[str | None, bool] = {}
         self._seen_origins: dict[str, bool] = {}
 
     def base(self, host: str) -> str:
         """Return the URL before the paths of endpoints: ``publicUrl``, or what the client has in ``Host``."""
-        return self._public_url or f"http://{host.lower()}"
+        return self._public_url or f"{self._scheme}://{host.lower()}"
 
     def owns(self, host: str) -> bool:
         """Whether the gateway is known to have this name, by its settings and not only by what a client says."""

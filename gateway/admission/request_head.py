@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from gateway.access.client_certificate import ClientCertificate
 from gateway.access.dpop import Proof
 from gateway.access.principal import Identity, Principal
 from gateway.admission.dns_rebinding import RebindingGuard
@@ -38,7 +39,8 @@ class RequestHead(Struct, gc=False):
     error if Host, Origin or Content-Type are not accepted, or ``None``. ``session`` is the session id, or ``None``;
     ``authorization`` the credentials, or ``None``; neither is in the ``repr``. ``era`` is set where the transport
     decides the era. ``has_body``: whether a JSON-RPC message follows. ``resource`` is the canonical URI of the endpoint
-    (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``. ``proof`` is what is in ``DPoP`` (RFC 9449), or
+    (RFC 9728). ``identity`` is whom a trusted proxy names, or ``None``; ``certificate`` is that of the connection, or
+    ``None``. ``proof`` is what is in ``DPoP`` (RFC 9449), or
     ``None``. ``found`` and ``principal`` are the session and the principal that were admitted last with a head of the
     same bytes, or ``None``. ``others`` are all other headers, with names in lower case, for upstreams to which some of
     them are passed.
@@ -53,6 +55,7 @@ class RequestHead(Struct, gc=False):
     has_body: bool = True
     resource: str = ""
     identity: Identity | None = None
+    certificate: ClientCertificate | None = None
     proof: Proof | None = None
     found: ClientSession | None = None
     principal: Principal | None = None

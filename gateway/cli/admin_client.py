@@ -14,7 +14,7 @@ from typing import Any
 
 import aiohttp
 
-from gateway.cli import address, failures, state
+from gateway.cli import address, failures, state, trust
 from gateway.cli.failures import CommandFailed
 
 _AGAIN_S = 1.0
@@ -61,7 +61,9 @@ class AdminClient:
                 async with (
                     self._translated(url),
                     aiohttp.ClientSession(
-                        timeout=timeout, headers={**self._headers, "Accept": "text/event-stream"}
+                        connector=self._connector(),
+                        timeout=timeout,
+                        headers={**self._headers, "Accept": "text/event-stream"},
                     ) as session,
                     session.get(url, params={"after": after}) as response,
                 ):
@@ -78,11 +80,18 @@ class AdminClient:
                     raise
             await asyncio.sleep(_AGAIN_S)
 
+    def _connector(self) -> aiohttp.TCPConnector:
+        """Return what opens connections. Raises ``ConfigError`` for authorities that cannot be read."""
+        return aiohttp.TCPConnector(ssl=trust.trusted() if self._base.startswith("https:") else True)
+
     @contextlib.asynccontextmanager
     async def _translated(self, url: str) -> AsyncIterator[None]:
         """Turn what goes wrong on the way into ``CommandFailed``."""
         try:
             yield
+        except aiohttp.ClientConnectorCertificateError as error:
+            trouble = trust.certificate_trouble(str(error.certificate_error))
+            raise failures.untrusted(self._base, trouble or str(error.certificate_error)) from error
         except (aiohttp.ClientSSLError, aiohttp.ClientConnectorDNSError) as error:
             raise failures.nothing_answers(self._base, str(error)) from error
         except aiohttp.ClientConnectorError as error:
@@ -92,7 +101,7 @@ class AdminClient:
         except TimeoutError as error:
             raise failures.no_answer(url) from error
         except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError) as error:
-            raise failures.went_away(self._base) from error
+            raise trust.went_away(self._base) from error
         except aiohttp.ClientError as error:
             raise failures.not_gateway(url, "no HTTP") from error
 
@@ -107,7 +116,7 @@ class AdminClient:
         data = None if body is None else json.dumps(body)
         async with (
             self._translated(url),
-            aiohttp.ClientSession(timeout=timeout, headers=self._headers) as session,
+            aiohttp.ClientSession(connector=self._connector(), timeout=timeout, headers=self._headers) as session,
             session.request(method, url, data=data) as response,
         ):
             if response.status == 200 and response.content_type != "application/json":

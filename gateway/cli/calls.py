@@ -1,4 +1,4 @@
-"""Commands that use a running gateway as a client does: ``tools``, ``call``, ``read``, ``prompt``.
+"""Commands that use a running gateway as a client does: ``call``, ``read``, ``prompt``, and the list of ``tools``.
 
 They import ``gateway.cli.mcp_client`` only when they run, because that import takes long.
 """
@@ -33,7 +33,7 @@ _SERVER = click.option("--server", metavar="NAME", help="only this group, at its
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
-    for one in (tools, call, read, prompt):
+    for one in (call, read, prompt):
         cli.add_command(one)
 
 
@@ -56,6 +56,10 @@ def tools(pattern: str | None, limit: int | None, url: str, server: str | None, 
 
     The MCP endpoint lists them. The admin API adds the group and the replicas (with --json also "upstreamName"); where
     it does not let us see them they are left out.
+
+    \b
+    gateway tools diff ID [TOOL]      what a pinned upstream lists that was not approved so
+    gateway tools approve ID TOOL…    approve it
     """
     from gateway.cli.mcp_client import McpClient
 

@@ -15,6 +15,13 @@ from shared.loopback import is_loopback_host
 DEFAULT_URL = "http://127.0.0.1:4000"
 """Where commands look for a gateway that nothing names."""
 
+CA_FILE = "GATEWAY_CA_FILE"
+"""The environment variable that names authorities which commands trust beside the system's (PEM)."""
+
+CLIENT_CERT, CLIENT_KEY = "GATEWAY_CLIENT_CERT_FILE", "GATEWAY_CLIENT_KEY_FILE"
+"""The environment variables that name the certificate which commands show to a gateway that asks for one, and its
+key."""
+
 CONNECT_S = 10.0
 """How long connecting may take. TLS with a server that does not speak TLS may never finish."""
 
@@ -65,6 +72,20 @@ def _start(base: str) -> str:
     except ValueError:
         here, port = False, None
     return f"gateway up --port {port}" if here and port and base != DEFAULT_URL else "gateway up"
+
+
+def untrusted(base: str, cause: str) -> CommandFailed:
+    """Return the failure for a server whose certificate is not accepted."""
+    return CommandFailed(
+        f"the certificate of {base} is not accepted ({cause}): name its authority with --gateway-ca or {CA_FILE}, "
+        "and the gateway (--url) by a name that the certificate has"
+    )
+
+
+def speaks_tls(base: str) -> CommandFailed:
+    """Return the failure for a gateway that was asked over HTTP and takes only HTTPS."""
+    https = "https" + base.removeprefix("http")
+    return CommandFailed(f"{base} speaks TLS: name it as {https} with --url or GATEWAY_URL")
 
 
 def broken(where: str, what: str) -> CommandFailed:

@@ -57,41 +57,28 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
     ``before`` keeps each front end's count of calls and when it was read, for the rate. The first rate is since the
     front end started.
     """
+    several_hosts = len({one["host"] for one in (*found["frontends"], *found["workers"])}) > 1
+
+    def process(one: dict[str, Any]) -> list[Any]:
+        return [one["id"], *([one["host"]] if several_hosts else []), one["pid"], show.ago(one["startedAt"])]
+
+    columns = [*(["HOST"] if several_hosts else []), "PID", "UP"]
     rows = []
     for one in found["frontends"]:
         calls, now = one["calls"], time.time()
         then = before.get(one["id"], (0, one["startedAt"]))
         per_s = f"{(calls - then[0]) / max(now - then[1], 0.001):.1f}"
         before[one["id"]] = (calls, now)
-        rows.append(
-            [
-                one["id"],
-                one["host"],
-                one["pid"],
-                show.ago(one["startedAt"]),
-                calls,
-                per_s,
-                one["inFlight"],
-                one["streams"],
-                one["retries"],
-                _within(one["buckets"], 0.5),
-                _within(one["buckets"], 0.99),
-            ]
-        )
+        counts = [calls, per_s, one["inFlight"], one["streams"], one["retries"]]
+        rows.append([*process(one), *counts, _within(one["buckets"], 0.5), _within(one["buckets"], 0.99)])
     show.table(
-        ["FRONT END", "HOST", "PID", "UP", "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES", "P50", "P99"], rows
+        ["FRONT END", *columns, "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES", "P50", "P99"],
+        rows,
     )
     show.table(
-        ["WORKER", "HOST", "PID", "UP", "IN FLIGHT", "UPSTREAMS"],
+        ["WORKER", *columns, "IN FLIGHT", "UPSTREAMS"],
         [
-            [
-                one["id"],
-                one["host"],
-                one["pid"],
-                show.ago(one["startedAt"]),
-                one["load"],
-                sum(one["id"] in server["owners"] for server in found["servers"]),
-            ]
+            [*process(one), one["load"], sum(one["id"] in server["owners"] for server in found["servers"])]
             for one in found["workers"]
         ],
     )

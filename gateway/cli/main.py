@@ -55,9 +55,9 @@ def cli() -> None:
 def main() -> None:
     """Run the ``gateway`` command; the entry point of the script."""
     try:
-        from gateway.cli import access, calls, connect, look, restart, servers, up, virtual, watching
+        from gateway.cli import access, adoption, calls, connect, look, restart, servers, tools, up, virtual, watching
 
-        for module in (up, restart, servers, calls, look, access, connect, virtual, watching):
+        for module in (up, restart, servers, tools, calls, look, access, connect, virtual, watching, adoption):
             module.add_to(cli)
         cli()
     except KeyboardInterrupt:  # before a command has begun

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -43,7 +42,7 @@ from mcp_types import (
 from pydantic import RootModel, ValidationError
 
 from gateway import __version__
-from gateway.cli import failures
+from gateway.cli import failures, trust
 from gateway.cli.address import Address
 from gateway.cli.failures import CommandFailed, RequestRefused
 from shared.errors import ConfigError
@@ -137,11 +136,12 @@ class McpClient:
         async with httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(None, connect=failures.CONNECT_S),  # the SDK limits the time of an answer
-            verify=ssl.create_default_context(),
+            verify=trust.trusted(),
             trust_env=False,  # like the admin client: a proxy from the environment cannot reach loopback
             event_hooks={"response": [self._look_at]},
         ) as http:
-            transport = streamable_http_client(self._where.endpoint, http_client=http, max_sse_event_size=None)
+            url = f"{self._where.endpoint}?discovery=list"  # people look at tools, also where models search
+            transport = streamable_http_client(url, http_client=http, max_sse_event_size=None)
             async with Client(
                 transport,
                 client_info=Implementation(name="gateway-cli", version=__version__),
@@ -187,11 +187,13 @@ class McpClient:
                 return failures.no_connection(base)
             if isinstance(cause, httpx2.ConnectError):
                 said = str(cause)
+                if trouble := trust.certificate_trouble(said):
+                    return failures.untrusted(base, trouble)
                 return failures.nothing_answers(base, "" if said == "All connection attempts failed" else said)
             if isinstance(cause, httpx2.ProtocolError) and not str(cause).startswith(_CLOSED):
                 return failures.not_gateway(endpoint, "no HTTP")
             if isinstance(cause, httpx2.TransportError):
-                return failures.went_away(base)
+                return trust.went_away(base)
         error = next((cause for cause in causes if isinstance(cause, MCPError)), causes[0])
         if isinstance(error, MCPError):
             return self._oddity or _from_sdk(error, self._where)
@@ -206,7 +208,7 @@ def _from_sdk(error: MCPError, where: Address) -> CommandFailed:
     """Return the failure for an ``MCPError``, which is the gateway's answer, or an error that the SDK itself found."""
     text = error.message
     if error.code == CONNECTION_CLOSED and text.startswith(("SSE stream", "Connection closed")):
-        return failures.went_away(where.base)
+        return trust.went_away(where.base)
     if error.code == REQUEST_TIMEOUT and text.endswith("timed out") and error.data is None:
         return failures.no_answer(where.endpoint)
     if error.code == PARSE_ERROR and text.startswith("Failed to parse"):

@@ -49,6 +49,7 @@ def greet(gateway: Any, config: str | None, note: Path) -> None:
     say("Add it to a client:")
     say(f'  {{"mcpServers": {{"gateway": {{"type": "http", "url": "{endpoint}"}}}}}}')
     say(f"  claude mcp add --transport http gateway {endpoint}")
+    say(f"  {command('install cursor', url)}    # or claude, codex, vscode, …")
     if config is None and not gateway.list():
         say("")
         say("It has no servers yet. Add one:")

@@ -13,8 +13,9 @@ import click
 
 from gateway.cli import address, state
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.failures import CommandFailed
 from gateway.cli.options import URL_HERE
-from shared.choices import EraChoice, Isolation
+from shared.choices import EraChoice, Isolation, Pin
 from shared.config.env_file import read_env_file
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
@@ -63,6 +64,9 @@ def _file(name: str, help: str) -> Callable[[_F], _F]:
 )
 @_several("--include-tool", "included", metavar="NAME", help="show only this tool (* for any text)")
 @_several("--exclude-tool", "excluded", metavar="NAME", help="hide this tool (* for any text)")
+@click.option(
+    "--pin", type=click.Choice([one.value for one in Pin]), help="whether tools that change are held back [off]"
+)
 @_several("--metadata", "facts", metavar="KEY=TEXT", help="kept with the entry")
 @_several("--set", "own", metavar="KEY=VALUE", help=f"a setting of its own ({OWN[0]}, startTimeout, …; in ms)")
 @_several("--header", "headers", metavar="'Name: value'", help="sent with every request to the address")
@@ -109,11 +113,12 @@ def servers_add(
         era=given["era"],
         include_tools=given["included"] or None,
         exclude_tools=given["excluded"] or None,
-        metadata=dict(_pair(one, "=", "--metadata") for one in given["facts"]),
-        settings={key: _value(text) for key, text in (_pair(one, "=", "--set") for one in given["own"])},
+        pin=given["pin"],
+        metadata=dict(pair(one, "=", "--metadata") for one in given["facts"]),
+        settings={key: _value(text) for key, text in (pair(one, "=", "--set") for one in given["own"])},
         source="cli",
     )
-    _register(url or group_url, spec, connection, replace)
+    register(url or group_url, spec, connection, replace)
     click.echo(f"{'replaced' if replace else 'registered'} {id} ({spec.name}, {spec.transport})")
 
 
@@ -125,7 +130,7 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         _refuse(given, ("variables", "--env"), ("env_file", "--env-file"), ("cwd", "--cwd"), of="a command")
         found: dict[str, Any] = {
             "url": target[0],
-            "headers": dict(_pair(one, ":", "--header") for one in given["headers"]),
+            "headers": dict(pair(one, ":", "--header") for one in given["headers"]),
         }
         if given["auth"]:
             found["auth"] = _auth(given["auth"])
@@ -165,7 +170,7 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         "type": "stdio",
         "command": target[0],
         "args": list(target[1:]),
-        "env": {**environment, **dict(_pair(one, "=", "--env") for one in given["variables"])},
+        "env": {**environment, **dict(pair(one, "=", "--env") for one in given["variables"])},
         "cwd": os.path.abspath(given["cwd"] or "."),
     }
 
@@ -205,7 +210,7 @@ def _from_file(file: str) -> dict[str, str]:
         raise ConfigError(f"--env-file: cannot read {file}: it is not UTF-8 text") from error
 
 
-def _pair(text: str, separator: str, option: str) -> tuple[str, str]:
+def pair(text: str, separator: str, option: str) -> tuple[str, str]:
     name, found, value = text.partition(separator)
     if not found or not name.strip():
         raise ConfigError(f"{option}: {text.split(separator)[0]!r} needs a {separator!r} between name and value")
@@ -220,7 +225,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace: bool) -> None:
+def register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace: bool) -> None:
     """Register over the admin API; what touches the host and needs no token here, through the gateway's Redis."""
     directly = spec.connection.touches_host() and not os.environ.get("GATEWAY_ADMIN_TOKEN")
     note = state.read(address.parse(url).base) if directly else None
@@ -240,12 +245,21 @@ def _register(url: str, spec: UpstreamSpec, connection: dict[str, Any], replace:
         "includeTools": spec.include_tools,
         "excludeTools": spec.exclude_tools or None,
         "settings": spec.settings,
+        "pin": spec.pin.value,
     }
     AdminClient(url).send("POST", "servers?replace=true" if replace else "servers", body)
 
 
 async def _register_directly(note: dict[str, str], spec: UpstreamSpec, replace: bool) -> None:
-    store = RegistryStore(RegistrySettings(redis_url=note["redisUrl"], key_prefix=note["keyPrefix"]))
+    secret = os.environ.get("GATEWAY_SECRET", "")
+    if note["sealed"] and not secret:
+        raise CommandFailed(
+            "this gateway seals what is registered with its key: set GATEWAY_SECRET as the gateway has it, or register "
+            "with its GATEWAY_ADMIN_TOKEN"
+        )
+    store = RegistryStore(
+        RegistrySettings(redis_url=note["redisUrl"], key_prefix=note["keyPrefix"]), secret if note["sealed"] else ""
+    )
     try:
         await store.register(spec, "replace" if replace else "create")
     finally:

@@ -77,10 +77,14 @@ def servers_show(group_url: str, url: str | None, id: str, as_json: bool) -> Non
     if as_json:
         show.as_json(one)
         return
-    tools = one.pop("tools")
+    tools, differing = one.pop("tools"), one.pop("differing", {})
     health = one.pop("lastHealthCheck") or {}
     rows = [[name, json.dumps(value) if isinstance(value, dict | list) else value] for name, value in one.items()]
     rows += [[f"health.{name}", value] for name, value in health.items()]
+    held = "is held back" if one.get("pin") == "block" else "is listed, and not approved"
+    rows += [
+        ["tool", f"{name} {held}: {what}; see 'gateway tools diff {id} {name}'"] for name, what in differing.items()
+    ]
     show.table(["FIELD", "VALUE"], rows)
     show.table(["TOOL", "DESCRIPTION"], [[tool["name"], tool["description"]] for tool in tools])
 

@@ -25,6 +25,9 @@ _COLOURS = {
     "no": "red",
 }
 
+_NARROW = 100
+"""Columns of a terminal below which space is saved."""
+
 
 def as_json(value: Any) -> None:
     """Print ``value`` as indented JSON."""
@@ -34,10 +37,18 @@ def as_json(value: Any) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, paged: bool = False) -> None:
     """Print a table. Long cells are folded, never cut; without a terminal the table is 200 characters wide.
 
+    On a narrow terminal columns stand closer to each other.
     ``paged``: on a terminal that has fewer lines a pager shows it.
     """
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
-    shown = Table(title=title, box=None, header_style="bold", title_justify="left", pad_edge=False)
+    shown = Table(
+        title=title,
+        box=None,
+        header_style="bold",
+        title_justify="left",
+        pad_edge=False,
+        collapse_padding=console.width < _NARROW,
+    )
     for column in columns:
         shown.add_column(column, overflow="fold")
     for row in rows:

@@ -24,8 +24,10 @@ def file_of(port: int) -> Path:
     return _directory() / f"{port}.json"
 
 
-def write(port: int, redis_url: str, prefix: str, admin_token: str = "") -> None:
+def write(port: int, redis_url: str, prefix: str, admin_token: str = "", sealed: bool = False) -> None:
     """Write the file of a running gateway. Only this user can read it.
+
+    ``sealed`` says that its fleet has a configured key, which is not written.
 
     The password stands in the file by itself as well, for people who use redis-cli.
     """
@@ -42,6 +44,7 @@ def write(port: int, redis_url: str, prefix: str, admin_token: str = "") -> None
             "redisPassword": unquote(urlsplit(redis_url).password or ""),
             "keyPrefix": prefix,
             "adminToken": admin_token,
+            "sealed": "yes" if sealed else "",
         }
         json.dump(content, file)
 
@@ -62,7 +65,7 @@ def _read_own(file: Path) -> dict[str, str]:
 
 
 def read(url: str) -> dict[str, str] | None:
-    """Return the file's content for the gateway at ``url``: ``redisUrl``, ``keyPrefix`` and ``adminToken``.
+    """Return the file's content for the gateway at ``url``: ``redisUrl``, ``keyPrefix``, ``adminToken``, ``sealed``.
 
     Return ``None`` unless the gateway runs on this machine under this user.
     """
@@ -75,4 +78,4 @@ def read(url: str) -> dict[str, str] | None:
     except (OSError, ValueError, KeyError):
         return None
     words = {name: str(found[name]) for name in ("redisUrl", "keyPrefix")}
-    return {**words, "adminToken": str(found.get("adminToken") or "")}
+    return {**words, **{name: str(found.get(name) or "") for name in ("adminToken", "sealed")}}

@@ -16,6 +16,7 @@ from msgspec import structs
 from gateway.cli import narration, state
 from shared import logs
 from shared.child_environment import for_process
+from shared.choices import Pin
 from shared.config import load
 from shared.config.roots import ROOTS
 from shared.connections import mask_url
@@ -152,7 +153,9 @@ async def _run_up(
 
     def note(step: Any = None) -> None:
         if step is None:
-            state.write(port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token)
+            state.write(
+                port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token, bool(settings.access.secret)
+            )
         elif on_terminal and step.state in ("replaced", "removed", "failed"):
             narration.say(f"  restart: {step.process} {step.state}{f' (pid {step.pid})' if step.pid else ''}")
 
@@ -261,8 +264,11 @@ def check(file: str, strict: bool) -> None:
 
     Exit code 0: the gateway would start with it, without the entries that are listed as an error.
     """
+    from gateway.supervisor.start_checks import check_tls
+
     config = load(file, strict=strict)
     settings = build(config.settings, os.environ)
+    check_tls(settings)
     running = [spec for spec in config.upstreams if not spec.problem]
     flawed = [spec for spec in config.upstreams if spec.problem]
     groups = len({spec.name for spec in running})
@@ -284,4 +290,5 @@ def check(file: str, strict: bool) -> None:
 def _shown_tools(spec: UpstreamSpec) -> str:
     only = "" if spec.include_tools is None else f", only tools: {', '.join(spec.include_tools) or 'none'}"
     hidden = f", hidden tools: {', '.join(spec.exclude_tools)}" if spec.exclude_tools else ""
-    return only + hidden
+    pinned = f", pin: {spec.pin.value}" if spec.pin is not Pin.OFF else ""
+    return only + hidden + pinned

@@ -10,8 +10,8 @@ Only the dispatcher notifies the observer (``telemetry.observer``) that a call h
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from typing import cast
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar, cast
 
 from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
@@ -30,6 +30,7 @@ from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, Call
 from shared.errors import STATUS, CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.rpc import messages as rpc
 
+_T = TypeVar("_T")
 SUSPECT_S = 1.0
 """A replica that refused a call of this front end gets no calls for this long, unless it reconnects earlier."""
 AVOID_MAX_S = 10.0
@@ -233,6 +234,24 @@ class Dispatcher:
         except asyncio.CancelledError as gone:
             self._note_end(call, ABANDONED)
             raise gone
+
+    async def here(self, call: ObservedCall, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Return what ``work`` does for a call that this front end answers itself. The call is limited and observed as
+        those of upstreams are. Raises ``CallError``."""
+        self._note_begin(call, self._loop.time())
+        try:
+            if call.quota is not None:
+                await call.quota.acquire(call)
+                call.counted = True
+            done = await work()
+        except CallError as error:
+            self._note_end(call, error.code)
+            raise
+        except BaseException:
+            self._note_end(call, ABANDONED)
+            raise
+        self._note_end(call, ANSWERED)
+        return done
 
     async def _send(self, call: Outgoing, begun: InFlight | None) -> tuple[InFlight, CallEvent]:
         tried: set[str] = set()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import ssl
 from collections.abc import Callable
 
 from gateway.fleet.redial import Redial
@@ -16,9 +17,10 @@ from shared.errors import RegistryUnavailable
 from shared.registry import deaths
 from shared.registry.members import Members
 from shared.rendezvous import rank
+from shared.rpc import link_tls
 from shared.rpc.connection import SLACK, Link
 from shared.rpc.handshake import FrontEndSide, HandshakeError
-from shared.rpc.joining import Joining
+from shared.rpc.joining import Joining, of_tls
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import spawn
@@ -38,6 +40,8 @@ class WorkerPool:
     """This front end's links, by worker id in ``links``."""
 
     def __init__(self, members: Members, frontend: str, key: FleetKey, settings: Settings) -> None:
+        """Raises ``ConfigError`` for files of ``link`` that cannot be used."""
+        self._tls = link_tls.of_front_end(settings.link)
         self._members = members
         self._frontend = frontend
         self._key = key
@@ -120,11 +124,14 @@ class WorkerPool:
                 _log.warning("worker %s on host %s cannot be reached: set GATEWAY_RPC_BIND there", worker, host)
                 return
             try:
-                link = await self._join(worker, address, events)
+                link = await self._join(worker, address, self._secured(address, facts), events)
             except (OSError, ValueError, OverflowError) as error:  # the record may have any text as an address
                 self._failed(worker, address, error)
                 return
             loop = asyncio.get_running_loop()
+            if self._tls is not None and not (link.secure or _path(address)):
+                why = "it is of an earlier release, or link.tls is off there"
+                _log.warning("the link to worker %s at %s is not encrypted: %s", worker, address, why)
             self.links[worker] = link
             self._addresses[worker] = address
             self._lost.pop(worker, None)
@@ -134,7 +141,18 @@ class WorkerPool:
         finally:
             self._connecting.discard(worker)
 
-    async def _join(self, worker: str, address: str, events: LinkEvents) -> WorkerLink:
+    def _secured(self, address: str, facts: dict[str, str]) -> ssl.SSLContext | None:
+        """Return what TLS is spoken with a worker by, if any is. Raises ``HandshakeError``."""
+        offer = facts.get(link_tls.OFFER, "")
+        if _path(address) or (self._tls is None and offer != "required"):
+            return None
+        if self._tls is None:
+            raise HandshakeError("it takes links over TLS only, and link.tls is 'off' here")
+        if not offer and self._tls.required:
+            raise HandshakeError("it offers no TLS, without which no links are made here (link.tls, link.caFile)")
+        return self._tls.context if offer else None
+
+    async def _join(self, worker: str, address: str, context: ssl.SSLContext | None, events: LinkEvents) -> WorkerLink:
         """Return a link on which both ends have proved themselves. Raises ``HandshakeError``, ``TimeoutError`` or
         another ``OSError``."""
         loop = asyncio.get_running_loop()
@@ -158,8 +176,17 @@ class WorkerPool:
                     await loop.create_unix_connection(lambda: Link(joining, 0), path)
                 else:
                     host, _, port = address.rpartition(":")
-                    await loop.create_connection(lambda: Link(joining, 0), host.strip("[]"), int(port))
+                    await loop.create_connection(
+                        lambda: Link(joining, 0),
+                        host.strip("[]"),
+                        int(port),
+                        ssl=context,
+                        server_hostname="" if context is not None else None,
+                    )
             await outcome
+        except ssl.SSLError as error:
+            joining.abort()
+            raise of_tls(error) from error
         except BaseException:
             joining.abort()
             if outcome.done() and not outcome.cancelled():

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
+from gateway.fleet.pins import Pins
 from gateway.fleet.virtual_servers import VirtualServers
 from gateway.routing.catalog import Catalog
 from gateway.routing.policy import ViewPolicy
@@ -20,6 +21,7 @@ from gateway.routing.views import Views
 from shared.errors import RegistryUnavailable
 from shared.models import ServerStatus
 from shared.registry.changes import ChangeFollower
+from shared.registry.pins import PinStore
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import VirtualServerStore
@@ -79,6 +81,7 @@ class RegistryView:
         self._announced: dict[str, set[str]] = {}  # by group
         self._store = store
         self.virtual = VirtualServers(VirtualServerStore(store), self._rebuild_soon)
+        self.pins = Pins(PinStore(store), self._rebuild_soon)
         self._lenient_until = 0.0
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -91,6 +94,8 @@ class RegistryView:
         """Return when the copy is whole for the first time. Raises ``RegistryUnavailable``."""
         await self.follower.ready.wait()
         await self.virtual.load(self.place[0])
+        self.pins.load_again(self.place[0])
+        await asyncio.wait((spawn(self.pins.settled(), "pins"),), timeout=_CATCH_UP_S)  # until then nothing is shown
         self._rebuild()
 
     @property
@@ -112,6 +117,7 @@ class RegistryView:
             if self._events is not None:
                 self._events.changes_missed()
             self.virtual.load_again(self.place[0])
+            self.pins.load_again(self.place[0])
             self._lenient_until = self._loop.time() + _LENIENT_S
             spawn(self._reload_after_gap(), "settle-after-gap")
             known = self._latest
@@ -157,10 +163,12 @@ class RegistryView:
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:
-        """Take a virtual server that changed, or notify the listener of what changed: a worker joined or left, an API
-        key, a session's log level."""
+        """Take a virtual server or pins that changed, or notify the listener of what changed: a worker joined or left,
+        an API key, a session's log level."""
         if kind == "virtual":
             self.virtual.announce(id, self.place[0])
+        elif kind == "pins":
+            self.pins.announce(id)
         if self._events is None:
             return
         if kind == "worker":
@@ -199,6 +207,8 @@ class RegistryView:
     def _rebuilt(self) -> None:
         self.records = dict(self._latest)
         self.catalog.take_virtual(self.virtual.servers)
+        self.pins.watch(self.records.values())
+        self.catalog.take_pins(self.pins.known)
         self.catalog.rebuild(self.records, time.time())
         announced, self._announced = self._announced, {}
         self.wake()
@@ -224,9 +234,16 @@ class RegistryView:
             return
         while self.follower.applied < sequence and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
-        await asyncio.wait((spawn(self.virtual.settled(), "settle"),), timeout=deadline - self._loop.time())
+        if self._scheduled is not None:
+            self._rebuild()  # an upstream may be pinned now
+        await asyncio.wait((spawn(self._settled(), "settle"),), timeout=max(deadline - self._loop.time(), 0.0))
         if self._scheduled is not None:
             self._rebuild()
+
+    async def _settled(self) -> None:
+        """Wait until virtual servers and pins are as they were announced."""
+        await self.virtual.settled()
+        await self.pins.settled()
 
     def wake(self) -> None:
         """Wake the tasks in ``wait_change``."""

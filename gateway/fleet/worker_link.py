@@ -61,8 +61,8 @@ class WorkerLink:
     """A link to one worker. ``on_closed(link)`` is called once when the link is gone.
 
     It is given its connection when both ends have proved themselves (``shared.rpc.joining``) and is ``ready`` from then
-    until the connection is gone. ``draining``: the worker takes no new calls. ``calls`` has the calls under way by
-    their number on this link.
+    until the connection is gone. ``secure``: it speaks TLS. ``draining``: the worker takes no new calls. ``calls`` has
+    the calls under way by their number on this link.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class WorkerLink:
         self.frontend = frontend
         self.loop = asyncio.get_running_loop()
         self.ready = False
+        self.secure = False
         self.draining = False
         self.calls: dict[int, InFlight] = {}
         self.standing = 0  # how many of these have no end (listens)
@@ -230,6 +231,7 @@ class WorkerLink:
     def on_connected(self, link: Link) -> None:
         self._link = link
         self._bit = _take_bit()
+        self.secure = link.extra("ssl_object") is not None
         self.ready = True
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:

@@ -14,8 +14,8 @@ import msgspec
 from aiohttp import web
 
 from gateway.access.principal import Principal
-from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
@@ -37,11 +37,11 @@ def add_connect_routes(
     dance: Dance,
     principals: Principals,
     guard: RebindingGuard,
-    proxy: TrustedProxy | None,
+    peers: Peers,
     name: str,
 ) -> None:
     """Add the routes to an application. ``name`` is the gateway's, as people see it."""
-    routes = _Routes(dance, principals, guard, proxy, name)
+    routes = _Routes(dance, principals, guard, peers, name)
     app.router.add_get(DOCUMENT_PATH, routes.document)
     app.router.add_get(CALLBACK_PATH, routes.guarded(routes.callback))
     app.router.add_get("/connect/{upstream}", routes.guarded(routes.get), allow_head=False)
@@ -50,13 +50,11 @@ def add_connect_routes(
 
 
 class _Routes:
-    def __init__(
-        self, dance: Dance, principals: Principals, guard: RebindingGuard, proxy: TrustedProxy | None, name: str
-    ) -> None:
+    def __init__(self, dance: Dance, principals: Principals, guard: RebindingGuard, peers: Peers, name: str) -> None:
         self._dance = dance
         self._principals = principals
         self._guard = guard
-        self._proxy = proxy
+        self._peers = peers
         self._name = name
 
     def guarded(
@@ -100,8 +98,7 @@ class _Routes:
         named = by_name(request.headers.items())
         named = {name: values for name, values in named.items() if name not in ("origin", "sec-fetch-site")}
         head = RequestHead.read(named, self._guard, has_body=False, path="/mcp")
-        if self._proxy is not None:
-            head.identity = self._proxy.identity(named, request.remote)
+        self._peers.introduce(head, named, request.remote, request.transport)
         while True:
             found = self._principals.of(head)
             if isinstance(found, Principal):
@@ -113,7 +110,7 @@ class _Routes:
         if "Authorization" in request.headers:
             return True
         named = by_name(request.headers.items())
-        return self._proxy is not None and self._proxy.identity(named, request.remote) is not None
+        return self._peers.name(named, request.remote, request.transport)
 
     # ---- handlers
 

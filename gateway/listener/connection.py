@@ -12,7 +12,7 @@ from gateway.calls.events import Answered, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.http.bodies import Bodies, peer_of
 from gateway.http.heads import Process, json_head
-from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads
+from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads, KnownHeads
 from gateway.listener.room import Room
 from gateway.listener.unfinished import Unfinished
 from gateway.protocol import answers
@@ -58,6 +58,7 @@ class ClientConnection(asyncio.Protocol):
         "_drained",
         "_exchange",
         "_head",
+        "_heads",
         "_inner",
         "_lane",
         "_large",
@@ -77,6 +78,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __init__(self, lane: SharedLane) -> None:
         self._lane = lane
+        self._heads: KnownHeads = lane.heads
         self._transport: asyncio.Transport | None = None
         self._inner: Any = None
         self._through = False  # everything goes to aiohttp from now on, because the end of its request is not known
@@ -199,7 +201,7 @@ class ClientConnection(asyncio.Protocol):
             if end < 0:
                 self._wait_for_head(data, took)
                 return
-            head = self._lane.heads.read(data[: end + 4])
+            head = self._heads.read(data[: end + 4])
             if head is None:
                 self._hand_over(data)
                 return
@@ -438,6 +440,11 @@ class ClientConnection(asyncio.Protocol):
             self._touched_at = self._lane.loop.time()
             return None
         return self._touched_at
+
+    @property
+    def stale(self) -> bool:
+        """Whether the connection should end when no request is under way."""
+        return False
 
     @property
     def known(self) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Protocol
 
 import httptools
 from msgspec import Struct
 
+from gateway.access.client_certificate import ClientCertificate
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders, by_name
@@ -110,6 +112,13 @@ def framing_fault(version: tuple[int, int], headers: Mapping[str, str]) -> str |
     return None
 
 
+class KnownHeads(Protocol):
+    """Where a connection looks its heads up."""
+
+    def read(self, raw: bytes) -> FramedHead | None:
+        """Return what ``read_head`` returns for these bytes."""
+
+
 class Heads:
     """``read_head`` with a memory of its results.
 
@@ -132,10 +141,23 @@ class Heads:
         try:
             return self._heads[raw]
         except KeyError:
-            head = read_head(raw, self._guard, self._max_body_bytes, self._ordinary_headers)
-            if head is None or head.head.proof is None:  # each proof comes once
-                self._keep(raw, head)
-            return head
+            return self._read_new(raw, raw, None)
+
+    def read_certified(self, key: bytes, raw: bytes, certificate: ClientCertificate) -> FramedHead | None:
+        """Do what ``read`` does for a connection with a client certificate. ``key`` is unique for head and certificate
+        together."""
+        try:
+            return self._heads[key]
+        except KeyError:
+            return self._read_new(key, raw, certificate)
+
+    def _read_new(self, key: bytes, raw: bytes, certificate: ClientCertificate | None) -> FramedHead | None:
+        head = read_head(raw, self._guard, self._max_body_bytes, self._ordinary_headers)
+        if head is not None:
+            head.head.certificate = certificate
+        if head is None or head.head.proof is None:  # each proof comes once
+            self._keep(key, head)
+        return head
 
     def _keep(self, raw: bytes, head: FramedHead | None) -> None:
         while len(self._heads) >= _MAX_HEADS or self._kept_bytes > _MAX_KEPT_BYTES:
@@ -148,3 +170,15 @@ class Heads:
             self._headers.clear()
         if head is not None:
             head.head.headers = self._headers.setdefault(head.head.headers, head.head.headers)
+
+
+class CertifiedHeads:
+    """The heads of connections with one client certificate, in the memory of all heads."""
+
+    def __init__(self, heads: Heads, certificate: ClientCertificate) -> None:
+        self._heads = heads
+        self._certificate = certificate
+
+    def read(self, raw: bytes) -> FramedHead | None:
+        """Return what ``read_head`` returns for these bytes, with the certificate."""
+        return self._heads.read_certified(self._certificate.mark + raw, raw, self._certificate)

@@ -12,6 +12,8 @@ lane and then needs more (an event stream, another replica) goes on in the ordin
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +23,7 @@ from gateway.http.bodies import Bodies
 from gateway.listener.connection import ClientConnection
 from gateway.listener.heads import Heads
 from gateway.listener.room import Room
+from gateway.listener.tls import ListenerTls, doors
 from gateway.protocol.serving import BegunRequest, Serving
 from shared.settings import Settings
 
@@ -38,6 +41,7 @@ class Lane:
         bodies: Bodies,
         settings: Settings,
         ordinary_headers: frozenset[str] = frozenset(),
+        tls: ListenerTls | None = None,
     ) -> None:
         """A request with one of ``ordinary_headers`` takes the ordinary lane, which knows who sent it."""
         self._server = server
@@ -50,9 +54,14 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.begun: dict[Any, BegunRequest] = {}
         """Requests that were begun on the express lane and go on in the ordinary one, by aiohttp's handler."""
+        if tls is not None:
+            tls.on_distrust = self.sweep
+        self._make: Callable[[], asyncio.BaseProtocol] = (
+            partial(ClientConnection, self) if tls is None else doors(self, tls, settings.clients.head_timeout_s)
+        )
 
-    def __call__(self) -> ClientConnection:
-        return ClientConnection(self)
+    def __call__(self) -> asyncio.BaseProtocol:
+        return self._make()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._server, name)  # runners and gunicorn use this object as aiohttp's server
@@ -67,7 +76,7 @@ class Lane:
         now = self.loop.time()
         for connection in self._connections():
             since = connection.idle_since()
-            if since is not None and now - since > self._keepalive_s:
+            if since is not None and (now - since > self._keepalive_s or connection.stale):
                 connection.end()
             else:
                 connection.check(now)

@@ -11,10 +11,10 @@ import itertools
 from aiohttp import web
 from msgspec import structs
 
-from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.rights import AdminRights
 from gateway.admin.routes import add_admin_routes
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.front_end import FrontEnd
@@ -22,6 +22,7 @@ from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
 from gateway.listener.metadata import add_metadata_routes
 from gateway.protocol import answers
+from gateway.routing.endpoints import asking
 from gateway.ui.pages import add_pages
 from shared.errors import Refused
 
@@ -31,15 +32,22 @@ def head_of(
     guard: RebindingGuard,
     endpoint: str = "",
     has_body: bool = True,
-    proxy: TrustedProxy | None = None,
+    peers: Peers | None = None,
 ) -> RequestHead:
     """Return the head of an aiohttp request as admission needs it; ``endpoint`` is the name in ``/servers/{name}``."""
+    refusal = None
+    if "discovery" in request.rel_url.query:
+        try:
+            endpoint = asking(endpoint, request.rel_url.query["discovery"])
+        except Refused as error:
+            refusal = error.code, error.message
     path = request.rel_url.raw_path.rstrip("/")
     path = path.removesuffix("/messages") + "/sse" if path.endswith("/messages") else path
     named = by_name(request.headers.items())
     head = RequestHead.read(named, guard, endpoint, has_body, path)
-    if proxy is not None:
-        head.identity = proxy.identity(named, request.remote)
+    head.refusal = head.refusal or refusal
+    if peers is not None:
+        peers.introduce(head, named, request.remote, request.transport)
     if head.proof is not None:
         url = guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
         head.proof = structs.replace(head.proof, method=request.method, url=url)
@@ -52,7 +60,7 @@ def routes(front: FrontEnd) -> web.Application:
     guard = front.guard
 
     def head(request: web.Request, has_body: bool = True) -> RequestHead:
-        return head_of(request, guard, request.match_info.get("name", ""), has_body, front.proxy)
+        return head_of(request, guard, request.match_info.get("name", ""), has_body, front.peers)
 
     async def post(request: web.Request) -> web.StreamResponse:
         response = await front.posts.post(request, head(request))
@@ -96,8 +104,8 @@ def routes(front: FrontEnd) -> web.Application:
     app.on_response_prepare.append(add_cors)
     add_metadata_routes(app, front.rules, guard, front.settings.service.name)
     add_pages(app)
-    add_connect_routes(app, front.dance, front.principals, guard, front.proxy, front.settings.service.name)
-    rights = AdminRights(front.settings, front.rules, front.principals, guard, front.proxy)
+    add_connect_routes(app, front.dance, front.principals, guard, front.peers, front.settings.service.name)
+    rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)
     add_admin_routes(
         app,
         front.queries,
@@ -108,6 +116,7 @@ def routes(front: FrontEnd) -> web.Application:
         rights,
         front.access,
         front.virtual,
+        front.pins,
     )
     return app
 

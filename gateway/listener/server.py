@@ -20,6 +20,7 @@ from gateway.front_end import FrontEnd
 from gateway.listener.heads import framing_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
+from gateway.listener.tls import ListenerTls
 from gateway.protocol import answers
 from shared.errors import Refused
 from shared.tasks import cancel, spawn
@@ -42,7 +43,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
 
 
 class McpRunner(web.AppRunner):
-    """aiohttp's runner with the express lane in front.
+    """aiohttp's runner with the express lane in front. Raises ``ConfigError`` where TLS has no usable files.
 
     aiohttp's ``pre_shutdown`` would close idle connections at once and discard a request that is just arriving. This
     runner stops accepting, lets running calls finish with ``ClientConnection: close``, and only then runs aiohttp's
@@ -63,7 +64,8 @@ class McpRunner(web.AppRunner):
         logging.getLogger("aiohttp.server").addFilter(_is_ours)
         self._front = front
         self._lane: Lane | None = None
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tls = ListenerTls(front.settings.tls, front.peers.certificates) if front.settings.tls.on else None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def _make_server(self) -> Any:
         server = await super()._make_server()
@@ -71,8 +73,9 @@ class McpRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        ordinary_headers = frozenset(("dpop", *([front.proxy.user_header] if front.proxy is not None else ())))
-        lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers)
+        proxy = front.peers.proxy
+        ordinary_headers = frozenset(("dpop", *([proxy.user_header] if proxy is not None else ())))
+        lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls)
         self._lane = lane
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
@@ -87,7 +90,7 @@ class McpRunner(web.AppRunner):
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
-                    response = await front.posts.post(request, head_of(request, front.guard, proxy=front.proxy), begun)
+                    response = await front.posts.post(request, head_of(request, front.guard, peers=front.peers), begun)
                 else:
                     response = await handle_ordinary(request)
                 if request.content.exception() is not None:
@@ -103,7 +106,9 @@ class McpRunner(web.AppRunner):
 
         server.request_factory = make
         server.request_handler = handle
-        self._sweeping = spawn(self._sweep(lane), "idle-connections")
+        self._tasks.append(spawn(self._sweep(lane), "idle-connections"))
+        if self._tls is not None:
+            self._tasks.append(spawn(self._tls.follow(), "certificates"))
         return lane
 
     async def _sweep(self, lane: Lane) -> None:
@@ -124,7 +129,7 @@ class McpRunner(web.AppRunner):
         await self._front.drain()
         if self._lane is not None and self._front.replaced:
             await self._lane.emptied(said_at + goodbye_s)
-        await cancel(self._sweeping)
+        await cancel(*self._tasks)
         if self._lane is not None:
             self._lane.close()
         await super().cleanup()

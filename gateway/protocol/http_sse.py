@@ -21,6 +21,7 @@ from gateway.protocol import answers
 from gateway.protocol.batches import check_batch
 from gateway.protocol.client_messages import ClientMessages
 from gateway.protocol.serving import Serving
+from gateway.routing.endpoints import split
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.streams.standing_streams import StandingStreams
@@ -72,8 +73,10 @@ class SseEndpoint:
             events = EventStream()
             await events.open(request)
             prefix = public_prefix(self._public_url, request.headers.get("X-Forwarded-Prefix"))
-            prefix += f"/servers/{quote(endpoint, safe='')}" if endpoint else ""
-            await events.send(f"{prefix}/messages?session_id={session.sid}".encode(), name="endpoint")
+            name, asked = split(endpoint)
+            prefix += f"/servers/{quote(name, safe='')}" if name else ""
+            query = f"session_id={session.sid}" + (f"&discovery={asked}" if asked is not None else "")
+            await events.send(f"{prefix}/messages?{query}".encode(), name="endpoint")
             await stream.write_to(events)
             return await events.end()
         finally:

@@ -21,13 +21,17 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.known_tasks import KnownTasks
 from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Only, Outgoing, affinity
 from gateway.fleet.own_lists import OwnLists
+from gateway.fleet.tool_search import ToolSearch
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.extensions import declared_upwards, params_upwards
 from gateway.protocol.initialize import read_initialize
 from gateway.protocol.offers import Offers
 from gateway.protocol.plans import Effect, Listen, OneOf, Plan, Widen
+from gateway.protocol.tool_discovery import ToolDiscovery
+from gateway.routing.discovery import SEARCH_TOOLS, SearchView
 from gateway.routing.entries import renamed
+from gateway.routing.local_tools import LocalTool
 from gateway.routing.routes import Route
 from gateway.sessions.table import SessionTable
 from gateway.streams.subscriptions import StreamSubscriptions
@@ -77,16 +81,20 @@ class Methods:
         key: FleetKey,
         own_lists: OwnLists,
         known_tasks: KnownTasks,
+        discovery: ToolDiscovery | None = None,
     ) -> None:
+        """``discovery`` answers the tools by which others are found; there are none of them without it."""
         self._own_lists = own_lists
         self._known_tasks = known_tasks
+        self._discovery = discovery or ToolDiscovery(dispatcher, ToolSearch(0))
+        self._call_tool = self._named(Kind.TOOLS)
         self._offers = offers
         self._dispatcher = dispatcher
         self._subscriptions = subscriptions
         self._sessions = sessions
         self._key = key
         both: dict[str, Planner] = {
-            "tools/call": self._named(Kind.TOOLS),
+            "tools/call": self._call_tool,
             "prompts/get": self._named(Kind.PROMPTS),
             "resources/read": self._read,
             "completion/complete": self._complete,
@@ -202,8 +210,7 @@ class Methods:
             if route.guard is not None:
                 _check_guard(route, sent, caller)
             if route.local is not None:
-                arguments = Raw(jsonrpc.arguments_of(message.params) or b"{}")
-                return answers.result(bytes(message.id), route.local.call(arguments))
+                return self._local(route.local, message, params, caller, head, fresh)
             upstream_name = route.entry.name
             body: bytes | memoryview = memoryview(sent)
             if upstream_name != name and route.shape is None:
@@ -217,6 +224,27 @@ class Methods:
             return outgoing
 
         return plan
+
+    def _local(
+        self, tool: LocalTool, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool
+    ) -> Plan:
+        """Plan a call of a tool of the gateway's own."""
+        if tool.call is not None:
+            arguments = Raw(jsonrpc.arguments_of(message.params) or b"{}")
+            return answers.result(bytes(message.id), tool.call(arguments))
+        if tool is SEARCH_TOOLS:
+            if not caller.widened and self._own_lists.wants(caller.session, caller.view, Kind.TOOLS):
+                return Widen(Kind.TOOLS)
+            return self._discovery.search(message, caller, self._own_lists.view_of(caller.session, caller.view))
+        called = self._discovery.called(message, caller)
+        if isinstance(called, Answer):
+            return called
+        inner = jsonrpc.params_of(called.params)
+        try:
+            return self._call_tool(called, inner, caller, head, fresh)
+        except CallError as error:
+            error.about = jsonrpc.text(inner.name, "name")
+            raise
 
     def _complete(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan ``completion/complete``, by prompt name or exact template. For any other there is nothing to suggest."""
@@ -462,7 +490,11 @@ def _parameter_headers(route: Route, params: Raw, sent: Raw, caller: Caller, hea
     arguments = _decoded_arguments(params)
     annotated = list(route.entry.annotated)
     if caller.era:
-        wrong = mcp_headers.mismatch(annotated, arguments, dict(head.headers.parameters))
+        given = dict(head.headers.parameters)
+        checked = annotated
+        if isinstance(caller.view, SearchView):  # whoever has found a tool need not have listed its annotations
+            checked = [one for one in annotated if f"mcp-param-{one[1]}".lower() in given]
+        wrong = mcp_headers.mismatch(checked, arguments, given)
         if wrong is not None:
             raise Refused("header_mismatch", wrong)
     return mcp_headers.parameter_headers(annotated, arguments if sent is params else _decoded_arguments(sent))

@@ -185,7 +185,7 @@ class Serving:
         the rules of access refuse. ``body`` has the name of what was called."""
         if self._audit is not None and error.code in ("insufficient_scope", "arguments_denied"):
             who = head.principal.id if head.principal is not None else ""
-            name = head.headers.name or _name_in(body)
+            name = error.about or head.headers.name or _name_in(body)
             self._audit.note("denied", principal=who, name=name, outcome=error.code)
         if isinstance(error, InsufficientScope) and not error.challenge:
             error.challenge = self._principals.step_up(head, error.scopes, error.message)

@@ -4,7 +4,9 @@
 replicas, groups, and where a name leads · ``catalog`` all of these, built from records · ``view`` what one kind of
 caller sees, and views made from views · ``views`` the views of a front end · ``policy`` the interface of rules that
 hide entries · ``guards`` what a call must fulfil beside being shown · ``virtual`` what virtual servers show, and as
-what · ``shapes`` what becomes of a call's arguments · ``unlisted`` names that a client's own session decides ·
-``local_tools`` tools that the gateway answers itself · ``uri_templates`` matching RFC 6570 templates · ``router`` from
-a route to a replica · ``outliers`` when a replica gets no calls for a while · ``retry`` what may be sent again.
+what · ``shapes`` what becomes of a call's arguments · ``pinning`` tools that are not as they were approved ·
+``unlisted`` names that a client's own session decides · ``local_tools`` tools that the gateway answers itself ·
+``discovery`` views in which tools are searched · ``tool_index`` finding tools by words · ``endpoints`` the names of
+endpoints · ``uri_templates`` matching RFC 6570 templates · ``router`` from a route to a replica · ``outliers`` when a
+replica gets no calls for a while · ``retry`` what may be sent again.
 """

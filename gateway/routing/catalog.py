@@ -12,15 +12,18 @@ from operator import is_
 from msgspec import structs
 
 from gateway.balancers import Balancer, make
+from gateway.routing.endpoints import ASKED, named
 from gateway.routing.entries import Entry, parse
 from gateway.routing.naming import GIVEN, assign
 from gateway.routing.outliers import Watch
+from gateway.routing.pinning import Pinning
 from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.view import Listed, Scope, View, empty
 from gateway.routing.virtual import VirtualView
 from shared.choices import STRATEGIES
 from shared.mcp.listings import Kind
 from shared.models import ServerStatus, UpstreamSpec
+from shared.pins import GroupPins
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from shared.virtual_servers import VirtualServer
@@ -45,6 +48,7 @@ class Catalog:
             str, tuple[list[Group], View]
         ] = {}  # views of virtual servers, with the groups as they show them
         self._members: dict[str, list[UpstreamRecord]] = {}  # the records of each group, as of the last rebuild
+        self.pinning = Pinning()
         self.groups: dict[str, Group] = {}
         self.everything = empty(("", ""), settings)
         self.generation = 0
@@ -79,12 +83,19 @@ class Catalog:
         return self._virtual.keys()
 
     def serves(self, endpoint: str) -> bool:
-        """Whether ``/servers/{endpoint}`` is a group or a virtual server."""
-        return endpoint in self.groups or endpoint in self._virtual
+        """Whether there is this endpoint: ``/mcp``, a group or a virtual server."""
+        name = named(endpoint)
+        return not name or name in self.groups or name in self._virtual
 
     def is_of_one_group(self, endpoint: str) -> bool:
         """Whether clients of an endpoint reach one group only: not those of ``/mcp`` and of virtual servers."""
-        return bool(endpoint) and endpoint not in self._virtual
+        name = endpoint.partition(ASKED)[0]  # as ``named``, on the path of calls
+        return bool(name) and name not in self._virtual
+
+    def virtual_server(self, name: str) -> VirtualServer | None:
+        """Return the virtual server of this name, or ``None``."""
+        virtual = self._virtual.get(name)
+        return virtual.server if virtual is not None else None
 
     def take_virtual(self, servers: Mapping[str, VirtualServer]) -> None:
         """Serve these virtual servers from the next rebuild on."""
@@ -97,12 +108,18 @@ class Catalog:
         for name in [name for name in self._kept if name not in servers]:
             del self._kept[name]
 
+    def take_pins(self, pins: Mapping[str, GroupPins]) -> None:
+        """Hold tools to what was approved of them, by group, from the next rebuild on."""
+        for name in self.pinning.take(pins):
+            self._members.pop(name, None)
+
     def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> None:
         """Build groups and views from all records, given by upstream id. ``wall_s`` is Unix time."""
         self._wall_s = wall_s
         for id in [id for id in self._replicas if id not in records]:
             del self._replicas[id]
             self._parsed.pop(id, None)
+            self.pinning.forget(id)
         members: dict[str, list[UpstreamRecord]] = {}
         for record in sorted(records.values(), key=lambda one: one.sequence):
             members.setdefault(record.spec.name, []).append(record)
@@ -163,7 +180,10 @@ class Catalog:
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:
-                for entry in self._parsed[replica.id][2][kind]:
+                entries: Sequence[Entry] = self._parsed[replica.id][2][kind]
+                if kind is Kind.TOOLS:
+                    entries = self.pinning.shown(replica.record.spec, entries)
+                for entry in entries:
                     first = having.get(entry.name)
                     if first is None:
                         having[entry.name] = (entry, [replica])
@@ -180,7 +200,10 @@ class Catalog:
 
     def view_with(self, endpoint: str, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
         """Return the view of an endpoint for a client whose own upstream sessions list something else, by group."""
-        groups = {name: group.with_own(own[name]) if name in own else group for name, group in self.groups.items()}
+        groups = {
+            name: group.with_own(self._approved(group, own[name])) if name in own else group
+            for name, group in self.groups.items()
+        }
         if not endpoint:
             return self._view_of_all(groups)
         virtual = self._virtual.get(endpoint)
@@ -188,6 +211,14 @@ class Catalog:
             shown = virtual.groups(groups)
             return self._merged(shown, self._virtual_scope(virtual, shown, groups), endpoint)
         return self._view_of(groups[endpoint]) if endpoint in groups else empty((endpoint, ""), self.settings)
+
+    def _approved(self, group: Group, own: Mapping[Kind, Sequence[Entry]]) -> Mapping[Kind, Sequence[Entry]]:
+        """Return what a client's own upstream session lists, without tools that nobody approved."""
+        tools = own.get(Kind.TOOLS)
+        if tools is None:
+            return own
+        specs = [replica.record.spec for replica in group.replicas if replica.binds]
+        return {**own, Kind.TOOLS: self.pinning.shown_of_own(specs, tools)}
 
     def _view_of_all(self, groups: Mapping[str, Group]) -> View:
         return self._merged(groups, Scope(self.settings, self._refresh_interval_s, groups), "")

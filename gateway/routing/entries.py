@@ -34,6 +34,13 @@ class Entry(Struct, frozen=True):
     """The URI of the resource that shows a tool (MCP Apps, ``_meta.ui.resourceUri``), or empty."""
     said: bytes = b""
     """What the upstream itself says, if a virtual server says something else (``modern``), or empty."""
+    whole: bytes = b""
+    """What the upstream itself says, if not all of it is passed on, or empty."""
+
+    @property
+    def listed(self) -> bytes:
+        """The JSON of the entry with all that its upstream lists. What was approved is compared with it."""
+        return self.whole or self.said or self.modern
 
     @property
     def own(self) -> bytes:
@@ -79,6 +86,7 @@ def _tool(raw: bytes) -> Entry | None:
         repeatable=hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True,
         annotated=tuple(annotated),
         ui=_ui(plain) if _UI in raw else "",
+        whole=b"" if usable is raw else raw,
     )
 
 

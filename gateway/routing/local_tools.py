@@ -15,9 +15,10 @@ class LocalTool(Struct, frozen=True):
     """One local tool.
 
     ``document`` is the JSON that lists the tool, in both eras. ``call`` takes the JSON of ``arguments`` and returns the
-    JSON of a ``CallToolResult``, or raises ``CallError``.
+    JSON of a ``CallToolResult``, or raises ``CallError``. It is ``None`` for the tools by which others are found
+    (``discovery``), which ``protocol.tool_discovery`` answers.
     """
 
     name: str
     document: bytes
-    call: Callable[[Raw], bytes]
+    call: Callable[[Raw], bytes] | None

@@ -8,7 +8,9 @@ from gateway.routing.entries import Entry
 from gateway.routing.naming import splits
 from gateway.routing.routes import Route
 from gateway.routing.view import View
+from shared.choices import Pin
 from shared.mcp.listings import Kind
+from shared.models import UpstreamSpec
 
 
 def unlisted(view: View, kind: Kind, name: str, groups: Collection[str]) -> list[Route]:
@@ -30,5 +32,10 @@ def unlisted(view: View, kind: Kind, name: str, groups: Collection[str]) -> list
     return [
         view.groups[group].route_of(Entry(kind, own, b"", b"", repeatable=False))
         for group, own in meant
-        if kind is not Kind.TOOLS or all(one.record.spec.shows(own) for one in view.groups[group].replicas)
+        if kind is not Kind.TOOLS or all(_may_have(one.record.spec, own) for one in view.groups[group].replicas)
     ]
+
+
+def _may_have(spec: UpstreamSpec, tool: str) -> bool:
+    """Whether a tool that an upstream does not list may be asked for: not where tools have to be approved."""
+    return spec.shows(tool) and spec.pin is not Pin.BLOCK

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from gateway.routing.catalog import Catalog
+from gateway.routing.discovery import discovered
+from gateway.routing.endpoints import split
 from gateway.routing.entries import Entry
 from gateway.routing.policy import ViewPolicy
 from gateway.routing.view import View, ViewKey, changed
+from shared.choices import Discovery
 from shared.mcp.listings import Kind
 
 _KEPT = 1000
@@ -26,17 +29,18 @@ class Views:
         self._kept: dict[ViewKey, View] = {}
         self._watched: dict[ViewKey, View] = {}
         self._generation = catalog.generation
+        self._is_plain = policy is None and catalog.settings.discovery is Discovery.LIST
         self.lasting: frozenset[ViewKey] = frozenset()
         """The views that are watched from the start to the end: that of ``/mcp``, if all callers see the same."""
         if policy is None:
-            self.lasting = frozenset((catalog.everything.key,))
-            self.watch(catalog.everything)
+            self.lasting = frozenset((("", ""),))
+            self.watch(self.of("", ""))
 
     def of(self, endpoint: str, policy_class: str) -> View:
-        """Return what principals of a class see at ``/servers/{endpoint}``, or at ``/mcp`` for an empty name."""
-        if self._policy is None:
-            return self._catalog.everything if not endpoint else self._get((endpoint, ""))
-        return self._get((endpoint, policy_class))
+        """Return what principals of a class see at an endpoint (``endpoints``)."""
+        if self._is_plain and not endpoint:
+            return self._catalog.everything
+        return self._get((endpoint, "" if self._policy is None else policy_class))
 
     def _get(self, key: ViewKey) -> View:
         if self._generation != self._catalog.generation:
@@ -45,12 +49,12 @@ class Views:
         return self._kept.get(key) or self._make(key)
 
     def _make(self, key: ViewKey) -> View:
-        whole = view = self._catalog.view(key[0])
-        if self._policy is not None:
-            view = self._policy.apply(view, key[1]).under(key)
+        name, asked = split(key[0])
+        whole = self._catalog.view(name)
+        view = self._shown(whole, key, name, asked)
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
-        if whole.groups or not key[0]:
+        if whole.groups or not name:
             if len(self._kept) >= _KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key] = view
@@ -58,8 +62,13 @@ class Views:
 
     def with_own(self, key: ViewKey, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
         """Return the view ``key`` for a client whose own upstream sessions list ``own``, by group. It is not kept."""
-        view = self._catalog.view_with(key[0], own)
-        return view if self._policy is None else self._policy.apply(view, key[1]).under(key)
+        name, asked = split(key[0])
+        return self._shown(self._catalog.view_with(name, own), key, name, asked)
+
+    def _shown(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> View:
+        """Return what is shown of a view under ``key``, to clients that may have asked how they find tools."""
+        view = whole if self._policy is None else self._policy.apply(whole, key[1])
+        return discovered(view.under(key), self._catalog.virtual_server(name), asked)
 
     # ---- watching
 

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -25,14 +24,13 @@ from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
+from gateway.supervisor.start_checks import check_start, with_admin_token
 from gateway.supervisor.state_directory import StateDirectory
 from shared import supervision
-from shared.access import rules as access_rules
 from shared.child_environment import for_process
 from shared.connections import mask_url
-from shared.errors import ConfigError, RegistryUnavailable, StartError
+from shared.errors import RegistryUnavailable, StartError
 from shared.handover import offered
-from shared.loopback import is_loopback_host
 from shared.metrics.instance_directory import VARIABLE
 from shared.registry import deaths
 from shared.registry.members import Members
@@ -47,7 +45,7 @@ SETTLED_S = 10.0
 _KEPT_LINES = 30
 FRONT_ENDS = "front ends"
 """The name of gunicorn as a child."""
-FIXED = ("host", "port", "redisUrl", "keyPrefix", "runDir", "stateDir", "ephemeral")
+FIXED = ("host", "port", "tls.certFile", "tls.keyFile", "redisUrl", "keyPrefix", "runDir", "stateDir", "ephemeral")
 """The settings that all processes share: they need a stop and a start, as processes are replaced one by one."""
 
 Preparation = Callable[[RegistryStore], Awaitable[None]]
@@ -169,14 +167,14 @@ class Supervisor:
         """The URL at which the gateway listens."""
         host = self.settings.service.host
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-        return f"http://{shown}:{self.settings.service.port}"
+        return f"{self.settings.tls.scheme}://{shown}:{self.settings.service.port}"
 
     async def start(self, prepare: Preparation | None = None) -> None:
         """Start everything, and return when requests are served.
 
         Raises ``ConfigError``, ``StartError`` or ``RegistryUnavailable``, and what ``prepare`` raises.
         """
-        check_exposure(self._given)
+        check_start(self._given)
         try:
             await self._start(prepare)
         except BaseException:
@@ -199,7 +197,7 @@ class Supervisor:
         if not self.settings.service.run_dir:
             service = structs.replace(self.settings.service, run_dir=str(self._scratch))
             self.settings = structs.replace(self.settings, service=service)
-        self.store = RegistryStore(self.settings.registry)
+        self.store = RegistryStore(self.settings.registry, self.settings.access.secret)
         try:
             await self.store.ping()
         except RegistryUnavailable as error:
@@ -338,8 +336,9 @@ class Supervisor:
             state_dir=now.service.state_dir,
             ephemeral=now.service.ephemeral,
         )
+        tls = structs.replace(given.tls, tls_cert_file=now.tls.tls_cert_file, tls_key_file=now.tls.tls_key_file)
         registry = structs.replace(given.registry, redis_url=now.registry.redis_url, key_prefix=now.registry.key_prefix)
-        return structs.replace(given, service=service, registry=registry)
+        return structs.replace(given, service=service, tls=tls, registry=registry)
 
     def apply(self, given: Settings) -> None:
         """Note the settings that all processes have from now on."""
@@ -470,28 +469,3 @@ class Supervisor:
             self._state.close()
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def check_exposure(settings: Settings) -> None:
-    """Refuse to listen beyond loopback without an admin token, and without authentication unless the settings say so in
-    as many words. Raises ``ConfigError``."""
-    host, access = settings.service.host, settings.access
-    if is_loopback_host(host):
-        return
-    if not access.admin_token:
-        raise ConfigError(f"listening on {host} exposes the admin API: set GATEWAY_ADMIN_TOKEN, or bind to 127.0.0.1")
-    rules = access_rules.parse(access.access_rules)
-    if not (rules.authentication or rules.anonymous or access.anonymous):
-        raise ConfigError(
-            f"listening on {host} lets everybody who reaches it use every tool: configure 'access.authentication', or "
-            "say that this is meant with 'access': {'anonymous': true} or GATEWAY_ANONYMOUS=true"
-        )
-
-
-def with_admin_token(settings: Settings) -> Settings:
-    """Return the settings with an admin token of this run's own where callers are authenticated and none is set: then
-    the admin API is not open to whoever is on this machine."""
-    access = settings.access
-    if access.admin_token or not access_rules.parse(access.access_rules).authentication:
-        return settings
-    return structs.replace(settings, access=structs.replace(access, admin_token=secrets.token_urlsafe(32)))

@@ -23,7 +23,8 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from gateway.supervisor.lifecycle import FIXED, Child, Supervisor, check_exposure
+from gateway.supervisor.lifecycle import FIXED, Child, Supervisor
+from gateway.supervisor.start_checks import check_start
 from shared import supervision
 from shared.errors import GatewayError, RegistryUnavailable, RestartRefused, StartError
 from shared.models import ServerStatus, now_s
@@ -96,7 +97,7 @@ class Restarts:
         roll = Roll(id, began_at=now_s())
         try:
             given = self._supervisor.completed(await asyncio.to_thread(self._reread))
-            check_exposure(given)
+            check_start(given)
             roll.changed = changed_settings(self._supervisor.given, given)
             roll.not_applied = [key for key in roll.changed if key in FIXED]
             roll.changed = [key for key in roll.changed if key not in FIXED]

@@ -2,5 +2,5 @@
 
 ``observer`` the interface of observers · ``counters`` plain counts of this front end, the first observer ·
 ``access_log`` a line for each call · ``figures`` the counts and the state of upstreams as families for ``/metrics`` ·
-``audit`` who did what · ``redaction`` arguments without secrets.
+``audit`` who did what · ``redaction`` arguments without secrets · ``pin_news`` tells that pinned tools changed.
 """

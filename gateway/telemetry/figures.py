@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from gateway.telemetry.counters import Counters
+from shared.choices import Pin
 from shared.metrics.families import Family, Sample, gauge
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
@@ -21,7 +22,8 @@ def one(name: str, text: str, value: float) -> Family:
 
 
 class FrontEndFigures:
-    """The families of one front end. ``holds`` returns what it holds now: in flight, streams, sessions, workers."""
+    """The families of one front end. ``holds`` returns what it holds now: in flight, streams, sessions, workers.
+    ``differing`` returns how many tools of a pinned upstream are not as they were approved."""
 
     def __init__(
         self,
@@ -30,12 +32,14 @@ class FrontEndFigures:
         max_in_flight: int,
         records: Callable[[], Iterable[UpstreamRecord]],
         tools: Callable[[], int],
+        differing: Callable[[str], int] = lambda upstream: 0,
     ) -> None:
         self._counters = counters
         self._holds = holds
         self._max_in_flight = max_in_flight
         self._records = records
         self._tools = tools
+        self._differing = differing
 
     def counted(self) -> list[Family]:
         """Return what this front end counts and holds; the processes of an instance are added up."""
@@ -61,12 +65,20 @@ class FrontEndFigures:
         healthy = gauge("gateway_upstream_healthy", "1 when an upstream answered its last probe", labels)
         latency = gauge("gateway_upstream_probe_seconds", "How long the answer to the last probe took", labels)
         listed = gauge("gateway_upstream_listed_age_seconds", "Age of the lists of an upstream", labels)
+        pinned = gauge(
+            "gateway_pinned_tools_differing",
+            "Tools of a pinned upstream that are not as they were approved",
+            (*labels, "pin"),
+        )
         now, statuses = time.time(), Counter({status.value: 0 for status in ServerStatus})
         for record in self._records():
             names = (record.spec.name, record.spec.id)
             statuses[record.status.value] += 1
             up.samples.append(Sample(names, record.status is ServerStatus.CONNECTED))
             since.samples.append(Sample(names, record.status_since))
+            if record.spec.pin is not Pin.OFF:
+                differing = self._differing(record.spec.id)
+                pinned.samples.append(Sample((*names, record.spec.pin.value), differing))
             if record.health is not None:
                 healthy.samples.append(Sample(names, record.health.healthy))
                 if record.health.latency_ms is not None:
@@ -82,6 +94,7 @@ class FrontEndFigures:
             healthy,
             latency,
             listed,
+            pinned,
             by_status,
             tools,
         ]

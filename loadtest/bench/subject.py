@@ -86,7 +86,8 @@ class Subject:
         return accounting.memory_bytes(self.pids)
 
 
-def _wait_connected(port: int, wanted: int, within_s: float, token: str) -> None:
+def wait_connected(port: int, wanted: int, within_s: float, token: str) -> None:
+    """Wait until so many upstreams are registered, and all connected. Raises ``ChildFailed``."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     request = Request(b"", headers, "/admin/v1/servers", "GET")
     deadline = time.monotonic() + within_s
@@ -121,6 +122,6 @@ def gateway(
         url = child.line_with("MCP endpoint", _START_S).split()[-1]
         port = urlsplit(url).port
         assert port is not None
-        _wait_connected(port, len(configuration["mcpServers"]), connected_within_s, token)
+        wait_connected(port, len(configuration["mcpServers"]), connected_within_s, token)
         pids = (*accounting.tree(child.pid), *([redis[1]] if redis else []))
         yield Subject(child, port, pids)

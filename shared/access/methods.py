@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
+from typing import Literal
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -93,7 +94,18 @@ class TrustedProxyMethod(_Method, frozen=True, tag="trustedProxy"):
     groups_header: str = "X-Forwarded-Groups"
 
 
-Method = ApiKeyMethod | JwtMethod | IntrospectionMethod | TrustedProxyMethod
+class ClientCertificateMethod(_Method, frozen=True, tag="clientCertificate"):
+    """Client certificates that an authority in the setting ``tls.clientCa`` has signed.
+
+    ``name`` is what of a certificate names the caller: its subject, or the one URI, DNS name or e-mail address among
+    its alternative names. ``kind`` is what callers are taken for.
+    """
+
+    name: Literal["subject", "uri", "dns", "email"] = "subject"
+    kind: Literal["user", "service"] = "service"
+
+
+Method = ApiKeyMethod | JwtMethod | IntrospectionMethod | TrustedProxyMethod | ClientCertificateMethod
 
 
 def wrong_with(method: Method) -> Iterator[tuple[str, str]]:

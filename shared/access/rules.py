@@ -15,7 +15,15 @@ from msgspec import Struct, structs
 
 from shared.access import patterns
 from shared.access.conditions import Condition
-from shared.access.methods import ApiKeyMethod, IntrospectionMethod, JwtMethod, Method, TrustedProxyMethod, wrong_with
+from shared.access.methods import (
+    ApiKeyMethod,
+    ClientCertificateMethod,
+    IntrospectionMethod,
+    JwtMethod,
+    Method,
+    TrustedProxyMethod,
+    wrong_with,
+)
 from shared.errors import ConfigError
 
 T = TypeVar("T")
@@ -165,7 +173,12 @@ class AccessRules(Struct, frozen=True):
     @property
     def summary(self) -> str:
         """Who is let in, in a few words for people."""
-        named = {"ApiKeyMethod": "API keys", "JwtMethod": "tokens of {0.issuer}", "IntrospectionMethod": "{0.url}"}
+        named = {
+            "ApiKeyMethod": "API keys",
+            "JwtMethod": "tokens of {0.issuer}",
+            "IntrospectionMethod": "{0.url}",
+            "ClientCertificateMethod": "client certificates",
+        }
         ways = [named.get(type(one).__name__, "a trusted proxy").format(one) for one in self.authentication]
         if not ways:
             return "open: everybody who reaches the gateway may use everything" + (
@@ -229,7 +242,7 @@ def read(document: Any) -> AccessRules:
         ("access.authentication", f"issuer {one!r} is there twice")
         for one in sorted({one for one in issuers if issuers.count(one) > 1})
     ]
-    for kind in (ApiKeyMethod, IntrospectionMethod, TrustedProxyMethod):
+    for kind in (ApiKeyMethod, IntrospectionMethod, TrustedProxyMethod, ClientCertificateMethod):
         if sum(isinstance(one, kind) for one in methods) > 1:
             problems.append(("access.authentication", f"one method of type {kind.__struct_config__.tag} is enough"))
     limits: list[Limit] = []
@@ -258,9 +271,16 @@ def parse(text: str) -> AccessRules:
     return read(document)
 
 
-def of_settings(text: str, anonymous: bool) -> AccessRules:
-    """Return the rules as the settings ``accessRules`` and ``anonymous`` give them. Raises ``ConfigError``."""
+def of_settings(text: str, anonymous: bool, client_ca: str = "") -> AccessRules:
+    """Return the rules as the settings ``accessRules``, ``anonymous`` and ``tls.clientCa`` give them. The latter is a
+    method of its own, which need not be among those of the document. Raises ``ConfigError``."""
     rules = parse(text)
+    listed = rules.method(ClientCertificateMethod) is not None
+    if listed and not client_ca:
+        text = "a method 'clientCertificate' needs tls.clientCa, the file of the authorities that sign certificates"
+        raise ConfigError([("access.authentication", text)])
+    if client_ca and not listed:
+        rules = structs.replace(rules, authentication=(*rules.authentication, ClientCertificateMethod()))
     return structs.replace(rules, anonymous=True) if anonymous else rules
 
 

@@ -24,6 +24,7 @@ from shared.config.projects import of_projects
 from shared.config.roots import OWN, ROOTS, Found, find
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec
+from shared.nested_settings import with_paths
 from shared.settings import build, suggestion
 from shared.virtual_servers import VirtualServer, read_all
 
@@ -80,7 +81,7 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     twice = [key for key in getattr(document, "twice", ()) if key in (*OWN, *ROOTS)]
     problems = [(key, f"duplicate key {key!r}; only one of them can be meant, join them") for key in twice]
     files: Any = FileContents(base, environment)
-    settings = _settings(document, ChainMap(dict(environment), files), problems)
+    settings = _settings(document, ChainMap(dict(environment), files), problems, base)
     virtual = _virtual_servers(document, ChainMap(dict(environment), files), problems)
     if problems and not strict:
         raise ConfigError(problems)
@@ -112,9 +113,9 @@ def _in_order(of_the_file: Said, readings: list[Reading]) -> Said:
     return of_the_file + [said for one in readings for said in (*one.warnings, *one.problems)]
 
 
-def _settings(document: dict[str, Any], environment: Mapping[str, str], problems: Said) -> dict[str, Any]:
+def _settings(document: dict[str, Any], environment: Mapping[str, str], problems: Said, base: Path) -> dict[str, Any]:
     """Return the gateway's own settings. One that is wrong or unknown is a problem of the file: some of them say who
-    may do what."""
+    may do what. Paths of files start at ``base``."""
     settings = expand(document.get("gateway") or {}, environment, "gateway", problems)
     if not isinstance(settings, dict):
         problems.append(("gateway", "must be an object"))
@@ -125,7 +126,8 @@ def _settings(document: dict[str, Any], environment: Mapping[str, str], problems
         build(settings)
     except ConfigError as error:
         problems += error.problems
-    return settings
+        return settings
+    return with_paths(settings, base)
 
 
 def _access(written: Any, environment: Mapping[str, str], problems: Said) -> dict[str, str]:

@@ -33,7 +33,7 @@ INCLUDE = ("includeTools", "include_tools", "tools", "enabledTools", "enabled_to
            "available_tools", "availableTools")  # fmt: skip
 EXCLUDE = ("excludeTools", "exclude_tools", "disabledTools", "disabled_tools", "disallowedTools", "blockedTools",
            "blocked_tools", "hiddenTools")  # fmt: skip
-OPTIONS = ("name", "weight", "metadata", "isolation", "era", "balancer", "connection")
+OPTIONS = ("name", "weight", "metadata", "isolation", "era", "balancer", "pin", "connection")
 VARIABLES = (
     "env_vars",
     "env_keys",

@@ -28,7 +28,7 @@ class KeyStore:
 
     async def add(self, key: ApiKey) -> None:
         """Write a key. Raises ``EntryExists`` if its name is taken, or there are ``MAX_KEYS`` keys."""
-        record = msgspec.json.encode(key)
+        record = self._write(key)
         outcome = await self._store.run_script("KEY_ADD", key.name, record, MAX_KEYS)
         if outcome == b"exists":
             raise EntryExists(f"there is a key {key.name!r} already: revoke it first, or choose another name")
@@ -44,25 +44,42 @@ class KeyStore:
         """Return all keys by their names."""
         async with translated():
             records = await self._store.redis.hgetall(self._store.keys.api_keys)
-        found = (_read(record) for record in records.values())
+        found = (self._read(name.decode(), record) for name, record in records.items())
         return {key.name: key for key in found if key is not None}
 
     async def read(self, name: str) -> ApiKey | None:
         """Return one key, or ``None`` if there is none of this name."""
         async with translated():
             record = await self._store.redis.hget(self._store.keys.api_keys, name)
-        return _read(record) if record else None
+        return self._read(name, record) if record else None
 
     async def restore(self, keys: Iterable[ApiKey]) -> None:
         """Write keys back after Redis was emptied. A key that is there is not changed."""
         async with translated():
             for key in keys:
-                await self._store.redis.hsetnx(self._store.keys.api_keys, key.name, msgspec.json.encode(key))
+                await self._store.redis.hsetnx(self._store.keys.api_keys, key.name, self._write(key))
 
+    async def renew(self) -> int:
+        """Sign again what is signed under an older key. Return how many records that were."""
+        renewed, place = 0, self._store.keys.api_keys
+        async with translated():
+            records = await self._store.redis.hgetall(place)
+        for name, record in records.items():
+            key = self._read(name.decode(), record)
+            if key is not None and (again := self._write(key)) != record:
+                renewed += int(await self._store.run_script("RENEW", place, name, record, again))
+        return renewed
 
-def _read(record: bytes) -> ApiKey | None:
-    try:
-        return msgspec.json.decode(record, type=ApiKey)
-    except msgspec.MsgspecError as error:
-        _log.warning("a record of an API key cannot be read, and the key is not valid: %s", error)
-        return None
+    def _write(self, key: ApiKey) -> bytes:
+        return self._store.seals.enclose("api key", key.name, msgspec.json.encode(key))
+
+    def _read(self, name: str, enclosed: bytes) -> ApiKey | None:
+        record = self._store.seals.disclose("api key", name, enclosed)
+        if record is None:
+            _log.warning("the record of API key %r is not signed with the fleet's key, and the key is not valid", name)
+            return None
+        try:
+            return msgspec.json.decode(record, type=ApiKey)
+        except msgspec.MsgspecError as error:
+            _log.warning("the record of API key %r cannot be read, and the key is not valid: %s", name, error)
+            return None

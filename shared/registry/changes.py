@@ -40,7 +40,7 @@ class Follower(Protocol):
         ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD``, ``look:`` or ``suspect:``: a
         worker's hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its
         log level. ``key``: the API key named ``id`` was made or revoked. ``virtual``: the virtual server ``id`` was
-        written or removed.
+        written or removed. ``pins``: what was approved of the tools of group ``id`` changed.
         """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:

@@ -39,6 +39,14 @@ class Keys:
         """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""
         return f"{self.prefix}server:{id}"
 
+    def pins(self, group: str) -> str:
+        """hash: the tools of a pinned group as they were approved: since, tool:NAME (JSON: at, by, tool)."""
+        return f"{self.prefix}pins:{group}"
+
+    def told(self, digest: str) -> str:
+        """string, expires in a day: a process has told of this piece of news."""
+        return f"{self.prefix}told:{digest}"
+
     def credentials(self, id: str) -> str:
         """hash: tokens for one upstream, sealed with the fleet's key."""
         return f"{self.prefix}credentials:{id}"

@@ -6,12 +6,16 @@ no process has to poll.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Literal
 
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 
+_log = logging.getLogger(__name__)
+_MOST_FOREIGN = 100
+"""So many foreign records are told of, each once."""
 RETIRING = "retiring"
 """The mark on a member that is about to be replaced, as another one has come: it keeps what it has and gets nothing
 new."""
@@ -26,13 +30,14 @@ class Members:
         self._kind = kind
         self._ttl_ms = int(ttl_s * 1000)
         self._set = store.keys.workers if kind == "worker" else store.keys.frontends
+        self._foreign: set[str] = set()
         self._key = store.keys.worker if kind == "worker" else store.keys.frontend
 
     async def join(self, id: str, facts: Mapping[str, str]) -> None:
         """Write the record of member ``id`` and announce it."""
         async with translated():
             pipe = self._store.redis.pipeline(transaction=True)
-            pipe.hset(self._key(id), mapping=dict(facts))
+            pipe.hset(self._key(id), mapping=self._signed(id, facts))
             pipe.pexpire(self._key(id), self._ttl_ms)
             pipe.sadd(self._set, id)
             await pipe.execute()
@@ -45,7 +50,7 @@ class Members:
         The check and the write are one step. If an expired record came back with its old facts, other processes would
         believe that the member was alive all the time.
         """
-        fields = [part for fact in facts.items() for part in fact]
+        fields = [part for fact in self._signed(id, facts).items() for part in fact]
         return bool(await self._store.run_script("BEAT", self._key(id), str(self._ttl_ms), *fields))
 
     async def leave(self, id: str) -> None:
@@ -83,8 +88,18 @@ class Members:
             gone = [id for id, row in zip(ids, rows, strict=True) if not row]
             if gone:
                 await self._store.redis.srem(self._set, *gone)
-        return {
-            id: {key.decode(): value.decode() for key, value in row.items()}
-            for id, row in zip(ids, rows, strict=True)
-            if row
-        }
+        return {id: facts for id, row in zip(ids, rows, strict=True) if row and (facts := self._read(id, row))}
+
+    def _signed(self, id: str, facts: Mapping[str, str]) -> dict[str, str | bytes]:
+        return self._store.seals.sign_fields(self._kind, id, facts)
+
+    def _read(self, id: str, row: Mapping[bytes, bytes]) -> dict[str, str]:
+        """Return a member's own facts, as it signed them, and whether it retires; nothing if they are not its own."""
+        own = self._store.seals.signed_fields(self._kind, id, row)
+        if own is None:
+            if id not in self._foreign and len(self._foreign) < _MOST_FOREIGN:
+                self._foreign.add(id)
+                _log.warning("%s %s is not signed with the fleet's key in Redis: it does not count", self._kind, id)
+            return {}
+        marks = {RETIRING.encode(): row[RETIRING.encode()]} if RETIRING.encode() in row else {}
+        return {key.decode(): value.decode() for key, value in {**own, **marks}.items()}

@@ -8,12 +8,14 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation
+from shared.choices import EraChoice, Isolation, Pin
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
+from shared.registry.seals import Seals
 from shared.transports import traits
 
 Fields = dict[bytes, bytes]
+UNSEALED = Seals()
 _NONE_ADDED: dict[str, float] = {}
 FOUND_OUT = frozenset(
     ("status", "status_since", "error", "eras", "sessionful", "protocol_version", "transport_in_use", "url_in_use",
@@ -102,6 +104,7 @@ class UpstreamRecord(Struct, frozen=True):
             tools=tuple(tools),
             last_health_check=self.health,
             source=spec.source,
+            pin=spec.pin,
         )
 
 
@@ -121,13 +124,22 @@ def spec_fields(spec: UpstreamSpec) -> list[str | bytes]:
         "exclude_tools", msgspec.json.encode(spec.exclude_tools) if spec.exclude_tools else "",
         "settings", msgspec.json.encode(spec.settings) if spec.settings else "",
         "problem", spec.problem,
+        "pin", "" if spec.pin is Pin.OFF else spec.pin.value,
     ]  # fmt: skip
 
 
-def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health: Fields) -> UpstreamRecord | None:
-    """Return the record in these hashes, or ``None`` if the upstream is not registered (any more)."""
+def read_record(
+    id: str, sequence: int, server: Fields, catalog: Fields, health: Fields, seals: Seals = UNSEALED
+) -> UpstreamRecord | None:
+    """Return the record in these hashes, or ``None`` if the upstream is not registered (any more).
+
+    A record that this fleet did not seal is one that cannot be run, lists that it did not sign are empty.
+    """
     if b"connection" not in server:
         return None
+    sealed, foreign = seals.unseal_fields(id, server)
+    server = dict(sealed)
+    catalog = seals.signed_fields("catalog", id, catalog) or {}
     text = {key.decode(): value.decode() for key, value in server.items()}
     transport = text["transport"]
     kind: Any = traits(transport).connection
@@ -145,7 +157,8 @@ def read_record(id: str, sequence: int, server: Fields, catalog: Fields, health:
         include_tools=_texts(server.get(b"include_tools", b"")),
         exclude_tools=_texts(server.get(b"exclude_tools", b"")) or (),
         settings=msgspec.json.decode(server.get(b"settings") or b"{}", type=dict[str, Any]),
-        problem=text.get("problem", ""),
+        problem=foreign or text.get("problem", ""),
+        pin=Pin(text.get("pin") or "off"),
     )
     if spec.problem:
         return _flawed(spec, sequence, text)

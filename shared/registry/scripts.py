@@ -22,9 +22,23 @@ local function emit(kind, id)
 end
 """
 
+# What was approved of a group's tools is forgotten with its last upstream that is pinned.
+FORGET_PINS = """
+local function forget_pins(group)
+  if redis.call('EXISTS', P..'pins:'..group) == 0 then return end
+  for _, id in ipairs(redis.call('ZRANGE', P..'servers', 0, -1)) do
+    local one = redis.call('HMGET', P..'server:'..id, 'name', 'pin')
+    if one[1] == group and one[2] and one[2] ~= '' then return end
+  end
+  redis.call('DEL', P..'pins:'..group)
+  emit('pins', group)
+end
+"""
+
 # ARGV: prefix, id, mode (create | replace | update | restore), now, 1 if it runs on one worker only else 0, field, …
 REGISTER = (
     EMIT
+    + FORGET_PINS
     + """
 local id, mode, key = ARGV[2], ARGV[3], P..'server:'..ARGV[2]
 local exists = redis.call('EXISTS', key) == 1
@@ -39,7 +53,8 @@ if not exists then
 end
 local revision = redis.call('HINCRBY', key, 'revision', 1)
 for field = 6, #ARGV - 1, 2 do  -- what was found at another address, or by other means, is not true here
-  if ARGV[field] == 'connection' and exists and redis.call('HGET', key, 'connection') ~= ARGV[field + 1] then
+  if (ARGV[field] == 'connection' or ARGV[field] == 'connection_mark') and exists
+    and (redis.call('HGET', key, ARGV[field]) or '') ~= ARGV[field + 1] then
     redis.call('HDEL', key, 'eras', 'sessionful', 'protocol_version', 'transport_in_use', 'url_in_use', 'capabilities',
       'instructions')
     redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4])
@@ -48,8 +63,10 @@ end
 if ARGV[5] == '1' then
   for slot = 1, 15 do redis.call('HDEL', key, 'owner:'..slot) end
 end
+local before = redis.call('HGET', key, 'name')
 redis.call('HSET', key, unpack(ARGV, 6))
 emit('server', id)
+if before then forget_pins(before) end
 return 'ok'
 """
 )
@@ -57,12 +74,15 @@ return 'ok'
 # ARGV: prefix, id
 UNREGISTER = (
     EMIT
+    + FORGET_PINS
     + """
 local id = ARGV[2]
+local group = redis.call('HGET', P..'server:'..id, 'name')
 if redis.call('DEL', P..'server:'..id) == 0 then return 0 end
 redis.call('ZREM', P..'servers', id)
 redis.call('DEL', P..'catalog:'..id, P..'health:'..id, P..'logs:'..id, P..'credentials:'..id)
 emit('server', id)
+if group then forget_pins(group) end
 return 1
 """
 )
@@ -288,6 +308,36 @@ return 'ok'
 """
 )
 
+# ARGV: prefix, group, since, id of an upstream of it or '' (what was known is written back), tool, record, …
+# → 1 if these are the pins of the group from now on. The first ones stay, but those that were made earlier come back.
+PINS_BEGIN = (
+    EMIT
+    + """
+local group, since, id, key = ARGV[2], tonumber(ARGV[3]), ARGV[4], P..'pins:'..ARGV[2]
+if id ~= '' and (redis.call('HGET', P..'server:'..id, 'pin') or '') == '' then return 0 end
+local there = redis.call('HGET', key, 'since')
+if there and (id ~= '' or tonumber(there) <= since) then return 0 end
+redis.call('DEL', key)
+redis.call('HSET', key, 'since', ARGV[3])
+for at = 5, #ARGV - 1, 2 do redis.call('HSET', key, 'tool:'..ARGV[at], ARGV[at + 1]) end
+emit('pins', group)
+return 1
+"""
+)
+
+# ARGV: prefix, group, tool, record, most tools → 'ok' | 'missing' (the group has no pins) | 'full'
+PIN_APPROVE = (
+    EMIT
+    + """
+local key, field = P..'pins:'..ARGV[2], 'tool:'..ARGV[3]
+if redis.call('EXISTS', key) == 0 then return 'missing' end
+if redis.call('HEXISTS', key, field) == 0 and redis.call('HLEN', key) > tonumber(ARGV[5]) then return 'full' end
+redis.call('HSET', key, field, ARGV[4])
+emit('pins', ARGV[2])
+return 'ok'
+"""
+)
+
 # ARGV: prefix, limit, most tokens, tokens per ms, wanted → granted, ms until the next one, number of front ends
 # A bucket of tokens (one for each limit and principal), from which front ends take several at once.
 TAKE_TOKENS = """
@@ -329,6 +379,13 @@ return {granted, redis.call('SCARD', P..'frontends')}
 """
 # ARGV: prefix, key, holder
 UNLOCK = "if redis.call('GET', ARGV[2]) == ARGV[3] then return redis.call('DEL', ARGV[2]) end return 0"
+
+# ARGV: prefix, key of a hash, field, value that it has, value that it shall have → 0 if it has another one by now
+RENEW = """
+if redis.call('HGET', ARGV[2], ARGV[3]) ~= ARGV[4] then return 0 end
+redis.call('HSET', ARGV[2], ARGV[3], ARGV[5])
+return 1
+"""
 
 # ARGV: prefix, key of a dead member's record, key of the set of members, kind, id → 0 if the record was gone already
 BURY = (

@@ -20,6 +20,7 @@ from shared.registry import scripts
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
 from shared.registry.records import FOUND_OUT, UpstreamRecord, read_health, read_record, spec_fields
+from shared.registry.seals import SEALED, SIGNATURE, Seals
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
 from shared.transports import traits
@@ -29,12 +30,14 @@ _BATCH = 200
 
 
 class RegistryStore:
-    """The registry in one Redis."""
+    """The registry in one Redis. ``secret`` is the fleet's key as configured, if it is."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, settings: RegistrySettings, secret: str = "") -> None:
         self.keys = Keys(settings.key_prefix)
         self.redis: Any = connect(settings.redis_url, settings.redis_timeout_s)
         self.url = settings.redis_url
+        self.seals = Seals(secret)
+        self._configured = secret
         self._secret = ""
         self._scripts = {
             name: self.redis.register_script(getattr(scripts, name))
@@ -59,9 +62,12 @@ class RegistryStore:
                 "KEY_REMOVE",
                 "VIRTUAL_PUT",
                 "VIRTUAL_REMOVE",
+                "PINS_BEGIN",
+                "PIN_APPROVE",
                 "TAKE_TOKENS",
                 "HOLD_SLOTS",
                 "UNLOCK",
+                "RENEW",
             )
         }
 
@@ -78,10 +84,10 @@ class RegistryStore:
         async with translated():
             await self.redis.ping()
 
-    async def fleet_key(self, secret: str) -> FleetKey:
-        """Return the fleet's key: from the setting, or made once and kept in Redis."""
-        if secret:
-            return FleetKey.from_secret(secret)
+    async def fleet_key(self) -> FleetKey:
+        """Return the fleet's key: as configured, or made once and kept in Redis."""
+        if self._configured:
+            return FleetKey.from_secret(self._configured)
         async with translated():
             await self.redis.set(self.keys.secret, os.urandom(32).hex(), nx=True)
             stored = await self.redis.get(self.keys.secret)
@@ -134,7 +140,7 @@ class RegistryStore:
         writes its ``slots`` in the same step, so that no process sees the upstream without its owner, and when it was
         registered.
         """
-        fields = spec_fields(spec)
+        fields = self._spec_fields(spec)
         once = "1" if traits(spec.transport).runs_once else "0"
         for slot in slots:
             fields += [f"owner:{slot}", owner]
@@ -148,6 +154,28 @@ class RegistryStore:
             )
         if outcome == b"missing":
             raise EntryNotFound(f"no upstream {spec.id!r}; see 'gateway servers list'")
+
+    def _spec_fields(self, spec: UpstreamSpec) -> list[str | bytes]:
+        """Return the fields of a spec. If they are sealed, those that stand beside the seal are for people only."""
+        fields = spec_fields(spec)
+        if not self.seals.active:
+            return [*fields, SEALED, ""]
+        shown = fields.copy()
+        shown[fields.index("connection") + 1] = msgspec.json.encode(spec.connection.public())
+        mark = self.seals.fingerprint("connection", spec.connection_json())
+        return [*shown, "connection_mark", mark, SEALED, self.seals.seal_fields(spec.id, fields)]
+
+    async def renew_seals(self) -> int:
+        """Seal again what is sealed under an older key. Return how many records that were."""
+        renewed = 0
+        async with translated():
+            for raw in await self.redis.zrange(self.keys.servers, 0, -1) if self.seals.rotating else ():
+                id = raw.decode()
+                sealed = (await self.redis.hget(self.keys.server(id), SEALED) or b"").decode("latin-1")
+                again = self.seals.renewed(id, sealed)
+                if again is not None:
+                    renewed += int(await self.run_script("RENEW", self.keys.server(id), SEALED, sealed, again))
+        return renewed
 
     async def unregister(self, id: str) -> None:
         """Remove an upstream. Raises ``EntryNotFound``."""
@@ -215,6 +243,9 @@ class RegistryStore:
         fields += ["ttl_ms", "" if ttl_s is None else str(int(ttl_s * 1000))]
         for kind, document in documents.items():
             fields += [kind.value, document]
+        listed = {"digest": digest, **{str(name): value for name, value in zip(fields[::2], fields[1::2], strict=True)}}
+        marked = self.seals.sign_fields("catalog", id, listed).get(SIGNATURE)
+        fields += [SIGNATURE, marked] if marked else []
         return bool(await self.run_script("CATALOG", id, worker, ",".join(announced), digest, *fields))
 
     async def report_health(self, results: Sequence[tuple[HealthCheckResult, int, int]]) -> None:
@@ -280,7 +311,7 @@ class RegistryStore:
             for index, id in enumerate(batch):
                 score, server, catalog, health = rows[index * 4 : index * 4 + 4]
                 try:
-                    found[id] = read_record(id, int(score or 0), server, catalog, health)
+                    found[id] = read_record(id, int(score or 0), server, catalog, health, self.seals)
                 except (ValueError, KeyError, TypeError) as error:  # written by a newer version, or by hand
                     _log.error("upstream %s cannot be read (%s); going on without it", id, error)
                     found[id] = None

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from shared.errors import ConfigError, EntryDeclared, EntryExists, EntryNotFound
 from shared.registry.client import translated
@@ -29,11 +29,12 @@ class Declared(Struct, frozen=True):
     server: VirtualServer
 
 
-class _Record(Struct, frozen=True):
+class _Record(Struct, frozen=True, omit_defaults=True):
     """The JSON in Redis. ``source`` comes first: the scripts look at it."""
 
     source: str
     document: dict[str, object]
+    signature: str = ""
 
 
 class VirtualServerStore:
@@ -49,7 +50,7 @@ class VirtualServerStore:
         ``MAX_VIRTUAL_SERVERS``. Every front end hears of it by the change log.
         """
         name = one.server.name
-        outcome = await self._store.run_script("VIRTUAL_PUT", name, _write(one), one.source, MAX_VIRTUAL_SERVERS)
+        outcome = await self._store.run_script("VIRTUAL_PUT", name, self._write(one), one.source, MAX_VIRTUAL_SERVERS)
         if outcome == b"declared":
             raise EntryDeclared(
                 f"virtual server {name!r} is declared by the gateway's configuration file: change it there"
@@ -76,30 +77,45 @@ class VirtualServerStore:
         """Return all virtual servers by their names."""
         async with translated():
             records = await self._store.redis.hgetall(self._store.keys.virtual)
-        found = {name.decode(): _read(name.decode(), record) for name, record in records.items()}
+        found = {name.decode(): self._read(name.decode(), record) for name, record in records.items()}
         return {name: one for name, one in sorted(found.items()) if one is not None}
 
     async def read(self, name: str) -> Declared | None:
         """Return one virtual server, or ``None`` if there is none of this name."""
         async with translated():
             record = await self._store.redis.hget(self._store.keys.virtual, name)
-        return _read(name, record) if record else None
+        return self._read(name, record) if record else None
 
     async def restore(self, servers: Iterable[Declared]) -> None:
         """Write virtual servers back after Redis was emptied. One that is there is not changed."""
         async with translated():
             for one in servers:
-                await self._store.redis.hsetnx(self._store.keys.virtual, one.server.name, _write(one))
+                await self._store.redis.hsetnx(self._store.keys.virtual, one.server.name, self._write(one))
 
+    async def renew(self) -> int:
+        """Sign again what is signed under an older key. Return how many records that were."""
+        renewed, place = 0, self._store.keys.virtual
+        async with translated():
+            records = await self._store.redis.hgetall(place)
+        for name, record in records.items():
+            one = self._read(name.decode(), record)
+            if one is not None and (again := self._write(one)) != record:
+                renewed += int(await self._store.run_script("RENEW", place, name, record, again))
+        return renewed
 
-def _write(one: Declared) -> bytes:
-    return msgspec.json.encode(_Record(one.source, one.server.document))
+    def _write(self, one: Declared) -> bytes:
+        record = _Record(one.source, one.server.document)
+        signature = self._store.seals.sign("virtual server", one.server.name, msgspec.json.encode(record))
+        return msgspec.json.encode(structs.replace(record, signature=signature))
 
-
-def _read(name: str, record: bytes) -> Declared | None:
-    try:
-        found = msgspec.json.decode(record, type=_Record)
-        return Declared(found.source, read(name, found.document))
-    except (msgspec.MsgspecError, ConfigError) as error:
-        _log.warning("the record of virtual server %r cannot be read, and it is not served: %s", name, error)
-        return None
+    def _read(self, name: str, record: bytes) -> Declared | None:
+        try:
+            found = msgspec.json.decode(record, type=_Record)
+            plain = msgspec.json.encode(structs.replace(found, signature=""))
+            if not self._store.seals.signed("virtual server", name, plain, found.signature):
+                _log.warning("virtual server %r is not signed with the fleet's key, and it is not served", name)
+                return None
+            return Declared(found.source, read(name, found.document))
+        except (msgspec.MsgspecError, ConfigError) as error:
+            _log.warning("the record of virtual server %r cannot be read, and it is not served: %s", name, error)
+            return None

@@ -183,6 +183,11 @@ class Link(asyncio.BufferedProtocol):
         return None if self._transport is None else self._transport.get_extra_info(name)
 
     @property
+    def connected(self) -> bool:
+        """Whether the connection is up, or was; over TLS, its handshake is over."""
+        return self._transport is not None
+
+    @property
     def receiving(self) -> int:
         """The number of bodies that are arriving as streams."""
         return len(self._streams)

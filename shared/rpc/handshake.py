@@ -8,10 +8,11 @@
       Welcome(proof)                             ──▶     is the proof right? Then calls may be sent.
 
 A proof is an HMAC over everything that both ends must agree about: the protocol, who makes the proof (``Role``), both
-nonces, the worker's id and address, the front end's id. The front end takes id and address from the registry, as it
-dialled them, and the worker its own. So a proof is worth nothing in any other link: not with another nonce, not in the
-other direction, and not to another worker, nor to the same one at another address. Whoever stands between a front end
-and the worker that it meant to reach cannot use what he hears to be either of them.
+nonces, the worker's id and address, the front end's id, and what is unique for the TLS below, if there is TLS. The
+front end takes id and address from the registry, as it dialled them, and the worker its own. So a proof is worth
+nothing in any other link: not with another nonce, not in the other direction, and not to another worker, nor to the
+same one at another address or through another's TLS. Whoever stands between a front end and the worker that it meant to
+reach cannot use what he hears to be either of them.
 
 The front end proves first. A stranger that connects to a worker gets no proof of it, on which he could try out secrets.
 
@@ -20,6 +21,7 @@ The front end proves first. A stranger that connects to a worker gets no proof o
 
 from __future__ import annotations
 
+import hashlib
 import os
 from enum import Enum
 from typing import Protocol, TypeVar
@@ -56,6 +58,8 @@ class Transcript(Struct, frozen=True):
     frontend: str
     worker_nonce: bytes
     frontend_nonce: bytes
+    channel: bytes = b""
+    """What is unique for the TLS below (``shared.rpc.link_tls``), or empty without TLS."""
 
     def statement(self, role: Role) -> bytes:
         """Return what ``role`` proves: each part with its length before it, so that no two transcripts are alike."""
@@ -67,8 +71,14 @@ class Transcript(Struct, frozen=True):
             self.worker.encode(),
             self.address.encode(),
             self.frontend.encode(),
+            *((self.channel,) if self.channel else ()),  # without TLS a statement is that of earlier releases
         )
         return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def channel_of(certificate: bytes) -> bytes:
+    """Return what is unique for TLS with a worker that shows this certificate (DER)."""
+    return hashlib.sha256(certificate).digest()
 
 
 class Side(Protocol):
@@ -76,6 +86,10 @@ class Side(Protocol):
 
     proven: bool
     """Whether the other end has proved that it knows the fleet's key."""
+
+    def secured(self, certificate: bytes | None) -> None:
+        """Note that the link speaks TLS, and which certificate (DER) the other end has shown. Raises
+        ``HandshakeError``."""
 
     def opening(self) -> Head | None:
         """Return the frame with which this end begins, if it is the one that begins."""
@@ -97,7 +111,14 @@ class FrontEndSide:
         self._address = address
         self._nonce = nonce or os.urandom(NONCE_BYTES)
         self._transcript: Transcript | None = None
+        self._channel = b""
         self.proven = False
+
+    def secured(self, certificate: bytes | None) -> None:
+        """The worker's certificate is the channel."""
+        if certificate is None:
+            raise HandshakeError("it speaks TLS without a certificate")
+        self._channel = channel_of(certificate)
 
     def opening(self) -> Head | None:
         """The worker begins."""
@@ -118,7 +139,9 @@ class FrontEndSide:
         if challenge.worker != self._worker:
             named = _shown(challenge.worker)
             raise HandshakeError(f"it says that it is worker {named}; is its record in Redis as the worker wrote it?")
-        self._transcript = Transcript(self._worker, self._address, self._frontend, challenge.nonce, self._nonce)
+        self._transcript = Transcript(
+            self._worker, self._address, self._frontend, challenge.nonce, self._nonce, self._channel
+        )
         proof = self._key.proof(self._transcript.statement(Role.FRONT_END))
         return Hello(self._frontend, proof, PROTOCOL, self._nonce)
 
@@ -130,9 +153,11 @@ class FrontEndSide:
 
 
 class WorkerSide:
-    """The worker's part: ``address`` is what its record in the registry says of where this link came in."""
+    """The worker's part: ``address`` is what its record in the registry says of where this link came in, ``channel``
+    what its own certificate makes of TLS below, if there is TLS."""
 
-    def __init__(self, key: FleetKey, worker: str, address: str, nonce: bytes = b"") -> None:
+    def __init__(self, key: FleetKey, worker: str, address: str, nonce: bytes = b"", channel: bytes = b"") -> None:
+        self._channel = channel
         self._key = key
         self._worker = worker
         self._address = address
@@ -140,6 +165,9 @@ class WorkerSide:
         self.frontend = ""
         """The front end's id, once it is proven."""
         self.proven = False
+
+    def secured(self, certificate: bytes | None) -> None:
+        """The channel is this end's own certificate, which it has."""
 
     def opening(self) -> Head | None:
         """Challenge the front end."""
@@ -152,7 +180,7 @@ class WorkerSide:
         """
         hello = _expected(head, Hello)
         _check_terms(hello.protocol, hello.nonce)
-        transcript = Transcript(self._worker, self._address, hello.frontend, self._nonce, hello.nonce)
+        transcript = Transcript(self._worker, self._address, hello.frontend, self._nonce, hello.nonce, self._channel)
         which = self._key.proves(transcript.statement(Role.FRONT_END), hello.proof)
         if which is None:
             raise HandshakeError(

@@ -8,6 +8,7 @@ the path of a call.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +18,15 @@ from shared.rpc.framing import FrameError
 from shared.rpc.handshake import MAX_HANDSHAKE_HEAD, HandshakeError, Side
 from shared.rpc.messages import Head
 from shared.rpc.peer_credentials import credentials, objection, place
+
+
+def of_tls(error: ssl.SSLError) -> HandshakeError:
+    """Return the failure of TLS on a link in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"its certificate is not accepted ({error.verify_message})"
+    else:
+        why = f"TLS failed ({(error.reason or str(error)).replace('_', ' ').lower()})"
+    return HandshakeError(f"{why}; are link.tls and link.caFile the same there and here?")
 
 
 class Joining:
@@ -40,6 +50,8 @@ class Joining:
         self._link: Link | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._over = False
+        self.transport: asyncio.Transport | None = None
+        """The connection on which TLS is not up yet."""
         self.place = "?"
         """Where the other end is, for a log."""
 
@@ -50,6 +62,8 @@ class Joining:
             self._timer.cancel()
         if self._link is not None:
             self._link.abort()
+        elif self.transport is not None:
+            self.transport.abort()
 
     # ---- shared.rpc.connection.Peer
 
@@ -65,6 +79,12 @@ class Joining:
             self._fail(HandshakeError(why))
             return
         self._timer = asyncio.get_running_loop().call_later(self._limit_s, self._too_late)
+        if (inside := link.extra("ssl_object")) is not None:
+            try:
+                self._side.secured(inside.getpeercert(binary_form=True))
+            except HandshakeError as error:
+                self._fail(error)
+                return
         opening = self._side.opening()
         if opening is not None:
             link.send(opening)
@@ -89,10 +109,12 @@ class Joining:
     def on_closed(self, link: Link, error: Exception | None) -> None:
         if not self._over:
             self._end()
-            junk = isinstance(error, FrameError | msgspec.DecodeError)
-            self._failed(
-                HandshakeError(f"it sent what no process of ours sends: {error}") if junk else self._side.ended()
-            )
+            if isinstance(error, FrameError | msgspec.DecodeError):
+                self._failed(HandshakeError(f"it sent what no process of ours sends: {error}"))
+            elif isinstance(error, ssl.SSLError):
+                self._failed(of_tls(error))
+            else:
+                self._failed(self._side.ended())
 
     # ---- the end
 

@@ -109,7 +109,8 @@ async def test_bent_headers_are_refused_in_every_lane(fleet: Fleet, issuer: Issu
     for what, sign in HEADERS.values():
         if sign is None or callable(sign):
             token = signed(what, issuer.claims(aud=fleet.url + "/mcp"), sign)
-            assert (await statuses(fleet, [("Authorization", f"Bearer {token}")])) <= {400, 401}, what
+            refused = await statuses(fleet, [("Authorization", f"Bearer {token}")])
+            assert refused <= {400, 401, 431}, what  # 431: a deep header is a long one
 
 
 async def test_a_token_that_has_just_expired_does_not_keep_the_gateway_busy(fleet: Fleet, issuer: Issuer) -> None:

@@ -441,8 +441,10 @@ async def test_a_reader_that_goes_away_is_no_error(served: Served, command: list
     assert (await process.communicate())[1] == b""
 
 
-async def test_ctrl_c_ends_what_watches(served: Served) -> None:
-    async with sitting_at("status", "--watch", "--url", served.url) as terminal:
+@pytest.mark.parametrize("columns", ["80", "200"])
+async def test_ctrl_c_ends_what_watches(served: Served, columns: str) -> None:
+    """No id and no heading is folded, also on the narrowest terminal that people use."""
+    async with sitting_at("status", "--watch", "--url", served.url, COLUMNS=columns) as terminal:
         await terminal.says("FRONT END[\\s\\S]*WORKER[\\s\\S]*UPSTREAM[\\s\\S]*older")
         terminal.types(CTRL_C)
         assert await terminal.ended() == 130

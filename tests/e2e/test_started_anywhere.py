@@ -68,7 +68,10 @@ async def test_up_serves_calls_from_a_folder_of_namesakes(folder: Path) -> None:
     reading = asyncio.ensure_future(read())
     try:
         await eventually(lambda: any("connected" in line for line in seen), 60.0, "the upstream is connected")
-        url = next(line.split()[-1] for line in seen if line.startswith("MCP endpoint"))
+        found: list[str] = await eventually(
+            lambda: [line.split()[-1] for line in seen if line.startswith("MCP endpoint")], 60.0, "it says where it is"
+        )
+        (url,) = found
         async with RawClient(url) as client:
             listed = (await client.modern("tools/list")).body["result"]["tools"]
             assert listed

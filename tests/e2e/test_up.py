@@ -86,7 +86,7 @@ async def running(*arguments: str | Path, name: str = "up", **extra: str) -> Asy
     """``gateway up`` (or ``name``) on a free port; its URL."""
     command = await gateway(name, "--port", "0", *map(str, arguments), **extra)
     try:
-        yield command, (await command.says(r"MCP endpoint\s+(http://\S+)/mcp"))
+        yield command, (await command.says(r"MCP endpoint\s+(https?://\S+)/mcp"))
     finally:
         if command.process.returncode is None:
             command.process.terminate()

@@ -51,9 +51,11 @@ def facts_at(address: str) -> Facts:
 
 
 @asynccontextmanager
-async def worker(path: Path, id: str = "b", key: FleetKey = KEY, rpc_bind: str = "") -> AsyncIterator[RpcServer]:
-    """A worker's server that listens at ``path``; it has no upstreams."""
-    settings = build()
+async def worker(
+    path: Path, id: str = "b", key: FleetKey = KEY, rpc_bind: str = "", **given: Any
+) -> AsyncIterator[RpcServer]:
+    """A worker's server that listens at ``path``; it has no upstreams. ``given`` are settings."""
+    settings = build(overrides=given)
     service = structs.replace(settings.service, rpc_bind=rpc_bind, rpc_advertise="127.0.0.1")
     inventory: Any = SimpleNamespace(forget_watcher=lambda peer: None)
     anything: Any = SimpleNamespace()
@@ -76,14 +78,16 @@ async def _beat(server: RpcServer) -> None:
 
 
 @asynccontextmanager
-async def front_end(workers: dict[str, Facts], key: FleetKey = KEY, id: str = "f1") -> AsyncIterator[WorkerPool]:
-    """A front end's links; ``workers`` are the records in its Redis."""
+async def front_end(
+    workers: dict[str, Facts], key: FleetKey = KEY, id: str = "f1", **given: Any
+) -> AsyncIterator[WorkerPool]:
+    """A front end's links; ``workers`` are the records in its Redis, ``given`` settings."""
 
     async def alive() -> dict[str, Facts]:
         return dict(workers)
 
     members: Any = SimpleNamespace(alive=alive)
-    pool = WorkerPool(members, id, key, build())
+    pool = WorkerPool(members, id, key, build(overrides=given))
     running = spawn(pool.run(Unheard()), "pool")
     try:
         yield pool
@@ -215,7 +219,7 @@ async def test_a_keyless_worker_gets_no_call_and_is_not_asked_again_and_again(
         assert asyncio.get_running_loop().time() - began >= 0.9
         assert pool.link_for(owned_by("fake"), "") is None and not pool.links
     assert {type(head) for head in heads} == {rpc.Hello}, "nothing else is said to it"
-    (said,) = [one.message for one in caplog.records if one.name.startswith("gateway")]
+    said = next(one.message for one in caplog.records if one.name.startswith("gateway"))
     assert said.startswith(f"no link to worker fake at unix:{tmp_path}/fake: its proof is wrong")
     assert "GATEWAY_SECRET" in said
 

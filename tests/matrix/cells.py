@@ -59,6 +59,7 @@ WIRE = "wire"
 
 FEATURES: dict[str, str] = {
     "tools": "tools: list and call",
+    "search": "tools that are searched and called by `search_tools` and `call_tool`",
     "tool_errors": "errors of tools, of the protocol, of unknown names",
     "shown": "titles, icons, annotations, `_meta` of entries and content",
     "structured": "structured results and output schemas",

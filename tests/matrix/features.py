@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.fleet import eventually
 from tests.machine import scaled, stretched
-from tests.matrix.cells import ON_THE_WIRE, Cell, is_own
+from tests.matrix.cells import BEFORE_2025_06, ON_THE_WIRE, Cell, is_own
 from tests.matrix.player import Player, Refused
 from tests.matrix.upstream import ORDER, UNKNOWN
 from tests.matrix.wire import Wire
@@ -65,6 +65,29 @@ async def tools(stage: Stage) -> None:
     assert tool["description"] == "Give back the text." and tool["inputSchema"]["required"] == ["text"]
     assert await player.text(stage.name("echo"), text="héllo ✓ \u2028 ") == "héllo ✓ \u2028 "
     assert await player.text(f"{stage.group}__echo", text="qualified") == "qualified"
+
+
+async def search(stage: Stage) -> None:
+    player, version = stage.player, stage.cell.kind.version
+    await player.connect(stage.ports, stage.cell.kind, query="?discovery=search")
+    assert [tool["name"] for tool in await player.entries("tools")] == ["search_tools", "call_tool"]
+    found = json.loads(await player.text("search_tools", query="give back the text, echo", limit=20))["tools"]
+    tool = next(one for one in found if one["name"] == stage.name("echo"))
+    assert tool["inputSchema"]["required"] == ["text"] and tool["description"] == "Give back the text."
+    assert await player.text(stage.name("echo"), text="by its own name") == "by its own name"
+
+    async def called(bare: str, **arguments: Any) -> Any:
+        inner = {"name": stage.name(bare), "arguments": arguments}
+        return await player.do("call", name="call_tool", arguments=inner)
+
+    assert (await called("echo", text="héllo ✓"))["content"][0]["text"] == "héllo ✓"
+    assert (await called("fail", message="on purpose"))["isError"]
+    assert (await called("progress", steps=4))["content"][0]["text"] == "finished"
+    await eventually(lambda: len(player.heard("progress")) >= 3, 5, f"progress, saw {player.events}")
+    if version not in BEFORE_2025_06:
+        assert (await called("weather", city="oslo"))["structuredContent"] == {"city": "oslo", "degrees": 21}
+        assert (await called("ask"))["content"][0]["text"] == "accept: blue"
+    assert (await refused(called("no_such_tool"))).code == -32602
 
 
 async def refused(awaited: Awaitable[Any]) -> Refused:
@@ -445,10 +468,10 @@ async def param_headers(stage: Stage) -> None:
 PLAYS: dict[str, Callable[[Stage], Awaitable[None]]] = {
     play.__name__: play
     for play in (
-        tools, tool_errors, shown, structured, pagination, prompts, resources, templates, completion, tools_changed,
-        prompts_changed, resources_changed, subscription, progress, cancellation, logging, sampling, elicitation,
-        elicitation_choices, url_elicitation, url_required, roots, asked_aside, isolation, resumption, ping, batches,
-        unknown_members, big_integers, cache_hints, param_headers,
+        tools, search, tool_errors, shown, structured, pagination, prompts, resources, templates, completion,
+        tools_changed, prompts_changed, resources_changed, subscription, progress, cancellation, logging, sampling,
+        elicitation, elicitation_choices, url_elicitation, url_required, roots, asked_aside, isolation, resumption,
+        ping, batches, unknown_members, big_integers, cache_hints, param_headers,
     )
 }  # fmt: skip
 

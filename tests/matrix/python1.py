@@ -45,7 +45,7 @@ class Python1(Puppet):
             )
 
         async with AsyncExitStack() as stack:
-            if path.endswith("/sse"):
+            if "/sse" in path:
                 streams = await stack.enter_async_context(sse_client(url, httpx_client_factory=factory))
             else:
                 http = await stack.enter_async_context(factory(timeout=httpx.Timeout(30, read=300)))

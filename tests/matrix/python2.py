@@ -57,7 +57,7 @@ class Python2(Puppet):
             )
 
         async with AsyncExitStack() as stack:
-            if path.endswith("/sse"):
+            if "/sse" in path:
                 transport = sse_client(url, httpx_client_factory=factory)
             else:
                 http = await stack.enter_async_context(factory(timeout=create_mcp_http_client().timeout))

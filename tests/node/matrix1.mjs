@@ -21,7 +21,7 @@ let transport = null;
 const commands = {
   async connect({ ports, path, version }) {
     await commands.close();
-    const Transport = path.endsWith("/sse") ? SSEClientTransport : StreamableHTTPClientTransport;
+    const Transport = path.includes("/sse") ? SSEClientTransport : StreamableHTTPClientTransport;
     transport = transportFor(Transport, ports, path, version);
     const elicitation = { form: {}, url: {} };
     client = new Client(

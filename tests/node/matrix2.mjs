@@ -24,7 +24,7 @@ const commands = {
   async connect({ ports, path, version, log_level }) {
     await commands.close();
     logLevel = version === MODERN ? log_level : null;
-    const Transport = path.endsWith("/sse") ? SSEClientTransport : StreamableHTTPClientTransport;
+    const Transport = path.includes("/sse") ? SSEClientTransport : StreamableHTTPClientTransport;
     transport = transportFor(Transport, ports, path, version);
     const elicitation = { form: {}, url: {} };
     client = new Client(

@@ -18,6 +18,7 @@ from shared.choices import LOG_LEVELS, STRATEGIES, check_log_level, check_strate
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
+from shared.nested_settings import check_path
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 
 
@@ -57,6 +58,7 @@ def test_every_knob_is_described_and_only_durations_are_milliseconds(key: str) -
         ("port", "GATEWAY_PORT"),
         ("requestTimeout", "GATEWAY_REQUEST_TIMEOUT"),
         ("redisUrl", "GATEWAY_REDIS_URL"),
+        ("tls.certFile", "GATEWAY_TLS_CERT_FILE"),
     ],
 )
 def test_names_follow_from_the_fields(key: str, variable: str) -> None:
@@ -131,6 +133,14 @@ def test_a_wrong_value_in_a_file_is_named_by_its_key(key: str, value: Any) -> No
     assert KNOBS[key].description in text
 
 
+def test_tls_is_an_object_in_a_file() -> None:
+    assert build({"tls": {"certFile": "/c.pem", "keyFile": "/k.pem"}}).tls.tls_key_file == "/k.pem"
+    expected = ("gateway.tls", "must be an object with certFile, keyFile, clientCa")
+    assert _problems(file_values={"tls": "/c.pem"}) == [expected]
+    [(path, text)] = _problems(file_values={"tls": {"certfile": "/c.pem"}})
+    assert path == "gateway.tls.certfile" and "did you mean 'tls.certFile'" in text
+
+
 def test_a_wrong_value_elsewhere_is_named_as_it_was_given() -> None:
     assert _problems(environment={"GATEWAY_PORT": "many"})[0][0] == "GATEWAY_PORT"
     assert _problems(overrides={"port": 70_000})[0][0] == "port"
@@ -181,6 +191,8 @@ def _samples(knob: Knob) -> list[Any]:
         return ["https://h.test/a/b", "http://h.test:80", ""]
     if (meta.extra or {}).get("check") is check_access:
         return ['{"anonymous":true}', '{"authentication":[{"type":"apiKey"}]}', ""]
+    if (meta.extra or {}).get("check") is check_path:
+        return ["/etc/a.pem", "/é b/${X}", ""]
     if plain is str:
         return ["a", "http://é:1/?q=1&r=${X}", " spaced ", "0", "false"]
     if isinstance(plain, type) and issubclass(plain, enum.Enum):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from shared.choices import Discovery
 from shared.config.load import parse
 from shared.errors import ConfigError
 from shared.mcp.listings import Kind
@@ -129,6 +130,14 @@ def test_tools_are_selected_by_annotations_with_the_specifications_defaults(
             "virtualServers.support.override.search/x.arguments.limit.fixed",
             "that JSON has",
         ),
+        ({"discovery": "serch"}, "virtualServers.support.discovery", "not one of list, search, auto"),
+        ({"discovery": True}, "virtualServers.support.discovery", "not one of list, search, auto"),
+        ({"alwaysListed": ["echo"]}, "virtualServers.support.alwaysListed[0]", "names no group"),
+        ({"alwaysListed": "a/*"}, "virtualServers.support.alwaysListed", "must be a list"),
+        ({"synonyms": ["a", "b"]}, "virtualServers.support.synonyms[0]", "lists of words"),
+        ({"synonyms": [["a", "b"], ["c"]]}, "virtualServers.support.synonyms[1]", "lists of words"),
+        ({"synonyms": [["a", " "]]}, "virtualServers.support.synonyms[0]", "lists of words"),
+        ({"synonyms": {"a": "b"}}, "virtualServers.support.synonyms", "lists of words"),
         ({"instructions": "x" * 300_000}, "virtualServers.support", "is longer than 256 KiB"),
     ],
 )
@@ -151,10 +160,13 @@ def test_a_tool_and_a_prompt_may_have_one_name() -> None:
 def test_the_examples_of_the_documentation_are_read() -> None:
     text = (Path(__file__).parents[3] / "docs" / "virtual-servers.md").read_text()
     blocks = re.findall(r"```(yaml|json)\n(.*?)```", text, re.S)
-    assert [kind for kind, _ in blocks] == ["yaml", "json"]
+    assert [kind for kind, _ in blocks] == ["yaml", "yaml", "json"]
     config = parse(yaml.safe_load(blocks[0][1]), {}, Path())
     assert list(config.virtual_servers) == ["support"]
-    assert read("rest", json.loads(blocks[1][1])).selection(Kind.TOOLS) is not None
+    desk = parse(yaml.safe_load(blocks[1][1]), {}, Path()).virtual_servers["desk"]
+    assert desk.discovery is Discovery.SEARCH and len(desk.synonyms) == 2
+    assert desk.always_listed.shows(Kind.TOOLS, "notes", "find", {})
+    assert read("rest", json.loads(blocks[2][1])).selection(Kind.TOOLS) is not None
 
 
 def test_a_file_names_what_is_wrong_and_a_name_that_a_group_has() -> None:

@@ -148,7 +148,7 @@ HEADERS: dict[str, Any] = {
     "a key that is for encryption": ({"alg": "RS256", "kid": "encrypts"}, OTHER_RSA),
     "a short key": ({"alg": "RS256", "kid": "short"}, SHORT),
     "an odd key": ({"alg": "RS256", "kid": "odd"}, None),
-    "nested": ('{"alg":"RS256","x":' + "[" * 3000 + "]" * 3000 + "}", None),
+    "nested": ('{"alg":"RS256","x":' + "[" * 40_000 + "]" * 40_000 + "}", None),
     "no object": ("[]", None),
     "no JSON": ("{", None),
 }

@@ -21,7 +21,7 @@ CLI = "http://127.0.0.1:4000"
 def add(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Run the command in a folder of its own: exit code, output, and what would be registered where."""
     registered: list[tuple[str, UpstreamSpec, dict[str, Any], bool]] = []
-    monkeypatch.setattr(registration, "_register", lambda *given: registered.append(given))
+    monkeypatch.setattr(registration, "register", lambda *given: registered.append(given))
     monkeypatch.delenv("GATEWAY_URL", raising=False)
     monkeypatch.chdir(tmp_path)
     servers.add_to(cli)
