@@ -7,7 +7,7 @@ ARGS ?=
 JOBS ?= 3
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install run test matrix matrix-clients interop unit lint format node browser bench retrieval loadtest clean
+.PHONY: help install run test matrix matrix-clients interop chaos unit lint format node browser bench retrieval loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -53,6 +53,9 @@ matrix: install node matrix-clients  ## every feature, client, SDK and upstream 
 
 interop: install matrix-clients  ## the servers that people use, directly and through the gateway; writes docs/interop.md
 	$(BIN)/python -m tests.interop $(ARGS)
+
+chaos: install  ## kill, stop, cut off and fill every part of a fleet under load (ten minutes); writes docs/faults.md
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 unit: install  ## the tests that touch no socket
 	$(BIN)/python -m pytest tests/unit $(ARGS)

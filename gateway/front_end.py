@@ -63,6 +63,7 @@ from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
+from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access import rules as access_rules
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
@@ -80,6 +81,8 @@ from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
+from shared.tracing.exporter import FLUSH_S
+from shared.tracing.tracing import tracing
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
@@ -122,7 +125,9 @@ class FrontEnd:
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
-        observers: list[CallObserver] = [self._counters]
+        self._tracing = tracing(settings, "frontend", self.id)
+        traces = Traces(self._tracing, self._counters) if self._tracing is not None else None
+        observers: list[CallObserver] = [traces or self._counters]
         if self._audit is not None:
             observers.append(self._audit)
         if settings.telemetry.access_log:
@@ -179,7 +184,7 @@ class FrontEnd:
         methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
-            admission, principals, methods, carrier, registry, sessions, own_lists, self._audit
+            admission, principals, methods, carrier, registry, sessions, own_lists, self._audit, traces
         )
         messages = ClientMessages(dispatcher, pool)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
@@ -262,6 +267,8 @@ class FrontEnd:
         await self._heartbeat.join()
         self._tasks.append(spawn(self._heartbeat.run(), "heartbeat"))
         self.figures.start()
+        if self._tracing is not None:
+            self._tracing.exporter.start()
         self._tasks.append(spawn(self._log.run(), "events"))
 
     def facts(self) -> dict[str, str]:
@@ -353,6 +360,8 @@ class FrontEnd:
     async def close(self) -> None:
         """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
+        if self._tracing is not None:
+            await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
         await self.figures.stop()
         await self._heartbeat.leave()
         self._pool.close()

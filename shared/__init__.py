@@ -38,6 +38,7 @@ version           the version of all three packages
 mcp/              JSON-RPC and MCP vocabulary (pure: no I/O)
 rpc/              frames between front end and worker: pure codec, thin asyncio link
 metrics/          figures for Prometheus, and how those of several processes are added up
+tracing/          traces: context, sampling, spans as OTLP, the way to a collector
 registry/         Redis: keys, scripts, store, change log
 ================= =====================================================================
 

@@ -4,6 +4,8 @@ The environment of a process can be read by every program of the same user (``/p
 children, and settings hold the fleet's key, the admin token and the password of Redis. What is in the socket can be
 read once, and only by who has the descriptor: unlike a pipe or a file it cannot be opened through ``/proc/PID/fd``.
 
+Variables of OpenTelemetry are handed over with them.
+
 A process that a user starts has its settings in the environment, as ``GATEWAY_*``; both ways lead to ``received``.
 """
 
@@ -30,7 +32,7 @@ def offer(settings: Settings) -> socket.socket:
 
     The caller closes it when the process is started. Raises ``ConfigError`` for settings that are too large.
     """
-    return socket_with(orjson.dumps(to_environment(settings)))
+    return socket_with(orjson.dumps({**standard_variables(), **to_environment(settings)}))
 
 
 def socket_with(content: bytes) -> socket.socket:
@@ -68,6 +70,12 @@ def received() -> Settings:
     if number:
         _received.update(_read(number))
     return build(environment={**os.environ, **_received})
+
+
+def standard_variables() -> dict[str, str]:
+    """Return the variables of OpenTelemetry (``OTEL_*``) that this process has or was handed. Some hold keys, so they
+    are not in the environment that other programs could read."""
+    return {name: value for name, value in {**os.environ, **_received}.items() if name.startswith("OTEL_")}
 
 
 def _read(number: str) -> dict[str, str]:

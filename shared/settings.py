@@ -340,6 +340,10 @@ class TelemetrySettings(Struct, frozen=True):
         Literal["console", "json"], Meta(description="console: for people; json: one object a line")
     ] = "console"
     access_log: Annotated[bool, Meta(description="one line for each call, in front ends and workers")] = False
+    traces: Annotated[
+        Literal["auto", "on", "off"],
+        Meta(description="export traces by OTLP (extra otel); auto: if OTEL_EXPORTER_OTLP_ENDPOINT or the like is set"),
+    ] = "auto"
     metrics_max_tools: Annotated[
         int, Meta(ge=1, description="tools, and groups, with figures of their own; further ones count as 'other'")
     ] = 1000

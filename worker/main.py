@@ -37,10 +37,13 @@ from shared.seclusion import seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
+from shared.tracing.exporter import FLUSH_S
+from shared.tracing.tracing import check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
 from worker.calls.access_log import AccessLog
 from worker.calls.observer import CallObserver, Counters, Observers
+from worker.calls.traces import Traces
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
@@ -83,9 +86,13 @@ class Worker:
         self.front_ends = FrontEnds()
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
-        observer: CallObserver = self.counters
+        self._tracing = tracing(settings, "worker", self.id)
+        observers: list[CallObserver] = [self.counters]
+        if self._tracing is not None:
+            observers = [Traces(self._tracing, self.counters, loop_time)]
         if settings.telemetry.access_log:
-            observer = Observers(self.counters, AccessLog(logs.Lines("worker.access"), loop_time))
+            observers.append(AccessLog(logs.Lines("worker.access"), loop_time))
+        observer = observers[0] if len(observers) == 1 else Observers(*observers)
         credentials = CredentialStore(store, key)
         self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
@@ -93,9 +100,8 @@ class Worker:
         self.placement = Placement(
             self.store, self.members, self.inventory, self.id, settings, lambda: self.follower.available
         )
-        self.reconciliation = Reconciliation(self.store, self.inventory, self.placement.wake.set)
+        self.reconciliation = Reconciliation(self.store, self.inventory, self._be_known, self.placement.wake.set)
         self.stopping = stopping
-        self._lost_redis = False
         self._beaten_at = asyncio.get_running_loop().time()
         self._stopping_stdio: asyncio.Task[None] | None = None
         self._reaper: asyncio.subprocess.Process | None = None
@@ -106,6 +112,8 @@ class Worker:
     # ---- shared.registry.changes.Follower
 
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
+        if self.follower.ready.is_set():
+            self.placement.settle()  # Redis may have been emptied, also without having been away
         self.reconciliation.snapshot(records)
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
@@ -124,9 +132,7 @@ class Worker:
         self.rpc.end_session(sid)
 
     def on_connection(self, available: bool) -> None:
-        if available and self._lost_redis:
-            self.placement.redis_returned()
-        self._lost_redis = not available
+        """Do nothing: what is owned is served on, and a snapshot follows when Redis answers again."""
 
     # ---- life
 
@@ -139,6 +145,8 @@ class Worker:
             await self.metrics_port.start()
         await self.members.join(self.id, self._facts())
         self.figures.start()
+        if self._tracing is not None:
+            self._tracing.exporter.start()
         tasks = [
             spawn(self.deadlines.run(), "deadlines"),
             spawn(self._stay_alive(), "alive"),
@@ -187,23 +195,32 @@ class Worker:
             found.append(family)
         return found
 
+    async def _be_known(self) -> None:
+        """Renew this worker's record, or join anew if Redis has it no more. Raises ``RegistryUnavailable``."""
+        if not await self.members.beat(self.id, self._facts()):
+            self.placement.settle()  # this process stood still, or Redis was emptied: others may have to join as well
+            self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
+            await self.members.join(self.id, self._facts())
+
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
         loop = asyncio.get_running_loop()
+        failed = False
         while True:
             try:
                 began = loop.time()
-                if not await self.members.beat(self.id, self._facts()):
-                    self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
-                    await self.members.join(self.id, self._facts())
-                self._beaten_at = began
+                if failed:
+                    self.placement.settle()  # those of others failed as well, perhaps for longer
+                await self._be_known()
+                self._beaten_at, failed = began, False
                 if self._stopping_stdio is not None and self._stopping_stdio.done():
                     self._stopping_stdio = None
                     self.inventory.start_stdio()
                 await self.inventory.flush()
             except RegistryUnavailable:
-                pass
+                failed = True
+                self.placement.settle()
             except Exception:  # without heartbeats the others would count us as dead
                 _log.exception("a heartbeat failed")
             self.inventory.trim()
@@ -272,6 +289,8 @@ class Worker:
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave()
         await self.inventory.close()
+        if self._tracing is not None:
+            await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
         self.metrics_port.close()
         await self.figures.stop()
         with contextlib.suppress(RegistryUnavailable):
@@ -308,6 +327,7 @@ def main() -> int:
     try:
         settings = received()
         check_user(settings.upstreams)
+        check_traces(settings)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))
         logs.configure("worker", settings.service.log_level, settings.telemetry.log_format)
         uvloop.run(_run(settings))

@@ -17,6 +17,7 @@ from gateway.admission.routing_headers import RoutingHeaders
 from gateway.sessions.session import ClientSession
 from shared.connections import HOP_BY_HOP, OURS
 from shared.mcp.versions import LEGACY_VERSIONS, Era
+from shared.tracing.context import BAGGAGE, PARENT, STATE, Context, of_headers
 
 SESSION_HEADER = "Mcp-Session-Id"
 
@@ -43,7 +44,8 @@ class RequestHead(Struct, gc=False):
     ``None``. ``proof`` is what is in ``DPoP`` (RFC 9449), or
     ``None``. ``found`` and ``principal`` are the session and the principal that were admitted last with a head of the
     same bytes, or ``None``. ``others`` are all other headers, with names in lower case, for upstreams to which some of
-    them are passed.
+    them are passed. ``trace`` is the W3C trace context in the headers, or ``None``. ``waited_s`` is how long admission
+    had to wait for something, where the head belongs to one request alone.
     """
 
     headers: RoutingHeaders
@@ -60,6 +62,8 @@ class RequestHead(Struct, gc=False):
     found: ClientSession | None = None
     principal: Principal | None = None
     others: tuple[tuple[str, str], ...] = ()
+    trace: Context | None = None
+    waited_s: float = 0.0
 
     def __repr__(self) -> str:
         return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"
@@ -98,6 +102,7 @@ class RequestHead(Struct, gc=False):
             resource=resource,
             proof=Proof(tuple(named["dpop"])) if "dpop" in named else None,
             others=tuple((name, ", ".join(values)) for name, values in named.items() if name not in _KNOWN),
+            trace=of_headers(named[PARENT], named.get(STATE, []), named.get(BAGGAGE, [])) if PARENT in named else None,
         )
 
     @property

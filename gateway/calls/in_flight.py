@@ -41,9 +41,10 @@ class SessionCalls(Protocol):
 
 
 class CallLink(Protocol):
-    """The link that carries a call (``fleet.worker_link``)."""
+    """The link that carries a call (``fleet.worker_link``). ``ready``: until its connection is gone."""
 
     worker: str
+    ready: bool
     frontend: str
     loop: asyncio.AbstractEventLoop
     standing: int

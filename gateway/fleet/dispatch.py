@@ -10,6 +10,7 @@ Only the dispatcher notifies the observer (``telemetry.observer``) that a call h
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar, cast
 
@@ -41,6 +42,8 @@ WAKE_S = 3.0
 it waits as long as a call may take."""
 _LOOK_AGAIN_S = 1.0
 """How often a call that waits looks whether it still makes sense to wait."""
+_ELSEWHERE_S = 0.05
+"""How long a call waits before it asks another worker, while Redis cannot say which one has the upstream."""
 _MOST_MOVED = 20
 """How often a call is sent again because the worker does not have the upstream any more, or not yet."""
 
@@ -199,7 +202,7 @@ class Dispatcher:
                 observer.begun(call)
         if observer is not None:
             observer.attempted(call, replica.id, target.link.worker)
-        head.trace = call.trace  # an observer may have set it
+        head.trace, head.trace_state, head.baggage = call.trace, call.trace_state, call.baggage  # of observers
         in_flight = target.link.call(replica, head, call, session, self.facts, now)
         self.under_way[in_flight] = None
         if session is not None:
@@ -285,17 +288,25 @@ class Dispatcher:
             replica = cast(Replica, in_flight.replica)
             error = self._judge(event, replica, tried)
             self._note_failure(in_flight, event)
+            if self._observer is not None:
+                self._observer.attempt_failed(call, event.code)
+            if not in_flight.link.ready:
+                tried.discard(replica.id)  # the worker is gone: another one has the replica, or soon will
             repeatable = call.route.entry.repeatable and type(call.affinity) is not Exact
             if self._loop.time() >= deadline or not may_repeat(event.delivered, event.code, call.method, repeatable):
                 raise error
             if (event.delivered or STATUS in event.data) and not self._budget.take():
                 raise error  # the attempt has cost an upstream something, and most others seem to fail as well
             last = most_useful(last, error)
-            alone = len(call.route.replicas) == 1 or type(call.affinity) is Only
+            alone = type(call.affinity) is Only or router.choose(call.route, tried, self._loop.time()) is None
             if event.code == "not_delivered" and alone:
                 tried.clear()
                 moved = min(moved + 1, _MOST_MOVED)
-                await self._wait_change(0.2)  # the only replica is moving to another worker
+                if self._registry.follower.available:
+                    await self._wait_change(0.2)  # all that could take it is moving to another worker
+                else:
+                    self._pool.look_elsewhere(replica, in_flight.link.worker)
+                    await self._wait_change(_ELSEWHERE_S)
                 call.route = self._current(call.route)
         assert last is not None
         raise last
@@ -325,7 +336,7 @@ class Dispatcher:
         if last is not None and last.code in ("overloaded", "upstream_unauthorized"):
             raise last  # a limit was reached, or this caller is refused; that no replica is healthy would be wrong
         now = self._loop.time()
-        if now >= until or not (unlinked or router.might_come(call.route)):
+        if now >= until or not (unlinked or router.might_come(call.route, now, time.time())):
             only = type(call.affinity) is Only
             raise _has_the_task(call, last) if only else router.unavailable(call.route, last)
         await self._wait_change(min(until - now, _LOOK_AGAIN_S))

@@ -6,7 +6,6 @@ from typing import final
 
 from msgspec import Struct
 
-from gateway.fleet.passed_headers import ClientHeaders
 from gateway.routing.routes import Route
 from gateway.sessions.session import ClientSession
 from gateway.telemetry.observer import ObservedCall
@@ -54,12 +53,10 @@ ANYWHERE = Anywhere()
 class Outgoing(ObservedCall, gc=False, kw_only=True):
     """One request for an upstream.
 
-    ``params`` is JSON with the upstream's names. ``id`` is the JSON of the client's request id, ``token`` that of its
-    progress token. ``listed_name`` is the URI that the result must name instead of ``name``, or empty. ``headers`` are
-    the ``Mcp-Param-*`` headers. ``confirm`` is the client's name of a tool that a person has to confirm, or empty.
-    ``client`` has the headers of the client's request, for upstreams that get some of them. ``subject_token`` is the
-    caller's access token, which leaves the front end only for an
-    upstream that needs it.
+    ``params`` is JSON with the upstream's names. ``token`` is the JSON of the client's progress token. ``listed_name``
+    is the URI that the result must name instead of ``name``, or empty. ``headers`` are the ``Mcp-Param-*`` headers.
+    ``confirm`` is the client's name of a tool that a person has to confirm, or empty.
+    ``subject_token`` is the caller's access token, which leaves the front end only for an upstream that needs it.
     """
 
     route: Route
@@ -67,12 +64,10 @@ class Outgoing(ObservedCall, gc=False, kw_only=True):
     era: int
     affinity: Affinity = ANYWHERE
     session: ClientSession | None = None
-    id: bytes = b""
     token: bytes = b""
     headers: dict[str, str] | None = None
     confirm: str = ""
     subject_token: str = ""
-    client: ClientHeaders | None = None
 
 
 def affinity(route: Route, session: ClientSession | None) -> Affinity:

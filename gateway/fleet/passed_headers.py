@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
+from gateway.telemetry.observer import ClientHead
 from shared.errors import Refused
 
 _MAX_BYTES = 16 * 1024
 """What fits into the head of a frame beside everything else."""
 
 
-class ClientHeaders(Protocol):
-    """The headers of a client's request (``gateway.admission.request_head``)."""
-
-    others: tuple[tuple[str, str], ...]
-    authorization: str | None
-
-
-def passed(client: ClientHeaders | None, names: frozenset[str]) -> dict[str, str] | None:
+def passed(client: ClientHead | None, names: frozenset[str]) -> dict[str, str] | None:
     """Return the headers of a request that are named, which are in lower case. Raises ``Refused`` if they are too
     large."""
     if client is None:

@@ -79,6 +79,12 @@ class WorkerPool:
             for owner in replica.workers
         )
 
+    def look_elsewhere(self, replica: Replica, worker: str) -> None:
+        """Note that ``worker`` does not have the replica, against what was read last from Redis, which does not answer:
+        any other worker that is linked may have it. The next record of the replica says who has."""
+        left = tuple(one for one in replica.workers if one != worker)
+        replica.workers = left or tuple(sorted(one for one in self.links if one != worker)) or replica.workers
+
     def leader_of(self, replica: Replica) -> WorkerLink | None:
         """Return a link to the owner of the replica's lowest slot, so that all front ends use the same worker.
 

@@ -83,6 +83,7 @@ class RegistryView:
         self.virtual = VirtualServers(VirtualServerStore(store), self._rebuild_soon)
         self.pins = Pins(PinStore(store), self._rebuild_soon)
         self._lenient_until = 0.0
+        self._gaps = 0
         self._waiters: list[asyncio.Future[None]] = []
 
     async def run(self, events: RegistryEvents) -> None:
@@ -119,7 +120,8 @@ class RegistryView:
             self.virtual.load_again(self.place[0])
             self.pins.load_again(self.place[0])
             self._lenient_until = self._loop.time() + _LENIENT_S
-            spawn(self._reload_after_gap(), "settle-after-gap")
+            self._gaps += 1
+            spawn(self._reload_after_gap(self._gaps), "settle-after-gap")
             known = self._latest
             self._latest = {**known, **{id: one for id, one in records.items() if self._fit(one, known.get(id))}}
         else:
@@ -153,13 +155,18 @@ class RegistryView:
             return True
         return record is not None and bool(record.catalog.digest) and bool(record.owners)
 
-    async def _reload_after_gap(self) -> None:
+    async def _reload_after_gap(self, gap: int) -> None:
         """Take all records as they are in Redis once workers had ``_LENIENT_S`` to write back what it had lost."""
         await asyncio.sleep(_LENIENT_S)
+        if gap != self._gaps:
+            return  # there was another gap, after which this is done again
         try:
-            self._latest = await self._store.load_all()
+            records = await self._store.load_all()
+            if not await self.follower.is_current():
+                return  # Redis was emptied again, which the follower is about to see
         except RegistryUnavailable:
             return  # the follower loads everything when Redis is back
+        self._latest = records
         self._rebuild_soon()
 
     def on_member(self, kind: str, id: str) -> None:

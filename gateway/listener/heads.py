@@ -155,7 +155,7 @@ class Heads:
         head = read_head(raw, self._guard, self._max_body_bytes, self._ordinary_headers)
         if head is not None:
             head.head.certificate = certificate
-        if head is None or head.head.proof is None:  # each proof comes once
+        if head is None or (head.head.proof is None and head.head.trace is None):  # each of these comes once
             self._keep(key, head)
         return head
 

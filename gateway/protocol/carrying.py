@@ -57,7 +57,9 @@ class Carrier:
         if isinstance(plan, Outgoing):
             return await self._one(plan, begun)
         failed: CallError | None = None
+        trace = ""
         for call in plan.calls():
+            call.trace = trace
             try:
                 reply = await self._one(call)
             except (NotDelivered, Refused) as error:
@@ -65,6 +67,8 @@ class Carrier:
                     raise
                 failed = error  # another upstream may know the resource
                 continue
+            finally:
+                trace = call.trace  # that of all of them
             if not isinstance(reply, Answer) or reply.rpc_code not in _NOT_FOUND:
                 return reply
         if failed is not None:

@@ -444,6 +444,7 @@ class Methods:
             quota=None if type(where) is Exact else caller.principal.quota,  # a call that goes on was counted
             subject_token=caller.principal.subject_token,
             client=head,
+            meta=params.meta,
         )
 
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:

@@ -8,6 +8,7 @@ returned.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 import msgspec
@@ -31,6 +32,7 @@ from gateway.protocol.methods import Methods
 from gateway.protocol.plans import Effect, Listen, OneOf, Widen
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.audit import AuditLog
+from gateway.telemetry.traces import Traces
 from shared.errors import CallError, InsufficientScope, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import NO_PARAMS, Message, Params
@@ -85,9 +87,12 @@ class Serving:
         sessions: SessionTable,
         own_lists: OwnLists,
         audit: AuditLog | None = None,
+        traces: Traces | None = None,
     ) -> None:
-        """``audit`` notes calls that the rules of access refuse."""
+        """``audit`` notes calls that the rules of access refuse, ``traces`` all that are refused before they are
+        sent."""
         self._audit = audit
+        self._traces = traces
         self._own_lists = own_lists
         self._admission = admission
         self._principals = principals
@@ -106,7 +111,7 @@ class Serving:
         if len(data) == at or data[at] != _BRACE:
             return None  # a batch, or no JSON-RPC at all
         id = b"null"
-        era = None
+        era = plan = None
         try:
             if len(data) > COPIED:
                 message, params = jsonrpc.decode_request(data, at)
@@ -128,6 +133,8 @@ class Serving:
             in_flight = self.carrier.begin(plan)
         except CallError as error:
             self._note_refusal(error, head, data[at:])
+            if self._traces is not None and era is not None and plan is None:
+                self._traces.refused(head, message, params, era, error.code)
             return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
         return None if in_flight is None else BegunRequest(id, message, params, caller, in_flight)
 
@@ -136,10 +143,14 @@ class Serving:
     async def admitted(self, head: RequestHead, message: Message | None = None, params: Params = NO_PARAMS) -> Caller:
         """Return the caller, after awaiting what admission needs. Raises ``CallError``."""
         read: SessionRead | None = None
+        began_s = 0.0
         while True:
             caller = self._admission.admit(head, message, params, read)
             if isinstance(caller, Caller):
+                if began_s:
+                    head.waited_s = time.monotonic() - began_s
                 return caller
+            began_s = began_s or time.monotonic()
             if caller is Waits.PRINCIPAL:
                 await self._principals.resolve(head)
             elif caller is Waits.SESSION and head.session is not None:
@@ -165,6 +176,8 @@ class Serving:
                 plan = self._methods.plan(message, params, caller, head, fresh)
             except CallError as error:
                 self._note_refusal(error, head, bytes(message.params))
+                if self._traces is not None:
+                    self._traces.refused(head, message, params, caller.era, error.code)
                 raise
             if isinstance(plan, Answer | Listen):
                 return plan

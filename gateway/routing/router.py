@@ -13,6 +13,9 @@ from gateway.routing.routes import Replica, Route
 from shared.errors import CallError, NotDelivered
 from shared.models import ServerStatus
 
+RESTART_S = 3.0
+"""How long a child that ended may take to be there again for calls to wait for it; then they fail at once."""
+
 
 def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
     """Return the replica for a call, among the available ones that were not ``tried``, or ``None`` if there is none.
@@ -35,13 +38,33 @@ def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
     return welcome[0] if len(welcome) == 1 else route.balancer.choose(welcome)
 
 
-def might_come(route: Route) -> bool:
-    """Return whether a replica may be available soon: one is starting, or moving to another worker."""
+def might_come(route: Route, now: float, now_s: float) -> bool:
+    """Return whether a replica may be available soon: one is starting, moving to another worker, or a child that has
+    just ended and is started again.
+
+    ``now`` is loop time, ``now_s`` Unix time.
+    """
     return any(
         one.record.status in (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
         or (one.record.status is ServerStatus.CONNECTED and not one.record.owners)
+        or (one.runs_once and _starts_again(one, now, now_s))
         for one in route.replicas
     )
+
+
+def _starts_again(child: Replica, now: float, now_s: float) -> bool:
+    """Whether a child was there until just now: its worker starts it again at once, and says so only if that fails."""
+    if child.record.status is ServerStatus.CONNECTED:
+        return child.suspect_until > now  # a call found that it is gone before the registry says so
+    return child.fell and abs(now_s - child.record.status_since) < RESTART_S
+
+
+def _reason(replica: Replica, last: CallError | None) -> str:
+    """Return why a replica without an error gets no call. ``last``: how the call failed, there or elsewhere."""
+    if last is not None and last.data.get("upstream", replica.id) == replica.id:
+        return last.message
+    status = replica.record.status
+    return "no worker that has it can be reached" if status is ServerStatus.CONNECTED else status.value
 
 
 def unavailable(route: Route, last: CallError | None) -> CallError:
@@ -50,9 +73,7 @@ def unavailable(route: Route, last: CallError | None) -> CallError:
     Clients see it, so it has no addresses, paths or commands.
     """
     reasons: dict[str, Any] = {
-        one.id: one.record.spec.connection.concealed(
-            one.record.error or one.suspected or (last.message if last is not None else one.record.status.value)
-        )
+        one.id: one.record.spec.connection.concealed(one.record.error or one.suspected or _reason(one, last))
         for one in route.replicas
     }
     detail = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:3])

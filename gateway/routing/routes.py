@@ -18,6 +18,7 @@ from shared.mcp.listings import Kind
 from shared.mcp.versions import Era
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
+from shared.transports import traits
 from shared.upstream_auth import TokenExchange
 
 
@@ -30,19 +31,22 @@ class Replica:
     ``avoid_until`` (loop time) the replica gets calls only if no other one can take them; until ``suspect_until`` it
     gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it
     was connected and is on its way back, because it moves to another worker: one that fails is in error before it
-    connects again.
+    connects again. ``fell``: whether it is in error and was connected until then. ``runs_once``: whether it is a child
+    of one worker.
     """
 
     __slots__ = (
         "avoid_until",
         "binds",
         "exchanges",
+        "fell",
         "id",
         "in_flight",
         "in_flight_elsewhere",
         "passes",
         "record",
         "returns",
+        "runs_once",
         "sequence",
         "suspect_until",
         "suspected",
@@ -60,6 +64,7 @@ class Replica:
         self.suspected = ""  # why: the error of the call that failed
         self.record = record
         self.returns = False
+        self.fell = False
         self.update(record)
 
     def update(self, record: UpstreamRecord) -> None:
@@ -68,7 +73,12 @@ class Replica:
             self.returns = False
         elif self.record.status is ServerStatus.CONNECTED:
             self.returns = True
+        if record.status is not ServerStatus.ERROR:
+            self.fell = False
+        elif self.record.status is ServerStatus.CONNECTED:
+            self.fell = True
         self.record = record
+        self.runs_once = traits(record.spec.transport).runs_once
         self.id = record.spec.id
         self.sequence = record.sequence
         self.weight = record.spec.weight

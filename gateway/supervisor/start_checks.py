@@ -14,6 +14,7 @@ from shared.errors import ConfigError
 from shared.loopback import is_loopback_host
 from shared.rpc import link_tls
 from shared.settings import Settings
+from shared.tracing.tracing import check_traces
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ def check_start(settings: Settings) -> None:
     ``ConfigError``."""
     check_tls(settings)
     check_exposure(settings)
+    check_traces(settings)
 
 
 def check_tls(settings: Settings) -> None:

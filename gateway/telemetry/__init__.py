@@ -1,6 +1,7 @@
-"""Observers of calls. Traces, audit and rate accounting can be added as others.
+"""Observers of calls.
 
 ``observer`` the interface of observers · ``counters`` plain counts of this front end, the first observer ·
-``access_log`` a line for each call · ``figures`` the counts and the state of upstreams as families for ``/metrics`` ·
-``audit`` who did what · ``redaction`` arguments without secrets · ``pin_news`` tells that pinned tools changed.
+``access_log`` a line for each call · ``traces`` a span for each call · ``figures`` the counts and the state of
+upstreams as families for ``/metrics`` · ``audit`` who did what · ``redaction`` arguments without secrets · ``pin_news``
+tells that pinned tools changed.
 """

@@ -1,18 +1,24 @@
 """Access lines (``accessLog``): one for each call that is over. Counterpart: ``worker.calls.access_log``.
 
-The request id is the trace id of the call's W3C trace context, which travels to the worker; so the line of the front
-end and that of the worker have the same. Arguments and results are never in a line.
+The request id is the trace id of the call's W3C trace context, the client's if it sent one, and that of its spans. It
+travels to the worker, so the line of the front end and that of the worker have the same. Arguments and results are
+never in a line.
 """
 
 from __future__ import annotations
 
 from random import getrandbits
 
-from gateway.telemetry.observer import ObservedCall
+from gateway.telemetry.observer import ObservedCall, arrived
 from shared.logs import Lines
 from shared.mcp.versions import Era
 
 _WORDS = 200
+
+
+def new_trace() -> str:
+    """Return the context of a trace that nobody records."""
+    return f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-00"
 
 
 class AccessLog:
@@ -22,11 +28,15 @@ class AccessLog:
         self._lines = lines
 
     def begun(self, call: ObservedCall) -> None:
-        """Give the call an id, if it has none yet."""
+        """Give the call the id that its client sent, or one of its own, if it has none yet."""
         if not call.trace:
-            call.trace = f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-00"
+            sent = arrived(call)
+            call.trace = sent.parent if sent is not None else new_trace()
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
+        """Do nothing: the line says how many attempts there were."""
+
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
         """Do nothing: the line says how many attempts there were."""
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:

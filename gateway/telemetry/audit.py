@@ -42,6 +42,8 @@ _Event = tuple[float, str, dict[str, Any], bytes | None]
 class AuditLog:
     """The audit log of one front end. It is a ``CallObserver``, and ``note`` takes all other events."""
 
+    hears_begun = False
+
     def __init__(self, wanted: AuditDocument, store: AuditStore, frontend: str) -> None:
         self.wanted = wanted
         self.lost = 0
@@ -65,6 +67,9 @@ class AuditLog:
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         """Note on the call where it goes."""
         call.upstream = upstream
+
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
+        """Do nothing: the end of the call is noted."""
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Note a call that is over."""

@@ -40,6 +40,7 @@ class Counters:
     answered calls. ``families`` has all of it by name.
     """
 
+    hears_begun = False
     __slots__ = ("_groups", "_legacy", "_max_tools", "_modern", "_tools", "calls", "errors", "failures", "repeats")
 
     def __init__(self, max_tools: int = 1000) -> None:
@@ -78,6 +79,9 @@ class Counters:
         if call.attempts > 1:
             group = call.group if call.group in self.repeats or len(self.repeats) < self._max_tools else OTHER
             self.repeats[group] = self.repeats.get(group, 0) + 1
+
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
+        """Do nothing: the end of the call counts."""
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Count an answer or a failure; calls whose client left, and listens, have rows but do not count."""

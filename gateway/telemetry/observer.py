@@ -6,9 +6,13 @@ sent has no attempt. Observers are called on the hot path: they should note plai
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
+
+from shared.mcp.jsonrpc import Meta
+from shared.tracing import context
+from shared.tracing.context import Context
 
 ANSWERED = "answered"
 """The outcome of a call that the upstream answered with a result."""
@@ -33,12 +37,27 @@ class Quota(Protocol):
         """Note that a call that was counted is over."""
 
 
+class ClientHead(Protocol):
+    """The head of a client's request, as far as it concerns calls (``gateway.admission.request_head``).
+
+    ``trace`` is the trace context in its headers, or ``None``. ``waited_s`` is how long admission had to wait.
+    """
+
+    others: tuple[tuple[str, str], ...]
+    authorization: str | None
+    trace: Context | None
+    waited_s: float
+
+
 class ObservedCall(Struct, gc=False, kw_only=True):
     """One request of a client on its way to an upstream.
 
     ``name`` is what is called, as the upstream names it; ``started_at`` is loop time, 0 before the call has begun;
-    ``upstream`` is the one that it was sent to last, empty before it was sent; ``era`` is that of the client.
-    ``trace`` is the W3C trace context that travels to the worker, which an observer may set in ``begun``; ``quota`` are
+    ``upstream`` is the one that it was sent to last, empty before it was sent; ``era`` is that of the client, ``id``
+    the JSON of its request id. ``client`` and ``meta`` are the head of its request and the ``_meta`` of its params, or
+    ``None``.
+    ``trace`` is the ``traceparent`` that travels to the worker, ``trace_state`` and ``baggage`` go with it: an observer
+    may set them in ``begun`` and ``attempted``. ``span`` is what observers keep of a call that is traced. ``quota`` are
     the caller's limits, or ``None``, and ``counted`` is whether the call was counted there.
     """
 
@@ -52,6 +71,12 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     era: int = 0
     upstream: str = ""
     trace: str = ""
+    trace_state: str = ""
+    baggage: str = ""
+    id: bytes = b""
+    client: ClientHead | None = None
+    meta: Meta | None = None
+    span: Any = None
     quota: Quota | None = None
     counted: bool = False
 
@@ -60,14 +85,28 @@ class ObservedCall(Struct, gc=False, kw_only=True):
         return f"{type(self).__name__}({self.method} {self.name!r} of {self.group!r})"
 
 
+def arrived(call: ObservedCall) -> Context | None:
+    """Return the trace context that the client sent, or ``None``. What ``_meta`` says is about the call itself, the
+    headers are about the HTTP request (semantic conventions for MCP, "Context propagation")."""
+    meta = call.meta
+    if meta is not None and meta.trace_parent:
+        found = context.of_meta(meta.trace_parent, meta.trace_state, meta.baggage)
+        if found is not None:
+            return found
+    return call.client.trace if call.client is not None else None
+
+
 class CallObserver(Protocol):
-    """What is notified of calls."""
+    """What is notified of calls. One whose ``hears_begun`` is false need not be told of beginnings."""
 
     def begun(self, call: ObservedCall) -> None:
         """Called when a call has begun."""
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         """Called when a call is sent to ``upstream`` by way of ``worker``; ``call.attempts`` includes this attempt."""
+
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
+        """Called when the last attempt of a call failed with this error; another one may follow."""
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Called when a call is over, after ``seconds``.
@@ -81,15 +120,21 @@ class Observers:
 
     def __init__(self, *observers: CallObserver) -> None:
         self._observers = observers
+        self._begun = [one.begun for one in observers if getattr(one, "hears_begun", True)]
+        self._finished = [one.finished for one in observers]
 
     def begun(self, call: ObservedCall) -> None:
-        for observer in self._observers:
-            observer.begun(call)
+        for begun in self._begun:
+            begun(call)
 
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         for observer in self._observers:
             observer.attempted(call, upstream, worker)
 
-    def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
         for observer in self._observers:
-            observer.finished(call, outcome, seconds)
+            observer.attempt_failed(call, code)
+
+    def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
+        for finished in self._finished:
+            finished(call, outcome, seconds)

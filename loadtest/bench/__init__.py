@@ -6,7 +6,7 @@ slow or busy machine makes rows noisy (the spread is printed), not wrong. CPU is
 supervisor, gunicorn, front ends, workers and Redis; neither side pays for upstreams or for the load.
 
 * what runs: ``children`` (start and end processes), ``subject`` (the gateway), ``reference``, ``upstream_http``,
-  ``upstream_stdio``, ``redis_server``
+  ``upstream_stdio``, ``redis_server``, ``collector``
 * load: ``load`` (what to send, ``wrk`` or our own), ``wrk``, ``driver`` (our own: paced, and where wrk is missing),
   ``stream_clients`` (thousands of open event streams)
 * figures: ``accounting`` (/proc), ``compare`` (alternating rounds), ``outcome`` (budgets and verdicts)

@@ -16,7 +16,7 @@ from loadtest.bench import report
 from loadtest.bench.children import ROOT
 from loadtest.bench.outcome import Outcome, all_kept
 from loadtest.bench.plan import Plan, quick
-from loadtest.bench.scenarios import access, beside, calls, crowds, links, lists, processes, start, streams
+from loadtest.bench.scenarios import access, beside, calls, crowds, links, lists, processes, start, streams, traces
 
 Scenario = Callable[[Plan], Iterator[Outcome]]
 SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
@@ -29,6 +29,7 @@ SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
     (beside.ROWS, beside.run),
     (access.ROWS, access.run),
     (links.ROWS, links.run),
+    (traces.ROWS, traces.run),
     (start.ROWS, start.run),
 )
 ROWS = tuple(row for rows, _ in SCENARIOS for row in rows)

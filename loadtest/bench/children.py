@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,22 +32,24 @@ def _die_with_parent() -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours without ``GATEWAY_*``: what is measured has its default configuration."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+    """Ours without ``GATEWAY_*`` and ``OTEL_*``: what is measured has its default configuration."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OTEL_"))}
     return {**kept, "PYTHONUNBUFFERED": "1"}
 
 
 class ChildProcess:
     """One child with its standard output read on demand."""
 
-    def __init__(self, command: Sequence[str], log: Path | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], log: Path | None = None, variables: Mapping[str, str] | None = None
+    ) -> None:
         self.name = " ".join(command[1:])
         self._log = open(log, "ab") if log else None  # noqa: SIM115 - closed in stop
         self._said = b""
         self.process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env=clean_environment(),
+            env={**clean_environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log or subprocess.DEVNULL,
@@ -112,9 +114,11 @@ class ChildProcess:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], log: Path | None = None) -> Iterator[ChildProcess]:
-    """A child for the length of a ``with`` block."""
-    child = ChildProcess(command, log)
+def running(
+    command: Sequence[str], log: Path | None = None, variables: Mapping[str, str] | None = None
+) -> Iterator[ChildProcess]:
+    """A child for the length of a ``with`` block, with these ``variables`` beside ours."""
+    child = ChildProcess(command, log, variables)
     try:
         yield child
     finally:

@@ -7,7 +7,7 @@ import http.client
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,16 +109,17 @@ def gateway(
     redis: tuple[str, int] | None = None,
     connected_within_s: float = 30.0,
     token: str = "",
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[Subject]:
     """A gateway with this configuration, all upstreams connected. ``redis``: URL and pid of one that is not its own;
-    ``token`` is the admin token, if the configuration has one."""
+    ``token`` is the admin token, if the configuration has one; ``variables`` are of its environment."""
     number = len(list(folder.glob("gateway-*.json")))
     file = folder / f"gateway-{number}.json"
     file.write_text(json.dumps(configuration))
     command = [COMMAND, "up", "--config", str(file), "--port", "0", "--ephemeral", *arguments]
     if redis:
         command += ["--redis-url", redis[0]]
-    with running(command, folder / f"gateway-{number}.err") as child:
+    with running(command, folder / f"gateway-{number}.err", variables) as child:
         url = child.line_with("MCP endpoint", _START_S).split()[-1]
         port = urlsplit(url).port
         assert port is not None

@@ -43,6 +43,9 @@ class Meta(Struct, gc=False):
     client_info: Raw = msgspec.field(name="io.modelcontextprotocol/clientInfo", default=ABSENT)
     progress_token: Raw = msgspec.field(name="progressToken", default=ABSENT)
     log_level: Raw = msgspec.field(name="io.modelcontextprotocol/logLevel", default=ABSENT)
+    trace_parent: Raw = msgspec.field(name="traceparent", default=ABSENT)
+    trace_state: Raw = msgspec.field(name="tracestate", default=ABSENT)
+    baggage: Raw = ABSENT
     extended: bool = msgspec.field(name=" ", default=False)
     """Whether the capabilities may have extensions or tasks among them. Set after decoding, whatever is called so."""
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from shared.errors import RegistryUnavailable
 from shared.registry.breaker import BREAKER
-from shared.registry.client import connect
+from shared.registry.client import connect, translated
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 
@@ -149,6 +149,13 @@ class ChangeFollower:
             else:
                 self._follower.on_member(kind, id)
         self.applied = self.sequence
+
+    async def is_current(self) -> bool:
+        """Whether Redis still has the change log that is followed here: it was not emptied since. Raises
+        ``RegistryUnavailable``."""
+        async with translated():
+            epoch = await self._store.redis.get(self._store.keys.epoch)
+        return (epoch or b"") == self._epoch
 
     async def _check_epoch(self) -> None:
         """Load everything again if the log has another epoch. Called when no entry arrived for a while."""

@@ -67,10 +67,10 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     the client's progress token. ``headers`` are the ``Mcp-Param-*`` headers. ``retry``: ``params`` carry a
     ``requestState`` that the gateway sealed. ``request`` is the JSON of the client's own request id, if the call
     belongs to a session. ``listed_name`` is the URI under which the client knows ``name``, if the two differ. ``trace``
-    is the W3C trace context, if the call is traced. ``confirm`` is the client's name of a tool that may run only after
-    a person has confirmed it, or empty. ``subject_token`` is the caller's own access token, for an upstream that is
-    called in the caller's name by token exchange; for no other. ``passed`` are headers of the client that its entry
-    lets through.
+    is the W3C ``traceparent``, if there is one; ``trace_state`` and ``baggage`` go with it. ``confirm`` is the client's
+    name of a tool that may run only after a person has confirmed it, or empty. ``subject_token`` is the caller's own
+    access token, for an upstream that is called in the caller's name by token exchange; for no other. ``passed`` are
+    headers of the client that its entry lets through.
     """
 
     call: int
@@ -91,6 +91,8 @@ class Call(Struct, array_like=True, tag=5, gc=False):
     confirm: str = ""
     subject_token: str = ""
     passed: dict[str, str] | None = None
+    trace_state: str = ""
+    baggage: str = ""
 
     def __repr__(self) -> str:
         return f"Call({self.call}, {self.upstream!r}, {self.method!r})"

@@ -26,8 +26,13 @@ SECRETS = {
     "secret": "a-fleet-key-of-this-test",
     "cloud": "a-cloud-key-of-this-test",
     "other": "a-token-of-another-entry-of-this-test",
+    "collector": "a-key-of-the-collector-of-this-test",
 }
 """None of these is a part of what the child is started with."""
+TRACES = {
+    "OTEL_EXPORTER_OTLP_HEADERS": f"x-key={SECRETS['collector']}",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",
+}
 
 LOOKS_AROUND = """
 import json, os, sys
@@ -90,7 +95,7 @@ def entries() -> dict[str, Any]:
 @pytest.mark.parametrize("place", ["file", "environment"])
 async def test_a_child_finds_no_secret_wherever_it_looks(tmp_path: Path, place: str) -> None:
     ours = {"adminToken": SECRETS["adminToken"], "secret": SECRETS["secret"]}
-    variables = {"AWS_SECRET_ACCESS_KEY": SECRETS["cloud"], "OTHER_SERVICE_TOKEN": SECRETS["other"]}
+    variables = {"AWS_SECRET_ACCESS_KEY": SECRETS["cloud"], "OTHER_SERVICE_TOKEN": SECRETS["other"], **TRACES}
     if place == "environment":
         variables |= {"GATEWAY_ADMIN_TOKEN": ours["adminToken"], "GATEWAY_SECRET": ours["secret"]}
     config = write(tmp_path / "gateway.json", entries(), **(ours if place == "file" else {}), logLevel="debug")
@@ -132,6 +137,7 @@ async def test_processes_that_a_user_starts_apart_show_no_secret_either(
         "GATEWAY_REDIS_URL": redis_url,
         "GATEWAY_KEY_PREFIX": key,
         "AWS_SECRET_ACCESS_KEY": SECRETS["cloud"],
+        **TRACES,
     }
     config = write(tmp_path / "gateway.json", {"child": script_connection(LOOKS_AROUND)})
     worker = (
@@ -157,7 +163,7 @@ async def test_processes_that_a_user_starts_apart_show_no_secret_either(
                 return "look" in (await client.modern("tools/list")).text
 
             await eventually(listed, 40.0, "the child is connected")
-            words = [SECRETS[name] for name in ("secret", "adminToken", "cloud")] + [key]
+            words = [SECRETS[name] for name in ("secret", "adminToken", "cloud", "collector")] + [key]
             seen = await look(client, *words)
             assert seen["found"] == [] and seen["parent"] == worker.process.pid
     finally:

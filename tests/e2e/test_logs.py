@@ -50,6 +50,17 @@ async def test_a_call_has_a_line_with_the_same_id_in_front_end_and_worker(redis_
         await eventually(lambda: len(_lines(_front(fleet), "gateway.access")) == 2, 5.0, "the next line")
         assert len({line["request"] for line in _lines(_front(fleet), "gateway.access")}) == 2
 
+        trace = "0af7651916cd43dd8448eb211c80319c"
+        parent = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+        for sent in ({"meta": parent}, {"headers": parent}):
+            await client.call("who", **sent)
+
+        def of_trace(child: Child, logger: str) -> int:
+            return sum(line["request"] == trace for line in _lines(child, logger))
+
+        await eventually(lambda: of_trace(_front(fleet), "gateway.access") == 2, 5.0, "the client's id")
+        await eventually(lambda: of_trace(fleet.workers[0], "worker.access") == 2, 5.0, "also in the worker")
+
 
 async def test_without_the_setting_there_are_no_lines(redis_url: str) -> None:
     async with (

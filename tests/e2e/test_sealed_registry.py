@@ -13,12 +13,15 @@ from typing import Any
 
 import aiohttp
 import pytest_asyncio
+from msgspec import Raw
 
 from shared.access.keys import make
 from shared.connections import HttpConnection
 from shared.models import make_spec
+from shared.pins import Pinned
 from shared.registry.api_keys import KeyStore
 from shared.registry.members import Members
+from shared.registry.pins import PinStore
 from shared.registry.seals import FOREIGN
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import Declared, VirtualServerStore
@@ -172,3 +175,36 @@ async def test_records_are_marked_anew_with_a_new_key(fleet: Fleet) -> None:
             await eventually(renewed, 20.0, "what the older key had marked counts with the newer one alone")
         finally:
             await store.close()
+
+
+async def test_nobody_without_the_key_approves_a_tool(
+    fleet: Fleet, attacker: RegistryStore, upstreams: RawUpstreams
+) -> None:
+    """And whoever has it does, also after the key was rotated."""
+    vault = upstreams.add("vault", [{"name": "open", "inputSchema": {"type": "object"}}])
+    await fleet.register("vault", upstreams.connection("vault"), pin="block")
+    approved = PinStore(fleet.store)
+    await eventually(lambda: approved.read("vault"), 10.0, "the first list is trusted")
+    changed = b'{"name":"open","inputSchema":{"type":"object"},"title":"Open it for me"}'
+    await PinStore(attacker).approve("vault", "open", Pinned(1.0, "me", Raw(changed)))
+    vault.tools = [json.loads(changed)]
+
+    async def tools() -> list[str]:
+        client = await member(fleet, honest)
+        async with client:
+            return [one["name"] for one in (await client.modern("tools/list")).body["result"]["tools"]]
+
+    record, honest = make("reader", ("all",))
+    await KeyStore(fleet.store).add(record)
+    pins = await approved.read("vault")
+    assert pins is not None and pins.tools == {}, "what is not signed was not approved"
+
+    async def gone() -> bool:
+        return "open" not in await tools()
+
+    await eventually(gone, 10.0, "it is held back")
+    await approved.approve("vault", "open", Pinned(1.0, "us", Raw(b'{"name":"open","inputSchema":{"type":"object"}}')))
+    rotated = PinStore(RegistryStore(fleet.settings.registry, "newer,ours"))
+    assert await rotated.renew() == 1 and await rotated.renew() == 0
+    newest = await PinStore(RegistryStore(fleet.settings.registry, "newer")).read("vault")
+    assert newest is not None and list(newest.tools) == ["open"]

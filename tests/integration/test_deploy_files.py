@@ -16,6 +16,7 @@ import yaml
 from gateway.supervisor.embedded_redis import find_server
 from shared.config import load
 from shared.settings import KNOBS, build
+from shared.tracing.configuration import configuration, wanted
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -249,6 +250,40 @@ def test_compose_health_checks_ask_what_each_service_is() -> None:
     assert worker == ["CMD", "python", "-m", "gateway.probe", "link"]
 
 
+# ---- traces
+
+
+def test_compose_with_traces_tells_both_kinds_of_processes_where_the_collector_is() -> None:
+    services = documents(DEPLOY / "compose.traces.yaml")[0]["services"]
+    assert set(services) - set(COMPOSE["services"]) == {"collector", "jaeger"}
+    for name in ("gateway", "worker"):
+        given = {
+            key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in services[name]["environment"].items()
+        }
+        assert wanted("auto", given) and configuration(given).endpoint == "http://collector:4318/v1/traces"
+        assert configuration(given).sampler.by_parent
+    assert [one["source"] for one in services["collector"]["volumes"]] == ["./monitoring/otel-collector.yaml"]
+    for name in ("collector", "jaeger"):
+        assert re.search(r":\d", services[name]["image"]), "a version"
+        assert all(port.startswith("127.0.0.1:") for port in services[name].get("ports", []))
+    assert "mcp-one-gateway[otel]" in next(rest for head, rest in instructions()[::-1] if head == "RUN")
+
+
+def test_the_collector_takes_what_is_sent_and_knows_its_parts() -> None:
+    collector = documents(DEPLOY / "monitoring" / "otel-collector.yaml")[0]
+    assert collector["receivers"]["otlp"]["protocols"]["http"]["endpoint"].endswith(":4318")
+    for pipeline in collector["service"]["pipelines"].values():
+        for kind in ("receivers", "processors", "exporters"):
+            assert set(pipeline[kind]) <= set(collector[kind])
+    attributes = [
+        policy["numeric_attribute"]["key"]
+        for policy in collector["processors"]["tail_sampling"]["policies"]
+        if "numeric_attribute" in policy
+    ]
+    source = (ROOT / "gateway" / "telemetry" / "traces.py").read_text()
+    assert attributes and all(f'"{name}"' in source for name in attributes)
+
+
 # ---- Kubernetes
 
 
@@ -281,6 +316,7 @@ async def test_probed_paths_are_routes_of_the_front_end() -> None:
     from aiohttp import web
 
     from gateway.admin.access import AccessApi
+    from gateway.admin.pins import PinsApi
     from gateway.admin.routes import add_admin_routes
     from gateway.admin.virtual_servers import VirtualServersApi
     from shared.access.rules import AccessRules
@@ -288,7 +324,8 @@ async def test_probed_paths_are_routes_of_the_front_end() -> None:
     app, settings = web.Application(), build()
     access = AccessApi(AccessRules(), None, None, None, None)  # type: ignore[arg-type]
     virtual = VirtualServersApi(None, None, None)  # type: ignore[arg-type]
-    add_admin_routes(app, None, None, None, settings, None, None, access, virtual, None)  # type: ignore[arg-type]
+    pins = PinsApi(None, None, None)  # type: ignore[arg-type]
+    add_admin_routes(app, None, None, None, settings, None, None, access, virtual, pins)  # type: ignore[arg-type]
     assert {resource.canonical for resource in app.router.resources()} >= PATHS
 
 

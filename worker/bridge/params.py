@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 
+import msgspec
 from msgspec import Raw
 
 from shared.mcp import jsonrpc
@@ -14,6 +15,9 @@ _MODERN_META = (VERSION_META, CAPABILITIES_META, CLIENT_INFO_META, LOG_LEVEL_MET
 MAX_REMEMBERED_BYTES = 2048
 """The largest ``_meta`` whose translation is cached, in bytes. A client sends the same ``_meta`` in each of its
 calls."""
+_BEFORE_FIRST = b"{ \t\r\n"
+"""What stands before the end of an object that may be empty."""
+_encode = msgspec.json.encode
 _VERSION = Raw(b'"' + LATEST_MODERN.encode() + b'"')
 
 
@@ -50,6 +54,42 @@ def translate(
     else:
         parts.pop("_meta", None)
     return jsonrpc.assemble(parts) if parts else b""
+
+
+def with_trace(params: bytes, parent: bytes, state: str, baggage: str) -> bytes:
+    """Return ``params`` with this trace context in ``_meta`` in place of another one (SEP-414). Baggage that is there
+    stays, unless there is a new one. Raises ``Refused``."""
+    meta = jsonrpc.meta_of(params) if params else b""
+    new = b'"traceparent":"%b"' % parent
+    if state:
+        new += b',"tracestate":%b' % _encode(state)
+    if baggage:
+        new += b',"baggage":%b' % _encode(baggage)
+    if not meta:
+        if not params:
+            return b'{"_meta":{%b}}' % new
+        if params[-1:] == b"}" and params[-2] not in _BEFORE_FIRST:
+            return b'%b,"_meta":{%b}}' % (params[:-1], new)
+    elif b'"trace' not in meta and b'"baggage"' not in meta:
+        if meta[-2] not in _BEFORE_FIRST and params.endswith(b',"_meta":%b}' % meta):
+            return b"%b,%b}}" % (params[:-2], new)
+        rest = jsonrpc.without_meta(params, meta)
+        if meta[-2] not in _BEFORE_FIRST and rest is not None:
+            return b'%b,"_meta":%b,%b}}' % (rest[:-1], meta[:-1], new)
+    parts = jsonrpc.members(params)
+    known = jsonrpc.members(parts["_meta"]) if meta and meta != b"null" else {}
+    known.pop("tracestate", None)
+    parts["_meta"] = Raw(jsonrpc.assemble({**known, **jsonrpc.members(b"{%b}" % new)}))
+    return jsonrpc.assemble(parts)
+
+
+def usual_end(params: bytes) -> bytes:
+    """Return the end of ``params`` from the comma before ``_meta``, if ``_meta`` is their last member and has members
+    of which none is about a trace; else nothing. All ``params`` that end so have this ``_meta`` (``without_meta``)."""
+    meta = jsonrpc.meta_of(params) if params else b""
+    end = b',"_meta":%b}' % meta
+    plain = bool(meta) and meta[-1:] == b"}" and meta[-2] not in _BEFORE_FIRST
+    return end if plain and params.endswith(end) and b'"trace' not in meta and b'"baggage"' not in meta else b""
 
 
 def _without_modern(meta: dict[str, Raw]) -> None:

@@ -15,6 +15,7 @@ from shared.mcp.methods import severity
 from shared.mcp.rope import Body
 from shared.mcp.tasks import METHODS as TASK_METHODS
 from shared.mcp.versions import Era
+from shared.models import UpstreamSpec
 from worker.bridge import results
 from worker.bridge.inputs import Need, may_require
 from worker.calls.client_facts import NOBODY
@@ -26,8 +27,22 @@ OnAnswer = Callable[[bool, bytes], None]
 """Takes the answer to a question: whether it is an error, and its JSON."""
 
 
+class Surroundings(Protocol):
+    """What a session knows of its upstream (``worker.sessions.context``)."""
+
+    @property
+    def spec(self) -> UpstreamSpec:
+        """The upstream as it is registered."""
+
+
 class CarryingSession(Protocol):
     """The upstream session that carries a call."""
+
+    protocol_version: str
+
+    @property
+    def context(self) -> Surroundings:
+        """What the session knows of its upstream."""
 
     def submit(self, call: Call) -> None:
         """Send the call."""
@@ -44,6 +59,20 @@ class Holder(Protocol):
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Stop the call upstream. Return true if it was certainly not sent."""
+
+
+class CallSpan(Protocol):
+    """What is noted of a call that is traced (``worker.calls.traces``)."""
+
+    def answered(self, is_error: bool, raw: Body) -> None:
+        """Note the answer: the JSON of its ``result`` or ``error``."""
+
+    def asked(self, method: str, on_answer: OnAnswer) -> OnAnswer:
+        """Note a question that the upstream asks during the call. Return what takes the answer in place of
+        ``on_answer``."""
+
+    def went_on(self, trace: str) -> None:
+        """Note that the client's next try goes on with the call; ``trace`` is the ``traceparent`` of that try."""
 
 
 class CallEnd(Protocol):
@@ -64,8 +93,10 @@ class Call:
     """Whether the call is the worker's own. Such a call has no client that could be asked or notified."""
 
     __slots__ = (
+        "baggage",
         "carrier",
         "client",
+        "connected_at",
         "done",
         "entered_at",
         "era",
@@ -80,11 +111,14 @@ class Call:
         "passed",
         "resent",
         "session",
+        "span",
         "started_at",
         "subject_token",
         "timeout_s",
         "token",
         "trace",
+        "trace_lines",
+        "trace_state",
         "upstream_era",
     )
 
@@ -101,7 +135,10 @@ class Call:
         self.session = ""
         self.name = ""
         self.token = b""
-        self.trace = ""
+        self.trace = self.trace_state = self.baggage = ""  # W3C trace context and baggage
+        self.trace_lines = b""  # the same as lines of an HTTP head, for the upstream
+        self.span: CallSpan | None = None
+        self.connected_at = 0.0  # when it got a session or a connection for which it had to wait
         self.subject_token = ""
         self.headers: dict[str, str] | None = None
         self.passed: dict[str, str] | None = None
@@ -144,6 +181,8 @@ class Call:
     def complete(self, is_error: bool, raw: Body) -> None:
         """Answer the caller with ``raw``, which is in the caller's era."""
         if not self.done:
+            if self.span is not None:
+                self.span.answered(is_error, raw)
             self._finish(UPSTREAM_ERROR if is_error else ANSWERED)
             self._answered(is_error, raw)
 

@@ -120,7 +120,7 @@ class LinkCall(Call):
         self.passed = head.passed
         self.request = head.request
         self.listed_name = head.listed_name
-        self.trace = head.trace
+        self.trace, self.trace_state, self.baggage = head.trace, head.trace_state, head.baggage
         self.subject_token = head.subject_token
         self.dropped = 0  # notifications that the front end did not take in time
         self.broker = broker

@@ -239,7 +239,10 @@ class InputBroker:
                 return
             if isinstance(command, asked.Ask):
                 need = inputs.for_legacy(command.need, os.urandom(12).hex())
-                self.relay(call, need, partial(self._replied, call, command.key))
+                on_answer: OnAnswer = partial(self._replied, call, command.key)
+                if call.span is not None:
+                    on_answer = call.span.asked(need.method, on_answer)
+                self.relay(call, need, on_answer)
             elif isinstance(command, asked.Resend):
                 call.params = inputs.answering(call.params, command.responses, command.state)
                 self._loop.call_later(command.wait_s, self._resend, call)

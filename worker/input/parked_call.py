@@ -47,6 +47,7 @@ class ParkedCall(Call):
         self.holder = first.holder
         self.observer, first.observer = first.observer, None
         self.trace = first.trace
+        self.span, first.span = first.span, None
         self.started_at = first.started_at
         self.name = first.name
         self._parking = parking
@@ -86,6 +87,8 @@ class ParkedCall(Call):
         if commands and isinstance(commands[0], parked.Refuse):
             call.fail(Refused("invalid_params", commands[0].reason))
             return
+        if self.span is not None:
+            self.span.went_on(call.trace)
         self._wait(call)
         self._run(commands)
         if self._progress and self._waiter is not None and self.token:

@@ -28,7 +28,7 @@ from shared.task_ids import TaskId
 from shared.tasks import Deadlines
 from worker.bridge import params as bridge_params
 from worker.bridge import results, waited
-from worker.calls.call import Call, CarryingSession, OnAnswer
+from worker.calls.call import Call, CarryingSession, OnAnswer, Surroundings
 from worker.calls.client_facts import ClientFacts
 from worker.calls.link_call import LinkCall
 
@@ -118,12 +118,14 @@ class TaskWait:
         "_subject_token",
         "_timeout_s",
         "_timer",
+        "protocol_version",
     )
 
     def __init__(self, call: LinkCall, session: CarryingSession, deadlines: Deadlines) -> None:
         call.learn_client()
         self._call: Call = call
         self._session = session
+        self.protocol_version = session.protocol_version
         self._deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self._machine = waited.Waited()
@@ -158,6 +160,11 @@ class TaskWait:
         self._run(self._machine.observed(created, created=True))
 
     # ---- worker.calls.call.CarryingSession and Holder
+
+    @property
+    def context(self) -> Surroundings:
+        """What the upstream session knows of its upstream."""
+        return self._session.context
 
     def submit(self, call: Call) -> None:
         """Never called: the call is with the upstream already."""

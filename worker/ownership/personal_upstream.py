@@ -76,7 +76,7 @@ class PersonalUpstream(Upstream):
 
     def _open(self, key: str, principal: str, subject_token: str) -> _Realm:
         if self.facts is None or self._closed:
-            raise NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet")
+            raise NotDelivered("not_delivered", f"upstream {self.spec.id!r} is not connected here yet")
         limit = self.settings.upstreams.max_upstream_sessions
         if len(self._realms) >= limit and not self._forget_idle(0.0):
             raise NotDelivered(

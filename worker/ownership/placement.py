@@ -133,15 +133,26 @@ class Placement:
         self._spread = 1 if settings.upstreams.max_concurrency else settings.upstreams.spread
         self._tick_s = settings.fleet.heartbeat_s
         self._available = available
-        self._since_available = 0.0
+        self._settling_since = float("-inf")
+        self._incumbents: dict[tuple[str, int], str] = {}  # while that lasts: the owners before
         self.wake = asyncio.Event()
         self.workers: dict[str, float] = {}
         self._leaving: frozenset[str] = frozenset()
         self._at_rest: dict[str, float] | None = None  # the workers for which, once settled, the plan was empty
 
-    def redis_returned(self) -> None:
-        """Give owners time to write back what they own before any worker claims, because Redis is back."""
-        self._since_available = time.monotonic()
+    def settle(self) -> None:
+        """Give owners time to say that they live, and to write back what they own, before any worker claims that:
+        Redis was away, was emptied, or took no heartbeats. What Redis says meanwhile may be half of it."""
+        if not self._settling:
+            self._incumbents.clear()
+        for id, record in self._held.records.items():
+            for slot, owner in record.owners:
+                self._incumbents.setdefault((id, slot), owner)
+        self._settling_since = time.monotonic()
+
+    @property
+    def _settling(self) -> bool:
+        return time.monotonic() - self._settling_since < JOIN_GRACE_S
 
     async def run(self) -> None:
         """Make and carry out plans until cancelled."""
@@ -175,15 +186,17 @@ class Placement:
         settled = all(now - joined >= JOIN_GRACE_S for joined in self.workers.values())
         nothing = not (plan.claims or plan.releases or plan.moves)
         self._at_rest = dict(self.workers) if settled and nothing else None
-        settling = time.monotonic() - self._since_available < JOIN_GRACE_S and self._since_available > 0
+        settling = self._settling
         for id, slot in plan.claims:
             record = self._held.records.get(id)
             if record is None:
                 continue  # unregistered meanwhile
-            incumbent = record.owner(slot)
-            if settling and incumbent is not None and incumbent not in self.workers:
+            incumbent = record.owner(slot) or self._incumbents.get((id, slot))
+            if settling and incumbent not in (None, self._worker):
                 continue
             await self._store.claim(id, slot, self._worker, traits(record.spec.transport).runs_once)
+        if settling:
+            return
         for id, slot in plan.releases:
             await self._store.release(id, slot, self._worker)
         for id, slot, heir in plan.moves:

@@ -8,7 +8,7 @@ runs *before* it applies anything: another worker that wrote the same upstream b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol
 
 from shared.errors import RegistryUnavailable
@@ -45,9 +45,19 @@ class Running(Protocol):
 
 
 class Reconciliation:
-    """Applies snapshots and changes to the inventory. ``applied`` is called after each."""
+    """Applies snapshots and changes to the inventory. ``applied`` is called after each.
 
-    def __init__(self, store: Reader, running: Running, applied: Callable[[], None]) -> None:
+    ``be_known`` writes this worker's own record, without which the registry takes it for dead and lets it own nothing.
+    """
+
+    def __init__(
+        self,
+        store: Reader,
+        running: Running,
+        be_known: Callable[[], Awaitable[None]],
+        applied: Callable[[], None],
+    ) -> None:
+        self._be_known = be_known
         self._store = store
         self._running = running
         self._applied = applied
@@ -84,6 +94,7 @@ class Reconciliation:
             self._again = False
             self._missed.clear()
             try:
+                await self._be_known()
                 await self._running.reassert()
                 records: dict[str, UpstreamRecord | None] = {**await self._store.load_all()}
                 while self._missed:

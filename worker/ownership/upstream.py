@@ -184,7 +184,7 @@ class Upstream:
         """Return the session for ``call``, or ``None`` if the call has failed or waits until its era is known."""
         facts = self.facts
         if facts is None or self._closed:
-            call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
+            call.fail(NotDelivered("not_delivered", f"upstream {self.spec.id!r} is not connected here yet"))
             return None
         if call.era == Era.LEGACY and self._may_speak_legacy(facts):
             self._try_legacy(call, facts.transport)
@@ -205,7 +205,7 @@ class Upstream:
         """Answer ``call`` with what the client's own session lists, or null if all clients see the same."""
         facts = self.facts
         if facts is None or self._closed:
-            call.fail(NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet"))
+            call.fail(NotDelivered("not_delivered", f"upstream {self.spec.id!r} is not connected here yet"))
         elif not call.session or self._use_of_session(facts) is not SessionUse.CLIENT or not _may_list(kind, facts):
             call.complete(False, b"null")
         else:
@@ -281,6 +281,7 @@ class Upstream:
         waiting, self._for_legacy = self._for_legacy, []
         for call in waiting:
             if not call.done:
+                call.connected_at = self._loop.time()
                 self.submit(call)
 
     def _session_for(self, use: SessionUse, era: Era, call: Call) -> Session:
@@ -309,7 +310,7 @@ class Upstream:
         ``CallError``."""
         facts = self.facts
         if facts is None or self._closed:
-            raise NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected here yet")
+            raise NotDelivered("not_delivered", f"upstream {self.spec.id!r} is not connected here yet")
         if sid and self._use_of_session(facts) is SessionUse.CLIENT:
             return self._client_session(era_for(Era.LEGACY, facts.eras), sid, client)
         return self._shared_session(era_for(Era.MODERN, facts.eras))

@@ -202,9 +202,11 @@ class Session:
             early, self._early = self._early, []
             for message in early:
                 self.send_notification(message)
+            now = self.loop.time()
             while self._waiting:
                 call = self._waiting.popleft()
                 if not call.done:
+                    call.connected_at = now
                     self._transmit(call)
             return
         self.lost(self._failure)
@@ -476,6 +478,8 @@ class Session:
         need = Need(asked.method, asked.params, self._client_progressed)
         whose = self._attribution.question(asked.method, call, self.correlation.calls.values(), self.loop.time())
         if isinstance(whose, ToCall):
+            if whose.call.span is not None:
+                on_answer = whose.call.span.asked(asked.method, on_answer)
             self._questions.add(asked.id, whose.call, on_answer)
             whose.call.ask(on_answer, need, self)
         elif isinstance(whose, ToClient):

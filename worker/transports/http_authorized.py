@@ -8,6 +8,7 @@ An upstream without ``auth`` has an ordinary ``HttpPool``.
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from shared.errors import CallError, NotDelivered
 from shared.oauth.challenges import Challenge, read_challenge
@@ -35,6 +36,11 @@ class _Attempt:
         self._refusal: Challenge | None = None
         self._headers: dict[bytes, bytes] = {}
         self._body = b""
+
+    @property
+    def call(self) -> Any:
+        """The call that the exchange is about, or ``None``."""
+        return getattr(self.exchange, "call", None)
 
     def carry(self, authorization: str) -> None:
         """Put the token behind the request line."""

@@ -405,7 +405,11 @@ class HttpPool:
     def put_back(self, connection: _Connection) -> None:
         """Give a free connection the next exchange, or keep it idle."""
         if self._queue:
-            connection.start(self._queue.popleft())
+            exchange = self._queue.popleft()
+            call = getattr(exchange, "call", None)  # not every exchange is about one
+            if call is not None:
+                call.connected_at = self._loop.time()
+            connection.start(exchange)
             self._grow()
         elif self._closed:
             self.discard(connection)

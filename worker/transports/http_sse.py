@@ -163,7 +163,9 @@ class SseSession(Session):
         self._post(0, None, message)
 
     def _post(self, id: int, call: Call | None, message: bytes) -> None:
-        head = self._head + header_lines(call.passed) if call is not None and call.passed else self._head
+        head = self._head
+        if call is not None:
+            head += (header_lines(call.passed) if call.passed else b"") + call.trace_lines
         request = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(message), message)
         post = _Post(self, request, id, call)
         if call is None:

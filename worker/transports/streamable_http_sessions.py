@@ -222,7 +222,7 @@ class ModernHttp(HttpSession):
             head += "".join(f"{name}: {value}\r\n" for name, value in call.headers.items()).encode("latin-1", "replace")
         if call.passed:
             head += header_lines(call.passed)
-        self.post(id, call, head, message)
+        self.post(id, call, head + call.trace_lines if call.trace_lines else head, message)
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
         post = self.posts.pop(id, None)
@@ -268,7 +268,8 @@ class LegacyHttp(HttpSession):
                 self.sid = text
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
-        self.post(id, call, self._head + header_lines(call.passed) if call.passed else self._head, message)
+        head = self._head + header_lines(call.passed) if call.passed else self._head
+        self.post(id, call, head + call.trace_lines if call.trace_lines else head, message)
 
     def cancel_request(self, id: int, call: Call, reason: str) -> None:
         super().cancel_request(id, call, reason)

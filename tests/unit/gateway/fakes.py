@@ -56,6 +56,9 @@ class FakeLink:
         if isinstance(head, rpc.Call):
             self.on_call(head, bytes(body))
 
+    def extra(self, name: str) -> None:
+        """Know nothing of a connection: there is none."""
+
     def abandon(self, call: int) -> None:
         """Do nothing: there are no chunks here."""
 
@@ -231,6 +234,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.notes: list[tuple[object, ...]] = []
+        self.failed: list[tuple[int, str]] = []
         self.calls: list[ObservedCall] = []
         self.seconds: list[float] = []
 
@@ -247,6 +251,10 @@ class Heard:
     def attempted(self, call: ObservedCall, upstream: str, worker: str) -> None:
         """Note it."""
         self.notes.append(("attempted", self._number(call), upstream, worker))
+
+    def attempt_failed(self, call: ObservedCall, code: str) -> None:
+        """Note it apart: most tests are about attempts that follow."""
+        self.failed.append((self._number(call), code))
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Note it."""

@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "SSH_AUTH_SOCK": "/tmp/agent",
     "PYTHONPATH": "/src",
     "OTHER_SERVICE_TOKEN": "token",
+    "OTEL_EXPORTER_OTLP_HEADERS": "x-key=key",
     "GATEWAY_SECRET": "secret",
     "GATEWAY_INPUT_KEY": "key",
 }

@@ -6,6 +6,7 @@ Observers hear that, whatever becomes of a call; the front end and its links are
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
 from shared.rpc import messages as rpc
+from tests.fleet import eventually
 from tests.unit.builders import record, tool
 from tests.unit.gateway.fakes import Frame, Front, Heard, error, failed, outgoing, result, told
 
@@ -83,6 +85,7 @@ def _attempts(*upstreams: str) -> list[Note]:
         (TWO, {"a": [BUSY], "b": [BUSY]}, "ab", "overloaded"),
         (TWO, {"a": [DOWN], "b": [DOWN]}, "ab", "upstream_unavailable"),
         (ONE, {"a": [ELSEWHERE, result()]}, "aa", ANSWERED),
+        (TWO, {"a": [ELSEWHERE], "b": [ELSEWHERE, result()]}, "abb", ANSWERED),
         (TWO, {"a": [failed("cancelled", False)]}, "a", "cancelled"),
     ],
 )
@@ -192,6 +195,46 @@ async def test_a_call_whose_worker_is_gone_may_have_run() -> None:
     with pytest.raises(OutcomeUnknown, match="upstream 'a'"):
         await sending
     assert bench.heard.notes[-1] == ("finished", 0, "outcome_unknown")
+    bench.over()
+
+
+@pytest.mark.parametrize("others", [True, False])
+async def test_what_may_run_twice_is_sent_to_the_same_replica_by_another_worker_when_its_worker_is_gone(
+    others: bool,
+) -> None:
+    """At once if another worker has the replica, else as soon as one takes it over."""
+    read = record("a", "g", tools=[tool("t", annotations={"readOnlyHint": True})], owners=[(0, "w1"), (1, "w2")])
+    bench = Bench(read, workers=("w1", "w2") if others else ("w1",))
+    sending = asyncio.ensure_future(bench.send(bench.call()))
+    await asyncio.sleep(0)
+    name, carrier = next((name, one) for name, one in bench.front.workers.items() if one.fake.calls)
+    bench.front.upstream("a", result())
+    del bench.front.pool.links[name]
+    bench.front.pool._note_lost(name)
+    carrier.lose()
+    await asyncio.sleep(0)
+    if not others:
+        assert not sending.done() and bench.dispatcher.waiting == 1
+        bench.front.join("w2").answers["a"] = [result()]
+    await sending
+    assert [note[3] for note in bench.heard.notes[1:-1]] in (["w1", "w2"], ["w2", "w1"])
+    assert bench.heard.notes[-1] == ("finished", 0, ANSWERED)
+    bench.over()
+
+
+async def test_what_moved_while_redis_does_not_answer_here_is_found_at_the_worker_that_has_it() -> None:
+    """A front end that is cut off from Redis has links to all workers all the same."""
+    bench = Bench(*ONE, workers=("w1", "w2"))
+    bench.front.workers["w1"].answers["a"] = [ELSEWHERE]
+    bench.front.workers["w2"].answers["a"] = [result()]
+    await bench.send(bench.call())
+    await bench.send(bench.call())
+    workers = [note[3] for note in bench.heard.notes if note[0] == "attempted"]
+    assert workers == ["w1", "w2", "w2"], "and the next call knows"
+    bench.front.take(record("a", "g", 1, tools=["t"], status_since=1.0))
+    bench.front.workers["w1"].answers["a"] = [result()]
+    await bench.send(bench.call())
+    assert bench.heard.notes[-2][3] == "w1", "Redis says again who has it"
     bench.over()
 
 
@@ -348,6 +391,26 @@ async def test_a_replica_that_is_down_is_not_waited_for() -> None:
     with pytest.raises(NotDelivered, match="refused"):
         await bench.send(bench.call())
     assert bench.heard.notes == [("begun", 0), ("finished", 0, "upstream_unavailable")]
+
+
+async def test_a_child_that_ended_is_waited_for_while_it_is_started_again() -> None:
+    def child(status: ServerStatus, since_s: float) -> UpstreamRecord:
+        return record("a", "g", tools=["t"], transport="stdio", status=status, status_since=since_s)
+
+    bench = Bench(child(ServerStatus.CONNECTED, 1.0))
+    bench.front.upstream("a", DOWN, result())
+    sending = asyncio.ensure_future(bench.send(bench.call()))  # it finds that the child is gone
+    await eventually(lambda: bench.dispatcher.waiting == 1)
+    bench.front.take(child(ServerStatus.ERROR, time.time()))
+    later = asyncio.ensure_future(bench.send(bench.call()))  # when all know
+    await eventually(lambda: bench.dispatcher.waiting == 2)
+    bench.front.take(child(ServerStatus.CONNECTED, time.time() + 1))
+    await asyncio.gather(sending, later)
+    assert bench.front.asked == ["a", "a", "a"]
+    bench.front.take(child(ServerStatus.ERROR, time.time() - 60))
+    with pytest.raises(NotDelivered, match="no healthy replica"):
+        await bench.send(bench.call())  # it does not come back
+    bench.over()
 
 
 # ---- calls that belong somewhere

@@ -60,7 +60,27 @@ def test_waiting_helps_only_while_a_replica_is_starting_or_changing_hands(
     facts: dict[str, Any], expected: bool
 ) -> None:
     down = _replica("z", 9, status=ServerStatus.ERROR)
-    assert router.might_come(_route(_replica("a", 1, **facts), down)) is expected
+    assert router.might_come(_route(_replica("a", 1, **facts), down), 0.0, 0.0) is expected
+
+
+@pytest.mark.parametrize(
+    ("transport", "before", "age_s", "expected"),
+    [
+        ("stdio", ServerStatus.CONNECTED, 1.0, True),
+        ("stdio", ServerStatus.CONNECTED, 5.0, False),
+        ("stdio", ServerStatus.CONNECTING, 1.0, False),
+        ("http", ServerStatus.CONNECTED, 1.0, False),
+    ],
+)
+def test_a_child_that_was_there_until_just_now_may_come_back_and_what_never_came_may_not(
+    transport: str, before: ServerStatus, age_s: float, expected: bool
+) -> None:
+    catalog = Catalog(RoutingSettings())
+    for status in (before, ServerStatus.ERROR):
+        one = _replica("a", 1, transport=transport, status=status, status_since=100.0)
+        catalog.rebuild({"a": one}, 100.0)
+    route = catalog.everything.routes[Kind.TOOLS]["t"]
+    assert router.might_come(route, 0.0, 100.0 + age_s) is expected
 
 
 @pytest.mark.parametrize(
@@ -68,6 +88,7 @@ def test_waiting_helps_only_while_a_replica_is_starting_or_changing_hands(
     [
         (None, {"a": "refused", "b": "error"}),
         (OutcomeUnknown("timeout", "too slow"), {"a": "refused", "b": "too slow"}),
+        (OutcomeUnknown("timeout", "too slow", {"upstream": "a"}), {"a": "refused", "b": "error"}),
     ],
 )
 def test_the_last_word_names_the_group_and_each_replicas_reason(last: CallError | None, expected: Any) -> None:

@@ -274,6 +274,7 @@ class _Fleet:
         self.asked = 0
         self.joined = {"me": 0.0}
         self.claimed: list[tuple[str, int]] = []
+        self.released: list[tuple[str, int]] = []
         self.known = {"u": _up("u", {0: "me"})}
 
     @property
@@ -297,6 +298,10 @@ class _Fleet:
     async def claim(self, id: str, slot: int, worker: str, runs_once: bool = False) -> None:
         self.claimed.append((id, slot))
         self.known[id] = _up(id, {slot: worker})
+
+    async def release(self, id: str, slot: int, worker: str, heir: str = "") -> None:
+        self.released.append((id, slot))
+        self.known[id] = _up(id)
 
 
 @pytest_asyncio.fixture
@@ -329,6 +334,25 @@ async def test_a_fleet_at_rest_is_not_looked_through_again(placed: tuple[Placeme
     assert fleet.looked > before
 
 
+async def test_nothing_is_taken_from_an_owner_that_had_no_chance_to_say_that_it_lives(
+    placed: tuple[Placement, _Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis was emptied, or took no heartbeats: the records of all workers are gone, and come back one by one."""
+    placement, fleet = placed
+    monkeypatch.setattr("worker.ownership.placement.JOIN_GRACE_S", 0.5)
+    fleet.known["theirs"] = _up("theirs", {0: "other"})
+    fleet.known["shared"] = _up("shared", {0: "other", 1: "me"})
+    placement.settle()
+    fleet.known["theirs"] = _up("theirs")  # what is written back first has no owner, or only one of two
+    fleet.known["shared"] = _up("shared", {1: "me"})
+    fleet.known["free"] = _up("free")
+    placement.wake.set()
+    await eventually(lambda: fleet.claimed == [("free", 0)], what="nobody else can have that")
+    await _rounds(fleet, 3)
+    assert fleet.claimed == [("free", 0)] and not fleet.released
+    await eventually(lambda: {("theirs", 0), ("shared", 0)} <= set(fleet.claimed), what="it did not come back")
+
+
 async def test_who_came_is_looked_after_until_it_has_settled(placed: tuple[Placement, _Fleet]) -> None:
     _, fleet = placed
     fleet.joined["young"] = time.time() + 1000
@@ -359,6 +383,9 @@ class _LostStore:
     async def load_all(self) -> dict[str, UpstreamRecord]:
         raise RegistryUnavailable("it took too long")
 
+    async def be_known(self) -> None:
+        """This worker's record is there."""
+
 
 async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() -> None:
     fleet: Any = _Fleet()
@@ -366,7 +393,7 @@ async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() 
     settings = build(overrides={"heartbeat_s": 0.001})
     inventory = Inventory(store, "me", settings, store)
     placement = Placement(fleet, fleet, inventory, "me", settings, lambda: True)
-    reconciliation = Reconciliation(store, inventory, placement.wake.set)
+    reconciliation = Reconciliation(store, inventory, store.be_known, placement.wake.set)
     reconciliation.snapshot({})
     task = spawn(placement.run(), "placement")
     await _rounds(fleet, 2)

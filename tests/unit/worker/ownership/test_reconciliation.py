@@ -49,6 +49,9 @@ class Running:
         self.told.append("replace " + ",".join(records))
         self.records = dict(records)
 
+    async def be_known(self) -> None:
+        self.told.append("be known")
+
     async def reassert(self) -> None:
         self.told.append("reassert")
         await self.writing.wait()
@@ -65,19 +68,19 @@ async def _settled(reconciliation: Reconciliation, running: Running, what: str) 
 async def test_the_first_snapshot_is_taken_and_later_ones_are_answered_first() -> None:
     registry, calls = Registry(), []
     running = Running(registry)
-    reconciliation = Reconciliation(registry, running, lambda: calls.append(1))
+    reconciliation = Reconciliation(registry, running, running.be_known, lambda: calls.append(1))
     reconciliation.snapshot({"a": record("a")})
     assert running.told == ["replace a"]
     registry.records = {"a": record("a"), "b": record("b")}
     reconciliation.snapshot({})
     await _settled(reconciliation, running, "replace a,b")
-    assert running.told == ["replace a", "apply ", "reassert", "replace a,b"] and len(calls) == 3
+    assert running.told == ["replace a", "apply ", "be known", "reassert", "replace a,b"] and len(calls) == 3
 
 
 async def test_changes_that_others_write_meanwhile_wait_and_are_read_again() -> None:
     registry = Registry()
     running = Running(registry)
-    reconciliation = Reconciliation(registry, running, lambda: None)
+    reconciliation = Reconciliation(registry, running, running.be_known, lambda: None)
     reconciliation.snapshot({"a": record("a", owners=[(0, "me"), (1, "other")])})
     running.writing.clear()
     reconciliation.snapshot({})
@@ -97,7 +100,7 @@ async def test_changes_that_others_write_meanwhile_wait_and_are_read_again() -> 
 async def test_a_snapshot_during_one_is_taken_after_it() -> None:
     registry = Registry()
     running = Running(registry)
-    reconciliation = Reconciliation(registry, running, lambda: None)
+    reconciliation = Reconciliation(registry, running, running.be_known, lambda: None)
     reconciliation.snapshot({})
     running.writing.clear()
     reconciliation.snapshot({})
@@ -112,7 +115,7 @@ async def test_a_snapshot_during_one_is_taken_after_it() -> None:
 async def test_an_outage_in_the_middle_is_waited_for_and_what_is_new_is_taken_at_once() -> None:
     registry = Registry()
     running = Running(registry)
-    reconciliation = Reconciliation(registry, running, lambda: None)
+    reconciliation = Reconciliation(registry, running, running.be_known, lambda: None)
     reconciliation.snapshot({"a": record("a")})
     registry.down = True
     registry.records = {"a": record("a"), "b": record("b")}

@@ -1,0 +1,66 @@
+"""Traces of one process: the exporter, the sampler, and what the process says of itself.
+
+Everything of the SDK is imported here, and only where traces are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from shared.handover import standard_variables
+from shared.settings import Settings
+from shared.tracing.configuration import TraceConfiguration, check_installed, configuration, wanted
+from shared.tracing.exporter import Exporter
+from shared.tracing.spans import Value
+from shared.version import VERSION
+
+
+class Tracing:
+    """What makes spans in a process needs of this package."""
+
+    def __init__(self, given: TraceConfiguration, exporter: Exporter) -> None:
+        self.sampler = given.sampler
+        self.baggage = given.baggage
+        self.exporter = exporter
+        self.add = exporter.add
+
+
+def check_traces(settings: Settings) -> None:
+    """Raise ``ConfigError`` if traces are asked for that cannot be had."""
+    variables = standard_variables()
+    if wanted(settings.telemetry.traces, variables):
+        check_installed()
+        configuration(variables)
+
+
+def tracing(settings: Settings, process: str, id: str) -> Tracing | None:
+    """Return the tracing of this process, or ``None`` if nobody asked for it. ``process`` is ``frontend`` or
+    ``worker``. Raises ``ConfigError``."""
+    variables = standard_variables()
+    if not wanted(settings.telemetry.traces, variables):
+        return None
+    check_installed()
+    given = configuration(variables)
+    own: dict[str, Value] = {
+        "service.version": VERSION,
+        "service.instance.id": id,
+        "process.pid": os.getpid(),
+        "gateway.process": process,
+    }
+    return Tracing(given, Exporter(given, _resource(variables, settings.service.name, own)))
+
+
+def _resource(variables: Mapping[str, str], name: str, own: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what the SDK's detectors find, ``OTEL_RESOURCE_ATTRIBUTES`` and ``OTEL_SERVICE_NAME`` among it, and for
+    the rest what is our ``own``."""
+    from opentelemetry.sdk.resources import Resource
+
+    os.environ.update(variables)  # which the SDK reads; stdio children get none of them (``child_environment``)
+    found = {
+        key: value if isinstance(value, str | int | bool) else str(value)
+        for key, value in Resource.create().attributes.items()
+    }
+    if str(found.get("service.name", "unknown_service")).startswith("unknown_service"):
+        found["service.name"] = name
+    return {**own, **found}

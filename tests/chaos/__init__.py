@@ -1,0 +1,10 @@
+"""What happens when a part of the fleet dies, hangs, is cut off or runs full: every fault on a fleet under load
+(``make chaos``), and a few of them in ``make test``.
+
+``faults`` the rows: what is done, and what it may cost · ``ground`` the upstreams of every fleet that it is done to ·
+``stage`` a fleet of separate processes · ``supervised`` one that ``gateway up`` started · ``processes`` what runs below
+this process · ``upstream`` an upstream that writes down what it executes · ``relay`` lies between a process and Redis ·
+``load`` clients of both eras · ``verdict`` what it cost, from calls and executions (pure) · ``trial`` plays one fault ·
+``__main__`` plays all and writes docs/faults.md · ``test_few_faults`` what
+``make test`` plays · ``test_verdict`` what counts.
+"""

@@ -1,0 +1,74 @@
+"""``gateway.fleet.registry_view``: what a front end goes on serving while Redis is being filled again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from gateway.fleet import registry_view
+from shared.mcp.listings import Kind
+from shared.registry.records import UpstreamRecord
+from tests.fleet import eventually
+from tests.unit.builders import record
+from tests.unit.gateway.fakes import Front
+
+KNOWN = record("a", "g", tools=["t"])
+
+
+class _Redis:
+    """What the registry holds, and whether it still has the change log that is followed."""
+
+    def __init__(self, front: Front, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.records: dict[str, UpstreamRecord] = {}
+        self.current = True
+        self.loaded = 0
+        monkeypatch.setattr(front.registry._store, "load_all", self.load_all)
+        monkeypatch.setattr(front.registry.follower, "is_current", self.is_current)
+        monkeypatch.setattr(front.registry.virtual, "load_again", lambda epoch: None)
+        front.registry.follower.ready.set()
+
+    async def load_all(self) -> dict[str, UpstreamRecord]:
+        self.loaded += 1
+        return dict(self.records)
+
+    async def is_current(self) -> bool:
+        return self.current
+
+
+def _serves(front: Front) -> bool:
+    return "t" in front.registry.catalog.everything.routes[Kind.TOOLS]
+
+
+async def test_what_redis_has_after_a_gap_counts_once_owners_had_time_to_write_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry_view, "_LENIENT_S", 0.05)
+    front = Front(KNOWN)
+    redis = _Redis(front, monkeypatch)
+    front.registry.on_snapshot({})
+    assert _serves(front)
+    await eventually(lambda: not _serves(front), what="nobody wrote it back")
+    assert redis.loaded == 1
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_the_end_of_one_gap_is_not_believed_when_another_one_is_there(
+    seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether this front end has seen already that Redis was emptied again, or not yet."""
+    monkeypatch.setattr(registry_view, "_LENIENT_S", 0.2)
+    front = Front(KNOWN)
+    redis = _Redis(front, monkeypatch)
+    front.registry.on_snapshot({"a": KNOWN})
+    if seen:
+        await asyncio.sleep(0)
+        monkeypatch.setattr(registry_view, "_LENIENT_S", 60.0)
+        front.registry.on_snapshot({})
+        await front.registry.wait_change(0.5)
+        assert not redis.loaded
+    else:
+        redis.current = False
+        await eventually(lambda: redis.loaded == 1)
+        await front.registry.wait_change(0.2)
+    assert _serves(front)
