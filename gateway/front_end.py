@@ -31,6 +31,7 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.exchange import InFlightExchange
 from gateway.fleet.heartbeat import Heartbeat
+from gateway.fleet.known_tasks import KnownTasks
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -149,7 +150,10 @@ class FrontEnd:
         # Standing streams.
         self._open = OpenStreams(kept)
         outbox = Outbox(store, self.id)
-        subscriptions = StreamSubscriptions(registry, dispatcher, self._watches, sessions, self._open, outbox, settings)
+        known_tasks = KnownTasks(key, registry)
+        subscriptions = StreamSubscriptions(
+            registry, dispatcher, self._watches, sessions, self._open, outbox, settings, known_tasks
+        )
         self._streams = streams = StandingStreams(
             self._open, outbox, self.id, registry, pool, subscriptions, sessions, kept
         )
@@ -177,7 +181,7 @@ class FrontEnd:
         own_lists = OwnLists(registry, dispatcher, settings.routing)
         self._search = ToolSearch(settings.routing.tool_index_bytes)
         discovery = ToolDiscovery(dispatcher, self._search)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, discovery)
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
         carrier = Carrier(dispatcher)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit, traces

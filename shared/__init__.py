@@ -27,6 +27,7 @@ pins              what was approved of tools, and whether it is still listed so 
 isolation         which upstream session a call uses
 freshness         how long lists of upstreams are fresh
 request_state     the sealed state of calls that wait for input
+task_ids          the sealed ids by which clients know tasks
 secrets           the fleet's key: sealing client session ids, proofs of membership
 rendezvous        a ranking of candidates that every process computes alike
 tasks             how background tasks are made; the coarse deadline wheel

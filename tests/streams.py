@@ -95,13 +95,18 @@ async def calling(client: RawClient, url: str, message: dict[str, Any]) -> Async
 
 
 @contextlib.asynccontextmanager
-async def listening(client: RawClient, url: str, **notifications: Any) -> AsyncIterator[Stream]:
+async def listening(
+    client: RawClient, url: str, meta: dict[str, Any] | None = None, **notifications: Any
+) -> AsyncIterator[Stream]:
     """A modern ``subscriptions/listen`` stream, acknowledged."""
     message = {
         "jsonrpc": "2.0",
         "id": "listen-1",
         "method": "subscriptions/listen",
-        "params": {"_meta": {**MODERN_META, "progressToken": "listener"}, "notifications": notifications},
+        "params": {
+            "_meta": {**MODERN_META, "progressToken": "listener", **(meta or {})},
+            "notifications": notifications,
+        },
     }
     headers = {
         "Accept": "application/json, text/event-stream",

@@ -18,6 +18,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.listings import Kind
 from shared.mcp.methods import LISTEN, OWN_LIST
+from shared.mcp.tasks import METHODS as TASK_METHODS
 from shared.mcp.versions import Era
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
@@ -125,7 +126,11 @@ class FrontEndPeer:
             elif head.confirm and not head.retry:  # the state of a retry shows that it was confirmed
                 server.broker.confirm(call, head.confirm, partial(server.inventory.submit, head.upstream, call))
             else:
+                if head.method in TASK_METHODS and head.era:
+                    server.broker.tasks.prepare(call)
                 server.inventory.submit(head.upstream, call)
+        except CallError as error:
+            call.fail(error)
         except Exception as error:  # a call that cannot be handled must not end the link of the others
             _log.exception("a call to %s", head.upstream)
             call.fail(OutcomeUnknown("internal", f"the gateway failed: {type(error).__name__}"))

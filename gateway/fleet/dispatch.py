@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.ejection import Ejection
-from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Outgoing, affinity
+from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Only, Outgoing, affinity
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
@@ -93,6 +93,8 @@ class Dispatcher:
         replica: Replica | Unbound | None
         if type(where) is Anywhere:
             replica = router.choose(call.route, tried, now)
+        elif type(where) is Only:
+            replica = self._only(where, tried, now)
         else:
             if type(where) is Exact:
                 exact = self._exact(where, tried, now)
@@ -115,6 +117,12 @@ class Dispatcher:
             return None  # another replica may take the call
         link = self._pool.link_for(replica, "")
         return Target(replica, link) if link is not None else Unlinked(replica)
+
+    def _only(self, where: Only, tried: Collection[str], now: float) -> Replica | None:
+        replica = self._registry.catalog.replica(where.upstream)
+        if replica is None:
+            raise Refused("invalid_params", f"the upstream that had this task, {where.upstream!r}, is not registered")
+        return None if replica.id in tried or not replica.available(now) else replica
 
     def _replica(self, route: Route, where: Affinity, tried: Collection[str], now: float) -> Replica | Unbound | None:
         """Return the replica for a call, or ``None`` if there is none.
@@ -290,7 +298,8 @@ class Dispatcher:
             if (event.delivered or STATUS in event.data) and not self._budget.take():
                 raise error  # the attempt has cost an upstream something, and most others seem to fail as well
             last = most_useful(last, error)
-            if event.code == "not_delivered" and router.choose(call.route, tried, self._loop.time()) is None:
+            alone = type(call.affinity) is Only or router.choose(call.route, tried, self._loop.time()) is None
+            if event.code == "not_delivered" and alone:
                 tried.clear()
                 moved = min(moved + 1, _MOST_MOVED)
                 if self._registry.follower.available:
@@ -328,7 +337,8 @@ class Dispatcher:
             raise last  # a limit was reached, or this caller is refused; that no replica is healthy would be wrong
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route, now, time.time())):
-            raise router.unavailable(call.route, last)
+            only = type(call.affinity) is Only
+            raise _has_the_task(call, last) if only else router.unavailable(call.route, last)
         await self._wait_change(min(until - now, _LOOK_AGAIN_S))
         call.route = self._current(call.route)
 
@@ -489,6 +499,15 @@ class Dispatcher:
                 silent.append(in_flight)
         for in_flight in silent:
             in_flight.show_life(now)
+
+
+def _has_the_task(call: Outgoing, last: CallError | None) -> CallError:
+    """Return the error for a request about a task whose upstream cannot take it now."""
+    assert isinstance(call.affinity, Only)
+    upstream = call.affinity.upstream
+    text = f"upstream {upstream!r}, which has this task, is not available; no other replica knows the task"
+    data = {"upstream": upstream, "group": call.group}
+    return NotDelivered("upstream_unavailable", f"{text} ({last.message})" if last is not None else text, data)
 
 
 def _release(call: ObservedCall) -> None:

@@ -39,7 +39,14 @@ class Exact(Struct, frozen=True):
     parked: bool
 
 
-Affinity = Anywhere | Bound | Exact
+@final
+class Only(Struct, frozen=True):
+    """This upstream alone can take the request, because it has the task that the request is about."""
+
+    upstream: str
+
+
+Affinity = Anywhere | Bound | Exact | Only
 ANYWHERE = Anywhere()
 
 

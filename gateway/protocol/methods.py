@@ -18,7 +18,8 @@ from gateway.admission.caller import Caller, Waits
 from gateway.admission.request_head import RequestHead
 from gateway.calls.events import Answered
 from gateway.fleet.dispatch import Dispatcher
-from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Outgoing, affinity
+from gateway.fleet.known_tasks import KnownTasks
+from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Only, Outgoing, affinity
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.tool_search import ToolSearch
 from gateway.protocol import answers
@@ -38,7 +39,7 @@ from gateway.telemetry.observer import ABANDONED
 from shared import request_state
 from shared.errors import CallError, Refused
 from shared.mcp import headers as mcp_headers
-from shared.mcp import jsonrpc
+from shared.mcp import jsonrpc, tasks
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.listings import KINDS, Kind
 from shared.mcp.methods import (
@@ -79,10 +80,12 @@ class Methods:
         sessions: SessionTable,
         key: FleetKey,
         own_lists: OwnLists,
+        known_tasks: KnownTasks,
         discovery: ToolDiscovery | None = None,
     ) -> None:
         """``discovery`` answers the tools by which others are found; there are none of them without it."""
         self._own_lists = own_lists
+        self._known_tasks = known_tasks
         self._discovery = discovery or ToolDiscovery(dispatcher, ToolSearch(0))
         self._call_tool = self._named(Kind.TOOLS)
         self._offers = offers
@@ -104,7 +107,11 @@ class Methods:
             UNSUBSCRIBE: self._unsubscribe,
             SET_LEVEL: self._set_level,
         }
-        modern: dict[str, Planner] = {DISCOVER: self._discover, LISTEN: self._listen}
+        modern: dict[str, Planner] = {
+            DISCOVER: self._discover,
+            LISTEN: self._listen,
+            **dict.fromkeys(tasks.METHODS, self._task),
+        }
         self._by_era = ({**both, **legacy}, {**both, **modern})
         self._known = {*both, *legacy, *modern}
 
@@ -263,6 +270,15 @@ class Methods:
             parts["ref"] = Raw(renamed(bytes(parts["ref"]), member, route.entry.name))
             body = jsonrpc.assemble(parts)
         return self._outgoing(message, body, params, caller, route, head)
+
+    def _task(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
+        """Plan what a client asks about a task: only the upstream that has the task can answer. The worker puts the
+        upstream's id in place of the client's (``worker.input.tasks``)."""
+        tasks.check_declared(params.meta.capabilities if params.meta is not None else b"")
+        task = self._known_tasks.find(tasks.id_in(message.params), caller.principal.id, caller.view)
+        outgoing = self._outgoing(message, bytes(message.params), params, caller, task.route, head)
+        outgoing.affinity, outgoing.name = Only(task.upstream), task.route.entry.name
+        return outgoing
 
     def _read(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan ``resources/read``. A listed URI leads to one group.

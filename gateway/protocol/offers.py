@@ -32,7 +32,7 @@ class Offers:
             {
                 "resultType": "complete",
                 "supportedVersions": list(MODERN_VERSIONS),
-                **_offer(view),
+                **_offer(view, modern=True),
                 "ttlMs": 60_000,
                 "cacheScope": "private",
                 "_meta": {SERVER_INFO_META: self._server_info},
@@ -41,10 +41,10 @@ class Offers:
 
     def initialize(self, view: View, version: str) -> bytes:
         """Return the JSON of the ``InitializeResult`` for a view; ``version`` is the negotiated protocol version."""
-        return orjson.dumps({"protocolVersion": version, "serverInfo": self._server_info, **_offer(view)})
+        return orjson.dumps({"protocolVersion": version, "serverInfo": self._server_info, **_offer(view, modern=False)})
 
 
-def _offer(view: View) -> dict[str, Any]:
+def _offer(view: View, modern: bool) -> dict[str, Any]:
     """Return ``capabilities``, and ``instructions`` of the upstreams by group if there are any.
 
     Completions, logging and subscriptions are offered if any upstream of the view offers them.
@@ -61,7 +61,7 @@ def _offer(view: View) -> dict[str, Any]:
     for record in records:
         offered = record.capabilities.get("extensions")
         for name, what in offered.items() if isinstance(offered, dict) else ():
-            if carried(name, alone):
+            if carried(name, alone, modern):
                 extensions.setdefault(name, what)
     if extensions:
         capabilities["extensions"] = extensions

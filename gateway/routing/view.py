@@ -167,7 +167,7 @@ class View:
         found = None
         for named, own in splits(name, is_uri, self.scope.settings.separator):
             for group in self.called(named):
-                entries = self._own(group, kind)
+                entries = self.own(group, kind)
                 route = entries.get(own)
                 if route is None and not is_uri:
                     route = next((entries[one] for one, short in labels(entries).items() if short == own), None)
@@ -185,7 +185,7 @@ class View:
         exact = [named] if named in self.groups else []
         return exact + [group for group in self._by_label.get(named, []) if group != named]
 
-    def _own(self, group: str, kind: Kind) -> Mapping[str, Route]:
+    def own(self, group: str, kind: Kind) -> Mapping[str, Route]:
         """Return the entries of one group that the view shows, by the upstream's names."""
         if self._by_place is None:
             self._by_place = {}
@@ -245,7 +245,7 @@ class View:
             groups = [name for name in groups if self.scope.admits(name, uri)]
         matching: list[tuple[int, Route]] = []
         for group in groups:
-            for template, route in self._own(group, Kind.TEMPLATES).items():
+            for template, route in self.own(group, Kind.TEMPLATES).items():
                 literal = matches(template, uri)
                 if literal is not None:
                     matching.append((literal, route))
@@ -256,9 +256,7 @@ class View:
         scheme = uri.partition(":")[0]
         for group in groups:
             for kind in (Kind.RESOURCES, Kind.TEMPLATES):
-                using = next(
-                    (r for name, r in self._own(group, kind).items() if name.partition(":")[0] == scheme), None
-                )
+                using = next((r for name, r in self.own(group, kind).items() if name.partition(":")[0] == scheme), None)
                 if using is not None and all(route.group != group for route in found):
                     found.append(using)
         return found
@@ -268,9 +266,9 @@ class View:
         if self.whole:
             return False
         listed, templates = self.groups[group].routes[Kind.RESOURCES], self.groups[group].routes[Kind.TEMPLATES]
-        shown = self._own(group, Kind.TEMPLATES)
+        shown = self.own(group, Kind.TEMPLATES)
         if uri in listed:
-            return uri not in self._own(group, Kind.RESOURCES)
+            return uri not in self.own(group, Kind.RESOURCES)
         if any(matches(one, uri) is not None for one in shown):
             return False
         return any(matches(one, uri) is not None for one in templates if one not in shown)

@@ -1,4 +1,6 @@
-"""The members of a ``subscriptions/listen`` on ``/servers/{name}`` that the specification does not name.
+"""The members of a ``subscriptions/listen`` that upstreams serve themselves.
+
+These are tasks (``taskIds``), and on ``/servers/{name}`` the members that the specification does not name.
 
 Members of the filter that the gateway does not know are sent to one modern replica of the group, in a listen of their
 own. The upstream's messages are shown on the client's stream, tagged with the client's id. When the upstream's stream
@@ -10,17 +12,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from gateway.calls.events import Answered, Interim, Silent
 from gateway.fleet.dispatch import Abandoned, Dispatcher
-from gateway.fleet.outgoing import Outgoing
+from gateway.fleet.outgoing import ANYWHERE, Affinity, Outgoing
 from gateway.routing.routes import Route
 from gateway.streams.standing_stream import StandingStream, tagged
 from gateway.telemetry.observer import LISTENING
 from shared.errors import CallError, Refused
-from shared.mcp import jsonrpc
-from shared.mcp.methods import ACKNOWLEDGED, LISTEN
+from shared.mcp import jsonrpc, tasks
+from shared.mcp.methods import ACKNOWLEDGED, LISTEN, TASKS_IN_FILTER
 from shared.mcp.versions import Era
 from shared.tasks import cancel, spawn
 
@@ -41,6 +44,7 @@ class ListenPassthrough:
         wanted: dict[str, Raw],
         stream: StandingStream,
         within_s: float,
+        affinity: Affinity = ANYWHERE,
     ) -> None:
         self._dispatcher = dispatcher
         self._stream = stream
@@ -58,6 +62,7 @@ class ListenPassthrough:
             route=route,
             group=route.group,
             principal=principal,
+            affinity=affinity,
         )
         self._wanted = wanted
         self._task = spawn(self._run(call), "listen-passthrough")
@@ -109,10 +114,47 @@ class ListenPassthrough:
         try:
             message = jsonrpc.decode_answer(raw)
             if message.method != ACKNOWLEDGED:
-                self._stream.push(jsonrpc.notification(message.method, tagged(message.params, self._stream.tag)))
+                self._push(message.method, message.params)
             elif not self._acknowledged.is_set():
                 honoured = jsonrpc.members(jsonrpc.members(message.params).get("notifications", jsonrpc.ABSENT))
-                self._agreed = {name: what for name, what in honoured.items() if name in self._wanted}
+                self._agreed = self._agree({name: what for name, what in honoured.items() if name in self._wanted})
                 self._acknowledged.set()
-        except Refused:
+        except (Refused, msgspec.DecodeError):
             pass  # the upstream's message breaks the protocol
+
+    def _push(self, method: str, params: Raw) -> None:
+        """Show a notification of the upstream."""
+        self._stream.push(jsonrpc.notification(method, tagged(params, self._stream.tag)))
+
+    def _agree(self, honoured: dict[str, Raw]) -> dict[str, Raw]:
+        """Return what the client is told of what the upstream honours."""
+        return honoured
+
+
+class ListenToTasks(ListenPassthrough):
+    """A listen for tasks at the upstream that has them. ``ids`` are the client's, by the upstream's own."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        route: Route,
+        principal: str,
+        params: Raw,
+        ids: dict[str, str],
+        stream: StandingStream,
+        within_s: float,
+        affinity: Affinity,
+    ) -> None:
+        self._ids = ids
+        wanted = {TASKS_IN_FILTER: Raw(msgspec.json.encode(list(ids)))}
+        super().__init__(dispatcher, route, principal, params, wanted, stream, within_s, affinity)
+
+    def _push(self, method: str, params: Raw) -> None:
+        id = self._ids.get(tasks.id_in(params)) if method == tasks.CHANGED else None
+        if id is not None:
+            super()._push(method, Raw(tasks.with_id(params, id)))
+
+    def _agree(self, honoured: dict[str, Raw]) -> dict[str, Raw]:
+        own = msgspec.json.decode(honoured.get(TASKS_IN_FILTER, b"[]"), type=list[str])
+        agreed = [self._ids[one] for one in own if one in self._ids]
+        return {TASKS_IN_FILTER: Raw(msgspec.json.encode(agreed))} if agreed else {}

@@ -24,6 +24,7 @@ from gateway.http.event_stream import EventStream
 from gateway.routing.view import View, ViewKey
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
+from gateway.streams.listen_passthrough import ListenPassthrough
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.outbox import EVERYONE, KEPT_MS, Outbox, is_place
 from gateway.streams.standing_stream import StandingStream
@@ -37,6 +38,7 @@ from shared.mcp.methods import (
     LISTS_IN_FILTER,
     RESOURCES_IN_FILTER,
     SUBSCRIPTION_META,
+    TASKS_IN_FILTER,
 )
 from shared.mcp.versions import at_least
 from shared.rpc.framing import too_long
@@ -180,15 +182,20 @@ class StandingStreams:
         self._watch(view)
         stream = self._streams.add("", view.key, changes, bytes(message.id))
         stream.principal = caller.principal
-        passthrough = None
+        passed: list[ListenPassthrough] = []
         try:
-            passthrough = self._subscriptions.pass_through(stream, wanted, message.params, view, caller.principal.id)
+            passed += self._subscriptions.listen_to_tasks(stream, wanted, message.params, view, caller.principal.id)
+            other = self._subscriptions.pass_through(stream, wanted, message.params, view, caller.principal.id)
+            passed += [other] if other is not None else []
             agreed: dict[str, Any] = dict(honoured)
             if isinstance(resources, list):
                 uris = [uri for uri in resources if isinstance(uri, str) and not too_long(uri)]
                 agreed[RESOURCES_IN_FILTER] = await self._subscriptions.listen(stream, uris, view)
-            if passthrough is not None:
-                agreed.update(await passthrough.agreed())
+            for members in await asyncio.gather(*(one.agreed() for one in passed)):
+                ids = members.pop(TASKS_IN_FILTER, None)
+                if ids is not None:
+                    agreed.setdefault(TASKS_IN_FILTER, []).extend(orjson.loads(bytes(ids)))
+                agreed.update(members)
             events = EventStream()
             await events.open(request)
             acknowledged = jsonrpc.assemble({"_meta": tag, "notifications": agreed})
@@ -200,8 +207,8 @@ class StandingStreams:
             return await events.end()
         finally:
             self.detach(stream)
-            if passthrough is not None:
-                await passthrough.close()
+            for one in passed:
+                await one.close()
 
     # ---- resuming: event ids are places in the log of changes and in the session's outbox: ``epoch.change.place``
 

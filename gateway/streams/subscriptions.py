@@ -10,21 +10,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+import msgspec
 from msgspec import Raw, structs
 
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.known_tasks import MAX_LISTENED, KnownTasks
+from gateway.fleet.outgoing import Only
 from gateway.fleet.registry_view import RegistryView
 from gateway.fleet.resource_watches import Listener, ResourceWatches
+from gateway.routing.routes import Route
 from gateway.routing.view import View
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
-from gateway.streams.listen_passthrough import ListenPassthrough
+from gateway.streams.listen_passthrough import ListenPassthrough, ListenToTasks
 from gateway.streams.open_streams import OpenStreams
 from gateway.streams.outbox import Outbox
 from gateway.streams.standing_stream import StandingStream
 from shared.errors import Refused
-from shared.mcp import jsonrpc
-from shared.mcp.methods import FILTER
+from shared.mcp import jsonrpc, tasks
+from shared.mcp.methods import FILTER, TASKS_IN_FILTER
 from shared.mcp.versions import Era
 from shared.settings import Settings
 from shared.tasks import spawn
@@ -58,7 +62,9 @@ class StreamSubscriptions:
         streams: OpenStreams,
         outbox: Outbox,
         settings: Settings,
+        known_tasks: KnownTasks,
     ) -> None:
+        self._known_tasks = known_tasks
         self._registry = registry
         self._dispatcher = dispatcher
         self._watches = watches
@@ -161,6 +167,38 @@ class StreamSubscriptions:
             return None
         route = structs.replace(route, replicas=modern)
         return ListenPassthrough(self._dispatcher, route, principal, params, others, stream, self._acknowledge_s)
+
+    def listen_to_tasks(
+        self, stream: StandingStream, wanted: dict[str, bytes], params: Raw, view: View, principal: str
+    ) -> list[ListenToTasks]:
+        """Listen at their upstreams for the changes of the tasks that a listen's filter names, one listen an upstream.
+
+        Ids of tasks that the caller does not have are left out. Raises ``Refused``: -32021 without the extension.
+        """
+        raw = wanted.get(TASKS_IN_FILTER)
+        if raw is None:
+            return []
+        meta = jsonrpc.params_of(params).meta
+        tasks.check_declared(meta.capabilities if meta is not None else b"")
+        try:
+            ids = list(dict.fromkeys(msgspec.json.decode(raw, type=list[str])))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise Refused(
+                "invalid_params", f"params.notifications.{TASKS_IN_FILTER} must be an array of ids"
+            ) from error
+        if len(ids) > MAX_LISTENED:
+            raise Refused("invalid_params", f"one stream may listen for {MAX_LISTENED} tasks")
+        by_upstream: dict[str, tuple[Route, dict[str, str]]] = {}
+        for id in ids:
+            try:
+                task = self._known_tasks.find(id, principal, view)
+            except Refused:
+                continue
+            by_upstream.setdefault(task.upstream, (task.route, {}))[1][task.own] = id
+        return [
+            ListenToTasks(self._dispatcher, route, principal, params, own, stream, self._acknowledge_s, Only(upstream))
+            for upstream, (route, own) in by_upstream.items()
+        ]
 
     async def listen(self, listener: Listener, uris: Iterable[str], view: View) -> list[str]:
         """Subscribe a listen to resources, and return the URIs that upstreams agreed to in time. Raises ``Refused``."""

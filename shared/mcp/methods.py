@@ -39,8 +39,9 @@ LISTS_IN_FILTER = {
     "resourcesListChanged": RESOURCES_CHANGED,
 }
 RESOURCES_IN_FILTER = "resourceSubscriptions"
-FILTER = frozenset({*LISTS_IN_FILTER, RESOURCES_IN_FILTER})
-"""The members that the filter of a ``subscriptions/listen`` may have (2026-07-28, subscriptions)."""
+TASKS_IN_FILTER = "taskIds"
+FILTER = frozenset({*LISTS_IN_FILTER, RESOURCES_IN_FILTER, TASKS_IN_FILTER})
+"""The members that the filter of a ``subscriptions/listen`` may have (2026-07-28, subscriptions; tasks extension)."""
 
 SUBSCRIPTION_META = "io.modelcontextprotocol/subscriptionId"
 SERVER_INFO_META = "io.modelcontextprotocol/serverInfo"
@@ -60,12 +61,21 @@ REPEATABLE = frozenset(
         "completion/complete",
         "ping",
         "server/discover",
+        "tasks/get",
     }
 )
 """Methods that only read: a second run has no effect beyond that of the first."""
 
-NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-"""Methods whose ``Mcp-Name`` header mirrors a member of ``params``, and that member (2026-07-28, streamable-http)."""
+NAMED_BY = {
+    "tools/call": "name",
+    "prompts/get": "name",
+    "resources/read": "uri",
+    "tasks/get": "taskId",
+    "tasks/update": "taskId",
+    "tasks/cancel": "taskId",
+}
+"""Methods whose ``Mcp-Name`` header mirrors a member of ``params``, and that member (2026-07-28, streamable-http; tasks
+extension, "Routing Headers")."""
 
 LOG_LEVELS = ("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency")
 """RFC 5424 section 6.2.1, least severe first."""

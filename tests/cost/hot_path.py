@@ -114,7 +114,7 @@ class FrontEndPath:
         dispatcher = Dispatcher(anything, pool, anything, Counters(), 10_000)
         principals = Everybody()
         admission = Admission(principals, Views(catalog), anything)
-        methods = Methods(Offers("gateway", "1"), dispatcher, anything, anything, key, anything)
+        methods = Methods(Offers("gateway", "1"), dispatcher, anything, anything, key, anything, anything)
         serving = Serving(admission, principals, methods, Carrier(dispatcher), anything, anything, anything)
 
         async def nobody(request: web.BaseRequest) -> web.StreamResponse:

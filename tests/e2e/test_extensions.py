@@ -1,4 +1,5 @@
-"""A client that declares the tasks extension loses no call: what the gateway does not carry is not declared upwards."""
+"""A client that declares what the gateway does not carry loses no call: it is not declared upwards. The tasks extension
+is, for clients of the modern era (``test_tasks``)."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]
         yield fleet
 
 
-async def test_no_upstream_is_told_of_tasks_and_no_tool_that_needs_one_is_listed(
+async def test_no_upstream_is_told_of_tasks_of_the_legacy_era_and_no_tool_that_needs_one_is_listed(
     fleet: Fleet, upstreams: RawUpstreams
 ) -> None:
     declared = {CAPABILITIES: {"extensions": {TASKS: {}}, "tasks": {"requests": {}}, "sampling": {}}}
@@ -54,7 +55,13 @@ async def test_no_upstream_is_told_of_tasks_and_no_tool_that_needs_one_is_listed
             )
             assert answer.content == group
             assert (await client.legacy("tools/call", {"name": f"{group}__plain", "task": {}})).content == group
-            assert "tasks" not in str(seen)
+            told = [
+                one["params"].get("_meta", {}).get(CAPABILITIES, {}) for one in seen if one["method"] == "tools/call"
+            ]
+            assert all("tasks" not in one for one in told)
+            extended = [bool(one.get("extensions")) for one in told]
+            assert extended == ([True, False, True, False] if group == "modern" else [False] * 4)
+            assert group == "modern" or "tasks" not in str(seen)
             assert all("task" not in one["params"] for one in seen if one["method"] == "tools/call")
         for listed in (await client.modern("tools/list"), await client.legacy("tools/list")):
             names = {tool["name"] for tool in listed.body["result"]["tools"]}

@@ -2,5 +2,6 @@
 ``make test``).
 
 ``__main__`` installs, plays and writes docs/interop.md · ``servers`` which servers, and what they are asked · ``asker``
-asks (a process of the Python SDK 1.x) · ``fastmcp_client`` the client of FastMCP · ``fastmcp_server`` a server of it.
+asks (a process of the Python SDK 1.x) · ``fastmcp_client`` the client of FastMCP · ``fastmcp_server`` a server of it ·
+``fastmcp_jobs`` both, with tasks.
 """

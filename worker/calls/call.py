@@ -13,6 +13,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.methods import severity
 from shared.mcp.rope import Body
+from shared.mcp.tasks import METHODS as TASK_METHODS
 from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
 from worker.bridge import results
@@ -48,6 +49,9 @@ class CarryingSession(Protocol):
 
     def hand_over(self, call: Call, heir: Call) -> None:
         """Send everything that arrives for ``call`` from now on to ``heir``."""
+
+    def modern(self) -> CarryingSession | None:
+        """Return the session of the same upstream that speaks the modern era, or ``None`` if there is none."""
 
 
 class Holder(Protocol):
@@ -154,13 +158,13 @@ class Call:
             return
         modern = self.era == self.upstream_era == Era.MODERN
         if type(raw) is not bytes:
-            if results.plain(raw) if modern else self.era == self.upstream_era:
+            if (self.method not in TASK_METHODS and results.plain(raw)) if modern else self.era == self.upstream_era:
                 self.complete(is_error, raw)
                 return
             raw = bytes(raw)
         if modern and not is_error:
             raw = results.typed(raw)
-        if self.era != self.upstream_era or (modern and may_require(raw)):
+        if is_error or self.era != self.upstream_era or (modern and (b'"taskId"' in raw or may_require(raw))):
             try:
                 self._bridge(is_error, raw)
             except CallError as error:
@@ -194,6 +198,11 @@ class Call:
             if self.expires_at:
                 self.expires_at = min(now + self.timeout_s, self.hard_limit)
             self._interim(message)
+
+    def extend(self, now: float, by_s: float) -> None:
+        """Restart the clock, because the upstream goes on with the call and will be asked again after ``by_s``."""
+        if not self.done and self.expires_at:
+            self.expires_at = min(now + by_s + self.timeout_s, self.hard_limit)
 
     def receives(self, level: str, own: bool, raised: str) -> bool:
         """Whether the call's client receives a log message of ``level`` from a legacy session.

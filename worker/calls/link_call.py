@@ -36,12 +36,23 @@ class AnsweringFrontEnd(Protocol):
     calls: dict[int, LinkCall]
 
 
+class TaskAnswers(Protocol):
+    """Knows what modern upstreams answer about tasks (``worker.input.tasks``)."""
+
+    def answered(self, call: LinkCall, is_error: bool, raw: bytes) -> bytes | None:
+        """Return the answer as the client gets it, or ``None`` if the call goes on. Raises ``CallError``."""
+
+
 class Broker(Protocol):
     """Gets the input that upstreams need from clients (``worker.input.broker``)."""
 
     replays: Replays
     deadlines: Deadlines
     max_bytes: int
+
+    @property
+    def tasks(self) -> TaskAnswers:
+        """What is known of tasks."""
 
     @property
     def input_timeout_s(self) -> float:
@@ -84,6 +95,7 @@ class LinkCall(Call):
         "questions",
         "replay",
         "request",
+        "task",
         "upstream",
     )
 
@@ -115,6 +127,7 @@ class LinkCall(Call):
         self.replay: Replay | None = None
         self.questions: dict[str, OnAnswer] | None = None
         self.asking: Asking | None = None
+        self.task: object = None  # the id of the task that the request is about, or what waits for a task
 
     def learn_client(self) -> None:
         """Read the client's facts from a modern request, which states them itself (2026-07-28, basic, ``_meta``)."""
@@ -197,6 +210,11 @@ class LinkCall(Call):
             self.stop(text)
             self.fail(OutcomeUnknown("timeout", f"{text}; the call may have run"))
 
+    def extend(self, now: float, by_s: float) -> None:
+        """Restart the clock, unless a question is open."""
+        if not self.questions:
+            super().extend(now, by_s)
+
     def interim(self, message: bytes, now: float) -> None:
         """Pass on a notification, which does not restart the clock while a question is open."""
         if self.questions:
@@ -206,6 +224,11 @@ class LinkCall(Call):
 
     def _bridge(self, is_error: bool, raw: bytes) -> None:
         upstream_era = self.upstream_era
+        if is_error or self.task is not None or (upstream_era == Era.MODERN and b'"taskId"' in raw):
+            said = self.broker.tasks.answered(self, is_error, raw)
+            if said is None:
+                return
+            raw = said
         if self.era == Era.MODERN and upstream_era == Era.MODERN:
             is_error, raw = (True, raw) if is_error else self.broker.wrap(self, raw)
         elif self.era == Era.LEGACY and upstream_era == Era.MODERN and not is_error:
@@ -221,7 +244,7 @@ class LinkCall(Call):
                 return
         if not is_error and self.era != upstream_era:
             raw = results.translate(raw, self.era, upstream_era, self.method)
-        elif is_error and self.era == Era.LEGACY and self.method == "resources/read":
+        elif is_error and self.era != upstream_era and self.era == Era.LEGACY and self.method == "resources/read":
             raw = results.not_found(raw)
         self.complete(is_error, raw)
 

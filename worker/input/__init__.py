@@ -1,5 +1,5 @@
 """Input that upstreams need of clients, and messages for clients outside of calls.
 
 ``broker`` questions during a call, in every pair of eras · ``parked_call`` a call that outlives its client's tries ·
-``unsolicited`` questions and messages while no call is in flight.
+``tasks`` tasks that upstreams make of calls · ``unsolicited`` questions and messages while no call is in flight.
 """

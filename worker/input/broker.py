@@ -43,6 +43,7 @@ from worker.calls.call import CarryingSession, OnAnswer
 from worker.calls.link_call import LinkCall
 from worker.calls.replay import Replays
 from worker.input.parked_call import ParkedCall
+from worker.input.tasks import Tasks
 
 MAX_OPEN = 10_000
 """The largest number of questions that may be open in this worker, all clients together."""
@@ -85,6 +86,7 @@ class InputBroker:
         self.deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self.max_bytes = settings.calls.max_result_bytes  # limit of upstreams' messages; front ends take slightly more
+        self.tasks = Tasks(key, deadlines)
         self.replays = Replays(self._loop.time, settings.sessions)
         self._questions: dict[str, Asker] = {}
         self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's tokens, by question

@@ -156,6 +156,11 @@ class ParkedCall(Call):
     def _failed(self, error: CallError) -> None:
         self._run(self._machine.answered(error))
 
+    def extend(self, now: float, by_s: float) -> None:
+        """Restart the clock of the waiting try. While none waits, the client's time runs."""
+        if self._waiter is not None:
+            self._waiter.extend(now, by_s)
+
     def interim(self, message: bytes, now: float) -> None:
         """Pass progress on to the waiting try. While none waits, the newest is kept, and log messages are dropped."""
         if self._waiter is not None:

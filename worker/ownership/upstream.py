@@ -315,6 +315,15 @@ class Upstream:
             return self._client_session(era_for(Era.LEGACY, facts.eras), sid, client)
         return self._shared_session(era_for(Era.MODERN, facts.eras))
 
+    def modern_session(self) -> Session | None:
+        """Return the session that carries calls of all clients in the modern era, or ``None`` if the upstream has no
+        such era, or each client gets a process of its own."""
+        facts = self.facts
+        if facts is None or self._closed or Era.MODERN.word not in facts.eras:
+            return None
+        use = session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.MODERN, False)
+        return self._shared_session(Era.MODERN) if use in FOR_ALL else None
+
     def _use_of_session(self, facts: UpstreamFacts) -> SessionUse:
         """Return how calls of a client session use sessions of this upstream."""
         return session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
@@ -513,3 +522,6 @@ class _SessionListener:
 
     def forgotten(self, session: UpstreamSession) -> None:
         self._upstream.session_forgotten(session)
+
+    def modern(self) -> Session | None:
+        return self._upstream.modern_session()

@@ -75,6 +75,9 @@ class SessionEvents(Protocol):
     def forgotten(self, session: UpstreamSession) -> None:
         """Handle that the upstream does not know the session any more, as its standing stream found."""
 
+    def modern(self) -> UpstreamSession | None:
+        """Return the session that carries calls of all clients in the modern era, or ``None`` if there is none."""
+
 
 class SessionContext:
     """The surroundings of a session. ``incarnation`` marks the child processes of this worker. ``log_line`` takes lines

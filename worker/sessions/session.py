@@ -18,7 +18,7 @@ import orjson
 from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
-from shared.mcp import jsonrpc
+from shared.mcp import jsonrpc, tasks
 from shared.mcp.methods import (
     CANCELLED,
     CHANGED,
@@ -40,7 +40,7 @@ from shared.tasks import spawn
 from shared.version import VERSION
 from worker.bridge import params as bridge_params
 from worker.bridge.inputs import Need
-from worker.calls.call import Call
+from worker.calls.call import Call, CarryingSession
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import OwnCall, UpstreamError
 from worker.sessions.attribution import Attribution, ToCall, ToClient
@@ -341,7 +341,9 @@ class Session:
         ``CallError``."""
         members: dict[str, Any] = {
             "protocolVersion": LATEST_LEGACY,
-            "capabilities": Raw(_SHARED_CAPABILITIES if self.client is NOBODY else self.client.capabilities),
+            "capabilities": Raw(
+                _SHARED_CAPABILITIES if self.client is NOBODY else tasks.without(self.client.capabilities)
+            ),
             "clientInfo": {"name": self.context.settings.service.name, "version": VERSION},
         }
         if self.client is not NOBODY and self.client.client_info:
@@ -491,6 +493,11 @@ class Session:
         """Pass on a client's progress with a question of the upstream."""
         if not self.closed:
             self.send_notification(jsonrpc.notification(PROGRESS, params))
+
+    def modern(self) -> CarryingSession | None:
+        """Return the session of the same upstream that speaks the modern era, or ``None`` if there is none."""
+        found = self if self.era is Era.MODERN else self.context.events.modern()
+        return found if isinstance(found, Session) else None
 
     def hand_over(self, call: Call, heir: Call) -> None:
         """Send everything that arrives for ``call`` from now on to ``heir``."""

@@ -160,6 +160,9 @@ class NotedEvents:
     def reopened(self, session: UpstreamSession) -> None:
         self.reopenings += 1
 
+    def modern(self) -> None:
+        """There is no other session."""
+
     def forgotten(self, session: UpstreamSession) -> None:
         self.forgettings += 1
 

@@ -10,6 +10,7 @@ import pytest
 from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
+from gateway.fleet.known_tasks import KnownTasks
 from gateway.fleet.outgoing import Outgoing
 from gateway.fleet.own_lists import OwnLists
 from gateway.protocol.answers import Answer
@@ -79,6 +80,7 @@ class Bench:
             self.front.sessions,
             KEY,
             self.own_lists,
+            KnownTasks(KEY, self.front.registry),
         )
 
     def caller(self, era: Era = LEGACY, endpoint: str = "", session: ClientSession | None = None) -> Caller:

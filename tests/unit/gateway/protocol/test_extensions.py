@@ -32,12 +32,12 @@ def test_capabilities_as_they_are_declared_upwards(given: dict[str, Any], alone:
 
 
 def test_params_lose_the_task_and_what_is_not_carried_and_nothing_else() -> None:
-    meta = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}, "progressToken": 1}
+    meta = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}, "a/b": {}}}, "progressToken": 1}
     params = {"name": "t", "arguments": {"task": 1}, "task": {"ttl": 5}, "_meta": meta}
     found = json.loads(params_upwards(json.dumps(params).encode(), False))
     assert found == {
         "name": "t",
         "arguments": {"task": 1},
-        "_meta": {"io.modelcontextprotocol/clientCapabilities": {}, "progressToken": 1},
+        "_meta": {"io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}}, "progressToken": 1},
     }
     assert params_upwards(b'{"name":"t"}', False) == b'{"name":"t"}'

@@ -12,6 +12,7 @@ from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.known_tasks import KnownTasks
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.registry_view import RegistryView
 from gateway.protocol.answers import Answer
@@ -35,6 +36,7 @@ METHODS = Methods(
     cast(SessionTable, None),
     KEY,
     OwnLists(cast(RegistryView, None), cast(Dispatcher, None), RoutingSettings()),
+    KnownTasks(KEY, cast(RegistryView, None)),
 )
 """There is nobody who could send anything."""
 

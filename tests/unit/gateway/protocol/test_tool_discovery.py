@@ -12,6 +12,7 @@ from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.fleet.dispatch import Dispatcher
+from gateway.fleet.known_tasks import KnownTasks
 from gateway.fleet.outgoing import Outgoing
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.registry_view import RegistryView
@@ -53,6 +54,7 @@ METHODS = Methods(
     cast(SessionTable, None),
     KEY,
     OwnLists(cast(RegistryView, None), cast(Dispatcher, None), RoutingSettings()),
+    KnownTasks(KEY, cast(RegistryView, None)),
     DISCOVERY,
 )
 CATALOG = Catalog(RoutingSettings())
