@@ -8,7 +8,7 @@ JOBS ?= 3
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install lock run test matrix matrix-clients interop chaos unit lint format node browser bench retrieval loadtest clean
+.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos unit lint format node browser bench retrieval loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -41,6 +41,13 @@ tests/matrix/.venv/.installed-$(VERSION): tests/matrix/requirements.txt
 	tests/matrix/.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+tests/interop/.venv-tasks/.installed-$(VERSION): tests/interop/requirements-tasks.txt
+	$(PYTHON) -m venv $(if $(wildcard $@),,--clear) tests/interop/.venv-tasks
+	tests/interop/.venv-tasks/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
+
+tasks-server: tests/interop/.venv-tasks/.installed-$(VERSION)  ## install the FastMCP with tasks that some tests run, beside .venv
+
 matrix-clients: tests/matrix/.venv/.installed-$(VERSION)  ## install the older SDK that some tests run, beside .venv
 
 browser:  ## install Chromium for the tests of the dashboard (Debian and Ubuntu, as root)
@@ -51,7 +58,7 @@ browser:  ## install Chromium for the tests of the dashboard (Debian and Ubuntu,
 
 # Each file of tests is played in one process, the long ones first, so that the last ones to run are short. The many
 # processes that tests start need not compile what they import, also where Python is told to keep nothing compiled.
-test: install node matrix-clients browser  ## all tests, JOBS=3 files at a time
+test: install node matrix-clients tasks-server browser  ## all tests, JOBS=3 files at a time
 	@$(BIN)/python -m compileall -q gateway worker shared tests/*.py tests/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -88,4 +95,4 @@ loadtest: install  ## ten seconds of Locust on the gateway at HOST (start one wi
 	@$(BIN)/locust -f loadtest/ --headless -u 50 -r 50 -t 10s --host $(HOST) $(ARGS)
 
 clean:  ## remove what was built
-	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules tests/matrix/.venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules tests/matrix/.venv tests/interop/.venv-tasks .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -18,7 +18,7 @@ NPM = (
     "@modelcontextprotocol/server-filesystem",
     "@modelcontextprotocol/server-memory",
 )
-PYPI = ("mcp-server-git", "mcp-server-time", "mcp-server-fetch", "fastmcp[tasks]")
+PYPI = ("mcp-server-git", "mcp-server-time", "mcp-server-fetch", "fastmcp")
 PYPI_OLD = ("mcp-server-sqlite", "mcp<2")
 """What does not run on the SDK 2.x, in an environment of its own."""
 GO_SERVER = "github.com/modelcontextprotocol/go-sdk/examples/server/everything@latest"
