@@ -5,15 +5,19 @@ Everything of the SDK is imported here, and only where traces are asked for.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 
+from shared.errors import ConfigError
 from shared.handover import standard_variables
 from shared.settings import Settings
 from shared.tracing.configuration import TraceConfiguration, check_installed, configuration, wanted
 from shared.tracing.exporter import Exporter
 from shared.tracing.spans import Value
 from shared.version import VERSION
+
+_log = logging.getLogger(__name__)
 
 
 class Tracing:
@@ -27,21 +31,20 @@ class Tracing:
 
 
 def check_traces(settings: Settings) -> None:
-    """Raise ``ConfigError`` if traces are asked for that cannot be had."""
-    variables = standard_variables()
-    if wanted(settings.telemetry.traces, variables):
-        check_installed()
-        configuration(variables)
+    """Raise ``ConfigError`` if traces are turned on and cannot be had. What only the environment asks for, which may be
+    that of a whole platform, is a warning: the gateway goes on without."""
+    _, why = _wanted(settings, standard_variables())
+    if why is not None:
+        _log.warning("there are no traces: %s", why)
 
 
 def tracing(settings: Settings, process: str, id: str) -> Tracing | None:
     """Return the tracing of this process, or ``None`` if nobody asked for it. ``process`` is ``frontend`` or
     ``worker``. Raises ``ConfigError``."""
     variables = standard_variables()
-    if not wanted(settings.telemetry.traces, variables):
+    given, _ = _wanted(settings, variables)
+    if given is None:
         return None
-    check_installed()
-    given = configuration(variables)
     own: dict[str, Value] = {
         "service.version": VERSION,
         "service.instance.id": id,
@@ -49,6 +52,20 @@ def tracing(settings: Settings, process: str, id: str) -> Tracing | None:
         "gateway.process": process,
     }
     return Tracing(given, Exporter(given, _resource(variables, settings.service.name, own)))
+
+
+def _wanted(settings: Settings, variables: Mapping[str, str]) -> tuple[TraceConfiguration | None, ConfigError | None]:
+    """Return how traces are made, or ``None`` and why there are none, if the environment asks for them. Raises
+    ``ConfigError`` if the setting does."""
+    if not wanted(settings.telemetry.traces, variables):
+        return None, None
+    try:
+        check_installed()
+        return configuration(variables), None
+    except ConfigError as error:
+        if settings.telemetry.traces == "on":
+            raise
+        return None, error
 
 
 def _resource(variables: Mapping[str, str], name: str, own: Mapping[str, Value]) -> dict[str, Value]:

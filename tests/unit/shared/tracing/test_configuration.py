@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from shared.errors import ConfigError
+from shared.settings import build
 from shared.tracing import configuration as module
 from shared.tracing.configuration import check_installed, configuration, wanted
 from shared.tracing.sampling import Sampler
+from shared.tracing.tracing import check_traces, tracing
 
 URL = "http://collector:4318"
 
@@ -93,3 +95,15 @@ def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'mcp-one-gateway\[otel\]'.*GATEWAY_TRACES=off"):
         check_installed()
+
+
+def test_what_only_the_environment_asks_for_and_cannot_be_had_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    check_traces(build())
+    assert "there are no traces: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc'" in caplog.text
+    assert tracing(build(), "worker", "w1") is None
+    with pytest.raises(ConfigError, match="'grpc'"):
+        check_traces(build(overrides={"traces": "on"}))
