@@ -10,6 +10,7 @@ from aiohttp import web
 from gateway.front_end import FrontEnd
 from gateway.listener.server import McpRunner
 from shared import logs, memory
+from shared.errors import RegistryUnavailable
 from shared.handover import received
 from shared.registry.api_keys import KeyStore
 from shared.registry.pins import PinStore
@@ -34,7 +35,12 @@ async def create() -> web.AppRunner:
 
 async def _renew(store: RegistryStore) -> None:
     """Mark records with the newest key, while the fleet has older ones as well: then these can be taken away."""
-    if store.seals.rotating:
+    if not store.seals.rotating:
+        return
+    try:
         renewed = await store.renew_seals() + await KeyStore(store).renew() + await VirtualServerStore(store).renew()
         renewed += await PinStore(store).renew()
-        _log.info("%d records in Redis were marked with an older key, and are with the newest one now", renewed)
+    except RegistryUnavailable as error:
+        _log.warning("records that are marked with an older key stay so (%s): do not take that key away yet", error)
+        return
+    _log.info("%d records in Redis were marked with an older key, and are with the newest one now", renewed)

@@ -92,7 +92,7 @@ class AccessSettings(Struct, frozen=True):
         bool, Meta(description="listen beyond loopback although everybody who reaches the gateway may use it")
     ] = False
     secret: Annotated[
-        str, Meta(description="the fleet's key, default: made once and kept in Redis; older ones after commas")
+        str, Meta(description="the fleet's key, default: made once and kept in Redis; rotate: old,new - new,old - new")
     ] = ""
 
     def __repr__(self) -> str:

@@ -53,11 +53,21 @@ class Certificates:
 
     def __init__(self, method: ClientCertificateMethod) -> None:
         self._method = method
+        self.generation = 0
+        """How often the authorities were exchanged."""
         self._known: dict[bytes, ClientCertificate] = {}
         self._of: dict[Any, ClientCertificate] = {}  # by transport
 
-    def begun(self, transport: Any, raw: bytes) -> ClientCertificate:
-        """Note the certificate (DER) of a connection, and return what it says."""
+    def begun(self, transport: Any, raw: bytes, generation: int) -> ClientCertificate:
+        """Note the certificate (DER) of a connection, and return what it says.
+
+        ``generation`` is that of the authorities that it was verified with. If they were exchanged during the
+        handshake, it is not trusted.
+        """
+        if generation != self.generation:
+            self._of[transport] = late = read(raw, self._method)
+            late.trusted = False
+            return late
         digest = hashlib.sha256(raw).digest()
         known = self._known.get(digest)
         if known is None:
@@ -78,6 +88,7 @@ class Certificates:
 
     def distrust(self) -> None:
         """End what was let in by the authorities of before, also streams: whoever is still trusted connects again."""
+        self.generation += 1
         for one in (*self._known.values(), *self._of.values()):
             one.trusted = False
             if one.principal is not None:

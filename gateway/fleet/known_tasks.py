@@ -33,6 +33,10 @@ class KnownTasks:
         self._key = key
         self._registry = registry
 
+    def ours(self, id: str, principal: str) -> bool:
+        """Return whether an id is of a task that was made for a principal."""
+        return task_ids.unseal(self._key, id, principal) is not None
+
     def find(self, id: str, principal: str, view: View) -> KnownTask:
         """Return the task that a caller names.
 

@@ -49,6 +49,8 @@ class ToolSearch:
             self._waiting -= 1
 
     def _find(self, view: SearchView, query: str, limit: int) -> list[Listed]:
+        if not view.searchable:  # also any name that is no endpoint's: nothing is kept of it
+            return []
         key = view.key, view.synonyms
         index = self._indexes.get(key)
         if index is None:

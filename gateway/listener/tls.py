@@ -58,12 +58,15 @@ class ListenerTls:
 
     async def _renew(self) -> None:
         try:
-            self.context = await asyncio.to_thread(context_of, self._settings)
+            context = await asyncio.to_thread(context_of, self._settings)
         except ConfigError as error:
             _log.error("the files of 'tls' have changed and are not used; those read before stay in use: %s", error)
             return
-        _log.warning("the files of 'tls' have changed: new connections get the new certificate")
         authorities = await asyncio.to_thread(_content, self._settings.tls_client_ca)
+        self.context = (
+            context  # in one step with the end of trust: no connection is verified by one and counted by the other
+        )
+        _log.warning("the files of 'tls' have changed: new connections get the new certificate")
         if authorities != self._authorities and self.certificates is not None:
             self._authorities = authorities
             self.certificates.distrust()
@@ -127,12 +130,13 @@ class Handshake:
 class TlsConnection(ClientConnection):
     """A client connection behind a ``Door``."""
 
-    __slots__ = ("_certificate", "_certificates", "_shown_on", "door")
+    __slots__ = ("_certificate", "_certificates", "_generation", "_shown_on", "door")
 
     def __init__(self, lane: SharedLane, certificates: Certificates | None) -> None:
         super().__init__(lane)
         self.door: Any = None
         self._certificates = certificates
+        self._generation = certificates.generation if certificates is not None else 0
         self._certificate: ClientCertificate | None = None
         self._shown_on: Any = None
 
@@ -143,7 +147,7 @@ class TlsConnection(ClientConnection):
             raw = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
             if raw is not None:
                 self._shown_on = transport
-                self._certificate = self._certificates.begun(transport, raw)
+                self._certificate = self._certificates.begun(transport, raw, self._generation)
                 self._heads = CertifiedHeads(self._lane.heads, self._certificate)
         super().connection_made(transport)
 

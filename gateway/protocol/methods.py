@@ -275,7 +275,13 @@ class Methods:
         """Plan what a client asks about a task: only the upstream that has the task can answer. The worker puts the
         upstream's id in place of the client's (``worker.input.tasks``)."""
         tasks.check_declared(params.meta.capabilities if params.meta is not None else b"")
-        task = self._known_tasks.find(tasks.id_in(message.params), caller.principal.id, caller.view)
+        id = tasks.id_in(message.params)
+        try:
+            task = self._known_tasks.find(id, caller.principal.id, caller.view)
+        except Refused as error:
+            if fresh or error.code != "invalid_params" or not self._known_tasks.ours(id, caller.principal.id):
+                raise
+            return Waits.CATALOGUE  # the copy may not have its upstream yet
         outgoing = self._outgoing(message, bytes(message.params), params, caller, task.route, head)
         outgoing.affinity, outgoing.name = Only(task.upstream), task.route.entry.name
         return outgoing

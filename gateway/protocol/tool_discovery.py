@@ -70,6 +70,7 @@ class ToolDiscovery:
             return _wrong(message, caller, f"search_tools needs a 'query', and a 'limit' from 1 to {MOST_FOUND}")
         searchable = view if isinstance(view, SearchView) else searched(view, None)
         call = _Search(
+            id=bytes(message.id),
             method=message.method,
             name=SEARCH_TOOLS.name,
             principal=caller.principal.id,

@@ -148,7 +148,7 @@ class ToolIndex:
         for word in telling[:_MOST_WORDS]:
             yield _any_of([word, *self._alike.get(word, ())])
         for phrase, others in self._alike.items():
-            if " " in phrase and f" {phrase} " in spoken:
+            if others and " " in phrase and f" {phrase} " in spoken:
                 yield _any_of(list(others))
 
 

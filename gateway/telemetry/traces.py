@@ -158,7 +158,9 @@ class Traces:
         fixed = self._fixed.get(key)
         if fixed is None:
             fixed = self._make_fixed(call, outcome)
-        content = fixed + _REQUEST_ID.of(call.id if call.id.isdigit() else _shown_id(call.id)) + span.more
+        content = fixed + span.more
+        if call.id:  # a listen that the gateway passes on has none of a client
+            content += _REQUEST_ID.of(call.id if call.id.isdigit() else _shown_id(call.id))
         if call.attempts > 1:
             content += spans.attributes({"gateway.attempts": call.attempts})
         ids = span.trace_id, span.id, span.parent

@@ -11,7 +11,7 @@ from msgspec import Struct
 from shared.choices import EraChoice, Isolation, Pin
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
-from shared.registry.seals import Seals
+from shared.registry.seals import SIGNATURE, Seals
 from shared.transports import traits
 
 Fields = dict[bytes, bytes]
@@ -19,9 +19,10 @@ UNSEALED = Seals()
 _NONE_ADDED: dict[str, float] = {}
 FOUND_OUT = frozenset(
     ("status", "status_since", "error", "eras", "sessionful", "protocol_version", "transport_in_use", "url_in_use",
-     "capabilities", "instructions")
+     "capabilities", "instructions", SIGNATURE)
 )  # fmt: skip
 """The fields of ``gw:server:{id}`` that owners report, beside ``owner:…``; users register the others."""
+_SIGNED = frozenset(name.encode() for name in FOUND_OUT - {"status", "status_since", "error"})
 
 
 class ListedCatalog(Struct, frozen=True):
@@ -139,6 +140,9 @@ def read_record(
         return None
     sealed, foreign = seals.unseal_fields(id, server)
     server = dict(sealed)
+    if seals.active:
+        told = seals.signed_fields("found", id, server) or {}
+        server = {**{name: value for name, value in server.items() if name not in _SIGNED}, **told}
     catalog = seals.signed_fields("catalog", id, catalog) or {}
     text = {key.decode(): value.decode() for key, value in server.items()}
     transport = text["transport"]

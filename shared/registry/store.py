@@ -220,8 +220,8 @@ class RegistryStore:
 
     async def report_status(self, id: str, worker: str, status: ServerStatus, error: str | None, **facts: str) -> bool:
         """Write the status of an upstream, as the owner of slot 0."""
-        fields = ["error", error or ""]
-        for name, value in facts.items():
+        fields: list[str | bytes] = ["error", error or ""]
+        for name, value in self.seals.sign_fields("found", id, facts).items() if facts else ():
             fields += [name, value]
         return bool(await self.run_script("REPORT", id, worker, str(now_s()), status.value, *fields))
 

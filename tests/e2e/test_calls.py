@@ -542,9 +542,10 @@ async def test_a_gateway_that_dies_during_a_call_is_said(tmp_path: Path) -> None
                 return sum(int(one["inFlight"]) for one in await response.json()) == 2
 
         await eventually(under_way, 20.0, "the calls are under way")
-        for pid in family:
-            with contextlib.suppress(ProcessLookupError):  # it has gone with its parent
-                os.kill(pid, signal.SIGKILL)
+        for which in (signal.SIGSTOP, signal.SIGKILL):  # all at once: no front end can tell of a worker that has gone
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):  # it has gone with its parent
+                    os.kill(pid, which)
         assert await plain.ended() == 1
         line = r"error: the gateway at http://\S+ went away before it answered; .*"
         assert re.fullmatch(f"{line}\n", plain.output), plain.output

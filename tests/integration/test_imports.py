@@ -24,8 +24,8 @@ SHOW = "import json, sys; print(json.dumps(sorted({name.partition('.')[0] for na
         ("a worker", "import worker.main"),
         (
             "the command line with all its commands",
-            "from gateway.cli import calls, look, main, servers, up\n"
-            "for module in (calls, look, servers, up): module.add_to(main.cli)\n"
+            "from gateway.cli import adoption, calls, look, main, servers, tools, up\n"
+            "for module in (tools, calls, look, servers, up, adoption): module.add_to(main.cli)\n"
             "main.cli(['tools', '--help'], standalone_mode=False)",
         ),
     ],

@@ -10,6 +10,7 @@ from gateway.fleet.tool_search import ToolSearch
 from gateway.routing.catalog import Catalog
 from gateway.routing.discovery import SearchView, searched
 from gateway.routing.view import filtered
+from gateway.routing.views import Views
 from shared.errors import CallError, NotDelivered
 from shared.settings import RoutingSettings
 from tests.unit.builders import record
@@ -66,3 +67,15 @@ async def test_more_searches_than_may_wait_are_refused(monkeypatch: pytest.Monke
     assert answers[:2] == [["file_a"]] * 2 and isinstance(answers[2], NotDelivered)
     assert await found(search, one) == ["file_a"], "there is room again"
     search.close()
+
+
+async def test_nothing_is_kept_of_a_view_without_tools() -> None:
+    """Any name may be asked for at ``/servers/{name}``."""
+    search, views = ToolSearch(1 << 20), Views(Catalog(RoutingSettings(), 60.0))
+    try:
+        for number in range(20):
+            view = searched(views.of(f"made-up-{number}", ""), None)
+            assert await search.find(view, "x", 5) == []
+        assert not search._indexes
+    finally:
+        search.close()

@@ -156,3 +156,9 @@ def test_after_any_changes_it_finds_what_a_new_one_finds() -> None:
             assert set(names(index, query, 1000)) == set(names(new, query, 1000))
         new.close()
     assert index.size_bytes > 0
+
+
+def test_two_spellings_of_one_phrase_are_no_synonyms() -> None:
+    index = ToolIndex([["New York", "new-york"]])
+    index.sync([listed("york_flights")])
+    assert names(index, "flights to new york") == ["york_flights"]
