@@ -71,14 +71,17 @@ def test_what_has_no_usable_name_is_nobodys(authority: Authority) -> None:
 def test_certificates_are_read_once_and_distrusted_together(authority: Authority) -> None:
     known, raw = Certificates(ClientCertificateMethod()), der(authority.client("ci"))
     first, second = object(), object()
-    certificate = known.begun(first, raw)
-    assert known.begun(second, raw) is certificate is known.on(first)
+    certificate = known.begun(first, raw, 0)
+    assert known.begun(second, raw, 0) is certificate is known.on(first)
     known.ended(second)
     assert known.on(second) is None
     known.distrust()
     assert "connect again" in certificate.why_not()
-    again = known.begun(second, raw)
+    again = known.begun(second, raw, 1)
     assert again is not certificate and not again.why_not() and again.mark != certificate.mark
+    late = known.begun(first, raw, 0)  # its handshake began with the authorities of before
+    assert late is known.on(first) and "connect again" in late.why_not()
+    assert known.begun(object(), raw, 1) is again, "and is not remembered"
 
 
 def test_the_setting_and_the_method_belong_together(tmp_path: Path) -> None:
