@@ -16,7 +16,7 @@ from gateway.fleet.registry_view import RegistryView
 from gateway.routing.pinning import Differing
 from shared.choices import Pin
 from shared.errors import RegistryUnavailable
-from shared.models import now_s
+from shared.models import ServerStatus, now_s
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 
@@ -123,7 +123,8 @@ class EventLog:
                 continue
             if old is None:
                 self.note("upstream-added", id, record.spec.transport, group)
-            elif old.status is not record.status:
+            # One that has gone on since it was registered, before it was seen here, tells that as well.
+            if record.status is not (old.status if old is not None else ServerStatus.REGISTERED):
                 why = f": {record.error}" if record.error and record.status.value != "connected" else ""
                 self.note("upstream-status", id, f"{record.status.value}{why}", group)
             if old is not None and old.spec != record.spec:
