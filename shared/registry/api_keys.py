@@ -61,14 +61,12 @@ class KeyStore:
 
     async def renew(self) -> int:
         """Sign again what is signed under an older key. Return how many records that were."""
-        renewed, place = 0, self._store.keys.api_keys
-        async with translated():
-            records = await self._store.redis.hgetall(place)
-        for name, record in records.items():
-            key = self._read(name.decode(), record)
-            if key is not None and (again := self._write(key)) != record:
-                renewed += int(await self._store.run_script("RENEW", place, name, record, again))
-        return renewed
+
+        def again(name: str, record: bytes) -> bytes | None:
+            key = self._read(name, record)
+            return self._write(key) if key is not None else None
+
+        return await self._store.renew_records(self._store.keys.api_keys, again)
 
     def _write(self, key: ApiKey) -> bytes:
         return self._store.seals.enclose("api key", key.name, msgspec.json.encode(key))

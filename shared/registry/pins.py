@@ -80,18 +80,20 @@ class PinStore:
 
     async def renew(self) -> int:
         """Sign again what is signed under an older key. Return how many records that were."""
-        renewed, place = 0, self._store.keys.pins("")
+        place = self._store.keys.pins("")
         async with translated():
             groups = [key.decode().removeprefix(place) async for key in self._store.redis.scan_iter(match=place + "*")]
-            for group in groups:
-                records = await self._store.redis.hgetall(place + group)
-                found = await self.read(group)
-                for name, pinned in found.tools.items() if found is not None else ():
-                    before, again = records.get(_FIELD + name.encode()), self._enclosed(group, name, pinned)
-                    if before != again:
-                        field = (_FIELD + name.encode()).decode()
-                        renewed += int(await self._store.run_script("RENEW", place + group, field, before, again))
-        return renewed
+        return sum([await self._renew_group(group) for group in groups])
+
+    async def _renew_group(self, group: str) -> int:
+        found = await self.read(group)
+        tools = found.tools if found is not None else {}
+
+        def again(field: str, record: bytes) -> bytes | None:
+            name = field.removeprefix(_FIELD.decode())
+            return self._enclosed(group, name, tools[name]) if name in tools and name != field else None
+
+        return await self._store.renew_records(self._store.keys.pins(group), again)
 
     def _enclosed(self, group: str, tool: str, pinned: Pinned) -> bytes:
         return self._store.seals.enclose("pin", f"{group}\0{tool}", msgspec.json.encode(pinned))

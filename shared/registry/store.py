@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -164,6 +164,21 @@ class RegistryStore:
         shown[fields.index("connection") + 1] = msgspec.json.encode(spec.connection.public())
         mark = self.seals.fingerprint("connection", spec.connection_json())
         return [*shown, "connection_mark", mark, SEALED, self.seals.seal_fields(spec.id, fields)]
+
+    async def renew_records(self, place: str, again: Callable[[str, bytes], bytes | None]) -> int:
+        """Write the records of a hash anew that are marked with an older key. Return how many records that were.
+
+        ``again`` returns a record as it is written now, ``None`` for one that is not this fleet's. A record that
+        somebody else changes meanwhile stays.
+        """
+        renewed = 0
+        async with translated():
+            records = await self.redis.hgetall(place)
+        for name, record in records.items():
+            fresh = again(name.decode("utf-8", "replace"), record)
+            if fresh is not None and fresh != record:
+                renewed += int(await self.run_script("RENEW", place, name, record, fresh))
+        return renewed
 
     async def renew_seals(self) -> int:
         """Seal again what is sealed under an older key. Return how many records that were."""

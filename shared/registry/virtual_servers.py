@@ -94,14 +94,12 @@ class VirtualServerStore:
 
     async def renew(self) -> int:
         """Sign again what is signed under an older key. Return how many records that were."""
-        renewed, place = 0, self._store.keys.virtual
-        async with translated():
-            records = await self._store.redis.hgetall(place)
-        for name, record in records.items():
-            one = self._read(name.decode(), record)
-            if one is not None and (again := self._write(one)) != record:
-                renewed += int(await self._store.run_script("RENEW", place, name, record, again))
-        return renewed
+
+        def again(name: str, record: bytes) -> bytes | None:
+            one = self._read(name, record)
+            return self._write(one) if one is not None else None
+
+        return await self._store.renew_records(self._store.keys.virtual, again)
 
     def _write(self, one: Declared) -> bytes:
         record = _Record(one.source, one.server.document)

@@ -159,6 +159,7 @@ async def test_records_are_marked_anew_with_a_new_key(fleet: Fleet) -> None:
         for secret in ("ours,newer", "newer,ours"):
             hold(fleet, secret)
             await fleet.add_frontend()
+            await fleet.connected("bank")  # it serves: what it does at its start is done before the next one starts
         store = RegistryStore(fleet.settings.registry, "newer")
 
         async def renewed() -> bool:
