@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
 from tests.machine import scaled
 
@@ -48,6 +48,7 @@ def new_page(browser: Any) -> NewPage:
     async def opened(url: str, expected: tuple[str, ...] = (), **options: Any) -> AsyncIterator[Any]:
         context = await browser.new_context(**{"viewport": SIZE, "locale": "en-GB", **options})
         context.set_default_timeout(scaled(10.0) * 1000)
+        expect.set_options(timeout=scaled(10.0) * 1000)
         page = await context.new_page()
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(f"script: {error}"))

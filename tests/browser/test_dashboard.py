@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from playwright.async_api import expect
 
 from shared.models import make_spec
 from tests.browser.conftest import NewPage
@@ -69,7 +70,7 @@ async def test_the_root_leads_to_the_dashboard(fleet: Fleet, new_page: NewPage) 
     async with new_page(fleet.url) as page:
         assert page.url == f"{fleet.url}/ui/"
         await page.get_by_role("heading", name="Overview").wait_for()
-        assert await page.title() == "Overview · city"
+        await expect(page).to_have_title("Overview · city")
         await page.get_by_text("live", exact=True).wait_for()
     async with aiohttp.ClientSession() as session, session.get(f"{fleet.url}/ui/nothing.js") as response:
         assert response.status == 404
@@ -99,7 +100,7 @@ async def test_it_is_small_and_cached(fleet: Fleet, new_page: NewPage) -> None:
 async def test_the_overview_counts_calls_and_says_what_fails(fleet: Fleet, new_page: NewPage) -> None:
     async with new_page(_at(fleet)) as page, RawClient(f"{fleet.url}/mcp") as client:
         failing = page.get_by_role("heading", name="Upstreams that fail").locator("..")
-        assert "cannot connect" in await failing.inner_text()
+        await failing.get_by_text("cannot connect").first.wait_for()
         tile = page.locator(".tile", has_text="Calls a second").locator("dd")
 
         async def counted() -> bool:
@@ -109,7 +110,7 @@ async def test_the_overview_counts_calls_and_says_what_fails(fleet: Fleet, new_p
         await eventually(counted, 15.0, "calls a second")
         row = page.get_by_role("table", name="Calls by group").get_by_role("row", name="hotel")
         await row.wait_for()
-        assert await page.locator(".chart canvas").count() == 3
+        await expect(page.locator(".chart canvas")).to_have_count(3)
 
 
 async def test_an_upstream_is_found_added_followed_and_removed(fleet: Fleet, new_page: NewPage) -> None:
@@ -137,7 +138,7 @@ async def test_a_tool_is_called_with_a_form_made_of_its_schema(fleet: Fleet, hot
         await page.get_by_role("link", name="book").click()
         await page.get_by_role("button", name="Call").click()
         await page.get_by_text("is required").wait_for()
-        assert await page.evaluate("document.activeElement.getAttribute('aria-invalid')") == "true"
+        await expect(page.locator(":focus")).to_have_attribute("aria-invalid", "true")
         await page.get_by_label("city").fill("Lima")
         await page.get_by_label("nights").fill("99")
         await page.get_by_role("button", name="Call").click()
@@ -174,7 +175,7 @@ async def test_progress_is_shown_and_a_call_can_be_cancelled(fleet: Fleet, hotel
     async with new_page(_at(fleet, "tools/count")) as page:
         await page.get_by_role("button", name="Call").click()
         await page.get_by_text("2 of 4 step 2").wait_for()
-        assert await page.get_by_role("progressbar").get_attribute("value") == "0.5"
+        await expect(page.get_by_role("progressbar")).to_have_attribute("value", "0.5")
         await page.get_by_role("button", name="Cancel").click()
         await page.get_by_text("Cancelled.").wait_for()
         await page.get_by_role("button", name="Call").click()
@@ -201,7 +202,7 @@ async def test_images_are_shown_and_failures_are_said(fleet: Fleet, new_page: Ne
         await page.get_by_role("button", name="Call").click()
         image = page.get_by_role("img", name="image of the tool")
         await image.wait_for()
-        assert await image.evaluate("one => one.naturalWidth") == 1
+        await expect(image).to_have_js_property("naturalWidth", 1)
         await page.get_by_text("an image of type image/svg+xml, which is not shown").wait_for()
         await page.get_by_role("link", name="broken").click()
         await page.get_by_role("heading", name="broken").wait_for()
@@ -221,7 +222,7 @@ async def test_nothing_that_an_upstream_says_becomes_markup(fleet: Fleet, new_pa
         await page.get_by_role("heading", name="evil").wait_for()
         await page.get_by_text("Schema", exact=True).click()
         await only_text(page)
-        assert XSS.replace("\u202e", r"\u202e") in await page.locator("main").inner_text()
+        await expect(page.locator("main")).to_contain_text(XSS.replace("\u202e", r"\u202e"))
         await page.get_by_role("button", name="Call").click()
         answer = page.get_by_role("button", name="Answer")
         await answer.wait_for()
@@ -308,7 +309,7 @@ async def test_everything_can_be_done_by_keyboard(fleet: Fleet, hotel: Hotel, ne
         await tab_to("Tools")
         await page.keyboard.press("Enter")
         await page.get_by_role("link", name="book").wait_for()
-        assert await page.evaluate("document.activeElement.tagName") == "H1", "the page that opened has the focus"
+        await expect(page.locator("h1:focus"), "the page that opened has the focus").to_be_visible()
         await tab_to("draw")
         await page.keyboard.press("Enter")
         await page.get_by_role("heading", name="draw").wait_for()
