@@ -73,6 +73,7 @@ from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
+from shared.registry.changes import RESTART
 from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
@@ -431,6 +432,8 @@ class _FleetEvents:
         if kind == logs.LOG_LEVEL:
             logs.set_level(id)
             self._log.note(kind, id, f"processes log at {id} now")
+        elif kind == RESTART:
+            self._log.restarted(id)
         elif kind == "frontend":
             self._log.members_changed()
 

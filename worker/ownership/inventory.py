@@ -20,6 +20,7 @@ from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.own_settings import for_upstream
+from shared.registry.changes import RESTART
 from shared.registry.client import translated
 from shared.registry.credentials import CredentialStore
 from shared.registry.records import ListedCatalog, UpstreamRecord
@@ -344,8 +345,13 @@ class Inventory:
         del self._announcing[kind, id]
 
     def hint(self, kind: str, id: str) -> None:
-        """Handle another worker's hint about an upstream that this worker leads."""
+        """Handle another worker's hint about an upstream that this worker leads, or a user's wish that every worker
+        that holds it begins anew with it: a new child, new connections and sessions."""
         holding = self._held.get(id)
+        if kind == RESTART and holding is not None and not self.draining:
+            self._drop(id)
+            self.apply({id: self.records.get(id, holding.record)})
+            return
         if holding is None or holding.owner is None:
             return
         what, _, method = kind.partition(":")
