@@ -1,22 +1,32 @@
 // Router, header, and the question for the token. Pages are modules in views/; each returns {title, element, update?, close?}.
 import * as api from "./api.js";
 import { fill, freshId, h } from "./dom.js";
+import { load as learnWhoIAm, mayWrite, myName } from "./me.js";
 import { store } from "./store.js";
+import { access } from "./views/access.js";
+import { audit } from "./views/audit.js";
 import { events } from "./views/events.js";
 import { overview } from "./views/overview.js";
 import { processes } from "./views/processes.js";
+import { sessions } from "./views/sessions.js";
 import { tools } from "./views/tools.js";
 import { upstreams } from "./views/upstreams.js";
+import { virtual } from "./views/virtual.js";
 
 const PAGES = [
   ["overview", "Overview", overview],
   ["upstreams", "Upstreams", upstreams],
   ["tools", "Tools", tools],
+  ["virtual", "Virtual servers", virtual],
+  ["sessions", "Sessions", sessions],
   ["events", "Events", events],
+  ["audit", "Audit", audit],
+  ["access", "Access", access],
   ["processes", "Processes", processes],
 ];
 const main = document.getElementById("main");
 const live = document.getElementById("live");
+const who = document.getElementById("who");
 let page = null;
 
 function place() {
@@ -56,7 +66,7 @@ function askForToken(wrong) {
     api.setToken(input.value);
     start();
   } },
-    h("p", {}, "The admin API of this gateway needs its token (", h("code", {}, "GATEWAY_ADMIN_TOKEN"), "). It is kept in this tab alone."),
+    h("p", {}, "The admin API of this gateway needs its token (", h("code", {}, "GATEWAY_ADMIN_TOKEN"), "), or an API key whose role has admin rights. It is kept in this tab alone."),
     h("div", { class: "field" }, h("label", { for: id }, "Admin token"), input),
     problem, h("button", { class: "main" }, "Continue"));
   fill(main, h("h1", { tabindex: "-1" }, "Admin token"), form);
@@ -87,8 +97,12 @@ store.addEventListener("problem", () => {
   }
 });
 
-function start() {
+async function start() {
   say("", "connecting…");
+  try {
+    await learnWhoIAm();
+    who.textContent = mayWrite() ? "" : `${myName()}, read only`;
+  } catch { /* the store asks as well, and says what is wrong */ }
   store.start();
 }
 
