@@ -34,7 +34,7 @@ for line in sys.stdin:
     m = json.loads(line)
     if "id" not in m: continue
     if m["method"] == "initialize":
-        r = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "c", "version": "1"}}
+        r = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": {"name": "c", "version": ""}}
     elif m["method"] == "tools/list":
         r = {"tools": [{"name": "pid%d" % os.getpid(), "inputSchema": {"type": "object"}}]}
     else: r = {}
