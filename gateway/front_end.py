@@ -63,6 +63,7 @@ from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
+from gateway.telemetry.tallies import Tallies
 from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access import rules as access_rules
@@ -122,7 +123,10 @@ class FrontEnd:
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
-        self._audit = AuditLog(rules.audit, AuditStore(store), self.id) if rules.audit is not None else None
+        self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
+        self._audit = None
+        if rules.audit is not None:
+            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
@@ -133,7 +137,7 @@ class FrontEnd:
             observers.append(self._audit)
         if settings.telemetry.access_log:
             observers.append(AccessLog(logs.Lines("gateway.access")))
-        self._ejection = ejection = Ejection(registry, settings.routing)
+        self._ejection = ejection = Ejection(registry, settings.routing, tallies.ejections)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
@@ -171,10 +175,16 @@ class FrontEnd:
             Certificates(certified) if certified is not None else None,
         )
         self._authentication = None
-        self._limits = Limits(rules, store, self.id) if rules.limits else None
+        self._limits = Limits(rules, store, self.id, tallies.limited) if rules.limits else None
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
             self._authentication = Authentication(
-                rules, self._keys, self._catch_up_keys, self.guard.owns, self._limits, self._audit
+                rules,
+                self._keys,
+                self._catch_up_keys,
+                self.guard.owns,
+                self._limits,
+                self._audit,
+                tallies.authentications,
             )
         self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
@@ -204,7 +214,11 @@ class FrontEnd:
             lambda: registry.records.values(),
             self._tools_listed,
             lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
+            tallies.families,
         )
+        audit = self._audit
+        audit_waiting = (lambda: audit.waiting) if audit is not None else None
+        tallies.watch(ejection.ejected_of_groups, self._search, audit_waiting)
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
         )

@@ -18,6 +18,7 @@ from msgspec import structs
 from shared.connections import HttpConnection, origin_of
 from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
+from shared.metrics.families import Family
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.own_settings import for_upstream
 from shared.registry.changes import RESTART
@@ -31,6 +32,7 @@ from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
+from worker.ownership.figures import families
 from worker.ownership.health import HealthPolicy
 from worker.ownership.make_upstream import make_upstream
 from worker.ownership.owner import Owner
@@ -227,6 +229,11 @@ class Inventory:
     def load(self) -> int:
         """The number of calls under way."""
         return sum(holding.upstream.traffic.in_flight for holding in self._held.values())
+
+    def figures(self) -> list[Family]:
+        """Return what ``/metrics`` shows of the upstreams here."""
+        most = self._settings.telemetry.metrics_max_tools
+        return families((holding.upstream for holding in self._held.values()), most)
 
     # ---- the registry's follower
 
