@@ -88,7 +88,8 @@ class Worker:
         self._tracing = tracing(settings, "worker", self.id)
         observers: list[CallObserver] = [self.counters]
         if self._tracing is not None:
-            observers = [Traces(self._tracing, self.counters, loop_time)]
+            broker.traces = traces = Traces(self._tracing, self.counters, loop_time)
+            observers = [traces]
         if settings.telemetry.access_log:
             observers.append(AccessLog(logs.Lines("worker.access"), loop_time))
         observer = observers[0] if len(observers) == 1 else Observers(*observers)
