@@ -27,6 +27,7 @@ const PAGES = [
 const main = document.getElementById("main");
 const live = document.getElementById("live");
 const who = document.getElementById("who");
+const AGAIN_MS = 2000;
 let page = null;
 
 function place() {
@@ -50,9 +51,14 @@ function show(moved) {
   const heading = h("h1", { tabindex: "-1" }, label);
   page = { name, ...make(detail, heading) };
   fill(main, heading, page.element);
-  document.title = `${label} · ${store.overview ? store.overview.name : "MCP gateway"}`;
+  page.label = label;
+  entitle();
   if (page.update) page.update();
   if (moved) heading.focus();
+}
+
+function entitle() {
+  document.title = `${page.label} · ${store.overview ? store.overview.name : "MCP gateway"}`;
 }
 
 function askForToken(wrong) {
@@ -83,8 +89,9 @@ store.addEventListener("overview", () => {
   document.getElementById("name").textContent = name;
   if (redis) say("on", "live");
   else say("", "live, without Redis");
-  if (!page) show(false);
-  else if (page.update) page.update();
+  if (!page) return; // it is not known yet who asks
+  entitle();
+  if (page.update) page.update();
 });
 store.addEventListener("events", () => { if (page && page.happened) page.happened(); });
 store.addEventListener("problem", () => {
@@ -99,11 +106,18 @@ store.addEventListener("problem", () => {
 
 async function start() {
   say("", "connecting…");
-  try {
-    await learnWhoIAm();
-    who.textContent = mayWrite() ? "" : `${myName()}, read only`;
-  } catch { /* the store asks as well, and says what is wrong */ }
   store.start();
+  for (;;) {
+    try {
+      await learnWhoIAm();
+      break;
+    } catch (error) {
+      if (error.status === 401) return; // the store hears it too, and asks for a token
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+    }
+  }
+  who.textContent = mayWrite() ? "" : `${myName()}, read only`;
+  if (!page) show(false);
 }
 
 const THEMES = ["auto", "light", "dark"];
