@@ -57,7 +57,7 @@ from gateway.streams.outbox import Outbox
 from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry import access_log
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
@@ -134,8 +134,9 @@ class FrontEnd:
         observers: list[CallObserver] = [traces or self._counters]
         if self._audit is not None:
             observers.append(self._audit)
+        self._lines = logs.Lines("gateway.access", *access_log.NAMES)
         if settings.telemetry.access_log:
-            observers.append(AccessLog(logs.Lines("gateway.access")))
+            observers.append(access_log.AccessLog(self._lines))
         self._ejection = ejection = Ejection(registry, settings.routing, tallies.ejections)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
@@ -374,6 +375,7 @@ class FrontEnd:
     async def close(self) -> None:
         """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
+        self._lines.flush()
         if self._tracing is not None:
             await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
         await self.figures.stop()
