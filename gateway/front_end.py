@@ -57,12 +57,13 @@ from gateway.streams.outbox import Outbox
 from gateway.streams.standing_streams import StandingStreams
 from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.streams.unsolicited import UnsolicitedDelivery
-from gateway.telemetry.access_log import AccessLog
+from gateway.telemetry import access_log
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
+from gateway.telemetry.tallies import Tallies
 from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access import rules as access_rules
@@ -73,6 +74,7 @@ from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
+from shared.registry.changes import RESTART
 from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
@@ -120,7 +122,10 @@ class FrontEnd:
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
-        self._audit = AuditLog(rules.audit, AuditStore(store), self.id) if rules.audit is not None else None
+        self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
+        self._audit = None
+        if rules.audit is not None:
+            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
@@ -129,9 +134,10 @@ class FrontEnd:
         observers: list[CallObserver] = [traces or self._counters]
         if self._audit is not None:
             observers.append(self._audit)
+        self._lines = logs.Lines("gateway.access", *access_log.NAMES)
         if settings.telemetry.access_log:
-            observers.append(AccessLog(logs.Lines("gateway.access")))
-        self._ejection = ejection = Ejection(registry, settings.routing)
+            observers.append(access_log.AccessLog(self._lines))
+        self._ejection = ejection = Ejection(registry, settings.routing, tallies.ejections)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
@@ -169,10 +175,16 @@ class FrontEnd:
             Certificates(certified) if certified is not None else None,
         )
         self._authentication = None
-        self._limits = Limits(rules, store, self.id) if rules.limits else None
+        self._limits = Limits(rules, store, self.id, tallies.limited) if rules.limits else None
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
             self._authentication = Authentication(
-                rules, self._keys, self._catch_up_keys, self.guard.owns, self._limits, self._audit
+                rules,
+                self._keys,
+                self._catch_up_keys,
+                self.guard.owns,
+                self._limits,
+                self._audit,
+                tallies.authentications,
             )
         self.principals = principals = principals or self._authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
@@ -202,7 +214,11 @@ class FrontEnd:
             lambda: registry.records.values(),
             self._tools_listed,
             lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
+            tallies.families,
         )
+        audit = self._audit
+        audit_waiting = (lambda: audit.waiting) if audit is not None else None
+        tallies.watch(ejection.ejected_of_groups, self._search, audit_waiting)
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
         )
@@ -359,6 +375,7 @@ class FrontEnd:
     async def close(self) -> None:
         """Leave the fleet, and close links and connections."""
         await cancel(*self._tasks)
+        self._lines.flush()
         if self._tracing is not None:
             await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
         await self.figures.stop()
@@ -430,6 +447,8 @@ class _FleetEvents:
         if kind == logs.LOG_LEVEL:
             logs.set_level(id)
             self._log.note(kind, id, f"processes log at {id} now")
+        elif kind == RESTART:
+            self._log.restarted(id)
         elif kind == "frontend":
             self._log.members_changed()
 

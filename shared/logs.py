@@ -14,11 +14,8 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-
-import msgspec
 
 from shared.choices import LOG_LEVELS
 from shared.mcp.text import TURNS_TEXT
@@ -28,8 +25,10 @@ LOG_LEVEL = "log-level"
 FIELDS = "fields"
 """The attribute of a log record with more fields: in JSON as members, on the console as ``name=value``."""
 _CLEAR = re.compile(r'[^\s"=]+').fullmatch
-_AT_ONCE = 500
-"""So many lines at most wait for the end of a tick."""
+_AT_ONCE = 200
+"""So many access lines at most are written at once: no more than a pipe holds (64 KiB), or the process would wait."""
+_LATEST_S = 0.05
+_MOST_KEPT = 4096
 _CONTROLS = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0))]
 _ESCAPES = {ord(one): one.encode("unicode_escape").decode() for one in (*_CONTROLS, *TURNS_TEXT)}
 _ESCAPES |= {code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)}
@@ -95,24 +94,41 @@ def _plain(value: Any) -> str:
 
 
 class Lines:
-    """Writes many lines that have fields alone, as access lines: faster than ``logging``, and a burst in one write.
+    """Writes access lines: faster than ``logging``, and those of a moment in one write, because whoever reads them
+    (``gateway.supervisor.lifecycle`` copies them) pays for each write.
 
-    They are written whatever the level, by the process and in the form that ``configure`` was told.
+    A line has the id of the request, a duration in ms, and ``names`` with values that mostly were in an earlier line as
+    well: what they look like is kept, as far as ``_MOST_KEPT``. Lines are written whatever the level, by the process
+    and in the form that ``configure`` was told.
     """
 
-    def __init__(self, logger: str) -> None:
+    def __init__(self, logger: str, *names: str) -> None:
         self._logger = logger
+        self._names = names
         self._waiting: list[str] = []
         self._second = 0
         self._start = self._middle = ""
+        self._rest: dict[tuple[Any, ...], str] = {}
         self._loop = asyncio.get_running_loop()
 
-    def write(self, fields: Mapping[str, Any]) -> None:
-        """Write one line at the end of this tick."""
-        if not self._waiting:
-            self._loop.call_soon(self.flush)
-        self._waiting.append(self._line(fields))
-        if len(self._waiting) >= _AT_ONCE:
+    def write(self, request: str, ms: float, values: tuple[Any, ...]) -> None:
+        """Write one line, within ``_LATEST_S``. ``request`` is hexadecimal, ``values`` are those of ``names``."""
+        waiting = self._waiting
+        if not waiting:
+            self._loop.call_later(_LATEST_S, self.flush)
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._begin(second)
+        try:
+            rest = self._rest[values]
+        except KeyError:
+            rest = self._shown(values)
+        if self._middle:
+            waiting.append(f'{self._start}{int((now - second) * 1000):03}{self._middle}{request}","ms":{ms:.1f}{rest}')
+        else:
+            waiting.append(f"{self._start}{request} ms={ms:.1f}{rest}")
+        if len(waiting) >= _AT_ONCE:
             self.flush()
 
     def flush(self) -> None:
@@ -125,20 +141,17 @@ class Lines:
             except (OSError, ValueError):
                 pass  # whoever read it is gone; calls go on
 
-    def _line(self, fields: Mapping[str, Any]) -> str:
-        now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._begin(second)
+    def _shown(self, values: tuple[Any, ...]) -> str:
+        """Return the end of a line, and keep it for the next one with these values."""
+        fields = dict(zip(self._names, values, strict=True))
         if _told.form == "json":
-            try:
-                words = msgspec.json.encode(fields).decode()
-            except UnicodeEncodeError:  # half a character
-                words = ""
-            if not words.isascii() or not words or "\x7f" in words:
-                words = _json(fields)
-            return f"{self._start}{int((now - second) * 1000):03}{self._middle}{words[1:]}"
-        return escaped(self._start + " ".join([f"{name}={_plain(value)}" for name, value in fields.items()]))
+            shown = "," + _json(fields)[1:]
+        else:
+            shown = escaped("".join([f" {name}={_plain(value)}" for name, value in fields.items()]))
+        if len(self._rest) >= _MOST_KEPT:
+            self._rest.clear()
+        self._rest[values] = shown
+        return shown
 
     def _begin(self, second: int) -> None:
         """Make what all lines of one second begin with."""
@@ -146,10 +159,10 @@ class Lines:
         if _told.form == "json":
             at = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
             known = {"level": "info", "process": _told.process, "pid": _told.pid, "logger": self._logger}
-            self._start, self._middle = f'{{"time":"{at}.', f'+00:00",{json.dumps(known)[1:-1]},'
+            self._start, self._middle = f'{{"time":"{at}.', f'+00:00",{json.dumps(known)[1:-1]},"request":"'
         else:
             at = time.strftime("%H:%M:%S", time.localtime(second))
-            self._start = f"{at} INFO    {_told.process} {self._logger}: "
+            self._start, self._middle = f"{at} INFO    {_told.process} {self._logger}: request=", ""
 
 
 class _Told:

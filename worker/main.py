@@ -40,7 +40,7 @@ from shared.tasks import Deadlines, cancel, spawn
 from shared.tracing.tracing import FLUSH_S, check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
-from worker.calls.access_log import AccessLog
+from worker.calls import access_log
 from worker.calls.observer import CallObserver, Counters, Observers
 from worker.calls.traces import Traces
 from worker.front_ends import FrontEnds
@@ -88,9 +88,11 @@ class Worker:
         self._tracing = tracing(settings, "worker", self.id)
         observers: list[CallObserver] = [self.counters]
         if self._tracing is not None:
-            observers = [Traces(self._tracing, self.counters, loop_time)]
+            broker.traces = traces = Traces(self._tracing, self.counters, loop_time)
+            observers = [traces]
+        self._lines = logs.Lines("worker.access", *access_log.NAMES)
         if settings.telemetry.access_log:
-            observers.append(AccessLog(logs.Lines("worker.access"), loop_time))
+            observers.append(access_log.AccessLog(self._lines, loop_time))
         observer = observers[0] if len(observers) == 1 else Observers(*observers)
         credentials = CredentialStore(store, key)
         self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials)
@@ -192,7 +194,7 @@ class Worker:
             family = gauge(name, text)
             family.samples.append(Sample((), value))
             found.append(family)
-        return found
+        return [*found, self.rpc.broker.tasks.tally.family, *self.inventory.figures()]
 
     async def _be_known(self) -> None:
         """Renew this worker's record, or join anew if Redis has it no more. Raises ``RegistryUnavailable``."""
@@ -290,6 +292,7 @@ class Worker:
         await self.inventory.close()
         if self._tracing is not None:
             await self._tracing.exporter.close(min(FLUSH_S, self.settings.fleet.drain_timeout_s))
+        self._lines.flush()
         self.metrics_port.close()
         await self.figures.stop()
         with contextlib.suppress(RegistryUnavailable):

@@ -19,6 +19,7 @@ from gateway.access.principal import Principal
 from gateway.access.roles import in_class
 from shared.access.rules import EVERYBODY, AccessRules, Limit, Rate
 from shared.errors import Limited, RegistryUnavailable
+from shared.metrics.tally import Tally
 from shared.registry.store import RegistryStore
 from shared.tasks import spawn
 
@@ -73,7 +74,7 @@ class _Tokens:
                 self._fetch()
             return True
         if now < self._retry_at:
-            raise Limited(self.limit.name, self._retry_at - now)
+            raise self._limits.refused(self.limit, self._retry_at - now)
         return False
 
     def give_back(self) -> None:
@@ -138,7 +139,7 @@ class _Slots:
             self.used += 1
             return True
         if self.used >= self._most or now < self._refused_at + 0.1:
-            raise Limited(self.limit.name, 1.0)
+            raise self._limits.refused(self.limit, 1.0)
         return False
 
     def give_back(self) -> None:
@@ -234,13 +235,21 @@ class Quota:
 class Limits:
     """The limits of all principals at this front end, ``frontend``."""
 
-    def __init__(self, rules: AccessRules, store: RegistryStore, frontend: str) -> None:
+    def __init__(self, rules: AccessRules, store: RegistryStore, frontend: str, tally: Tally | None = None) -> None:
+        """``tally`` counts what is refused, by the name of the limit."""
+        self._tally = tally
         self.store = store
         self.frontend = frontend
         self.frontends = 1
         """How many front ends there were when Redis answered last."""
         self._rules = rules
         self._buckets: dict[str, _Bucket] = {}
+
+    def refused(self, limit: Limit, retry_s: float) -> Limited:
+        """Count a call that a limit refuses, and return the error."""
+        if self._tally is not None:
+            self._tally.count(limit.name)
+        return Limited(limit.name, retry_s)
 
     def quota(self, principal: Principal) -> Quota | None:
         """Return the limits of a principal, or ``None`` if it has none."""

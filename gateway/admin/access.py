@@ -47,6 +47,21 @@ class AccessApi:
         self._registry = registry
         self._bodies = bodies
 
+    @property
+    def roles(self) -> list[str]:
+        """The names of the roles that there are."""
+        return sorted(self._rules.roles)
+
+    @property
+    def takes_keys(self) -> bool:
+        """Whether callers may use API keys."""
+        return self._rules.method(ApiKeyMethod) is not None
+
+    @property
+    def has_audit(self) -> bool:
+        """Whether an audit log is kept in Redis."""
+        return self._rules.audit is not None and self._rules.audit.redis
+
     async def keys(self, request: web.Request) -> web.Response:
         """``GET /admin/v1/keys``: all keys, without what they are."""
         made = [
@@ -86,7 +101,7 @@ class AccessApi:
 
         Without ``after`` the latest. ``next`` is the place to go on from.
         """
-        if self._rules.audit is None or not self._rules.audit.redis:
+        if not self.has_audit:
             raise ConfigError("no audit log is kept in Redis here: add 'audit': {} to 'access' in the gateway's file")
         try:
             limit = max(1, min(1000, int(request.query.get("limit", "100"))))

@@ -13,6 +13,7 @@ from shared.connections import Connection, unmasked
 from shared.errors import EntryDeclared, EntryNotFound
 from shared.logs import LOG_LEVEL
 from shared.models import UpstreamSpec, make_spec
+from shared.registry.changes import RESTART
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 
@@ -80,6 +81,11 @@ class Commands:
                 'it there, or write "disabled": true (if that file is gone for good: servers remove --force)'
             )
         await self._store.unregister(id)
+
+    async def restart(self, id: str) -> None:
+        """Have the workers that hold an upstream begin anew with it: a new child, new connections and sessions. Raises
+        ``RegistryUnavailable``."""
+        await self._store.run_script("ANNOUNCE", RESTART, id)
 
     async def set_log_level(self, level: str) -> None:
         """Have every live process log at ``level`` until it ends. Raises ``RegistryUnavailable``."""

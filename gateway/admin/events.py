@@ -94,6 +94,12 @@ class EventLog:
         for follower in list(self._followers):
             follower.tell(event)
 
+    def restarted(self, id: str) -> None:
+        """Note that somebody asked to have an upstream started anew."""
+        record = self._registry.records.get(id)
+        if record is not None:
+            self.note("upstream-restart", id, "somebody asked for it", record.spec.name)
+
     def members_changed(self) -> None:
         """Look which processes there are, because one joined or left."""
         self._look_at_members.set()

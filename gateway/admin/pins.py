@@ -1,4 +1,5 @@
-"""Handlers of the admin API about pinned tools: what was approved, what is listed, and approving it."""
+"""Handlers of the admin API about pinned tools: what was approved, what is listed, approving it, and taking that
+back."""
 
 from __future__ import annotations
 
@@ -66,6 +67,18 @@ class PinsApi:
         await self._store.approve(record.spec.name, tool, pinned)
         await self._registry.catch_up()
         return _json(_shown(tool, pinned, listed, whole=False))
+
+    async def withdraw(self, request: web.Request) -> web.Response:
+        """``DELETE /admin/v1/servers/{id}/pins/{tool}``: take back what was approved of a tool.
+
+        It counts as new then: where upstreams are pinned with ``block`` nobody sees or calls it until it is approved.
+        """
+        record, _ = await self._pinned(request.match_info["id"])
+        tool = request.match_info["tool"]
+        if not await self._store.withdraw(record.spec.name, tool):
+            raise EntryNotFound(f"nothing was approved of tool {tool!r} of group {record.spec.name!r}")
+        await self._registry.catch_up()
+        return web.Response(status=204)
 
     async def _pinned(self, id: str) -> tuple[UpstreamRecord, GroupPins]:
         """Return a pinned upstream, and what was approved of its group. Raises ``ConfigError`` or ``EntryNotFound``."""

@@ -42,6 +42,8 @@ _LOG_EVERY_S = 10.0
 
 PRINCIPAL = "principal"
 """The key of a request under which stands who sent it, once that is known."""
+RIGHTS = "rights"
+"""The key of a request that may be answered, under which stands what its sender may do: ``read`` or ``write``."""
 
 
 class AdminRights:
@@ -87,9 +89,10 @@ class AdminRights:
             return False  # a proxy in front may have looked at the other one
         if self._access.admin_token and self.has_token(request):
             request[PRINCIPAL] = "admin token"
+            request[RIGHTS] = "write"
             return True
         if self._authenticated:
-            admin = await self._admin_of(request)
+            request[RIGHTS] = admin = await self._admin_of(request)
             return admin == "write" or (admin == "read" and request.method in ("GET", "HEAD"))
         if self._access.admin_token:
             return False
@@ -99,6 +102,7 @@ class AdminRights:
             peer = ipaddress.ip_address(request.remote or "")
         except ValueError:
             return False
+        request[RIGHTS] = "write"
         return peer.is_loopback and is_loopback_host(self._host)
 
     async def _admin_of(self, request: web.Request) -> str:
@@ -137,6 +141,10 @@ class AdminRights:
             finally:
                 self._held -= 1
 
+    def may_run_commands(self, request: web.Request) -> bool:
+        """Whether the request may register an upstream that runs a command, or uses files or sockets, of this host."""
+        return self.has_token(request) and self._access.allow_stdio_registration
+
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
         """Raise ``CallError`` (``forbidden``) unless the request may register this upstream, and ``ConfigError`` if
         nobody may."""
@@ -146,7 +154,7 @@ class AdminRights:
         if refused:
             raise ConfigError([("connection.url", refused)])
         does = spec.connection.touches_host()
-        if does and not (self.has_token(request) and self._access.allow_stdio_registration):
+        if does and not self.may_run_commands(request):
             raise CallError(
                 "forbidden",
                 f"registering this {spec.transport} upstream over HTTP {does}: it needs GATEWAY_ADMIN_TOKEN and "

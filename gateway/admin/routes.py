@@ -17,8 +17,8 @@ from gateway.admin.events import MOST_FOLLOWERS, told
 from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
-from gateway.admin.rights import AdminRights
-from gateway.admin.schemas import Change, ErrorBody, LogLevel, Registration, RestartAsked, openapi
+from gateway.admin.rights import PRINCIPAL, RIGHTS, AdminRights
+from gateway.admin.schemas import Change, ErrorBody, LogLevel, Me, Registration, RestartAsked, openapi
 from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.request_head import is_json
@@ -84,9 +84,12 @@ def add_admin_routes(
         ("PATCH", "servers/{id}", api.change),
         ("DELETE", "servers/{id}", api.unregister),
         ("GET", "servers/{id}/logs", api.logs),
+        ("POST", "servers/{id}/restart", api.restart_upstream),
         ("GET", "servers/{id}/pins", pins.all),
         ("GET", "servers/{id}/pins/{tool}", pins.one),
         ("PUT", "servers/{id}/pins/{tool}", pins.approve),
+        ("DELETE", "servers/{id}/pins/{tool}", pins.withdraw),
+        ("GET", "me", api.me),
         ("GET", "tools", api.tools),
         ("GET", "health", api.health),
         ("GET", "workers", api.workers),
@@ -229,7 +232,23 @@ class _AdminApi:
             raise self._queries.unknown(id) from error
         return web.Response(status=204)
 
+    async def restart_upstream(self, request: web.Request) -> web.Response:
+        await self._commands.restart(self._queries.record(request.match_info["id"]).spec.id)
+        return web.Response(status=204)
+
     # ---- state
+
+    async def me(self, request: web.Request) -> web.Response:
+        return _json(
+            Me(
+                principal=request.get(PRINCIPAL, ""),
+                rights=request[RIGHTS],
+                commands=self._rights.may_run_commands(request),
+                roles=self._access.roles,
+                keys=self._access.takes_keys,
+                audit=self._access.has_audit,
+            )
+        )
 
     async def tools(self, request: web.Request) -> web.Response:
         schemas = request.query.get("schemas", "true") in ("true", "1")

@@ -213,6 +213,20 @@ class AccessExplanation(Struct, rename="camel"):
     conditions: list[str] = []
 
 
+class Me(Struct, rename="camel"):
+    """Who asks, and what they may do here. ``principal`` is empty where nobody is asked who they are; ``rights`` are
+    ``read`` or ``write``. ``commands``: whether they may register upstreams that run a command on a worker's host.
+    ``roles`` are those of the configuration, ``keys`` and ``audit`` say whether there are API keys, and an audit log
+    to read."""
+
+    principal: str
+    rights: Literal["read", "write"]
+    commands: bool
+    roles: list[str]
+    keys: bool
+    audit: bool
+
+
 class Overview(Struct, rename="camel"):
     """The state of the gateway. ``upstreams`` counts them by status, ``restarts`` says how often each process was
     replaced."""
@@ -269,9 +283,9 @@ class Traffic(Struct, rename="camel"):
 
 class Event(Struct, rename="camel", frozen=True):
     """Something that happened. ``kind`` is ``upstream-status``, ``upstream-added``, ``upstream-changed``,
-    ``upstream-lists``, ``upstream-removed``, ``tool-quarantined``, ``tool-changed``, ``tool-released``,
-    ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``, ``redis`` or ``log-level``; ``at``
-    is Unix time in seconds; ``sequence`` counts in this front end."""
+    ``upstream-lists``, ``upstream-restart``, ``upstream-removed``, ``tool-quarantined``, ``tool-changed``,
+    ``tool-released``, ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``, ``redis`` or
+    ``log-level``; ``at`` is Unix time in seconds; ``sequence`` counts in this front end."""
 
     sequence: int
     at: float
@@ -301,9 +315,12 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/servers/{id}", "patch", "Change an upstream", Change, ServerEntry),
     ("/admin/v1/servers/{id}", "delete", "Remove an upstream", None, None),
     ("/admin/v1/servers/{id}/logs", "get", "Last stderr lines of a stdio upstream", None, list[str]),
+    ("/admin/v1/servers/{id}/restart", "post", "Begin anew with an upstream, on every worker that has it", None, None),
     ("/admin/v1/servers/{id}/pins", "get", "Tools of a pinned upstream, and what was approved", None, list[PinnedTool]),
     ("/admin/v1/servers/{id}/pins/{tool}", "get", "One tool as approved and as listed", None, PinnedTool),
     ("/admin/v1/servers/{id}/pins/{tool}", "put", "Approve the definition with this digest", Approval, PinnedTool),
+    ("/admin/v1/servers/{id}/pins/{tool}", "delete", "Take back what was approved of a tool", None, None),
+    ("/admin/v1/me", "get", "Who asks, and what they may do", None, Me),
     ("/admin/v1/tools", "get", "Tools as clients see them", None, list[ListedTool]),
     ("/admin/v1/health", "get", "Last health check of each upstream", None, list[HealthCheckResult]),
     ("/admin/v1/workers", "get", "Live workers", None, list[WorkerState]),
@@ -352,6 +369,14 @@ _QUERIES: dict[str, tuple[tuple[str, str, str], ...]] = {
         *_PAGE,
         ("server", "string", "Only those of this group"),
         ("schemas", "boolean", "Whether with schemas; default: true"),
+    ),
+    "/admin/v1/audit": (
+        ("after", "string", "Only what is newer than this 'next' of an earlier answer; default: the latest"),
+        ("limit", "integer", "At most so many, up to 1000; default: 100"),
+        ("principal", "string", "Only of this principal"),
+        ("event", "string", "Only of this kind"),
+        ("outcome", "string", "Only with this outcome"),
+        ("tool", "string", "Only about this tool, as its upstream names it"),
     ),
     "/admin/v1/events": (("after", "integer", "Only what is newer than this sequence number"),),
 }

@@ -32,6 +32,7 @@ from shared.access import keys
 from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
 from shared.access.rules import AccessRules
 from shared.errors import CallError, Refused, Unauthorized
+from shared.metrics.tally import Tally
 
 _REMEMBERED = 50_000
 """How many verified credentials are remembered; the oldest go first, and are verified again when they come back."""
@@ -55,13 +56,15 @@ class Authentication:
         owns: Callable[[str], bool],
         limits: Limits | None = None,
         audit: AuditLog | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """``catch_up`` waits until this front end knows what Redis holds now. ``owns``: whether the gateway is known to
-        have a name (``RebindingGuard.owns``)."""
+        have a name (``RebindingGuard.owns``). ``tally`` counts credentials that were verified anew or refused."""
         self._owns = owns
         self._roles = Roles(rules)
         self._limits = limits
         self._audit = audit
+        self._tally = tally or Tally("gateway_authentications", "", ("outcome",))
         self._noted_at = 0.0
         self._refused = 0
         self._anonymous = self._principal(NOBODY) if rules.anonymous or not rules.authentication else None
@@ -100,6 +103,7 @@ class Authentication:
         credentials = head.authorization
         assert credentials is not None
         if self._waiting >= _MAX_WAITING:
+            self._tally.count("busy")
             raise Refused("too_much", "too many unknown credentials wait to be verified; try again")
         self._waiting += 1
         try:
@@ -131,6 +135,7 @@ class Authentication:
                 return self._of_certificate(head, head.certificate)
             if self._anonymous is not None:
                 return self._anonymous
+            self._tally.count("missing")
             raise Unauthorized(self._what_is_needed(), self._challenge(head, scopes=self._basic_scopes))
         try:
             scheme, token = _read(credentials)
@@ -155,6 +160,7 @@ class Authentication:
         why = certificate.why_not()
         if why:
             self._note_failure(why)
+            self._tally.count("invalid_certificate")
             raise Unauthorized(why, self._challenge(head, scopes=self._basic_scopes))
         if certificate.principal is None:
             assert certificate.identity is not None
@@ -220,6 +226,7 @@ class Authentication:
             known = self._of_keys.get(place)
             if known is None or not known.lasts(time.time()):
                 known = self._of_keys[place] = self._principal(identity)
+                self._tally.count("verified")
             return known
         principal = self._principal(identity)
         assert head.authorization is not None
@@ -230,6 +237,7 @@ class Authentication:
             for old in list(itertools.islice(self._known, _REMEMBERED // 8)):
                 del self._known[old]
         self._known[_digest(token, head.resource)] = principal
+        self._tally.count("verified")
         return principal
 
     def _audiences(self, head: RequestHead) -> frozenset[str]:
@@ -276,11 +284,13 @@ class Authentication:
 
     def _invalid(self, head: RequestHead, error: InvalidToken) -> CallError:
         self._note_failure(str(error))
+        proof = isinstance(error, InvalidProof)
+        self._tally.count("insufficient_scope" if error.scopes else "invalid_proof" if proof else "invalid_token")
         if error.scopes:
             scopes = self._basic_scopes.union(error.scopes)
             text = self._challenge(head, "insufficient_scope", scopes, str(error))
             return Unauthorized(str(error), text, "insufficient_scope")
-        if isinstance(error, InvalidProof):
+        if proof:
             resource = head.resource if self._oauth else ""
             return Unauthorized(str(error), proof_challenge(resource, DPOP_ALGORITHMS, str(error)))
         return Unauthorized(str(error), self._challenge(head, "invalid_token", (), str(error)))

@@ -18,6 +18,7 @@ from gateway.routing import outliers
 from gateway.routing.outliers import Watch
 from gateway.routing.routes import Group, Replica
 from shared.errors import STATUS
+from shared.metrics.tally import Tally
 from shared.models import ServerStatus
 from shared.settings import RoutingSettings
 
@@ -34,7 +35,9 @@ Pending = dict[str, dict[str, list[float]]]
 class Ejection:
     """Ejects replicas of the groups in ``registry``."""
 
-    def __init__(self, registry: RegistryView, settings: RoutingSettings) -> None:
+    def __init__(self, registry: RegistryView, settings: RoutingSettings, tally: Tally | None = None) -> None:
+        """``tally`` counts ejections, by group and whether the replica failed or was slow."""
+        self._tally = tally
         self._registry = registry
         self._settings = settings
 
@@ -99,6 +102,7 @@ class Ejection:
             watch = replica.watch
             if age >= _HANGS_S and watch.trial is in_flight.call and watch.is_slow(tool, age):
                 watch.eject(f"its trial took more than {age * 1000:.0f} ms", False, self._settings, now)
+                self._count(replica.record.spec.name, failing=False)
         return found
 
     def _eject(self, group: Group, replica: Replica, why: str, failing: bool, now: float) -> None:
@@ -109,7 +113,12 @@ class Ejection:
         if not watch.why and not outliers.room(len(able), ejected, self._settings):
             return
         watch.eject(why, failing, self._settings, now)
+        self._count(group.name, failing)
         _log.warning("replica %s of %s gets no calls for %.3g s: %s", replica.id, group.name, watch.until - now, why)
+
+    def _count(self, group: str, failing: bool) -> None:
+        if self._tally is not None:
+            self._tally.count(group, "failing" if failing else "slow")
 
     def state(self, replica: Replica, now: float) -> str:
         """Return why a replica is kept from calls now, and for how long, or nothing if it is not."""
@@ -120,6 +129,11 @@ class Ejection:
         if replica.avoid_until > now:
             return f"avoided for {replica.avoid_until - now:.0f} s"
         return ""
+
+    def ejected_of_groups(self) -> list[tuple[str, str]]:
+        """Return the ejected replicas, each behind the name of its group."""
+        replicas = self._registry.catalog.replicas
+        return [(one.record.spec.name, one.id) for one in replicas if one.watch and one.watch.why]
 
     def ejected(self) -> dict[str, str]:
         """Return the ejected replicas, and why each is."""

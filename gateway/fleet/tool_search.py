@@ -31,22 +31,24 @@ class ToolSearch:
         self._index_bytes = index_bytes
         self._indexes: OrderedDict[_IndexKey, ToolIndex] = OrderedDict()  # touched in the thread alone
         self._thread: ThreadPoolExecutor | None = None
-        self._waiting = 0
+        self.waiting = 0
+        self.indexes = self.used_bytes = 0
+        """How many indexes there were after the last search, and their size. For figures."""
 
     async def find(self, view: SearchView, query: str, limit: int) -> list[Listed]:
         """Return the tools of a view that fit a query best, the best first. Raises ``CallError``."""
-        if self._waiting >= _MOST_WAITING:
+        if self.waiting >= _MOST_WAITING:
             raise NotDelivered("overloaded", f"{_MOST_WAITING} searches for tools wait here already; try again later")
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "tool-search")
-        self._waiting += 1
+        self.waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, self._find, view, query, limit)
         except sqlite3.Error as error:  # such as a Python whose SQLite was built without FTS5
             _log.error("searching for tools failed: %s", error)
             raise CallError("internal", f"searching for tools failed here: {error}") from error
         finally:
-            self._waiting -= 1
+            self.waiting -= 1
 
     def _find(self, view: SearchView, query: str, limit: int) -> list[Listed]:
         if not view.searchable:  # also any name that is no endpoint's: nothing is kept of it
@@ -66,6 +68,7 @@ class ToolSearch:
             _, oldest = self._indexes.popitem(last=False)
             used -= oldest.size_bytes
             oldest.close()
+        self.indexes, self.used_bytes = len(self._indexes), used
 
     def close(self) -> None:
         """Search no more."""

@@ -235,7 +235,9 @@ class Methods:
         if tool is SEARCH_TOOLS:
             if not caller.widened and self._own_lists.wants(caller.session, caller.view, Kind.TOOLS):
                 return Widen(Kind.TOOLS)
-            return self._discovery.search(message, caller, self._own_lists.view_of(caller.session, caller.view))
+            return self._discovery.search(
+                message, caller, self._own_lists.view_of(caller.session, caller.view), head, params.meta
+            )
         called = self._discovery.called(message, caller)
         if isinstance(called, Answer):
             return called

@@ -22,7 +22,7 @@ from gateway.routing.discovery import CALL_TOOL, DEFAULT_FOUND, MOST_FOUND, SEAR
 from gateway.routing.entries import renamed
 from gateway.routing.view import Listed, View
 from gateway.sessions.session import ClientSession
-from gateway.telemetry.observer import ObservedCall
+from gateway.telemetry.observer import ClientHead, ObservedCall
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
@@ -57,8 +57,16 @@ class ToolDiscovery:
         self._dispatcher = dispatcher
         self._search = search
 
-    def search(self, message: Message, caller: Caller, view: View) -> Answer | Effect:
-        """Return the plan of a search in ``view``, which may list its tools by now (``auto``).
+    def search(
+        self,
+        message: Message,
+        caller: Caller,
+        view: View,
+        client: ClientHead | None = None,
+        meta: jsonrpc.Meta | None = None,
+    ) -> Answer | Effect:
+        """Return the plan of a search in ``view``, which may list its tools by now (``auto``). ``client`` and ``meta``
+        are what observers see of the request.
 
         What is wrong with the arguments is the tool's error, which models read.
         """
@@ -78,6 +86,8 @@ class ToolDiscovery:
             quota=caller.principal.quota,
             params=bytes(message.params),
             session=caller.session,
+            client=client,
+            meta=meta,
         )
 
         async def run() -> Answer:

@@ -14,6 +14,9 @@ from shared.logs import Lines
 from shared.mcp.versions import Era
 
 _WORDS = 200
+_LEGACY, _MODERN = Era.LEGACY.word, Era.MODERN.word
+NAMES = ("method", "name", "outcome", "group", "upstream", "principal", "era", "attempts")
+"""What a line says beside the request and its time."""
 
 
 def new_trace() -> str:
@@ -41,17 +44,8 @@ class AccessLog:
 
     def finished(self, call: ObservedCall, outcome: str, seconds: float) -> None:
         """Write the line."""
-        self._lines.write(
-            {
-                "request": call.trace[3:35],
-                "method": call.method,
-                "name": call.name[:_WORDS],
-                "outcome": outcome,
-                "ms": round(seconds * 1000, 1),
-                "group": call.group,
-                "upstream": call.upstream,
-                "principal": call.principal,
-                "era": Era(bool(call.era)).word,
-                "attempts": call.attempts,
-            }
-        )
+        name = call.name if len(call.name) <= _WORDS else call.name[:_WORDS]
+        era = _MODERN if call.era else _LEGACY
+        whose, where = call.principal, call.upstream
+        values = (call.method, name, outcome, call.group, where, whose, era, call.attempts)
+        self._lines.write(call.trace[3:35], seconds * 1000, values)

@@ -24,6 +24,7 @@ from gateway.telemetry.observer import LISTENING, ObservedCall
 from gateway.telemetry.redaction import read_pointer, redacted
 from shared.access.rules import AuditDocument
 from shared.errors import CallError, RegistryUnavailable
+from shared.metrics.tally import Tally
 from shared.registry.audit import AuditStore
 
 _log = logging.getLogger(__name__)
@@ -44,8 +45,10 @@ class AuditLog:
 
     hears_begun = False
 
-    def __init__(self, wanted: AuditDocument, store: AuditStore, frontend: str) -> None:
+    def __init__(self, wanted: AuditDocument, store: AuditStore, frontend: str, tally: Tally | None = None) -> None:
+        """``tally`` counts events by what became of them: written, or lost."""
         self.wanted = wanted
+        self._tally = tally or Tally("gateway_audit_events", "", ("result",))
         self.lost = 0
         self.failing = ""
         """Why events cannot be written now, or empty."""
@@ -103,9 +106,15 @@ class AuditLog:
         size = len(params) if params is not None else 0
         if len(self._waiting) >= _WAITING or self._waiting_bytes + size > _WAITING_BYTES:
             self.lost += 1
+            self._tally.count("lost")
             return
         self._waiting_bytes += size
         self._waiting.append((time.time(), kind, facts, params))
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait to be written."""
+        return len(self._waiting)
 
     def check(self) -> None:
         """Raise ``CallError`` if events must be written and cannot be (``required``)."""
@@ -139,6 +148,7 @@ class AuditLog:
             if self.failing:
                 _log.warning("the audit log is written again")
                 self.failing = ""
+            self._tally.count("written", by=len(batch))
             for _ in batch:
                 params = self._waiting.popleft()[3]
                 self._waiting_bytes -= len(params) if params is not None else 0

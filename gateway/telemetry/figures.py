@@ -23,7 +23,8 @@ def one(name: str, text: str, value: float) -> Family:
 
 class FrontEndFigures:
     """The families of one front end. ``holds`` returns what it holds now: in flight, streams, sessions, workers.
-    ``differing`` returns how many tools of a pinned upstream are not as they were approved."""
+    ``differing`` returns how many tools of a pinned upstream are not as they were approved, ``others`` what else there
+    is."""
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class FrontEndFigures:
         records: Callable[[], Iterable[UpstreamRecord]],
         tools: Callable[[], int],
         differing: Callable[[str], int] = lambda upstream: 0,
+        others: Callable[[], list[Family]] = list,
     ) -> None:
+        self._others = others
         self._counters = counters
         self._holds = holds
         self._max_in_flight = max_in_flight
@@ -53,6 +56,7 @@ class FrontEndFigures:
             one("gateway_streams", "Standing streams", streams),
             one("gateway_sessions", "Client sessions that front ends know", sessions),
             linked,
+            *self._others(),
         ]
 
     def known(self) -> list[Family]:

@@ -29,6 +29,7 @@ from loadtest.bench.scenarios import (
     start,
     streams,
     traces,
+    visibility,
 )
 
 Scenario = Callable[[Plan], Iterator[Outcome]]
@@ -43,6 +44,7 @@ SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
     (access.ROWS, access.run),
     (links.ROWS, links.run),
     (traces.ROWS, traces.run),
+    (visibility.ROWS, visibility.run),
     (start.ROWS, start.run),
     (rest.ROWS, rest.run),
     (peer.ROWS, peer.run),

@@ -119,7 +119,9 @@ def gateway(
     command = [COMMAND, "up", "--config", str(file), "--port", "0", "--ephemeral", *arguments]
     if redis:
         command += ["--redis-url", redis[0]]
-    with running(command, folder / f"gateway-{number}.err", variables) as child:
+    logs = folder / "logs"  # not beside the configuration, whose folder the gateway watches
+    logs.mkdir(exist_ok=True)
+    with running(command, logs / f"gateway-{number}.err", variables) as child:
         url = child.line_with("MCP endpoint", _START_S).split()[-1]
         port = urlsplit(url).port
         assert port is not None

@@ -20,6 +20,8 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 
 _log = logging.getLogger(__name__)
+RESTART = "restart"
+"""The kind under which is announced that a user wants every worker to begin anew with an upstream."""
 _BLOCK_MS = 1000
 _MAX_ENTRIES = 512
 
@@ -40,7 +42,8 @@ class Follower(Protocol):
         ``worker`` or ``frontend``: the process ``id`` joined or left. ``relist:METHOD``, ``look:`` or ``suspect:``: a
         worker's hint about upstream ``id`` to the worker that leads it. ``level:LEVEL``: client session ``id`` set its
         log level. ``key``: the API key named ``id`` was made or revoked. ``virtual``: the virtual server ``id`` was
-        written or removed. ``pins``: what was approved of the tools of group ``id`` changed.
+        written or removed. ``pins``: what was approved of the tools of group ``id`` changed. ``restart``: a user
+        wants the workers that have upstream ``id`` to begin anew with it.
         """
 
     def on_session_ended(self, sid: str, sequence: int) -> None:

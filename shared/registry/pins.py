@@ -72,6 +72,10 @@ class PinStore:
         if outcome == b"full":
             raise CallError("entry_exists", f"{MAX_PINNED} tools of group {group!r} are approved; no more can be")
 
+    async def withdraw(self, group: str, tool: str) -> bool:
+        """Forget the approved definition of a tool, which then counts as new. Return False if none was approved."""
+        return bool(await self._store.run_script("PIN_WITHDRAW", group, tool))
+
     async def first_to_tell(self, *news: str) -> bool:
         """Return whether no other process has told of this yet, within a day."""
         key = self._store.keys.told(hashlib.sha256("\0".join(news).encode()).hexdigest())

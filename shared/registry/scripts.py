@@ -338,6 +338,15 @@ return 'ok'
 """
 )
 
+# ARGV: prefix, group, tool → 0 if nothing was approved of this tool
+PIN_WITHDRAW = (
+    EMIT
+    + """
+if redis.call('HDEL', P..'pins:'..ARGV[2], 'tool:'..ARGV[3]) == 0 then return 0 end
+emit('pins', ARGV[2])
+return 1
+"""
+)
 # ARGV: prefix, limit, most tokens, tokens per ms, wanted → granted, ms until the next one, number of front ends
 # A bucket of tokens (one for each limit and principal), from which front ends take several at once.
 TAKE_TOKENS = """

@@ -64,6 +64,7 @@ class RegistryStore:
                 "VIRTUAL_REMOVE",
                 "PINS_BEGIN",
                 "PIN_APPROVE",
+                "PIN_WITHDRAW",
                 "TAKE_TOKENS",
                 "HOLD_SLOTS",
                 "UNLOCK",

@@ -350,9 +350,12 @@ async def test_a_thousand_upstreams_and_ten_thousand_tools(redis_url: str, new_p
             await asyncio.gather(*(fleet.store.register(make_spec(id, DOWN)) for id in ids))
 
         async with new_page(_at(fleet, "tools")) as page:
-            await page.get_by_text("200 of 9,800 tools").wait_for()
+            await page.get_by_text("9,800 tools", exact=True).wait_for()
+            await page.locator(".virtual").evaluate("one => one.scrollTo(0, one.scrollHeight)")
+            await expect(page.locator(".virtual li").last).to_contain_text("tool_04899")
+            assert await page.locator(".virtual li").count() < 100
             await page.get_by_label("Search").fill("tool_04321")
-            await page.get_by_text("2 of 2 tools").wait_for()
+            await page.get_by_text("2 tools", exact=True).wait_for()
             await page.goto(_at(fleet, "upstreams"))
             await page.get_by_text("100 of 1,002 upstreams").wait_for()
             took_ms = await page.evaluate("""async () => {

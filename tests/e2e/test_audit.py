@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from gateway.telemetry.audit import verify
 from tests.e2e.test_access import As, admin, make_key
+from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, eventually
 from tests.servers.raw import RawUpstreams
 
@@ -66,6 +67,40 @@ async def test_every_call_is_an_event_with_its_outcome_and_without_secrets(fleet
     assert (made[0]["principal"], made[0]["outcome"]) == ("admin token", "201")
     assert key not in _file(fleet).read_text()
     assert stat.S_IMODE(_file(fleet).stat().st_mode) == 0o600
+
+
+async def test_what_is_refused_verified_and_written_is_counted(fleet: Fleet) -> None:
+    key = await make_key(fleet, "counted", "r")
+
+    async def counts() -> dict[str, float]:
+        # Each front end is an instance of its own here, and shows itself as it is at this moment.
+        every = [await scrape(url.replace("/mcp", "/metrics"), "the-admin-token") for url in fleet.urls]
+        names = {
+            "limited": ("gateway_limited_calls_total", {}),
+            "verified": ("gateway_authentications_total", {"outcome": "verified"}),
+            "invalid": ("gateway_authentications_total", {"outcome": "invalid_token"}),
+            "missing": ("gateway_authentications_total", {"outcome": "missing"}),
+            "written": ("gateway_audit_events_total", {"result": "written"}),
+        }
+        return {word: sum(total(one, name, **labels) for one in every) for word, (name, labels) in names.items()}
+
+    before = await counts()
+    async with As(fleet.urls[0], key) as client:
+        await client.call("read")
+        assert (await client.call("read")).status == 429
+    for credentials in ("gwk_wrong", None):
+        async with As(fleet.urls[1], credentials) as client:
+            assert (await client.modern("tools/list")).status == 401
+
+    async def more() -> dict[str, float]:
+        now = await counts()
+        return {name: value - before[name] for name, value in now.items()}
+
+    async def counted() -> bool:
+        found = await more()
+        return found.pop("written") >= 3 and found == {"limited": 1, "verified": 1, "invalid": 1, "missing": 1}
+
+    await eventually(counted, 10.0, "all of it is counted, once")
 
 
 async def test_the_log_in_redis_is_read_by_the_admin_api(fleet: Fleet) -> None:

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients import Answer, RawClient
+from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, eventually
 from tests.machine import stretched
 from tests.servers.raw import RawUpstreams
@@ -78,6 +79,9 @@ async def test_a_replica_that_always_fails_costs_three_calls_and_then_none(fleet
         async with client.session.get(f"{fleet.url}/admin/v1/explain?tool=bad_who") as response:
             (shown,) = [one for one in (await response.json())["candidates"] if one["id"] == "bad-1"]
         assert shown["reason"].startswith("ejected: 3 calls in a row failed")
+        figures = await scrape(f"{fleet.url}/metrics")
+        assert total(figures, "gateway_upstream_ejected", group="bad", upstream="bad-1") == 1
+        assert total(figures, "gateway_ejections_total", group="bad", reason="failing") >= 1
 
 
 async def test_the_trial_of_a_replica_that_failed_costs_no_call_that_may_be_repeated(

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients import Answer, RawClient
+from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, eventually
 from tests.servers.tasking import CAPABILITIES, EXTENSION, TaskServer
 from tests.streams import listening
@@ -78,6 +79,12 @@ async def test_a_task_made_at_one_front_end_is_known_at_the_other_and_ends_as_di
         owners.add(owner)
         assert done["result"]["structuredContent"] == {"taskId": "mine"}, "only the task's own id is replaced"
     assert owners == ({"alone"} if group == "alone" else {"jobs-1", "jobs-2"})
+
+    async def counted() -> bool:
+        figures = await scrape(f"{clients[0].url.removesuffix('mcp')}metrics", scope="fleet")
+        return total(figures, "gateway_tasks_total", waits="client") >= 4
+
+    await eventually(counted, 10.0, "tasks are counted")
 
 
 async def test_a_large_result_has_the_clients_id_too(clients: list[RawClient]) -> None:

@@ -17,6 +17,7 @@ from mcp.types import ElicitResult
 
 from tests.clients import RawClient
 from tests.e2e.test_access_views import make_key
+from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, SdkServer, eventually
 from tests.servers.raw import RawUpstreams
 from tests.streams import listening, sse_data
@@ -246,6 +247,10 @@ async def test_searches_and_calls_are_limited_and_audited_as_calls_are(fleet: Fl
         await client.call("add", {"a": 1, "b": 2}, headers=key)
         for name, arguments in (("search_tools", {"query": "add"}), ("call_tool", {"name": "add"})):
             assert (await client.call(name, arguments, headers=key)).error["data"]["code"] == "limited"
+
+    figures = await scrape(f"{fleet.url}/metrics", "the-admin-token")
+    assert total(figures, "gateway_tool_search_indexes") >= 1
+    assert total(figures, "gateway_tool_search_index_bytes") > 1000
 
     async def audited() -> list[tuple[str, str, str]]:
         _, said = await admin(fleet, "GET", "audit?principal=key:limited&event=call&limit=100")

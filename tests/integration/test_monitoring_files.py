@@ -11,17 +11,23 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.fleet.tool_search import ToolSearch
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import ANSWERED, ObservedCall
+from gateway.telemetry.tallies import Tallies
 from shared.metrics.families import Family
 from shared.metrics.publisher import Publisher
 from shared.registry.store import RegistryStore
+from shared.secrets import FleetKey
 from shared.settings import build
+from shared.tasks import Deadlines
 from tests.fleet import ROOT
 from tests.unit.builders import record
 from worker.calls.observer import Counters as WorkerCounters
+from worker.input.tasks import Tasks
 from worker.main import Worker
+from worker.ownership import figures
 
 FOLDER = ROOT / "deploy/monitoring"
 _NAME = re.compile(r"\b((?:gateway|process)_[a-z0-9_]+)(?:\{([^}]*)\})?")
@@ -43,10 +49,16 @@ def _known() -> dict[str, set[str]]:
     call = ObservedCall(method="tools/call", name="t", group="g", upstream="u", attempts=2)
     counters.attempted(call, "u", "w")
     counters.finished(call, ANSWERED, 0.1)
-    front = FrontEndFigures(counters, lambda: (1, 1, 1, 1), 1, lambda: [record("u")], lambda: 1)
+    tallies = Tallies()
+    tallies.watch(list, ToolSearch(1), lambda: 0)
+    holds = (1, 1, 1, 1)
+    front = FrontEndFigures(
+        counters, lambda: holds, 1, lambda: [record("u")], lambda: 1, lambda upstream: 0, tallies.families
+    )
     store = RegistryStore(build(overrides={"redis_url": "redis://127.0.0.1:1"}).registry)
     publisher = _Publisher("frontend", "f", front.counted, front.known, store, 5.0, {})
     families = [*publisher.of_every_process(), *front.known(), *WorkerCounters().families()]
+    families += [Tasks(FleetKey.from_secret("s"), Deadlines(lambda: 0.0)).tally.family, *figures.families((), 1)]
     found: dict[str, set[str]] = {}
     for family in families:
         names = [f"{family.name}_total"] if family.kind == "counter" else [family.name]

@@ -148,6 +148,25 @@ class Traces:
             parent = f"{parent[:36]}{id.hex()}-01"
         self._carry(call, parent)
 
+    def confirming(self, call: Call, method: str, on_answer: OnAnswer) -> OnAnswer:
+        """Begin the span of a question that is asked before the call goes to an upstream, and return what takes the
+        answer. The span is beside the worker's own span of the call, which begins when the call goes."""
+        sent = context.read(call.trace) if call.trace else None
+        if sent is None or not sent.sampled:
+            return on_answer
+        ids = bytes.fromhex(sent.trace_id), randbytes(8), bytes.fromhex(sent.span_id)
+        state, began_ns = call.trace_state, time.time_ns()
+
+        def answered(is_error: bool, raw: bytes) -> None:
+            facts: dict[str, spans.Value] = {"mcp.method.name": method, "gateway.confirmation": True}
+            if is_error:
+                facts["error.type"] = "refused"
+            content = spans.fixed(method, spans.CLIENT, facts) + (spans.FAILED if is_error else b"")
+            self._add(spans.span(*ids, content, began_ns, time.time_ns(), state))
+            on_answer(is_error, raw)
+
+        return answered
+
     def _carry(self, call: Call, parent: str) -> None:
         """Put the trace context into the params of a call, and into lines of an HTTP head."""
         raw = parent.encode()

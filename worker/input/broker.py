@@ -72,6 +72,17 @@ class Asker(Protocol):
         """Give up, because the time for an answer is over."""
 
 
+class ConfirmationTraces(Protocol):
+    """What makes spans of questions before a call goes to its upstream (``worker.calls.traces``)."""
+
+    def confirming(self, call: LinkCall, method: str, on_answer: OnAnswer) -> OnAnswer:
+        """Begin a span, and return what takes the answer and ends the span."""
+
+
+def _nothing(is_error: bool, raw: bytes) -> None:
+    """Take an answer that nobody waits for."""
+
+
 class InputBroker:
     """The open questions and parked calls of one worker. ``max_open`` limits the open questions of all clients
     together."""
@@ -79,6 +90,8 @@ class InputBroker:
     def __init__(
         self, worker: str, key: FleetKey, settings: Settings, deadlines: Deadlines, max_open: int = MAX_OPEN
     ) -> None:
+        self.traces: ConfirmationTraces | None = None
+        """Where calls are traced."""
         self._worker = worker
         self._max_open = max_open
         self._key = key
@@ -128,10 +141,15 @@ class InputBroker:
             text = f"{tool!r} runs only after a person has confirmed it, and nobody can be asked: {why[1]}"
             call.fail(Refused("confirmation_needed", text))
         elif call.era:
+            if self.traces is not None:  # nobody waits: the client comes again, in a call of its own
+                self.traces.confirming(call, need.method, _nothing)(False, b"")
             state = self._seal(call, fresh=True, round=_CONFIRMATION)
             call.complete(False, inputs.write_required({_CONFIRM: need}, state))
         else:
-            self.relay(call, need, partial(self._confirmed, call, go_on))
+            on_answer: OnAnswer = partial(self._confirmed, call, go_on)
+            if self.traces is not None:
+                on_answer = self.traces.confirming(call, need.method, on_answer)
+            self.relay(call, need, on_answer)
 
     @staticmethod
     def _confirmed(call: LinkCall, go_on: Callable[[], None], is_error: bool, raw: bytes) -> None:

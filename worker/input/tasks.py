@@ -23,6 +23,7 @@ from shared.mcp import jsonrpc, tasks
 from shared.mcp.methods import PROGRESS, TOOLS_CALL
 from shared.mcp.rope import Body
 from shared.mcp.versions import Era
+from shared.metrics.tally import Tally
 from shared.secrets import FleetKey
 from shared.task_ids import TaskId
 from shared.tasks import Deadlines
@@ -43,6 +44,7 @@ class Tasks:
     def __init__(self, key: FleetKey, deadlines: Deadlines) -> None:
         self._key = key
         self._deadlines = deadlines
+        self.tally = Tally("gateway_tasks", "Tasks that upstreams made of calls, and who waits for them", ("waits",))
 
     def prepare(self, call: LinkCall) -> None:
         """Put the upstream's id in place of the client's, in a request about a task. Raises ``Refused``."""
@@ -77,9 +79,11 @@ class Tasks:
             return raw
         own = jsonrpc.text(created["taskId"], "taskId")
         if wait is None and self._is_declared(call):
+            self.tally.count("client")
             task = TaskId(call.upstream, call.client.principal, own, call.name)
             return tasks.with_id(raw, task_ids.seal(self._key, task))
         call.task = wait = wait or TaskWait(call, session, self._deadlines)
+        self.tally.count("gateway")
         wait.begin(own, created)
         return None
 

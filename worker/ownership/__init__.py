@@ -4,7 +4,7 @@
 call · ``personal_upstream`` the same for each caller apart · ``make_upstream`` which of the two an entry means ·
 ``owner`` connecting, listing, probing, reconnecting · ``listing`` reading one list ·
 ``mending`` lists with flaws (pure) · ``own_lists`` what is listed for one client alone ·
-``list_changes`` what changed in them · ``health`` when an
+``list_changes`` what changed in them · ``figures`` calls under way and waiting, for ``/metrics`` · ``health`` when an
 upstream counts as down and up again (pure) · ``placement`` which upstreams this worker owns (a pure decision and a thin
 driver) · ``reconciliation`` agreeing with the registry again after a gap.
 """

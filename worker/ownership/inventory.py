@@ -18,8 +18,10 @@ from msgspec import structs
 from shared.connections import HttpConnection, origin_of
 from shared.errors import CallError, NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
+from shared.metrics.families import Family
 from shared.models import HealthCheckResult, ServerStatus, now_s
 from shared.own_settings import for_upstream
+from shared.registry.changes import RESTART
 from shared.registry.client import translated
 from shared.registry.credentials import CredentialStore
 from shared.registry.records import ListedCatalog, UpstreamRecord
@@ -30,6 +32,7 @@ from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
+from worker.ownership.figures import families
 from worker.ownership.health import HealthPolicy
 from worker.ownership.make_upstream import make_upstream
 from worker.ownership.owner import Owner
@@ -227,6 +230,11 @@ class Inventory:
         """The number of calls under way."""
         return sum(holding.upstream.traffic.in_flight for holding in self._held.values())
 
+    def figures(self) -> list[Family]:
+        """Return what ``/metrics`` shows of the upstreams here."""
+        most = self._settings.telemetry.metrics_max_tools
+        return families((holding.upstream for holding in self._held.values()), most)
+
     # ---- the registry's follower
 
     def apply(self, records: dict[str, UpstreamRecord | None]) -> None:
@@ -344,8 +352,13 @@ class Inventory:
         del self._announcing[kind, id]
 
     def hint(self, kind: str, id: str) -> None:
-        """Handle another worker's hint about an upstream that this worker leads."""
+        """Handle another worker's hint about an upstream that this worker leads, or a user's wish that every worker
+        that holds it begins anew with it: a new child, new connections and sessions."""
         holding = self._held.get(id)
+        if kind == RESTART and holding is not None and not self.draining:
+            self._drop(id)
+            self.apply({id: self.records.get(id, holding.record)})
+            return
         if holding is None or holding.owner is None:
             return
         what, _, method = kind.partition(":")

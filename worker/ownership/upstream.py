@@ -101,6 +101,11 @@ class Upstream:
         self._closed = False
         self._gate = self._make_gate()
 
+    @property
+    def waiting(self) -> int | None:
+        """How many calls wait for a place, ``None`` where any number may be under way."""
+        return self._gate.waiting if self._gate is not None else None
+
     def _make_gate(self) -> Gate | None:
         """Return the gate through which calls come, or ``None`` if any number may be under way."""
         limits = self.settings.upstreams

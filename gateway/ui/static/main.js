@@ -1,22 +1,33 @@
 // Router, header, and the question for the token. Pages are modules in views/; each returns {title, element, update?, close?}.
 import * as api from "./api.js";
 import { fill, freshId, h } from "./dom.js";
+import { load as learnWhoIAm, mayWrite, myName } from "./me.js";
 import { store } from "./store.js";
+import { access } from "./views/access.js";
+import { audit } from "./views/audit.js";
 import { events } from "./views/events.js";
 import { overview } from "./views/overview.js";
 import { processes } from "./views/processes.js";
+import { sessions } from "./views/sessions.js";
 import { tools } from "./views/tools.js";
 import { upstreams } from "./views/upstreams.js";
+import { virtual } from "./views/virtual.js";
 
 const PAGES = [
   ["overview", "Overview", overview],
   ["upstreams", "Upstreams", upstreams],
   ["tools", "Tools", tools],
+  ["virtual", "Virtual servers", virtual],
+  ["sessions", "Sessions", sessions],
   ["events", "Events", events],
+  ["audit", "Audit", audit],
+  ["access", "Access", access],
   ["processes", "Processes", processes],
 ];
 const main = document.getElementById("main");
 const live = document.getElementById("live");
+const who = document.getElementById("who");
+const AGAIN_MS = 2000;
 let page = null;
 
 function place() {
@@ -40,9 +51,14 @@ function show(moved) {
   const heading = h("h1", { tabindex: "-1" }, label);
   page = { name, ...make(detail, heading) };
   fill(main, heading, page.element);
-  document.title = `${label} · ${store.overview ? store.overview.name : "MCP gateway"}`;
+  page.label = label;
+  entitle();
   if (page.update) page.update();
   if (moved) heading.focus();
+}
+
+function entitle() {
+  document.title = `${page.label} · ${store.overview ? store.overview.name : "MCP gateway"}`;
 }
 
 function askForToken(wrong) {
@@ -56,7 +72,7 @@ function askForToken(wrong) {
     api.setToken(input.value);
     start();
   } },
-    h("p", {}, "The admin API of this gateway needs its token (", h("code", {}, "GATEWAY_ADMIN_TOKEN"), "). It is kept in this tab alone."),
+    h("p", {}, "The admin API of this gateway needs its token (", h("code", {}, "GATEWAY_ADMIN_TOKEN"), "), or an API key whose role has admin rights. It is kept in this tab alone."),
     h("div", { class: "field" }, h("label", { for: id }, "Admin token"), input),
     problem, h("button", { class: "main" }, "Continue"));
   fill(main, h("h1", { tabindex: "-1" }, "Admin token"), form);
@@ -73,8 +89,9 @@ store.addEventListener("overview", () => {
   document.getElementById("name").textContent = name;
   if (redis) say("on", "live");
   else say("", "live, without Redis");
-  if (!page) show(false);
-  else if (page.update) page.update();
+  if (!page) return; // it is not known yet who asks
+  entitle();
+  if (page.update) page.update();
 });
 store.addEventListener("events", () => { if (page && page.happened) page.happened(); });
 store.addEventListener("problem", () => {
@@ -87,9 +104,20 @@ store.addEventListener("problem", () => {
   }
 });
 
-function start() {
+async function start() {
   say("", "connecting…");
   store.start();
+  for (;;) {
+    try {
+      await learnWhoIAm();
+      break;
+    } catch (error) {
+      if (error.status === 401) return; // the store hears it too, and asks for a token
+      await new Promise((done) => setTimeout(done, AGAIN_MS));
+    }
+  }
+  who.textContent = mayWrite() ? "" : `${myName()}, read only`;
+  if (!page) show(false);
 }
 
 const THEMES = ["auto", "light", "dark"];

@@ -100,22 +100,40 @@ def test_fields_are_words_on_the_console_and_members_in_json() -> None:
 
 
 @pytest.mark.parametrize("form", ["console", "json"])
-async def test_access_lines_are_written_whatever_the_level_at_the_end_of_a_tick(
+async def test_access_lines_are_written_whatever_the_level_and_together(
     form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     configure("worker", "error", form)
-    lines = Lines("worker.access")
+    lines = Lines("worker.access", "name", "attempts")
     for number in range(3):
-        lines.write({"request": number, "name": EVIL})
+        lines.write(f"{number:x}", 1.25 * number, (EVIL, number // 2))
     assert capsys.readouterr().err == ""
-    await asyncio.sleep(0)
-    written = capsys.readouterr().err.splitlines()
-    assert len(written) == 3 and all(_harmless(line) for line in written)
+    found: list[str] = []
+    while not found:
+        await asyncio.sleep(0.001)
+        found = capsys.readouterr().err.splitlines()
+    assert len(found) == 3 and all(_harmless(line) for line in found)
     if form == "json":
-        assert [json.loads(line)["request"] for line in written] == [0, 1, 2]
-        assert json.loads(written[0])["name"] == EVIL
+        read = [json.loads(line) for line in found]
+        assert [(one["request"], one["ms"], one["attempts"]) for one in read] == [
+            ("0", 0, 0),
+            ("1", 1.2, 0),
+            ("2", 2.5, 1),
+        ]
+        assert {one["name"] for one in read} == {EVIL}
+        assert {one["logger"] for one in read} == {"worker.access"} and read[0]["time"].endswith("+00:00")
     else:
-        assert "worker.access: request=0 name=" in written[0]
+        assert "worker.access: request=0 ms=0.0 name=" in found[0] and found[2].endswith("attempts=1")
+
+
+async def test_access_lines_do_not_wait_for_more_than_a_pipe_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("worker", "error")
+    lines = Lines("worker.access", "name")
+    for number in range(450):
+        lines.write("0", 1.0, (f"tool-{number}",))
+    assert len(capsys.readouterr().err.splitlines()) == 400
+    lines.flush()
+    assert len(capsys.readouterr().err.splitlines()) == 50
 
 
 def test_a_level_is_changed_and_an_unknown_one_changes_nothing() -> None:

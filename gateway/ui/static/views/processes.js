@@ -1,15 +1,18 @@
 // Front ends and workers, how often they were replaced, and how much they log.
 import * as api from "../api.js";
 import { chip, fill, h, table } from "../dom.js";
+import { confirmed } from "../dialog.js";
+import { differs } from "../live.js";
+import { forWriters, mayWrite } from "../me.js";
 import { store } from "../store.js";
-import { ago, number } from "../words.js";
+import { ago, clock, number } from "../words.js";
 
 export function processes() {
   const frontends = h("div", {});
   const workers = h("div", {});
   const restarts = h("div", {});
   const said = h("p", { role: "status" });
-  const level = h("select", { id: "level" }, ["debug", "info", "warning", "error"].map((one) => h("option", { value: one }, one)));
+  const level = h("select", { id: "level", disabled: !mayWrite() }, ["debug", "info", "warning", "error"].map((one) => h("option", { value: one }, one)));
   api.get("log-level").then((now) => { level.value = now.level; }, () => {});
   level.addEventListener("change", async () => {
     try {
@@ -19,6 +22,33 @@ export function processes() {
       said.textContent = error.message;
     }
   });
+  const roll = h("div", { "aria-live": "polite" });
+
+  function restarting() {
+    confirmed("Replace all processes?", "Every front end and worker is replaced, one after the other, by one with the code that is installed and the settings of the file as they are now. Calls go on.", "Replace them", async () => {
+      await api.change("POST", "restart");
+      following = true;
+    });
+  }
+
+  const anew = differs();
+  let following = false;
+  async function lastRestart() {
+    if (!following) return;
+    const last = await api.get("restart").catch(() => null); // not begun yet, or a front end that is being replaced
+    if (last === null || !anew(last)) return;
+    fill(roll, [
+      h("p", {}, chip(last.state, last.state === "failed" ? "bad" : last.state === "done" ? "good" : "warn"), ` restart of ${clock(last.beganAt)}`),
+      last.error ? h("p", { class: "note bad" }, last.error) : null,
+      last.notApplied.length ? h("p", { class: "note" }, `Needs a stop and a start: ${last.notApplied.join(", ")}`) : null,
+      last.steps.length ? table("Steps of the last restart", [
+        { label: "Process", header: true, cell: (one) => one.process },
+        { label: "State", cell: (one) => one.state },
+        { label: "Took", number: true, cell: (one) => (one.tookS ? `${number(one.tookS)} s` : "") },
+      ], last.steps) : null,
+    ]);
+  }
+
   function update() {
     const now = store.overview;
     if (!now) return;
@@ -55,8 +85,9 @@ export function processes() {
     element: h("div", {},
       h("section", { class: "card" }, h("h2", {}, "Front ends"), frontends),
       h("section", { class: "card" }, h("h2", {}, "Workers"), workers),
-      h("section", { class: "card" }, h("h2", {}, "Replaced"), restarts),
+      h("section", { class: "card" }, h("h2", {}, "Replaced"), restarts, roll,
+        forWriters(() => h("button", { type: "button", onclick: restarting }, "Replace all processes"))),
       h("section", { class: "card" }, h("h2", {}, "Logs"), h("p", {}, h("label", { for: "level" }, "Level of all processes "), level), said)),
-    update,
+    update: () => { update(); lastRestart(); },
   };
 }

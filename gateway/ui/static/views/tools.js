@@ -2,36 +2,29 @@
 import * as api from "../api.js";
 import { chip, fill, h, table } from "../dom.js";
 import { number } from "../words.js";
+import { virtualList } from "../virtual.js";
 import { trial } from "./trial.js";
-
-const PAGE = 200;
 
 export function tools(detail, heading) {
   const search = h("input", { type: "search", id: "search", autocomplete: "off" });
   const count = h("p", { class: "soft", role: "status" });
-  const listed = h("ul", { class: "list", "aria-label": "Tools" });
-  const more = h("button", { type: "button", hidden: true }, "Show more");
+  const listed = virtualList("Tools", (offset, limit) => api.page("tools", { search: search.value, limit, offset, schemas: "false" }), row);
   const place = h("div", {}, h("p", { class: "soft" }, "Choose a tool to see its schema and to try it."));
-  let items = [];
-  let asked = 0;
   let chosen = "";
   let running = null;
 
-  async function load(from) {
-    asked += 1;
-    const mine = asked;
+  function row(tool) {
+    const about = (tool.description || "").split("\n")[0].slice(0, 120) || tool.group;
+    return h("a", { href: `#/tools/${encodeURIComponent(tool.name)}`, title: tool.name, "aria-current": tool.name === chosen ? "true" : null },
+      h("span", {}, tool.name), h("small", {}, about));
+  }
+
+  async function load() {
     try {
-      const found = await api.page("tools", { search: search.value, limit: PAGE, offset: from, schemas: "false" });
-      if (mine !== asked) return;
-      items = from ? [...items, ...found.items] : found.items;
-      count.textContent = `${number(items.length, 0)} of ${number(found.total, 0)} tools`;
-      more.hidden = items.length >= found.total;
-      const made = found.items.map((tool) => h("li", {}, h("a", { href: `#/tools/${encodeURIComponent(tool.name)}`, "data-name": "", "aria-current": tool.name === chosen ? "true" : null },
-        tool.name, h("small", {}, (tool.description || "").split("\n")[0].slice(0, 120) || tool.group))));
-      if (!from) fill(listed);
-      listed.append(...made);
+      const total = await listed.reload();
+      if (total !== null) count.textContent = `${number(total, 0)} tools`;
     } catch (error) {
-      if (mine === asked) count.textContent = error.message;
+      count.textContent = error.message;
     }
   }
 
@@ -39,11 +32,10 @@ export function tools(detail, heading) {
     chosen = name;
     if (running) running.close();
     running = null;
-    const wanted = `#/tools/${encodeURIComponent(name)}`;
-    for (const a of listed.querySelectorAll("a")) {
-      if (name && a.getAttribute("href") === wanted) a.setAttribute("aria-current", "true");
-      else a.removeAttribute("aria-current");
-    }
+    listed.each((element, tool) => {
+      if (name && tool.name === name) element.firstChild.setAttribute("aria-current", "true");
+      else element.firstChild.removeAttribute("aria-current");
+    });
     if (!name) return;
     fill(heading, "Tools");
     try {
@@ -64,12 +56,11 @@ export function tools(detail, heading) {
   }
 
   let typing = 0;
-  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => load(0), 150); });
-  more.addEventListener("click", () => load(items.length));
-  load(0).then(() => choose(detail));
+  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(load, 150); });
+  load().then(() => choose(detail));
   return {
     element: h("div", { class: "split" },
-      h("section", { class: "card", "aria-label": "List" }, h("div", { class: "field" }, h("label", { for: "search" }, "Search"), search), count, listed, more), place),
+      h("section", { class: "card", "aria-label": "List" }, h("div", { class: "field" }, h("label", { for: "search" }, "Search"), search), count, listed.element), place),
     moved: choose,
     close: () => { if (running) running.close(); },
   };

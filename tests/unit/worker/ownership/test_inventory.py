@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from msgspec.structs import replace
 
+from shared.registry.changes import RESTART
 from shared.settings import Settings
 from tests.unit.builders import record
 from worker.ownership.inventory import Inventory
@@ -21,4 +22,19 @@ async def test_an_entry_that_cannot_be_run_is_not_held_and_let_go_when_it_become
     assert inventory.movable("a")
     inventory.apply({"a": flawed})
     assert not inventory.movable("a")
+    await inventory.close()
+
+
+async def test_what_is_to_begin_anew_is_another_upstream_object_afterwards_at_every_worker_that_has_it() -> None:
+    inventory = Inventory(cast(Any, None), "w1", Settings(), cast(Any, None))
+    inventory.apply({"a": record("a", owners=[(1, "w1")]), "b": record("b", owners=[(1, "w1")])})
+    before = dict(inventory._held)
+    inventory.hint(RESTART, "a")
+    inventory.hint(RESTART, "nothing of ours")
+    assert inventory._held["a"].upstream is not before["a"].upstream
+    assert inventory._held["b"] is before["b"]
+    inventory.draining = True
+    held = inventory._held["a"]
+    inventory.hint(RESTART, "a")
+    assert inventory._held["a"] is held, "who is about to leave goes on with what it has"
     await inventory.close()

@@ -1,0 +1,86 @@
+// One upstream: its state and the reason, its tools and what of them is not as it was approved, its history, and what can be done.
+import * as api from "../api.js";
+import { chip, facts, fill, h } from "../dom.js";
+import { every } from "../live.js";
+import { forWriters } from "../me.js";
+import { store } from "../store.js";
+import { ago, clock, number } from "../words.js";
+import { pins } from "./pins.js";
+import { editing, removing, restarting } from "./upstream_forms.js";
+
+const MOST_TOOLS = 200;
+
+export function upstream(id, heading) {
+  fill(heading, id);
+  const place = h("div", {});
+  const said = h("p", { role: "status", class: "soft" });
+  const logs = h("pre", { tabindex: "0", "aria-label": "Last lines of its error output" }, "…");
+  const logCard = h("section", { class: "card", hidden: true }, h("h2", {}, "Error output"), logs);
+  const history = h("ol", { class: "feed", "aria-label": "What happened to it" });
+  const tools = h("ul", {});
+  const approvals = pins(id);
+  let now = null;
+  const after = (text) => () => { said.textContent = text; load(); };
+  const buttons = forWriters(() => h("div", { class: "row" },
+    h("button", { type: "button", onclick: () => now && editing(now, after("Changed.")) }, "Change"),
+    h("button", { type: "button", onclick: () => now && restarting(now, after("It begins anew.")) }, "Restart"),
+    h("button", { type: "button", class: "danger", onclick: () => removing(id) }, "Remove")));
+  const state = h("section", { class: "card", hidden: true }, place, buttons, said);
+  const missing = h("div", {});
+  const element = h("div", {}, h("p", {}, h("a", { href: "#/upstreams" }, "All upstreams")), missing, state, approvals.element,
+    h("div", { class: "columns" }, h("section", { class: "card" }, h("h2", {}, "Tools"), tools),
+      h("section", { class: "card" }, h("h2", {}, "History"), history)), logCard);
+
+  async function load() {
+    try {
+      now = await api.get(`servers/${encodeURIComponent(id)}`);
+    } catch (error) {
+      state.hidden = true;
+      fill(missing, h("p", { class: "note bad" }, error.message));
+      return;
+    }
+    fill(missing);
+    state.hidden = false;
+    fill(place, summary(now));
+    fill(tools, now.tools.length === 0 ? h("li", { class: "soft" }, "It lists none.") : now.tools.slice(0, MOST_TOOLS).map((tool) =>
+      h("li", {}, h("strong", {}, tool.name), tool.description ? h("span", { class: "soft" }, ` – ${tool.description.slice(0, 200)}`) : "")),
+      now.tools.length > MOST_TOOLS ? h("li", { class: "soft" }, `and ${now.tools.length - MOST_TOOLS} more`) : null);
+    approvals.show(now.pin);
+    if (now.transport === "stdio") await showLogs();
+  }
+
+  async function showLogs() {
+    const lines = await api.get(`servers/${encodeURIComponent(id)}/logs`).catch(() => []);
+    logCard.hidden = false;
+    const text = lines.slice(-200).join("\n") || "It wrote nothing.";
+    if (logs.dataset.text !== text) {
+      logs.dataset.text = text;
+      fill(logs, text);
+    }
+  }
+
+  function happened() {
+    fill(history, store.events.filter((event) => event.id === id).slice(0, 30).map((event) =>
+      h("li", {}, h("time", {}, clock(event.at)), h("span", {}, event.kind.replace("upstream-", ""), " ", event.text))));
+  }
+  happened();
+  return { element, happened, update: every(2, load) };
+}
+
+function summary(now) {
+  const health = now.lastHealthCheck;
+  return [
+    h("p", {}, chip(now.status), " since ", ago(now.statusSince)),
+    now.error ? h("p", { class: "note bad" }, now.error) : null,
+    now.notes.map((note) => h("p", { class: "note" }, note)),
+    facts([
+      ["Group", now.name], ["Transport", now.transport], ["Protocol", [...now.eras, now.protocolVersion || ""].join(" ")],
+      ["Weight", String(now.weight)], ["Isolation", now.isolation], ["Balancer", now.balancer], ["Registered by", now.source],
+      ["Shown tools", now.includeTools ? now.includeTools.join(", ") : ""], ["Hidden tools", now.excludeTools.join(", ")],
+      ["Tools that change", now.pin === "off" ? "" : now.pin === "block" ? "are held back" : "are shown, with a warning"],
+      ["Workers", now.owners.join(", ")],
+      ["Last probe", health ? `${health.healthy ? "healthy" : health.error || "unhealthy"}, ${health.latencyMs === null ? "" : `${number(health.latencyMs, 0)} ms, `}${clock(health.checkedAt)}` : ""],
+      ["Connection", h("code", {}, JSON.stringify(now.connection))],
+    ]),
+  ];
+}
