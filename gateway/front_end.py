@@ -26,6 +26,7 @@ from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.peers import Peers
 from gateway.admission.principals import Everybody, Principals
+from gateway.admission.suspects import Suspects
 from gateway.connect.dance import Dance
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
@@ -169,13 +170,14 @@ class FrontEnd:
             TrustedProxy(proxied) if proxied is not None else None,
             Certificates(certified) if certified is not None else None,
         )
-        self._authentication = None
+        self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
+        self.authentication: Authentication | None = None
         self._limits = Limits(rules, store, self.id) if rules.limits else None
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
-            self._authentication = Authentication(
-                rules, self._keys, self._catch_up_keys, self.guard.owns, self._limits, self._audit
+            self.authentication = Authentication(
+                rules, self._keys, self._catch_up_keys, self.guard.owns, self.suspects, self._limits, self._audit
             )
-        self.principals = principals = principals or self._authentication or Everybody()
+        self.principals = principals = principals or self.authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         own_lists = OwnLists(registry, dispatcher, settings.routing)
@@ -303,8 +305,8 @@ class FrontEnd:
 
     def _revoked(self, principal: str) -> None:
         """Forget a principal whose key was revoked, and close its streams."""
-        if self._authentication is not None:
-            self._authentication.revoked(principal)
+        if self.authentication is not None:
+            self.authentication.revoked(principal)
         self._open.end_expired(now_s())
 
     def _holds(self) -> tuple[int, int, int, int]:

@@ -27,6 +27,7 @@ from gateway.access.tokens import MAX_TOKEN, InvalidToken
 from gateway.admission.caller import Waits
 from gateway.admission.challenges import challenge, proof_challenge
 from gateway.admission.request_head import RequestHead
+from gateway.admission.suspects import Suspects
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
 from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
@@ -53,11 +54,13 @@ class Authentication:
         api_keys: ApiKeys | None,
         catch_up: CatchUp,
         owns: Callable[[str], bool],
+        suspects: Suspects,
         limits: Limits | None = None,
         audit: AuditLog | None = None,
     ) -> None:
         """``catch_up`` waits until this front end knows what Redis holds now. ``owns``: whether the gateway is known to
-        have a name (``RebindingGuard.owns``)."""
+        have a name (``RebindingGuard.owns``). ``suspects`` are the peers whose credentials were wrong."""
+        self._suspects = suspects
         self._owns = owns
         self._roles = Roles(rules)
         self._limits = limits
@@ -105,6 +108,8 @@ class Authentication:
         try:
             scheme, token = _read(credentials)
             principal = self._remember(head, await self._verify(head, token))
+            if head.peer:
+                self._suspects.right(head.peer)
             self._check_proof(head, principal, scheme, token)
             if not principal.lasts(time.time()):
                 raise InvalidToken("the credentials have expired")
@@ -113,6 +118,19 @@ class Authentication:
         finally:
             self._waiting -= 1
         head.principal = principal
+
+    def knows(self, head: RequestHead) -> bool:
+        """Return whether the credentials of a head are verified already, or there are none."""
+        if head.authorization is None or (head.principal is not None and head.principal.lasts(time.time())):
+            return True
+        try:
+            _, token = _read(head.authorization)
+        except InvalidToken:
+            return False
+        if token.startswith(keys.PREFIX) and self._api_keys is not None:
+            return self._api_keys.look(token) is not None
+        known = self._known.get(_digest(token, head.resource))
+        return known is not None and known.lasts(time.time())
 
     def revoked(self, principal: str) -> None:
         """Forget everything about a principal whose API key was revoked."""
@@ -138,6 +156,7 @@ class Authentication:
                 identity = self._api_keys.look(token)
                 if identity is not None:
                     return self._remember(head, identity)
+                self._check_peer(head)
                 if not self._api_keys.well_formed(token):
                     raise InvalidToken("the API key is wrong")
                 return None
@@ -145,10 +164,18 @@ class Authentication:
             if known is not None and known.lasts(time.time()):
                 self._check_proof(head, known, scheme, token)
                 return known
+            self._check_peer(head)
             self._check(head, token)
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         return None
+
+    def _check_peer(self, head: RequestHead) -> None:
+        """Raise ``Refused`` if unknown credentials of the peer are not to be looked at now. Where the head does not
+        name the peer, the connection has asked (``listener.wary``)."""
+        if head.peer and not self._suspects.may(head.peer):
+            self._suspects.unread(head.peer)
+            raise self._suspects.error
 
     def _of_certificate(self, head: RequestHead, certificate: ClientCertificate) -> Principal:
         """Return the principal of a connection with a certificate. Raises ``Unauthorized``."""
@@ -268,13 +295,15 @@ class Authentication:
         """Note failed attempts in the audit log: the first of each second, and how many there were since the last."""
         if self._audit is None:
             return
-        self._refused += 1
+        self._refused += 1 + self._suspects.taken()
         now = time.monotonic()
         if now - self._noted_at >= 1.0:
             self._audit.note("authentication", outcome="unauthenticated", reason=text, count=self._refused)
             self._noted_at, self._refused = now, 0
 
     def _invalid(self, head: RequestHead, error: InvalidToken) -> CallError:
+        if head.peer and not error.scopes:
+            self._suspects.wrong(head.peer)
         self._note_failure(str(error))
         if error.scopes:
             scopes = self._basic_scopes.union(error.scopes)

@@ -22,6 +22,7 @@ from gateway.admission.routing_headers import by_name
 from gateway.connect import pages
 from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
 from gateway.connect.dance import ConnectError, Dance
+from gateway.http.bodies import peer_of
 from shared.errors import CallError, RegistryUnavailable
 from shared.oauth.consent import connect_url
 from shared.oauth.http import OAuthError
@@ -98,6 +99,7 @@ class _Routes:
         named = by_name(request.headers.items())
         named = {name: values for name, values in named.items() if name not in ("origin", "sec-fetch-site")}
         head = RequestHead.read(named, self._guard, has_body=False, path="/mcp")
+        head.peer = peer_of(request.transport)
         self._peers.introduce(head, named, request.remote, request.transport)
         while True:
             found = self._principals.of(head)

@@ -23,8 +23,9 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from loadtest.bench.children import running, server
-from loadtest.bench.compare import Comparison, Side, compare, cpu
+from loadtest.bench import accounting
+from loadtest.bench.children import ChildProcess, running, server
+from loadtest.bench.compare import Comparison, Side, compare, cpu, measure
 from loadtest.bench.figures import median
 from loadtest.bench.load import Load, drive
 from loadtest.bench.outcome import Budget, Outcome
@@ -33,12 +34,13 @@ from loadtest.bench.scenarios.calls import call
 from loadtest.bench.subject import Subject, config, gateway, http_upstream
 from loadtest.wire import Request
 
-ROWS = ("access-key", "access-jwt", "access-roles", "access-first", "access-flood")
+ROWS = ("access-key", "access-jwt", "access-roles", "access-first", "access-refusal", "access-flood")
 ISSUER, AUDIENCE = "https://idp.example", "https://mcp.example/mcp"
 _ADMIN = "admin-token-of-the-benchmark"
 _AUTHENTICATED, _WITH_ROLES, _FIRST_MS, _BESIDE_FLOOD = 1.03, 1.05, 1.0, 1.5
+_REFUSAL = 0.5
 _NEW_TOKENS = 200
-_STEADY_PER_SECOND, _FLOOD_PER_SECOND = 300, 2000
+_STEADY_PER_SECOND, _FLOOD_PER_SECOND = 300, 10_000
 
 
 class Credentials:
@@ -76,11 +78,13 @@ def run(plan: Plan) -> Iterator[Outcome]:
     credentials = Credentials(plan.folder)
     with server("upstream_http") as (_, port):
         document = config({"modern": http_upstream(port, "modern", 20, "modern")}, adminToken=_ADMIN)
-        if plan.wants("access-key", "access-jwt", "access-first", "access-flood"):
+        if plan.wants("access-key", "access-jwt", "access-first", "access-refusal", "access-flood"):
             with gateway(plan.folder, {**document, "access": credentials.rules()}, token=_ADMIN) as subject:
                 yield from _authenticated(plan, subject, credentials)
                 if plan.wants("access-first"):
                     yield _first(subject, credentials)
+                if plan.wants("access-refusal"):
+                    yield _refusal(plan, subject, credentials)
                 if plan.wants("access-flood"):
                     yield _flood(plan, subject, credentials)
         if plan.wants("access-roles"):
@@ -146,22 +150,48 @@ def _first(subject: Subject, credentials: Credentials) -> Outcome:
     return Outcome("access-first", what, tuple(differences), Budget(_FIRST_MS), "ms", note)
 
 
+def _refusal(plan: Plan, subject: Subject, credentials: Credentials) -> Outcome:
+    """What made-up credentials cost the gateway, of each kind, beside a call that is served."""
+    served = Side(subject.port, subject.pids, Load((_with(call("modern_0"), credentials.key),)))
+    ratios, by_kind = [], dict[str, list[float]]()
+    for _ in range(plan.rounds):
+        of_call = measure(served, max(1.0, plan.seconds)).cpu_us
+        for kind, template in (("tokens", _template(credentials)), ("keys", "")):
+            command = [sys.executable, "-m", "loadtest.bench.token_flood", str(subject.port), str(_FLOOD_PER_SECOND)]
+            with running([*command, template]) as flood:
+                flood.line_with("refused")
+                before, so_far = accounting.cpu_s(subject.pids), _refused(flood)[1]
+                time.sleep(max(2.0, plan.seconds))
+                cost_s, count = accounting.cpu_s(subject.pids) - before, _refused(flood)[1] - so_far
+            by_kind.setdefault(kind, []).append(cost_s / count * 1e6)
+            ratios.append(cost_s / count * 1e6 / of_call)
+    note = ", ".join(f"{kind} {median(found):.3g} µs" for kind, found in by_kind.items())
+    what = "a made-up credential: CPU per refusal"
+    return Outcome("access-refusal", what, tuple(ratios), Budget(_REFUSAL), "×call", note)
+
+
+def _refused(flood: ChildProcess) -> tuple[float, int]:
+    """The refusals a second, and all so far, in the last whole line."""
+    last = [line.split() for line in flood.said.splitlines(keepends=True) if line.endswith("\n")][-1]
+    return float(last[1]), int(last[2])
+
+
 def _flood(plan: Plan, subject: Subject, credentials: Credentials) -> Outcome:
     """A caller at a steady pace, while somebody sends made-up tokens, each of them once."""
     steady = Load((_with(call("modern_0"), credentials.key),), 8)
     command = [sys.executable, "-m", "loadtest.bench.token_flood", str(subject.port), str(_FLOOD_PER_SECOND)]
-    ratios, alone_ms, beside_ms, refused = [], [], [], ""
+    ratios, alone_ms, beside_ms, refused = [], [], [], list[float]()
     for _ in range(plan.rounds):
         alone = drive(subject.port, steady, max(2.0, plan.seconds), _STEADY_PER_SECOND)
         with running([*command, _template(credentials)]) as flood:
             flood.step_back()
             flood.line_with("began")
             beside = drive(subject.port, steady, max(2.0, plan.seconds), _STEADY_PER_SECOND)
-            refused = flood.line_with("refused").split()[1]
+            refused.append(_refused(flood)[0])
         ratios.append(beside.p99_ms / alone.p99_ms)
         alone_ms.append(alone.p99_ms)
         beside_ms.append(beside.p99_ms)
-    note = f"{median(beside_ms):.3g} ms; alone {median(alone_ms):.3g} ms; {refused} tokens/s refused"
+    note = f"{median(beside_ms):.3g} ms; alone {median(alone_ms):.3g} ms; {median(refused):,.0f} tokens/s refused"
     what = "beside made-up tokens: a steady caller's p99"
     return Outcome("access-flood", what, tuple(ratios), Budget(_BESIDE_FLOOD), "×alone", note)
 
