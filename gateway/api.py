@@ -251,6 +251,7 @@ class Gateway:
                 running=self._config.settings,
                 narrated=self._narrated,
                 files=self._config.files,
+                take_rules=self._supervisor.take_rules,
             )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
         self._restarts = Restarts(

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from gateway.access.api_keys import ApiKeys
 from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
-from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
@@ -40,6 +39,7 @@ from gateway.fleet.resource_watches import ResourceWatches
 from gateway.fleet.tool_search import ToolSearch
 from gateway.http.bodies import Bodies, BodyReader
 from gateway.http.heads import Process
+from gateway.live_rules import LiveRules, policy_of, rules_now
 from gateway.protocol.batches import Batches
 from gateway.protocol.carrying import Carrier
 from gateway.protocol.client_messages import ClientMessages
@@ -66,9 +66,9 @@ from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
 from gateway.telemetry.traces import Traces
 from shared import logs
-from shared.access import rules as access_rules
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
 from shared.errors import RegistryUnavailable
+from shared.live_rules import Board
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.models import now_s
@@ -114,11 +114,9 @@ class FrontEnd:
         self._members = frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
-        self.rules = rules = access_rules.of_settings(
-            settings.access.access_rules, settings.access.anonymous, settings.tls.tls_client_ca
-        )
-        if policy is None and (rules.roles or rules.confirm is not None):
-            policy = RolePolicy(rules)
+        board = Board.inherited() if policy is None else None
+        self.rules = rules = rules_now(settings, board)
+        policy = policy or policy_of(rules)
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
@@ -172,7 +170,7 @@ class FrontEnd:
         )
         self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
         self.authentication: Authentication | None = None
-        self._limits = Limits(rules, store, self.id) if rules.limits else None
+        self._limits = Limits(rules, store, self.id)
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
             self.authentication = Authentication(
                 rules, self._keys, self._catch_up_keys, self.guard.owns, self.suspects, self._limits, self._audit
@@ -230,6 +228,12 @@ class FrontEnd:
         self.virtual = VirtualServersApi(VirtualServerStore(store), registry, self.reader)
         self.pins = PinsApi(PinStore(store), registry, self.reader)
         self.restarting = Restarting(store)
+        self._live_rules = None
+        if board is not None and self.authentication is not None:
+            others = (self, self.access)
+            self._live_rules = LiveRules(
+                board, settings, self.authentication, self._keys, self._limits, registry, self._open, others
+            )
         self._events = _FleetEvents(
             self._keys,
             registry,
@@ -260,8 +264,10 @@ class FrontEnd:
         ]
         if self._audit is not None:
             self._tasks.append(spawn(self._audit.run(), "audit"))
-        if self._limits is not None:
+        if self.authentication is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))
+        if self._live_rules is not None:
+            self._tasks.append(spawn(self._live_rules.run(), "live-rules"))
         await self.registry.begin()
         if self._keys is not None:
             await self._keys.load(self.registry.place[0])

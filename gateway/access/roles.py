@@ -32,6 +32,7 @@ class Roles:
             identity.scopes,
             max((role.admin for role in granted), key=_ADMIN.index, default="none"),
             identity.expires_at,
+            identity=identity,
             thumbprint=identity.thumbprint,
         )
 

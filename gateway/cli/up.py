@@ -227,7 +227,13 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
             log_remarks(Path(config), loaded)
             await reconcile(supervisor.store, loaded.upstreams, loaded.virtual_servers)
             config_follower = ConfigFollower(
-                Path(config), supervisor.store, reload_now, strict, loaded.settings, files=loaded.files
+                Path(config),
+                supervisor.store,
+                reload_now,
+                strict,
+                loaded.settings,
+                files=loaded.files,
+                take_rules=supervisor.take_rules,
             )
             follower = spawn(config_follower.run(), "configuration")
         await stopping.asked.wait()

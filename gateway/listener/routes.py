@@ -104,7 +104,7 @@ def routes(front: FrontEnd) -> web.Application:
         for path in ("/mcp", "/sse", "/messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
-    add_metadata_routes(app, front.rules, guard, front.settings.service.name)
+    add_metadata_routes(app, lambda: front.rules, guard, front.settings.service.name)
     add_pages(app)
     add_connect_routes(app, front.dance, front.principals, guard, front.peers, front.settings.service.name)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)

@@ -36,6 +36,11 @@ class Views:
             self.lasting = frozenset((("", ""),))
             self.watch(self.of("", ""))
 
+    def take(self, policy: ViewPolicy | None) -> None:
+        """Go by another policy, from the next generation of the catalogue on, which begins at once."""
+        self._policy = policy
+        self._is_plain = policy is None and self._catalog.settings.discovery is Discovery.LIST
+
     def of(self, endpoint: str, policy_class: str) -> View:
         """Return what principals of a class see at an endpoint (``endpoints``)."""
         if self._is_plain and not endpoint:

@@ -28,6 +28,12 @@ class Condition:
         except Exception as error:  # the parser panics on some inputs, which arrives as a class of its own
             raise ValueError(f"{text!r} is no CEL expression: {_first_line(error)}") from error
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Condition) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def unknown(self, variables: frozenset[str]) -> set[str]:
         """Return the variables that the expression uses and ``variables`` does not have."""
         bound = set(_BINDS.findall(self.text))
