@@ -16,8 +16,11 @@ from gateway.routing.view import View, ViewKey, changed
 from shared.choices import Discovery
 from shared.mcp.listings import Kind
 
-_KEPT = 1000
-"""How many views are kept, at most; the oldest are dropped first."""
+_KEPT = 20_000
+_KEPT_ENTRIES = 1_000_000
+"""At most so many views, with so many entries, are kept, some 200 bytes for each entry that has been listed; the oldest
+are dropped first. Where every principal has another set of roles, each has a view of its own, which is small then: if
+they did not all fit, calls of many in turn would make a view each."""
 
 
 class Views:
@@ -27,6 +30,7 @@ class Views:
         self._catalog = catalog
         self._policy = policy
         self._kept: dict[ViewKey, View] = {}
+        self._entries = 0
         self._watched: dict[ViewKey, View] = {}
         self._generation = catalog.generation
         self._is_plain = policy is None and catalog.settings.discovery is Discovery.LIST
@@ -51,6 +55,7 @@ class Views:
         if self._generation != self._catalog.generation:
             self._generation = self._catalog.generation
             self._kept.clear()
+            self._entries = 0
         return self._kept.get(key) or self._make(key)
 
     def _make(self, key: ViewKey) -> View:
@@ -60,8 +65,9 @@ class Views:
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
         if whole.groups or not name:
-            if len(self._kept) >= _KEPT:
-                del self._kept[next(iter(self._kept))]
+            self._entries += _entries_of(view)
+            while self._kept and (len(self._kept) >= _KEPT or self._entries > _KEPT_ENTRIES):
+                self._entries -= _entries_of(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = view
         return view
 
@@ -105,3 +111,8 @@ class Views:
             if methods:
                 found[key] = methods
         return found
+
+
+def _entries_of(view: View) -> int:
+    """Return how many entries a view holds; one without any takes some memory as well."""
+    return 10 + sum(map(len, view.routes.values()))

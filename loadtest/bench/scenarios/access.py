@@ -14,14 +14,14 @@ import secrets
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric import rsa
-from jwt.algorithms import RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from loadtest.bench import accounting
 from loadtest.bench.children import ChildProcess, running, server
@@ -34,11 +34,13 @@ from loadtest.bench.scenarios.calls import call
 from loadtest.bench.subject import Subject, config, gateway, http_upstream
 from loadtest.wire import Request
 
-ROWS = ("access-key", "access-jwt", "access-roles", "access-first", "access-refusal", "access-flood")
+ROWS = ("access-key", "access-jwt", "access-first", "access-refusal", "access-flood", "access-roles", "access-crowd")
 ISSUER, AUDIENCE = "https://idp.example", "https://mcp.example/mcp"
 _ADMIN = "admin-token-of-the-benchmark"
 _AUTHENTICATED, _WITH_ROLES, _FIRST_MS, _BESIDE_FLOOD = 1.03, 1.05, 1.0, 1.5
 _REFUSAL = 0.5
+_ROLES, _PRINCIPALS = 1000, 10_000
+_CROWD, _CROWD_KIB = 1.15, 20
 _NEW_TOKENS = 200
 _STEADY_PER_SECOND, _FLOOD_PER_SECOND = 300, 10_000
 
@@ -49,16 +51,24 @@ class Credentials:
     def __init__(self, folder: Path) -> None:
         self._private = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public = json.loads(RSAAlgorithm.to_jwk(self._private.public_key()))
+        self._quick = ec.generate_private_key(ec.SECP256R1())
+        other = json.loads(ECAlgorithm.to_jwk(self._quick.public_key()))
         self._keys = folder / "keys.json"
-        self._keys.write_text(json.dumps({"keys": [{**public, "kid": "one"}]}))
+        self._keys.write_text(json.dumps({"keys": [{**public, "kid": "one"}, {**other, "kid": "two"}]}))
         random = "gwk_" + secrets.token_urlsafe(32)
         self.key = f"{random}{zlib.crc32(random.encode()):08x}"
 
-    def token(self, subject: str = "ann") -> str:
-        """A signed token as issuers make them."""
+    def token(self, subject: str = "ann", *groups: str) -> str:
+        """A signed token as issuers make them; with ``groups`` it has a signature that takes little time to make."""
         now = int(time.time())
         claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": subject, "iat": now, "exp": now + 3600}
-        claims |= {"groups": ["support", "everybody"], "scope": "mcp:read mcp:write", "jti": secrets.token_hex(8)}
+        claims |= {
+            "groups": list(groups) or ["support", "everybody"],
+            "scope": "mcp:read mcp:write",
+            "jti": secrets.token_hex(8),
+        }
+        if groups:
+            return jwt.encode(claims, self._quick, "ES256", {"kid": "two", "typ": "at+jwt"})
         return jwt.encode(claims, self._private, "RS256", {"kid": "one", "typ": "at+jwt"})
 
     def rules(self, roles: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -82,13 +92,16 @@ def run(plan: Plan) -> Iterator[Outcome]:
             with gateway(plan.folder, {**document, "access": credentials.rules()}, token=_ADMIN) as subject:
                 yield from _authenticated(plan, subject, credentials)
                 if plan.wants("access-first"):
-                    yield _first(subject, credentials)
+                    what = "a new token: its first request takes longer by"
+                    yield _first(subject, "access-first", what, lambda number: credentials.token(f"user{number}"))
                 if plan.wants("access-refusal"):
                     yield _refusal(plan, subject, credentials)
                 if plan.wants("access-flood"):
                     yield _flood(plan, subject, credentials)
         if plan.wants("access-roles"):
             yield _roles(plan, document, credentials)
+        if plan.wants("access-crowd"):
+            yield from _crowd(plan, document, credentials)
 
 
 def _with(request: Request, credentials: str) -> Request:
@@ -127,12 +140,42 @@ def _roles(plan: Plan, document: dict[str, Any], credentials: Credentials) -> Ou
     return Outcome("access-roles", what, found.ratios(cpu), Budget(_WITH_ROLES), "×anonymous", note)
 
 
-def _first(subject: Subject, credentials: Credentials) -> Outcome:
+def _crowd(plan: Plan, document: dict[str, Any], credentials: Credentials) -> Iterator[Outcome]:
+    """A thousand roles and ten thousand principals, of whom each has two: calls of all in turn beside calls of one."""
+    principals = _PRINCIPALS // 10 if plan.quick else _PRINCIPALS
+    roles = {
+        f"role{number}": {"when": f"'team{number}' in claims.groups", "allow": ["modern/*"], "deny": [f"*/x{number}_*"]}
+        for number in range(_ROLES)
+    }
+
+    def token(number: int) -> str:
+        return credentials.token(f"user{number}", f"team{number % _ROLES}", f"team{number * 7 % _ROLES}")
+
+    with gateway(plan.folder, {**document, "access": credentials.rules(roles)}, token=_ADMIN) as subject:
+        yield _first(
+            subject, "access-crowd", f"{_ROLES:,} roles, a new token: its first request takes longer by", token
+        )
+        one = Side(subject.port, subject.pids, Load((_with(call("modern_0"), token(0)),)))
+        measure(one, 1.0)
+        before, everybody = (
+            subject.memory_bytes(),
+            tuple(_with(call("modern_0"), token(number)) for number in range(principals)),
+        )
+        drive(subject.port, Load(everybody, 4), principals / 300.0, 300.0)  # everybody has called
+        more = (subject.memory_bytes() - before) / principals / 1024
+        found = compare(Side(subject.port, subject.pids, Load(everybody)), one, plan)
+        note = found.note(cpu, "µs", "one principal")
+        what = f"{_ROLES:,} roles, {principals:,} principals: CPU per call"
+        yield Outcome("access-crowd", what, found.ratios(cpu), Budget(_CROWD), "×one", note)
+        yield Outcome("access-crowd", "… memory of each principal", (more,), Budget(_CROWD_KIB), "KiB")
+
+
+def _first(subject: Subject, row: str, what: str, token: Callable[[int], str]) -> Outcome:
     """The first request with a new token, beside the second one with it, on one connection."""
     connection = http.client.HTTPConnection("127.0.0.1", subject.port, timeout=30)
     differences, firsts = [], []
     for number in range(_NEW_TOKENS):
-        request = _with(call("modern_0"), credentials.token(f"user{number}"))
+        request = _with(call("modern_0"), token(_PRINCIPALS + number))
         took = []
         for _ in range(2):
             began = time.perf_counter()
@@ -146,8 +189,7 @@ def _first(subject: Subject, credentials: Credentials) -> Outcome:
         firsts.append(took[0])
     connection.close()
     note = f"the first request {median(firsts):.3g} ms"
-    what = "a new token: its first request takes longer by"
-    return Outcome("access-first", what, tuple(differences), Budget(_FIRST_MS), "ms", note)
+    return Outcome(row, what, tuple(differences), Budget(_FIRST_MS), "ms", note)
 
 
 def _refusal(plan: Plan, subject: Subject, credentials: Credentials) -> Outcome:
