@@ -184,7 +184,7 @@ class ConfigFollower:
         """Read the file again and apply it; errors are logged."""
         self._applied = self._content()  # as it was before it is read
         try:
-            config = load(self._path, strict=self._strict)
+            config = await asyncio.to_thread(load, self._path, strict=self._strict, own=True)  # it may run programs
             self._note_files(config.files)
             live = self._follow_rules(config.settings)  # first: what is new may have to be hidden
             written, removed = await reconcile(self._store, config.upstreams, config.virtual_servers)
