@@ -61,6 +61,7 @@ from gateway.streams.unsolicited import UnsolicitedDelivery
 from gateway.telemetry.access_log import AccessLog
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
+from gateway.telemetry.elicitations import Elicitations
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
@@ -182,11 +183,12 @@ class FrontEnd:
         self._search = ToolSearch(settings.routing.tool_index_bytes)
         discovery = ToolDiscovery(dispatcher, self._search)
         methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
-        carrier = Carrier(dispatcher)
+        elicitations = Elicitations(self._audit) if self._audit is not None else None
+        carrier = Carrier(dispatcher, elicitations)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit, traces
         )
-        messages = ClientMessages(dispatcher, pool)
+        messages = ClientMessages(dispatcher, pool, elicitations)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
         self.reader = BodyReader(self.bodies, calls.max_body_bytes)
         self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
