@@ -83,8 +83,7 @@ from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from shared.tracing.exporter import FLUSH_S
-from shared.tracing.tracing import tracing
+from shared.tracing.tracing import FLUSH_S, tracing
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0

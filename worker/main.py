@@ -37,8 +37,7 @@ from shared.seclusion import seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
-from shared.tracing.exporter import FLUSH_S
-from shared.tracing.tracing import check_traces, tracing
+from shared.tracing.tracing import FLUSH_S, check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
 from worker.calls.access_log import AccessLog

@@ -15,9 +15,10 @@ import orjson
 from msgspec import Struct, structs
 
 from gateway.access.roles import in_class
+from gateway.routing.derived import rewritten
 from gateway.routing.guards import Guard
 from gateway.routing.routes import Route
-from gateway.routing.view import View, rewritten
+from gateway.routing.view import View
 from shared.access import patterns
 from shared.access.conditions import Condition
 from shared.access.rules import AccessRules, Role, Rule

@@ -5,6 +5,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 130 ended by Ctrl-C.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from typing import Any
@@ -17,6 +18,24 @@ from shared.logs import escaped
 
 _INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+
+
+MODULES = {
+    "access": ("access", "audit", "keys"),
+    "adoption": ("add", "import", "install"),
+    "calls": ("call", "prompt", "read"),
+    "connect": ("connect",),
+    "look": ("explain", "health", "status"),
+    "restart": ("restart",),
+    "servers": ("servers",),
+    "tools": ("tools",),
+    "up": ("check", "serve", "up", "worker"),
+    "virtual": ("virtual",),
+    "watching": ("doctor", "events", "top"),
+}
+"""The modules of this package that have commands, and which. A module is imported when one of its commands is asked
+for: ``gateway up`` runs for as long as the gateway does, and needs a quarter of them."""
+_MODULE_OF = {command: module for module, commands in MODULES.items() for command in commands}
 
 
 class _Group(click.Group):
@@ -46,7 +65,19 @@ class _Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(_Group):
+    """All commands, of which each is imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(_MODULE_OF)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in _MODULE_OF and cmd_name not in self.commands:
+            importlib.import_module(f"gateway.cli.{_MODULE_OF[cmd_name]}").add_to(self)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def cli() -> None:
     """One endpoint in front of many MCP servers."""
@@ -55,10 +86,6 @@ def cli() -> None:
 def main() -> None:
     """Run the ``gateway`` command; the entry point of the script."""
     try:
-        from gateway.cli import access, adoption, calls, connect, look, restart, servers, tools, up, virtual, watching
-
-        for module in (up, restart, servers, tools, calls, look, access, connect, virtual, watching, adoption):
-            module.add_to(cli)
         cli()
     except KeyboardInterrupt:  # before a command has begun
         sys.exit(_INTERRUPTED)

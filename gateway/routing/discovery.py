@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import orjson
 
+from gateway.routing.derived import with_local_tools
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.naming import compose, label
 from gateway.routing.routes import Route
-from gateway.routing.view import Listed, Lists, Routes, Scope, View, ViewKey, with_local_tools
+from gateway.routing.view import Listed, Lists, Routes, Scope, View, ViewKey
 from shared.choices import Discovery
 from shared.mcp.listings import Kind
 from shared.virtual_servers import VirtualServer

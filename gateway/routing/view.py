@@ -1,9 +1,8 @@
 """What one kind of caller sees of one generation of the catalogue: names, routes, and list pages as ready bytes. Pure.
 
-The catalogue makes the view of each endpoint, with everything that its groups list. Other views are made from these by
-pure functions (``filtered``, ``with_local_tools``), once for each policy class and generation. What a view does not
-show cannot be called, read, completed or subscribed to, and its changes are not announced: every lookup by name goes
-through a view.
+The catalogue makes the view of each endpoint, with everything that its groups list. Other views are made from these
+(``derived``), once for each policy class and generation. What a view does not show cannot be called, read, completed or
+subscribed to, and its changes are not announced: every lookup by name goes through a view.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from gateway.balancers import NO_CHOICE
-from gateway.routing.entries import Entry, renamed, with_ui
-from gateway.routing.local_tools import LocalTool
+from gateway.routing.entries import renamed, with_ui
 from gateway.routing.naming import labels, splits
 from gateway.routing.routes import Group, Route
 from gateway.routing.uri_templates import matches
@@ -41,9 +38,6 @@ _UNKNOWN = {
 """The code of the error for a name that is not known."""
 _AGEING_S = 1.0
 """A page whose ``ttlMs`` shrinks is rendered again after this time."""
-_LOCAL = -1
-"""The place of local tools in a list: before those of every group."""
-
 ViewKey = tuple[str, str]
 """(endpoint: the name in ``/servers/{name}``, or empty for ``/mcp``; policy class)."""
 Admits = Callable[[str, str], bool]
@@ -102,6 +96,7 @@ class View:
     """
 
     __slots__ = (
+        "_aliases",
         "_by_label",
         "_by_place",
         "_cursors",
@@ -125,6 +120,7 @@ class View:
         self.denied = scope.denied
         self._pages: dict[tuple[Kind, int], dict[str, _Page]] = {}
         self._cursors: set[str] = set()
+        self._aliases: dict[tuple[Kind, str], Route] = {}
         self._by_label: dict[str, list[str]] | None = None
         self._by_place: dict[str, dict[Kind, dict[str, Route]]] | None = None
         self._seen: dict[str, list[tuple[str, bytes]]] | None = None
@@ -163,6 +159,14 @@ class View:
         route = self.routes[kind].get(name)
         if route is not None or self.scope.group is not None:
             return route
+        route = self._aliases.get((kind, name))
+        if route is None:
+            route = self._find_alias(kind, name)
+            if route is not None:  # so there are no more than entries have spellings
+                self._aliases[kind, name] = route
+        return route
+
+    def _find_alias(self, kind: Kind, name: str) -> Route | None:
         is_uri = kind in (Kind.RESOURCES, Kind.TEMPLATES)
         found = None
         for named, own in splits(name, is_uri, self.scope.settings.separator):
@@ -391,106 +395,6 @@ def changed(before: View, after: View) -> set[str]:
     if before is after:
         return set()
     return {method for method in CHANGES if before.seen[method] != after.seen[method]}
-
-
-# ---- views made from views
-
-
-def _nothing(group: str) -> bool:
-    return False
-
-
-def _everything(group: str) -> bool:
-    return True
-
-
-def _both(first: Admits | None, second: Admits | None) -> Admits | None:
-    """Return what admits what both admit; ``None`` admits everything."""
-    if first is None or second is None:
-        return first or second
-    return lambda group, uri: first(group, uri) and second(group, uri)
-
-
-def rewritten(
-    view: View,
-    key: ViewKey,
-    change: Callable[[Kind, str, Route], Route | None],
-    admits: Admits | None = None,
-    denied: Collection[MethodPattern] = (),
-    keep_group: Callable[[str], bool] = _nothing,
-    passes_on: Callable[[str], bool] = _everything,
-) -> View:
-    """Return a view in which each entry has the route that ``change(kind, listed name, route)`` returns; ``None`` hides
-    the entry.
-
-    ``admits(group, URI)`` says whether a resource that no list has may be read; ``denied`` are methods that the view
-    does not know. A group of which no entry is left is hidden as well, as if it were not registered, unless
-    ``keep_group(name)`` is true: its instructions and its errors would still reach clients. Methods that the gateway
-    does not know reach a group of which ``passes_on(name)`` is true.
-    """
-    changed: dict[tuple[Kind, int], Route | None] = {}
-
-    def new(kind: Kind, name: str, route: Route) -> Route | None:
-        at = (kind, id(route))  # an entry is decided once, though it is both listed and named
-        if at not in changed:
-            changed[at] = change(kind, name, route)
-        return changed[at]
-
-    routes = {
-        kind: {name: found for name, route in known.items() if (found := new(kind, name, route)) is not None}
-        for kind, known in view.routes.items()
-    }
-    lists = {
-        kind: [
-            one if found is one.route else structs.replace(one, route=found)
-            for one in entries
-            if (found := new(kind, one.name, one.route)) is not None
-        ]
-        for kind, entries in view.lists.items()
-    }
-    left = {route.group for known in routes.values() for route in known.values()}
-    groups = {name: group for name, group in view.groups.items() if name in left or keep_group(name)}
-    group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
-    passing = view.scope.passes_on and group is not None and passes_on(group.name)
-    scope = structs.replace(
-        view.scope,
-        groups=groups,
-        group=group,
-        passes_on=passing,
-        admits=_both(view.scope.admits, admits),
-        denied=tuple(denied),
-    )
-    return View(key, scope, routes, lists, whole=False)
-
-
-def filtered(
-    view: View,
-    key: ViewKey,
-    keep: Callable[[Kind, str, Route], bool],
-    keep_group: Callable[[str], bool] = _nothing,
-) -> View:
-    """Return a view of the entries for which ``keep(kind, listed name, route)`` is true."""
-
-    def change(kind: Kind, name: str, route: Route) -> Route | None:
-        return route if keep(kind, name, route) else None
-
-    return rewritten(view, key, change, keep_group=keep_group)
-
-
-def with_local_tools(view: View, key: ViewKey, tools: Iterable[LocalTool]) -> View:
-    """Return a view that lists ``tools`` before all other tools, and hides other tools with the same names."""
-    added = [
-        Listed((_LOCAL, number), tool.name, Route("", _local_entry(tool), (), NO_CHOICE, local=tool))
-        for number, tool in enumerate(tools)
-    ]
-    names = {one.name for one in added}
-    routes = {**view.routes, Kind.TOOLS: {**view.routes[Kind.TOOLS], **{one.name: one.route for one in added}}}
-    rest = [one for one in view.lists[Kind.TOOLS] if one.name not in names]
-    return View(key, view.scope, routes, {**view.lists, Kind.TOOLS: [*added, *rest]}, view.whole)
-
-
-def _local_entry(tool: LocalTool) -> Entry:
-    return Entry(Kind.TOOLS, tool.name, tool.document, tool.document, repeatable=False)
 
 
 def empty(key: ViewKey, settings: RoutingSettings) -> View:

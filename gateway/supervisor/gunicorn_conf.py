@@ -1,12 +1,14 @@
 """gunicorn's configuration, from the gateway's settings. Used by ``gateway up``, ``gateway serve`` and ``deploy/``.
 
 The supervisor binds the socket once and passes it as ``fd://`` (``GATEWAY_LISTEN_FD``). ``SO_REUSEPORT`` would lose
-queued connections and spread few connections badly. The application is not preloaded, so that ids, nonces and
-connections are made after the fork.
+queued connections and spread few connections badly. Modules are loaded before the fork, so that front ends share their
+memory and start at once. The application is not (``preload_app``): ids, nonces and connections are made after the fork.
 """
 
 import atexit
 import contextlib
+import gc
+import importlib
 import os
 import shutil
 import tempfile
@@ -45,7 +47,11 @@ _wait_s = 0.0
 
 
 def on_starting(server: Any) -> None:
-    """Hide gunicorn from stdio children, and with it the front ends that it forks."""
+    """Load what front ends run, and hide gunicorn from stdio children, and with it the front ends that it forks."""
+    for module in ("gateway.app", "aiohttp.worker", "uvloop"):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # else the first collection in each front end would write to all of it, and get a copy
     seclude(for_process(os.environ, _settings.upstreams.stdio_environment))
     if VARIABLE not in os.environ:  # gunicorn without a supervisor of ours
         os.environ[VARIABLE] = tempfile.mkdtemp(prefix="gateway-figures-")

@@ -16,7 +16,20 @@ from loadtest.bench import report
 from loadtest.bench.children import ROOT
 from loadtest.bench.outcome import Outcome, all_kept
 from loadtest.bench.plan import Plan, quick
-from loadtest.bench.scenarios import access, beside, calls, crowds, links, lists, processes, start, streams, traces
+from loadtest.bench.scenarios import (
+    access,
+    beside,
+    calls,
+    crowds,
+    links,
+    lists,
+    peer,
+    processes,
+    rest,
+    start,
+    streams,
+    traces,
+)
 
 Scenario = Callable[[Plan], Iterator[Outcome]]
 SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
@@ -31,6 +44,8 @@ SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
     (links.ROWS, links.run),
     (traces.ROWS, traces.run),
     (start.ROWS, start.run),
+    (rest.ROWS, rest.run),
+    (peer.ROWS, peer.run),
 )
 ROWS = tuple(row for rows, _ in SCENARIOS for row in rows)
 
@@ -44,6 +59,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="of each side")
     parser.add_argument("--seconds", type=float, help="of each round")
     parser.add_argument("--out", type=Path, default=ROOT / "bench-results", help="where results go [bench-results]")
+    parser.add_argument(
+        "--peer", default="", metavar="COMMAND", help="another gateway: with {port} and {upstream} in it"
+    )
     parser.add_argument("--save", action="store_true", help="write docs/benchmarks.{json,md,svg} as well")
     return parser.parse_args()
 
@@ -55,7 +73,7 @@ def plan(options: argparse.Namespace, folder: Path) -> Plan:
             raise SystemExit(f"no row {asked!r}; there are {', '.join(ROWS)}")
     wanted = tuple(options.row)
     made = quick(folder, wanted) if options.quick else Plan(folder, wanted)
-    changed = {name: getattr(options, name) for name in ("rounds", "seconds") if getattr(options, name)}
+    changed = {name: getattr(options, name) for name in ("rounds", "seconds", "peer") if getattr(options, name)}
     return Plan(**{**vars(made), **changed})
 
 

@@ -38,10 +38,14 @@ def clean_environment() -> dict[str, str]:
 
 
 class ChildProcess:
-    """One child with its standard output read on demand."""
+    """One child with its standard output read on demand; with ``logged``, that is in ``log`` as well, however much."""
 
     def __init__(
-        self, command: Sequence[str], log: Path | None = None, variables: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        log: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+        logged: bool = False,
     ) -> None:
         self.name = " ".join(command[1:])
         self._log = open(log, "ab") if log else None  # noqa: SIM115 - closed in stop
@@ -51,13 +55,13 @@ class ChildProcess:
             cwd=ROOT,
             env={**clean_environment(), **(variables or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=self._log if logged else subprocess.PIPE,
             stderr=self._log or subprocess.DEVNULL,
             start_new_session=True,
             preexec_fn=_die_with_parent,
         )
-        assert self.process.stdout is not None
-        os.set_blocking(self.process.stdout.fileno(), False)
+        if self.process.stdout is not None:
+            os.set_blocking(self.process.stdout.fileno(), False)
 
     @property
     def pid(self) -> int:
@@ -107,18 +111,21 @@ class ChildProcess:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
         if self._log:
             self._log.close()
 
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], log: Path | None = None, variables: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    logged: bool = False,
 ) -> Iterator[ChildProcess]:
     """A child for the length of a ``with`` block, with these ``variables`` beside ours."""
-    child = ChildProcess(command, log, variables)
+    child = ChildProcess(command, log, variables, logged)
     try:
         yield child
     finally:

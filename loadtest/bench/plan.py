@@ -11,7 +11,7 @@ class Plan:
     """``rounds`` of ``seconds`` for each side, in turns; the rest are the sizes of the larger scenarios.
 
     ``instances``: how often two gateways that are compared with each other are started. How a process happens to lie in
-    memory makes up to a tenth of what a call costs it, for as long as it lives.
+    memory makes up to a tenth of what a call costs it, for as long as it lives. ``peer``: the command of another one.
     """
 
     folder: Path
@@ -26,6 +26,7 @@ class Plan:
     starts: int = 5
     instances: int = 3
     processes: tuple[int, ...] = (1, 2, 4)
+    peer: str = ""
 
     def wants(self, *rows: str) -> bool:
         """Whether any of these rows was asked for: by name, or by how the name begins; no names ask for all."""

@@ -277,8 +277,7 @@ class Link(asyncio.BufferedProtocol):
             self.abort()
             return
         try:
-            for raw_head, body in self._reader.received(nbytes):
-                self._receive(decode(raw_head), body)
+            self._reader.received(nbytes, self._receive)
         except (FrameError, msgspec.DecodeError) as error:
             self._fault = error
             if not self._narrow:  # else its peer says so, with more words and not for every stranger
@@ -288,16 +287,17 @@ class Link(asyncio.BufferedProtocol):
             _log.exception("closing a link: its handler failed")
             self.abort()
 
-    def _receive(self, head: Head, body: bytes) -> None:
+    def _receive(self, raw_head: bytes, body: bytes) -> None:
+        head = decode(raw_head)
         kind = type(head)
         if kind is Chunk:
-            self._chunk(head.stream, body)  # type: ignore[union-attr]
+            self._chunk(head.stream, body)
         elif kind is Grant:
-            outgoing = self._outgoing.get(head.stream)  # type: ignore[union-attr]
+            outgoing = self._outgoing.get(head.stream)
             if outgoing is not None:
-                outgoing.credit += head.chunks  # type: ignore[union-attr]
-                self._push(head.stream)  # type: ignore[union-attr]
-        elif kind in _CHUNKED and head.size:  # type: ignore[union-attr]
+                outgoing.credit += head.chunks
+                self._push(head.stream)
+        elif kind in _CHUNKED and head.size:
             self._begin(cast(Chunked, head), body)
         else:
             self._peer.on_frame(self, head, body)

@@ -7,7 +7,7 @@ buffer once. Bodies over ``CHUNK`` never arrive in one frame, so the buffer neve
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 
 CHUNK = 128 * 1024
 """The largest body in one frame, in bytes. Larger bodies are chunked, so that a slow stream delays only itself."""
@@ -28,6 +28,7 @@ _SIZES = struct.Struct(">II")
 _PREFIX = _SIZES.size
 
 pack_sizes = _SIZES.pack
+_unpack = _SIZES.unpack_from
 
 
 def too_long(name: str) -> bool:
@@ -59,20 +60,20 @@ class FrameReader:
             self._start, self._end = 0, rest
         return self._view[self._end :]
 
-    def received(self, count: int) -> Iterator[tuple[bytes, bytes]]:
-        """Yield ``(head, body)`` of each frame that is complete now. Raises ``FrameError`` for impossible sizes."""
+    def received(self, count: int, take: Callable[[bytes, bytes], None]) -> None:
+        """Give ``take`` the head and the body of each frame that is complete now. Raises ``FrameError`` for impossible
+        sizes."""
         self._end += count
         while self._end - self._start >= _PREFIX:
-            head_size, body_size = _SIZES.unpack_from(self._data, self._start)
+            head_size, body_size = _unpack(self._data, self._start)
             if not 0 < head_size <= self.max_head or body_size > self.max_body:
                 raise FrameError(f"a frame of {head_size}+{body_size} bytes; the peer is not one of our processes")
-            body_at = self._start + _PREFIX + head_size
+            head_at = self._start + _PREFIX
+            body_at = head_at + head_size
             stop = body_at + body_size
             if stop > self._end:
                 return
-            head = bytes(self._view[self._start + _PREFIX : body_at])
-            body = bytes(self._view[body_at:stop])
             self._start = stop
-            yield head, body
+            take(bytes(self._view[head_at:body_at]), bytes(self._view[body_at:stop]) if body_size else b"")
         if self._start == self._end:
             self._start = self._end = 0

@@ -29,8 +29,6 @@ _log = logging.getLogger(__name__)
 _PASSING = frozenset((429, 502, 503, 504))
 """The statuses after which a batch is sent again (OTLP, "Retryable Response Codes")."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 30.0
-FLUSH_S = 3.0
-"""How long a process that ends may take to send what waits."""
 _SCOPE = "mcp-one-gateway"
 
 

@@ -85,9 +85,9 @@ async def look(client: RawClient, *words: str) -> dict[str, Any]:
 
 
 def entries() -> dict[str, Any]:
-    """The child that looks around, and an entry whose header is a secret of another server."""
+    """The child that looks around, through all of the machine, and an entry with a secret of another server."""
     return {
-        "child": {**script_connection(LOOKS_AROUND), "env": {"TEAM": "a"}},
+        "child": {**script_connection(LOOKS_AROUND), "env": {"TEAM": "a"}, "requestTimeout": 300_000},
         "other": {"url": "http://127.0.0.1:9/mcp", "headers": {"Authorization": "Bearer ${OTHER_SERVICE_TOKEN}"}},
     }
 
@@ -139,7 +139,7 @@ async def test_processes_that_a_user_starts_apart_show_no_secret_either(
         "AWS_SECRET_ACCESS_KEY": SECRETS["cloud"],
         **TRACES,
     }
-    config = write(tmp_path / "gateway.json", {"child": script_connection(LOOKS_AROUND)})
+    config = write(tmp_path / "gateway.json", {"child": {**script_connection(LOOKS_AROUND), "requestTimeout": 300_000}})
     worker = (
         await gateway("worker", **variables)
         if how == "gateway worker"

@@ -24,6 +24,7 @@ from shared.tasks import spawn
 from worker.transports.content_coding import Decoder, decoder_for
 from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
+from worker.transports.http_heads import END, KnownHead, ResponseHeads
 
 _READ = frozenset(
     (
@@ -126,7 +127,7 @@ class _Connection(asyncio.Protocol):
         self.got_headers = self.finished = False
         self.to_come = self.bodiless = 0
         self.decoder = None
-        self.parser = httptools.HttpResponseParser(self)
+        self.parser = None
         assert self.transport is not None
         request = exchange.request
         if isinstance(request, tuple):
@@ -206,6 +207,14 @@ class _Connection(asyncio.Protocol):
             self.pool.discard(self)  # bytes without a request: the connection is out of sync
             return
         size = len(data)
+        first = self.parser is None
+        if first:
+            end = data.find(END) + len(END)
+            known = self.pool.heads.get(data[:end])
+            if known is not None and known.length == size - end:
+                self._whole(known, data[end:])
+                return
+            self.parser = httptools.HttpResponseParser(self)
         if size >= _FULL:
             self.turn += size
             if self.turn >= _TURN:
@@ -230,6 +239,8 @@ class _Connection(asyncio.Protocol):
                 self.pool.released(exchange)
             self.exchange = None
             if broken is None and self.keep and not self.to_eof and self.usable():
+                if first and size < _FULL and exchange is not None:
+                    self.pool.heads.learn(data, self.parser.get_status_code(), self.headers)
                 self.pool.put_back(self)
             else:
                 self.pool.discard(self)
@@ -240,6 +251,29 @@ class _Connection(asyncio.Protocol):
             self.pool.discard(self)
             if exchange is not None:
                 exchange.on_failed(_broken(broken))
+
+    def _whole(self, head: KnownHead, body: bytes) -> None:
+        """Take a response that arrived in one piece and whose head is known."""
+        exchange = self.exchange
+        assert exchange is not None
+        try:
+            exchange.on_headers(head.status, head.headers)
+            if body:
+                exchange.on_body(body)
+        except Exception as error:
+            self.exchange = None
+            self.pool.discard(self)
+            exchange.on_failed(_broken(error))
+            return
+        if self.exchange is not exchange:
+            return  # it has refused the body, and the connection is closed
+        self.pool.released(exchange)
+        self.exchange = None
+        if self.usable():
+            self.pool.put_back(self)
+        else:
+            self.pool.discard(self)
+        exchange.on_complete()
 
     def _complete(self, exchange: Exchange, broken: Exception | None) -> None:
         """End an exchange whose response is complete, unless its compressed body is damaged."""
@@ -306,6 +340,7 @@ class HttpPool:
         self._queue: deque[Exchange] = deque()
         self._standing: set[Exchange] = set()
         self._redirects: dict[Exchange, int] = {}
+        self.heads = ResponseHeads()
         self._closed = False
 
     def submit(self, exchange: Exchange, standing: bool = False) -> None:
@@ -449,7 +484,9 @@ class HttpPool:
                 return
 
     def trim(self) -> None:
-        """Close connections that were idle for too long. Called about once a second."""
+        """Close connections that were idle for too long, and forget heads: those of the next second have another date.
+        Called about once a second."""
+        self.heads.clear()
         if not self._idle:
             return
         deadline = self._loop.time() - self._settings.connection_idle_s

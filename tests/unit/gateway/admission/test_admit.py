@@ -18,7 +18,8 @@ from gateway.admission.request_head import RequestHead
 from gateway.listener.heads import read_head
 from gateway.listener.routes import head_of
 from gateway.routing.catalog import Catalog
-from gateway.routing.view import View, filtered
+from gateway.routing.derived import filtered
+from gateway.routing.view import View
 from gateway.routing.views import Views
 from gateway.sessions.session import ClientSession
 from shared.errors import Refused

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
+import sys
+
 import click
 import pytest
 from click.testing import CliRunner
 
-from gateway.cli.main import _Group
+from gateway.cli.main import MODULES, _Group, cli
 from shared.errors import ConfigError, StartError
+from tests.fleet import ROOT
 
 
 def _ends(error: BaseException) -> tuple[int, str]:
@@ -56,3 +61,22 @@ def _failing() -> click.Group:
         raise ZeroDivisionError
 
     return group
+
+
+def test_every_command_is_found_where_it_is_said_to_be() -> None:
+    for name, commands in MODULES.items():
+        here = click.Group()
+        importlib.import_module(f"gateway.cli.{name}").add_to(here)
+        assert sorted(here.commands) == sorted(commands), name
+    of_package = {path.stem for path in (ROOT / "gateway/cli").glob("*.py") if "\ndef add_to(" in path.read_text()}
+    assert of_package == set(MODULES)
+    result = CliRunner().invoke(cli, ["--help"])
+    assert all(f"\n  {command} " in result.output for commands in MODULES.values() for command in commands)
+
+
+def test_what_runs_for_long_loads_no_other_commands() -> None:
+    use = "cli(['up', '--help'], standalone_mode=False)"
+    script = f"import sys; from gateway.cli.main import cli; {use}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert "gateway.cli.up" in loaded
+    assert not {"gateway.cli.calls", "gateway.cli.admin_client", "aiohttp", "mcp"} & set(loaded)

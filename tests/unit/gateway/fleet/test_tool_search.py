@@ -8,8 +8,8 @@ import pytest
 
 from gateway.fleet.tool_search import ToolSearch
 from gateway.routing.catalog import Catalog
+from gateway.routing.derived import filtered
 from gateway.routing.discovery import SearchView, searched
-from gateway.routing.view import filtered
 from gateway.routing.views import Views
 from shared.errors import CallError, NotDelivered
 from shared.settings import RoutingSettings

@@ -19,7 +19,8 @@ from gateway.protocol.answers import Answer
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
 from gateway.routing.catalog import Catalog
-from gateway.routing.view import View, filtered, with_local_tools
+from gateway.routing.derived import filtered, with_local_tools
+from gateway.routing.view import View
 from gateway.sessions.table import SessionTable
 from gateway.streams.subscriptions import StreamSubscriptions
 from shared.errors import CallError, Refused

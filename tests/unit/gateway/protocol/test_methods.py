@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from gateway.admission.caller import Waits
-from gateway.fleet.outgoing import ANYWHERE, Bound, Exact
+from gateway.fleet.outgoing import ANYWHERE, Bound, Exact, Only
 from gateway.protocol.plans import Listen, OneOf
-from shared import request_state
+from shared import request_state, task_ids
 from shared.errors import Refused
+from shared.mcp import tasks
 from shared.mcp.versions import Era
 from tests.unit.builders import record
 from tests.unit.gateway.fakes import KEY, result
@@ -421,3 +422,19 @@ async def test_an_unknown_method_goes_on_only_at_the_endpoint_of_a_group() -> No
     assert bench.refused("x" * 300, endpoint="b") == "method_unknown"
     for ours in ("initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
         assert bench.refused(ours, era=MODERN, endpoint="b") == "method_unknown"
+
+
+async def test_a_task_is_looked_for_again_before_its_upstream_is_said_to_be_gone() -> None:
+    """The tool may have been called by way of a front end that knew of its upstream before this one does."""
+    bench = Bench()
+    declared = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {tasks.EXTENSION: {}}}}
+
+    def asked(upstream: str, principal: str = "ada") -> str:
+        id = task_ids.seal(KEY, task_ids.TaskId(upstream, principal, "1", "echo"))
+        return json.dumps({"taskId": id, "_meta": declared})
+
+    assert bench.plan("tasks/get", asked("new"), era=MODERN, fresh=False) is Waits.CATALOGUE
+    assert bench.refused("tasks/get", asked("new"), era=MODERN) == "invalid_params"
+    assert bench.sent("tasks/get", asked("a"), era=MODERN, fresh=False).affinity == Only("a")
+    with pytest.raises(Refused, match="not yours"):
+        bench.plan("tasks/get", asked("new", "eve"), era=MODERN, fresh=False)

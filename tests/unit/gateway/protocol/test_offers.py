@@ -9,7 +9,8 @@ import pytest
 
 from gateway.protocol.offers import Offers
 from gateway.routing.catalog import Catalog
-from gateway.routing.view import View, filtered
+from gateway.routing.derived import filtered
+from gateway.routing.view import View
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from tests.unit.builders import record

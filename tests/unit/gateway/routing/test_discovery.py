@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from gateway.routing.catalog import Catalog
+from gateway.routing.derived import filtered
 from gateway.routing.discovery import SearchView, discovered, tokens
 from gateway.routing.endpoints import asking, named, split
 from gateway.routing.entries import Entry
 from gateway.routing.policy import ViewPolicy
-from gateway.routing.view import View, changed, filtered
+from gateway.routing.view import View, changed
 from gateway.routing.views import Views
 from shared.choices import Discovery
 from shared.errors import Refused

@@ -9,9 +9,10 @@ import pytest
 from msgspec import Raw
 
 from gateway.routing.catalog import Catalog
+from gateway.routing.derived import filtered, with_local_tools
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.routes import Route
-from gateway.routing.view import View, changed, filtered, with_local_tools
+from gateway.routing.view import View, changed
 from shared.mcp.listings import KINDS, Kind
 from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
 from shared.mcp.versions import Era

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gateway.routing.catalog import Catalog
-from gateway.routing.view import View, filtered
+from gateway.routing.derived import filtered
+from gateway.routing.view import View
 from gateway.routing.views import Views
 from shared.mcp.listings import Kind
 from shared.mcp.methods import PROMPTS_CHANGED, TOOLS_CHANGED
