@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import structs
+
 from gateway.routing.catalog import Catalog
 from gateway.routing.discovery import discovered
 from gateway.routing.endpoints import split
@@ -78,8 +80,12 @@ class Views:
 
     def _shown(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> View:
         """Return what is shown of a view under ``key``, to clients that may have asked how they find tools."""
+        server = self._catalog.virtual_server(name)
         view = whole if self._policy is None else self._policy.apply(whole, key[1])
-        return discovered(view.under(key), self._catalog.virtual_server(name), asked)
+        if self._policy is not None and not view.groups:
+            # A virtual server of which nothing is shown never was: neither its words nor how it is searched tell of it.
+            server, view = None, View(key, structs.replace(view.scope, instructions=""), view.routes, view.lists, False)
+        return discovered(view.under(key), server, asked)
 
     # ---- watching
 
