@@ -105,6 +105,16 @@ class RolePolicy:
         return Verdict(True, (*(free[:1] or allowing), *denying), guard)
 
 
+def may_concern(rules: AccessRules, policy_class: str, group: str) -> bool:
+    """Whether principals of a class may be shown anything of a group, whatever it lists."""
+    granted, reachable = in_class(policy_class, rules.roles)
+    if not rules.roles:
+        return True
+    if any(_covers(rule, group) for role in granted for rule in role.deny):
+        return False
+    return any(rule.pattern.may_concern(group) for role in (*granted, *reachable) for rule in role.allow)
+
+
 def _conditions(rules: Iterable[Rule]) -> tuple[Condition, ...]:
     return tuple(rule.args for rule in rules if rule.args is not None)
 

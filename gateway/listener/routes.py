@@ -106,7 +106,8 @@ def routes(front: FrontEnd) -> web.Application:
     app.on_response_prepare.append(add_cors)
     add_metadata_routes(app, lambda: front.rules, guard, front.settings.service.name)
     add_pages(app)
-    add_connect_routes(app, front.dance, front.principals, guard, front.peers, front.settings.service.name)
+    name = front.settings.service.name
+    add_connect_routes(app, front.dance, front.principals, guard, front.peers, name, lambda: front.rules)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)
     add_admin_routes(
         app,
