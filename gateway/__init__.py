@@ -12,6 +12,7 @@ supervisor/  the processes behind ``gateway up`` and ``Gateway.start``: Redis, w
 app          the gunicorn factory
 listener/    connections: the express lane before aiohttp, and aiohttp's routes
 front_end    the composition root of one front-end process
+live_rules   rules of access that change while it runs
 admin/       the admin API, health endpoints, metrics
 ui/          the dashboard
 connect/     callers connect to upstreams in a browser (authorization code)

@@ -95,7 +95,7 @@ class Gateway:
         self._strict = strict
         self._narrated = narrated
         self._config_path = Path(config) if config is not None else None
-        self._config = load(self._config_path, strict=strict) if self._config_path is not None else None
+        self._config = load(self._config_path, strict=strict, own=True) if self._config_path is not None else None
         self._overrides = {
             "name": name,
             "port": port,
@@ -251,6 +251,7 @@ class Gateway:
                 running=self._config.settings,
                 narrated=self._narrated,
                 files=self._config.files,
+                take_rules=self._supervisor.take_rules,
             )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
         self._restarts = Restarts(
@@ -284,7 +285,9 @@ class Gateway:
             self._restarts.begin()
 
     def _reread_file(self) -> tuple[Mapping[str, Any], Settings]:
-        values = load(self._config_path, strict=self._strict).settings if self._config_path is not None else {}
+        values = (
+            load(self._config_path, strict=self._strict, own=True).settings if self._config_path is not None else {}
+        )
         return values, self._whole or build(file_values=values, overrides=self._overrides)
 
     def _reread_settings(self) -> Settings:

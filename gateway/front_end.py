@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from gateway.access.api_keys import ApiKeys
 from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
-from gateway.access.policy import RolePolicy
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
@@ -26,6 +25,7 @@ from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.peers import Peers
 from gateway.admission.principals import Everybody, Principals
+from gateway.admission.suspects import Suspects
 from gateway.connect.dance import Dance
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
@@ -39,6 +39,7 @@ from gateway.fleet.resource_watches import ResourceWatches
 from gateway.fleet.tool_search import ToolSearch
 from gateway.http.bodies import Bodies, BodyReader
 from gateway.http.heads import Process
+from gateway.live_rules import LiveRules, policy_of, rules_now
 from gateway.protocol.batches import Batches
 from gateway.protocol.carrying import Carrier
 from gateway.protocol.client_messages import ClientMessages
@@ -60,15 +61,16 @@ from gateway.streams.unsolicited import UnsolicitedDelivery
 from gateway.telemetry import access_log
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
+from gateway.telemetry.elicitations import Elicitations
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
 from gateway.telemetry.tallies import Tallies
 from gateway.telemetry.traces import Traces
 from shared import logs
-from shared.access import rules as access_rules
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
 from shared.errors import RegistryUnavailable
+from shared.live_rules import Board
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.models import now_s
@@ -114,11 +116,9 @@ class FrontEnd:
         self._members = frontends = Members(store, "frontend", settings.fleet.heartbeat_ttl_s)
         workers = Members(store, "worker", settings.fleet.heartbeat_ttl_s)
 
-        self.rules = rules = access_rules.of_settings(
-            settings.access.access_rules, settings.access.anonymous, settings.tls.tls_client_ca
-        )
-        if policy is None and (rules.roles or rules.confirm is not None):
-            policy = RolePolicy(rules)
+        board = Board.inherited() if policy is None else None
+        self.rules = rules = rules_now(settings, board)
+        policy = policy or policy_of(rules)
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
@@ -174,30 +174,33 @@ class FrontEnd:
             TrustedProxy(proxied) if proxied is not None else None,
             Certificates(certified) if certified is not None else None,
         )
-        self._authentication = None
-        self._limits = Limits(rules, store, self.id, tallies.limited) if rules.limits else None
+        self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
+        self.authentication: Authentication | None = None
+        self._limits = Limits(rules, store, self.id, tallies.limited)
         if principals is None and (rules.authentication or rules.roles or rules.limits or rules.audit):
-            self._authentication = Authentication(
+            self.authentication = Authentication(
                 rules,
                 self._keys,
                 self._catch_up_keys,
                 self.guard.owns,
+                self.suspects,
                 self._limits,
                 self._audit,
                 tallies.authentications,
             )
-        self.principals = principals = principals or self._authentication or Everybody()
+        self.principals = principals = principals or self.authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
         offers = Offers(settings.service.name, VERSION)
         own_lists = OwnLists(registry, dispatcher, settings.routing)
         self._search = ToolSearch(settings.routing.tool_index_bytes)
         discovery = ToolDiscovery(dispatcher, self._search)
         methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
-        carrier = Carrier(dispatcher)
+        elicitations = Elicitations(self._audit) if self._audit is not None else None
+        carrier = Carrier(dispatcher, elicitations)
         self.serving = serving = Serving(
             admission, principals, methods, carrier, registry, sessions, own_lists, self._audit, traces
         )
-        messages = ClientMessages(dispatcher, pool)
+        messages = ClientMessages(dispatcher, pool, elicitations)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
         self.reader = BodyReader(self.bodies, calls.max_body_bytes)
         self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
@@ -243,6 +246,12 @@ class FrontEnd:
         self.virtual = VirtualServersApi(VirtualServerStore(store), registry, self.reader)
         self.pins = PinsApi(PinStore(store), registry, self.reader)
         self.restarting = Restarting(store)
+        self._live_rules = None
+        if board is not None and self.authentication is not None:
+            others = (self, self.access)
+            self._live_rules = LiveRules(
+                board, settings, self.authentication, self._keys, self._limits, registry, self._open, others
+            )
         self._events = _FleetEvents(
             self._keys,
             registry,
@@ -273,8 +282,10 @@ class FrontEnd:
         ]
         if self._audit is not None:
             self._tasks.append(spawn(self._audit.run(), "audit"))
-        if self._limits is not None:
+        if self.authentication is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))
+        if self._live_rules is not None:
+            self._tasks.append(spawn(self._live_rules.run(), "live-rules"))
         await self.registry.begin()
         if self._keys is not None:
             await self._keys.load(self.registry.place[0])
@@ -318,8 +329,8 @@ class FrontEnd:
 
     def _revoked(self, principal: str) -> None:
         """Forget a principal whose key was revoked, and close its streams."""
-        if self._authentication is not None:
-            self._authentication.revoked(principal)
+        if self.authentication is not None:
+            self.authentication.revoked(principal)
         self._open.end_expired(now_s())
 
     def _holds(self) -> tuple[int, int, int, int]:

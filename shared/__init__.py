@@ -21,6 +21,7 @@ oauth/            requests of an OAuth client: metadata, tokens
 child_environment which variables stdio children get
 handover          how a process gets its settings from the one that starts it
 supervision       how a front end asks its supervisor for a restart
+live_rules        how a supervisor gives its front ends rules of access that have changed
 seclusion         what other programs of the same user can read of a process
 tool_filter       which tools of an upstream may be seen and called
 pins              what was approved of tools, and whether it is still listed so (pure)

@@ -76,6 +76,7 @@ WIRE: dict[str, Wire] = {
     "restart_refused": Wire(-31028, 409),
     "too_much": Wire(-31020, 503),
     "too_much_of_peer": Wire(-31017, 429),
+    "too_many_wrong": Wire(-31041, 429),
     "too_slow": Wire(-31018, 408),
     "head_too_large": Wire(-31019, 431),
 }
@@ -84,7 +85,7 @@ WIRE: dict[str, Wire] = {
 STATUS = "http"
 """The key of ``CallError.data`` under which the HTTP status stands with which an upstream answered."""
 
-RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "draining": 1, "overloaded": 1}
+RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "too_many_wrong": 1, "draining": 1, "overloaded": 1}
 """Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 
 

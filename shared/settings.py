@@ -142,6 +142,10 @@ class ClientSettings(Struct, frozen=True):
         int,
         Meta(ge=0, description="the same from one address (behind a proxy: of all clients); 0: half of them"),
     ] = 0
+    max_wrong_credentials_per_peer: Annotated[
+        int,
+        Meta(ge=0, description="wrong keys or tokens a second from one address; more are HTTP 429 unread; 0: any"),
+    ] = 50
     max_bodies_bytes: Annotated[int, Meta(ge=1024, description="unfinished request bodies held by one front end")] = (
         256 * 1024 * 1024
     )

@@ -33,6 +33,17 @@ class ApiKeys:
         self._epoch = ""
         self._reloading: set[asyncio.Task[None]] = set()
 
+    def take_method(self, method: ApiKeyMethod) -> None:
+        """Take the keys and the roles that the file has now. Keys that have left it are revoked."""
+        before, self._roles = self._of_file, method.roles
+        self._of_file = {key.record().digest: key.record() for key in method.keys}
+        for digest, record in before.items():
+            if self._of_file.get(digest) != record:
+                self._by_digest.pop(digest, None)
+                self._revoked(record.principal)
+        self._by_digest.update({key.digest: key for key in self._by_name.values()})
+        self._by_digest.update(self._of_file)
+
     def look(self, key: str) -> Identity | None:
         """Return whom a key stands for, or ``None`` if it is not known here."""
         record = self._by_digest.get(digest_of(key))

@@ -31,7 +31,7 @@ class Introspection:
     """Asks one authorization server."""
 
     def __init__(self, method: IntrospectionMethod) -> None:
-        self._method = method
+        self.method = method
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._refused: dict[bytes, float] = {}
 
@@ -46,28 +46,28 @@ class Introspection:
             async with self._turns:
                 claims = await self._ask(token)
         except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
-            _log.warning("introspection at %s failed: %s", self._method.url, error or type(error).__name__)
+            _log.warning("introspection at %s failed: %s", self.method.url, error or type(error).__name__)
             raise InvalidToken("the authorization server cannot be asked about the token; try again") from error
         if not isinstance(claims, dict) or claims.get("active") is not True:
             if len(self._refused) >= _MAX_REFUSED:
                 self._refused.clear()
             self._refused[digest] = time.monotonic() + _REFUSED_S
             raise InvalidToken("the token is not active")
-        if self._method.issuer and claims.get("iss", self._method.issuer) != self._method.issuer:
+        if self.method.issuer and claims.get("iss", self.method.issuer) != self.method.issuer:
             raise InvalidToken("the token is of another issuer")
-        if self._method.audiences or "aud" in claims:
-            check_audience(claims, self._method.audiences or audiences)
-        issuer = self._method.issuer or self._method.url
-        found = identity(claims, issuer, self._method.roles, self._method.required_scopes)
+        if self.method.audiences or "aud" in claims:
+            check_audience(claims, self.method.audiences or audiences)
+        issuer = self.method.issuer or self.method.url
+        found = identity(claims, issuer, self.method.roles, self.method.required_scopes)
         now_s = time.time()
         if found.expires_at <= now_s:
             raise InvalidToken("the token has expired")
         # The server may revoke a token at any time, so its answer is believed for a while only (section 4).
-        believed_s = max(self._method.cache / 1000.0, _LEAST_S)
+        believed_s = max(self.method.cache / 1000.0, _LEAST_S)
         return structs.replace(found, expires_at=min(found.expires_at, now_s + believed_s))
 
     async def _ask(self, token: str) -> Any:
-        method = self._method
+        method = self.method
         auth = aiohttp.BasicAuth(method.client_id, method.client_secret)
         timeout = aiohttp.ClientTimeout(_TIMEOUT_S)
         fields = {"token": token, "token_type_hint": "access_token"}

@@ -64,6 +64,8 @@ class JwtIssuer:
         if (_time(claims, "iat") or 0.0) - leeway_s > now_s:
             raise InvalidToken("the token was issued in the future")
         check_audience(claims, self.method.audiences or audiences)
+        if self.keys.lacks(header.get("kid"), algorithm):
+            raise InvalidToken("the token's key is not known")
 
     async def keys_of(self, token: UnverifiedToken) -> list[jwt.PyJWK]:
         """Return the keys that may have signed a token that passed ``precheck``. Raises ``InvalidToken`` without one.

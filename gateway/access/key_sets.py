@@ -60,6 +60,11 @@ class KeySet:
         """Whether another attempt may be made now."""
         return time.monotonic() - self._tried_at >= _AGAIN_S
 
+    def lacks(self, key_id: str | None, algorithm: str) -> bool:
+        """Whether there is no key for a signature, and asking the issuer again is not allowed yet."""
+        fetching = self._fetching is not None and not self._fetching.done()
+        return bool(self._keys) and not (fetching or self.may_fetch or self.find(key_id, algorithm))
+
     def refresh(self) -> None:
         """Begin to fetch the keys, unless that was tried just now. Old keys stay if it fails."""
         if (self._fetching is None or self._fetching.done()) and self.may_fetch:

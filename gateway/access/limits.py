@@ -77,6 +77,13 @@ class _Tokens:
             raise self._limits.refused(self.limit, self._retry_at - now)
         return False
 
+    def change(self, limit: Limit) -> None:
+        """Go by another rate: what was taken ahead of the old one is given up."""
+        if limit.rate is not None:
+            self.limit, self._rate = limit, limit.rate
+            self.batch = limit.rate.calls // _BATCH_OF
+            self.tokens = self._retry_at = 0.0
+
     def give_back(self) -> None:
         """Put back a token of a call that was not made."""
         self.tokens += 1.0
@@ -141,6 +148,12 @@ class _Slots:
         if self.used >= self._most or now < self._refused_at + 0.1:
             raise self._limits.refused(self.limit, 1.0)
         return False
+
+    def change(self, limit: Limit) -> None:
+        """Go by another number; calls under way go on."""
+        self.limit, self._most = limit, limit.concurrent
+        self.held = self.used
+        self._refused_at = 0.0
 
     def give_back(self) -> None:
         """End the use of a slot."""
@@ -250,6 +263,15 @@ class Limits:
         if self._tally is not None:
             self._tally.count(limit.name)
         return Limited(limit.name, retry_s)
+
+    def take(self, rules: AccessRules) -> None:
+        """Go by other rules: limits that are there still keep what was used of them."""
+        self._rules = rules
+        limits = {limit.name: limit for limit in rules.limits}
+        for bucket in self._buckets.values():
+            limit = limits.get(bucket.limit.name)
+            if limit is not None and limit != bucket.limit:
+                bucket.change(limit)
 
     def quota(self, principal: Principal) -> Quota | None:
         """Return the limits of a principal, or ``None`` if it has none."""

@@ -7,7 +7,8 @@ arguments become the route's guard.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
@@ -85,7 +86,7 @@ class RolePolicy:
 
     def _by_roles(self, granted: list[Role], reachable: list[Role], kind: Kind, route: Route) -> Verdict:
         group, name = route.group, route.entry.name
-        hints = _annotations(route) if kind is Kind.TOOLS else {}
+        hints = functools.cache(lambda: _annotations(route) if kind is Kind.TOOLS else {})
         denying = [rule for rule in _matching(granted, "deny", kind, group, name) if _about(rule, hints, True)]
         final = next((rule for rule in denying if rule.args is None), None)
         if final is not None:
@@ -102,6 +103,16 @@ class RolePolicy:
         none_of = _conditions(denying)
         guard = Guard(any_of, none_of) if any_of or none_of else None
         return Verdict(True, (*(free[:1] or allowing), *denying), guard)
+
+
+def may_concern(rules: AccessRules, policy_class: str, group: str) -> bool:
+    """Whether principals of a class may be shown anything of a group, whatever it lists."""
+    granted, reachable = in_class(policy_class, rules.roles)
+    if not rules.roles:
+        return True
+    if any(_covers(rule, group) for role in granted for rule in role.deny):
+        return False
+    return any(rule.pattern.may_concern(group) for role in (*granted, *reachable) for rule in role.allow)
 
 
 def _conditions(rules: Iterable[Rule]) -> tuple[Condition, ...]:
@@ -140,11 +151,12 @@ def _covers(rule: Rule, group: str) -> bool:
     return rule.tool is None and rule.args is None and rule.pattern.covers(group)
 
 
-def _about(rule: Rule, hints: dict[str, Any], undecided: bool) -> bool:
-    """Whether a rule's condition on annotations holds; ``undecided`` is the answer where it cannot be decided."""
+def _about(rule: Rule, hints: Callable[[], dict[str, Any]], undecided: bool) -> bool:
+    """Whether a rule's condition on annotations holds; ``undecided`` is the answer where it cannot be decided. Most
+    rules have none, so that annotations are read only if one has."""
     if rule.tool is None:
         return True
-    held = rule.tool.holds({"tool": hints})
+    held = rule.tool.holds({"tool": hints()})
     return undecided if held is None else held
 
 

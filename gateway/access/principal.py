@@ -31,6 +31,10 @@ class Principal(Struct, gc=False):
     alive: bool = True
     quota: Quota | None = None
     """The limits of the principal, or ``None`` if it has none."""
+    rules: object = None
+    """The rules under which it has its roles and limits; under others it is made anew."""
+    identity: Identity | None = None
+    """What the credentials say, to give roles again when the rules change."""
     thumbprint: str = ""
     subject_token: str = ""
     """The caller's own access token, for upstreams that are called in the caller's name by token exchange. It goes to

@@ -41,7 +41,8 @@ class AccessApi:
     ) -> None:
         """``log`` is this front end's audit log, if there is one."""
         self._log = log
-        self._rules = rules
+        self.rules = rules
+        """Those of now: they may change while this front end runs."""
         self._audit = audit
         self._store = store
         self._registry = registry
@@ -50,17 +51,17 @@ class AccessApi:
     @property
     def roles(self) -> list[str]:
         """The names of the roles that there are."""
-        return sorted(self._rules.roles)
+        return sorted(self.rules.roles)
 
     @property
     def takes_keys(self) -> bool:
         """Whether callers may use API keys."""
-        return self._rules.method(ApiKeyMethod) is not None
+        return self.rules.method(ApiKeyMethod) is not None
 
     @property
     def has_audit(self) -> bool:
         """Whether an audit log is kept in Redis."""
-        return self._rules.audit is not None and self._rules.audit.redis
+        return self.rules.audit is not None and self.rules.audit.redis
 
     async def keys(self, request: web.Request) -> web.Response:
         """``GET /admin/v1/keys``: all keys, without what they are."""
@@ -68,7 +69,7 @@ class AccessApi:
             ShownKey(key.id, key.name, list(key.roles), key.created_at, key.expires_at)
             for key in (await self._store.all()).values()
         ]
-        method = self._rules.method(ApiKeyMethod)
+        method = self.rules.method(ApiKeyMethod)
         given = [ShownKey("", key.name, list(key.roles), source="file") for key in (method.keys if method else ())]
         return _json(sorted([*given, *made], key=lambda one: one.name))
 
@@ -119,14 +120,14 @@ class AccessApi:
         return _json({"events": shown, "next": rows[-1][0] if rows else after})
 
     def _check(self, wanted: NewKey) -> None:
-        method = self._rules.method(ApiKeyMethod)
+        method = self.rules.method(ApiKeyMethod)
         if method is None:
             raise ConfigError(
                 'this gateway takes no API keys: add {"type": "apiKey"} to \'access.authentication\' of its file'
             )
         for role in wanted.roles:
-            if role not in self._rules.roles:
-                known = ", ".join(self._rules.roles) or "none"
+            if role not in self.rules.roles:
+                known = ", ".join(self.rules.roles) or "none"
                 raise ConfigError(f"there is no role {role!r}; 'access.roles' has {known}")
         if any(key.name == wanted.name for key in method.keys):
             raise ConfigError(f"the file has a key {wanted.name!r} already; choose another name")
@@ -144,11 +145,11 @@ class AccessApi:
         route = self._registry.catalog.everything.find(Kind.TOOLS, tool)
         if route is None:
             raise EntryNotFound(f"there is no tool {tool!r}")
-        granted, reachable = Roles(self._rules).of(identity)
+        granted, reachable = Roles(self.rules).of(identity)
         names = [role.name for role in granted]
-        if not self._rules.roles:
+        if not self.rules.roles:
             return _json(AccessExplanation(tool, principal, names, True, "allowed: no roles are configured"))
-        verdict = RolePolicy(self._rules).judge(granted, reachable, Kind.TOOLS, route)
+        verdict = RolePolicy(self.rules).judge(granted, reachable, Kind.TOOLS, route)
         rules = [f"{rule.path}: {rule.pattern.text}" for rule in verdict.rules]
         conditions = [one.text for one in (*verdict.guard.any_of, *verdict.guard.none_of)] if verdict.guard else []
         if not verdict.shown:
@@ -171,7 +172,7 @@ class AccessApi:
         return Identity(principal, "user" if principal else "anonymous", said, scopes, has_scopes=bool(principal))
 
     async def _of_key(self, name: str) -> Identity:
-        method = self._rules.method(ApiKeyMethod)
+        method = self.rules.method(ApiKeyMethod)
         given = {key.name: key.roles for key in (method.keys if method else ())}
         record = await self._store.read(name)
         if record is None and name not in given:

@@ -26,6 +26,7 @@ from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
+from gateway.http.bodies import peer_of
 from shared.access.rules import AccessRules
 from shared.connections import HttpConnection
 from shared.egress import Egress
@@ -110,6 +111,7 @@ class AdminRights:
         assert self._principals is not None
         named = by_name(request.headers.items())
         head = RequestHead.read(named, self._guard, has_body=False, path="")
+        head.peer = peer_of(request.transport)
         self._peers.introduce(head, named, request.remote, request.transport)
         if head.proof is not None:
             url = self._guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path

@@ -33,8 +33,9 @@ class SessionRead(Struct, frozen=True):
 class KnownSessions(Protocol):
     """The client sessions that this front end knows; ``sessions.table`` implements it."""
 
-    def cached(self, sid: str) -> ClientSession | None:
-        """Return the session and note that it is in use, or return ``None`` if this front end does not know it."""
+    def cached(self, sid: str, principal: str | None = None) -> ClientSession | None:
+        """Return the session and note that it is in use, or return ``None`` if this front end does not know it, or
+        knows it as that of another ``principal``."""
 
     def again(self, session: ClientSession) -> bool:
         """Return whether a session that was found earlier is still valid, and note that the session is in use."""
@@ -86,12 +87,13 @@ class Admission:
         """Return the session that the head names, or ``Waits.SESSION`` if it has to be read first.
 
         Raises ``Refused`` for a session that has ended, or belongs to another endpoint or another principal. The error
-        is the same in all three cases, so that a client cannot tell them apart.
+        is the same in all three cases, so that a client cannot tell them apart, and so is the way to it: a session of
+        another principal that is known here is looked for as one that is not.
         """
         assert head.session is not None
         session = head.found
         if session is None or not self._sessions.again(session):
-            session = self._sessions.cached(head.session)
+            session = self._sessions.cached(head.session, principal.id)
             if session is None:
                 if read is None:
                     return Waits.SESSION

@@ -22,15 +22,16 @@ from gateway.access.introspection import Introspection
 from gateway.access.jwt import JwtIssuer, UnverifiedToken
 from gateway.access.limits import Limits
 from gateway.access.principal import NOBODY, Identity, Principal
-from gateway.access.roles import Roles
+from gateway.access.roles import Roles, in_class
 from gateway.access.tokens import MAX_TOKEN, InvalidToken
 from gateway.admission.caller import Waits
 from gateway.admission.challenges import challenge, proof_challenge
 from gateway.admission.request_head import RequestHead
+from gateway.admission.suspects import Suspects
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
-from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
-from shared.access.rules import AccessRules
+from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod
+from shared.access.rules import AccessRules, Role
 from shared.errors import CallError, Refused, Unauthorized
 from shared.metrics.tally import Tally
 
@@ -54,32 +55,25 @@ class Authentication:
         api_keys: ApiKeys | None,
         catch_up: CatchUp,
         owns: Callable[[str], bool],
+        suspects: Suspects,
         limits: Limits | None = None,
         audit: AuditLog | None = None,
         tally: Tally | None = None,
     ) -> None:
         """``catch_up`` waits until this front end knows what Redis holds now. ``owns``: whether the gateway is known to
-        have a name (``RebindingGuard.owns``). ``tally`` counts credentials that were verified anew or refused."""
+        have a name (``RebindingGuard.owns``). ``suspects`` are the peers whose credentials were wrong. ``tally`` counts
+        credentials that were verified anew or refused."""
+        self._suspects = suspects
         self._owns = owns
-        self._roles = Roles(rules)
         self._limits = limits
         self._audit = audit
         self._tally = tally or Tally("gateway_authentications", "", ("outcome",))
         self._noted_at = 0.0
         self._refused = 0
-        self._anonymous = self._principal(NOBODY) if rules.anonymous or not rules.authentication else None
         self._api_keys = api_keys
+        self._issuers: dict[str, JwtIssuer] = {}
+        self._introspection: Introspection | None = None
         self._catch_up = catch_up
-        methods = rules.authentication
-        self._issuers = {one.issuer: JwtIssuer(one) for one in methods if isinstance(one, JwtMethod)}
-        asked = [Introspection(one) for one in methods if isinstance(one, IntrospectionMethod)]
-        self._introspection = asked[0] if asked else None
-        proxies = [one for one in methods if isinstance(one, TrustedProxyMethod)]
-        self._proxy = proxies[0] if proxies else None
-        self._certificates = any(isinstance(one, ClientCertificateMethod) for one in methods)
-        self._oauth = bool(self._issuers or asked)
-        self._basic_scopes = rules.basic_scopes
-        self._scopes = rules.scopes
         self._known: dict[bytes, Principal] = {}
         self._of_keys: dict[tuple[str, tuple[str, ...]], Principal] = {}  # no more than there are keys
         self._proofs = Proofs()
@@ -87,13 +81,50 @@ class Authentication:
         self._parsed = functools.lru_cache(_PARSED)(UnverifiedToken.read)
         self._one_at_a_time = asyncio.Lock()
         self._waiting = 0
+        self._take(rules)
+
+    # ---- Rules
+
+    def _take(self, rules: AccessRules) -> None:
+        methods = rules.authentication
+        self._rules = rules
+        self._roles = Roles(rules)
+        self._anonymous = self._principal(NOBODY) if rules.anonymous or not methods else None
+        issuers = {one.issuer: one for one in methods if isinstance(one, JwtMethod)}
+        self._issuers = {name: _issuer(one, self._issuers.get(name)) for name, one in issuers.items()}
+        asked = rules.method(IntrospectionMethod)
+        if asked is None or self._introspection is None or self._introspection.method != asked:
+            self._introspection = Introspection(asked) if asked is not None else None
+        self._certificates = rules.method(ClientCertificateMethod) is not None
+        self._oauth = bool(self._issuers or asked)
+        self._basic_scopes = rules.basic_scopes
+        self._scopes = rules.scopes
+
+    def take(self, rules: AccessRules) -> None:
+        """Go by other rules. Whoever is known is given roles and limits anew with the next request; where other
+        credentials are accepted, also those of before are verified again."""
+        before = self._rules
+        if before.authentication != rules.authentication:
+            self._known.clear()
+        self._take(rules)
+
+    def again(self, principal: Principal, before: AccessRules, after: AccessRules) -> Principal | None:
+        """Return a principal under changed rules, or ``None`` if it may do something else now, or may have ended."""
+        if before.authentication != after.authentication or before.anonymous != after.anonymous:
+            return None
+        if principal.identity is None:
+            return None
+        now = self._principal(principal.identity)
+        if now.policy_class != principal.policy_class or before.confirm != after.confirm:
+            return None
+        return now if _roles_of(now, before) == _roles_of(now, after) else None
 
     # ---- Principals
 
     def of(self, head: RequestHead) -> Principal | Waits:
         """Return the principal, or ``Waits.PRINCIPAL``. Raises ``Unauthorized``."""
         known = head.principal
-        if known is not None and known.alive and time.time() < known.expires_at:
+        if known is not None and known.alive and known.rules is self._rules and time.time() < known.expires_at:
             return known
         head.principal = found = self._look(head)
         return Waits.PRINCIPAL if found is None else found
@@ -109,6 +140,8 @@ class Authentication:
         try:
             scheme, token = _read(credentials)
             principal = self._remember(head, await self._verify(head, token))
+            if head.peer:
+                self._suspects.right(head.peer)
             self._check_proof(head, principal, scheme, token)
             if not principal.lasts(time.time()):
                 raise InvalidToken("the credentials have expired")
@@ -117,6 +150,18 @@ class Authentication:
         finally:
             self._waiting -= 1
         head.principal = principal
+
+    def knows(self, head: RequestHead) -> bool:
+        """Return whether the credentials of a head are verified already, or there are none."""
+        if head.authorization is None or (head.principal is not None and head.principal.lasts(time.time())):
+            return True
+        try:
+            _, token = _read(head.authorization)
+        except InvalidToken:
+            return False
+        if token.startswith(keys.PREFIX) and self._api_keys is not None:
+            return self._api_keys.look(token) is not None
+        return self._remembered(token, head) is not None
 
     def revoked(self, principal: str) -> None:
         """Forget everything about a principal whose API key was revoked."""
@@ -143,17 +188,38 @@ class Authentication:
                 identity = self._api_keys.look(token)
                 if identity is not None:
                     return self._remember(head, identity)
+                self._check_peer(head)
                 if not self._api_keys.well_formed(token):
                     raise InvalidToken("the API key is wrong")
                 return None
-            known = self._known.get(_digest(token, head.resource))
-            if known is not None and known.lasts(time.time()):
+            known = self._remembered(token, head)
+            if known is not None:
                 self._check_proof(head, known, scheme, token)
                 return known
+            self._check_peer(head)
             self._check(head, token)
         except InvalidToken as error:
             raise self._invalid(head, error) from error
         return None
+
+    def _remembered(self, token: str, head: RequestHead) -> Principal | None:
+        """Return the principal of a token that was verified, with the roles that it has now."""
+        digest = _digest(token, head.resource)
+        known = self._known.get(digest)
+        if known is None or not known.lasts(time.time()):
+            return None
+        if known.rules is not self._rules and known.identity is not None:
+            subject_token = known.subject_token
+            known = self._known[digest] = self._principal(known.identity)
+            known.subject_token = subject_token
+        return known
+
+    def _check_peer(self, head: RequestHead) -> None:
+        """Raise ``Refused`` if unknown credentials of the peer are not to be looked at now. Where the head does not
+        name the peer, the connection has asked (``listener.wary``)."""
+        if head.peer and not self._suspects.may(head.peer):
+            self._suspects.unread(head.peer)
+            raise self._suspects.error
 
     def _of_certificate(self, head: RequestHead, certificate: ClientCertificate) -> Principal:
         """Return the principal of a connection with a certificate. Raises ``Unauthorized``."""
@@ -162,7 +228,7 @@ class Authentication:
             self._note_failure(why)
             self._tally.count("invalid_certificate")
             raise Unauthorized(why, self._challenge(head, scopes=self._basic_scopes))
-        if certificate.principal is None:
+        if certificate.principal is None or certificate.principal.rules is not self._rules:
             assert certificate.identity is not None
             certificate.principal = self._principal(certificate.identity)
         return certificate.principal
@@ -212,6 +278,7 @@ class Authentication:
     def _principal(self, identity: Identity) -> Principal:
         """Return the principal with its roles and limits."""
         principal = self._roles.principal(identity)
+        principal.rules = self._rules
         if self._limits is not None:
             principal.quota = self._limits.quota(principal)
         if self._audit is not None and self._audit.wanted.required:
@@ -224,7 +291,7 @@ class Authentication:
         if identity.kind == "key":
             place = (identity.id, identity.given)
             known = self._of_keys.get(place)
-            if known is None or not known.lasts(time.time()):
+            if known is None or known.rules is not self._rules or not known.lasts(time.time()):
                 known = self._of_keys[place] = self._principal(identity)
                 self._tally.count("verified")
             return known
@@ -276,13 +343,15 @@ class Authentication:
         """Note failed attempts in the audit log: the first of each second, and how many there were since the last."""
         if self._audit is None:
             return
-        self._refused += 1
+        self._refused += 1 + self._suspects.taken()
         now = time.monotonic()
         if now - self._noted_at >= 1.0:
             self._audit.note("authentication", outcome="unauthenticated", reason=text, count=self._refused)
             self._noted_at, self._refused = now, 0
 
     def _invalid(self, head: RequestHead, error: InvalidToken) -> CallError:
+        if head.peer and not error.scopes:
+            self._suspects.wrong(head.peer)
         self._note_failure(str(error))
         proof = isinstance(error, InvalidProof)
         self._tally.count("insufficient_scope" if error.scopes else "invalid_proof" if proof else "invalid_token")
@@ -301,6 +370,23 @@ class Authentication:
         Insufficient Scope Errors")."""
         held = head.principal.scopes & self._scopes if head.principal is not None else ()
         return self._challenge(head, "insufficient_scope", {*scopes, *held}, text)
+
+
+def _roles_of(principal: Principal, rules: AccessRules) -> list[Role]:
+    granted, reachable = in_class(principal.policy_class, rules.roles)
+    return [*granted, *reachable]
+
+
+def _issuer(method: JwtMethod, before: JwtIssuer | None) -> JwtIssuer:
+    """Return who verifies the tokens of an issuer, with the keys that were fetched for the same one already."""
+    issuer = JwtIssuer(method)
+    if before is not None and _keys_of(before.method) == _keys_of(method):
+        issuer.keys = before.keys
+    return issuer
+
+
+def _keys_of(method: JwtMethod) -> tuple[str, str, str]:
+    return method.issuer, method.jwks_url, method.jwks_file
 
 
 def _read(credentials: str) -> tuple[str, str]:

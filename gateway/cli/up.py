@@ -36,7 +36,7 @@ def add_to(cli: click.Group) -> None:
 
 
 def _settings(config: str | None, strict: bool, **flags: Any) -> tuple[Any, Any]:
-    loaded = load(config, strict=strict) if config else None
+    loaded = load(config, strict=strict, own=True) if config else None
     return loaded, build(loaded.settings if loaded else None, os.environ, flags)
 
 
@@ -227,7 +227,13 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
             log_remarks(Path(config), loaded)
             await reconcile(supervisor.store, loaded.upstreams, loaded.virtual_servers)
             config_follower = ConfigFollower(
-                Path(config), supervisor.store, reload_now, strict, loaded.settings, files=loaded.files
+                Path(config),
+                supervisor.store,
+                reload_now,
+                strict,
+                loaded.settings,
+                files=loaded.files,
+                take_rules=supervisor.take_rules,
             )
             follower = spawn(config_follower.run(), "configuration")
         await stopping.asked.wait()
@@ -266,7 +272,7 @@ def check(file: str, strict: bool) -> None:
     """
     from gateway.supervisor.start_checks import check_tls
 
-    config = load(file, strict=strict)
+    config = load(file, strict=strict, own=True)
     settings = build(config.settings, os.environ)
     check_tls(settings)
     running = [spec for spec in config.upstreams if not spec.problem]

@@ -42,6 +42,11 @@ class ConnectError(Exception):
         self.status = status
 
 
+def unknown() -> ConnectError:
+    """Return the error for an upstream to which nobody connects, or that the caller may not know of."""
+    return ConnectError(404, "There is no server of this name to which accounts are connected.")
+
+
 class _Flow(Struct, frozen=True, array_like=True):
     """One caller on the way through a browser."""
 
@@ -84,8 +89,13 @@ class Dance:
         record = self._registry.records.get(upstream)
         connection = record.spec.connection if record is not None else None
         if not isinstance(connection, HttpConnection) or not isinstance(connection.auth, UserAuth):
-            raise ConnectError(404, "There is no server of this name to which accounts are connected.")
+            raise unknown()
         return connection, connection.auth
+
+    def group(self, upstream: str) -> str:
+        """Return the group of an upstream to which callers connect. Raises ``ConnectError``."""
+        self._entry(upstream)
+        return self._registry.records[upstream].spec.name
 
     # ---- links
 

@@ -202,6 +202,11 @@ class RegistryView:
             at = max(self._loop.time() + _COALESCE_S, self._paused_until)
             self._scheduled = self._loop.call_at(at, self._rebuild)
 
+    def take_policy(self, policy: ViewPolicy | None) -> None:
+        """Hide other entries from now on: views are made anew, and who watches one hears what changed."""
+        self.views.take(policy)
+        self._rebuild()
+
     def _rebuild(self) -> None:
         if self._scheduled is not None:
             self._scheduled.cancel()

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from gateway.access.policy import may_concern
 from gateway.access.principal import Principal
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.peers import Peers
@@ -21,7 +22,9 @@ from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.connect import pages
 from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
-from gateway.connect.dance import ConnectError, Dance
+from gateway.connect.dance import ConnectError, Dance, unknown
+from gateway.http.bodies import peer_of
+from shared.access.rules import AccessRules
 from shared.errors import CallError, RegistryUnavailable
 from shared.oauth.consent import connect_url
 from shared.oauth.http import OAuthError
@@ -39,9 +42,11 @@ def add_connect_routes(
     guard: RebindingGuard,
     peers: Peers,
     name: str,
+    rules_of: Callable[[], AccessRules] = AccessRules,
 ) -> None:
-    """Add the routes to an application. ``name`` is the gateway's, as people see it."""
-    routes = _Routes(dance, principals, guard, peers, name)
+    """Add the routes to an application. ``name`` is the gateway's, as people see it; ``rules_of`` returns the rules of
+    access of now."""
+    routes = _Routes(dance, principals, guard, peers, name, rules_of)
     app.router.add_get(DOCUMENT_PATH, routes.document)
     app.router.add_get(CALLBACK_PATH, routes.guarded(routes.callback))
     app.router.add_get("/connect/{upstream}", routes.guarded(routes.get), allow_head=False)
@@ -50,7 +55,16 @@ def add_connect_routes(
 
 
 class _Routes:
-    def __init__(self, dance: Dance, principals: Principals, guard: RebindingGuard, peers: Peers, name: str) -> None:
+    def __init__(
+        self,
+        dance: Dance,
+        principals: Principals,
+        guard: RebindingGuard,
+        peers: Peers,
+        name: str,
+        rules_of: Callable[[], AccessRules],
+    ) -> None:
+        self._rules_of = rules_of
         self._dance = dance
         self._principals = principals
         self._guard = guard
@@ -98,12 +112,21 @@ class _Routes:
         named = by_name(request.headers.items())
         named = {name: values for name, values in named.items() if name not in ("origin", "sec-fetch-site")}
         head = RequestHead.read(named, self._guard, has_body=False, path="/mcp")
+        head.peer = peer_of(request.transport)
         self._peers.introduce(head, named, request.remote, request.transport)
         while True:
             found = self._principals.of(head)
             if isinstance(found, Principal):
                 return found
             await self._principals.resolve(head)
+
+    async def _caller(self, request: web.Request, upstream: str) -> Principal:
+        """Return who is behind a request. Raises ``ConnectError`` for an upstream of which nothing is shown to them,
+        as for one that is not there, and ``CallError``."""
+        principal = await self._principal(request)
+        if not may_concern(self._rules_of(), principal.policy_class, self._dance.group(upstream)):
+            raise unknown()
+        return principal
 
     def _named(self, request: web.Request) -> bool:
         """Whether a request says itself who is behind it."""
@@ -124,11 +147,11 @@ class _Routes:
         """Show the page that a link leads to, or tell a program whether its principal has connected."""
         upstream = request.match_info["upstream"]
         if _is_program(request):
-            principal = await self._principal(request)
+            principal = await self._caller(request, upstream)
             return _json({"connected": await self._dance.connected(upstream, principal.id)})
         text = request.query.get("ticket", "")
         if not text:
-            text = self._dance.ticket(upstream, (await self._principal(request)).id)
+            text = self._dance.ticket(upstream, (await self._caller(request, upstream)).id)
         ticket = self._dance.read_ticket(upstream, text)
         await self._check_same(request, ticket.principal)
         return _page(pages.ask(self._name, upstream, self._dance.shown(upstream), ticket.principal, text))
@@ -141,7 +164,7 @@ class _Routes:
         """Send a browser to the authorization server, or give a program a link."""
         upstream = request.match_info["upstream"]
         if request.content_type == "application/json":
-            principal = await self._principal(request)
+            principal = await self._caller(request, upstream)
             link = connect_url(self._base(request), upstream, self._dance.ticket(upstream, principal.id))
             return _json({"url": link})
         if (request.content_length or 0) > _MAX_FORM:
@@ -172,7 +195,8 @@ class _Routes:
         """Forget what the principal of a program was given."""
         if not _is_program(request):
             raise ConnectError(415, "Send Content-Type: application/json.")
-        await self._dance.disconnect(request.match_info["upstream"], (await self._principal(request)).id)
+        upstream = request.match_info["upstream"]
+        await self._dance.disconnect(upstream, (await self._caller(request, upstream)).id)
         return _json({"connected": False})
 
 

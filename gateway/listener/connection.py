@@ -15,6 +15,7 @@ from gateway.http.heads import Process, json_head
 from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads, KnownHeads
 from gateway.listener.room import Room
 from gateway.listener.unfinished import Unfinished
+from gateway.listener.wary import Wariness
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.serving import BegunRequest, Serving
@@ -45,6 +46,7 @@ class SharedLane(Protocol):
     bodies: Bodies
     limits: ClientSettings
     begun: dict[Any, BegunRequest]
+    wariness: Wariness | None
 
     def ordinary(self) -> Any:
         """Return a new connection handler of aiohttp."""
@@ -104,6 +106,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_WRITE_AHEAD)
         self.peer = peer_of(transport)
+        self._beware()
         try:
             self._lane.room.enter(self, self._touched_at)
         except Refused as error:
@@ -215,7 +218,7 @@ class ClientConnection(asyncio.Protocol):
                 return
             request, data = data[:whole], data[whole:]
             took = True
-            if not (head.plain and self._express(head, request)):
+            if not (head.plain and self._express(head, request)) and not (head.refused and self._turn_away(head)):
                 self._feed(request)
             elif self._busy:
                 if data:
@@ -312,6 +315,24 @@ class ClientConnection(asyncio.Protocol):
             begun.in_flight.listener = self._on_event
         else:
             self._answer(begun)  # type: ignore[arg-type]
+            if begun.status == 401 and head.head.authorization is not None:  # type: ignore[union-attr]
+                self._beware(failed=True)
+        return True
+
+    def _beware(self, failed: bool = False) -> None:
+        """Read heads with care from now on, if the peer's credentials were wrong lately; ``failed``: just now."""
+        wariness = self._lane.wariness
+        if wariness is not None:
+            if failed:
+                wariness.suspects.wrong(self.peer, granted=True)
+            self._heads = wariness.heads_for(self._heads, self.peer)
+
+    def _turn_away(self, head: FramedHead) -> bool:
+        """Answer a request that is not looked at."""
+        assert self._lane.wariness is not None
+        self._touched_at = self._lane.loop.time()
+        self._head = head
+        self._answer(self._lane.wariness.answer)
         return True
 
     def _on_event(self) -> None:
@@ -424,6 +445,7 @@ class ClientConnection(asyncio.Protocol):
             self._inner.connection_made(self._transport)
         if begun is not None:
             self._lane.begun[self._inner] = begun
+        self._beware()
         self._touched_at = self._lane.loop.time()
         self._inner.data_received(data)
 

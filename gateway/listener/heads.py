@@ -31,7 +31,7 @@ class FramedHead(Struct, gc=False):
     """A head from which the end of the request is known: ``size`` of the head and ``length`` of the body, in bytes.
 
     ``keep_alive``: whether the connection stays open after the answer. ``plain``: whether the express lane may carry
-    the request.
+    the request. ``refused``: whether the request is not looked at (``wary``).
     """
 
     size: int
@@ -39,6 +39,7 @@ class FramedHead(Struct, gc=False):
     keep_alive: bool
     plain: bool
     head: RequestHead
+    refused: bool = False
 
 
 class _HeadReader:
@@ -118,6 +119,9 @@ class KnownHeads(Protocol):
     def read(self, raw: bytes) -> FramedHead | None:
         """Return what ``read_head`` returns for these bytes."""
 
+    def glance(self, raw: bytes) -> FramedHead | None:
+        """Return the same, without remembering it."""
+
 
 class Heads:
     """``read_head`` with a memory of its results.
@@ -143,6 +147,10 @@ class Heads:
         except KeyError:
             return self._read_new(raw, raw, None)
 
+    def glance(self, raw: bytes) -> FramedHead | None:
+        """Return the same, without remembering it."""
+        return self._heads[raw] if raw in self._heads else self._read(raw, None)
+
     def read_certified(self, key: bytes, raw: bytes, certificate: ClientCertificate) -> FramedHead | None:
         """Do what ``read`` does for a connection with a client certificate. ``key`` is unique for head and certificate
         together."""
@@ -152,11 +160,15 @@ class Heads:
             return self._read_new(key, raw, certificate)
 
     def _read_new(self, key: bytes, raw: bytes, certificate: ClientCertificate | None) -> FramedHead | None:
+        head = self._read(raw, certificate)
+        if head is None or (head.head.proof is None and head.head.trace is None):  # each of these comes once
+            self._keep(key, head)
+        return head
+
+    def _read(self, raw: bytes, certificate: ClientCertificate | None) -> FramedHead | None:
         head = read_head(raw, self._guard, self._max_body_bytes, self._ordinary_headers)
         if head is not None:
             head.head.certificate = certificate
-        if head is None or (head.head.proof is None and head.head.trace is None):  # each of these comes once
-            self._keep(key, head)
         return head
 
     def _keep(self, raw: bytes, head: FramedHead | None) -> None:
@@ -182,3 +194,7 @@ class CertifiedHeads:
     def read(self, raw: bytes) -> FramedHead | None:
         """Return what ``read_head`` returns for these bytes, with the certificate."""
         return self._heads.read_certified(self._certificate.mark + raw, raw, self._certificate)
+
+    def glance(self, raw: bytes) -> FramedHead | None:
+        """Return the same, without remembering it."""
+        return self._heads.glance(raw)

@@ -24,6 +24,7 @@ from gateway.listener.connection import ClientConnection
 from gateway.listener.heads import Heads
 from gateway.listener.room import Room
 from gateway.listener.tls import ListenerTls, doors
+from gateway.listener.wary import Wariness
 from gateway.protocol.serving import BegunRequest, Serving
 from shared.settings import Settings
 
@@ -42,8 +43,11 @@ class Lane:
         settings: Settings,
         ordinary_headers: frozenset[str] = frozenset(),
         tls: ListenerTls | None = None,
+        wariness: Wariness | None = None,
     ) -> None:
-        """A request with one of ``ordinary_headers`` takes the ordinary lane, which knows who sent it."""
+        """A request with one of ``ordinary_headers`` takes the ordinary lane, which knows who sent it. ``wariness`` is
+        about wrong credentials, where there are any."""
+        self.wariness = wariness
         self._server = server
         self._keepalive_s = settings.service.keepalive_s
         self.limits = settings.clients

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 from aiohttp import web
 
@@ -12,17 +14,22 @@ from shared.access.methods import IntrospectionMethod, JwtMethod
 from shared.access.rules import AccessRules
 
 
-def add_metadata_routes(app: web.Application, rules: AccessRules, guard: RebindingGuard, name: str) -> None:
-    """Add the metadata documents to an application, if there are authorization servers to name."""
-    named = [one.issuer for one in rules.authentication if isinstance(one, JwtMethod | IntrospectionMethod)]
-    issuers = [issuer for issuer in dict.fromkeys(named) if issuer]
-    if not issuers:
+def add_metadata_routes(
+    app: web.Application, rules_of: Callable[[], AccessRules], guard: RebindingGuard, name: str
+) -> None:
+    """Add the metadata documents to an application. They are there if there are authorization servers to name."""
+    if not rules_of().authentication:
         return
 
     async def metadata(request: web.Request) -> web.Response:
         foreign = guard.refusal(request.headers.get("Host"), None)
         if foreign is not None:  # the document names the host, and may be cached
             raise web.HTTPForbidden(text=foreign)
+        rules = rules_of()
+        named = [one.issuer for one in rules.authentication if isinstance(one, JwtMethod | IntrospectionMethod)]
+        issuers = [issuer for issuer in dict.fromkeys(named) if issuer]
+        if not issuers:
+            raise web.HTTPNotFound
         path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
         document = {
             "resource": guard.base(request.headers.get("Host", "")) + path,

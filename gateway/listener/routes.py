@@ -18,6 +18,7 @@ from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.front_end import FrontEnd
+from gateway.http.bodies import peer_of
 from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
 from gateway.listener.metadata import add_metadata_routes
@@ -46,6 +47,7 @@ def head_of(
     named = by_name(request.headers.items())
     head = RequestHead.read(named, guard, endpoint, has_body, path)
     head.refusal = head.refusal or refusal
+    head.peer = peer_of(request.transport)
     if peers is not None:
         peers.introduce(head, named, request.remote, request.transport)
     if head.proof is not None:
@@ -102,9 +104,10 @@ def routes(front: FrontEnd) -> web.Application:
         for path in ("/mcp", "/sse", "/messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
-    add_metadata_routes(app, front.rules, guard, front.settings.service.name)
+    add_metadata_routes(app, lambda: front.rules, guard, front.settings.service.name)
     add_pages(app)
-    add_connect_routes(app, front.dance, front.principals, guard, front.peers, front.settings.service.name)
+    name = front.settings.service.name
+    add_connect_routes(app, front.dance, front.principals, guard, front.peers, name, lambda: front.rules)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)
     add_admin_routes(
         app,

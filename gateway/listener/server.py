@@ -21,6 +21,7 @@ from gateway.listener.heads import framing_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
 from gateway.listener.tls import ListenerTls
+from gateway.listener.wary import Wariness
 from gateway.protocol import answers
 from shared.errors import Refused
 from shared.tasks import cancel, spawn
@@ -75,7 +76,10 @@ class McpRunner(web.AppRunner):
         limit = max_body_bytes + 1
         proxy = front.peers.proxy
         ordinary_headers = frozenset(("dpop", *([proxy.user_header] if proxy is not None else ())))
-        lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls)
+        wariness = Wariness(front.suspects, front.authentication) if front.authentication is not None else None
+        lane = Lane(
+            server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls, wariness
+        )
         self._lane = lane
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:

@@ -13,12 +13,14 @@ import msgspec
 from msgspec import Struct
 
 from gateway.http.responses import JsonAnswer
-from shared.errors import RETRY_AFTER_S, CallError, GatewayError, Unauthorized
+from shared.errors import RETRY_AFTER_S, WIRE, CallError, GatewayError, Unauthorized
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 
 _ALWAYS = ("session_unknown", "unauthenticated", "insufficient_scope")
 """Errors whose HTTP status is what clients of any era act on."""
+_UNREAD = WIRE["too_many_wrong"].rpc
+"""The error after which the ordinary lane ends the connection: on the next one the express lane refuses, for less."""
 _MODERN_STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 
 
@@ -44,7 +46,8 @@ class Answer(Struct, gc=False):
     def to_response(self, session_header: str = "") -> JsonAnswer:
         """Return the answer as the ordinary lane sends it; a new session's id goes into ``session_header``."""
         extra = {session_header: self.session} if self.session and session_header else {}
-        return JsonAnswer(*self.body, status=self.status, extra={**extra, **self.headers} or None)
+        answer = JsonAnswer(*self.body, status=self.status, extra={**extra, **self.headers} or None)
+        return answer.close() if self.rpc_code == _UNREAD else answer
 
     @property
     def headers(self) -> dict[str, str]:

@@ -118,6 +118,8 @@ async def relay(
     in_flight = started.in_flight
     while True:
         if isinstance(event, Interim):
+            if event.asks and carrier.elicitations is not None:
+                carrier.elicitations.asked(in_flight.call, event.message)
             await send(event)
         elif isinstance(event, Answered):
             if event.stream is not None and in_flight.call.listed_name:

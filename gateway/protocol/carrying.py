@@ -18,6 +18,7 @@ from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.plans import OneOf
 from gateway.sessions.session import ClientSession
+from gateway.telemetry.elicitations import Elicitations
 from gateway.telemetry.observer import ABANDONED
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
@@ -43,8 +44,10 @@ class Started(Struct, gc=False):
 class Carrier:
     """Sends planned calls, and ends them."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, elicitations: Elicitations | None = None) -> None:
+        """``elicitations`` notes questions to people, where there is an audit log."""
         self._dispatcher = dispatcher
+        self.elicitations = elicitations
         self.begin: Callable[[Outgoing], InFlight | None] = dispatcher.begin
         """Send a call if nothing has to be awaited for that, else return ``None``. Raises ``CallError``."""
 
@@ -89,6 +92,8 @@ class Carrier:
         if event.is_error:
             return answers.error(id, event.body, era)
         call = in_flight.call
+        if self.elicitations is not None:
+            self.elicitations.ended(call, event.body)
         if call.listed_name:
             return answers.result(id, readdressed(event.body, call.name, call.listed_name))
         if len(event.body) > COPIED:

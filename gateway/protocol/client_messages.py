@@ -8,6 +8,7 @@ from gateway.admission.caller import Caller
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.pool import WorkerPool
 from gateway.sessions.session import ClientSession
+from gateway.telemetry.elicitations import Elicitations
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
@@ -18,8 +19,10 @@ from shared.rpc.framing import too_long
 class ClientMessages:
     """Takes notifications and responses, and passes them on to workers."""
 
-    def __init__(self, dispatcher: Dispatcher, pool: WorkerPool) -> None:
+    def __init__(self, dispatcher: Dispatcher, pool: WorkerPool, elicitations: Elicitations | None = None) -> None:
+        """``elicitations`` notes the answers of people, where there is an audit log."""
         self._dispatcher = dispatcher
+        self._elicitations = elicitations
         self._pool = pool
 
     async def take(self, caller: Caller, message: Message) -> None:
@@ -65,6 +68,8 @@ class ClientMessages:
         question_id = msgspec.json.decode(message.id)
         if isinstance(question_id, str):
             is_error = bool(message.error)
+            if self._elicitations is not None and not is_error:
+                self._elicitations.answered(session, bytes(message.id), bytes(message.result))
             self._pool.reply(question_id, session.sid, is_error, bytes(message.error if is_error else message.result))
 
     def _progressed(self, session: ClientSession, message: Message) -> None:

@@ -453,6 +453,7 @@ class Methods:
             subject_token=caller.principal.subject_token,
             client=head,
             meta=params.meta,
+            answers=type(where) is Exact,
         )
 
     def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:

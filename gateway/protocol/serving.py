@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct, structs
 
+from gateway.access.principal import Principal
 from gateway.admission.admit import Admission, SessionRead
 from gateway.admission.caller import Caller, Waits
 from gateway.admission.principals import Principals
@@ -154,7 +155,9 @@ class Serving:
             if caller is Waits.PRINCIPAL:
                 await self._principals.resolve(head)
             elif caller is Waits.SESSION and head.session is not None:
-                read = SessionRead(await self._sessions.find(head.session))
+                who = self._principals.of(head)
+                principal = who.id if type(who) is Principal else None
+                read = SessionRead(await self._sessions.find(head.session, principal=principal))
             else:
                 raise AssertionError(f"admission waits for {caller.value}")
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from msgspec import structs
+
 from gateway.routing.catalog import Catalog
 from gateway.routing.discovery import discovered
 from gateway.routing.endpoints import split
@@ -16,8 +18,11 @@ from gateway.routing.view import View, ViewKey, changed
 from shared.choices import Discovery
 from shared.mcp.listings import Kind
 
-_KEPT = 1000
-"""How many views are kept, at most; the oldest are dropped first."""
+_KEPT = 20_000
+_KEPT_ENTRIES = 1_000_000
+"""At most so many views, with so many entries, are kept, some 200 bytes for each entry that has been listed; the oldest
+are dropped first. Where every principal has another set of roles, each has a view of its own, which is small then: if
+they did not all fit, calls of many in turn would make a view each."""
 
 
 class Views:
@@ -27,6 +32,7 @@ class Views:
         self._catalog = catalog
         self._policy = policy
         self._kept: dict[ViewKey, View] = {}
+        self._entries = 0
         self._watched: dict[ViewKey, View] = {}
         self._generation = catalog.generation
         self._is_plain = policy is None and catalog.settings.discovery is Discovery.LIST
@@ -35,6 +41,11 @@ class Views:
         if policy is None:
             self.lasting = frozenset((("", ""),))
             self.watch(self.of("", ""))
+
+    def take(self, policy: ViewPolicy | None) -> None:
+        """Go by another policy, from the next generation of the catalogue on, which begins at once."""
+        self._policy = policy
+        self._is_plain = policy is None and self._catalog.settings.discovery is Discovery.LIST
 
     def of(self, endpoint: str, policy_class: str) -> View:
         """Return what principals of a class see at an endpoint (``endpoints``)."""
@@ -46,6 +57,7 @@ class Views:
         if self._generation != self._catalog.generation:
             self._generation = self._catalog.generation
             self._kept.clear()
+            self._entries = 0
         return self._kept.get(key) or self._make(key)
 
     def _make(self, key: ViewKey) -> View:
@@ -55,8 +67,9 @@ class Views:
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
         if whole.groups or not name:
-            if len(self._kept) >= _KEPT:
-                del self._kept[next(iter(self._kept))]
+            self._entries += _entries_of(view)
+            while self._kept and (len(self._kept) >= _KEPT or self._entries > _KEPT_ENTRIES):
+                self._entries -= _entries_of(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = view
         return view
 
@@ -67,8 +80,12 @@ class Views:
 
     def _shown(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> View:
         """Return what is shown of a view under ``key``, to clients that may have asked how they find tools."""
+        server = self._catalog.virtual_server(name)
         view = whole if self._policy is None else self._policy.apply(whole, key[1])
-        return discovered(view.under(key), self._catalog.virtual_server(name), asked)
+        if self._policy is not None and not view.groups:
+            # A virtual server of which nothing is shown never was: neither its words nor how it is searched tell of it.
+            server, view = None, View(key, structs.replace(view.scope, instructions=""), view.routes, view.lists, False)
+        return discovered(view.under(key), server, asked)
 
     # ---- watching
 
@@ -100,3 +117,8 @@ class Views:
             if methods:
                 found[key] = methods
         return found
+
+
+def _entries_of(view: View) -> int:
+    """Return how many entries a view holds; one without any takes some memory as well."""
+    return 10 + sum(map(len, view.routes.values()))

@@ -126,9 +126,12 @@ class SessionTable:
             session.known = False
         return session
 
-    def cached(self, sid: str) -> ClientSession | None:
-        """Return the session and note that it is in use, or return ``None`` if this front end does not know it."""
+    def cached(self, sid: str, principal: str | None = None) -> ClientSession | None:
+        """Return the session and note that it is in use, or return ``None`` if this front end does not know it, or
+        knows it as that of another ``principal``."""
         session = self.known.get(sid)
+        if session is not None and principal is not None and session.principal != principal:
+            return None
         if session is not None and session.round != self._round:
             self._touch(session)
         return session
@@ -143,12 +146,17 @@ class SessionTable:
         session.round, session.touched_at = self._round, self._loop.time()
         self._touched[session.sid] = None
 
-    async def find(self, sid: str, used: bool = True) -> ClientSession | None:
+    async def find(self, sid: str, used: bool = True, principal: str | None = None) -> ClientSession | None:
         """Return the session, read from Redis if needed, or ``None`` if it is unknown, ended, expired, or not sealed by
         this fleet. The client of such an id gets 404.
 
-        ``used``: the session's client uses it, which keeps it alive. A message for the client does not.
+        ``used``: the session's client uses it, which keeps it alive. A message for the client does not. ``principal``
+        is who asks: the session of another one takes the way of an id that nobody made, in as many steps.
         """
+        if principal is not None:
+            claims = self._key.open_session(sid)
+            if claims is None or claims.principal != principal:
+                return None
         session = self.cached(sid) if used else self.known.get(sid)
         if session is not None or sid in self._ended:
             return session

@@ -2,8 +2,9 @@
 
 Upstreams and virtual servers from the file are marked ``source: file``. They are unregistered when they leave the file;
 those from elsewhere are left alone. An entry that cannot be run is registered with the reason; all others run. A file
-that cannot be read at all is logged, and the old configuration stays. The gateway's own settings are read at the start,
-and when processes are replaced (``rolling``): that a change of them needs a restart is said once.
+that cannot be read at all is logged, and the old configuration stays. Rules of access are handed to the front ends. The
+gateway's own settings are read at the start, and when processes are replaced (``rolling``): that a change of them needs
+a restart is said once.
 """
 
 from __future__ import annotations
@@ -11,19 +12,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from watchfiles import awatch
 
 from gateway.supervisor.lifecycle import FIXED
+from gateway.supervisor.start_checks import rules_of
+from shared.access.changes import needing_restart
 from shared.config import Config, load
 from shared.errors import ConfigError, EntryExists, EntryNotFound, RegistryUnavailable
 from shared.models import UpstreamSpec
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import Declared, VirtualServerStore
+from shared.settings import Settings, build
 from shared.virtual_servers import VirtualServer
 
 NO_VIRTUAL: Mapping[str, VirtualServer] = {}
@@ -111,9 +116,12 @@ class ConfigFollower:
         running: Mapping[str, Any] | None = None,
         narrated: bool = False,
         files: Sequence[Path] = (),
+        take_rules: Callable[[str], None] | None = None,
     ) -> None:
         """``running`` are the file's settings with which the gateway was started, ``files`` those that it
-        names."""
+        names. ``take_rules`` gives rules of access (JSON) to the front ends."""
+        self._rules = _settings_of(running) if running is not None and take_rules is not None else None
+        self._take_rules = take_rules or (lambda rules: None)
         self._path = path.absolute()  # not resolve(): a mounted ConfigMap is a link whose target changes
         self._store = store
         self._strict = strict
@@ -176,25 +184,48 @@ class ConfigFollower:
         """Read the file again and apply it; errors are logged."""
         self._applied = self._content()  # as it was before it is read
         try:
-            config = load(self._path, strict=self._strict)
+            config = await asyncio.to_thread(load, self._path, strict=self._strict, own=True)  # it may run programs
             self._note_files(config.files)
+            live = self._follow_rules(config.settings)  # first: what is new may have to be hidden
             written, removed = await reconcile(self._store, config.upstreams, config.virtual_servers)
         except ConfigError as error:
             _log.error("%s was not applied, the old configuration stays: %s", self._path.name, error)
         except RegistryUnavailable as error:
             _log.error("%s was not applied: %s", self._path.name, error)
         else:
-            self._compare(config.settings)
+            self._compare(config.settings, {"accessRules"} if live else set())
             log_remarks(self._path, config, self._narrated)
             _log.info("%s applied: %d written, %d removed", self._path.name, written, removed)
 
-    def _compare(self, settings: Mapping[str, Any]) -> None:
+    def _follow_rules(self, settings: Mapping[str, Any]) -> bool:
+        """Have front ends go by the file's rules of access, and return whether that needs no restart."""
+        if self._rules is None:
+            return False
+        now = _settings_of(settings)
+        rules = now.access.access_rules
+        if rules == self._rules.access.access_rules:
+            return True
+        why = needing_restart(rules_of(self._rules), rules_of(now))
+        if why:
+            _log.warning(
+                "%s: the rules of access have changed and are not applied, the old ones stay, because a change of %s "
+                "needs a restart ('gateway restart')",
+                self._path.name,
+                " and of ".join(why),
+            )
+            return False
+        self._take_rules(rules)
+        self._rules = now
+        _log.info("%s: the rules of access have changed, and front ends go by them now", self._path.name)
+        return True
+
+    def _compare(self, settings: Mapping[str, Any], live: Collection[str] = ()) -> None:
         """Say which settings of the file the gateway does not have, whenever the file's settings have changed."""
         if self._running is None or settings == self._seen:
             return
         self._seen = settings
         names = sorted({*settings, *self._running})
-        changed = [name for name in names if settings.get(name) != self._running.get(name)]
+        changed = [name for name in names if settings.get(name) != self._running.get(name) and name not in live]
         for which, need in (
             ([name for name in changed if name not in FIXED], "a restart ('gateway restart')"),
             ([name for name in changed if name in FIXED], "a stop and a start"),
@@ -205,6 +236,13 @@ class ConfigFollower:
     def restarted(self, settings: Mapping[str, Any]) -> None:
         """Note the file's settings with which all processes were replaced."""
         self._running = self._seen = settings
+        if self._rules is not None:
+            self._rules = _settings_of(settings)
+
+
+def _settings_of(written: Mapping[str, Any]) -> Settings:
+    """Return the settings of a gateway with this file: variables of the environment come before it."""
+    return build(written, os.environ)
 
 
 def _bytes_of(path: Path) -> bytes | None:

@@ -31,6 +31,8 @@ from shared.child_environment import for_process
 from shared.connections import mask_url
 from shared.errors import RegistryUnavailable, StartError
 from shared.handover import offered
+from shared.live_rules import VARIABLE as RULES
+from shared.live_rules import Board
 from shared.metrics.instance_directory import VARIABLE
 from shared.registry import deaths
 from shared.registry.members import Members
@@ -69,6 +71,8 @@ class Child:
         self.restarts = 0
         self.last_words: deque[str] = deque(maxlen=_KEPT_LINES)
         self.process: asyncio.subprocess.Process | None = None
+        self.board: Board | None = None
+        """Where front ends read rules of access that have changed."""
         self.command = command
         self._environment = environment
         self._fds = fds
@@ -130,6 +134,12 @@ class Child:
         if self.process is not None and self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def forget(self) -> None:
+        """Give back what the process would inherit if it were started again, which it is not."""
+        if self.board is not None:
+            self.board.close()
+            self.board = None
 
     @property
     def reason(self) -> str:
@@ -263,13 +273,24 @@ class Supervisor:
             "python:gateway.supervisor.gunicorn_conf",
             "gateway.app:create",
         ]
+        board = Board.make()
         environment = {
             **self._environment(settings),
+            RULES: str(board.descriptor),
             "GATEWAY_LISTEN_FD": str(listening),
             supervision.VARIABLE: str(control),
         }
         # gunicorn puts its working directory on the import path, so it starts in a directory of its own.
-        return Child(FRONT_ENDS, command, environment, (listening, control), self._scratch, settings)
+        inherited = (listening, control, board.descriptor)
+        child = Child(FRONT_ENDS, command, environment, inherited, self._scratch, settings)
+        child.board = board
+        return child
+
+    def take_rules(self, text: str) -> None:
+        """Give all front ends other rules of access, those that are still to be started as well."""
+        for child in (*self._children, *self._retiring):
+            if child.board is not None:
+                child.board.write(text)
 
     async def _wait_ready(self) -> None:
         """Wait until every process has joined the fleet. Raises ``StartError`` if one fails, or after ``_READY_S``."""
@@ -371,6 +392,7 @@ class Supervisor:
     async def retire(self, child: Child) -> None:
         """Drain and stop a child whose place is taken, or that could not take one."""
         await child.stop(self._stop_s)
+        child.forget()
         if child in self._retiring:
             self._retiring.remove(child)
 
@@ -461,6 +483,8 @@ class Supervisor:
         for control in (self._control, self._control_of_children):
             if control is not None:
                 control.close()
+        for child in (*self._children, *self._retiring):
+            child.forget()
         if self.store is not None:
             await self.store.close()
         if self._redis is not None:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ class AuditLog:
         self.failing = ""
         """Why events cannot be written now, or empty."""
         self.missing_in_redis = 0
+        self.on_continued: Callable[[ObservedCall, bytes], None] = lambda call, params: None
+        """Called with a call that came again with answers, and its params."""
         self._store = store
         self._frontend = frontend
         self._waiting: deque[_Event] = deque()
@@ -95,11 +98,13 @@ class AuditLog:
             facts["client"] = session.client_info
         params = getattr(call, "params", None) if self.wanted.arguments != "none" else None
         self._add("call", facts, bytes(params) if params is not None else None)
+        if call.answers:
+            self.on_continued(call, bytes(getattr(call, "params", b"")))
 
     # ---- other events
 
     def note(self, kind: str, **facts: Any) -> None:
-        """Note an event that is no call: ``denied``, ``authentication``, ``admin``."""
+        """Note an event that is no call: ``denied``, ``authentication``, ``admin``, ``elicitation``."""
         self._add(kind, facts, None)
 
     def _add(self, kind: str, facts: dict[str, Any], params: bytes | None) -> None:

@@ -58,7 +58,8 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     ``None``.
     ``trace`` is the ``traceparent`` that travels to the worker, ``trace_state`` and ``baggage`` go with it: an observer
     may set them in ``begun`` and ``attempted``. ``span`` is what observers keep of a call that is traced. ``quota`` are
-    the caller's limits, or ``None``, and ``counted`` is whether the call was counted there.
+    the caller's limits, or ``None``, and ``counted`` is whether the call was counted there. ``answers``: whether it
+    comes again with answers to questions.
     """
 
     method: str = ""
@@ -79,6 +80,7 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     span: Any = None
     quota: Quota | None = None
     counted: bool = False
+    answers: bool = False
 
     def __repr__(self) -> str:
         """Show what is called, without arguments."""

@@ -11,6 +11,7 @@ spellings tables: how clients spell the members of an entry
 expand    ``${VAR}`` and its kin
 env_file  ``envFile``
 file_contents  ``{file:PATH}``
+commands  ``${exec:PROGRAM}``
 projects  the servers of single projects in ``~/.claude.json``
 ========= ==========================================================================
 

@@ -3,7 +3,7 @@
 What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${{ secrets.VAR }}``
 (Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also ``${file:PATH}``), ``{{VAR}}`` (LibreChat),
 ``${input:id}`` (VS Code) and ``${user_config.id}`` (Claude's extensions). ``editor_variables`` are what editors know:
-``${workspaceFolder}``, ``${userHome}``, ``${/}``.
+``${workspaceFolder}``, ``${userHome}``, ``${/}``. ``${exec:PROGRAM}`` is our own (``commands``).
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.config.commands import MARK, WHY
+
 _REFERENCE = re.compile(
     r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
-    r"|\$\{(?P<name>/|file:[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\]|\\.)*))?\}"
+    r"|\$\{(?P<name>/|(?:file|exec):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\]|\\.)*))?\}"
     r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|(?<![${])\{(?P<file>file:[^{}\n]+)\}"
     r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
@@ -62,6 +64,10 @@ def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: l
             )
         elif match["file"] or name.startswith("file:"):
             problems.append((path, f"{{{name}}}: this file cannot be read, or is no text of less than 64 KiB"))
+        elif name.startswith(MARK):
+            program = name.removeprefix(MARK).split(maxsplit=1)[0:1]
+            why = variables.get(WHY + name) or "programs are not run here"
+            problems.append((path, f"${{{MARK}{''.join(program)} …}}: {why}"))
         elif match["name"]:
             problems.append((path, f"environment variable {name} is not set; set it or write ${{{name}:-default}}"))
         else:

@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct, structs
 
 from shared.access import rules as access_rules
+from shared.config.commands import CommandOutputs
 from shared.config.documents import decode
 from shared.config.entries import Reading, flawed, read_entry, shown_id
 from shared.config.expand import editor_variables, expand, input_variable, workspace_of
@@ -53,8 +54,11 @@ class Config(Struct, frozen=True):
         return f"Config(settings={sorted(self.settings)}, upstreams={self.upstreams})"  # the admin token may be set
 
 
-def load(path: str | Path, environment: Mapping[str, str] | None = None, strict: bool = False) -> Config:
-    """Return the content of the file at ``path``.
+def load(
+    path: str | Path, environment: Mapping[str, str] | None = None, strict: bool = False, own: bool = False
+) -> Config:
+    """Return the content of the file at ``path``. ``own``: it is the administrator's, and may run programs if the
+    environment allows it.
 
     Raises ``ConfigError`` with every problem of the file as a whole and its path in the file; if ``strict``, also with
     those of single entries, and with unknown keys.
@@ -65,10 +69,10 @@ def load(path: str | Path, environment: Mapping[str, str] | None = None, strict:
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror or error}") from error
     document = decode(data, file)
-    return parse(document, os.environ if environment is None else environment, file.absolute().parent, strict)
+    return parse(document, os.environ if environment is None else environment, file.absolute().parent, strict, own)
 
 
-def parse(document: Any, environment: Mapping[str, str], base: Path, strict: bool = False) -> Config:
+def parse(document: Any, environment: Mapping[str, str], base: Path, strict: bool = False, own: bool = False) -> Config:
     """Return the content of a decoded document. ``base`` is the folder from which relative ``cwd`` and ``envFile``
     start. Raises ``ConfigError`` as ``load`` does."""
     if document is None:
@@ -81,14 +85,15 @@ def parse(document: Any, environment: Mapping[str, str], base: Path, strict: boo
     twice = [key for key in getattr(document, "twice", ()) if key in (*OWN, *ROOTS)]
     problems = [(key, f"duplicate key {key!r}; only one of them can be meant, join them") for key in twice]
     files: Any = FileContents(base, environment)
-    settings = _settings(document, ChainMap(dict(environment), files), problems, base)
-    virtual = _virtual_servers(document, ChainMap(dict(environment), files), problems)
+    secrets: Any = ChainMap(files, CommandOutputs(environment, own))  # type: ignore[arg-type]
+    settings = _settings(document, ChainMap(dict(environment), secrets), problems, base)
+    virtual = _virtual_servers(document, ChainMap(dict(environment), secrets), problems)
     if problems and not strict:
         raise ConfigError(problems)
     workspace = environment.get("GATEWAY_WORKSPACE_FOLDER") or settings.get("workspaceFolder") or ""
     of_some, warnings = of_projects(document, roots.entries, os.path.expanduser(workspace), roots.problems)
     roots.warnings += warnings
-    variables = _variables(document, workspace, environment, base, files)
+    variables = _variables(document, workspace, environment, base, secrets)
     readings = list(_unique(_read(entry, variables, environment, base) for entry in [*roots.entries, *of_some]))
     unmatched = _unmatched(settings, readings)
     if any(one.spec is not None and one.spec.name in virtual for one in readings):

@@ -20,6 +20,7 @@ from tests.servers.raw import RawUpstreams
 from tests.streams import listening, standing
 
 TOOLS = [{"name": "look", "inputSchema": {"type": "object"}}, {"name": "drop", "inputSchema": {"type": "object"}}]
+TRIED = ("search_tools", "call_tool", "ask", "secret__ask")
 RULES = {
     "authentication": [{"type": "apiKey"}],
     "roles": {
@@ -237,3 +238,35 @@ async def admin_status(fleet: Fleet, method: str, path: str, body: Any, headers:
         url = f"{fleet.url}/admin/v1/{path}"
         async with raw.session.request(method, url, json=body, headers=headers) as response:
             return response.status, await response.text()
+
+
+@pytest.mark.parametrize("more", [{}, {"discovery": "search"}], ids=["listed", "searched"])
+async def test_a_virtual_server_of_which_nothing_is_shown_is_as_one_that_never_was(
+    fleet: Fleet, keys: dict[str, str], guest: As, more: dict[str, str]
+) -> None:
+    document = {"tools": ["secret/*"], "instructions": "how to open the vault", **more}
+    status, _ = await admin(fleet, "PUT", "virtual-servers/vault", document)
+    assert status in (200, 201)
+    url = f"{fleet.frontends[1].url}/servers"
+    async with As(f"{url}/vault/mcp", keys["all"]) as member:
+
+        async def served() -> bool:
+            return bool((await member.modern("tools/list")).body["result"]["tools"])
+
+        await eventually(served)
+    for method in ("server/discover", "tools/list", "resources/list", "prompts/list", "resources/templates/list"):
+        seen = []
+        for name in ("vault", "never"):
+            guest.url = f"{url}/{name}/mcp"
+            answer = await guest.modern(method)
+            seen.append((answer.status, answer.body.get("result"), answer.body.get("error")))
+        assert seen[0] == seen[1], method
+    said = []
+    for name in ("vault", "never"):
+        guest.url, guest.sid = f"{url}/{name}/mcp", ""
+        opened = await guest.initialize()
+        called = [await guest.legacy("tools/call", {"name": one, "arguments": {"query": "x"}}) for one in TRIED]
+        listed = await guest.legacy("tools/list")
+        said.append((opened.body["result"], listed.body["result"], [(one.status, one.error) for one in called]))
+    assert said[0] == said[1]
+    assert (await admin(fleet, "DELETE", "virtual-servers/vault"))[0] in (200, 204)

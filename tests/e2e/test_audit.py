@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import pytest_asyncio
 
 from gateway.telemetry.audit import verify
@@ -15,22 +16,28 @@ from tests.e2e.test_access import As, admin, make_key
 from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, eventually
 from tests.servers.raw import RawUpstreams
+from tests.streams import calling
+
+ASKED = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
 
 
 @pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, tmp_path_factory: Any) -> AsyncIterator[Fleet]:
     async with RawUpstreams() as upstreams:
         upstreams.add("search")
+        upstreams.add("careful", [{"name": "wipe", "inputSchema": {"type": "object"}}])
         file = tmp_path_factory.mktemp("audit") / "audit.jsonl"
         rules = {
             "authentication": [{"type": "apiKey"}],
             "roles": {"r": {"allow": [{"match": "*", "args": "!has(args.forbidden)"}]}},
             "limits": {"r": {"perTool": {"search/read": "1/h"}}},
             "audit": {"file": str(file), "arguments": "redacted", "redact": ["/secretly"], "chain": True},
+            "confirm": ["careful/*"],
         }
         settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules)}
         async with Fleet(redis_url, frontends=2, workers=1, **settings) as fleet:
-            await fleet.register("search", upstreams.connection("search"))
+            for name in ("search", "careful"):
+                await fleet.register(name, upstreams.connection(name))
             yield fleet
 
 
@@ -101,6 +108,55 @@ async def test_what_is_refused_verified_and_written_is_counted(fleet: Fleet) -> 
         return found.pop("written") >= 3 and found == {"limited": 1, "verified": 1, "invalid": 1, "missing": 1}
 
     await eventually(counted, 10.0, "all of it is counted, once")
+
+
+async def _pair(fleet: Fleet, principal: str, action: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The question to somebody, and the answer."""
+
+    def found() -> Any:
+        events = _events(fleet, event="elicitation", principal=principal)
+        answers = [one for one in events if one["outcome"] == action]
+        return [
+            (asked, one)
+            for one in answers
+            for asked in events
+            if asked["outcome"] == "asked" and asked["question"] == one["question"]
+        ]
+
+    pairs = await eventually(found, 5.0, f"{principal} was asked and said {action}")
+    return pairs[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("action", ["accept", "decline"])
+async def test_who_was_asked_and_what_they_answered_is_noted_in_both_eras(fleet: Fleet, action: str) -> None:
+    key = await make_key(fleet, f"modern-{action}", "r")
+    async with As(fleet.urls[0], key) as client:
+        asked = (await client.call("wipe", meta=ASKED)).body["result"]
+        (question,) = asked["inputRequests"]
+        answer = {question: {"action": action}}
+        params = {"name": "wipe", "arguments": {}, "inputResponses": answer, "requestState": asked["requestState"]}
+        await client.modern("tools/call", params, meta=ASKED)
+    before, after = await _pair(fleet, f"key:modern-{action}", action)
+    facts = ("method", "group", "name", "upstream")
+    assert [before[name] for name in facts] == [after[name] for name in facts]
+    assert (before["name"], before["group"], before["mode"]) == ("wipe", "careful", "form")
+
+    key = await make_key(fleet, f"legacy-{action}", "r")
+    async with As(fleet.urls[0], key) as client:
+        await client.initialize(capabilities={"elicitation": {}})
+        message = {"jsonrpc": "2.0", "id": 5, "method": "tools/call", "params": {"name": "wipe", "arguments": {}}}
+        async with calling(client, client.url, message) as stream:
+            await eventually(lambda: "elicitation/create" in stream.methods(), 5.0, "a question")
+            question = next(one["id"] for one in stream.messages if one.get("method") == "elicitation/create")
+            said = {"jsonrpc": "2.0", "id": question, "result": {"action": action}}
+            await client.post(said, client.legacy_headers(), url=fleet.urls[1])  # at another front end
+            await eventually(lambda: any(one.get("id") == 5 for one in stream.messages), 5.0, "the end of the call")
+        sid = client.sid
+    before, after = await _pair(fleet, f"key:legacy-{action}", action)
+    assert (before["name"], before["client"], after["client"]) == ("wipe", "raw", "raw")
+    assert before["session"] == after["session"] != sid
+    assert before["frontend"] != after["frontend"]
+    assert question not in _file(fleet).read_text()
 
 
 async def test_the_log_in_redis_is_read_by_the_admin_api(fleet: Fleet) -> None:

@@ -50,7 +50,10 @@ async def upstreams(server: TokenServer) -> AsyncIterator[ProtectedUpstreams]:
 async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
     rules = {
         "authentication": [{"type": "jwt", "issuer": issuer.url, "audience": AUDIENCE}],
-        "roles": {"all": {"when": "true", "allow": ["*"]}},
+        "roles": {
+            "all": {"when": "!principal.id.endsWith('#outsider')", "allow": ["*"]},
+            "other": {"when": "principal.id.endsWith('#outsider')", "allow": ["else/*"]},
+        },
     }
     settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules), "reconnect_max_s": 60.0}
     async with Fleet(redis_url, frontends=2, workers=2, **settings) as fleet:
@@ -286,3 +289,27 @@ async def test_the_command_waits_until_somebody_has_signed_in(
     assert result.exit_code == 0 and "box is connected" in result.output, result.output
     assert (await asyncio.to_thread(run, "--forget")).exit_code == 0
     assert await fleet.store.redis.hlen(fleet.store.keys.credentials("box")) == 1, "the registration alone"
+
+
+async def test_who_may_not_know_of_an_upstream_cannot_connect_to_it(fleet: Fleet, issuer: Issuer, box: str) -> None:
+    async with As(fleet.urls[1], issuer.token(sub="outsider")) as outsider:
+        base = fleet.urls[1].removesuffix("/mcp")
+
+        async def seen(name: str) -> list[tuple[int, str]]:
+            found = []
+            for method in ("GET", "POST", "DELETE"):
+                async with outsider.session.request(
+                    method, f"{base}/connect/{name}", headers=JSON, data="{}"
+                ) as answer:
+                    found.append((answer.status, await answer.text()))
+            async with outsider.session.get(f"{base}/connect/{name}") as answer:
+                found.append((answer.status, await answer.text()))
+            return found
+
+        assert await seen(box) == await seen("never")
+        assert {status for status, _ in await seen(box)} == {404}
+    async with (
+        As(fleet.urls[1], issuer.token(sub="ann")) as ann,
+        ann.session.post(f"{base}/connect/{box}", headers=JSON, data="{}") as answer,
+    ):
+        assert answer.status == 200

@@ -143,3 +143,25 @@ async def test_a_session_whose_end_was_missed_is_not_written_back(store: Registr
     await store.redis.delete(store.keys.ended(session.sid))  # a minute later
     await mine.recheck()
     assert not mine.again(session) and await mine.find(session.sid) is None
+
+
+async def test_a_strangers_use_of_a_session_is_no_use_of_it_and_asks_redis_nothing(store: RegistryStore) -> None:
+    mine = table(store, "f1")
+    opened = await mine.open("2025-11-25", "ann", "", b"{}", b"")
+    other, key = table(store, "f2"), store.keys.session(opened.sid)
+    await store.redis.pexpire(key, 5_000)
+
+    async def commands() -> int:
+        return int((await store.redis.info("commandstats"))["cmdstat_hgetall"]["calls"])
+
+    await store.redis.hgetall(key)
+    for one in (mine, other):
+        before = await commands()
+        assert await one.find(opened.sid, principal="eve") is None
+        assert one.cached(opened.sid, "eve") is None
+        assert await one.find(opened.sid[:-8] + "AAAAAAAA", principal="eve") is None
+        await one.flush()
+        assert await commands() == before
+    assert await store.redis.pttl(key) <= 5_000 and not other.known
+    assert await other.find(opened.sid, principal="ann") is not None
+    assert mine.cached(opened.sid, "ann") is opened

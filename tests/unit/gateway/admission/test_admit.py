@@ -43,10 +43,13 @@ class Known:
         self.sessions = {one.sid: one for one in sessions}
         self.used: list[str] = []
 
-    def cached(self, sid: str) -> ClientSession | None:
+    def cached(self, sid: str, principal: str | None = None) -> ClientSession | None:
         """See ``KnownSessions``."""
+        found = self.sessions.get(sid)
+        if found is not None and principal is not None and found.principal != principal:
+            return None
         self.used.append(sid)
-        return self.sessions.get(sid)
+        return found
 
     def again(self, session: ClientSession) -> bool:
         """See ``KnownSessions``."""
@@ -265,9 +268,9 @@ STALE = SessionRead(None)
         ([], STALE),
         ([], SessionRead(_session(principal="bob"))),
         ([], SessionRead(_session(endpoint="a"))),
-        ([_session(principal="bob")], None),
+        ([_session(principal="bob")], STALE),
         ([_session(endpoint="a")], None),
-        ([_session(principal="", endpoint="a")], None),
+        ([_session(principal="", endpoint="a")], STALE),
     ],
     ids=["ended", "read, of somebody else", "read, elsewhere", "of somebody else", "elsewhere", "both"],
 )
@@ -359,3 +362,13 @@ def test_an_initialize_on_http_sse_is_of_the_session_that_the_stream_opened() ->
     assert admission.admit(_sse("s"), *request("initialize")) is Waits.SESSION
     with pytest.raises(Refused, match=WORDS):
         admission.admit(_sse(""), *request("initialize"), STALE)
+
+
+@LANES
+def test_anothers_session_that_is_known_here_takes_the_way_of_one_that_never_was(lane: Lane) -> None:
+    theirs = _session("theirs", principal="eve")
+    admission = _admission(theirs, _session("mine"))
+    message, params = request("ping", "{}")
+    asked = [_outcome(admission, lane({**HOST, "Mcp-Session-Id": sid}), message, params) for sid in ("theirs", "never")]
+    assert asked == [Waits.SESSION, Waits.SESSION]
+    assert theirs.sid not in admission._sessions.used  # type: ignore[attr-defined]

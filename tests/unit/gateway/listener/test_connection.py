@@ -69,6 +69,7 @@ class ExpressOnly:
         self.bodies = Bodies(self.limits, 1024 * 1024)
         self.room = Room(self.limits)
         self.begun: dict[Any, BegunRequest] = {}
+        self.wariness = None
 
     def ordinary(self) -> Any:
         raise AssertionError("the request left the express lane")

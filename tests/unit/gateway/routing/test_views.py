@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.routing.catalog import Catalog
 from gateway.routing.derived import filtered
 from gateway.routing.view import View
@@ -199,3 +201,40 @@ def test_a_filtered_view_hears_only_of_what_it_lists() -> None:
     views.watch(views.of("", "a"))
     _rebuild(catalog, A, B)
     assert views.advance({"a": {TOOLS_CHANGED}, "b": {TOOLS_CHANGED}}) == {}
+
+
+# ---- many classes, and other policies
+
+
+def test_thousands_of_classes_in_turn_are_made_once_each() -> None:
+    policy = ByFirstLetter()
+    views = Views(_catalog(A, B), policy)
+    for _ in range(2):
+        for number in range(5000):
+            views.of("", f"class {number}")
+    assert len(policy.applied) == 5000
+
+
+def test_what_is_kept_is_bounded_by_what_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.routing.views._KEPT_ENTRIES", 100)
+    catalog = _catalog(A, B)
+    views = Views(catalog, ByFirstLetter())
+    for number in range(50):
+        views.of("", f"class {number}")
+    assert len(views._kept) == 100 // 12
+    assert "class 49" in {key[1] for key in views._kept}
+    _rebuild(catalog, A)
+    views.of("", "x")
+    assert (len(views._kept), views._entries) == (1, 11)
+
+
+def test_another_policy_counts_from_the_next_generation_on() -> None:
+    catalog = _catalog(A, B)
+    views = Views(catalog)
+    views.watch(views.of("", ""))
+    views.take(ByFirstLetter())
+    _rebuild(catalog, A, B)
+    assert _tools(views.of("", "a")) == ["y"]
+    views.take(None)
+    _rebuild(catalog, A, B)
+    assert views.of("", "a") is catalog.everything
