@@ -77,6 +77,8 @@ class Session:
 
     streams_apart = False
     """Whether everything about a call arrives on a stream of its own."""
+    flaws: tuple[str, ...] = ()
+    """What the session itself left out of the list of tools that it gave last, one sentence each."""
 
     def __init__(
         self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY, sid_of_client: str = ""

@@ -10,9 +10,12 @@ older transport · ``http_reach`` reaching an upstream by its URL · ``http_clie
 on connections that ``http_dial`` opens to an ``http_endpoint`` · ``http_authorized`` the same client with tokens ·
 ``content_coding`` compressed bodies · ``session_doubts`` (pure) which refusals may be about a session · ``overload``
 (pure) which say that there is no room · ``eras`` (pure) which eras an answer means.
+
+HTTP APIs that speak no MCP: ``openapi`` the transport, over the same HTTP client · ``openapi_document`` getting the
+document and having it read (``worker.openapi``).
 """
 
-from worker.transports import http_sse, stdio, streamable_http
+from worker.transports import http_sse, openapi, stdio, streamable_http
 from worker.transports.transport import DRIVERS
 
-__all__ = ["DRIVERS", "http_sse", "stdio", "streamable_http"]
+__all__ = ["DRIVERS", "http_sse", "openapi", "stdio", "streamable_http"]
