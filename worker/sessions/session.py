@@ -496,6 +496,11 @@ class Session:
         if not self.closed:
             self.send_notification(jsonrpc.notification(PROGRESS, params))
 
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether the upstream declares that it runs calls as tasks of 2025-11-25."""
+        return self.era is Era.LEGACY and tasks.runs_calls(self.server.get("capabilities"))
+
     def modern(self) -> CarryingSession | None:
         """Return the session of the same upstream that speaks the modern era, or ``None`` if there is none."""
         found = self if self.era is Era.MODERN else self.context.events.modern()
