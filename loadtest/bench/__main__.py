@@ -16,7 +16,19 @@ from loadtest.bench import report
 from loadtest.bench.children import ROOT
 from loadtest.bench.outcome import Outcome, all_kept
 from loadtest.bench.plan import Plan, quick
-from loadtest.bench.scenarios import access, beside, calls, crowds, links, lists, processes, start, streams, traces
+from loadtest.bench.scenarios import (
+    access,
+    beside,
+    calls,
+    crowds,
+    links,
+    lists,
+    processes,
+    start,
+    streams,
+    traces,
+    virtual,
+)
 
 Scenario = Callable[[Plan], Iterator[Outcome]]
 SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
@@ -30,6 +42,7 @@ SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
     (access.ROWS, access.run),
     (links.ROWS, links.run),
     (traces.ROWS, traces.run),
+    (virtual.ROWS, virtual.run),
     (start.ROWS, start.run),
 )
 ROWS = tuple(row for rows, _ in SCENARIOS for row in rows)
