@@ -1,8 +1,8 @@
 """aiohttp's server behind the express lane, and the order in which a front end drains.
 
 A ``POST`` to an MCP endpoint that takes the ordinary lane bypasses aiohttp's application, whose routing and middleware
-cost 14-17 µs a request. Everything else goes through the application (``routes``), and so do browsers, which send ``Origin`` and need
-CORS headers.
+cost 14-17 µs a request. Everything else goes through the application (``routes``), and so do browsers, which send
+``Origin`` and need CORS headers.
 """
 
 from __future__ import annotations
