@@ -24,7 +24,7 @@ install: $(VENV)/.installed-$(VERSION)  ## prepare .venv; puts 'gateway' into .v
 
 lock: install  ## write requirements.lock and requirements-dev.lock anew: the newest versions that pyproject.toml allows
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv $(LOCK) --upgrade --extra otel pyproject.toml --output-file requirements.lock
+	$(BIN)/uv $(LOCK) --upgrade --extra openapi --extra otel pyproject.toml --output-file requirements.lock
 	$(BIN)/uv $(LOCK) --upgrade --all-extras --constraint requirements.lock pyproject.toml --output-file requirements-dev.lock
 
 run: install  ## start the gateway with demo upstreams on an embedded Redis

@@ -38,7 +38,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway.balancers import BalancerStrategy
-from shared.connections import HttpConnection, StdioConnection
+from shared.connections import HttpConnection, OpenApiConnection, StdioConnection
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry
 from shared.version import VERSION
 
@@ -51,6 +51,7 @@ __all__ = [
     "Gateway",
     "HealthCheckResult",
     "HttpConnection",
+    "OpenApiConnection",
     "ServerEntry",
     "ServerStatus",
     "StdioConnection",

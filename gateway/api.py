@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.balancers import BalancerStrategy
+from gateway.fleet.pins import Pins, public_entry
 from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
 from gateway.supervisor.lifecycle import Supervisor
 from gateway.supervisor.rolling import Restarts
@@ -23,6 +24,7 @@ from shared.connections import Connection
 from shared.errors import EntryExists, EntryNotFound, GatewayError, RestartRefused
 from shared.models import ServerEntry, ServerStatus, UpstreamSpec, make_spec
 from shared.registry.changes import ChangeFollower
+from shared.registry.pins import PinStore
 from shared.registry.records import UpstreamRecord
 from shared.registry.rolls import Roll, RollStep
 from shared.registry.store import RegistryStore
@@ -30,6 +32,9 @@ from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
 
 _log = logging.getLogger(__name__)
+_PINS_S = 2.0
+"""How long a start waits until it is known what was approved of pinned upstreams; until then none of their tools is
+listed."""
 _STARTING = (ServerStatus.REGISTERED, ServerStatus.CONNECTING)
 
 
@@ -124,6 +129,7 @@ class Gateway:
         self._changed = asyncio.Event()
         self._store: RegistryStore | None = None
         self._follower: ChangeFollower | None = None
+        self._pins: Pins | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.config_follower: ConfigFollower | None = None
 
@@ -187,8 +193,12 @@ class Gateway:
                 handle.finish(error)
 
     def list(self) -> Sequence[ServerEntry]:
-        """Return every upstream, in registration order; those whose registration is pending come last."""
-        entries = [record.entry() for record in sorted(self._records.values(), key=_place)]
+        """Return every upstream, in registration order; those whose registration is pending come last.
+
+        Tools of pinned upstreams that are held back are not among their tools.
+        """
+        known = self._pins.known if self._pins is not None else {}
+        entries = [public_entry(record, known) for record in sorted(self._records.values(), key=_place)]
         shown = {entry.id for entry in entries}
         for change, _ in self._pending:
             if not isinstance(change, str) and change.id not in shown:
@@ -241,6 +251,7 @@ class Gateway:
         await self._supervisor.start(self._prepare)
         running = self._supervisor.settings
         self._store = RegistryStore(running.registry, running.access.secret)
+        self._pins = Pins(PinStore(self._store), self._changed.set)
         self._follower = ChangeFollower(self._store, self)
         self._tasks.append(spawn(self._follower.run(), "follow-changes"))
         if self._config is not None and self._config_path is not None:
@@ -260,6 +271,9 @@ class Gateway:
         # What this program registered at its last start may have been kept: it says it again, and has the last word.
         await self._apply("replace" if self.state_dir else "create")
         await self._wait_connected(wait_connected_s)
+        settling = spawn(self._pins.settled(), "pins")
+        self._tasks.append(settling)
+        await asyncio.wait({settling}, timeout=_PINS_S)
 
     async def _prepare(self, store: RegistryStore) -> None:
         """Register what the file has before any worker looks, so that none starts what has left the file meanwhile."""
@@ -333,6 +347,8 @@ class Gateway:
             self._restarts = None
         await cancel(*self._tasks)
         self._tasks = []
+        if self._pins is not None:
+            await self._pins.close()
         if self._follower is not None:
             await self._follower.close()
         if self._store is not None:
@@ -353,6 +369,9 @@ class Gateway:
     def on_snapshot(self, records: dict[str, UpstreamRecord]) -> None:
         """Replace the copy of the registry, at the start and after a gap in the change log."""
         self._records = dict(records)
+        if self._pins is not None and self._follower is not None:
+            self._pins.load_again(self._follower.place[0])
+            self._pins.watch(self._records.values())
         self._changed.set()
 
     def on_upstreams(self, records: dict[str, UpstreamRecord | None], announced: dict[str, set[str]]) -> None:
@@ -363,10 +382,14 @@ class Gateway:
                 self._declared.discard(id)
             else:
                 self._records[id] = record
+        if self._pins is not None:
+            self._pins.watch(self._records.values())
         self._changed.set()
 
     def on_member(self, kind: str, id: str) -> None:
-        """Do nothing: the copy has no members."""
+        """Read what was approved of a group, if that changed. The copy has no members."""
+        if kind == "pins" and self._pins is not None:
+            self._pins.announce(id)
 
     def on_session_ended(self, sid: str, sequence: int) -> None:
         """Do nothing: the copy has no client sessions."""

@@ -42,6 +42,7 @@ OURS = frozenset(
 )
 """Headers that the gateway sets on each request as the transport requires, whatever an entry says."""
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_WEB = ("http://", "https://")
 
 
 class StdioConnection(Struct, frozen=True, rename="camel"):
@@ -107,7 +108,7 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
     """
 
     url: str
-    type: Literal["http", "sse"] = "http"
+    type: Literal["http", "sse", "openapi"] = "http"
     headers: dict[str, str] = {}
     proxy: str = ""
     tls: Tls | None = None
@@ -177,6 +178,42 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
         return "reads files of the host" if reads else ""
 
 
+class OpenApiConnection(HttpConnection, frozen=True, rename="camel"):
+    """An HTTP API that an OpenAPI document describes: its operations are the tools.
+
+    ``url`` is where the API is, whatever servers the document names. ``spec`` is the document, as a URL or as a path on
+    the worker's host. ``operations`` are patterns over ``METHOD /path`` (none: all). ``health`` is the ``GET`` path,
+    below ``url``, that health checks ask for in place of a ``HEAD`` of ``url``.
+    """
+
+    type: Literal["openapi"] = "openapi"
+    spec: str = ""
+    operations: tuple[str, ...] = ()
+    health: str = ""
+
+    @property
+    def spec_url(self) -> str:
+        """The document's URL, or empty if it is a file."""
+        return self.spec if self.spec.startswith(_WEB) else ""
+
+    def public(self) -> dict[str, Any]:
+        """Return what may be shown."""
+        shown = {**super().public(), "spec": mask_spec(self.spec)}
+        if self.operations:
+            shown["operations"] = list(self.operations)
+        if self.health:
+            shown["health"] = self.health
+        return shown
+
+    def concealed(self, text: str) -> str:
+        """Return a text of an error without the addresses and paths that it names, which are not for clients."""
+        return super().concealed(text.replace(self.spec, MASK) if len(self.spec) > 1 else text)
+
+    def touches_host(self) -> str:
+        """Return what using this connection does on the worker's host beyond opening a network connection."""
+        return super().touches_host() or ("" if self.spec_url else "reads files of the host")
+
+
 Connection = StdioConnection | HttpConnection
 
 
@@ -211,6 +248,23 @@ def check_url(url: str) -> None:
         raise ValueError(f"url {mask_url(url)!r} is not an http://, https:// or unix:// address")
     if port == 0:
         raise ValueError(f"url {mask_url(url)!r} names port 0")
+
+
+def check_spec(given: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` unless the members of an OpenAPI upstream are ones that can be used."""
+    spec, patterns, health = given.get("spec"), given.get("operations") or (), given.get("health") or ""
+    if not isinstance(spec, str) or not spec.strip():
+        raise ValueError("a connection of type 'openapi' needs 'spec', the file or the URL of its OpenAPI document")
+    if spec.startswith(_WEB):
+        check_url(spec)
+    elif "://" in spec:
+        raise ValueError("spec: only http:// and https:// URLs are fetched; or write the path of a file")
+    elif not spec.startswith("/") and not re.match(r"[A-Za-z]:[\\/]", spec):
+        raise ValueError("spec: a path must be absolute here: workers have folders of their own")
+    if not isinstance(patterns, list | tuple) or not all(isinstance(one, str) for one in patterns):
+        raise ValueError('operations must be a list of patterns over "METHOD /path", such as "GET *" or "!* /admin/*"')
+    if not isinstance(health, str) or (health and not re.fullmatch(r"/[\x21-\x7e]*", health)):
+        raise ValueError("health must be a path below 'url', such as '/health'")
 
 
 def check_public_url(url: str) -> str:
@@ -300,6 +354,11 @@ def mask_url(url: str) -> str:
     return url if shown == parts else urlunsplit(shown)
 
 
+def mask_spec(spec: str) -> str:
+    """Return the place of an OpenAPI document without what looks like a secret in it."""
+    return mask_url(spec) if spec.startswith(_WEB) else spec
+
+
 def _masked(member: str) -> str:
     name, _, value = member.partition("=")
     secret = _SECRET.search(unquote(name)) or _is_token(value)
@@ -344,7 +403,7 @@ def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str
     which would be stored as if it were the value, or would send a secret to somebody new.
     """
     found = dict(raw)
-    for member, shown in (("url", mask_url), ("proxy", mask_url), ("args", mask_args)):
+    for member, shown in (("url", mask_url), ("proxy", mask_url), ("spec", mask_spec), ("args", mask_args)):
         given = found.get(member)
         if given is None or MASK not in str(given):
             continue

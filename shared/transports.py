@@ -16,10 +16,12 @@ from msgspec import Struct
 from shared.connections import (
     Connection,
     HttpConnection,
+    OpenApiConnection,
     StdioConnection,
     check_headers,
     check_passthrough,
     check_proxy,
+    check_spec,
     check_url,
 )
 from shared.upstream_auth import check_alone, parse_auth
@@ -81,6 +83,13 @@ def _check_url(given: Mapping[str, Any]) -> None:
         check_alone(auth, given["url"], headers)
 
 
+def _check_api(given: Mapping[str, Any]) -> None:
+    if not isinstance(given.get("url"), str):
+        raise ValueError("a connection of type 'openapi' needs 'url' as well: where the API is")
+    check_spec(given)
+    _check_url(given)
+
+
 _ROWS = (
     TransportTraits(
         "stdio",
@@ -103,9 +112,11 @@ _ROWS = (
         foreign=("https", "remote", "streamable", "httpStream"),
     ),
     TransportTraits("sse", ("sse",), "url", HttpConnection, _check_url, UpstreamSessions.CONNECTION),
+    TransportTraits("openapi", ("openapi",), "spec", OpenApiConnection, _check_api, UpstreamSessions.OFFERED),
 )
 TRANSPORTS: dict[str, TransportTraits] = {row.name: row for row in _ROWS}
 """The traits of every transport, by its name."""
+_BY_KEY = sorted(_ROWS, key=lambda row: row.key == "url")  # every address has a URL, so it tells least
 _SPELLINGS = {spelling: row for row in _ROWS for spelling in row.spellings}
 _UNKNOWN = TransportTraits("", (), "", HttpConnection, _check_url, UpstreamSessions.CONNECTION)
 
@@ -137,7 +148,7 @@ def parse_connection(raw: Mapping[str, Any] | Connection, transport: str | None 
         return raw.type, raw
     named = raw.get("type") or raw.get("transport") or transport
     if named is None:
-        named = next((row.name for row in _ROWS if row.key in raw), "http")
+        named = next((row.name for row in _BY_KEY if row.key in raw), "http")
     row = TRANSPORTS[parse_transport(named)]
     if transport is not None and parse_transport(transport) != row.name:
         raise ValueError(f"transport {transport!r} does not fit a connection of type {row.name!r}")

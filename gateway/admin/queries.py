@@ -25,10 +25,10 @@ from gateway.admin.schemas import (
 )
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
+from gateway.fleet.pins import public_entry
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
-from shared.choices import Pin
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
@@ -161,11 +161,7 @@ class Queries:
     async def server(self, id: str) -> ServerEntry:
         """Return one upstream with its tools, and which of them are not as they were approved. Raises
         ``EntryNotFound``."""
-        record = await self._registered(id)
-        entry, differing = record.entry(), self._registry.catalog.pinning.differing.get(id, {})
-        if record.spec.pin is Pin.BLOCK:
-            entry = structs.replace(entry, tools=tuple(one for one in entry.tools if one.name not in differing))
-        return structs.replace(entry, differing=dict(differing))
+        return public_entry(await self._registered(id), self._registry.pins.known)
 
     async def _registered(self, id: str) -> UpstreamRecord:
         """Return an upstream as Redis holds it. Raises ``EntryNotFound``."""

@@ -28,7 +28,6 @@ from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.http.bodies import peer_of
 from shared.access.rules import AccessRules
-from shared.connections import HttpConnection
 from shared.egress import Egress
 from shared.errors import CallError, ConfigError
 from shared.loopback import is_loopback_host
@@ -150,11 +149,11 @@ class AdminRights:
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
         """Raise ``CallError`` (``forbidden``) unless the request may register this upstream, and ``ConfigError`` if
         nobody may."""
-        refused = isinstance(spec.connection, HttpConnection) and self._egress.refusal_of_host(
-            urlsplit(spec.connection.url).hostname or ""
-        )
-        if refused:
-            raise ConfigError([("connection.url", refused)])
+        for member in ("url", "spec_url"):
+            url = getattr(spec.connection, member, "")
+            refused = url and self._egress.refusal_of_host(urlsplit(url).hostname or "")
+            if refused:
+                raise ConfigError([(f"connection.{member.removesuffix('_url')}", refused)])
         does = spec.connection.touches_host()
         if does and not self.may_run_commands(request):
             raise CallError(

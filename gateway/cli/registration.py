@@ -55,7 +55,12 @@ def _file(name: str, help: str) -> Callable[[_F], _F]:
 @URL_HERE
 @click.option("--replace", is_flag=True, help="change the one that is registered under this id")
 @click.option("--name", help="group; replicas share it [the id]")
-@click.option("--transport", help="http, sse or stdio [as the address or command says]")
+@click.option("--transport", help="http, sse, stdio or openapi [as the address, command or --spec says]")
+@click.option(
+    "--spec", metavar="FILE|URL", help="OpenAPI document of an API at the address: its operations are the tools"
+)
+@_several("--operations", "operations", metavar="PATTERN", help="of the document only 'GET /pets*', not '!* /admin*'")
+@click.option("--health", metavar="PATH", help="GET path, below the address of the API, for health checks [HEAD of it]")
 @click.option("--weight", type=click.IntRange(1, 1000), default=1, help="share of calls with the weighted balancer [1]")
 @click.option("--balancer", help="strategy of the group [the gateway's]")
 @click.option("--isolation", type=click.Choice([one.value for one in Isolation]), help="who shares a session of it")
@@ -91,6 +96,7 @@ def servers_add(
     \b
     gateway servers add api https://host/mcp --header 'Authorization: Bearer x'
     gateway servers add files -- npx -y @modelcontextprotocol/server-filesystem .
+    gateway servers add pets https://host/v1 --spec openapi.yaml --operations 'GET *'
 
     --url is the gateway's, as with every command.
     """
@@ -132,6 +138,11 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
             "url": target[0],
             "headers": dict(pair(one, ":", "--header") for one in given["headers"]),
         }
+        if given["spec"]:
+            found["spec"] = given["spec"] if "://" in given["spec"] else os.path.abspath(given["spec"])
+            found |= {key: value for key in ("operations", "health") if (value := given[key])}
+        elif given["operations"] or given["health"]:
+            raise ConfigError("--operations and --health are about an API; name its document with --spec")
         if given["auth"]:
             found["auth"] = _auth(given["auth"])
         if given["passed"]:
@@ -158,6 +169,8 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
     if target[0].startswith(_SCHEMES):
         raise ConfigError("a URL takes no arguments; write '-- COMMAND ARGS' for a command")
     of_urls = [
+        ("spec", "--spec"),
+        ("operations", "--operations"),
         ("headers", "--header"),
         ("auth", "--auth"),
         ("passed", "--passthrough"),

@@ -11,16 +11,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
+from gateway.routing.pinning import differences_of
 from shared.choices import Pin
 from shared.errors import RegistryUnavailable
 from shared.mcp.listings import Kind
-from shared.models import now_s
+from shared.models import ServerEntry, now_s
 from shared.pins import FIRST_USE, MAX_PINNED, GroupPins, Pinned, definitions
 from shared.registry.pins import PinStore
 from shared.registry.records import UpstreamRecord
-from shared.tasks import spawn
+from shared.tasks import cancel, spawn
 
 _log = logging.getLogger(__name__)
 _AGAIN_S = 1.0
@@ -72,6 +73,11 @@ class Pins:
         while self._reading:
             await asyncio.wait(set(self._reading.values()))
 
+    async def close(self) -> None:
+        """Stop reading. What is known goes on being obeyed."""
+        self._again.clear()
+        await cancel(*self._reading.values())
+
     def _begin(self, group: str) -> None:
         if group in self._reading:
             self._again.add(group)
@@ -115,6 +121,20 @@ class Pins:
             await self._store.begin(group, trusted(record), record.spec.id)
             found = await self._store.read(group)
         return found
+
+
+def public_entry(record: UpstreamRecord, known: Mapping[str, GroupPins]) -> ServerEntry:
+    """Return the public entry of an upstream with the tools that clients may see, and those that differ from what was
+    approved. ``known`` is what was approved, by group: what is not known is not approved."""
+    entry, spec = record.entry(), record.spec
+    if spec.pin is Pin.OFF:
+        return entry
+    pins = known.get(spec.name)
+    differing = {} if pins is None else differences_of(definitions(record.catalog.document(Kind.TOOLS)), pins)
+    if spec.pin is Pin.BLOCK:
+        kept = () if pins is None else tuple(one for one in entry.tools if one.name not in differing)
+        entry = structs.replace(entry, tools=kept)
+    return structs.replace(entry, differing=differing)
 
 
 def trusted(record: UpstreamRecord) -> GroupPins:

@@ -7,6 +7,7 @@ not certain from its head is left to aiohttp.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -24,6 +25,7 @@ _MAX_HEADS = 20_000
 _MAX_KEPT_BYTES = 20 * 1024 * 1024
 """At most so many heads, with so many bytes, are remembered. Each client session has its own, and a head with a signed
 token has some 1,500 bytes."""
+_ENDPOINT = re.compile(r"/servers/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/mcp")
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
@@ -82,9 +84,11 @@ def read_head(
     if len(lengths) > 1 or any(not one.isdecimal() or not one.isascii() for one in lengths):
         return None
     connection = ",".join(named.get("connection", [])).lower()
-    plain = parser.get_method() == b"POST" and reader.target == b"/mcp" and "origin" not in named and bool(lengths)
+    path = reader.target.decode("latin-1")
+    endpoint = endpoint_at(path)
+    plain = parser.get_method() == b"POST" and endpoint is not None and "origin" not in named and bool(lengths)
     single = len(named.get("host", [])) == 1 and len(named.get("mcp-session-id", [])) < 2
-    head = RequestHead.read(named, guard)
+    head = RequestHead.read(named, guard, endpoint or "", path=path if endpoint else "/mcp")
     length = int(lengths[0]) if lengths else 0
     return FramedHead(
         len(raw),
@@ -97,6 +101,15 @@ def read_head(
         and head.refusal is None,  # a refusal comes before the body is read: in the ordinary lane
         head,
     )
+
+
+def endpoint_at(path: str) -> str | None:
+    """Return the name of the endpoint (``RequestHead.endpoint``) whose plain calls take the express lane, or ``None``
+    for any other path: what has to be decoded, or has a query, is left to aiohttp."""
+    if path == "/mcp":
+        return ""
+    found = _ENDPOINT.fullmatch(path)
+    return found[1] if found else None
 
 
 def framing_fault(version: tuple[int, int], headers: Mapping[str, str]) -> str | None:

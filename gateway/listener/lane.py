@@ -1,4 +1,5 @@
-"""The express lane: ``POST /mcp`` of programs, without a task, a future or a parsed header for each call.
+"""The express lane: calls of programs at ``/mcp`` and ``/servers/{name}/mcp``, without a task, a future or a parsed
+header for each call.
 
 aiohttp's request handler costs more than all other work on a call. So an asyncio protocol (``connection``) stands
 before aiohttp on every connection and looks at each request as it arrives. A request is carried by callbacks if

@@ -1,8 +1,8 @@
 """aiohttp's server behind the express lane, and the order in which a front end drains.
 
-A ``POST /mcp`` that takes the ordinary lane bypasses aiohttp's application, whose routing and middleware cost 14-17 µs
-a request. Everything else goes through the application (``routes``), and so do browsers, which send ``Origin`` and need
-CORS headers.
+A ``POST`` to an MCP endpoint that takes the ordinary lane bypasses aiohttp's application, whose routing and middleware
+cost 14-17 µs a request. Everything else goes through the application (``routes``), and so do browsers, which send
+``Origin`` and need CORS headers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.front_end import FrontEnd
-from gateway.listener.heads import framing_fault
+from gateway.listener.heads import endpoint_at, framing_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
 from gateway.listener.tls import ListenerTls
@@ -83,7 +83,7 @@ class McpRunner(web.AppRunner):
         self._lane = lane
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
-            if message.path == "/mcp" and message.method == "POST" and "Origin" not in message.headers:
+            if message.method == "POST" and endpoint_at(message.path) is not None and "Origin" not in message.headers:
                 return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=limit)
             return ordinary(message, payload, protocol, writer, task)
 
@@ -94,7 +94,8 @@ class McpRunner(web.AppRunner):
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
-                    response = await front.posts.post(request, head_of(request, front.guard, peers=front.peers), begun)
+                    head = head_of(request, front.guard, endpoint_at(request.path) or "", peers=front.peers)
+                    response = await front.posts.post(request, head, begun)
                 else:
                     response = await handle_ordinary(request)
                 if request.content.exception() is not None:

@@ -252,6 +252,7 @@ class Catalog:
         routes: dict[Kind, dict[str, Route]] = {}
         lists: dict[Kind, list[Listed]] = {}
         listed_uris: dict[tuple[str, str], str] = {}
+        steady = {name for name, group in groups.items() if group.steady}
         for kind in Kind:
             named = assign(
                 ((group.name, _since(group, kind)) for group in groups.values()),
@@ -268,7 +269,7 @@ class Catalog:
             merged = [
                 Listed((groups[group].sequence, places[group][own]), listed, routes[kind][listed])
                 for listed, (group, own) in named.items()
-                if self._is_listed(routes[kind][listed])
+                if group in steady or self._is_listed(routes[kind][listed])
             ]
             lists[kind] = sorted(merged, key=lambda entry: entry.place)
         scope = structs.replace(scope, listed_uris=listed_uris)
@@ -303,15 +304,17 @@ def _since(group: Group, kind: Kind) -> dict[str, float]:
 
     What only one client sees takes no other entry's name.
     """
-    own, given = group.own.get(kind, frozenset()), group.given.get(kind, frozenset())
-    return {
-        name: GIVEN
-        if name in given
-        else float("inf")
-        if name in own
-        else min(replica.record.offered_since(kind, route.entry.name) for replica in route.replicas)
-        for name, route in group.routes[kind].items()
-    }
+    routes = group.routes[kind]
+    records = [replica.record for replica in group.replicas]
+    if len(records) == 1 and not records[0].catalog.added.get(kind.value):  # as nearly always
+        since = dict.fromkeys(routes, records[0].registered_at)
+    else:
+        since = {
+            name: min(replica.record.offered_since(kind, route.entry.name) for replica in route.replicas)
+            for name, route in routes.items()
+        }
+    since |= dict.fromkeys(group.own.get(kind, ()), float("inf"))
+    return since | dict.fromkeys(group.given.get(kind, ()), GIVEN)
 
 
 def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:

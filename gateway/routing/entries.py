@@ -76,8 +76,6 @@ def _tool(raw: bytes) -> Entry | None:
             return None  # an invalid annotation: clients must not see the tool (2026-07-28, "Schema Extension")
         annotated = found
     usable = _without_tasks(raw, plain)
-    if usable is None:
-        return None
     return Entry(
         kind=Kind.TOOLS,
         name=plain["name"],
@@ -112,13 +110,13 @@ def with_ui(raw: bytes, own: str, uri: str) -> bytes:
     return jsonrpc.assemble(parts)
 
 
-def _without_tasks(raw: bytes, plain: dict[str, Any]) -> bytes | None:
-    """Return the JSON of a tool without what it says of tasks, or ``None`` if it needs one: the gateway carries
-    none."""
+def _without_tasks(raw: bytes, plain: dict[str, Any]) -> bytes:
+    """Return the JSON of a tool without what it says of tasks of 2025-11-25. Clients make none here: the gateway waits
+    for those that a tool needs (``worker.input.legacy_tasks``)."""
     execution = plain.get("execution")
     support = execution.get("taskSupport") if isinstance(execution, dict) else None
-    if support is None or support == "required":
-        return raw if support is None else None
+    if support is None:
+        return raw
     parts = jsonrpc.members(raw)
     inner = jsonrpc.members(parts["execution"])
     del inner["taskSupport"]

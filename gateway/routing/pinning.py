@@ -77,11 +77,16 @@ class Pinning:
 
 def differences(tools: Iterable[Entry], pins: GroupPins) -> Differing:
     """Return the tools that are not as they were approved."""
+    return differences_of({entry.name: entry.listed for entry in tools}, pins) or _NOTHING
+
+
+def differences_of(listed: Mapping[str, bytes], pins: GroupPins) -> dict[str, str]:
+    """Return the definitions, by the names of tools, that are not as they were approved."""
     found: dict[str, str] = {}
-    for entry in tools:
-        approved = pins.tools.get(entry.name)
+    for name, definition in listed.items():
+        approved = pins.tools.get(name)
         if approved is None:
-            found[entry.name] = NEW
-        elif not same(approved.tool, entry.listed):
-            found[entry.name] = CHANGED
-    return found or _NOTHING
+            found[name] = NEW
+        elif not same(approved.tool, definition):
+            found[name] = CHANGED
+    return found

@@ -172,6 +172,11 @@ class Group:
         return any(replica.record.status is ServerStatus.CONNECTED for replica in self.replicas)
 
     @property
+    def steady(self) -> bool:
+        """Whether all replicas are connected, so that everything of the group is listed."""
+        return all(replica.record.status is ServerStatus.CONNECTED for replica in self.replicas)
+
+    @property
     def absence(self) -> str:
         """Why nothing of the group can be listed: it is "still starting" or "unavailable". Empty if it has listed
         something."""

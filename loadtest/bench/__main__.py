@@ -29,6 +29,7 @@ from loadtest.bench.scenarios import (
     start,
     streams,
     traces,
+    virtual,
     visibility,
 )
 
@@ -45,6 +46,7 @@ SCENARIOS: tuple[tuple[tuple[str, ...], Scenario], ...] = (
     (links.ROWS, links.run),
     (traces.ROWS, traces.run),
     (visibility.ROWS, visibility.run),
+    (virtual.ROWS, virtual.run),
     (start.ROWS, start.run),
     (rest.ROWS, rest.run),
     (peer.ROWS, peer.run),

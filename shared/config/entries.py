@@ -158,7 +158,7 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
     if id != found.id:
         reading.mended.append((reading.path, "spaces at the ends of the id are left out"))
     name = entry.get("name")
-    if "url" not in connection and "command" not in connection and "type" not in connection:
+    if not {"url", "command", "type", "spec"} & set(connection):
         reading.problem("", "has neither 'command' nor 'url'")
         return
     exclude += found.hidden
@@ -233,13 +233,14 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
     if isinstance(kind, str):
         found["type"] = spellings.TYPES.get(spellings.plain(kind), kind)
     if "command" in found and "url" in found and spellings.plain(kind) in spellings.TYPES:
-        (other,) = {"command", "url"} - {traits(found["type"]).key}
+        other = "url" if traits(found["type"]).key == "command" else "command"
         del found[other]
         reading.mend(other, f"is not read, because the type is {kind!r}")
     if "command" in found:
         _command(found, entry, variables, base, reading)
-    elif "url" in found:
+    elif "url" in found or "spec" in found:
         _headers(found, entry, variables, reading)
+        _spec(found, variables, base, reading)
         _tls(found, variables, base, reading)
         _auth(found, entry, variables, base)
         for key in ("args", "env", "cwd", "envFile"):
@@ -357,6 +358,17 @@ def _tls(found: dict[str, Any], variables: Mapping[str, str], base: Path, readin
         for key, value in tls.items()
         if value is not None
     }
+
+
+def _spec(found: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
+    """Make the path of an OpenAPI document absolute: a relative one starts at the file's folder."""
+    spec = found.get("spec")
+    if isinstance(spec, str) and spec and "://" not in spec:
+        found["spec"] = os.path.normpath(base / home_expanded(spec, variables))
+    for key in ("operations", "health"):
+        if key in found and spec is None:
+            reading.warn(key, "has no effect without 'spec', an OpenAPI document")
+            del found[key]
 
 
 def _auth(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], base: Path) -> None:

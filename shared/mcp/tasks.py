@@ -23,6 +23,14 @@ REQUIRED: dict[str, Any] = {"requiredCapabilities": {"extensions": {EXTENSION: {
 """``data`` of the error -32021 for a client that does not declare the extension."""
 
 
+def runs_calls(capabilities: Any) -> bool:
+    """Whether an upstream with these decoded capabilities runs calls of tools as tasks of 2025-11-25 ("Capabilities"
+    of its tasks)."""
+    for name in ("tasks", "requests", "tools", "call"):
+        capabilities = capabilities.get(name) if isinstance(capabilities, dict) else None
+    return capabilities is not None and capabilities is not False
+
+
 def declares(capabilities: bytes | Raw) -> bool:
     """Whether a client with these capabilities (JSON) declares the extension."""
     raw = bytes(capabilities)

@@ -13,7 +13,9 @@ from shared.errors import ConfigError, EntryExists, EntryNotFound, StartError
 from tests.clients import RawClient
 from tests.fleet import SdkServer, eventually
 from tests.machine import scaled
+from tests.servers.raw import RawUpstreams
 
+SOON = {"refreshInterval": 300}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -55,6 +57,27 @@ async def test_register_start_list_call_unregister_stop() -> None:
                 assert (await client.call("web__who")).content.startswith("b:")
             await gateway.unregister("search-1")
             await eventually(lambda: [entry.id for entry in gateway.list()] == ["web"])
+        finally:
+            await gateway.stop()
+
+
+async def test_tools_that_are_held_back_are_not_listed() -> None:
+    async with RawUpstreams() as upstreams:
+        bank = upstreams.add("bank", [{"name": "pay", "inputSchema": {"type": "object"}}])
+        gateway = Gateway(port=0)
+        gateway.register(id="bank", connection=upstreams.connection("bank"), pin="block", settings=SOON)
+        await gateway.start()
+        try:
+
+            def listed() -> tuple[list[str], dict[str, str]]:
+                entry = gateway.get("bank")
+                assert entry is not None
+                return [tool.name for tool in entry.tools], entry.differing
+
+            await eventually(lambda: listed() == (["pay"], {}), what="the first list is trusted")
+            bank.tools = [*bank.tools, {"name": "steal", "inputSchema": {"type": "object"}}]
+            await eventually(lambda: listed()[1], what="the new tool is seen")
+            assert listed() == (["pay"], {"steal": "new"})
         finally:
             await gateway.stop()
 

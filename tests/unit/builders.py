@@ -16,6 +16,7 @@ from shared.registry.records import ListedCatalog, UpstreamRecord
 def spec(id: str, name: str | None = None, transport: str = "http", **options: Any) -> UpstreamSpec:
     """An upstream spec of this transport."""
     connection = {"command": "serve"} if transport == "stdio" else {"type": transport, "url": "http://up.test/mcp"}
+    connection |= {"spec": "http://up.test/openapi.json"} if transport == "openapi" else {}
     return make_spec(id, connection, name=name, **options)
 
 

@@ -44,6 +44,10 @@ class CarryingSession(Protocol):
     def context(self) -> Surroundings:
         """What the session knows of its upstream."""
 
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether the upstream declares that it runs calls as tasks of 2025-11-25."""
+
     def submit(self, call: Call) -> None:
         """Send the call."""
 

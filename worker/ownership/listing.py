@@ -67,7 +67,8 @@ async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) ->
     left_out = await _read(session, KINDS[kind], settings, pages)
     many = len(pages.entries) > _IN_A_THREAD
     mended = await asyncio.to_thread(mend, kind, pages.entries) if many else mend(kind, pages.entries)
-    return Listing(msgspec.json.encode(mended.entries), left_out + mended.flaws, pages.ttl_ms)
+    own = session.flaws if kind is Kind.TOOLS else ()
+    return Listing(msgspec.json.encode(mended.entries), [*left_out, *own, *mended.flaws], pages.ttl_ms)
 
 
 async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, pages: _Pages) -> list[str]:

@@ -133,7 +133,7 @@ class Upstream:
         kind = traits(facts.transport)
         if facts.transport not in DRIVERS:
             return  # the facts were found by a worker of a newer release
-        if not isinstance(self.spec.connection, kind.connection):
+        if type(self.spec.connection) is not kind.connection:
             return  # the facts were found before the entry was changed
         if self.facts is not None and (facts.transport, facts.url) != (self.facts.transport, self.facts.url):
             self._leave(facts)

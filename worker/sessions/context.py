@@ -43,6 +43,7 @@ class UpstreamSession(Protocol):
     ready: bool
     closed: bool
     sid_of_client: str
+    flaws: tuple[str, ...]
 
     def submit(self, call: Call) -> None:
         """Carry ``call`` to the upstream, opening the session first if need be."""

@@ -77,6 +77,8 @@ class Session:
 
     streams_apart = False
     """Whether everything about a call arrives on a stream of its own."""
+    flaws: tuple[str, ...] = ()
+    """What the session itself left out of the list of tools that it gave last, one sentence each."""
 
     def __init__(
         self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY, sid_of_client: str = ""
@@ -493,6 +495,11 @@ class Session:
         """Pass on a client's progress with a question of the upstream."""
         if not self.closed:
             self.send_notification(jsonrpc.notification(PROGRESS, params))
+
+    @property
+    def runs_tasks(self) -> bool:
+        """Whether the upstream declares that it runs calls as tasks of 2025-11-25."""
+        return self.era is Era.LEGACY and tasks.runs_calls(self.server.get("capabilities"))
 
     def modern(self) -> CarryingSession | None:
         """Return the session of the same upstream that speaks the modern era, or ``None`` if there is none."""

@@ -11,9 +11,12 @@ on connections that ``http_dial`` opens to an ``http_endpoint``, with the ``http
 ``http_authorized`` the same client with tokens · ``content_coding`` compressed bodies · ``session_doubts`` (pure) which
 refusals may be about a session · ``overload`` (pure) which say that there is no room · ``eras`` (pure) which eras an
 answer means.
+
+HTTP APIs that speak no MCP: ``openapi`` the transport, over the same HTTP client · ``openapi_document`` getting the
+document and having it read (``worker.openapi``).
 """
 
-from worker.transports import http_sse, stdio, streamable_http
+from worker.transports import http_sse, openapi, stdio, streamable_http
 from worker.transports.transport import DRIVERS
 
-__all__ = ["DRIVERS", "http_sse", "stdio", "streamable_http"]
+__all__ = ["DRIVERS", "http_sse", "openapi", "stdio", "streamable_http"]

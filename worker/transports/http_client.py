@@ -37,6 +37,7 @@ _READ = frozenset(
         b"mcp-session-id",
         b"retry-after",
         b"www-authenticate",
+        b"etag",
     )
 )
 """The headers that are passed to exchanges."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from shared.connections import HttpConnection, StdioConnection, Tls, mask_args, mask_url, origin_of, unmasked
+from shared.connections import (
+    HttpConnection,
+    OpenApiConnection,
+    StdioConnection,
+    Tls,
+    mask_args,
+    mask_url,
+    origin_of,
+    unmasked,
+)
 from shared.errors import ConfigError
 from shared.transports import parse_connection
 from shared.upstream_auth import ClientCredentials
@@ -56,6 +65,7 @@ def test_nothing_secret_in_what_is_public_or_printed() -> None:
         StdioConnection("npx", ("--key", "s3cret"), {"A": "s3cret"}),
         HttpConnection("http://u:s3cret@h/?key=s3cret", headers={"X": "s3cret"}, proxy="http://u:s3cret@p:1"),
         HttpConnection("http://h/", auth=ClientCredentials("id", "s3cret", scopes=("a",))),
+        OpenApiConnection("http://u:s3cret@h/", headers={"X": "s3cret"}, spec="http://h/api.json?token=s3cret"),
     ):
         assert "s3cret" not in repr(connection) and "s3cret" not in str(connection.public())
         back = unmasked(connection.public(), connection)

@@ -55,7 +55,7 @@ def test_a_connection_is_told_by_what_is_given(raw: Any, transport: str | None, 
         ({"url": "h/mcp"}, None, "not an http://, https:// or unix:// address"),
         ({"url": "file:///etc/passwd"}, None, "not an http://, https:// or unix:// address"),
         ({"url": "http:///x"}, None, "not an http://, https:// or unix:// address"),
-        ({"url": "http://h/", "type": "ws"}, None, "unknown transport 'ws'; use stdio, http or sse"),
+        ({"url": "http://h/", "type": "ws"}, None, "unknown transport 'ws'; use stdio, http, sse or openapi"),
         ({"url": "http://h/", "type": "sse"}, "http", "does not fit"),
         ({"command": "x"}, "http", "needs 'url'"),
         (HttpConnection("http://h/"), "sse", "does not fit"),
@@ -85,7 +85,7 @@ def test_a_connection_that_cannot_work_is_refused(raw: Any, transport: str | Non
 
 @pytest.mark.parametrize("value", [None, 5, ["http"], "", "HTTP"])
 def test_a_transport_is_one_of_the_known_words(value: Any) -> None:
-    with pytest.raises(ValueError, match="use stdio, http or sse"):
+    with pytest.raises(ValueError, match="use stdio, http, sse or openapi"):
         parse_transport(value)
 
 

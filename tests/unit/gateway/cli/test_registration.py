@@ -54,6 +54,18 @@ def test_a_url_has_every_key_of_an_entry(add: Any, tmp_path: Path) -> None:
     assert spec.settings == {"startTimeout": 60000, "maxPending": 5} and spec.source == "cli"
 
 
+def test_an_api_has_a_document(add: Any, tmp_path: Path) -> None:
+    code, output, _, spec, connection, _ = add(
+        "add", "api", "https://host/v1", "--spec", "api.yaml", "--operations", "GET *", "--health", "/up"
+    )
+    assert code == 0 and output == "registered api (api, openapi)\n"
+    wanted = {"spec": str(tmp_path / "api.yaml"), "operations": ("GET *",), "health": "/up"}
+    assert connection == {"url": "https://host/v1", "headers": {}, **wanted}
+    assert spec.connection.touches_host() == "reads files of the host"
+    *_, spec, connection, _ = add("add", "api", "https://host/v1", "--spec", "https://host/openapi.json")
+    assert connection["spec"] == "https://host/openapi.json" and spec.connection.touches_host() == ""
+
+
 def test_auth_is_json_or_a_file_with_it(add: Any, tmp_path: Path) -> None:
     auth = {"type": "clientCredentials", "clientId": "gw", "privateKeyFile": "k.pem"}
     (tmp_path / "auth.json").write_text(json.dumps(auth))
@@ -111,6 +123,9 @@ def test_url_is_the_gateway_s_unless_nothing_else_can_be_meant(add: Any) -> None
             "startTime: is no setting of one upstream (did you mean 'startTimeout'",
         ),
         (["http://up", "--set", "startTimeout=soon"], "startTimeout"),
+        (["http://up", "--operations", "GET *"], "name its document with --spec"),
+        (["http://up", "--transport", "openapi"], "needs 'spec'"),
+        (["--spec", "x", "--", "cat"], "--spec is for a server that is reached by a URL"),
         (["http://up", "--balancer", "none"], "balancer"),
         (["http://up", "--key-file", "k"], "tls.keyFile needs tls.certFile"),
         (["http://up", "--transport", "stdio"], "needs 'command'"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.listener.heads import Heads, framing_fault, read_head
+from gateway.listener.heads import Heads, endpoint_at, framing_fault, read_head
 from shared.settings import build
 
 GUARD = RebindingGuard(build())
@@ -30,7 +30,7 @@ def test_a_plain_head_is_framed() -> None:
     [
         ("GET /mcp HTTP/1.1", *PLAIN[1:]),
         ("POST /mcp?x=1 HTTP/1.1", *PLAIN[1:]),
-        ("POST /servers/a/mcp HTTP/1.1", *PLAIN[1:]),
+        ("POST /servers/a%20b/mcp HTTP/1.1", *PLAIN[1:]),
         (*PLAIN, "Origin: http://localhost"),
         PLAIN[:3],
         (PLAIN[0], *PLAIN[2:]),
@@ -110,3 +110,16 @@ def test_two_ways_to_say_where_a_request_ends_are_a_fault(
 ) -> None:
     found = framing_fault(version, headers)
     assert fault in found if found is not None else not fault
+
+
+@pytest.mark.parametrize(
+    ("path", "endpoint"),
+    [
+        ("/mcp", ""), ("/servers/desk/mcp", "desk"), ("/servers/a.b-c_1/mcp", "a.b-c_1"),
+        ("/servers/a%20b/mcp", None), ("/servers//mcp", None), ("/servers/../mcp", None), ("/servers/a/b/mcp", None),
+        ("/mcp/", None), ("/mcp?discovery=search", None), ("/servers/a/mcp?x", None), ("/servers/a/sse", None),
+        ("http://h/servers/a/mcp", None), ("/servers/a/mcp\n", None),
+    ],
+)  # fmt: skip
+def test_groups_and_virtual_servers_take_the_express_lane(path: str, endpoint: str | None) -> None:
+    assert endpoint_at(path) == endpoint

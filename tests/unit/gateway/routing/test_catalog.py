@@ -263,8 +263,13 @@ def test_one_connected_replica_keeps_a_tool_listed() -> None:
     assert _names(_catalog(down, record("g2", "g", sequence=2, tools=["t"]))) == ["t"]
 
 
+HIDDEN = tool("hidden")
+"""A tool that no client may see, since its annotation for a header is invalid."""
+HIDDEN["inputSchema"] = {"type": "object", "properties": {"a": {"type": "object", "x-mcp-header": "A"}}}
+
+
 def test_legacy_clients_are_not_shown_what_they_choke_on() -> None:
-    tools = [tool("task", execution={"taskSupport": "required"}), tool("odd", outputSchema={"type": "array"})]
+    tools = [HIDDEN, tool("odd", outputSchema={"type": "array"})]
     catalog = _catalog(record("a", tools=tools))
     legacy, modern = _page(catalog, era=Era.LEGACY), _page(catalog, era=Era.MODERN)
     assert [(one["name"], "outputSchema" in one) for one in legacy["tools"]] == [("odd", False)]
@@ -332,7 +337,7 @@ def test_there_is_no_page_more_than_needed(count: int, size: int, pages: int) ->
 
 
 def test_a_page_of_hidden_tools_leads_nowhere() -> None:
-    hidden = [tool(f"task{n}", execution={"taskSupport": "required"}) for n in range(5)]
+    hidden = [{**HIDDEN, "name": f"hidden{n}"} for n in range(5)]
     catalog = _catalog(record("a", tools=["x", *hidden]), page_size=1)
     assert _page(catalog) == {"tools": [tool("x")]}
     catalog = _catalog(record("a", tools=[*hidden, "x", *hidden, "y"]), page_size=1)

@@ -46,15 +46,11 @@ def test_a_tool_is_repeatable_only_when_it_says_so(annotations: Any, repeatable:
     assert _one(annotations=annotations).repeatable is repeatable
 
 
-def test_a_tool_that_must_run_as_a_task_is_for_nobody() -> None:
-    raw = json.dumps([{"name": "t", "inputSchema": {"type": "object"}, "execution": {"taskSupport": "required"}}])
-    assert parse(Kind.TOOLS, raw.encode()) == []
-
-
 @pytest.mark.parametrize(
     ("execution", "left"),
     [
         ({"taskSupport": "optional"}, None),
+        ({"taskSupport": "required"}, None),
         ({"taskSupport": "forbidden", "other": 1}, {"other": 1}),
         ({"other": 1}, {"other": 1}),
     ],

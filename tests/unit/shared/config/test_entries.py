@@ -11,7 +11,7 @@ from shared.config.documents import decode
 from shared.config.entries import Reading, read_entry, shown_id
 from shared.config.expand import editor_variables
 from shared.config.roots import Found
-from shared.connections import HttpConnection, StdioConnection
+from shared.connections import HttpConnection, OpenApiConnection, StdioConnection
 
 BASE = Path("/w/proj")
 ELSEWHERE = "is part of another client, and has no command or URL to reach it by"
@@ -250,7 +250,7 @@ def test_unknown_keys_and_those_without_effect_are_warnings() -> None:
          "env.K: ${input:k} asks a person, and a gateway has none: set the environment variable GATEWAY_INPUT_K"),
         ({"url": "http://u/", "bearer_token_env_var": "NOPE"}, "headers: environment variable NOPE is not set; set it"),
         ({"cmd": "x", "env_keys": ["NOPE"]}, "env_keys: environment variable NOPE is not set; set it"),
-        ({"type": "ws", "url": "wss://u/"}, "connection: unknown transport 'ws'; use stdio, http or sse"),
+        ({"type": "ws", "url": "wss://u/"}, "connection: unknown transport 'ws'; use stdio, http, sse or openapi"),
         ({"command": "x", "args": {"a": 1}}, "args: must be a list of texts"),
         ({"command": "x", "cwd": 5}, "cwd: must be a path"),
     ],
@@ -310,3 +310,14 @@ def test_spaces_around_an_id_are_left_out_and_other_ids_are_kept() -> None:
 def test_headers_may_be_a_list() -> None:
     for headers in (["A: b:c", "D:e"], [{"name": "A", "value": "b:c"}, {"name": "D", "value": "e"}]):
         assert _http({"url": "http://u/mcp", "headers": headers}).headers == {"A": "b:c", "D": "e"}
+
+
+def test_an_api_is_an_entry_with_its_document(tmp_path: Path) -> None:
+    reading = _read({"url": "https://h/v1", "spec": "api.yaml", "operations": ["GET *"]}, base=tmp_path)
+    assert reading.spec is not None and not reading.problems and not reading.warnings
+    assert reading.spec.transport == "openapi"
+    assert reading.spec.connection == OpenApiConnection(
+        "https://h/v1", spec=str(tmp_path / "api.yaml"), operations=("GET *",)
+    )
+    assert "needs 'url'" in str(_read({"spec": "api.yaml"}, base=tmp_path).problems)
+    assert "operations" in str(_read({"url": "https://h/v1", "operations": ["GET *"]}, base=tmp_path).warnings)
