@@ -30,8 +30,15 @@ _PLAIN = re.compile(r"(?:(?:[a-z@]{1,24}\d{0,4}|v\d{1,4}|\d{1,4})(?:[-_.](?:[a-z
 """What a segment of a path looks like that is no secret: words in small letters, short numbers."""
 _ADDRESSES = re.compile(r"\[?(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})\]?(?:(?::|', )\d{1,5})?")
 """IP addresses with or without a port, as errors of the operating system name them."""
+_PLACES = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*"  # URLs
+    r"|(?<![\w.*/~:-])(?:~|\.{1,2})?/[^\s'\"<>,;:()]+"  # paths of files
+    r"|(?<!\w)[A-Za-z]:\\[^\s'\"<>]+"
+)
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*=|[A-Za-z_][\w.-]*=|[A-Za-z][\w-]*:\s*)(.+)", re.DOTALL)
+_SHORT = 5
+"""Arguments of a command that are no longer may be ordinary words of an error."""
 HOP_BY_HOP = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer",
      "upgrade", "expect")
@@ -69,11 +76,11 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
         return shown
 
     def concealed(self, text: str) -> str:
-        """Return a text of an error without the command and its folder, which are not for clients."""
-        for word in (self.command, self.cwd, *(one for one in self.args if "/" in one)):
-            if word and len(word) > 2 and ("/" in word or "\\" in word):
-                text = text.replace(word, MASK)
-        return text
+        """Return a text of an error without the command, its arguments and any path, which are not for clients."""
+        for word in (self.command, self.cwd, *(one for one in self.args if len(one) > _SHORT)):
+            if word:
+                text = re.sub(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", MASK, text)
+        return _ADDRESSES.sub(MASK, _PLACES.sub(MASK, text))
 
     def notes(self) -> tuple[str, ...]:
         """Return what of the entry has another effect than it seems to have."""
@@ -141,8 +148,10 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
 
     def concealed(self, text: str) -> str:
         """Return a text of an error without the addresses and paths that it names, which are not for clients."""
+        text = _PLACES.sub(MASK, text)
         try:
             hosts = [urlsplit(url).hostname or "" for url in (self.url, self.proxy) if url]
+            hosts.append(self.tls.server_name if self.tls is not None else "")
             path = urlsplit(self.url).path
         except ValueError:
             return MASK

@@ -21,7 +21,7 @@ from gateway.protocol.answers import Answer
 from gateway.protocol.batches import Batches
 from gateway.protocol.call_stream import Resumable, show
 from gateway.protocol.carrying import Started
-from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.client_messages import ClientMessages, check
 from gateway.protocol.plans import Listen
 from gateway.protocol.serving import BegunRequest, Serving
 from gateway.streams.standing_streams import StandingStreams
@@ -70,6 +70,8 @@ class PostEndpoint:
             return answers.failure(error, b"null").to_response()
         try:
             params = jsonrpc.decode_params(message)
+            if not message.method:
+                check(message)
             caller = await self._serving.admitted(head, message, params)
         except CallError as error:
             return answers.failure(error, bytes(message.id) or b"null").to_response()

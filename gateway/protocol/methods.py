@@ -496,6 +496,7 @@ def _parameter_headers(route: Route, params: Raw, sent: Raw, caller: Caller, hea
     """
     arguments = _decoded_arguments(params)
     annotated = list(route.entry.annotated)
+    mcp_headers.check_once(annotated, jsonrpc.arguments_of(params))
     if caller.era:
         given = dict(head.headers.parameters)
         checked = annotated

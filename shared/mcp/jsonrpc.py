@@ -59,6 +59,7 @@ class Params(Struct, gc=False):
     arguments: Raw = ABSENT
     task: Raw = ABSENT
     request_state: Raw = msgspec.field(name="requestState", default=ABSENT)
+    input_responses: Raw = msgspec.field(name="inputResponses", default=ABSENT)
     raw_meta: Raw = msgspec.field(name="_meta", default=ABSENT)
     meta: Meta | None = msgspec.field(name=" ", default=None)  # set after decoding, whatever is called so
 
@@ -288,6 +289,7 @@ def params_of(raw: Raw | bytes) -> Params:
             params = _without_texts(_params, hollow)
             if params is not None:
                 check_members(hollow.text, params.arguments, params.raw_meta)
+                check_members(bytes(params.input_responses))
                 hollow.fill(params)
                 params.meta = _meta_in(params)
                 return params
@@ -302,6 +304,7 @@ def params_of(raw: Raw | bytes) -> Params:
         and _CALLED_META_FIRST % (meta, params.name, params.arguments) != text
     ):
         check_members(text, params.arguments, meta)  # a call as most clients write it has each member once
+        check_members(bytes(params.input_responses))
     params.meta = _meta_in(params) if meta else None
     return params
 

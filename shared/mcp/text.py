@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark in UTF-8. RFC 8259 section 8.1: a reader may ignore it."""
 TURNS_TEXT = frozenset(
-    map(chr, (0x061C, 0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x2028, 0x202F), *range(0x2060, 0x206A)))
+    map(
+        chr,
+        (
+            *(0x00AD, 0x061C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF, 0xFFF9, 0xFFFA, 0xFFFB),
+            *(*range(0x2028, 0x202F), *range(0x2060, 0x2070), *range(0xE0000, 0xE0080)),
+        ),
+    )
 )
-"""Characters that turn the direction of text, break its lines or have no width (Unicode UAX 9). Where they stand,
-people read something else than what is there."""
+"""Characters that turn the direction of text, break its lines or have no width (Unicode UAX 9), and letters that only
+machines see (tags). Where they stand, people read something else than what is there. Joiners (U+200C, U+200D) are not
+here: languages and emoji need them."""
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+_IGNORABLE = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+            *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)),
+        ),
+    )
+)
+"""Letters and marks that are not shown (Unicode, ``Default_Ignorable_Code_Point``, and an empty braille pattern)."""
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a character is not seen, looks like another one that is not seen either, or changes how others are
+    shown: controls, line ends, spaces of other widths, marks without width."""
+    kind = unicodedata.category(character)
+    return kind in _UNSEEN or (kind == "Zs" and character != " ") or character in _IGNORABLE
+
+
 _PAIR_OR_HALF = re.compile(
     rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )
