@@ -8,7 +8,7 @@ JOBS ?= 3
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos unit lint format node browser bench retrieval loadtest clean
+.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos unit lint format node browser bubblewrap bench retrieval loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -56,9 +56,15 @@ browser:  ## install Chromium for the tests of the dashboard (Debian and Ubuntu,
 	  apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 || { apt-get update -qq; apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; \
 	else echo "chromium is not here: tests of the dashboard are skipped"; fi
 
+bubblewrap:  ## install bubblewrap for the tests of sandboxes (Debian and Ubuntu, as root)
+	@if command -v bwrap >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get install -qq -y --no-install-recommends bubblewrap >/dev/null 2>&1 || { apt-get update -qq; apt-get install -qq -y --no-install-recommends bubblewrap >/dev/null; }; \
+	else echo "bubblewrap is not here: tests of sandboxes are skipped"; fi
+
 # Each file of tests is played in one process, the long ones first, so that the last ones to run are short. The many
 # processes that tests start need not compile what they import, also where Python is told to keep nothing compiled.
-test: install node matrix-clients tasks-server browser  ## all tests, JOBS=3 files at a time
+test: install node matrix-clients tasks-server browser bubblewrap  ## all tests, JOBS=3 files at a time
 	@$(BIN)/python -m compileall -q gateway worker shared tests/*.py tests/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.errors import ConfigError
+from shared.sandbox import Sandbox, parse_sandbox
 from shared.upstream_auth import SECRETS, Auth, notes_of, public_auth
 
 MASK = "***"
@@ -58,6 +59,7 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     cwd: str | None = None
+    sandbox: Sandbox | None = None
 
     @property
     def type(self) -> str:
@@ -73,6 +75,8 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
         shown["env"] = dict.fromkeys(self.env, MASK)
         if self.cwd is not None:
             shown["cwd"] = self.cwd
+        if self.sandbox is not None:
+            shown["sandbox"] = msgspec.to_builtins(self.sandbox)
         return shown
 
     def concealed(self, text: str) -> str:
@@ -342,7 +346,7 @@ def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
     if raw.get("url"):
         tls = sorted((name, value) for name, value in (raw.get("tls") or {}).items() if value)
         return *origin_of(str(raw["url"])), raw.get("proxy") or "", tls
-    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd")
+    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd"), parse_sandbox(raw.get("sandbox"))
 
 
 def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:

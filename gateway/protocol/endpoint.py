@@ -31,6 +31,9 @@ from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import wants_warnings
 from shared.mcp.versions import Era
 
+_LARGE = 1024 * 1024
+"""Bytes of a body from which on reading it keeps others waiting."""
+
 
 class PostEndpoint:
     """Serves ``POST /mcp`` and ``POST /servers/{name}/mcp``."""
@@ -68,6 +71,8 @@ class PostEndpoint:
             message = jsonrpc.decode(body)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
+        if len(body) > _LARGE:
+            await asyncio.sleep(0)  # others are served between two steps that take some 20 ms each
         try:
             params = jsonrpc.decode_params(message)
             if not message.method:

@@ -318,6 +318,7 @@ def _meta_in(params: Params) -> Meta | None:
 
 
 def _read_meta(raw: bytes) -> Meta:
+    check_count(raw)  # before a million members are read
     try:
         meta = _meta.decode(raw)
     except msgspec.ValidationError as error:

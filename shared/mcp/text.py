@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from itertools import islice
+
+from shared.errors import Refused
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark in UTF-8. RFC 8259 section 8.1: a reader may ignore it."""
@@ -40,24 +43,32 @@ def is_hidden(character: str) -> bool:
     return kind in _UNSEEN or (kind == "Zs" and character != " ") or character in _IGNORABLE
 
 
-_PAIR_OR_HALF = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+_HALVES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+"""Escapes of a first half of a surrogate pair without the second one behind it, and of a second one without a first."""
+_MOST_HALVES = 10_000
+"""The most halves that are replaced. They come of cut texts, so there are few; a million take half a second."""
 _ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\s*[,}]')
 _READ_AGAIN = 1024 * 1024
-_HALF = 6
-"""The length of an escape of one half, ``\\ud83d``, in bytes."""
 
 
 def without_lone_surrogates(body: bytes) -> bytes:
     r"""Return ``body`` with each escape of half a surrogate pair replaced by ``\ufffd``; the same object if none is.
 
-    ``"\ud83d"`` is allowed by the grammar of JSON but stands for no character (RFC 8259 section 8.2).
+    ``"\ud83d"`` is allowed by the grammar of JSON but stands for no character (RFC 8259 section 8.2). Raises
+    ``Refused`` (-32700) for more than are to be expected.
     """
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
-    found = _PAIR_OR_HALF.sub(lambda one: b"\\ufffd" if len(one[0]) == _HALF else one[0], body)
-    return body if found == body else found
+    if b"\0" in body:
+        return body  # is no JSON in any case
+    plain = body.replace(b"\\\\", b"\0\0")  # so that each backslash that is left begins an escape
+    if sum(1 for _ in islice(_HALVES.finditer(plain), _MOST_HALVES + 1)) > _MOST_HALVES:
+        raise Refused("parse_error", f"the body has more than {_MOST_HALVES} halves of characters (\\ud800)")
+    found, count = _HALVES.subn(rb"\\ufffd", plain)
+    return found.replace(b"\0\0", b"\\\\") if count else body
 
 
 def id_of_unreadable(body: bytes) -> int | None:
