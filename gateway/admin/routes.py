@@ -161,7 +161,7 @@ class _AdminApi:
             except GatewayError as error:
                 self._access.note_change(request, error.wire.http)
                 return _json(ErrorBody(str(error), error.code), error.wire.http)
-            except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 return _json(ErrorBody(f"body: {error}", "config"), 400)
 
         return guarded

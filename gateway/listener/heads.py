@@ -81,7 +81,7 @@ def read_head(
         return None
     if len(lengths) > 1 or any(not one.isdecimal() or not one.isascii() for one in lengths):
         return None
-    connection = ",".join(named.get("connection", [])).lower()
+    connection = [one.strip() for one in ",".join(named.get("connection", [])).lower().split(",")]
     plain = parser.get_method() == b"POST" and reader.target == b"/mcp" and "origin" not in named and bool(lengths)
     single = len(named.get("host", [])) == 1 and len(named.get("mcp-session-id", [])) < 2
     head = RequestHead.read(named, guard)
