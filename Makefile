@@ -8,7 +8,7 @@ JOBS ?= 3
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos fuzz unit lint format node browser bubblewrap bench retrieval loadtest clean
+.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos fuzz unit lint format node browser bubblewrap bench retrieval loadtest sbom clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -102,6 +102,9 @@ retrieval: install  ## how well and how fast tools are found by search
 
 loadtest: install  ## ten seconds of Locust on the gateway at HOST (start one with 'make run')
 	@$(BIN)/locust -f loadtest/ --headless -u 50 -r 50 -t 10s --host $(HOST) $(ARGS)
+
+sbom: install  ## list what the image has in it: dist/sbom.cdx.json (CycloneDX), made from requirements.lock
+	@$(BIN)/python deploy/sbom.py $(ARGS)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules tests/matrix/.venv tests/interop/.venv-tasks .pytest_cache .mypy_cache .ruff_cache .hypothesis

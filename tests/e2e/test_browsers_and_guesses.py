@@ -143,8 +143,9 @@ async def test_notifications_and_responses_in_batches_have_each_member_once(flee
 async def test_a_body_of_the_admin_api_that_is_not_text_is_the_senders_fault(fleet: Fleet) -> None:
     for body in (b'{"\xff":1}', b'{"id":"\xff"}', b"[" * 100_000):
         reader, writer = await asyncio.open_connection("127.0.0.1", _port(fleet))
-        head = f"POST /admin/v1/servers HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{JSON}\r\nContent-Length: {len(body)}"
-        writer.write(head.encode() + b"\r\n\r\n" + body)
+        lines = ["POST /admin/v1/servers HTTP/1.1", "Host: localhost", "Connection: close", JSON]
+        head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+        writer.write(head.encode() + body)
         async with asyncio.timeout(scaled(20.0)):
             assert (await reader.read()).startswith(b"HTTP/1.1 400"), body[:20]
         writer.close()
