@@ -47,7 +47,8 @@ class RequestHead(Struct, gc=False):
     ``None``. ``found`` and ``principal`` are the session and the principal that were admitted last with a head of the
     same bytes, or ``None``. ``others`` are all other headers, with names in lower case, for upstreams to which some of
     them are passed. ``trace`` is the W3C trace context in the headers, or ``None``. ``waited_s`` is how long admission
-    had to wait for something, where the head belongs to one request alone.
+    had to wait for something, where the head belongs to one request alone; then ``peer`` is whom its
+    connection is counted to.
     """
 
     headers: RoutingHeaders
@@ -66,6 +67,7 @@ class RequestHead(Struct, gc=False):
     others: tuple[tuple[str, str], ...] = ()
     trace: Context | None = None
     waited_s: float = 0.0
+    peer: str = ""
 
     def __repr__(self) -> str:
         return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"

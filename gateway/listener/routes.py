@@ -18,6 +18,7 @@ from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.front_end import FrontEnd
+from gateway.http.bodies import peer_of
 from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
 from gateway.listener.metadata import add_metadata_routes
@@ -46,6 +47,7 @@ def head_of(
     named = by_name(request.headers.items())
     head = RequestHead.read(named, guard, endpoint, has_body, path)
     head.refusal = head.refusal or refusal
+    head.peer = peer_of(request.transport)
     if peers is not None:
         peers.introduce(head, named, request.remote, request.transport)
     if head.proof is not None:

@@ -64,7 +64,9 @@ class SseEndpoint:
         except CallError as error:
             return answers.failure(error, b"null").to_response()
         endpoint = caller.view.endpoint
-        session = await self._sessions.open(LATEST_LEGACY, caller.principal.id, endpoint, b"{}", b"", self._frontend)
+        session = await self._sessions.open(
+            LATEST_LEGACY, caller.principal.id, endpoint, b"{}", b"", self._frontend, head.peer
+        )
         try:
             stream = self._streams.attach(session, caller.view, caller.principal)
         except NotDelivered as error:

@@ -163,7 +163,7 @@ class Methods:
             if session is None:
                 endpoint = caller.view.endpoint
                 session = await self._sessions.open(
-                    facts.version, caller.principal.id, endpoint, capabilities, facts.client_info
+                    facts.version, caller.principal.id, endpoint, capabilities, facts.client_info, peer=head.peer
                 )
             else:
                 session.version, session.capabilities = facts.version, capabilities
