@@ -8,7 +8,7 @@ JOBS ?= 3
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos unit lint format node browser bench retrieval loadtest clean
+.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos fuzz unit lint format node browser bubblewrap bench retrieval loadtest sbom clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -56,9 +56,15 @@ browser:  ## install Chromium for the tests of the dashboard (Debian and Ubuntu,
 	  apt-get install -qq -y --no-install-recommends chromium >/dev/null 2>&1 || { apt-get update -qq; apt-get install -qq -y --no-install-recommends chromium >/dev/null; }; \
 	else echo "chromium is not here: tests of the dashboard are skipped"; fi
 
+bubblewrap:  ## install bubblewrap for the tests of sandboxes (Debian and Ubuntu, as root)
+	@if command -v bwrap >/dev/null; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get install -qq -y --no-install-recommends bubblewrap >/dev/null 2>&1 || { apt-get update -qq; apt-get install -qq -y --no-install-recommends bubblewrap >/dev/null; }; \
+	else echo "bubblewrap is not here: tests of sandboxes are skipped"; fi
+
 # Each file of tests is played in one process, the long ones first, so that the last ones to run are short. The many
 # processes that tests start need not compile what they import, also where Python is told to keep nothing compiled.
-test: install node matrix-clients tasks-server browser  ## all tests, JOBS=3 files at a time
+test: install node matrix-clients tasks-server browser bubblewrap  ## all tests, JOBS=3 files at a time
 	@$(BIN)/python -m compileall -q gateway worker shared tests/*.py tests/servers
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
@@ -70,6 +76,9 @@ interop: install matrix-clients  ## the servers that people use, directly and th
 
 chaos: install  ## kill, stop, cut off and fill every part of a fleet under load (ten minutes); writes docs/faults.md
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: install  ## the fuzz tests with many more inputs than 'make test' plays (three minutes); FUZZ_SEED=1 for others
+	FUZZ_ROUNDS=$${FUZZ_ROUNDS:-150000} $(BIN)/python -m pytest tests/fuzz -o timeout=600 $(ARGS)
 
 unit: install  ## the tests that touch no socket
 	$(BIN)/python -m pytest tests/unit $(ARGS)
@@ -93,6 +102,9 @@ retrieval: install  ## how well and how fast tools are found by search
 
 loadtest: install  ## ten seconds of Locust on the gateway at HOST (start one with 'make run')
 	@$(BIN)/locust -f loadtest/ --headless -u 50 -r 50 -t 10s --host $(HOST) $(ARGS)
+
+sbom: install  ## list what the image has in it: dist/sbom.cdx.json (CycloneDX), made from requirements.lock
+	@$(BIN)/python deploy/sbom.py $(ARGS)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) bench-results build dist *.egg-info tests/node/node_modules tests/matrix/.venv tests/interop/.venv-tasks .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,6 +7,7 @@ layer        what it is for
 ============ =========================================================================================
 cli/         the ``gateway`` command
 probe        whether a process of this host is well: for health checks of containers
+init         the first process of a container that has none
 api          ``Gateway``: register, start, list, stop, from Python
 supervisor/  the processes behind ``gateway up`` and ``Gateway.start``: Redis, workers, front ends
 app          the gunicorn factory

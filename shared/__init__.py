@@ -19,6 +19,7 @@ connections       how one upstream is reached, and what of it may be shown
 upstream_auth     in whose name an HTTP upstream is called
 oauth/            requests of an OAuth client: metadata, tokens
 child_environment which variables stdio children get
+sandbox           what stdio children are shut in
 handover          how a process gets its settings from the one that starts it
 supervision       how a front end asks its supervisor for a restart
 live_rules        how a supervisor gives its front ends rules of access that have changed

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from shared.errors import ConfigError
+from shared.sandbox import Sandbox, parse_sandbox
 from shared.upstream_auth import SECRETS, Auth, notes_of, public_auth
 
 MASK = "***"
@@ -30,8 +31,15 @@ _PLAIN = re.compile(r"(?:(?:[a-z@]{1,24}\d{0,4}|v\d{1,4}|\d{1,4})(?:[-_.](?:[a-z
 """What a segment of a path looks like that is no secret: words in small letters, short numbers."""
 _ADDRESSES = re.compile(r"\[?(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})\]?(?:(?::|', )\d{1,5})?")
 """IP addresses with or without a port, as errors of the operating system name them."""
+_PLACES = re.compile(
+    r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*"  # URLs
+    r"|(?<![\w.*/~:-])(?:~|\.{1,2})?/[^\s'\"<>,;:()]+"  # paths of files
+    r"|(?<!\w)[A-Za-z]:\\[^\s'\"<>]+"
+)
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*=|[A-Za-z_][\w.-]*=|[A-Za-z][\w-]*:\s*)(.+)", re.DOTALL)
+_SHORT = 5
+"""Arguments of a command that are no longer may be ordinary words of an error."""
 HOP_BY_HOP = frozenset(
     ("host", "content-length", "transfer-encoding", "connection", "keep-alive", "proxy-connection", "te", "trailer",
      "upgrade", "expect")
@@ -52,6 +60,7 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
     cwd: str | None = None
+    sandbox: Sandbox | None = None
 
     @property
     def type(self) -> str:
@@ -67,14 +76,16 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
         shown["env"] = dict.fromkeys(self.env, MASK)
         if self.cwd is not None:
             shown["cwd"] = self.cwd
+        if self.sandbox is not None:
+            shown["sandbox"] = msgspec.to_builtins(self.sandbox)
         return shown
 
     def concealed(self, text: str) -> str:
-        """Return a text of an error without the command and its folder, which are not for clients."""
-        for word in (self.command, self.cwd, *(one for one in self.args if "/" in one)):
-            if word and len(word) > 2 and ("/" in word or "\\" in word):
-                text = text.replace(word, MASK)
-        return text
+        """Return a text of an error without the command, its arguments and any path, which are not for clients."""
+        for word in (self.command, self.cwd, *(one for one in self.args if len(one) > _SHORT)):
+            if word:
+                text = re.sub(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", MASK, text)
+        return _ADDRESSES.sub(MASK, _PLACES.sub(MASK, text))
 
     def notes(self) -> tuple[str, ...]:
         """Return what of the entry has another effect than it seems to have."""
@@ -142,8 +153,10 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
 
     def concealed(self, text: str) -> str:
         """Return a text of an error without the addresses and paths that it names, which are not for clients."""
+        text = _PLACES.sub(MASK, text)
         try:
             hosts = [urlsplit(url).hostname or "" for url in (self.url, self.proxy) if url]
+            hosts.append(self.tls.server_name if self.tls is not None else "")
             path = urlsplit(self.url).path
         except ValueError:
             return MASK
@@ -392,7 +405,7 @@ def _leads_to(raw: dict[str, Any]) -> tuple[Any, ...]:
     if raw.get("url"):
         tls = sorted((name, value) for name, value in (raw.get("tls") or {}).items() if value)
         return *origin_of(str(raw["url"])), raw.get("proxy") or "", tls
-    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd")
+    return raw.get("command"), tuple(raw.get("args") or ()), raw.get("cwd"), parse_sandbox(raw.get("sandbox"))
 
 
 def unmasked(raw: dict[str, Any], present: Connection | None = None) -> dict[str, Any]:

@@ -9,16 +9,42 @@ to mean another address later (DNS rebinding).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
+from urllib.parse import unquote
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "192.0.0.192")))
-"""Metadata services of clouds outside the link-local range (Alibaba, AWS, Google, Oracle)."""
-_NAMES = ("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal")
-_TRANSLATED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")))
-"""IPv6 networks in which IPv4 addresses are reached (RFC 6052, RFC 8215, RFC 3056)."""
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254", "192.0.0.192", "168.63.129.16"),
+    )
+)
+"""Metadata services of clouds outside the link-local range (Alibaba, AWS, Google, Oracle, Azure)."""
+_NAMES = (
+    *("metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal"),
+    *("metadata.tencentyun.com", "metadata.platformequinix.com", "metadata.packet.net", "rancher-metadata"),
+)
+_TRANSLATED = tuple(
+    (ipaddress.IPv6Network(network), shifts)
+    for network, shifts in (
+        ("64:ff9b::/96", (0,)),  # NAT64 (RFC 6052)
+        ("2002::/16", (80,)),  # 6to4 (RFC 3056)
+        ("::/96", (0,)),  # IPv4-compatible (RFC 4291 section 2.5.5.1)
+        ("::ffff:0:0:0/96", (0,)),  # SIIT (RFC 2765)
+        ("2001::/32", (64,)),  # Teredo: its server (RFC 4380); its client is told apart below
+    )
+)
+"""IPv6 networks in which IPv4 addresses are reached, and how many bits stand behind these."""
+_NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""Prefixes of NAT64 of a network's own, of any length (RFC 8215)."""
+_TEREDO = ipaddress.IPv6Network("2001::/32")
+_ISATAP = (0x00005EFE, 0x02005EFE)
+"""Bits 64 to 95 of an address with an IPv4 address behind them, in any network (RFC 5214)."""
+_DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
+"""What else is a dot in a host name (RFC 3490 section 3.1)."""
 
 
 class Egress:
@@ -31,7 +57,7 @@ class Egress:
 
     def refusal_of_host(self, host: str) -> str:
         """Return why a host as it is written in a URL is refused, or an empty text. Names are not resolved."""
-        plain = host.lower().rstrip(".")
+        plain = _as_resolved(host)
         address = _address(plain)
         if address is not None:
             return self.refusal_of_address(address)
@@ -47,9 +73,7 @@ class Egress:
         if found is None:
             return f"{address} is no address"
         shown = f"{host} is {found}, which" if host and host != str(found) else str(found)
-        for one in (found, _inner(found)):
-            if one is None:
-                continue
+        for one in (found, *_inner(found)):
             if self._deny.has_address(one):
                 return f"{shown} is refused (egressDeny)"
             kind = _never_a_server(one)
@@ -115,17 +139,36 @@ def _number(text: str) -> int:
     return int(text, 8) if len(text) > 1 and text.startswith("0") else int(text)
 
 
-def _inner(address: Address) -> Address | None:
-    """Return the IPv4 address that an IPv6 address stands for, if any."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return None
+_WORD = 0xFFFFFFFF
+_SMALLEST = 0x10000
+"""Below are ``::`` and ``::1``, which stand for themselves."""
+
+
+def _inner(address: Address) -> Iterator[Address]:
+    """Yield the IPv4 addresses that an IPv6 address may stand for."""
+    if isinstance(address, ipaddress.IPv4Address) or int(address) < _SMALLEST:
+        return
     if address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    for network in _TRANSLATED:
+        yield address.ipv4_mapped
+    value = int(address)
+    for network, shifts in _TRANSLATED:
         if address in network:
-            shift = 80 if network.prefixlen == 16 else 0
-            return ipaddress.IPv4Address((int(address) >> shift) & 0xFFFFFFFF)
-    return None
+            yield from (ipaddress.IPv4Address((value >> shift) & _WORD) for shift in shifts)
+    if address in _TEREDO:
+        yield ipaddress.IPv4Address(~value & _WORD)
+    if (value >> 32) & _WORD in _ISATAP:
+        yield ipaddress.IPv4Address(value & _WORD)
+    if address in _NAT64_LOCAL:  # RFC 6052 section 2.2: bits 64 to 71 are left out
+        without = (value >> 72 << 64) | (value & (1 << 64) - 1)
+        for length in (48, 56, 64):
+            yield ipaddress.IPv4Address((without >> (120 - 32 - length)) & _WORD)
+        yield ipaddress.IPv4Address(value & _WORD)
+
+
+def _as_resolved(host: str) -> str:
+    """Return a host as resolvers and proxies may read it: wide digits, dots and percent signs as what they mean."""
+    plain = unicodedata.normalize("NFKC", unquote(host.partition("%25")[0]).translate(_DOTS))
+    return plain.lower().rstrip(".")
 
 
 def _never_a_server(address: Address) -> str:

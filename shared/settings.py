@@ -300,6 +300,12 @@ class SessionSettings(Struct, frozen=True):
 
     session_ttl_s: Annotated[float, Meta(gt=0, description="an unused client session ends after")] = 3600.0
     max_streams: Annotated[int, Meta(ge=1, description="standing streams per front end")] = 20_000
+    max_client_sessions: Annotated[
+        int, Meta(ge=1, description="client sessions opened by one front end; unused ones give way")
+    ] = 100_000
+    max_client_sessions_per_peer: Annotated[int, Meta(ge=1, description="the same for one address (an IPv6 /64)")] = (
+        10_000
+    )
     stream_buffer: Annotated[int, Meta(ge=8, description="messages waiting on one standing stream")] = 256
     replay_s: Annotated[float, Meta(gt=0, description="a call's stream can be resumed so long after its end")] = 60.0
     replay_bytes: Annotated[int, Meta(ge=1024, description="kept of one call's stream; the oldest goes first")] = (

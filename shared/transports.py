@@ -24,6 +24,7 @@ from shared.connections import (
     check_spec,
     check_url,
 )
+from shared.sandbox import parse_sandbox
 from shared.upstream_auth import check_alone, parse_auth
 
 
@@ -155,6 +156,8 @@ def parse_connection(raw: Mapping[str, Any] | Connection, transport: str | None 
     rest = {key: value for key, value in raw.items() if key not in ("type", "transport")}
     if "type" in row.connection.__struct_fields__:
         rest["type"] = row.name
+    if row.connection is StdioConnection and "sandbox" in rest:
+        rest["sandbox"] = parse_sandbox(rest["sandbox"])
     row.check({**rest, "type": row.name})
     return row.name, _strict(rest, row.connection)
 

@@ -15,6 +15,7 @@ import asyncio
 import hmac
 import ipaddress
 import logging
+import re
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -35,8 +36,14 @@ from shared.models import UpstreamSpec
 from shared.settings import Settings
 
 _log = logging.getLogger(__name__)
-_HOLD_S, _MOST_HELD = 0.5, 100
-"""How long the answer to a wrong token is held back, and how many of these answers at once."""
+_HOLD_S, _MANY_HELD = 0.5, 100
+"""How long the answer to a wrong token is held back; and while so many are, the answer to the right one as well: else
+who guesses would know by the time alone, and not wait."""
+_OF_PROXIES = re.compile(
+    r"forwarded|via|x-(?:forwarded|original|envoy|proxy|azure|appengine)-.*|.*(?:client|real|connecting|user|remote)-?ip",
+    re.IGNORECASE,
+)
+"""Names of headers that proxies add."""
 _LOG_EVERY_S = 10.0
 
 
@@ -72,8 +79,9 @@ class AdminRights:
     def has_token(self, request: web.Request) -> bool:
         """Whether the request carries the admin token."""
         token = self._access.admin_token
-        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        return bool(token) and hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
+        scheme, _, sent = request.headers.get("Authorization", "").partition(" ")
+        same = hmac.compare_digest(sent.encode("utf-8", "surrogateescape"), token.encode())
+        return bool(token) and scheme.lower() == "bearer" and same  # RFC 9110 section 11.1: in any case
 
     @property
     def needed(self) -> str:
@@ -88,6 +96,8 @@ class AdminRights:
         if len(request.headers.getall("Authorization", ())) > 1:
             return False  # a proxy in front may have looked at the other one
         if self._access.admin_token and self.has_token(request):
+            if self._held > _MANY_HELD:
+                await asyncio.sleep(_HOLD_S)
             request[PRINCIPAL] = "admin token"
             request[RIGHTS] = "write"
             return True
@@ -96,7 +106,7 @@ class AdminRights:
             return admin == "write" or (admin == "read" and request.method in ("GET", "HEAD"))
         if self._access.admin_token:
             return False
-        if any(name in request.headers for name in ("Forwarded", "X-Forwarded-For", "X-Real-Ip")):
+        if any(map(_OF_PROXIES.fullmatch, request.headers)):
             return False
         try:
             peer = ipaddress.ip_address(request.remote or "")
@@ -129,18 +139,20 @@ class AdminRights:
         """Log that a request was refused, and hold the answer to a wrong token back, so that tokens cannot be guessed
         quickly."""
         self._refused += 1
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         if now - self._logged_at >= _LOG_EVERY_S:
             _log.warning(
                 "admin API: %d requests without the right token, the last from %s", self._refused, request.remote
             )
             self._refused, self._logged_at = 0, now
-        if "Authorization" in request.headers and self._held < _MOST_HELD:
-            self._held += 1
-            try:
-                await asyncio.sleep(_HOLD_S)
-            finally:
-                self._held -= 1
+        if "Authorization" in request.headers:
+            self._held += 1  # also if the client does not wait
+            loop.call_later(_HOLD_S, self._release)
+            await asyncio.sleep(_HOLD_S)
+
+    def _release(self) -> None:
+        self._held -= 1
 
     def may_run_commands(self, request: web.Request) -> bool:
         """Whether the request may register an upstream that runs a command, or uses files or sockets, of this host."""
@@ -149,7 +161,7 @@ class AdminRights:
     def check_registration(self, request: web.Request, spec: UpstreamSpec) -> None:
         """Raise ``CallError`` (``forbidden``) unless the request may register this upstream, and ``ConfigError`` if
         nobody may."""
-        for member in ("url", "spec_url"):
+        for member in ("url", "spec_url", "proxy"):
             url = getattr(spec.connection, member, "")
             refused = url and self._egress.refusal_of_host(urlsplit(url).hostname or "")
             if refused:

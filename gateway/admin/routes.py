@@ -20,7 +20,7 @@ from gateway.admin.restarting import Restarting
 from gateway.admin.rights import PRINCIPAL, RIGHTS, AdminRights
 from gateway.admin.schemas import Change, ErrorBody, LogLevel, Me, Registration, RestartAsked, openapi
 from gateway.admin.virtual_servers import VirtualServersApi
-from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.dns_rebinding import RebindingGuard, foreign_site
 from gateway.admission.request_head import is_json
 from gateway.http.bodies import BodyReader
 from gateway.http.event_stream import EventStream
@@ -143,7 +143,8 @@ class _AdminApi:
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             headers = request.headers
-            foreign = self._guard.refusal(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site"))
+            sites = headers.getall("Sec-Fetch-Site", (None,))
+            foreign = self._guard.refusal(headers.get("Host"), headers.get("Origin"), foreign_site(sites))
             if foreign is not None:
                 return _json(ErrorBody(foreign, "forbidden"), 403)
             if not await self._rights.may(request):
@@ -152,7 +153,8 @@ class _AdminApi:
                     ErrorBody(self._rights.needed, "forbidden"),
                     401,
                 )
-            if request.can_read_body and not is_json(headers.get("Content-Type", "")):
+            has_body = request.can_read_body or request.method == "POST"
+            if has_body and not is_json(*headers.getall("Content-Type", ())):
                 text = "a request needs the header 'Content-Type: application/json'"
                 return _json(ErrorBody(text, "content_type"), 415)
             try:
@@ -162,7 +164,7 @@ class _AdminApi:
             except GatewayError as error:
                 self._access.note_change(request, error.wire.http)
                 return _json(ErrorBody(str(error), error.code), error.wire.http)
-            except (msgspec.ValidationError, msgspec.DecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 return _json(ErrorBody(f"body: {error}", "config"), 400)
 
         return guarded

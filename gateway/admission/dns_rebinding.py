@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
 
 from shared.settings import Settings
@@ -79,6 +79,10 @@ class RebindingGuard:
         variable = "GATEWAY_ALLOWED_ORIGINS" if self._setting == "allowedOrigins" else "GATEWAY_ADMIN_ORIGINS"
         return f"Origin {origin!r} is not allowed; add it to {self._setting} ({variable})"
 
+    def knows_host(self, host: str | None) -> bool:
+        """Whether a request with this ``Host`` is for this gateway."""
+        return self._host(host)
+
     def _host(self, host: str | None) -> bool:
         if host is None or not _HOST.fullmatch(host):
             return False
@@ -96,6 +100,11 @@ class RebindingGuard:
     def _origin(self, origin: str) -> bool:
         lower = origin.lower()
         return lower in self._origins or ("*" in self._origins and lower != "null")
+
+
+def foreign_site(sites: Sequence[str | None]) -> str | None:
+    """Return that value of ``Sec-Fetch-Site`` headers which says most against a request."""
+    return next((site for site in sites if site not in _OWN_SITES), sites[0])
 
 
 def _is_own(origin: str, host: str | None) -> bool:

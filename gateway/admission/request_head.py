@@ -12,7 +12,7 @@ from msgspec import Struct
 from gateway.access.client_certificate import ClientCertificate
 from gateway.access.dpop import Proof
 from gateway.access.principal import Identity, Principal
-from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.dns_rebinding import RebindingGuard, foreign_site
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.sessions.session import ClientSession
 from shared.connections import HOP_BY_HOP, OURS
@@ -22,10 +22,12 @@ from shared.tracing.context import BAGGAGE, PARENT, STATE, Context, of_headers
 SESSION_HEADER = "Mcp-Session-Id"
 
 
-def is_json(content_type: str) -> bool:
-    """Whether a ``Content-Type`` is JSON. A web page can send some others without asking first (Fetch standard,
-    "CORS-safelisted request-header")."""
-    kind = content_type.partition(";")[0].strip().lower()
+def is_json(*content_types: str) -> bool:
+    """Whether there is one ``Content-Type``, and it is JSON. A web page can send some others without asking first
+    (Fetch standard, "CORS-safelisted request-header"); of two, readers take different ones."""
+    if len(content_types) != 1:
+        return False
+    kind = content_types[0].partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
@@ -84,11 +86,11 @@ class RequestHead(Struct, gc=False):
         ``path`` is that of the endpoint.
         """
         hosts, origins, sessions = (named.get(name, []) for name in ("host", "origin", SESSION_HEADER.lower()))
-        site = named.get("sec-fetch-site", [None])[0]
+        site = foreign_site(named["sec-fetch-site"]) if "sec-fetch-site" in named else None
         foreign = guard.refusal(hosts[0] if hosts else None, origins[0] if origins else None, site)
         refusal = None if foreign is None else ("forbidden", foreign)
-        if has_body and refusal is None and not is_json(named.get("content-type", [""])[0]):
-            refusal = "content_type", "a request needs the header 'Content-Type: application/json'"
+        if has_body and refusal is None and not is_json(*named.get("content-type", ())):
+            refusal = "content_type", "a request needs the one header 'Content-Type: application/json'"
         headers = RoutingHeaders.read(named)
         credentials = named.get("authorization") or [f"Bearer {key}" for key in named.get("x-api-key", ())]
         if len(credentials) > 1 and refusal is None:

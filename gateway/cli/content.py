@@ -14,9 +14,11 @@ from typing import Any
 import click
 
 from gateway.cli.failures import CommandFailed
+from shared.logs import escaped
+from shared.mcp.text import TURNS_TEXT
 
 _EXTENSIONS = {"audio/wav": ".wav", "audio/x-wav": ".wav", "image/webp": ".webp"}
-_CONTROL = re.compile(r"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(rf"[^\S\n\t ]|[\x00-\x08\x0b-\x1f\x7f-\x9f{''.join(sorted(TURNS_TEXT))}]")
 
 
 def printable(text: Any) -> str:
@@ -47,7 +49,7 @@ class Shown:
                 self.resource(inner)
             case {"type": "resource_link", "uri": uri}:
                 about = item.get("description") or item.get("title") or item.get("name") or ""
-                click.echo(for_terminal(f"{uri}{f'  ({about})' if about else ''}"))
+                click.echo(escaped(f"{uri}{f'  ({about})' if about else ''}"))
             case _:
                 click.echo(for_terminal(json.dumps(item, ensure_ascii=False)))
 
@@ -66,10 +68,10 @@ class Shown:
         try:
             raw = base64.b64decode(data)
         except (binascii.Error, ValueError):
-            click.echo(f"{printable(what)} {printable(kind)}, which is no base64")
+            click.echo(f"{escaped(what)} {escaped(kind)}, which is no base64")
             return
         if self._save is None:
-            click.echo(f"{printable(what)} {printable(kind)}, {len(raw):,} bytes; --save DIR writes it to a file")
+            click.echo(f"{escaped(what)} {escaped(kind)}, {len(raw):,} bytes; --save DIR writes it to a file")
             return
         click.echo(str(self._write(raw, _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin")))
 

@@ -21,6 +21,7 @@ from shared.errors import ConfigError
 from shared.models import UpstreamSpec, make_spec
 from shared.own_settings import OWN
 from shared.registry.store import RegistryStore
+from shared.sandbox import KINDS
 from shared.settings import RegistrySettings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -87,6 +88,11 @@ def _file(name: str, help: str) -> Callable[[_F], _F]:
 @_several("--env", "variables", metavar="NAME=VALUE", help="environment of the command")
 @_file("--env-file", "dotenv file with more of it, read now")
 @click.option("--cwd", type=click.Path(file_okay=False), help="folder of the command [the current one]")
+@click.option("--sandbox", type=click.Choice(["none", *KINDS]), help="what the command is shut in [none]")
+@_several("--read", "readable", metavar="PATH", help="what a command in a sandbox may read")
+@_several("--write", "writable", metavar="PATH", help="what a command in a sandbox may read and write")
+@click.option("--network", is_flag=True, help="a command in a sandbox has the network")
+@click.option("--image", help="image of a sandbox of podman or docker")
 @click.pass_context
 def servers_add(
     ctx: click.Context, /, id: str, target: tuple[str, ...], url: str | None, replace: bool, **given: Any
@@ -133,7 +139,8 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
     if not target:
         raise ConfigError("give the server's URL, or -- COMMAND ARGS")
     if target[0].startswith(_SCHEMES) and len(target) == 1:
-        _refuse(given, ("variables", "--env"), ("env_file", "--env-file"), ("cwd", "--cwd"), of="a command")
+        of_commands = [("variables", "--env"), ("env_file", "--env-file"), ("cwd", "--cwd"), ("sandbox", "--sandbox")]
+        _refuse(given, *of_commands, *_IN_SANDBOX, of="a command")
         found: dict[str, Any] = {
             "url": target[0],
             "headers": dict(pair(one, ":", "--header") for one in given["headers"]),
@@ -185,7 +192,23 @@ def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) ->
         "args": list(target[1:]),
         "env": {**environment, **dict(pair(one, "=", "--env") for one in given["variables"])},
         "cwd": os.path.abspath(given["cwd"] or "."),
+        **_sandbox(given),
     }
+
+
+def _sandbox(given: dict[str, Any]) -> dict[str, Any]:
+    if given["sandbox"] in (None, "none"):
+        for name, option in _IN_SANDBOX:
+            if given[name]:
+                raise ConfigError(f"{option} is for a command in a sandbox: name one with --sandbox")
+        return {}
+    sandbox = {"type": given["sandbox"], "network": given["network"], "image": given["image"] or ""}
+    for key, name in (("read", "readable"), ("write", "writable")):
+        sandbox[key] = [os.path.abspath(path) for path in given[name]]
+    return {"sandbox": sandbox}
+
+
+_IN_SANDBOX = (("readable", "--read"), ("writable", "--write"), ("network", "--network"), ("image", "--image"))
 
 
 def _auth(text: str) -> Any:

@@ -10,11 +10,11 @@ import click
 
 from gateway.cli import address, failures, show
 from gateway.cli.admin_client import AdminClient
-from gateway.cli.content import for_terminal
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL, URL_HERE
 from gateway.cli.registration import servers_add
 from shared.connections import StdioConnection
+from shared.logs import escaped
 from shared.transports import traits
 
 
@@ -128,4 +128,4 @@ def servers_logs(group_url: str, url: str | None, id: str, as_json: bool) -> Non
         show.as_json(lines)
     else:
         for line in lines:
-            click.echo(for_terminal(line))
+            click.echo(escaped(line))

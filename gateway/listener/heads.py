@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import httptools
 from msgspec import Struct
@@ -83,7 +84,7 @@ def read_head(
         return None
     if len(lengths) > 1 or any(not one.isdecimal() or not one.isascii() for one in lengths):
         return None
-    connection = ",".join(named.get("connection", [])).lower()
+    connection = [one.strip() for one in ",".join(named.get("connection", [])).lower().split(",")]
     path = reader.target.decode("latin-1")
     endpoint = endpoint_at(path)
     plain = parser.get_method() == b"POST" and endpoint is not None and "origin" not in named and bool(lengths)
@@ -124,6 +125,16 @@ def framing_fault(version: tuple[int, int], headers: Mapping[str, str]) -> str |
     if "Content-Length" in headers:
         return "both Transfer-Encoding and Content-Length"
     return None
+
+
+def target_fault(target: str, hosts: Sequence[str]) -> str | None:
+    """Return why it is not certain for which host a request is, or ``None``. A target may be a whole URL (RFC 9112
+    section 3.2.2); then ``Host`` must name the same host, because only that is looked at."""
+    if target.startswith("/") or target == "*":
+        return None
+    if [urlsplit(target).netloc.lower()] == [host.lower() for host in hosts]:
+        return None
+    return "the target of the request names another host than its Host header"
 
 
 class KnownHeads(Protocol):

@@ -81,7 +81,7 @@ def routes(front: FrontEnd) -> web.Application:
         return await front.sse.get(request, head(request, has_body=False))
 
     async def messages(request: web.Request) -> web.StreamResponse:
-        return await front.sse.post(request, head(request, has_body=False))
+        return await front.sse.post(request, head(request))
 
     async def options(request: web.Request) -> web.StreamResponse:
         return refusal(request, guard) or web.Response(status=204)
@@ -105,7 +105,7 @@ def routes(front: FrontEnd) -> web.Application:
             app.router.add_route("OPTIONS", prefix + path + end, options)
     app.on_response_prepare.append(add_cors)
     add_metadata_routes(app, lambda: front.rules, guard, front.settings.service.name)
-    add_pages(app)
+    add_pages(app, guard)
     name = front.settings.service.name
     add_connect_routes(app, front.dance, front.principals, guard, front.peers, name, lambda: front.rules)
     rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)

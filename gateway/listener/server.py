@@ -17,7 +17,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.front_end import FrontEnd
-from gateway.listener.heads import endpoint_at, framing_fault
+from gateway.listener.heads import endpoint_at, framing_fault, target_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
 from gateway.listener.tls import ListenerTls
@@ -90,6 +90,7 @@ class McpRunner(web.AppRunner):
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             begun = lane.begun.pop(request.protocol, None)
             fault = framing_fault(request.version, request.headers)
+            fault = fault or target_fault(request.raw_path, request.headers.getall("Host", ()))
             if fault is not None:
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:

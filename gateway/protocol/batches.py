@@ -15,7 +15,7 @@ from gateway.admission.request_head import RequestHead
 from gateway.http.event_stream import EventStream
 from gateway.http.responses import JsonAnswer, accepted
 from gateway.protocol import answers
-from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.client_messages import ClientMessages, check
 from gateway.protocol.serving import Serving
 from shared.errors import CallError, Refused
 from shared.mcp.jsonrpc import Message
@@ -44,6 +44,9 @@ class Batches:
         try:
             caller = await self._serving.admitted(head)
             check_batch(caller.version, messages)
+            for message in messages:
+                if not message.is_request:
+                    check(message)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
         for message in messages:

@@ -13,7 +13,16 @@ from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import CANCELLED, INITIALIZED, PROGRESS, ROOTS_CHANGED
+from shared.mcp.once import check_members
 from shared.rpc.framing import too_long
+
+
+def check(message: Message) -> None:
+    """Raise ``Refused`` if a message that is no request has a member twice, or ``params`` that are no object."""
+    if message.method:
+        jsonrpc.decode_params(message)
+    else:
+        check_members(bytes(message.error or message.result))
 
 
 class ClientMessages:

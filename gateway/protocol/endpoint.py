@@ -21,7 +21,7 @@ from gateway.protocol.answers import Answer
 from gateway.protocol.batches import Batches
 from gateway.protocol.call_stream import Resumable, show
 from gateway.protocol.carrying import Started
-from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.client_messages import ClientMessages, check
 from gateway.protocol.plans import Listen
 from gateway.protocol.serving import BegunRequest, Serving
 from gateway.streams.standing_streams import StandingStreams
@@ -30,6 +30,9 @@ from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import wants_warnings
 from shared.mcp.versions import Era
+
+_LARGE = 1024 * 1024
+"""Bytes of a body from which on reading it keeps others waiting."""
 
 
 class PostEndpoint:
@@ -68,8 +71,12 @@ class PostEndpoint:
             message = jsonrpc.decode(body)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
+        if len(body) > _LARGE:
+            await asyncio.sleep(0)  # others are served between two steps that take some 20 ms each
         try:
             params = jsonrpc.decode_params(message)
+            if not message.method:
+                check(message)
             caller = await self._serving.admitted(head, message, params)
         except CallError as error:
             return answers.failure(error, bytes(message.id) or b"null").to_response()

@@ -19,7 +19,7 @@ from gateway.http.prefix import public_prefix
 from gateway.http.responses import accepted
 from gateway.protocol import answers
 from gateway.protocol.batches import check_batch
-from gateway.protocol.client_messages import ClientMessages
+from gateway.protocol.client_messages import ClientMessages, check
 from gateway.protocol.serving import Serving
 from gateway.routing.endpoints import split
 from gateway.sessions.session import ClientSession
@@ -64,7 +64,9 @@ class SseEndpoint:
         except CallError as error:
             return answers.failure(error, b"null").to_response()
         endpoint = caller.view.endpoint
-        session = await self._sessions.open(LATEST_LEGACY, caller.principal.id, endpoint, b"{}", b"", self._frontend)
+        session = await self._sessions.open(
+            LATEST_LEGACY, caller.principal.id, endpoint, b"{}", b"", self._frontend, head.peer
+        )
         try:
             stream = self._streams.attach(session, caller.view, caller.principal)
         except NotDelivered as error:
@@ -90,7 +92,8 @@ class SseEndpoint:
 
     async def post(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
         """Take one message or a batch. The POST is answered with 202; answers go to the stream as they come."""
-        head = structs.replace(head, era=Era.LEGACY, session=request.query.get("session_id", ""))
+        session_id = request.query.get("session_id", "")
+        head = structs.replace(head, era=Era.LEGACY, session=session_id, has_body=False)  # read below
         try:
             caller = await self._serving.admitted(head)
         except Refused as error:
@@ -110,6 +113,9 @@ class SseEndpoint:
             messages = jsonrpc.decode_batch(body) if batch else [jsonrpc.decode(body)]
             if batch:
                 check_batch(session.version, messages)
+            for message in messages:
+                if not message.is_request:
+                    check(message)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
         for message in messages:

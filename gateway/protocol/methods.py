@@ -163,7 +163,7 @@ class Methods:
             if session is None:
                 endpoint = caller.view.endpoint
                 session = await self._sessions.open(
-                    facts.version, caller.principal.id, endpoint, capabilities, facts.client_info
+                    facts.version, caller.principal.id, endpoint, capabilities, facts.client_info, peer=head.peer
                 )
             else:
                 session.version, session.capabilities = facts.version, capabilities
@@ -499,6 +499,7 @@ def _parameter_headers(route: Route, params: Raw, sent: Raw, caller: Caller, hea
     """
     arguments = _decoded_arguments(params)
     annotated = list(route.entry.annotated)
+    mcp_headers.check_once(annotated, jsonrpc.arguments_of(params))
     if caller.era:
         given = dict(head.headers.parameters)
         checked = annotated

@@ -60,6 +60,6 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of the arguments. A member that is there twice is refused: the upstream's parser might take the
     one that the condition has not seen, and some take names for the same that differ in case."""
     found = dict(pairs)
-    if len({name.lower() for name in found}) < len(pairs):
+    if len({name.casefold() for name in found}) < len(pairs):
         raise ValueError("a member is there twice; each may be there once")
     return found

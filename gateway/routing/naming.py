@@ -86,7 +86,7 @@ def _is_of_another(name: str, group: str, of_groups: Mapping[str, str], are_uris
     """Whether a name begins like the composed names of another group."""
     if separator not in name:
         return False
-    return any(of_groups.get(called, group) != group for called, _ in splits(name, are_uris, separator))
+    return any(of_groups.get(called.casefold(), group) != group for called, _ in splits(name, are_uris, separator))
 
 
 def assign(
@@ -106,7 +106,8 @@ def assign(
                 holders[name] = since, place
     listed: dict[str, tuple[str, str]] = {}
     collided: list[tuple[str, str]] = []
-    of_groups = {one: group for group, short in labels(group for group, _ in ordered).items() for one in (group, short)}
+    short = labels(group for group, _ in ordered)
+    of_groups = {one.casefold(): group for group in reversed(short) for one in (group, short[group])}
     for place, (group, names) in enumerate(ordered):
         for name, since in names.items():
             if since == GIVEN:

@@ -8,12 +8,14 @@ every live front end knows.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import time
 from typing import Any
 
+from gateway.sessions.room import SessionRoom
 from gateway.sessions.session import ClientSession
 from shared.errors import Refused, RegistryUnavailable
 from shared.registry.client import translated
@@ -21,6 +23,7 @@ from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.secrets import MAX_SESSION_ID, FleetKey, SessionClaims, digest
 from shared.settings import SessionSettings
+from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
 _CACHED = 100_000
@@ -56,6 +59,7 @@ class SessionTable:
         self._loop = asyncio.get_running_loop()
         self.known: dict[str, ClientSession] = {}
         self._round = 0
+        self._room = SessionRoom(settings.max_client_sessions, settings.max_client_sessions_per_peer)
         self._ended: dict[str, None] = {}
         self._touched: dict[str, None] = {}
         self._unsaved: dict[str, None] = {}  # sessions of which Redis does not know yet, because it was away
@@ -70,11 +74,13 @@ class SessionTable:
         capabilities: bytes,
         client_info: bytes,
         holder: str = "",
+        peer: str = "",
     ) -> ClientSession:
         """Open a session and write its facts to Redis. Without Redis the session works by its sealed id alone.
 
         ``holder`` is the front end that holds its HTTP+SSE stream, or empty. ``capabilities`` and ``client_info`` are
-        JSON. Raises ``Refused`` if the names of principal and endpoint are too long for a session id.
+        JSON. ``peer`` is whom its client is counted to. Raises ``Refused`` if the names of principal and endpoint are
+        too long for a session id.
         """
         claims = SessionClaims(int(time.time()), version, principal, digest(capabilities), endpoint, os.urandom(8))
         sid = self._key.seal_session(claims)
@@ -85,8 +91,15 @@ class SessionTable:
         session.initialized = not holder
         session.fresh = True
         self._remember(session)
+        for old in self._room.enter(session, peer, len(capabilities) + len(client_info), self._loop.time()):
+            spawn(self._end_unused(old), "end-session")
         await self.save(session)
         return session
+
+    async def _end_unused(self, sid: str) -> None:
+        with contextlib.suppress(RegistryUnavailable):
+            await self._store.run_script("END_SESSION", sid)
+        self.forget(sid)
 
     async def save(self, session: ClientSession) -> None:
         """Write a session's facts to Redis, unless the session has ended meanwhile."""
@@ -121,6 +134,7 @@ class SessionTable:
 
     def _drop(self, sid: str) -> ClientSession | None:
         session = self.known.pop(sid, None)
+        self._room.leave(sid)
         self._unsaved.pop(sid, None)
         if session is not None:
             session.known = False

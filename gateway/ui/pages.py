@@ -10,6 +10,8 @@ from importlib.resources.abc import Traversable
 
 from aiohttp import web
 
+from gateway.admission.dns_rebinding import RebindingGuard
+
 _KINDS = {
     ".html": "text/html",
     ".css": "text/css",
@@ -83,18 +85,25 @@ def _with_modules(files: dict[str, _File]) -> None:
     files["index.html"] = _File(page, _KINDS[".html"])
 
 
-def add_pages(app: web.Application) -> None:
+def add_pages(app: web.Application, guard: RebindingGuard) -> None:
     """Add the dashboard to an application; ``/`` and ``/ui`` lead to it."""
     files = _files(resources.files("gateway.ui") / "static")
     _with_modules(files)
 
+    def check(request: web.Request) -> None:
+        host = request.headers.get("Host")
+        if not guard.knows_host(host):
+            raise web.HTTPForbidden(text=guard.refusal(host, None), headers=_HEADERS)
+
     async def page(request: web.Request) -> web.Response:
+        check(request)
         file = files.get(request.match_info["path"] or "index.html")
         if file is None:
             raise web.HTTPNotFound(text="there is no such page; the dashboard is at /ui/\n", headers=_HEADERS)
         return file.response(request)
 
     async def lead(request: web.Request) -> web.Response:
+        check(request)
         # A relative place, so that it is right behind a proxy that puts a path before ours as well.
         return web.Response(status=302, headers={"Location": "ui/", "Cache-Control": "no-cache"})
 

@@ -18,6 +18,8 @@ import yaml
 
 from shared.errors import ConfigError
 
+_MOST_VALUES = 200_000
+_MOST_LEVELS = 100
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -55,6 +57,27 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.make_members)
 
 def decode(data: bytes, file: Path) -> Any:
     """Return the document in a file's bytes. Its name says the format. Raises ``ConfigError``."""
+    document = _decoded(data, file)
+    _check_size(document, file)
+    return document
+
+
+def _check_size(document: Any, file: Path) -> None:
+    """Raise ``ConfigError`` for a document that nobody wrote by hand. An alias of YAML counts wherever it stands, and
+    may lead into itself."""
+    left, level = _MOST_VALUES, [document]
+    for _ in range(_MOST_LEVELS):
+        left -= len(level)
+        nested = [one for one in level if isinstance(one, dict | list)]
+        if left < 0 or sum(map(len, nested)) > left:
+            raise ConfigError(f"{file} has more than {_MOST_VALUES} values, those of YAML's aliases included")
+        if not nested:
+            return
+        level = [inner for one in nested for inner in (one.values() if isinstance(one, dict) else one)]
+    raise ConfigError(f"{file} is nested more than {_MOST_LEVELS} deep")
+
+
+def _decoded(data: bytes, file: Path) -> Any:
     suffix = file.suffix.lower()
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
     try:

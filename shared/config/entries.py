@@ -23,6 +23,7 @@ from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
 from shared.own_settings import OWN
+from shared.sandbox import parse_sandbox
 from shared.settings import suggestion
 from shared.transports import traits
 
@@ -243,6 +244,8 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
         _spec(found, variables, base, reading)
         _tls(found, variables, base, reading)
         _auth(found, entry, variables, base)
+        if found.pop("sandbox", None) not in (None, False, "none"):
+            reading.problem("sandbox", "is for commands; a server that is reached by a URL runs elsewhere")
         for key in ("args", "env", "cwd", "envFile"):
             if found.pop(key, None):
                 reading.warn(key, "has no effect on a server that is reached by a URL")
@@ -272,6 +275,7 @@ def _command(
         reading.problem("cwd", "must be a path")
         return
     found["cwd"] = os.path.normpath(base / home_expanded(cwd or ".", variables))
+    _sandbox(found, variables, base, reading)
     from_file: dict[str, str] = {}
     if "envFile" in found:
         file = base / home_expanded(str(found.pop("envFile")), variables)
@@ -284,6 +288,24 @@ def _command(
     env = _text_map(found.get("env", {}), "env", "NAME: value", reading)
     env = {name: home_expanded(value, variables) for name, value in _dollars(env, "env", variables, reading).items()}
     found["env"] = {**_forwarded(entry, variables, reading), **from_file, **env}
+
+
+def _sandbox(found: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
+    """Bring ``sandbox`` into form, with whole paths. One that cannot be had is a problem: it restricts."""
+    given = found.pop("sandbox", None)
+    if isinstance(given, dict):
+        given = dict(given)
+        for key in ("read", "write"):
+            paths = [given[key]] if isinstance(given.get(key), str) else given.get(key)
+            if isinstance(paths, list) and all(isinstance(one, str) for one in paths):
+                given[key] = [os.path.normpath(base / home_expanded(one, variables)) for one in paths]
+    try:
+        sandbox = parse_sandbox(given)
+    except ValueError as error:
+        reading.problem("sandbox", str(error).removeprefix("sandbox: ").removeprefix("sandbox "))
+        return
+    if sandbox is not None:
+        found["sandbox"] = sandbox
 
 
 def _of_a_line(command: str, variables: Mapping[str, str], reading: Reading) -> tuple[str, list[str]]:

@@ -23,6 +23,7 @@ SPELLINGS = {
     "envFile": ("envFile", "env_file"),
     "url": ("url", "httpUrl", "http_url", "serverUrl", "server_url", "uri", "endpoint", "baseUrl"),
     "headers": ("headers", "http_headers", "httpHeaders"),
+    "sandbox": ("sandbox",),
     "spec": ("spec",),
     "operations": ("operations",),
     "health": ("health",),
@@ -57,8 +58,7 @@ DURATIONS = {
 seconds in some files and milliseconds in others (``milliseconds``)."""
 SWITCHES = ("disabled", "enabled", "isActive", "active", "isEnabled", "is_enabled", "enable", "disable")
 REFUSED = {
-    "sandbox": "asks for a sandbox, and a gateway has none",
-    "sandboxEnabled": "asks for a sandbox, and a gateway has none",
+    "sandboxEnabled": "is another client's: say with 'sandbox' what the command is shut in (docs/upstreams.md)",
     "include_tags": "chooses tools by tags, which servers do not list: name the tools in 'includeTools'",
     "exclude_tags": "chooses tools by tags, which servers do not list: name the tools in 'excludeTools'",
     "toolFilter": "is not understood here: use 'includeTools' and 'excludeTools'",

@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from msgspec import Raw
+
+from shared.mcp.jsonrpc import members
+from shared.mcp.once import check_members
 
 PARAM_PREFIX = "mcp-param-"
 _SENTINEL = re.compile(r"=\?base64\?(.*)\?=\Z", re.DOTALL)
@@ -92,6 +97,19 @@ def _render(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, str | int | float) else None
+
+
+def check_once(annotated: Iterable[Annotated], arguments: bytes | Raw) -> None:
+    """Raise ``Refused`` (-32600) if a member on the way to an annotated argument is there twice."""
+    inner: dict[str, list[Annotated]] = {}
+    for path, token, kind in annotated:
+        if len(path) > 1:
+            inner.setdefault(path[0], []).append((path[1:], token, kind))
+    if bytes(arguments[:64]).lstrip()[:1] == b"{":
+        check_members(bytes(arguments))
+        parts = members(arguments) if inner else {}
+        for name, deeper in inner.items():
+            check_once(deeper, parts.get(name, b""))
 
 
 def parameter_headers(annotated: list[Annotated], arguments: Any) -> dict[str, str]:

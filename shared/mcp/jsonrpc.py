@@ -59,6 +59,7 @@ class Params(Struct, gc=False):
     arguments: Raw = ABSENT
     task: Raw = ABSENT
     request_state: Raw = msgspec.field(name="requestState", default=ABSENT)
+    input_responses: Raw = msgspec.field(name="inputResponses", default=ABSENT)
     raw_meta: Raw = msgspec.field(name="_meta", default=ABSENT)
     meta: Meta | None = msgspec.field(name=" ", default=None)  # set after decoding, whatever is called so
 
@@ -145,6 +146,7 @@ def decode_request(data: bytes, at: int = 0) -> tuple[Message, Params]:
         message = _decode_checked(body, once=True)
         return message, params_of(message.params)
     message, hollow = found
+    _checked(message)  # first, as in ``decode``: the order decides which error is told
     params = params_of(message.params)  # without the long strings, which were checked already
     hollow.fill(params)
     params.meta = _meta_in(params)
@@ -213,14 +215,19 @@ def _decode_checked(body: Body, once: bool = False) -> Message:
     """Return the message in a body that is known to be UTF-8. Members of the message are views of the body. ``once``:
     each member may be there only once."""
     try:
-        message = _message.decode(bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
+        try:
+            message = _message.decode(bytes(body) if type(body) is Large else body)  # type: ignore[arg-type]
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            given = bytes(body)
+            body = without_lone_surrogates(given.removeprefix(BOM))  # once: there may be a million marks
+            if body == given:
+                raise
+            message = _message.decode(body)
     except msgspec.ValidationError as error:
         raise Refused("invalid_request", f"not a JSON-RPC message: {error}") from error
     except msgspec.DecodeError as error:
-        given = bytes(body)
-        mended = without_lone_surrogates(given.removeprefix(BOM))
-        if mended != given:
-            return _decode_checked(mended, once)
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
@@ -288,6 +295,7 @@ def params_of(raw: Raw | bytes) -> Params:
             params = _without_texts(_params, hollow)
             if params is not None:
                 check_members(hollow.text, params.arguments, params.raw_meta)
+                check_members(bytes(params.input_responses))
                 hollow.fill(params)
                 params.meta = _meta_in(params)
                 return params
@@ -302,6 +310,7 @@ def params_of(raw: Raw | bytes) -> Params:
         and _CALLED_META_FIRST % (meta, params.name, params.arguments) != text
     ):
         check_members(text, params.arguments, meta)  # a call as most clients write it has each member once
+        check_members(bytes(params.input_responses))
     params.meta = _meta_in(params) if meta else None
     return params
 
@@ -315,6 +324,7 @@ def _meta_in(params: Params) -> Meta | None:
 
 
 def _read_meta(raw: bytes) -> Meta:
+    check_count(raw)  # before a million members are read
     try:
         meta = _meta.decode(raw)
     except msgspec.ValidationError as error:

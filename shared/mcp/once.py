@@ -2,8 +2,8 @@
 
 A name that is there twice means one thing to one parser and another thing to the next (RFC 8259 section 4 leaves open
 which one counts). The gateway routes by what its parser takes, and the upstream runs what its own takes. Names that
-differ only in case count as the same, because some parsers ignore case. What is inside of arguments is the upstream's.
-Pure.
+differ only in case count as the same, because some parsers ignore case; so a name that differs only in case from one
+that the gateway reads (``Arguments``) is refused as well. What is inside of arguments is the upstream's. Pure.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ from shared.errors import Refused
 MAX_MEMBERS = 20_000
 """The most members of an object that have to be known one by one, and colons in what is not known apart. To make so
 many and to look at each takes 30 ms, while all other clients wait."""
+_READ = {
+    name.casefold(): name
+    for name in (
+        *("jsonrpc", "id", "method", "params", "result", "error"),
+        *("name", "uri", "cursor", "arguments", "task", "taskId", "requestState", "inputResponses", "_meta"),
+        *("progressToken", "requestId", "level", "ref", "argument", "protocolVersion", "capabilities", "clientInfo"),
+    )
+}
+"""Members by which the gateway routes, decides or remembers, by their names without case."""
 _FEW_BYTES = 16 * 1024
 _object = msgspec.json.Decoder(dict[str, Raw])
 _NAME = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
@@ -40,9 +49,12 @@ def check_members(text: bytes, *inside: Raw) -> None:
         if found is None:
             return  # the end of an object without members
         name = json.loads(b'"%b"' % found[1]) if b"\\" in found[1] else found[1].decode()
-        if name.lower() in seen:
+        plain = name.casefold()  # as Go compares: it takes even a long s for an s
+        if plain in seen:
             raise _twice(name)
-        seen.add(name.lower())
+        if _READ.get(plain, name) != name:
+            raise Refused("invalid_request", f"member {name[:64]!r} looks like {_READ[plain]!r}; write it like that")
+        seen.add(plain)
         at = found.end()
         value = bytes(parts[name])
         end = _END.match(text, at + len(value))

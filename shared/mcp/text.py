@@ -4,32 +4,71 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from itertools import islice
+
+from shared.errors import Refused
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark in UTF-8. RFC 8259 section 8.1: a reader may ignore it."""
 TURNS_TEXT = frozenset(
-    map(chr, (0x061C, 0x200B, 0x200E, 0x200F, 0xFEFF, *range(0x2028, 0x202F), *range(0x2060, 0x206A)))
+    map(
+        chr,
+        (
+            *(0x00AD, 0x061C, 0x180E, 0x200B, 0x200E, 0x200F, 0xFEFF, 0xFFF9, 0xFFFA, 0xFFFB),
+            *(*range(0x2028, 0x202F), *range(0x2060, 0x2070), *range(0xE0000, 0xE0080)),
+        ),
+    )
 )
-"""Characters that turn the direction of text, break its lines or have no width (Unicode UAX 9). Where they stand,
-people read something else than what is there."""
-_PAIR_OR_HALF = re.compile(
-    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
+"""Characters that turn the direction of text, break its lines or have no width (Unicode UAX 9), and letters that only
+machines see (tags). Where they stand, people read something else than what is there. Joiners (U+200C, U+200D) are not
+here: languages and emoji need them."""
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Co", "Zl", "Zp"))
+_IGNORABLE = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+            *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0000, 0xE1000)),
+        ),
+    )
 )
+"""Letters and marks that are not shown (Unicode, ``Default_Ignorable_Code_Point``, and an empty braille pattern)."""
+
+
+def is_hidden(character: str) -> bool:
+    """Whether a character is not seen, looks like another one that is not seen either, or changes how others are
+    shown: controls, line ends, spaces of other widths, marks without width."""
+    kind = unicodedata.category(character)
+    return kind in _UNSEEN or (kind == "Zs" and character != " ") or character in _IGNORABLE
+
+
+_HALVES = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""Escapes of a first half of a surrogate pair without the second one behind it, and of a second one without a first."""
+_MOST_HALVES = 10_000
+"""The most halves that are replaced. They come of cut texts, so there are few; a million take half a second."""
 _ID_FIRST = re.compile(rb'\s*\{\s*(?:"jsonrpc"\s*:\s*"2\.0"\s*,\s*)?"id"\s*:\s*(\d{1,18})\s*[,}]')
 _READ_AGAIN = 1024 * 1024
-_HALF = 6
-"""The length of an escape of one half, ``\\ud83d``, in bytes."""
 
 
 def without_lone_surrogates(body: bytes) -> bytes:
     r"""Return ``body`` with each escape of half a surrogate pair replaced by ``\ufffd``; the same object if none is.
 
-    ``"\ud83d"`` is allowed by the grammar of JSON but stands for no character (RFC 8259 section 8.2).
+    ``"\ud83d"`` is allowed by the grammar of JSON but stands for no character (RFC 8259 section 8.2). Raises
+    ``Refused`` (-32700) for more than are to be expected.
     """
     if b"\\ud" not in body and b"\\uD" not in body:
         return body
-    found = _PAIR_OR_HALF.sub(lambda one: b"\\ufffd" if len(one[0]) == _HALF else one[0], body)
-    return body if found == body else found
+    if b"\0" in body:
+        return body  # is no JSON in any case
+    plain = body.replace(b"\\\\", b"\0\0")  # so that each backslash that is left begins an escape
+    if sum(1 for _ in islice(_HALVES.finditer(plain), _MOST_HALVES + 1)) > _MOST_HALVES:
+        raise Refused("parse_error", f"the body has more than {_MOST_HALVES} halves of characters (\\ud800)")
+    found, count = _HALVES.subn(rb"\\ufffd", plain)
+    return found.replace(b"\0\0", b"\\\\") if count else body
 
 
 def id_of_unreadable(body: bytes) -> int | None:

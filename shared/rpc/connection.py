@@ -14,8 +14,6 @@ import typing
 from collections.abc import Callable
 from typing import Any, Protocol, cast
 
-import msgspec
-
 from shared.mcp.rope import Body, Large
 from shared.rpc.framing import (
     CHUNK,
@@ -28,7 +26,7 @@ from shared.rpc.framing import (
     FrameReader,
     pack_sizes,
 )
-from shared.rpc.messages import Chunk, Chunked, Grant, Head, decode, encode
+from shared.rpc.messages import UNREADABLE, Chunk, Chunked, Grant, Head, decode, encode
 
 _log = logging.getLogger(__name__)
 
@@ -278,7 +276,7 @@ class Link(asyncio.BufferedProtocol):
             return
         try:
             self._reader.received(nbytes, self._receive)
-        except (FrameError, msgspec.DecodeError) as error:
+        except UNREADABLE as error:
             self._fault = error
             if not self._narrow:  # else its peer says so, with more words and not for every stranger
                 _log.error("closing a link: %s", error)

@@ -11,12 +11,9 @@ import asyncio
 import ssl
 from collections.abc import Callable
 
-import msgspec
-
 from shared.rpc.connection import BodyStream, Link
-from shared.rpc.framing import FrameError
 from shared.rpc.handshake import MAX_HANDSHAKE_HEAD, HandshakeError, Side
-from shared.rpc.messages import Head
+from shared.rpc.messages import UNREADABLE, Head
 from shared.rpc.peer_credentials import credentials, objection, place
 
 
@@ -109,7 +106,7 @@ class Joining:
     def on_closed(self, link: Link, error: Exception | None) -> None:
         if not self._over:
             self._end()
-            if isinstance(error, FrameError | msgspec.DecodeError):
+            if isinstance(error, UNREADABLE):
                 self._failed(HandshakeError(f"it sent what no process of ours sends: {error}"))
             elif isinstance(error, ssl.SSLError):
                 self._failed(of_tls(error))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
+from shared.rpc.framing import FrameError
+
 PROTOCOL = 2
 """The version of the handshake. In version 1 only front ends proved anything."""
 
@@ -342,3 +344,5 @@ Head = (
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Head).decode
+UNREADABLE = (FrameError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What reading the frames of somebody who does not speak this protocol raises."""

@@ -406,3 +406,25 @@ async def test_params_with_very_many_members_are_refused_where_all_must_be_known
         async with client.session.post(fleet.urls[0], data=body, headers=headers) as response:
             answer = await response.json()
         assert "more than 20000 members" in answer["error"]["message"]
+
+
+async def test_sessions_that_are_opened_and_left_give_way_to_new_ones(redis_url: str) -> None:
+    async with (
+        Fleet(redis_url, max_client_sessions_per_peer=5) as fleet,
+        RawClient(fleet.urls[0]) as used,
+        RawClient(fleet.urls[0]) as left,
+    ):
+        await used.initialize()
+        await left.initialize()
+        for number in range(8):
+            assert (await used.legacy("ping")).status == 200, number
+            async with RawClient(fleet.urls[0]) as another:
+                assert (await another.initialize()).status == 200
+        assert (await used.legacy("ping")).status == 200
+
+        async def gone() -> bool:
+            return (await left.legacy("ping")).status == 404
+
+        await eventually(gone, 10.0, "the session that nobody used has ended")
+        keys = [key async for key in fleet.store.redis.scan_iter(match=fleet.store.keys.session("") + "*")]
+        assert len(keys) <= 6, "and Redis does not keep it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -12,11 +13,16 @@ from typing import Any
 
 import pytest
 import yaml
+from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from gateway.supervisor.embedded_redis import find_server
 from shared.config import load
 from shared.settings import KNOBS, build
 from shared.tracing.configuration import configuration, wanted
+from tests.clients import RawClient
+from tests.fleet import Fleet, eventually
+from tests.servers.raw import RawUpstreams
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -110,7 +116,8 @@ def test_values_are_accepted_by_the_settings() -> None:
     for variables in given:
         texts = {name: str(value) for name, value in variables.items() if value is not None}
         plain = {name: text for name, text in texts.items() if "${" not in text}
-        assert build(environment=plain).registry.redis_url == "redis://redis:6379/0"
+        assert build(environment=plain).registry.redis_url in ("", "redis://gateway:$(REDIS_PASSWORD)@redis:6379/0")
+        assert re.fullmatch(r"redis://gateway:\$[({]REDIS_PASSWORD.*[)}]@redis:6379/0", texts["GATEWAY_REDIS_URL"])
 
 
 # ---- gunicorn
@@ -176,8 +183,9 @@ def test_image_has_no_root_and_exec_form() -> None:
 
 def test_image_has_two_stages_and_no_compiler() -> None:
     stages = [rest for head, rest in instructions() if head == "FROM"]
-    assert stages == ["python:3.12-slim AS build", "python:3.12-slim"]
-    final = instructions()[[head for head, _ in instructions()].index("FROM", 1) :]
+    assert stages == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
+    assert next(rest for head, rest in instructions() if head == "ARG") == "PYTHON_IMAGE=python:3.12-slim"
+    final = instructions()[[head for head, _ in instructions()].index("FROM", 2) :]
     for _, rest in final:
         assert not re.search(r"\b(gcc|make|build-essential|apt-get|curl)\b", rest)
     assert not any(head in ("COPY", "ADD") for head, _ in final), "the wheels stay in the first stage"
@@ -354,6 +362,17 @@ def test_services_and_policies_select_pods() -> None:
         assert manifest("Service", name)["spec"]["selector"] == labels[name]
     for name in ("gateway", "worker"):
         assert manifest("PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"] == labels[name]
+    everything = manifest("NetworkPolicy", "default-deny")["spec"]
+    assert everything["policyTypes"] == ["Ingress", "Egress"] and not {"ingress", "egress"} & set(everything)
+    for name, one in labels.items():
+        assert everything["podSelector"]["matchLabels"].items() <= one.items()
+        policy = manifest("NetworkPolicy", "frontend" if name == "gateway" else name)["spec"]
+        assert policy["podSelector"]["matchLabels"] == one and policy["policyTypes"] == ["Ingress", "Egress"]
+    assert "egress" not in manifest("NetworkPolicy", "redis")["spec"], "Redis connects to nothing"
+    for name in ("frontend", "worker"):
+        places = [to for rule in manifest("NetworkPolicy", name)["spec"]["egress"] for to in rule.get("to", ())]
+        blocks = [to["ipBlock"] for to in places if "ipBlock" in to]
+        assert blocks and all("169.254.0.0/16" in one["except"] or "fe80::/10" in one["except"] for one in blocks)
     rpc = manifest("NetworkPolicy", "worker")["spec"]
     assert rpc["podSelector"]["matchLabels"] == labels["worker"]
     rule, figures = rpc["ingress"]
@@ -372,6 +391,50 @@ def test_pods_may_drain_and_are_closed(name: str) -> None:
     assert str(spec["securityContext"]["runAsUser"]) == last("USER").split(":")[0]
     assert one["securityContext"]["readOnlyRootFilesystem"] is True
     assert "/tmp" in [mount["mountPath"] for mount in one["volumeMounts"]]
+
+
+def test_no_pod_shares_its_processes_and_workers_have_a_first_process_that_reaps() -> None:
+    for name in ("gateway", "worker", "redis"):
+        assert "shareProcessNamespace" not in pod(name) and not pod(name).get("hostNetwork")
+    assert container("worker")["command"] == ["python", "-m", "gateway.init"]
+
+
+def _acl(script: str) -> str:
+    (line,) = [one.strip() for one in script.splitlines() if one.strip().startswith("user gateway")]
+    assert "user default off" in script and "exec redis-server /run/redis/redis.conf" in script
+    return line.replace("$$", "$").replace("$REDIS_PASSWORD", "hush")
+
+
+async def test_the_fleet_runs_with_what_its_user_may_do_in_redis(tmp_path: Path) -> None:
+    scripts = [COMPOSE["services"]["redis"]["command"][-1], container("redis")["command"][-1]]
+    assert len(set(map(_acl, scripts))) == 1
+    (tmp_path / "users").write_text(f"user default off\n{_acl(scripts[0])}\n")
+    socket = tmp_path / "redis"
+    server = await asyncio.create_subprocess_exec(
+        find_server(), "--port", "0", "--unixsocket", str(socket), "--save", "", "--aclfile", str(tmp_path / "users"),
+        "--dir", str(tmp_path), stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        await eventually(socket.exists, 10.0, "Redis listens")
+        url = f"unix://gateway:hush@{socket}?db=0"
+        async with RawUpstreams() as upstreams, Fleet(url, key_prefix="gw:") as fleet:
+            upstreams.add("a")
+            await fleet.register("a", upstreams.connection("a"))
+            async with RawClient(fleet.urls[0]) as client:
+                answer = await eventually(lambda: _called(client), 15.0, "a call is answered")
+                assert "result" in answer.body
+            async with Redis.from_url(url) as redis:
+                for words in (("SET", "other", "1"), ("CONFIG", "GET", "*"), ("FLUSHALL",), ("KEYS", "*")):
+                    with pytest.raises(NoPermissionError):
+                        await redis.execute_command(*words)
+    finally:
+        server.terminate()
+        await server.wait()
+
+
+async def _called(client: RawClient) -> Any:
+    answer = await client.call("who")
+    return answer if "result" in answer.body else None
 
 
 def test_workers_advertise_their_pod() -> None:

@@ -10,6 +10,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from deploy.sbom import bill
+
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -47,6 +49,20 @@ def test_what_the_project_needs_is_locked(name: str) -> None:
 def test_both_have_the_same_versions() -> None:
     tested, shipped = locked("requirements-dev.lock"), locked("requirements.lock")
     assert {name: tested.get(name) for name in shipped} == shipped
+
+
+def test_the_bill_of_materials_lists_what_is_shipped() -> None:
+    document = bill((ROOT / "requirements.lock").read_text(), {**PROJECT, "version": "1"})
+    assert document["bomFormat"] == "CycloneDX" and document["specVersion"] == "1.6"
+    listed: dict[str, list[str]] = {}
+    for one in document["components"]:
+        listed.setdefault(canonicalize_name(one["name"]), []).append(one["version"])
+        assert one["purl"] == f"pkg:pypi/{canonicalize_name(one['name'])}@{one['version']}"
+        assert one["externalReferences"][0]["hashes"]
+    assert listed == locked("requirements.lock")
+    assert len({one["bom-ref"] for one in document["components"]}) == len(document["components"])
+    again = bill((ROOT / "requirements.lock").read_text(), {**PROJECT, "version": "1"})
+    assert document == again, "the same file makes the same list"
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -7,7 +7,6 @@ if it cannot be mended. Pure.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -18,7 +17,7 @@ from msgspec import Raw, Struct
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.listings import KINDS, Kind
-from shared.mcp.text import TURNS_TEXT, without_lone_surrogates
+from shared.mcp.text import is_hidden, without_lone_surrogates
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.")
 _TEXTS = ("title", "description", "mimeType")
@@ -26,7 +25,6 @@ _OBJECTS = ("annotations", "_meta", "execution", "outputSchema")
 _OBJECT = Raw(b'{"type":"object"}')
 _MAX_NAME = 2048
 """The longest name or URI of an entry, in characters."""
-_UNSEEN = frozenset(("Cc", "Cs", "Zl", "Zp"))
 _ROLES = {"user", "assistant"}
 _HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
@@ -92,8 +90,9 @@ class _Entry:
         key = KINDS[self.kind].key
         if not isinstance(plain.get(key), str) or not plain[key]:
             raise _Unusable(f"it has no {key}")
-        if len(plain[key]) > _MAX_NAME or any(map(_is_hidden, plain[key])):
-            raise _Unusable(f"its {key} is too long, or has characters in it that are not seen")
+        name = plain[key]
+        if len(name) > _MAX_NAME or name != name.strip() or any(map(is_hidden, name)):
+            raise _Unusable(f"its {key} is too long, or has characters or spaces in it that are not seen")
         self._members()
         {Kind.TOOLS: self._tool, Kind.PROMPTS: self._prompt}.get(self.kind, self._resource)()
         if self._changed:
@@ -206,12 +205,6 @@ class _Entry:
         size = self.plain.get("size")
         if size is not None and (isinstance(size, bool) or not isinstance(size, int | float)):
             self._drop("size", "was no number")
-
-
-def _is_hidden(character: str) -> bool:
-    """Whether a character is not seen, or changes how the others are shown: controls, line ends, marks that turn the
-    direction of text or have no width."""
-    return unicodedata.category(character) in _UNSEEN or character in TURNS_TEXT
 
 
 def _argument(given: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
 from worker.transports.patience import Patience
+from worker.transports.sandbox import sandboxed
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
 
 _HURRY = 0.2
@@ -113,9 +114,10 @@ class StdioSession(Session):
         marks = {MARKER: self.context.incarnation, CHILD: self._mark}
         try:
             given = {**of_the_user(settings, for_child(os.environ, settings.stdio_environment)), **connection.env}
-            with launching(settings, (connection.command, *connection.args), given, marks) as (command, env, fds):
+            words, folder = sandboxed(connection, settings, given, marks)
+            with launching(settings, words, given, marks) as (command, env, fds):
                 transport, pipes = await self.loop.subprocess_exec(
-                    lambda: _Pipes(self), *command, cwd=connection.cwd, env=env, start_new_session=True, pass_fds=fds
+                    lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
                 )
         except (OSError, ValueError, ConfigError) as error:
             raise NotDelivered(

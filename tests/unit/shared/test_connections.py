@@ -167,6 +167,27 @@ def test_notes_name_what_has_no_effect() -> None:
         ),
         (HttpConnection("http://h.internal/"), "HTTP 401: check the headers", "HTTP 401: check the headers"),
         (StdioConnection("/opt/x/pay", cwd="/srv/x"), "cannot start '/opt/x/pay': no", "cannot start '***': no"),
+        (
+            HttpConnection("http://h.internal/", tls=Tls(ca_file="/etc/x/ca.pem", server_name="n.internal")),
+            "tls: there is no file '/etc/x/ca.pem'; not valid for 'n.internal'",
+            "tls: there is no file '***'; not valid for '***'",
+        ),
+        (
+            HttpConnection("http://h.internal/"),
+            "redirects (HTTP 302) to 'http://b.corp/secret', which is another origin",
+            "redirects (HTTP 302) to '***', which is another origin",
+        ),
+        (
+            HttpConnection("http://h.internal/"),
+            "its answer has the type text/event-stream, not application/json",
+            "its answer has the type text/event-stream, not application/json",
+        ),
+        (
+            StdioConnection("payroll-mcp", args=("--db", "db.internal")),
+            "cannot start 'payroll-mcp': db.internal, ~/x and C:\\y",
+            "cannot start '***': ***, *** and ***",
+        ),
+        (StdioConnection("npx"), "see 'gateway servers logs a'", "see 'gateway servers logs a'"),
         (StdioConnection("npx"), "the process exited with code 3", "the process exited with code 3"),
     ],
 )  # fmt: skip

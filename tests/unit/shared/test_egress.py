@@ -15,6 +15,11 @@ PLAIN = Egress()
         "169.254.169.254", "169.254.0.1", "0xa9fea9fe", "2852039166", "0251.0376.0251.0376", "169.254.43518",
         "[fe80::1]", "fe80::1%eth0", "[fd00:ec2::254]", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::1", "100.100.100.200", "0.0.0.0", "0", "0.0.0.7", "::", "224.0.0.1", "ff02::1",
+        "::169.254.169.254", "::ffff:0:a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1:a9:fea9:fe::".replace("a9:fea9:fe", "0:a9:fea9:fe"), "2001::5601:5601", "2001:0:a9fe:a9fe::1",
+        "2001:db8::5efe:169.254.169.254", "2001:db8::200:5efe:a9fe:a9fe", "168.63.129.16", "0xA9.0xFE.0xA9.0xFE",
+        "\uff11\uff16\uff19.254.169.254", "169\u3002254\u3002169\u3002254", "%31%36%39.254.169.254",
+        "\u2460\u2465\u2468.254.169.254", "metadata\uff0egoogle\u3002internal", "metadata.tencentyun.com",
         "255.255.255.255", "metadata.google.internal", "METADATA.google.internal.", "metadata",
     ],
 )  # fmt: skip
@@ -25,7 +30,8 @@ def test_what_is_never_a_server_is_refused_however_it_is_written(host: str) -> N
 @pytest.mark.parametrize(
     "host",
     ["127.0.0.1", "localhost", "10.0.0.1", "192.168.1.1", "::1", "[::1]", "fd00::1", "8.8.8.8", "2001:db8::1",
-     "mcp.example", "169.254.169.254.example", "1.2.3.4.5", "0x", "metadata.example", "2130706433"],
+     "mcp.example", "169.254.169.254.example", "1.2.3.4.5", "0x", "metadata.example", "2130706433",
+     "2001:4860:4860::8888", "64:ff9b::808:808", "2002:808:808::1", "2001:db8::5efe:10.0.0.1", "m\u00fcnchen.example"],
 )  # fmt: skip
 def test_everything_else_may_be_one(host: str) -> None:
     assert PLAIN.refusal_of_host(host) == ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.listener.heads import Heads, endpoint_at, framing_fault, read_head
+from gateway.listener.heads import Heads, endpoint_at, framing_fault, read_head, target_fault
 from shared.settings import build
 
 GUARD = RebindingGuard(build())
@@ -69,6 +69,36 @@ def test_the_same_bytes_are_read_once_and_alike_headers_are_shared() -> None:
     assert first is again and first is not None and other is not None and other is not first
     assert first.head.headers is other.head.headers
     assert (first.head.session, other.head.session) == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("target", "hosts", "clear"),
+    [
+        ("/mcp", ["localhost"], True),
+        ("*", ["localhost"], True),
+        ("http://localhost:4000/mcp", ["localhost:4000"], True),
+        ("HTTP://LOCALHOST/mcp", ["localhost"], True),
+        ("http://evil.example/mcp", ["localhost"], False),
+        ("http://localhost/mcp", ["evil.example"], False),
+        ("http://localhost@evil.example/mcp", ["localhost"], False),
+        ("http://localhost/mcp", [], False),
+        ("localhost:80", ["localhost"], False),
+    ],
+)
+def test_a_target_must_not_name_another_host(target: str, hosts: list[str], clear: bool) -> None:
+    assert (target_fault(target, hosts) is None) is clear
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Content-Type: application/json", "Content-Type: text/plain"),
+        ("Content-Type: application/json", "Sec-Fetch-Site: none", "Sec-Fetch-Site: cross-site"),
+    ],
+)
+def test_headers_that_are_there_twice_are_refused_where_readers_could_differ(lines: tuple[str, ...]) -> None:
+    head = read_head(_raw("POST /mcp HTTP/1.1", "Host: localhost", "Content-Length: 2", *lines), GUARD, 100)
+    assert head is not None and head.head.refusal is not None and not head.plain
 
 
 def test_what_is_kept_of_heads_is_bounded_in_bytes() -> None:

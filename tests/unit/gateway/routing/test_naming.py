@@ -88,6 +88,14 @@ def test_a_name_that_looks_composed_gives_way_to_the_composed_one() -> None:
     assert listed == {"x": ("a", "x"), "b__x": ("b", "x"), "a__b__x": ("a", "b__x")}
 
 
+def test_a_name_that_looks_composed_in_another_case_gives_way_as_well() -> None:
+    groups = [("bank", {"transfer": 0.0}), ("evil", {"BANK__transfer": 0.0})]
+    assert assign(groups, Naming.AUTO, "__") == {
+        "transfer": ("bank", "transfer"),
+        "evil__BANK__transfer": ("evil", "BANK__transfer"),
+    }
+
+
 def test_two_groups_that_compose_alike_are_told_apart() -> None:
     listed = assign([("a", ["_x"]), ("a_", ["x"])], PREFIX, "__")
     assert listed["a___x"] == ("a", "_x")

@@ -45,6 +45,10 @@ CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}'
         (CALL % ('{"name":"a","arguments":{"t":"%s"},"name":"b"}' % ("y" * 50_000)), "name"),
         (CALL % ('{"name":"a","arguments":{"t":"%s\\n"},"name":"b"}' % ("é" * 50_000)), "name"),
         (CALL % '{"":1,"":2}', ""),
+        (CALL % '{"name":"a","arguments":{},"argument\u017f":{}}', "argument\u017f"),
+        (CALL % '{"task":{},"name":"a","tas\u212a":{}}', "tas\u212a"),
+        (CALL % '{"name":"a","inputResponses":{"k":1,"k":2}}', "k"),
+        (CALL % ('{"name":"a","arguments":{"t":"%s"},"inputResponses":{"k":1,"k":2}}' % ("y" * 50_000)), "k"),
     ],
 )
 def test_a_member_twice_is_refused(body: str, name: str) -> None:
@@ -73,12 +77,23 @@ def test_what_is_there_once_passes_however_it_is_written(body: str) -> None:
     assert _read(body.encode()).method == "ping" or "tools/call" in body
 
 
+@pytest.mark.parametrize(
+    "params",
+    ['{"Name":"a"}', '{"name":"a","Arguments":{"path":"/"}}', '{"argument\u017f":{}}', '{"name":"a","_META":{}}',
+     '{"name":"a","_meta":{"ProgressToken":1}}'],
+)  # fmt: skip
+def test_a_name_that_some_readers_take_for_one_that_the_gateway_reads_is_refused(params: str) -> None:
+    with pytest.raises(Refused, match="looks like") as caught:
+        _read((CALL % params).encode())
+    assert caught.value.code == "invalid_request"
+
+
 _values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
-_pairs = st.lists(st.tuples(st.sampled_from(["name", "uri", "Name", "é", "x", "", "a\nb"]), _values), max_size=6)
+_pairs = st.lists(st.tuples(st.sampled_from(["name", "uri", "y", "Y", "é", "x", "", "a\nb"]), _values), max_size=6)
 
 
 @given(_pairs, st.sampled_from([(",", ":"), (", ", ": "), (" , ", " : ")]), st.booleans())
@@ -88,7 +103,7 @@ def test_pairs_are_refused_if_and_only_if_a_name_comes_again(
     comma, colon = separators
     members = comma.join(f"{json.dumps(name, ensure_ascii=plain)}{colon}{json.dumps(value)}" for name, value in pairs)
     body = (CALL % f"{{{members}}}").encode()
-    names = [name.lower() for name, _ in pairs]
+    names = [name.casefold() for name, _ in pairs]
     if len(names) != len(set(names)):
         with pytest.raises(Refused, match="is there twice"):
             _read(body)

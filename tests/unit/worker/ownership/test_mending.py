@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import mcp_types
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,24 @@ def test_a_tool_whose_arguments_cannot_be_known_is_left_out_alone(schema: Any) -
     entries, flaws = _mended(Kind.TOOLS, _with(Kind.TOOLS, inputSchema=schema), GOOD[Kind.TOOLS])
     assert entries == [GOOD[Kind.TOOLS]]
     assert len(flaws) == 1 and "not listed" in flaws[0] and "inputSchema" in flaws[0]
+
+
+@pytest.mark.parametrize(
+    "mark",
+    ["\u00ad", "\u200b", "\u200d", "\u202e", "\U000e0041", "\ufe0f", "\u3164", "\u034f", "\u00a0", "\u2003", "\u2800",
+     "\u2028", "\ue000", "\x00", "\n", "\x1b", "\x9b"],
+)  # fmt: skip
+def test_a_name_with_what_nobody_sees_is_left_out(mark: str) -> None:
+    for name in (f"pay{mark}", f"p{mark}ay", f"{mark}pay"):
+        found = mend(Kind.TOOLS, [Raw(msgspec.json.encode({"name": name, "inputSchema": {"type": "object"}}))])
+        assert not found.entries and "not seen" in found.flaws[0]
+    kept = [Raw(msgspec.json.encode({"name": "工具 two", "inputSchema": {"type": "object"}}))]
+    assert mend(Kind.TOOLS, kept).entries == kept
+
+
+@pytest.mark.parametrize("name", [" pay", "pay ", "pay\t"])
+def test_a_name_with_spaces_at_its_ends_is_left_out(name: str) -> None:
+    assert not mend(Kind.PROMPTS, [Raw(msgspec.json.encode({"name": name}))]).entries
 
 
 @pytest.mark.parametrize("kind", Kind)
