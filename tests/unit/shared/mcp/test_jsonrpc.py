@@ -263,3 +263,11 @@ def test_an_answer_of_an_upstream_need_not_say_its_version_rightly(head: str) ->
     for wrong in (b'{"jsonrpc":"3.0","id":1,"result":{}}', b'{"id":1,"method":"x"}', b'{"id":1}', b'{"result":{}}'):
         with pytest.raises(Refused):
             jsonrpc.decode_answer(wrong)
+
+
+def test_members_that_are_null_because_nothing_is_in_them_are_absent() -> None:
+    nulls = '"method":null,"params":null,"error":null'
+    message = jsonrpc.decode_answer(f'{{"jsonrpc":"2.0","id":7,"result":{{}},{nulls}}}'.encode())
+    assert (message.method, bytes(message.params), bytes(message.error)) == ("", b"", b"")
+    message = jsonrpc.decode_answer(b'{"jsonrpc":"2.0","id":null,"method":"n","params":{"a":1},"result":null}')
+    assert (bytes(message.id), message.method, bytes(message.params)) == (b"", "n", b'{"a":1}')
