@@ -6,6 +6,7 @@ secret.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -373,14 +374,22 @@ def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
     """Return the settings that the entry has for its upstream alone."""
     own: dict[str, Any] = {}
     for key, (setting, unit) in spellings.DURATIONS.items():
-        value = entry.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        value = _number(entry.get(key))
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
             own[setting] = spellings.milliseconds(value, unit)
             reading.mend(key, f"was taken for {own[setting] / 1000:g} s of {setting}")
         elif value is not None:
             reading.warn(key, "is not a number of seconds or milliseconds, and has no effect")
     own.update({key: entry[key] for key in OWN if key in entry})
     return own
+
+
+def _number(value: Any) -> Any:
+    """Return the number that is written in a text, or the value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _is_token(key: str, value: Any) -> bool:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 
+import orjson
+
+from shared.mcp.rope import Whole
+
 BOM = b"\xef\xbb\xbf"
 """A byte order mark in UTF-8. RFC 8259 section 8.1: a reader may ignore it."""
 TURNS_TEXT = frozenset(
@@ -30,6 +34,15 @@ def without_lone_surrogates(body: bytes) -> bytes:
         return body
     found = _PAIR_OR_HALF.sub(lambda one: b"\\ufffd" if len(one[0]) == _HALF else one[0], body)
     return body if found == body else found
+
+
+def is_json(body: Whole) -> bool:
+    """Whether a body is JSON as a whole, and not only the beginning of it."""
+    try:
+        orjson.loads(bytes(body))
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def id_of_unreadable(body: bytes) -> int | None:

@@ -9,8 +9,8 @@ messages that are not one a line.
 HTTP: ``streamable_http`` (with ``streamable_http_sessions``, ``http_post``, ``http_standing_get``) · ``http_sse`` the
 older transport · ``http_reach`` reaching an upstream by its URL · ``http_client`` the lean HTTP/1.1 client under both,
 on connections that ``http_dial`` opens to an ``http_endpoint`` · ``http_authorized`` the same client with tokens ·
-``content_coding`` compressed bodies · ``session_doubts`` (pure) which refusals may be about a session · ``overload``
-(pure) which say that there is no room · ``eras`` (pure) which eras an answer means.
+``content_coding`` compressed bodies · ``cookies`` (pure) of a session · ``session_doubts`` (pure) which refusals may be
+about a session · ``overload`` (pure) which say that there is no room · ``eras`` (pure) which eras an answer means.
 """
 
 from worker.transports import http_sse, stdio, streamable_http
