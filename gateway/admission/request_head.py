@@ -26,7 +26,9 @@ def is_json(content_type: str) -> bool:
     """Whether a ``Content-Type`` is JSON. A web page can send some others without asking first (Fetch standard,
     "CORS-safelisted request-header")."""
     kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    return kind in ("application/json", "application/json-rpc", "text/json") or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
 
 
 _KNOWN = HOP_BY_HOP | OURS | {"authorization", "x-api-key", "accept-encoding", "user-agent"}

@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 ABSENT = Raw()
 """The value of a member that was not sent: false, unlike any JSON value."""
 _NULL = Raw(b"null")
+_NO_MEMBERS = Raw(b"[]")
 
 MAX_ID = 1024
 """The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
@@ -244,9 +245,9 @@ def _decode_checked(body: Body, once: bool = False) -> Message:
 
 
 def _checked(message: Message) -> Message:
-    """Return the message if it is one. ``params`` and ``error`` that are null count as absent: many programs send
-    them."""
-    if message.params == _NULL:
+    """Return the message if it is one. ``params`` and ``error`` that are null count as absent, and so does the null id
+    of a notification: many programs send them. ``params`` that are an empty list are PHP's empty object."""
+    if message.params == _NULL or message.params == _NO_MEMBERS:
         message.params = ABSENT
     if message.error == _NULL:
         message.error = ABSENT
@@ -255,6 +256,9 @@ def _checked(message: Message) -> Message:
     if not message.method and not message.result and not message.error:
         raise Refused("invalid_request", "not a JSON-RPC message: it has none of 'method', 'result', 'error'")
     if message.id:
+        if message.id == _NULL and message.method.startswith("notifications/"):
+            message.id = ABSENT
+            return message
         check_id(message)
     return message
 
