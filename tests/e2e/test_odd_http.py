@@ -102,8 +102,34 @@ async def serve(request: web.Request) -> web.StreamResponse:
     return await ODD[request.match_info["odd"]](request, message, json.dumps(answer).encode())
 
 
+QUEUES: dict[str, asyncio.Queue[Answer]] = {}
+
+
+async def sticky_sse(request: web.Request) -> web.StreamResponse:
+    """HTTP+SSE behind a balancer that finds the server of a stream by a cookie; the endpoint is written as JSON."""
+    if request.method == "GET":
+        name = str(len(QUEUES))
+        QUEUES[name] = asyncio.Queue()
+        response = web.StreamResponse(headers={**EVENTS, "Set-Cookie": f"node={name}; Path=/"})
+        await response.prepare(request)
+        await response.write(b'event: endpoint\ndata: "/sticky/messages"\n\n')
+        while True:
+            await response.write(b"data: " + json.dumps(await QUEUES[name].get()).encode() + b"\n\n")
+    name = request.cookies.get("node", "")
+    if name not in QUEUES:
+        return web.Response(status=404)
+    message = await request.json()
+    if message.get("method") in RESULTS:
+        QUEUES[name].put_nowait({"jsonrpc": "2.0", "id": message["id"], "result": RESULTS[message["method"]]})
+    elif "id" in message:
+        error = {"code": -32601, "message": "Method not found"}
+        QUEUES[name].put_nowait({"jsonrpc": "2.0", "id": message["id"], "error": error})
+    return web.Response(status=202)
+
+
 async def test_odd_http_is_understood(redis_url: str) -> None:
     app = web.Application()
+    app.router.add_route("*", "/sticky/{_}", sticky_sse)
     app.router.add_route("*", "/{odd}", serve)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
@@ -114,6 +140,9 @@ async def test_odd_http_is_understood(redis_url: str) -> None:
             for odd, name in names.items():
                 connection = {"url": f"http://127.0.0.1:{runner.addresses[0][1]}/{odd}"}
                 await fleet.register(name, connection, connected=False)
+            connection = {"type": "sse", "url": f"http://127.0.0.1:{runner.addresses[0][1]}/sticky/sse"}
+            await fleet.register("sticky_sse", connection, connected=False)
+            names["sticky sse"] = "sticky_sse"
             await fleet.connected(*names.values())
             for odd, name in names.items():
                 async with RawClient(f"{fleet.url}/servers/{name}/mcp") as client:
