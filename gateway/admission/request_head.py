@@ -28,7 +28,9 @@ def is_json(*content_types: str) -> bool:
     if len(content_types) != 1:
         return False
     kind = content_types[0].partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    return kind in ("application/json", "application/json-rpc", "text/json") or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
 
 
 _KNOWN = HOP_BY_HOP | OURS | {"authorization", "x-api-key", "accept-encoding", "user-agent"}

@@ -39,6 +39,8 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
         """Return the routing headers among all headers; ``named`` has each header's values by its lower-case name."""
         found = {name: named.get(name, []) for name in (VERSION_HEADER, METHOD_HEADER, NAME_HEADER)}
         version, method, raw = (values[0] if values else None for values in found.values())
+        if version is not None and "," in version:
+            version = _said_twice(version)
         repeated = next((_SHOWN[name] for name, values in found.items() if len(values) > 1), "")
         parameters = tuple((name, values[0]) for name, values in named.items() if name.startswith("mcp-param-"))
         name = mcp_headers.decode_value(raw)
@@ -46,6 +48,12 @@ class RoutingHeaders(Struct, frozen=True, gc=False):
 
 
 _SHOWN = {VERSION_HEADER: "MCP-Protocol-Version", METHOD_HEADER: "Mcp-Method", NAME_HEADER: "Mcp-Name"}
+
+
+def _said_twice(version: str) -> str:
+    """Return the one version in a header to which a client and its library have both added it."""
+    parts = {part.strip() for part in version.split(",")}
+    return parts.pop() if len(parts) == 1 else version
 
 
 def _json(name: str | None) -> bytes:

@@ -7,6 +7,7 @@ dashboard.
 from __future__ import annotations
 
 import itertools
+import re
 
 from aiohttp import web
 from msgspec import structs
@@ -27,6 +28,8 @@ from gateway.routing.endpoints import asking
 from gateway.ui.pages import add_pages
 from shared.errors import Refused
 
+_SLASHES = re.compile(r"/{2,}")
+
 
 def head_of(
     request: web.BaseRequest,
@@ -42,7 +45,7 @@ def head_of(
             endpoint = asking(endpoint, request.rel_url.query["discovery"])
         except Refused as error:
             refusal = error.code, error.message
-    path = request.rel_url.raw_path.rstrip("/")
+    path = _SLASHES.sub("/", request.rel_url.raw_path).rstrip("/")
     path = path.removesuffix("/messages") + "/sse" if path.endswith("/messages") else path
     named = by_name(request.headers.items())
     head = RequestHead.read(named, guard, endpoint, has_body, path)
@@ -83,6 +86,10 @@ def routes(front: FrontEnd) -> web.Application:
     async def messages(request: web.Request) -> web.StreamResponse:
         return await front.sse.post(request, head(request))
 
+    async def lead(request: web.Request) -> web.StreamResponse:
+        text = f"MCP is served at {_SLASHES.sub('/', request.path.rstrip('/') + '/mcp')}: add /mcp to the URL"
+        return answers.failure(Refused("invalid_request", text), b"null").to_response()
+
     async def options(request: web.Request) -> web.StreamResponse:
         return refusal(request, guard) or web.Response(status=204)
 
@@ -103,6 +110,14 @@ def routes(front: FrontEnd) -> web.Application:
         app.router.add_post(f"{prefix}/messages{end}", messages)
         for path in ("/mcp", "/sse", "/messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
+    for prefix in ("/{_:/*}", "/{_:/*}servers/{name}/{_1:/*}"):  # a base with a slash and a path with one were joined
+        app.router.add_post(f"{prefix}mcp{{_2:/*}}", post)
+        app.router.add_get(f"{prefix}mcp{{_2:/*}}", get, allow_head=False)
+        app.router.add_delete(f"{prefix}mcp{{_2:/*}}", delete)
+        app.router.add_get(f"{prefix}sse{{_2:/*}}", sse, allow_head=False)
+        app.router.add_post(f"{prefix}messages{{_2:/*}}", messages)
+    for path in ("/", "/servers/{name}", "/servers/{name}/"):
+        app.router.add_post(path, lead)
     app.on_response_prepare.append(add_cors)
     add_metadata_routes(app, lambda: front.rules, guard, front.settings.service.name)
     add_pages(app, guard)

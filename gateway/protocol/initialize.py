@@ -11,6 +11,8 @@ from shared.mcp.versions import negotiate_legacy
 
 _MAX_CLIENT_FACTS = 16 * 1024
 """Bytes of capabilities and client info, at most: every front end and worker that serves the session keeps them."""
+_NOTHING = (b"", b"null", b"[]")
+"""What clients write that have nothing to say. ``[]`` is how PHP writes an empty object."""
 
 
 class Initialize(Struct, frozen=True):
@@ -24,8 +26,11 @@ class Initialize(Struct, frozen=True):
 def read_initialize(message: Message) -> Initialize:
     """Return what an ``initialize`` request says. Raises ``Refused`` (-32602) for invalid params."""
     parts = jsonrpc.few_members(message.params)
-    requested = jsonrpc.text(parts.get("protocolVersion", jsonrpc.ABSENT), "protocolVersion")
-    capabilities = bytes(parts.get("capabilities", b"{}"))
+    version = parts.get("protocolVersion", jsonrpc.ABSENT)
+    requested = jsonrpc.text(version, "protocolVersion") if bytes(version) not in _NOTHING else ""
+    capabilities = bytes(parts.get("capabilities", b""))
+    if capabilities in _NOTHING:
+        capabilities = b"{}"
     info = bytes(parts.get("clientInfo", b""))
     if capabilities[:1] != b"{" or len(capabilities) + len(info) > _MAX_CLIENT_FACTS:
         raise Refused("invalid_params", f"params.capabilities must be an object of at most {_MAX_CLIENT_FACTS} bytes")

@@ -1,12 +1,14 @@
-"""Configuration files: JSON with comments, YAML or TOML, written for this gateway or for any client.
+"""Configuration files: JSON, JSON5, YAML or TOML, written for this gateway or for any client.
 
 ========= ==========================================================================
 module    what lives there
 ========= ==========================================================================
 load      ``load`` and ``parse``: a file as ``Config`` (settings values and upstream specs)
 documents the bytes of a file as a document
+lenient_json  JSON with comments, and JSON5
 roots     where the entries are in it, whoever wrote it
 entries   one entry as a spec; what is wrong with it costs this entry alone
+unusual   members that no table knows by their name
 spellings tables: how clients spell the members of an entry
 expand    ``${VAR}`` and its kin
 env_file  ``envFile``

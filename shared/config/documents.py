@@ -1,4 +1,4 @@
-"""The bytes of a configuration file as a document: JSON with comments, YAML or TOML.
+"""The bytes of a configuration file as a document: JSON (with comments, or JSON5), YAML or TOML.
 
 Objects are ``Members``: dictionaries that remember which of their keys were written twice, so that whoever reads them
 can say so of the one entry that it concerns.
@@ -7,15 +7,14 @@ can say so of the one entry that it concerns.
 from __future__ import annotations
 
 import codecs
-import json
 import tomllib
 from collections.abc import Generator, Hashable
 from pathlib import Path
 from typing import Any
 
-import jsonc
 import yaml
 
+from shared.config.lenient_json import loads
 from shared.errors import ConfigError
 
 _MOST_VALUES = 200_000
@@ -91,11 +90,7 @@ def _decoded(data: bytes, file: Path) -> Any:
             return tomllib.loads(text)
         if not text.strip():
             return {}
-        return jsonc.loads(text, object_pairs_hook=_members)
-    except json.JSONDecodeError as error:
-        same = error.doc.rstrip().count("\n") == text.rstrip().count("\n")
-        where = "" if same else ", in lines counted without comments"
-        raise ConfigError(f"{file} is not valid JSON: {error}{where}") from error
+        return loads(text, _members)
     except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
         kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(suffix, "JSON")
         raise ConfigError(f"{file} is not valid {kind}: {' '.join(str(error).split())}") from error

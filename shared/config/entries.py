@@ -6,6 +6,7 @@ secret.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ from shared.config import spellings
 from shared.config.env_file import read_env_file
 from shared.config.expand import expand, home_expanded
 from shared.config.roots import Found
+from shared.config.unusual import restricting, usual
 from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
@@ -66,6 +68,7 @@ def read_entry(found: Found, variables: Mapping[str, str], base: Path) -> Readin
         reading.problem("", f"duplicate key {found.id!r}; ids must be unique, rename one of them")
     raw = _object(found.raw, reading)
     if raw is not None and not reading.problems:
+        raw = usual(raw, reading.mend)
         _switch(raw, reading)
         if reading.off:
             return reading
@@ -105,6 +108,8 @@ def _object(raw: Any, reading: Reading) -> dict[str, Any] | None:
     if isinstance(raw, str) and raw.startswith(("http://", "https://")):
         reading.mended.append((reading.path, "was taken for a 'url'"))
         return {"url": raw}
+    if isinstance(raw, str) and len(raw.split()) > 1:
+        return {"command": raw}
     if not isinstance(raw, dict):
         reading.problem("", "must be an object with 'command' or 'url'")
         return None
@@ -181,6 +186,8 @@ def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:
         elif key in spellings.UNUSED:
             if value not in (False, {}, "none") and not _is_token(key, value) and not _is_auth(key, value):
                 reading.warn(key, spellings.UNUSED[key])
+        elif key not in known and restricting(key, value):
+            reading.problem(key, restricting(key, value))
         elif key not in known:
             reading.warn(key, "unknown key" + suggestion(key, spellings.known()))
 
@@ -208,7 +215,9 @@ def _tools(entry: dict[str, Any], reading: Reading) -> tuple[tuple[str, ...] | N
 
 def _names(value: Any) -> tuple[str, ...] | None:
     if isinstance(value, str):
-        return (value,)
+        return ("*",) if value == "all" else tuple(one.strip() for one in value.split(","))
+    if isinstance(value, list) and value and all(isinstance(one, dict) and set(one) == {"name"} for one in value):
+        value = [one["name"] for one in value]
     fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
     return tuple(value) if fits else None
 
@@ -227,12 +236,21 @@ def _switched_off(tools: dict[Any, Any]) -> tuple[str, ...] | None:
 
 def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> dict[str, Any]:
     found = spellings.respelled(entry, reading.mend)
+    for key in ("command", "url"):
+        if isinstance(found.get(key), str):
+            found[key] = found[key].strip()
+    if (found.get("command") == "" and found.get("url")) or (found.get("url") == "" and found.get("command")):
+        del found["command" if found["url"] else "url"]  # forms write both
     kind = found.get("type")
     if entry.get("source") == "extension" or spellings.plain(kind) in spellings.PART_OF_A_CLIENT:
         reading.problem("", "is part of another client, and has no command or URL to reach it by")
         return found
     if isinstance(kind, str):
         found["type"] = spellings.TYPES.get(spellings.plain(kind), kind)
+        _reconsider(found, kind, reading)
+    if "command" in found and "url" in found and not kind:
+        reading.problem("url", "stands beside 'command': keep one of them, or say which by 'type'")
+        return found
     if "command" in found and "url" in found and spellings.plain(kind) in spellings.TYPES:
         other = "url" if traits(found["type"]).key == "command" else "command"
         del found[other]
@@ -252,6 +270,19 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
     return found
 
 
+def _reconsider(found: dict[str, Any], kind: str, reading: Reading) -> None:
+    """Drop a type that does not fit to what the entry has, if it has only one thing that a server is reached by."""
+    is_known = spellings.plain(kind) in spellings.TYPES
+    has = [key for key in ("command", "url") if found.get(key)]
+    if len(has) != 1 or spellings.plain(kind) in spellings.PART_OF_A_CLIENT:
+        return
+    if has == ["url"] and not str(found["url"]).lower().startswith(("http://", "https://", "unix://")):
+        return
+    if (is_known and traits(found["type"]).key != has[0]) or (not is_known and kind):
+        del found["type"]
+        reading.mend("type", f"{kind!r} is not read, because there is a {has[0]!r}")
+
+
 def _command(
     found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading
 ) -> None:
@@ -261,7 +292,8 @@ def _command(
         reading.warn("headers", "has no effect on a command")
     if isinstance(command, list) and command:
         command, args = command[0], [*command[1:], *(args if isinstance(args, list) else [args])]
-    args = [args] if isinstance(args, str) else args
+    if isinstance(args, str):
+        args = _words(args) if " " in args else [args]
     if isinstance(command, str) and not args:
         command, args = _of_a_line(command, variables, reading)
     texts = _texts(args, "args", reading) if isinstance(args, list) else None
@@ -312,12 +344,19 @@ def _of_a_line(command: str, variables: Mapping[str, str], reading: Reading) -> 
     """Return the command and the arguments in a line as one types it, unless there is such a file."""
     if len(command.split()) < 2 or _WINDOWS_PATH.match(command) or os.path.exists(home_expanded(command, variables)):
         return command, []
-    try:
-        words = shlex.split(command)
-    except ValueError:
+    words = _words(command)
+    if len(words) < 2:
         return command, []
     reading.mend("command", "was taken for a line with arguments")
     return words[0], words[1:]
+
+
+def _words(line: str) -> list[str]:
+    """Return the words of a line as a shell has them, or the line if it cannot be split."""
+    try:
+        return shlex.split(line)
+    except ValueError:
+        return [line]
 
 
 def _forwarded(entry: dict[str, Any], variables: Mapping[str, str], reading: Reading) -> dict[str, str]:
@@ -361,6 +400,7 @@ def _headers(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[st
             reading.problem("headers", f"environment variable {named[name]} is not set; set it")
         else:
             headers[str(name)] = value
+    headers = {name: value.strip() for name, value in headers.items()}  # secrets of files end with a line end
     found["headers"] = _dollars(headers, "headers", variables, reading)
 
 
@@ -407,14 +447,22 @@ def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
     """Return the settings that the entry has for its upstream alone."""
     own: dict[str, Any] = {}
     for key, (setting, unit) in spellings.DURATIONS.items():
-        value = entry.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        value = _number(entry.get(key))
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
             own[setting] = spellings.milliseconds(value, unit)
             reading.mend(key, f"was taken for {own[setting] / 1000:g} s of {setting}")
         elif value is not None:
             reading.warn(key, "is not a number of seconds or milliseconds, and has no effect")
     own.update({key: entry[key] for key in OWN if key in entry})
     return own
+
+
+def _number(value: Any) -> Any:
+    """Return the number that is written in a text, or the value as it is."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _is_token(key: str, value: Any) -> bool:
@@ -428,6 +476,8 @@ def _is_auth(key: str, value: Any) -> bool:
 
 
 def _text_map(value: Any, key: str, what: str, reading: Reading) -> dict[str, str]:
+    if isinstance(value, str) and value.strip():
+        value = [line for line in value.splitlines() if line.strip()]
     if isinstance(value, list):
         value = dict(_pair(one, ":" if key.endswith("headers") else "=") for one in value)
     if not isinstance(value, dict):

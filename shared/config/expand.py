@@ -19,7 +19,7 @@ from shared.config.commands import MARK, WHY
 
 _REFERENCE = re.compile(
     r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
-    r"|\$\{(?P<name>/|(?:file|exec):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\]|\\.)*))?\}"
+    r"|\$\{(?P<name>/|(?:file|exec):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\$]|\\.|\$\{[^{}]*\}|\$)*))?\}"
     r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|(?<![${])\{(?P<file>file:[^{}\n]+)\}"
     r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
@@ -55,7 +55,7 @@ def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: l
         if found:
             return found
         if default is not None:
-            return default
+            return _expand_text(default, variables, path, problems) if "${" in default else default
         if found is not None:
             return found
         if asked:
@@ -101,13 +101,17 @@ def workspace_of(folder: Path) -> Path:
     return folder
 
 
-def editor_variables(environment: Mapping[str, str], workspace: Path) -> Mapping[str, str]:
-    """Return the variables of the environment and those that editors know beside them."""
+def editor_variables(environment: Mapping[str, str], workspace: Path, base: Path | None = None) -> Mapping[str, str]:
+    """Return the variables of the environment and those that editors know beside them. ``base`` is the folder of the
+    file, if it is not the workspace."""
     folder, home = str(workspace), environment.get("HOME") or os.path.expanduser("~")
     known = dict.fromkeys(("workspaceFolder", "workspaceRoot", "fileWorkspaceFolder", "cwd"), folder)
     known["workspaceFolderBasename"] = workspace.name
     known["userHome"] = home
     known["CLAUDE_PROJECT_DIR"] = folder
+    # Extensions of Claude and Gemini CLI are in the folder of their file.
+    known |= dict.fromkeys(("CLAUDE_PLUGIN_ROOT", "extensionPath", "__dirname"), str(base or workspace))
+    known["workspacePath"] = folder
     known |= {"/": os.sep, "pathSeparator": os.sep}
     return ChainMap({}, dict(environment), known)
 

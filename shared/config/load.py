@@ -190,7 +190,7 @@ def _variables(
     workspace = Path(os.path.expanduser(folder)).absolute() if folder else workspace_of(base)
     inner = document.get("mcp")
     inputs = [*_inputs(document), *_inputs(inner if isinstance(inner, dict) else {})]
-    return ChainMap(dict(editor_variables(environment, workspace)), dict(inputs), files)
+    return ChainMap(dict(editor_variables(environment, workspace, base)), dict(inputs), files)
 
 
 def _read(entry: Found, variables: ChainMap[str, str], environment: Mapping[str, str], base: Path) -> Reading:

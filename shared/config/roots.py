@@ -7,6 +7,7 @@ map alone. What such a file says of whole servers (``mcp.allowed``) is read here
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,6 +21,7 @@ from shared.settings import suggestion
 OWN = ("gateway", "mcpServers", "servers", "access", "virtualServers")
 _OURS = ("gateway", "access", "virtualServers")
 ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "extensions")
+_LIKE_ROOTS = ("mcpserver", "mcpservers", "servers", "contextservers")
 SILENT = ("$schema", "inputs", "globalShortcut", "preferences", "projects")
 _ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
 _DENY = (("mcp", "excluded"), ("", "disabledMcpjsonServers"), ("", "disabledMcpServers"))
@@ -64,7 +66,9 @@ def find(document: Mapping[str, Any]) -> Roots:
     known = set()
     for key, path, room in _rooms(document):
         known.add(key)
-        found.entries += entries_of(path, room, found.problems)
+        for entry in entries_of(path, room, found.problems):
+            within = entry.id in ROOTS and not _is_entry(entry.raw) and _has_entries(entry.raw)
+            found.entries += entries_of(entry.path, entry.raw, found.problems) if within else [entry]
     if not known and _is_bare(document):
         bare = Members({key: value for key, value in document.items() if key not in (*_OURS, *SILENT)})
         bare.twice = getattr(document, "twice", ())
@@ -91,7 +95,7 @@ def _rooms(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
                 yield key, key, {}
         elif key == "extensions" and not _has_entries(value):
             continue  # an editor's own extensions
-        elif key in ROOTS or key.endswith((".mcpServers", "mcp.servers")):
+        elif key in ROOTS or key.endswith((".mcpServers", "mcp.servers")) or _is_like_a_root(key, value):
             yield key, key, value
     for place in _WITHIN:
         within: Any = document
@@ -122,6 +126,11 @@ def _is_entry(value: Any) -> bool:
 def _has_entries(value: Any) -> bool:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return any(isinstance(one, dict) and ({"type", "command", "cmd", "uri", "url"} & set(one)) for one in items)
+
+
+def _is_like_a_root(key: str, value: Any) -> bool:
+    """Whether a key is a root that was spelled a little differently (``mcpservers``, ``mcp-servers``)."""
+    return re.sub(r"[^a-z]", "", key.lower()) in _LIKE_ROOTS and _has_entries(value)
 
 
 def _is_bare(document: Mapping[str, Any]) -> bool:

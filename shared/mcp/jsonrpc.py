@@ -25,6 +25,7 @@ _T = TypeVar("_T")
 ABSENT = Raw()
 """The value of a member that was not sent: false, unlike any JSON value."""
 _NULL = Raw(b"null")
+_NO_MEMBERS = Raw(b"[]")
 
 MAX_ID = 1024
 """The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
@@ -85,6 +86,7 @@ _params = msgspec.json.Decoder(Params)
 _meta = msgspec.json.Decoder(Meta)
 _IN_PLACE_OF_VERSIONS = (b'"2.0"', b"", b'"1.0"', b"2", b"2.0", b"null")
 """What is there as the version of JSON-RPC in the answers of some servers."""
+_VERSION = _IN_PLACE_OF_VERSIONS[0]
 _CALL = b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":%b}'
 _CALLED, _CALLED_META_FIRST = b'{"name":%b,"arguments":%b,"_meta":%b}', b'{"_meta":%b,"name":%b,"arguments":%b}'
 _object = msgspec.json.Decoder(dict[str, Raw])
@@ -191,24 +193,36 @@ def decode_answer(body: Whole) -> Message:
 
 
 class _Lenient(Struct, gc=False):
-    id: Raw
+    id: Raw = ABSENT
     jsonrpc: Raw = ABSENT
-    method: Raw = ABSENT
+    method: str | None = None
+    params: Raw = ABSENT
     result: Raw = ABSENT
     error: Raw = ABSENT
 
 
 def _lenient(body: Body) -> Message | None:
-    """Return the answer in a body, though it says wrongly or not at all which version of JSON-RPC it is in, or its id
-    has a fraction."""
+    """Return the message in a body, though it says wrongly or not at all which version of JSON-RPC it is in, has
+    members that are null because nothing is in them, or an id with a fraction."""
     try:
         found = msgspec.json.decode(bytes(body), type=_Lenient)
     except (msgspec.DecodeError, RecursionError):
         return None
-    error = ABSENT if found.error == _NULL else found.error
-    if found.method or not (found.result or error) or bytes(found.jsonrpc) not in _IN_PLACE_OF_VERSIONS:
+    if bytes(found.jsonrpc) not in _IN_PLACE_OF_VERSIONS:
         return None
-    return Message("2.0", found.id, "", ABSENT, found.result, error)
+    params, error = (ABSENT if one == _NULL else one for one in (found.params, found.error))
+    if not found.method:
+        return (
+            Message("2.0", found.id, "", ABSENT, found.result, error) if found.id and (found.result or error) else None
+        )
+    if bytes(found.jsonrpc) != _VERSION:  # programs log objects that have a method, too
+        return None
+    id = ABSENT if found.id == _NULL else found.id
+    message = Message("2.0", id, found.method, params)
+    try:
+        return _checked(message)
+    except Refused:
+        return None
 
 
 def _decode_checked(body: Body, once: bool = False) -> Message:
@@ -238,9 +252,9 @@ def _decode_checked(body: Body, once: bool = False) -> Message:
 
 
 def _checked(message: Message) -> Message:
-    """Return the message if it is one. ``params`` and ``error`` that are null count as absent: many programs send
-    them."""
-    if message.params == _NULL:
+    """Return the message if it is one. ``params`` and ``error`` that are null count as absent, and so does the null id
+    of a notification: many programs send them. ``params`` that are an empty list are PHP's empty object."""
+    if message.params == _NULL or message.params == _NO_MEMBERS:
         message.params = ABSENT
     if message.error == _NULL:
         message.error = ABSENT
@@ -249,6 +263,9 @@ def _checked(message: Message) -> Message:
     if not message.method and not message.result and not message.error:
         raise Refused("invalid_request", "not a JSON-RPC message: it has none of 'method', 'result', 'error'")
     if message.id:
+        if message.id == _NULL and message.method.startswith("notifications/"):
+            message.id = ABSENT
+            return message
         check_id(message)
     return message
 

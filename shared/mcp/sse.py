@@ -39,11 +39,13 @@ class Reader:
         self._id: str | None = None
         self._retry: int | None = None
         self._first = True
+        self.fed = False  # whether any bytes have come
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Return the events that ``chunk`` completes. Raises ``ValueError`` if an event exceeds the limit."""
         if not chunk:
             return []
+        self.fed = True
         if self._skip_lf and chunk.startswith(b"\n"):
             chunk = chunk[1:]
         self._skip_lf = False
@@ -61,6 +63,14 @@ class Reader:
         if rest:
             self._keep(rest)
         return events
+
+    def end(self) -> Whole | None:
+        """Return the data of an event that has begun when the stream ends, ``None`` if there is none. A reader should
+        drop it (WHATWG HTML section 9.2.6), but some servers write no empty line behind the last event."""
+        if self._open.size or self._is_data:
+            self._end_line(b"")
+        event = self._dispatch()
+        return event.data or None if event is not None else None
 
     def _keep(self, part: bytes) -> None:
         """Add a part of a line whose end is still to come."""

@@ -7,7 +7,10 @@ import re
 import unicodedata
 from itertools import islice
 
+import orjson
+
 from shared.errors import Refused
+from shared.mcp.rope import Whole
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark in UTF-8. RFC 8259 section 8.1: a reader may ignore it."""
@@ -69,6 +72,15 @@ def without_lone_surrogates(body: bytes) -> bytes:
         raise Refused("parse_error", f"the body has more than {_MOST_HALVES} halves of characters (\\ud800)")
     found, count = _HALVES.subn(rb"\\ufffd", plain)
     return found.replace(b"\0\0", b"\\\\") if count else body
+
+
+def is_json(body: Whole) -> bool:
+    """Whether a body is JSON as a whole, and not only the beginning of it."""
+    try:
+        orjson.loads(bytes(body))
+    except orjson.JSONDecodeError:
+        return False
+    return True
 
 
 def id_of_unreadable(body: bytes) -> int | None:

@@ -55,7 +55,7 @@ async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
         (b'{"jsonrpc":"2.0","id":1.5,"method":"ping"}', 400, -32600),
         (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', 400, -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":7}', 400, -32600),
-        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[]}', 400, -32602),
+        (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":[1]}', 400, -32602),
         (b"[]", 400, -32600),
     ],
 )
@@ -214,7 +214,48 @@ async def test_secrets_do_not_come_back(client: RawClient, fleet: Fleet) -> None
     await fleet.store.unregister("hush")
 
 
-@pytest.mark.parametrize("path", ["/mcp/", "/servers/up/mcp/"])
-async def test_a_slash_at_the_end_of_an_endpoint_does_no_harm(client: RawClient, fleet: Fleet, path: str) -> None:
+PATHS = ["/mcp/", "//mcp", "/mcp//", "/servers/up/mcp/", "/servers/up//mcp", "//servers/up/mcp"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_slash_too_many_in_the_path_of_an_endpoint_does_no_harm(
+    client: RawClient, fleet: Fleet, path: str
+) -> None:
     message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "who"}}
     assert (await client.post(message, url=f"{fleet.url}{path}")).content == "up"
+
+
+@pytest.mark.parametrize(("path", "endpoint"), [("/", "/mcp"), ("/servers/up", "/servers/up/mcp")])
+async def test_a_message_for_a_path_that_lacks_its_end_is_told_where_to_go(
+    client: RawClient, fleet: Fleet, path: str, endpoint: str
+) -> None:
+    answer = await client.post({"jsonrpc": "2.0", "id": 1, "method": "ping"}, url=f"{fleet.url}{path}")
+    assert answer.status == 400
+    assert answer.error["message"] == f"MCP is served at {endpoint}: add /mcp to the URL"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"protocolVersion": "2025-06-18", "capabilities": [], "clientInfo": {"name": "php", "version": "1"}},
+        {"protocolVersion": "2025-06-18", "capabilities": None, "clientInfo": None},
+        {"capabilities": {}},
+        {"protocolVersion": None},
+    ],
+)
+async def test_a_client_that_says_little_of_itself_gets_a_session(client: RawClient, params: dict[str, Any]) -> None:
+    answer = await client.post({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+    assert answer.body["result"]["protocolVersion"] == (params.get("protocolVersion") or "2025-11-25")
+    client.sid, client.version = answer.headers["Mcp-Session-Id"], answer.body["result"]["protocolVersion"]
+    notice = {"jsonrpc": "2.0", "id": None, "method": "notifications/initialized", "params": []}
+    assert (await client.post(notice, client.legacy_headers())).status == 202
+    for one in ({"name": "who", "arguments": []}, {"name": "who", "arguments": None}):
+        assert (await client.legacy("tools/call", one)).content == "up"
+    twice = {**client.legacy_headers(), "MCP-Protocol-Version": f"{client.version}, {client.version}"}
+    listed = await client.post({"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": []}, twice)
+    assert len(listed.body["result"]["tools"]) == 2
+
+
+async def test_the_content_type_of_other_json_rpc_is_accepted(client: RawClient) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "who"}}
+    assert (await client.post(message, {"Content-Type": "application/json-rpc"})).content == "up"

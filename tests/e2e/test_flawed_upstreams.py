@@ -158,8 +158,24 @@ def _probes(asked: Path) -> list[str]:
         "good['description'] = chr(0xd83d) + ' half an emoji'",
         "answers['tools/call']['content'][0]['note'] = chr(0xd83d)",
         "info['protocolVersion'] = '2024-10-07'",
+        "def written(out): b = json.dumps(out, indent=1); return f'Content-Length: {len(b)}{chr(10) * 2}{b}'.encode()",
+        "def written(out): return json.dumps(out, indent=2).encode()",
+        "def written(out): return b'sending ' + json.dumps(out).encode()",
+        "def written(out): return json.dumps({'method': None, 'params': None, 'error': None, **out}).encode()",
+        "def written(out): return json.dumps({'error': {}, **out}).encode()",
     ],
-    ids=["null error", "byte order mark", "half a character in a list", "half a character in a result", "2024-10-07"],
+    ids=[
+        "null error",
+        "byte order mark",
+        "half a character in a list",
+        "half a character in a result",
+        "2024-10-07",
+        "heads before messages",
+        "a message over several lines",
+        "a message behind other text",
+        "null members",
+        "empty error beside a result",
+    ],
 )
 async def test_what_many_servers_write_is_read(fleet: Fleet, tmp_path: Path, flaw: str) -> None:
     await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(tmp_path / "log"))))

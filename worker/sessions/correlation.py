@@ -20,6 +20,9 @@ from shared.rpc.framing import COPIED
 from worker.calls.call import Call
 from worker.sessions.attribution import integer
 
+_NO_ERROR = (b"{}", b"[]", b'""', b"false", b"0")
+"""What some servers have in ``error`` beside a result, because there is no error."""
+
 
 class Answered(Struct, gc=False):
     """The answer to ``call``: the JSON of its result or error. A large result is a view of the bytes that arrived."""
@@ -99,7 +102,7 @@ class Correlation:
         call = None if id is None else self.calls.pop(id, None)
         if call is None:
             return Ignored(f"an answer to id {bytes(message.id)[:64]!r}, which nobody waits for")
-        if message.error:
+        if message.error and not (message.result and bytes(message.error) in _NO_ERROR):
             return Answered(call, True, bytes(message.error))
         result: Raw | Large = message.result
         if len(result) <= COPIED:

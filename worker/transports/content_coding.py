@@ -14,6 +14,8 @@ import brotli  # type: ignore[import-untyped]
 _PART = 256 * 1024
 """The most bytes that one part of decoded data has, so that a small body cannot grow unseen to any size."""
 _MAX_CODINGS = 2
+_NO_CODING = frozenset((b"", b"identity", b"none", b"binary", b"utf-8", b"utf8"))
+"""Names of no coding: ``identity``, and what some servers write there, charsets included."""
 
 
 class Decoder(Protocol):
@@ -115,7 +117,7 @@ def decoder_for(coding: bytes) -> Decoder | None:
     """Return a decoder for the value of ``Content-Encoding``, or ``None`` if the body is not coded. Raises
     ``ValueError`` for a coding that is not known."""
     names = [name.strip().lower() for name in coding.split(b",")]
-    names = [name for name in names if name not in (b"", b"identity")]
+    names = [name for name in names if name not in _NO_CODING]
     if not names:
         return None
     if len(names) > _MAX_CODINGS:

@@ -2,7 +2,7 @@
 
 aiohttp's client costs about 100 µs a request more, which is most of what a call may cost here. This client has what
 upstreams need: keep-alive, chunked, TLS, proxies, streaming and compressed bodies, redirects on the same origin. It
-keeps no cookies and does not pipeline.
+does not pipeline, and leaves cookies to sessions (``worker.transports.cookies``).
 
 Idle connections are reused last-in first-out, dropped after ``connection_idle_s`` (servers commonly close at 5 s), and
 never reused once the peer has closed. The type of an error says whether a failed request may have reached the upstream:
@@ -22,6 +22,7 @@ from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
 from worker.transports.content_coding import Decoder, decoder_for
+from worker.transports.cookies import SET_COOKIE, cookie_in
 from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.http_heads import END, KnownHead, ResponseHeads
@@ -36,6 +37,7 @@ _READ = frozenset(
         b"location",
         b"mcp-session-id",
         b"retry-after",
+        SET_COOKIE,
         b"www-authenticate",
         b"etag",
     )
@@ -86,8 +88,10 @@ class Notice:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        """Note the status."""
+        """Note the status. An event stream is an answer, too, and it may have no end."""
         self.status = status
+        if headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
+            self.on_complete()
 
     def on_body(self, data: bytes) -> None:
         """Ignore the body."""
@@ -151,6 +155,8 @@ class _Connection(asyncio.Protocol):
         name = name.lower()
         if name in _READ:
             before = self.headers.get(name)
+            if name == SET_COOKIE:
+                value = cookie_in(value)
             self.headers[name] = value if before is None else before + b", " + value
         self.header_count += 1
         if self.header_count > _MAX_HEADERS:

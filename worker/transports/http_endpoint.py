@@ -7,14 +7,17 @@ import base64
 import ipaddress
 import re
 from typing import Any
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from shared.connections import OURS, HttpConnection, Tls, check_proxy, mask_url, origin_of
 from shared.loopback import is_loopback_host
+from shared.version import VERSION
 
 _BREAKS = re.compile(r"[\r\n\0]")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+"""What stays as it is in the path and the query of a URL. Everything else is percent-encoded."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -37,10 +40,10 @@ class HttpEndpoint:
         self._connection = connection
         self.tls = parts.scheme == "https"
         self.tls_options: Tls | None = connection.tls
-        self.host = parts.hostname or ""
+        self.host = _ascii_host(parts.hostname or "")
         self.port = parts.port or _PORTS[parts.scheme]
-        self.path = parts.path or "/"
-        self.target = self.path + (f"?{parts.query}" if parts.query else "")
+        self.path = quote(parts.path or "/", safe=_PRINTABLE)
+        self.target = self.path + (f"?{quote(parts.query, safe=_PRINTABLE)}" if parts.query else "")
         literal = f"[{self.host}]" if ":" in self.host else self.host
         self.authority = literal if self.port == _PORTS[parts.scheme] else f"{literal}:{self.port}"
         self.shown = f"unix:{self.socket_path}" if self.socket_path else self.authority
@@ -50,6 +53,7 @@ class HttpEndpoint:
         self._note_proxy(self._proxy_url())
         self.tunnel = self.tls and self.proxy is not None
         self.absolute = f"{parts.scheme}://{self.authority}" if self.proxy is not None and not self.tls else ""
+        self.has_cookie = any(name.lower() == "cookie" for name in connection.headers)
         self._common = "\r\n".join(self._own_lines(parts))
 
     def _own_lines(self, parts: SplitResult) -> list[str]:
@@ -59,6 +63,8 @@ class HttpEndpoint:
         lines = [f"Host: {self.authority}"]
         if "accept-encoding" not in names:  # decompressing costs more than a local network saves
             lines.append("Accept-Encoding: identity")
+        if "user-agent" not in names:  # firewalls refuse requests that do not say who asks
+            lines.append(f"User-Agent: mcp-one-gateway/{VERSION}")
         if parts.username is not None and "authorization" not in names:
             lines.append(f"Authorization: Basic {_basic(parts)}")
         if self.absolute and self._proxy_header:
@@ -146,6 +152,16 @@ def header_lines(headers: dict[str, str]) -> bytes:
     header, and is left out; no HTTP parser takes one."""
     lines = (f"{name}: {value}\r\n" for name, value in headers.items() if not _BREAKS.search(value))
     return "".join(lines).encode("utf-8", "surrogateescape")
+
+
+def _ascii_host(host: str) -> str:
+    """Return a host as it goes over the network (RFC 3490), or as it is if it cannot be a name."""
+    if host.isascii():
+        return host
+    try:
+        return host.encode("idna").decode()
+    except UnicodeError:
+        return host
 
 
 def _basic(parts: SplitResult) -> str:

@@ -11,10 +11,12 @@ from typing import Protocol
 from shared.errors import CallError, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.rope import Rope, Whole
+from shared.mcp.text import is_json
 from worker.calls.call import Call
 from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Correlation
 from worker.transports import overload
+from worker.transports.cookies import SET_COOKIE
 from worker.transports.http_client import HttpPool
 
 
@@ -29,6 +31,9 @@ class PostingSession(Protocol):
 
     def receive_bytes(self, body: Whole, call: Call | None = None) -> bool:
         """Handle one message of the upstream."""
+
+    def on_cookies(self, said: bytes) -> None:
+        """Handle that a response set cookies."""
 
     def on_session_header(self, post: Post) -> None:
         """Handle that a response named a session."""
@@ -94,12 +99,19 @@ class Post:
         self.session_header = headers.get(b"mcp-session-id", b"")
         if self.session_header:
             self.session.on_session_header(self)
+        if SET_COOKIE in headers:
+            self.session.on_cookies(headers[SET_COOKIE])
         if status in overload.STATUSES:
             self.retry_after = headers.get(b"retry-after", b"")
         elif self.kind == b"text/event-stream" and status == 200:
             self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
+            if self.call is None:  # a notification has no answer, and this stream may have no end
+                self.session.pool.cancel(self)
+                self.on_complete()
 
     def on_body(self, data: bytes) -> None:
+        if self.reader is not None and data[:1] in (b"{", b"[") and not self.reader.fed:
+            self.reader = None  # JSON that is called an event stream
         if self.reader is None:
             if not self.body:
                 self.body = data
@@ -125,13 +137,16 @@ class Post:
                 self.last_event_id = event.id
             if event.retry_ms is not None:
                 self.retry_ms = min(event.retry_ms, 60_000)
-            if event.data and event.name == "message":
+            if event.data and (event.name == "message" or b'"jsonrpc"' in event.data[:200]):
                 self.session.receive_bytes(event.data, self.call)
 
     def on_complete(self) -> None:
         self.session.posts.pop(self.id, None)
         self.session.notices.pop(self, None)
         if self.reader is not None:
+            last = self.reader.end() if self.unanswered else None
+            if last is not None and is_json(last):
+                self.session.receive_bytes(last, self.call)
             if self.unanswered:
                 self.session.stream_ended(self)
             return

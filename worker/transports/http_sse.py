@@ -16,6 +16,7 @@ from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload
+from worker.transports.cookies import SET_COOKIE, Cookies
 from worker.transports.http_client import HttpPool, Notice
 from worker.transports.http_endpoint import header_lines
 from worker.transports.http_reach import http_pool, reach_by_url
@@ -33,7 +34,9 @@ class _Stream:
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
-        kind = headers.get(b"content-type", b"").partition(b";")[0].strip()
+        kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if SET_COOKIE in headers:
+            self.session.on_cookies(headers[SET_COOKIE])
         if status == 200 and kind == b"text/event-stream":
             self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
         elif status in overload.STATUSES:
@@ -88,6 +91,8 @@ class _Post:
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
         self.retry_after = headers.get(b"retry-after", b"")
+        if SET_COOKIE in headers:
+            self.session.on_cookies(headers[SET_COOKIE])
 
     def on_body(self, data: bytes) -> None:
         """The specification gives the body of a 202 no meaning."""
@@ -122,21 +127,35 @@ class SseSession(Session):
         self._endpoint: asyncio.Future[str] = self.loop.create_future()
         self._stream: _Stream | None = None
         self._head = b""
+        self._target = ""
+        self._cookies = Cookies()
 
     async def connect(self) -> None:
         request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
         self._stream = _Stream(self, request)
         self.pool.submit(self._stream, standing=True)
-        target = await self._endpoint
-        self._head = self.pool.endpoint.head("POST", {"Content-Type": "application/json"}, target)
+        self._target = await self._endpoint
+        self._set_head()
         await self.handshake()
+
+    def _set_head(self) -> None:
+        headers = {"Content-Type": "application/json"}
+        cookies = self._cookies.header()
+        if cookies and not self.pool.endpoint.has_cookie:
+            headers["Cookie"] = cookies
+        self._head = self.pool.endpoint.head("POST", headers, self._target)
+
+    def on_cookies(self, said: bytes) -> None:
+        """Handle that a response set cookies."""
+        if self._cookies.set(said) and self._target:
+            self._set_head()
 
     def on_endpoint(self, reference: str) -> None:
         """Note the URL for messages, which the stream named."""
         if self._endpoint.done():
             return
         try:
-            self._endpoint.set_result(self.pool.endpoint.resolve(reference))
+            self._endpoint.set_result(self.pool.endpoint.resolve(reference.strip(' "')))
         except ValueError as error:
             text = f"the upstream names as its message endpoint {error}"
             self._endpoint.set_exception(OutcomeUnknown("upstream_protocol", text))
@@ -157,7 +176,7 @@ class SseSession(Session):
     async def send_initialized(self, message: bytes) -> None:
         notice = Notice(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message))
         self.pool.submit(notice)
-        await notice.done
+        await asyncio.wait({notice.done}, timeout=self.context.settings.upstreams.probe_timeout_s)  # some never answer
 
     def send_notification(self, message: bytes) -> None:
         self._post(0, None, message)

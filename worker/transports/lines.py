@@ -19,6 +19,16 @@ class LineReader:
         """The bytes that are kept of a line whose end has not arrived yet."""
         return self._open.size
 
+    def peek_open(self) -> Whole:
+        """Return what is kept of a line whose end has not arrived yet. It stays kept."""
+        kept = self._open.take()
+        self._open.add(bytes(kept))
+        return kept
+
+    def take_open(self) -> Whole:
+        """Return what is kept of a line whose end has not arrived yet, and forget it."""
+        return self._open.take()
+
     def feed(self, chunk: bytes) -> list[Whole]:
         """Return the lines that ``chunk`` completes, without their line ends."""
         *complete, rest = chunk.split(b"\n")

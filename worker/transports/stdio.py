@@ -19,9 +19,9 @@ import orjson
 from shared.child_environment import for_child
 from shared.choices import EraChoice
 from shared.connections import StdioConnection
-from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown
+from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp.methods import DISCOVER
-from shared.mcp.rope import Large
+from shared.mcp.rope import Large, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import cancel, spawn
 from worker.calls.call import Call
@@ -34,6 +34,7 @@ from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
+from worker.transports.odd_output import OddOutput
 from worker.transports.patience import Patience
 from worker.transports.sandbox import sandboxed
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
@@ -50,8 +51,10 @@ _EXIT_S = 0.25
 class _Pipes(asyncio.SubprocessProtocol):
     def __init__(self, session: StdioSession) -> None:
         self.session = session
-        self.out = LineReader(session.context.settings.calls.max_result_bytes)
+        limit = session.context.settings.calls.max_result_bytes
+        self.out = LineReader(limit)
         self.err = LineReader(_STDERR_LINE)
+        self.odd = OddOutput(self.out, limit, session.receive_bytes, session.fail_unreadable, self._note)
         self.exited = asyncio.get_running_loop().create_future()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -61,11 +64,21 @@ class _Pipes(asyncio.SubprocessProtocol):
                 self.session.context.log_line(bytes(line).decode("utf-8", "replace"))
             return
         skipped = self.out.overlong
-        for line in self.out.feed(data):
-            if (isinstance(line, Large) or line.strip()) and not self.session.receive_bytes(line):
-                self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
+        if self.odd.active:
+            self.odd.feed(data)
+        else:
+            lines = iter(self.out.feed(data))
+            for line in lines:
+                if (isinstance(line, Large) or line.strip()) and not self.session.receive_bytes(line):
+                    self.odd.unread(line)
+                    for following in lines:
+                        self.odd.take(following)
+                    self.odd.settle(data)
         if self.out.overlong > skipped:
             self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
+
+    def _note(self, line: bytes) -> None:
+        self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         if fd == 1:  # mostly because the child exits; its exit code says more, so wait for that
@@ -93,6 +106,7 @@ class StdioSession(Session):
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._pipes: _Pipes | None = None
+        self._unread = Refused("parse_error", "the body is not JSON")
         self._mark = ""
         self.pid = 0
         self.wrote_at = 0.0  # when the child last wrote to its stderr
@@ -105,6 +119,10 @@ class StdioSession(Session):
     def processor_time(self) -> int:
         """Return what the child has used so far, in clock ticks."""
         return cpu_ticks(self.pid) if self.pid else 0
+
+    def unended_bytes(self) -> int:
+        """Return how much the child has written to its stdout since its last line end."""
+        return self._pipes.out.held_bytes if self._pipes is not None else 0
 
     async def spawn_child(self) -> None:
         """Start the process. Raises ``NotDelivered`` if the command cannot be started."""
@@ -159,6 +177,14 @@ class StdioSession(Session):
             self.lost(error)
             self._kill(signal.SIGKILL)
             spawn(end_descendants(self._mark), "end-descendants")
+
+    def _fail_unreadable(self, body: Whole, error: Refused) -> bool:
+        self._unread = error
+        return False  # what is no message may be a part of one: ``worker.transports.odd_output``
+
+    def fail_unreadable(self, body: Whole) -> bool:
+        """Fail the call that ``body`` answers, which was just refused. Return whether there is such a call."""
+        return super()._fail_unreadable(body, self._unread)
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         if self._stdin is None or self._stdin.is_closing():
@@ -235,10 +261,13 @@ async def _reach(context: SessionContext) -> Reached:
             elif said is None:
                 said = await _stdio_discovered(session, context)
     except TimeoutError:
+        unended = session.unended_bytes()
         await end(session)
+        said_so = f"; it wrote {unended} bytes without a line end, which must follow each message" if unended else ""
         raise NotDelivered(
             "upstream_unavailable",
-            f"no handshake, and no sign of life for {limit_s:g} s; see 'gateway servers logs {context.spec.id}'",
+            f"no handshake, and no sign of life for {limit_s:g} s{said_so}; "
+            f"see 'gateway servers logs {context.spec.id}'",
             {"certain": "1"},
         ) from None
     except BaseException:

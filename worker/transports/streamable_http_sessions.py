@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
-from shared.mcp import jsonrpc
+from shared.mcp import jsonrpc, sse
 from shared.mcp.methods import INITIALIZE, LISTEN, NAMED_BY, PING
 from shared.mcp.rope import Body, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
@@ -27,6 +27,7 @@ from worker.calls.own_call import UpstreamError
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload, session_doubts
+from worker.transports.cookies import Cookies
 from worker.transports.http_client import HttpPool, Notice
 from worker.transports.http_endpoint import header_lines
 from worker.transports.http_post import Post
@@ -35,6 +36,8 @@ from worker.transports.session_doubts import Refusal
 
 _log = logging.getLogger(__name__)
 ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+_EVENTS_BEGIN = (b"e", b"d", b":", b"i", b"r")
+"""The bytes with which an event stream begins: ``event:``, ``data:``, a comment, ``id:``, ``retry:``."""
 _RESUMES = 3
 _LINGER_S = 1.0
 _MIN_RETRY_S = 0.25
@@ -83,6 +86,9 @@ class HttpSession(Session):
         del self.posts[id]
         return True
 
+    def on_cookies(self, said: bytes) -> None:
+        """Ignore that a response set cookies. ``LegacyHttp`` overrides this."""
+
     def on_session_header(self, post: Post) -> None:
         """Ignore that a response named a session. ``LegacyHttp`` overrides this."""
 
@@ -92,6 +98,8 @@ class HttpSession(Session):
         if call is None or not post.unanswered:
             return
         json_body = post.kind == b"application/json" or body[:1] in (b"{", b"[")
+        if body[:1] in _EVENTS_BEGIN and 200 <= post.status < 300 and self._events(post, body):
+            return
         if post.resumes and not json_body:
             self._fail_resumed(post)
             return
@@ -103,6 +111,19 @@ class HttpSession(Session):
                 return
         self.correlation.forget(post.id)
         call.fail(self._verdict(post, body))
+
+    def _events(self, post: Post, body: Whole) -> bool:
+        """Handle a body that is an event stream, though the response does not say so. Return whether it answered the
+        call."""
+        reader = sse.Reader(self.context.settings.calls.max_result_bytes)
+        try:
+            found = [event.data for event in reader.feed(bytes(body))]
+        except ValueError:
+            return False
+        for data in (*found, reader.end()):
+            if data:
+                self.receive_bytes(data, post.call)
+        return not post.unanswered
 
     def _adopt_idless_error(self, post: Post, body: Whole) -> None:
         """Answer the call with an error that has no usable id. On the call's own response it can only mean this
@@ -242,6 +263,7 @@ class LegacyHttp(HttpSession):
         super().__init__(context, Era.LEGACY, pool, client, sid_of_client)
         self._head = b""
         self._get: StandingGet | None = None
+        self._cookies = Cookies()
         self._checked_at = 0  # the connections that were open when an error was last taken for one about the session
         self._set_head()
 
@@ -251,10 +273,14 @@ class LegacyHttp(HttpSession):
             self.extra_headers["MCP-Protocol-Version"] = self.protocol_version
         if self.sid:
             self.extra_headers["Mcp-Session-Id"] = self.sid
+        cookies = self._cookies.header()
+        if cookies and not self.pool.endpoint.has_cookie:
+            self.extra_headers["Cookie"] = cookies
         self._head = self.pool.endpoint.head("POST", {**ACCEPT, **self.extra_headers})
 
     async def connect(self) -> None:
         self.sid = self.protocol_version = ""
+        self._cookies.clear()
         self._set_head()
         await self.handshake()
         if self._get is None:
@@ -266,6 +292,10 @@ class LegacyHttp(HttpSession):
             text = post.session_header.decode("latin-1")
             if text.isascii() and text.isprintable():
                 self.sid = text
+
+    def on_cookies(self, said: bytes) -> None:
+        if self._cookies.set(said):
+            self._set_head()
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         head = self._head + header_lines(call.passed) if call.passed else self._head
@@ -281,7 +311,10 @@ class LegacyHttp(HttpSession):
         self._set_head()
         notice = Notice(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message))
         self.pool.submit(notice)
-        await notice.done
+        # What hangs here is the answer: the upstream has read the message, and some never answer one.
+        await asyncio.wait({notice.done}, timeout=self.context.settings.upstreams.probe_timeout_s)
+        if notice.done.done():
+            self.pool.cancel(notice)  # the answer may be an event stream without end
 
     def send_notification(self, message: bytes) -> None:
         self.post(0, None, self._head, message)

@@ -117,7 +117,7 @@ async def test_what_takes_time_is_left_to_the_ordinary_lane(method: str) -> None
         (LEGACY_HEAD, "nothing/here", "{}", -32601, 200),
         (modern_head("nothing/here"), "nothing/here", META, -32601, 404),
         (modern_head("other"), "tools/list", META, -32020, 400),
-        (LEGACY_HEAD, "tools/call", "[]", -32602, 400),
+        (LEGACY_HEAD, "tools/call", "[1]", -32602, 400),
         (RequestHead(RoutingHeaders(), refusal=("forbidden", "no")), "ping", "{}", -31009, 403),
     ],
 )

@@ -42,15 +42,45 @@ def test_a_byte_order_mark_is_no_part_of_the_document(name: str, text: str, enco
     assert decode(text.encode(encoding), Path(name)) == PLAIN
 
 
-@pytest.mark.parametrize("text", ["{'a': 1}", '{"a": 1,,}', "{", '{"a": }', "a: 1"])
-def test_what_is_not_json_even_so_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"c\.json is not valid JSON: .* line \d column \d+ \(char \d+\)$"):
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{'a': 1}", PLAIN),
+        ("{a: 0x1, // x\n}", PLAIN),
+        ("{a: +1}", PLAIN),
+        ("{a: 'x\\\ny', $b: .5, c_1: 'it\\'s \"', }", {"a": "xy", "$b": 0.5, "c_1": "it's \""}),
+        ("/* x */ {'a': {b: ['c', ], }, }", {"a": {"b": ["c"]}}),
+    ],
+)
+def test_json5_is_read(text: str, expected: Any) -> None:
+    assert decode(text.encode(), Path("mcp.json")) == expected
+    assert decode(text.encode(), Path("mcp.json5")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ('{"a": 1,,}', "line 1, column 9", "a comma too many"),
+        ("{", "", "it ends too early"),
+        ('{"a": [1, 2}', "", "is a bracket or a quote not closed"),
+        ('{\n// x\n"a": }', "line 3, column 6", "missing before it"),
+        ('{\n/* x\ny */ "a": 1\n "b": 2}', "line 4, column 2", "is a comma or a colon missing"),
+        ("a: 1", "line 1, column 1", ""),
+        ('"mcpServers": {}', "line 1, column 13", "are the braces around the whole file missing"),
+        ('{"a": False}', "line 1, column 7", "JSON has true, false and null"),
+        ("{\u201ca\u201d: 1}", "line 1, column 2", "a curly quote"),
+        ('{\n# x\n"a": 1}', "line 2, column 1", "comments begin with //"),
+        ('```json\n{"a": 1}\n```', "line 1, column 1", "a fence of Markdown"),
+        ('{"a": "C:\\Users\\x"}', "line 1, column 10", "a backslash is written as two"),
+        ("{'a': 'C:\\Users\\me'}", "line 1, column 10", "a backslash is written as two"),
+        ("<<<<<<< HEAD\n{}", "line 1, column 1", "a merge that was left open"),
+    ],
+)
+def test_what_is_not_json_even_so_is_refused_in_words_with_the_place(text: str, where: str, what: str) -> None:
+    with pytest.raises(ConfigError) as refused:
         decode(text.encode(), Path("c.json"))
-
-
-def test_a_place_that_is_counted_without_comments_is_said_to_be() -> None:
-    with pytest.raises(ConfigError, match="in lines counted without comments"):
-        decode(b'{\n// x\n"a": }', Path("c.json"))
+    assert str(refused.value).startswith("c.json is not valid JSON: " + where)
+    assert what in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -321,3 +321,61 @@ def test_an_api_is_an_entry_with_its_document(tmp_path: Path) -> None:
     )
     assert "needs 'url'" in str(_read({"spec": "api.yaml"}, base=tmp_path).problems)
     assert "operations" in str(_read({"url": "https://h/v1", "operations": ["GET *"]}, base=tmp_path).warnings)
+
+
+@pytest.mark.parametrize(
+    ("raw", "usual"),
+    [
+        ({"Command": "x", "Args": ["y"]}, {"command": "x", "args": ["y"]}),
+        ({"URL": "http://u/"}, {"url": "http://u/"}),
+        ({"command": " x ", "url": ""}, {"command": "x"}),
+        ({"command": "", "url": "http://u/"}, {"url": "http://u/"}),
+        ({"type": "stdio", "url": "http://u/"}, {"url": "http://u/"}),
+        ({"type": "auto", "url": "http://u/"}, {"url": "http://u/"}),
+        ({"type": "http", "command": "x"}, {"command": "x"}),
+        ("npx -y x", {"command": "npx", "args": ["-y", "x"]}),
+        ({"command": "npx", "args": "-y x --name 'a b'"}, {"command": "npx", "args": ["-y", "x", "--name", "a b"]}),
+        ({"command": "x", "env": "A=1\nB=2"}, {"command": "x", "env": {"A": "1", "B": "2"}}),
+        ({"url": "http://u/", "headers": "X-A: 1"}, {"url": "http://u/", "headers": {"X-A": "1"}}),
+        ({"url": "http://u/", "headers": {"X-A": "1\n"}}, {"url": "http://u/", "headers": {"X-A": "1"}}),
+        (
+            {"url": "http://u/", "authorization_token": "t"},
+            {"url": "http://u/", "headers": {"Authorization": "Bearer t"}},
+        ),
+        ({"command": "x", "timeout": "30s"}, {"command": "x", "requestTimeout": 30_000.0}),
+        ({"command": "x", "timeout": "90000"}, {"command": "x", "requestTimeout": 90_000.0}),
+        ({"command": "x", "timeout": "2m"}, {"command": "x", "requestTimeout": 120_000.0}),
+        ({"command": "x", "tool_call_timeout_secs": 20}, {"command": "x", "requestTimeout": 20_000}),
+        ({"command": "x", "serverStartupTimeout": 20}, {"command": "x", "startTimeout": 20_000}),
+        ({"command": "x", "toolsWhitelist": ["a"]}, {"command": "x", "includeTools": ["a"]}),
+        ({"command": "x", "denied-tools": ["a"]}, {"command": "x", "excludeTools": ["a"]}),
+        ({"command": "x", "tools": "a, b"}, {"command": "x", "includeTools": ["a", "b"]}),
+        ({"command": "x", "tools": "all"}, {"command": "x"}),
+        ({"command": "x", "tools": [{"name": "a"}]}, {"command": "x", "includeTools": ["a"]}),
+        ({"command": "x", "tool_configuration": {"allowed_tools": ["a"]}}, {"command": "x", "includeTools": ["a"]}),
+    ],
+)
+def test_what_is_written_unusually_is_read_as_what_is_usual(raw: Any, usual: dict[str, Any]) -> None:
+    reading, expected = _read(raw), _read(usual)
+    assert reading.problems == []
+    assert reading.spec == expected.spec
+
+
+@pytest.mark.parametrize(
+    "raw", [{"status": "disabled"}, {"tool_configuration": {"enabled": False}}, {"Disabled": True}]
+)
+def test_a_server_is_off_however_that_is_said(raw: dict[str, Any]) -> None:
+    assert _read({"command": "x", **raw}).off
+
+
+@pytest.mark.parametrize("key", ["allow", "denylist", "disabledPrompts", "blockedResources", "filters"])
+def test_an_unknown_key_that_seems_to_restrict_is_refused(key: str) -> None:
+    assert "seems to restrict the server" in _read({"command": "x", key: ["a"]}).problems[0][1]
+    assert not _read({"command": "x", key: []}).problems
+
+
+@pytest.mark.parametrize("key", ["alwaysAllowTools", "autoApproveTools", "enableLogging"])
+def test_what_is_about_approval_hides_no_tool(key: str) -> None:
+    spec = _read({"command": "x", key: ["a"] if "Tools" in key else True}).spec
+    assert spec is not None
+    assert (spec.include_tools, spec.exclude_tools, spec.problem) == (None, (), "")

@@ -136,3 +136,21 @@ def test_a_document_without_references_is_unchanged(value: Any) -> None:
 
 def test_keys_are_not_expanded() -> None:
     assert _expand({"${USER}": 1}) == ({"${USER}": 1}, [])
+
+
+def test_a_default_may_have_a_variable_in_it() -> None:
+    problems: list[tuple[str, str]] = []
+    for text, expected in (
+        ("${A:-${HOME}/x}/y", "/h/x/y"),
+        ("${A:-${B:-c}}", "c"),
+        ("${A:-$5}", "$5"),
+        ("${HOME:-${A}}", "/h"),
+    ):
+        assert expand(text, {"HOME": "/h"}, "p", problems) == expected
+    assert problems == []
+
+
+def test_extensions_know_the_folder_of_their_file() -> None:
+    variables = editor_variables({"HOME": "/h"}, Path("/work"), Path("/work/.gemini/x"))
+    found = expand("${extensionPath}${/}a ${CLAUDE_PLUGIN_ROOT} ${workspacePath}", variables, "p", [])
+    assert found == "/work/.gemini/x/a /work/.gemini/x /work"

@@ -265,11 +265,11 @@ def test_an_env_file_that_is_not_there_is_named() -> None:
         ({"mcpServers": {"a": {"command": " "}}}, "mcpServers.a.connection", "needs 'command'"),
         ({"mcpServers": {"a": {"url": "ftp://x/"}}}, "mcpServers.a.connection", "not an http://, https:// or unix://"),
         (
-            {"mcpServers": {"a": {"type": "ws", "url": "http://x"}}},
+            {"mcpServers": {"a": {"type": "ws", "url": "ws://x"}}},
             "mcpServers.a.connection",
             "unknown transport",
         ),
-        ({"mcpServers": {"a": {"command": "x", "url": "http://x"}}}, "mcpServers.a.connection", "'url'"),
+        ({"mcpServers": {"a": {"command": "x", "url": "http://x"}}}, "mcpServers.a.url", "stands beside 'command'"),
         ({"mcpServers": {"a": {"url": "${U}"}}}, "mcpServers.a.url", "environment variable U is not set"),
         ({"mcpServers": {"a": {"args": ["${U}"], "command": "x"}}}, "mcpServers.a.args[0]", "variable U "),
         ({"mcpServers": {"//": {"command": "x", "name": "n"}}}, "mcpServers.//.id", "'//' must be 1-128 characters"),

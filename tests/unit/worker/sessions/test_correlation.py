@@ -154,3 +154,11 @@ def test_other_notifications_are_announced() -> None:
     method = "notifications/tools/list_changed"
     assert _receive(Correlation(), method=method) == Announced(method, b"")
     assert _receive(Correlation(), method=method, params={"a": 1}) == Announced(method, b'{"a": 1}')
+
+
+@pytest.mark.parametrize("nothing", [None, {}, [], "", False])
+def test_an_error_in_which_nothing_is_does_not_hide_the_result(nothing: Any) -> None:
+    correlation = Correlation()
+    outcome = _receive(correlation, id=correlation.begin(_call()), result={"a": 1}, error=nothing)
+    assert isinstance(outcome, Answered)
+    assert (outcome.is_error, json.loads(outcome.raw)) == (False, {"a": 1})

@@ -1,0 +1,90 @@
+"""Members of an entry that no table knows by this name, brought to names that are known. Pure.
+
+People write keys in other cases (``URL``, ``Args``), clients have their own words for lists of tools and for durations.
+What only seems to restrict a server is refused (``restricting``): it must be obeyed or refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from shared.config import spellings
+
+_KNOWN = {*spellings.known(), *spellings.VARIABLES, *spellings.SILENT, *spellings.UNUSED, *spellings.REFUSED}
+_BY_PLAIN = {spellings.plain(key): key for key in sorted(_KNOWN, reverse=True)}
+_DENY = re.compile(r"disallow|deny|denied|black|block|exclude|disable|forbid|hide|hidden")
+_ALLOW = re.compile(r"allow|white|include|enable|permit")
+_APPROVAL = re.compile(r"always|auto|appro|trust|confirm|ask")
+_START = re.compile(r"start|init|boot|launch|spawn")
+_CALL = re.compile(r"tool|call|request|read|exec|response|operation")
+_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|secs|seconds?|m|min|minutes?)\s*")
+_OFF = ("disabled", "inactive", "off", "stopped", "paused")
+_LONGEST_MS = 24 * 3600 * 1000
+
+
+def usual(raw: dict[str, Any], mended: Callable[[str, str], None]) -> dict[str, Any]:
+    """Return an entry with usual keys where the meaning of an unusual one is clear. ``mended`` is told of them."""
+    found: dict[str, Any] = {}
+    for key, value in raw.items():
+        name, meant = key, value
+        if key not in _KNOWN:
+            name, meant = _meaning(key, value)
+            if name != key and (name in raw or name in found):
+                name, meant = key, value
+            elif name != key:
+                mended(key, f"was taken for {name!r}")
+        if name in ("timeout", *spellings.DURATIONS) and isinstance(meant, str):
+            meant = _milliseconds(meant, name)
+        found[name] = meant
+    return found
+
+
+def _meaning(key: str, value: Any) -> tuple[str, Any]:
+    word = spellings.plain(key)
+    if word in _BY_PLAIN:
+        return _BY_PLAIN[word], value
+    if word in ("status", "state") and isinstance(value, str) and value.strip().lower() in _OFF:
+        return "disabled", True
+    if word in ("authorizationtoken", "bearertoken", "accesstoken") and isinstance(value, str) and value:
+        return "auth", value
+    if word == "toolconfiguration" and isinstance(value, dict):
+        if value.get("enabled") is False:
+            return "disabled", True
+        if isinstance(value.get("allowed_tools"), list):
+            return "includeTools", value["allowed_tools"]
+    if "tool" in word and isinstance(value, list) and value and not _APPROVAL.search(word):
+        if _DENY.search(word):
+            return "excludeTools", value
+        if _ALLOW.search(word):
+            return "includeTools", value
+    if "timeout" in word and isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        unit = 1 if word.endswith(("ms", "millis", "milliseconds")) else 1000 if word.endswith(("s", "sec")) else 0
+        took = min(spellings.milliseconds(value, unit), _LONGEST_MS) if value < math.inf else _LONGEST_MS
+        if _START.search(word):
+            return "startTimeout", took
+        if _CALL.search(word):
+            return "requestTimeout", took
+    return key, value
+
+
+def _milliseconds(text: str, name: str) -> Any:
+    """Return a duration with its unit (``30s``) in the unit that ``name`` has, or the text as it is."""
+    match = _DURATION.fullmatch(text.lower())
+    if match is None:
+        return text
+    seconds = float(match[1]) * (0.001 if match[2] == "ms" else 60 if match[2].startswith("m") else 1)
+    unit = spellings.DURATIONS[name][1]
+    return seconds * 1000 / unit if unit else seconds if seconds <= 3600 else seconds * 1000
+
+
+def restricting(key: str, value: Any) -> str:
+    """Return why an entry with an unknown key is not run, because the key seems to restrict the server, or ``""``."""
+    if not isinstance(value, list | dict) or not value:
+        return ""
+    word = spellings.plain(key)
+    if _APPROVAL.search(word) or not (_DENY.search(word) or _ALLOW.search(word) or word in ("filter", "filters")):
+        return ""
+    return "seems to restrict the server and is not understood here: use 'includeTools' and 'excludeTools'"
