@@ -77,6 +77,7 @@ class McpRunner(web.AppRunner):
         ordinary_headers = frozenset(("dpop", *([proxy.user_header] if proxy is not None else ())))
         lane = Lane(server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls)
         self._lane = lane
+        front.tell_of_dropped_sessions(lane.heads.forget_session)
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
             if message.path == "/mcp" and message.method == "POST" and "Origin" not in message.headers:

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gateway.sessions.session import ClientSession
@@ -35,7 +36,8 @@ often."""
 class SessionTable:
     """The client sessions that this front end knows, and their facts in Redis.
 
-    ``known`` has the sessions by id. ``frontend`` is this front end's id.
+    ``known`` has the sessions by id. ``frontend`` is this front end's id. ``on_dropped`` is called with the id of each
+    session that is not known any more.
     """
 
     def __init__(
@@ -56,7 +58,8 @@ class SessionTable:
         self._loop = asyncio.get_running_loop()
         self.known: dict[str, ClientSession] = {}
         self._round = 0
-        self._ended: dict[str, None] = {}
+        self.on_dropped: Callable[[str], None] | None = None
+        self._ended: dict[int, None] = {}  # hashes of the ids of sessions, of which one has some 150 bytes
         self._touched: dict[str, None] = {}
         self._unsaved: dict[str, None] = {}  # sessions of which Redis does not know yet, because it was away
 
@@ -124,6 +127,8 @@ class SessionTable:
         self._unsaved.pop(sid, None)
         if session is not None:
             session.known = False
+            if self.on_dropped is not None:
+                self.on_dropped(sid)
         return session
 
     def cached(self, sid: str) -> ClientSession | None:
@@ -150,7 +155,7 @@ class SessionTable:
         ``used``: the session's client uses it, which keeps it alive. A message for the client does not.
         """
         session = self.cached(sid) if used else self.known.get(sid)
-        if session is not None or sid in self._ended:
+        if session is not None or hash(sid) in self._ended:
             return session
         claims = self._key.open_session(sid)
         if claims is None or time.time() - claims.created < -60:
@@ -162,7 +167,7 @@ class SessionTable:
             lost = not facts and await self._is_lost(sid, claims.created)
         except RegistryUnavailable:
             return session if time.time() - claims.created < self._settings.session_ttl_s else None
-        if not (facts or lost) or sid in self._ended:
+        if not (facts or lost) or hash(sid) in self._ended:
             return None
         if (first := self.known.get(sid)) is not None:
             return first  # another request found it meanwhile: a session must have one object only
@@ -309,7 +314,7 @@ class SessionTable:
         """Note that a session has ended, here or at another front end; return it if this front end knew it."""
         if len(self._ended) >= _ENDED:
             self._ended.pop(next(iter(self._ended)))
-        self._ended[sid] = None
+        self._ended[hash(sid)] = None
         self._touched.pop(sid, None)
         session = self._drop(sid)
         if session is not None:

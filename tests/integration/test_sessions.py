@@ -143,3 +143,13 @@ async def test_a_session_whose_end_was_missed_is_not_written_back(store: Registr
     await store.redis.delete(store.keys.ended(session.sid))  # a minute later
     await mine.recheck()
     assert not mine.again(session) and await mine.find(session.sid) is None
+
+
+async def test_listeners_are_told_of_sessions_that_are_dropped(store: RegistryStore) -> None:
+    mine = table(store, "f1")
+    told: list[str] = []
+    mine.on_dropped = told.append
+    opened = await mine.open("2025-11-25", "", "", b"{}", b"")
+    await mine.end(opened.sid)
+    assert told == [opened.sid]
+    assert await mine.find(opened.sid) is None and told == [opened.sid]

@@ -47,33 +47,39 @@ _EXIT_S = 0.25
 
 
 class _Pipes(asyncio.SubprocessProtocol):
+    """What comes from a child. ``session`` is ``None`` when the session is over: the transport may live longer."""
+
     def __init__(self, session: StdioSession) -> None:
-        self.session = session
+        self.session: StdioSession | None = session
         self.out = LineReader(session.context.settings.calls.max_result_bytes)
         self.err = LineReader(_STDERR_LINE)
         self.exited = asyncio.get_running_loop().create_future()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
+        session = self.session
+        if session is None:
+            return
         if fd == 2:
-            self.session.wrote_at = self.session.loop.time()
+            session.wrote_at = session.loop.time()
             for line in self.err.feed(data):
-                self.session.context.log_line(bytes(line).decode("utf-8", "replace"))
+                session.context.log_line(bytes(line).decode("utf-8", "replace"))
             return
         skipped = self.out.overlong
         for line in self.out.feed(data):
-            if (isinstance(line, Large) or line.strip()) and not self.session.receive_bytes(line):
-                self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
+            if (isinstance(line, Large) or line.strip()) and not session.receive_bytes(line):
+                session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
         if self.out.overlong > skipped:
-            self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
+            session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1:  # mostly because the child exits; its exit code says more, so wait for that
+        if fd == 1 and self.session is not None:  # mostly because the child exits; its exit code says more
             self.session.loop.call_later(_EXIT_S, self.session.ended)
 
     def process_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
-        self.session.ended()
+        if self.session is not None:
+            self.session.ended()
 
 
 class StdioSession(Session):
@@ -157,6 +163,13 @@ class StdioSession(Session):
             self.lost(error)
             self._kill(signal.SIGKILL)
             spawn(end_descendants(self._mark), "end-descendants")
+            self._leave_pipes()
+
+    def _leave_pipes(self) -> None:
+        """Let go of the child's pipes, and they of this session."""
+        if self._pipes is not None:
+            self._pipes.session = None
+        self._transport = self._stdin = self._pipes = None
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         if self._stdin is None or self._stdin.is_closing():
@@ -203,6 +216,7 @@ class StdioSession(Session):
                 break
         self._kill(signal.SIGKILL)  # processes that the child left behind in its group
         transport.close()
+        self._leave_pipes()
         await end_descendants(self._mark)
 
     def _kill(self, which: signal.Signals) -> None:
