@@ -64,8 +64,8 @@ class Questions:
             asker.withdrawn(on_answer)
 
     def end(self) -> None:
-        """Withdraw all questions, because the session has ended. It is not referred to from here any more: in a circle it
-        would stay in memory until the garbage collector looks."""
+        """Withdraw all questions, because the session has ended. It is not referred to from here any more: in a circle
+        it would stay in memory until the garbage collector looks."""
         self.withdraw_all()
         self._send, self._is_closed = _unsent, _always
 
