@@ -203,6 +203,7 @@ class FrontEnd:
             lambda: registry.records.values(),
             self._tools_listed,
             lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
+            dispatcher.hedging.families,
         )
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s

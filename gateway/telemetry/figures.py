@@ -23,7 +23,8 @@ def one(name: str, text: str, value: float) -> Family:
 
 class FrontEndFigures:
     """The families of one front end. ``holds`` returns what it holds now: in flight, streams, sessions, workers.
-    ``differing`` returns how many tools of a pinned upstream are not as they were approved."""
+    ``differing`` returns how many tools of a pinned upstream are not as they were approved, ``hedges`` the families of
+    ``fleet.hedging``."""
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class FrontEndFigures:
         records: Callable[[], Iterable[UpstreamRecord]],
         tools: Callable[[], int],
         differing: Callable[[str], int] = lambda upstream: 0,
+        hedges: Callable[[], list[Family]] = list,
     ) -> None:
         self._counters = counters
         self._holds = holds
@@ -40,6 +42,7 @@ class FrontEndFigures:
         self._records = records
         self._tools = tools
         self._differing = differing
+        self._hedges = hedges
 
     def counted(self) -> list[Family]:
         """Return what this front end counts and holds; the processes of an instance are added up."""
@@ -48,6 +51,7 @@ class FrontEndFigures:
         linked.samples.append(Sample(("frontend", str(os.getpid())), workers))
         return [
             *self._counters.families(),
+            *self._hedges(),
             one("gateway_in_flight", "Calls in flight", in_flight),
             one("gateway_in_flight_limit", "Calls that may be in flight (maxInflight)", self._max_in_flight),
             one("gateway_streams", "Standing streams", streams),
