@@ -26,6 +26,8 @@ from shared.settings import SessionSettings
 _log = logging.getLogger(__name__)
 _CACHED = 100_000
 _ENDED = 100_000
+_FORGET_S = 60.0
+"""That a session has ended is remembered for so much longer than an unused session lives: clocks differ."""
 _BATCH = 500
 _ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
@@ -59,7 +61,10 @@ class SessionTable:
         self.known: dict[str, ClientSession] = {}
         self._round = 0
         self.on_dropped: Callable[[str], None] | None = None
-        self._ended: dict[int, None] = {}  # hashes of the ids of sessions, of which one has some 150 bytes
+        self._ended: dict[int, float] = {}
+        """When sessions ended (loop time), by hashes of their ids, of which one has some 150 bytes. After as long as an
+        unused session lives, its id alone says that it is over."""
+        self._flushed_at = self._loop.time()
         self._touched: dict[str, None] = {}
         self._unsaved: dict[str, None] = {}  # sessions of which Redis does not know yet, because it was away
 
@@ -314,7 +319,7 @@ class SessionTable:
         """Note that a session has ended, here or at another front end; return it if this front end knew it."""
         if len(self._ended) >= _ENDED:
             self._ended.pop(next(iter(self._ended)))
-        self._ended[hash(sid)] = None
+        self._ended[hash(sid)] = self._flushed_at
         self._touched.pop(sid, None)
         session = self._drop(sid)
         if session is not None:
@@ -323,7 +328,10 @@ class SessionTable:
 
     async def flush(self) -> None:
         """Extend the life in Redis of sessions that were used, in one batch. Raises ``RegistryUnavailable``."""
-        self._round = int(self._loop.time() / self._touch_s) % _ROUNDS
+        self._flushed_at = now = self._loop.time()
+        self._round = int(now / self._touch_s) % _ROUNDS
+        while self._ended and now - next(iter(self._ended.values())) > self._settings.session_ttl_s + _FORGET_S:
+            del self._ended[next(iter(self._ended))]
         touched, self._touched = list({**self._touched, **self._unsaved}), {}
         if not touched:
             return
