@@ -8,7 +8,7 @@ JOBS ?= 3
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos unit lint format node browser bench retrieval loadtest clean
+.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos soak unit lint format node browser bench retrieval loadtest clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -70,6 +70,9 @@ interop: install matrix-clients  ## the servers that people use, directly and th
 
 chaos: install  ## kill, stop, cut off and fill every part of a fleet under load (ten minutes); writes docs/faults.md
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: install  ## ten minutes of load, reloads and killed upstreams: does anything grow or fail? ARGS=180: seconds
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 unit: install  ## the tests that touch no socket
 	$(BIN)/python -m pytest tests/unit $(ARGS)
