@@ -44,7 +44,7 @@ _SAMPLES = 240
 _RELOAD_S = 15.0
 _KILL_S = 20.0
 _DOWN_S = 1.0
-_SESSION_S = 20.0
+_SESSION_S = 60.0
 """What is left without a goodbye ends after so long, so that as many sessions end as come."""
 _ESTABLISHED = "01"  # in /proc/net/tcp
 _OURS = ("supervisor", "front end", "worker", "reaper", "redis")
