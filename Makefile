@@ -8,7 +8,7 @@ JOBS ?= 3
 LOCK := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
 HOST ?= http://127.0.0.1:4000
 
-.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos fuzz unit lint format node browser bubblewrap bench retrieval loadtest sbom clean
+.PHONY: help install lock run test matrix matrix-clients tasks-server interop chaos soak fuzz unit lint format node browser bubblewrap bench retrieval loadtest sbom clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -76,6 +76,9 @@ interop: install matrix-clients  ## the servers that people use, directly and th
 
 chaos: install  ## kill, stop, cut off and fill every part of a fleet under load (ten minutes); writes docs/faults.md
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+soak: install  ## ten minutes of load, reloads and killed upstreams: does anything grow or fail? ARGS=180: seconds
+	$(BIN)/python -m tests.chaos.soak $(ARGS)
 
 fuzz: install  ## the fuzz tests with many more inputs than 'make test' plays (three minutes); FUZZ_SEED=1 for others
 	FUZZ_ROUNDS=$${FUZZ_ROUNDS:-150000} $(BIN)/python -m pytest tests/fuzz -o timeout=600 $(ARGS)

@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gateway.access.api_keys import ApiKeys
 from gateway.access.client_certificate import Certificates
@@ -217,7 +217,7 @@ class FrontEnd:
             lambda: registry.records.values(),
             self._tools_listed,
             lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
-            tallies.families,
+            lambda: [*tallies.families(), *dispatcher.hedging.families()],
         )
         audit = self._audit
         audit_waiting = (lambda: audit.waiting) if audit is not None else None
@@ -296,6 +296,10 @@ class FrontEnd:
         if self._tracing is not None:
             self._tracing.exporter.start()
         self._tasks.append(spawn(self._log.run(), "events"))
+
+    def tell_of_dropped_sessions(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the id of each client session that this front end does not know any more."""
+        self._sessions.on_dropped = listener
 
     def facts(self) -> dict[str, str]:
         """Return what this front end publishes with its heartbeat."""

@@ -1,9 +1,10 @@
 """How a process that serves calls manages its memory: the garbage collector and, with glibc, the allocator.
 
-Reference counting frees what a call makes, and cycles are rare. With Python's defaults the collector still took 4-8 %
-of a worker's time, because each run looked at everything that was loaded at the start. glibc by default returns buffers
-of 128 KiB and more to the kernel at once, so every large body caused page faults (a quarter of a worker's time for 1
-MiB results).
+Reference counting frees what calls and sessions make: what has ended is in no circle, as the collector looks at old
+objects once in millions of new ones (``tests/integration/test_ended_sessions.py``). With Python's defaults the
+collector still took 4-8 % of a worker's time, because each run looked at everything that was loaded at the start. glibc
+by default returns buffers of 128 KiB and more to the kernel at once, so every large body caused page faults (a quarter
+of a worker's time for 1 MiB results).
 """
 
 from __future__ import annotations

@@ -6,19 +6,27 @@ Counterpart: ``shared.settings``, which makes them of all sources as it does wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-NESTED = ("tls", "link")
+NESTED = ("tls", "link", "hedge")
 """The sections whose settings are an object in a file."""
 
 
 def check_path(path: str) -> str:
     """Return the path of a file as an absolute one: processes that are started later have other working directories."""
     return str(Path(path).expanduser().absolute()) if path else ""
+
+
+def check_percentile(text: str) -> str:
+    """Return the word for a percentile, ``p50`` to ``p99``, or an empty text. Raises ``ValueError``."""
+    if text and not re.fullmatch(r"p[5-9][0-9]", text, re.ASCII):
+        raise ValueError(f"{text!r} is not a percentile from p50 to p99; p95 is a good one")
+    return text
 
 
 class TlsSettings(Struct, frozen=True):
@@ -74,6 +82,16 @@ class LinkSettings(Struct, frozen=True):
     def required(self) -> bool:
         """Whether links over TCP without TLS are refused: also where there is an authority that says who may link."""
         return self.link_tls == "required" or bool(self.link_ca_file)
+
+
+class HedgeSettings(Struct, frozen=True):
+    """Late calls of read-only tools, which are sent to a second replica as well. An upstream can have its own."""
+
+    hedge_after: Annotated[
+        str,
+        Meta(description="a call of a readOnlyHint tool is sent to a second replica too after this percentile of the "
+             "times to an answer, as p95; none: never", extra={"check": check_percentile}),
+    ] = ""  # fmt: skip
 
 
 def flat(values: Mapping[str, Any], known: Iterable[str], problems: list[tuple[str, str]]) -> Iterator[tuple[str, Any]]:

@@ -37,6 +37,7 @@ OWN = (
     "maxListed",
     "maxListedBytes",
     "listTimeout",
+    "hedge",
 )
 """The settings that one upstream can have for itself, written in its entry."""
 
@@ -59,7 +60,7 @@ def for_upstream(settings: Settings, own: Mapping[str, Any]) -> Settings:
     if "startTimeout" in own:  # an upstream is reached in one way, so it has one time to start
         own = {"stdioStartTimeout": own["startTimeout"], **own}
     for key, value in own.items():
-        if key in OWN:
+        if key in OWN and key in KNOBS:  # what is an object of its own is for front ends
             knob = KNOBS[key]
             changed.setdefault(knob.section, {})[knob.field] = converted(knob, value, from_text=False)
     sections = {name: structs.replace(getattr(settings, name), **fields) for name, fields in changed.items()}

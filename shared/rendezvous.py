@@ -16,9 +16,15 @@ def rank(key: str, candidates: Iterable[str]) -> tuple[str, ...]:
     return _ranked(key, tuple(candidates))
 
 
-@functools.lru_cache(20_000)  # a worker ranks for every upstream once a second, a front end for every call of a session
-def _ranked(key: str, candidates: tuple[str, ...]) -> tuple[str, ...]:
-    def score(candidate: str) -> bytes:
-        return hashlib.blake2b(f"{key}\0{candidate}".encode(), digest_size=8).digest()
+def first(key: str, candidates: Iterable[str]) -> str:
+    """Return the best of ``candidates`` for a ``key`` that does not last. Nothing of it is kept."""
+    return max(candidates, key=lambda candidate: _score(key, candidate))
 
-    return tuple(sorted(candidates, key=score, reverse=True))
+
+@functools.lru_cache(20_000)  # a worker ranks for every upstream once a second
+def _ranked(key: str, candidates: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(candidates, key=lambda candidate: _score(key, candidate), reverse=True))
+
+
+def _score(key: str, candidate: str) -> bytes:
+    return hashlib.blake2b(f"{key}\0{candidate}".encode(), digest_size=8).digest()

@@ -28,7 +28,7 @@ from shared.choices import Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
-from shared.nested_settings import NESTED, LinkSettings, TlsSettings, flat
+from shared.nested_settings import NESTED, HedgeSettings, LinkSettings, TlsSettings, flat
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -369,6 +369,7 @@ class Settings(Struct, frozen=True):
     calls: CallSettings = CallSettings()
     clients: ClientSettings = ClientSettings()
     routing: RoutingSettings = RoutingSettings()
+    hedge: HedgeSettings = HedgeSettings()
     health: HealthSettings = HealthSettings()
     upstreams: UpstreamSettings = UpstreamSettings()
     sessions: SessionSettings = SessionSettings()

@@ -40,6 +40,16 @@ class SessionCalls(Protocol):
     announced_to: int
 
 
+class Hedged(Protocol):
+    """What sends a late call to a second replica too (``fleet.hedging``)."""
+
+    def call_off(self) -> None:
+        """Ask nobody else, and no longer two: the upstream shows life, or the client ends the call."""
+
+    def answered(self, now: float) -> float:
+        """Note the answer. Return when the replica that gave it was asked (loop time)."""
+
+
 class CallLink(Protocol):
     """The link that carries a call (``fleet.worker_link``). ``ready``: until its connection is gone."""
 
@@ -48,6 +58,7 @@ class CallLink(Protocol):
     frontend: str
     loop: asyncio.AbstractEventLoop
     standing: int
+    calls: dict[int, InFlight]
 
     def cancel(self, in_flight: InFlight, reason: str) -> None:
         """Cancel a call; the upstream may see ``reason``."""
@@ -74,6 +85,7 @@ class InFlight:
         "listener",
         "modern",
         "number",
+        "race",
         "registered",
         "replica",
         "shown_alive_at",
@@ -105,6 +117,7 @@ class InFlight:
         self.shown_alive_at = started_at
         self.listener: Callable[[], None] | None = None  # called for each event, where no task awaits ``next``
         self.registered: tuple[SessionCalls, bytes] | None = None
+        self.race: Hedged | None = None  # where the call may be sent to a second replica too
         self._events: deque[CallEvent] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._waiting_bytes = 0
@@ -117,6 +130,8 @@ class InFlight:
         if type(event) is Interim:
             self.asked = self.asked or event.asks
             self._waiting_bytes += len(event.message) + _EVENT_BYTES
+            if self.race is not None:
+                self.race.call_off()
             if self._waiting_bytes > _MAX_WAITING_BYTES:
                 self._make_room(event)
         if self.listener is not None:
@@ -207,6 +222,8 @@ class InFlight:
 
     def detach(self) -> None:
         """Have the worker keep what comes from now on, so that the client can resume the call at any front end."""
+        if self.race is not None:
+            self.race.call_off()
         self.link.detach(self.number)
 
     def client_left(self, reason: str) -> None:
@@ -226,6 +243,8 @@ class InFlight:
 
     def cancel(self, reason: str) -> None:
         """Cancel the call; the upstream may see ``reason``."""
+        if self.race is not None:
+            self.race.call_off()
         self.link.cancel(self, reason)
 
     def refuse_body(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -127,7 +127,7 @@ def servers_add(
         exclude_tools=given["excluded"] or None,
         pin=given["pin"],
         metadata=dict(pair(one, "=", "--metadata") for one in given["facts"]),
-        settings={key: _value(text) for key, text in (pair(one, "=", "--set") for one in given["own"])},
+        settings=_own(given["own"]),
         source="cli",
     )
     register(url or group_url, spec, connection, replace)
@@ -251,6 +251,18 @@ def pair(text: str, separator: str, option: str) -> tuple[str, str]:
     if not found or not name.strip():
         raise ConfigError(f"{option}: {text.split(separator)[0]!r} needs a {separator!r} between name and value")
     return name.strip(), value.strip()
+
+
+def _own(pairs: Iterable[str]) -> dict[str, Any]:
+    """Return the settings that an upstream has for itself; ``hedge.after`` stands in an object of its own."""
+    found: dict[str, Any] = {}
+    for key, text in (pair(one, "=", "--set") for one in pairs):
+        outer, _, inner = key.partition(".")
+        if inner:
+            found[outer] = {**found.get(outer, {}), inner: _value(text)}
+        else:
+            found[key] = _value(text)
+    return found
 
 
 def _value(text: str) -> Any:

@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.ejection import Ejection
+from gateway.fleet.hedging import Hedging
 from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Only, Outgoing, affinity
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
@@ -75,6 +76,7 @@ class Dispatcher:
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
+        self.hedging = Hedging(self, self._loop)
         self.under_way: dict[InFlight, None] = {}
         self.waiting = 0
 
@@ -209,7 +211,26 @@ class Dispatcher:
             in_flight.register(session, call.id)
         if replica.avoid_until > now and replica.watch is not None:
             replica.watch.sent(call, now)
+        hedge = call.route.hedge
+        if hedge is not None and call.attempts == 1 and type(call.affinity) is Anywhere and replica.avoid_until <= now:
+            self.hedging.watch(in_flight, call, hedge)
         return in_flight
+
+    # ---- fleet.hedging.Sender
+
+    def send_beside(self, call: Outgoing, replica: Replica) -> InFlight | None:
+        session = call.session
+        link = self._pool.link_for(replica, session.sid if session is not None else "")
+        if link is None or len(self.under_way) >= self._max_in_flight or not self._budget.take_spare():
+            return None
+        self._budget.sent += 1
+        head = self._head(call, replica)
+        head.trace, head.trace_state, head.baggage = call.trace, call.trace_state, call.baggage
+        return link.call(replica, head, call, session, self.facts, self._loop.time())
+
+    def leg_failed(self, leg: InFlight, event: Failure) -> None:
+        self._judge(event, cast(Replica, leg.replica), set())
+        self._note_failure(leg, event)
 
     def _note_begin(self, call: ObservedCall, now: float) -> None:
         call.started_at = now
@@ -445,9 +466,11 @@ class Dispatcher:
             if self._observer is not None:
                 outcome = UPSTREAM_ERROR if event.is_error else ANSWERED
                 self._observer.finished(call, outcome, now - call.started_at)
+            race = in_flight.race
+            began = in_flight.started_at if race is None else race.answered(now)
             watch = in_flight.replica.watch
             if watch is not None and not in_flight.asked:
-                watch.answered(call, call.name, now - in_flight.started_at, now, event.is_error)
+                watch.answered(call, call.name, now - began, now, event.is_error)
 
     def refused(self, in_flight: InFlight, event: Failure) -> CallError | None:
         """Return the error of a call that was refused for want of room and that no other replica can take, and note

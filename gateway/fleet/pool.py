@@ -16,7 +16,7 @@ from gateway.routing.routes import Replica
 from shared.errors import RegistryUnavailable
 from shared.registry import deaths
 from shared.registry.members import Members
-from shared.rendezvous import rank
+from shared.rendezvous import first
 from shared.rpc import link_tls
 from shared.rpc.connection import SLACK, Link
 from shared.rpc.handshake import FrontEndSide, HandshakeError
@@ -34,6 +34,8 @@ _PROOF_S = 3.0
 _TAKEN_OVER_S = 3.0
 """How long it may take another worker to take over what a dead one had, once it is known to be dead."""
 _MAX_LOST = 1000
+_MAX_CHOSEN = 100_000
+"""The client sessions whose workers are remembered."""
 
 
 class WorkerPool:
@@ -50,6 +52,8 @@ class WorkerPool:
         self._connecting: set[str] = set()
         self._redial = Redial()
         self._affinity = WorkerAffinity()
+        self._chosen: dict[str, dict[str, tuple[list[WorkerLink], WorkerLink]]] = {}
+        """By client session and upstream: the links to choose from, and the one that was chosen."""
         self._wake = asyncio.Event()
         self._addresses: dict[str, str] = {}  # of the workers that are linked
         self._lost: dict[str, float] = {}  # when the link to a worker broke that may be dead, in loop seconds
@@ -67,9 +71,18 @@ class WorkerPool:
         if len(ready) <= 1:
             return ready[0] if ready else None
         if sid:
-            best = rank(f"{sid}\0{replica.id}", [link.worker for link in ready])[0]
-            return next(link for link in ready if link.worker == best)
+            chosen = self._chosen.get(sid)
+            known = chosen.get(replica.id) if chosen is not None else None
+            return known[1] if known is not None and known[0] == ready else self._choose(sid, replica.id, ready)
         return self._affinity.choose(replica.workers, ready)
+
+    def _choose(self, sid: str, upstream: str, ready: list[WorkerLink]) -> WorkerLink:
+        best = first(f"{sid}\0{upstream}", [link.worker for link in ready])
+        link = next(link for link in ready if link.worker == best)
+        if len(self._chosen) >= _MAX_CHOSEN:
+            self._chosen.clear()
+        self._chosen.setdefault(sid, {})[upstream] = ready, link
+        return link
 
     def is_moving(self, replica: Replica) -> bool:
         """Whether another worker is about to take the replica over: one that has it drains, or its link just broke."""
@@ -223,6 +236,7 @@ class WorkerPool:
             loop.call_later(self._redial.failed(link.worker, loop.time()), self._wake.set)
             if self.links.get(link.worker) is link:
                 del self.links[link.worker]
+                self._chosen.clear()  # what was chosen refers to links
                 self._note_lost(link.worker)
                 events.links_changed()
                 self._wake.set()
@@ -261,6 +275,7 @@ class WorkerPool:
 
     def end_session(self, sid: str, over: bool = True) -> None:
         """Notify the workers that know a session that it is over, or else that this front end stops using it."""
+        self._chosen.pop(sid, None)
         for link in self.links.values():
             link.forget_session(sid, over)
 

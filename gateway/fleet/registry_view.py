@@ -70,7 +70,7 @@ class RegistryView:
         self.settings = settings
         self.records: dict[str, UpstreamRecord] = {}
         self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
-        self.catalog = Catalog(settings.routing, settings.health.refresh_interval_s)
+        self.catalog = Catalog(settings.routing, settings.health.refresh_interval_s, settings.hedge.hedge_after)
         self.views = Views(self.catalog, policy)
         self.follower = ChangeFollower(store, self)
         self._events: RegistryEvents | None = None

@@ -163,6 +163,7 @@ class Heads:
         self._max_body_bytes = max_body_bytes
         self._heads: dict[bytes, FramedHead | None] = {}
         self._headers: dict[RoutingHeaders, RoutingHeaders] = {}
+        self._of_session: dict[str, list[bytes]] = {}  # the keys of the heads that name a client session
 
     def read(self, raw: bytes) -> FramedHead | None:
         """Return what ``read_head`` returns for these bytes."""
@@ -198,14 +199,31 @@ class Heads:
     def _keep(self, raw: bytes, head: FramedHead | None) -> None:
         while len(self._heads) >= _MAX_HEADS or self._kept_bytes > _MAX_KEPT_BYTES:
             for old in list(itertools.islice(self._heads, len(self._heads) // 8 + 1)):
-                del self._heads[old]
-                self._kept_bytes -= len(old)
+                self._drop(old)
         self._heads[raw] = head
         self._kept_bytes += len(raw)
+        if head is not None and head.head.session is not None:
+            self._of_session.setdefault(head.head.session, []).append(raw)
         if len(self._headers) >= _MAX_HEADS:
             self._headers.clear()
         if head is not None:
             head.head.headers = self._headers.setdefault(head.head.headers, head.head.headers)
+
+    def _drop(self, key: bytes) -> None:
+        head = self._heads.pop(key)
+        self._kept_bytes -= len(key)
+        if head is not None and head.head.session is not None:
+            keys = self._of_session[head.head.session]
+            keys.remove(key)
+            if not keys:
+                del self._of_session[head.head.session]
+
+    def forget_session(self, sid: str) -> None:
+        """Forget the heads that name a client session, which is not known here any more. They would keep it in memory,
+        and no request with them is to come."""
+        for key in self._of_session.pop(sid, ()):
+            del self._heads[key]
+            self._kept_bytes -= len(key)
 
 
 class CertifiedHeads:

@@ -81,6 +81,7 @@ class McpRunner(web.AppRunner):
             server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls, wariness
         )
         self._lane = lane
+        front.tell_of_dropped_sessions(lane.heads.forget_session)
 
         def make(message: RawRequestMessage, payload: StreamReader, protocol: Any, writer: Any, task: Any) -> Any:
             if message.method == "POST" and endpoint_at(message.path) is not None and "Origin" not in message.headers:

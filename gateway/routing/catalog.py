@@ -6,7 +6,7 @@ the view of an endpoint when it is first needed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import is_
 
 from msgspec import structs
@@ -14,6 +14,7 @@ from msgspec import structs
 from gateway.balancers import Balancer, make
 from gateway.routing.endpoints import ASKED, named
 from gateway.routing.entries import Entry, parse
+from gateway.routing.hedges import Hedge
 from gateway.routing.naming import GIVEN, assign
 from gateway.routing.outliers import Watch
 from gateway.routing.pinning import Pinning
@@ -35,12 +36,14 @@ class Catalog:
     ``groups`` are in registration order; ``everything`` is the view of all groups; ``generation`` counts rebuilds.
     """
 
-    def __init__(self, settings: RoutingSettings, refresh_interval_s: float = 300.0) -> None:
+    def __init__(self, settings: RoutingSettings, refresh_interval_s: float = 300.0, hedge_after: str = "") -> None:
         self.settings = settings
+        self._hedge_after = hedge_after
         self._refresh_interval_s = refresh_interval_s
         self._parsed: dict[str, tuple[str, UpstreamSpec, dict[Kind, list[Entry]]]] = {}
         self._replicas: dict[str, Replica] = {}
         self._balancers: dict[str, tuple[str, Balancer]] = {}
+        self._hedges: dict[str, dict[str, Hedge]] = {}  # by group and tool, so that what was measured stays
         self._views: dict[str, View] = {}
         self._wall_s = 0.0
         self._virtual: dict[str, VirtualView] = {}
@@ -135,6 +138,7 @@ class Catalog:
         self._members = members
         for name in [name for name in self._balancers if name not in groups]:
             del self._balancers[name]
+            self._hedges.pop(name, None)
         self.groups = groups
         self.everything = self._view_of_all(groups)
         self._views = {"": self.everything}
@@ -177,6 +181,7 @@ class Catalog:
                     replica.watch, replica.avoid_until = None, 0.0
             elif replica.watch is None:
                 replica.watch = Watch(replica)
+        hedges = self._hedges_of(group)
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:
@@ -191,10 +196,33 @@ class Catalog:
                         first[1].append(replica)
             group.routes[kind] = {
                 name: Route(
-                    group.name, entry, tuple(replicas), group.balancer, any(replica.binds for replica in replicas)
+                    group.name,
+                    entry,
+                    tuple(replicas),
+                    group.balancer,
+                    any(replica.binds for replica in replicas),
+                    hedge=hedges(name) if hedges is not None and entry.read_only and len(replicas) > 1 else None,
                 )
                 for name, (entry, replicas) in having.items()
             }
+
+    def _hedges_of(self, group: Group) -> Callable[[str], Hedge] | None:
+        """Return what gives each read-only tool of a group its hedge, or ``None`` if its late calls are not sent
+        twice."""
+        own = (one.record.spec.settings.get("hedge") for one in group.replicas)
+        after = next((str(one["after"]) for one in own if isinstance(one, dict) and "after" in one), self._hedge_after)
+        if not after:
+            self._hedges.pop(group.name, None)
+            return None
+        before = self._hedges.get(group.name, {})
+        found = self._hedges[group.name] = {}
+
+        def hedge(tool: str) -> Hedge:
+            known = before.get(tool)
+            found[tool] = known if known is not None and known.after == after else Hedge(after)
+            return found[tool]
+
+        return hedge
 
     # ---- views
 

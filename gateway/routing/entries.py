@@ -36,6 +36,8 @@ class Entry(Struct, frozen=True):
     """What the upstream itself says, if a virtual server says something else (``modern``), or empty."""
     whole: bytes = b""
     """What the upstream itself says, if not all of it is passed on, or empty."""
+    read_only: bool = False
+    """Whether a tool says that it changes nothing (``readOnlyHint``)."""
 
     @property
     def listed(self) -> bytes:
@@ -85,6 +87,7 @@ def _tool(raw: bytes) -> Entry | None:
         annotated=tuple(annotated),
         ui=_ui(plain) if _UI in raw else "",
         whole=b"" if usable is raw else raw,
+        read_only=hints.get("readOnlyHint") is True,
     )
 
 

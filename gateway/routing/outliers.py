@@ -140,6 +140,10 @@ class Watch:
         if is_error:
             return
         self._moved = True
+        self.outrun(tool, seconds, now)
+
+    def outrun(self, tool: str, seconds: float, now: float) -> None:
+        """Note that the replica answered after ``seconds``, or that another one had answered by then."""
         self.latency_s += (seconds - self.latency_s) * _WEIGHT if self.latency_s else seconds
         known = self._samples.get(tool)
         if known is None or now - known[0] > _WINDOW_S:

@@ -56,6 +56,16 @@ class RetryBudget:
         self._again += 1
         return True
 
+    def take_spare(self) -> bool:
+        """Return whether one more call may be sent to a second replica that has not failed at the first, and count it.
+        Such calls keep strictly to the share."""
+        sent, again = self._marks[0]
+        repeats = self._again - again
+        if repeats + 1 > self._share * (self.sent - sent - repeats):
+            return False
+        self._again += 1
+        return True
+
     def advance(self) -> None:
         """Forget the oldest second. Called about once a second."""
         self._marks.append((self.sent, self._again))

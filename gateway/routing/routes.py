@@ -9,6 +9,7 @@ from msgspec import Struct
 from gateway.balancers import Balancer
 from gateway.routing.entries import Entry
 from gateway.routing.guards import Guard
+from gateway.routing.hedges import Hedge
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.outliers import Watch
 from gateway.routing.shapes import Shape
@@ -125,6 +126,8 @@ class Route(Struct, frozen=True):
     """What a call must fulfil beside being shown, or ``None``."""
     shape: Shape | None = None
     """What becomes of a call's arguments, or ``None`` if they go up as they are."""
+    hedge: Hedge | None = None
+    """When a late call is sent to a second replica too, or ``None`` if none is."""
 
 
 class Group:

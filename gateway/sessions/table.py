@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from gateway.sessions.room import SessionRoom
@@ -28,6 +29,8 @@ from shared.tasks import spawn
 _log = logging.getLogger(__name__)
 _CACHED = 100_000
 _ENDED = 100_000
+_FORGET_S = 60.0
+"""That a session has ended is remembered for so much longer than an unused session lives: clocks differ."""
 _BATCH = 500
 _ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
@@ -38,7 +41,8 @@ often."""
 class SessionTable:
     """The client sessions that this front end knows, and their facts in Redis.
 
-    ``known`` has the sessions by id. ``frontend`` is this front end's id.
+    ``known`` has the sessions by id. ``frontend`` is this front end's id. ``on_dropped`` is called with the id of each
+    session that is not known any more.
     """
 
     def __init__(
@@ -60,7 +64,11 @@ class SessionTable:
         self.known: dict[str, ClientSession] = {}
         self._round = 0
         self._room = SessionRoom(settings.max_client_sessions, settings.max_client_sessions_per_peer)
-        self._ended: dict[str, None] = {}
+        self.on_dropped: Callable[[str], None] | None = None
+        self._ended: dict[int, float] = {}
+        """When sessions ended (loop time), by hashes of their ids, of which one has some 150 bytes. After as long as an
+        unused session lives, its id alone says that it is over."""
+        self._flushed_at = self._loop.time()
         self._touched: dict[str, None] = {}
         self._unsaved: dict[str, None] = {}  # sessions of which Redis does not know yet, because it was away
 
@@ -138,6 +146,8 @@ class SessionTable:
         self._unsaved.pop(sid, None)
         if session is not None:
             session.known = False
+            if self.on_dropped is not None:
+                self.on_dropped(sid)
         return session
 
     def cached(self, sid: str, principal: str | None = None) -> ClientSession | None:
@@ -172,7 +182,7 @@ class SessionTable:
             if claims is None or claims.principal != principal:
                 return None
         session = self.cached(sid) if used else self.known.get(sid)
-        if session is not None or sid in self._ended:
+        if session is not None or hash(sid) in self._ended:
             return session
         claims = self._key.open_session(sid)
         if claims is None or time.time() - claims.created < -60:
@@ -184,7 +194,7 @@ class SessionTable:
             lost = not facts and await self._is_lost(sid, claims.created)
         except RegistryUnavailable:
             return session if time.time() - claims.created < self._settings.session_ttl_s else None
-        if not (facts or lost) or sid in self._ended:
+        if not (facts or lost) or hash(sid) in self._ended:
             return None
         if (first := self.known.get(sid)) is not None:
             return first  # another request found it meanwhile: a session must have one object only
@@ -331,7 +341,7 @@ class SessionTable:
         """Note that a session has ended, here or at another front end; return it if this front end knew it."""
         if len(self._ended) >= _ENDED:
             self._ended.pop(next(iter(self._ended)))
-        self._ended[sid] = None
+        self._ended[hash(sid)] = self._flushed_at
         self._touched.pop(sid, None)
         session = self._drop(sid)
         if session is not None:
@@ -340,7 +350,10 @@ class SessionTable:
 
     async def flush(self) -> None:
         """Extend the life in Redis of sessions that were used, in one batch. Raises ``RegistryUnavailable``."""
-        self._round = int(self._loop.time() / self._touch_s) % _ROUNDS
+        self._flushed_at = now = self._loop.time()
+        self._round = int(now / self._touch_s) % _ROUNDS
+        while self._ended and now - next(iter(self._ended.values())) > self._settings.session_ttl_s + _FORGET_S:
+            del self._ended[next(iter(self._ended))]
         touched, self._touched = list({**self._touched, **self._unsaved}), {}
         if not touched:
             return

@@ -5,6 +5,7 @@
 ``stage`` a fleet of separate processes · ``supervised`` one that ``gateway up`` started · ``processes`` what runs below
 this process · ``upstream`` an upstream that writes down what it executes · ``relay`` lies between a process and Redis ·
 ``load`` clients of both eras · ``verdict`` what it cost, from calls and executions (pure) · ``trial`` plays one fault ·
-``__main__`` plays all and writes docs/faults.md · ``test_few_faults`` what
-``make test`` plays · ``test_verdict`` what counts.
+``__main__`` plays all and writes docs/faults.md · ``soak`` load that goes on (``make soak``) · ``growth`` whether a
+process grows (pure) · ``skew`` two releases beside each other · ``test_few_faults`` what ``make test`` plays ·
+``test_verdict`` and ``test_growth`` what counts.
 """

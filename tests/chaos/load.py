@@ -54,6 +54,11 @@ class Client(RawClient):
         self.era = era
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
 
+    def know(self, url: str) -> None:
+        """Add a front end, if it is new."""
+        if url not in self._urls:
+            self._urls.append(url)
+
     async def open(self) -> Client:
         """Open the session, in the older era."""
         if self.era == "legacy":
@@ -85,11 +90,11 @@ class Client(RawClient):
                     await asyncio.sleep(_PAUSE_S)
         raise ConnectionError("no front end takes a connection")
 
-    async def do(self, tool: str, ms: int = 0, url: str | None = None) -> Call:
-        """Call a tool."""
+    async def do(self, tool: str, ms: int = 0, url: str | None = None, **more: Any) -> Call:
+        """Call a tool, with ``more`` arguments."""
         number = next(_ids)
         call = Call(f"c{number}", self.era, tool, 0, time.monotonic())
-        params: dict[str, Any] = {"name": tool, "arguments": {"id": call.id, "ms": ms}}
+        params: dict[str, Any] = {"name": tool, "arguments": {"id": call.id, "ms": ms, **more}}
         headers, sent_to = self.legacy_headers(), [url or self._urls[0]]
         if self.era == "modern":
             params["_meta"] = MODERN_META

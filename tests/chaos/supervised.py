@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
@@ -22,7 +23,9 @@ _START_S = 40.0
 
 
 class Supervised(Ground):
-    """See the module."""
+    """See the module. ``settings`` are further ones of the gateway, as in a file."""
+
+    settings: Mapping[str, Any] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,6 +51,7 @@ class Supervised(Ground):
             "port": int(self._url.rpartition(":")[2]),
             "stateDir": str(self.folder / "state"),
             "requestTimeout": int(self.request_timeout_s * 1000),
+            **self.settings,
         }
         document = {"gateway": settings, "mcpServers": {**entries, "p": self.child}}
         (self.folder / "gateway.json").write_text(json.dumps(document))

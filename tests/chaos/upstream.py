@@ -3,7 +3,8 @@
 ``python -m tests.chaos.upstream http|sse|stdio LEDGER PREFIX [HOST:PORT]``
 
 It has two tools, ``PREFIX_do``, which must not run twice, and ``PREFIX_read``, which may. Both take the ``id`` of the
-call and the ``ms`` that it lasts, and answer the id. Each execution appends a line ``id prefix pid`` to the ledger.
+call and the ``ms`` that it lasts, and answer the id, with ``bytes`` more if asked for. Each execution appends a line
+``id prefix pid`` to the ledger.
 ``http`` and ``stdio`` speak both eras, ``sse`` only the older one. The port is printed when it listens.
 """
 
@@ -68,7 +69,7 @@ class Upstream:
         id = arguments.get("id", "-")
         os.write(self._ledger, f"{id} {params['name']} {os.getpid()}\n".encode())
         await asyncio.sleep(arguments.get("ms", 0) / 1000)
-        return {"content": [{"type": "text", "text": id}], "isError": False}
+        return {"content": [{"type": "text", "text": id + "x" * arguments.get("bytes", 0)}], "isError": False}
 
 
 class HttpServer:
@@ -134,7 +135,7 @@ class HttpServer:
 
     async def serve(self, host: str, port: int, over_sse: bool) -> None:
         """Serve until killed."""
-        app = web.Application()
+        app = web.Application(client_max_size=16 * 1024 * 1024)
         if over_sse:
             app.add_routes([web.get("/sse", self.sse), web.post("/messages", self.sse_message)])
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
 
 from gateway.sessions.table import SessionTable
@@ -165,3 +166,28 @@ async def test_a_strangers_use_of_a_session_is_no_use_of_it_and_asks_redis_nothi
     assert await store.redis.pttl(key) <= 5_000 and not other.known
     assert await other.find(opened.sid, principal="ann") is not None
     assert mine.cached(opened.sid, "ann") is opened
+
+
+async def test_that_a_session_has_ended_is_remembered_for_as_long_as_its_id_could_say_otherwise(
+    store: RegistryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = table(store, "f1")
+    before, *_ = [await mine.open("2025-11-25", "", "", b"{}", b"") for _ in range(2)]
+    await mine.end(before.sid)
+    await mine.flush()
+    assert len(mine._ended) == 1
+    loop = asyncio.get_running_loop()
+    later = loop.time() + 2 * TTL_S + 61
+    monkeypatch.setattr(mine, "_loop", type("Later", (), {"time": lambda self: later})())
+    await mine.flush()
+    assert not mine._ended
+
+
+async def test_listeners_are_told_of_sessions_that_are_dropped(store: RegistryStore) -> None:
+    mine = table(store, "f1")
+    told: list[str] = []
+    mine.on_dropped = told.append
+    opened = await mine.open("2025-11-25", "", "", b"{}", b"")
+    await mine.end(opened.sid)
+    assert told == [opened.sid]
+    assert await mine.find(opened.sid) is None and told == [opened.sid]

@@ -18,6 +18,14 @@ class Withdrawable(Protocol):
         """Withdraw the question that was asked with ``on_answer``."""
 
 
+def _unsent(message: bytes) -> None:
+    """Takes messages for an upstream whose session has ended."""
+
+
+def _always() -> bool:
+    return True
+
+
 class Questions:
     """The open questions of one session. ``send`` takes a message for the upstream. Nothing is sent once ``is_closed``
     returns true."""
@@ -55,8 +63,14 @@ class Questions:
             asker, on_answer = question
             asker.withdrawn(on_answer)
 
+    def end(self) -> None:
+        """Withdraw all questions, because the session has ended. It is not referred to from here any more: in a circle
+        it would stay in memory until the garbage collector looks."""
+        self.withdraw_all()
+        self._send, self._is_closed = _unsent, _always
+
     def withdraw_all(self) -> None:
-        """Withdraw all questions, because the session is over and takes no answers any more."""
+        """Withdraw all questions, because the session takes no answers to them any more."""
         questions, self._open = self._open, {}
         for asker, on_answer in questions.values():
             asker.withdrawn(on_answer)

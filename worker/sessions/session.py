@@ -157,7 +157,12 @@ class Session:
         """Open the session and wait. Raises ``CallError`` with the reason if the upstream cannot be reached."""
         await asyncio.wait({self.start()})  # which may be cancelled by ``close``
         if not self.ready:
-            raise self._failure
+            failure = self._failure
+            self._failure = NotDelivered(failure.code, failure.message, failure.data)
+            try:
+                raise failure
+            finally:
+                del failure  # it refers to this frame now
 
     @property
     def opening(self) -> bool:
@@ -337,6 +342,8 @@ class Session:
         except asyncio.CancelledError:
             call.stop("nobody waits for it")
             raise
+        finally:
+            del call  # an error of its future refers to this frame
 
     async def handshake(self) -> None:
         """Send ``initialize`` and ``notifications/initialized``. Version, capabilities and identity are noted. Raises
@@ -380,6 +387,8 @@ class Session:
         except asyncio.CancelledError:
             self.correlation.forget(id)
             raise
+        finally:
+            del call  # an error of its future refers to this frame
 
     # ---- what arrives
 
@@ -524,7 +533,7 @@ class Session:
             call.fail(NotDelivered(error.code, error.message, error.data))
         for call in self.correlation.drain():
             call.fail(OutcomeUnknown("outcome_unknown", f"{error.message}; the call may have run"))
-        self._questions.withdraw_all()
+        self._questions.end()
         if self._was_ready:
             self.notify_state_lost()
         self.context.events.lost(self, error)
@@ -538,7 +547,7 @@ class Session:
         for call in [*self._waiting, *self.correlation.drain()]:
             call.fail(OutcomeUnknown("outcome_unknown", "the upstream session was closed; the call may have run"))
         self._waiting.clear()
-        self._questions.withdraw_all()
+        self._questions.end()
         await self.disconnect()
 
     # ---- transports

@@ -311,6 +311,7 @@ class _Connection(asyncio.Protocol):
         exchange = self.exchange
         self.pool.discard(self)
         self.exchange = None
+        self.parser = None  # it refers to this connection
         if exchange is None:
             return
         if self.got_headers and self.to_eof and exc is None:

@@ -124,7 +124,7 @@ class SseSession(Session):
     ) -> None:
         super().__init__(context, Era.LEGACY, client, sid_of_client)
         self.pool = pool
-        self._endpoint: asyncio.Future[str] = self.loop.create_future()
+        self._endpoint: asyncio.Future[str | CallError] = self.loop.create_future()
         self._stream: _Stream | None = None
         self._head = b""
         self._target = ""
@@ -134,7 +134,10 @@ class SseSession(Session):
         request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
         self._stream = _Stream(self, request)
         self.pool.submit(self._stream, standing=True)
-        self._target = await self._endpoint
+        target = await self._endpoint
+        if isinstance(target, CallError):  # another one is raised: that would keep this frame, and so the session
+            raise NotDelivered(target.code, target.message, target.data)
+        self._target = target
         self._set_head()
         await self.handshake()
 
@@ -158,12 +161,13 @@ class SseSession(Session):
             self._endpoint.set_result(self.pool.endpoint.resolve(reference.strip(' "')))
         except ValueError as error:
             text = f"the upstream names as its message endpoint {error}"
-            self._endpoint.set_exception(OutcomeUnknown("upstream_protocol", text))
+            self._endpoint.set_result(OutcomeUnknown("upstream_protocol", text))
 
     def stream_lost(self, error: CallError) -> None:
         """End the session, because its stream cannot be opened or has ended."""
+        self._stream = None
         if not self._endpoint.done():
-            self._endpoint.set_exception(error)
+            self._endpoint.set_result(error)
             return
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
             call.fail(error)
@@ -194,6 +198,7 @@ class SseSession(Session):
     async def disconnect(self) -> None:
         if self._stream is not None:
             self.pool.cancel(self._stream)
+            self._stream = None
         if not self._endpoint.done():
             self._endpoint.cancel()
 

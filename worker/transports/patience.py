@@ -56,4 +56,5 @@ class Patience:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await cancel(self._looking)
+        self._looking = None  # its exception refers to this object
         await self._timeout.__aexit__(kind, error, trace)

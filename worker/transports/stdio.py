@@ -49,19 +49,24 @@ _EXIT_S = 0.25
 
 
 class _Pipes(asyncio.SubprocessProtocol):
+    """What comes from a child. ``session`` is ``None`` when the session is over: the transport may live longer."""
+
     def __init__(self, session: StdioSession) -> None:
-        self.session = session
+        self.session: StdioSession | None = session
         limit = session.context.settings.calls.max_result_bytes
         self.out = LineReader(limit)
         self.err = LineReader(_STDERR_LINE)
-        self.odd = OddOutput(self.out, limit, session.receive_bytes, session.fail_unreadable, self._note)
+        self.odd = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
         self.exited = asyncio.get_running_loop().create_future()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
+        session = self.session
+        if session is None:
+            return
         if fd == 2:
-            self.session.wrote_at = self.session.loop.time()
+            session.wrote_at = session.loop.time()
             for line in self.err.feed(data):
-                self.session.context.log_line(bytes(line).decode("utf-8", "replace"))
+                session.context.log_line(bytes(line).decode("utf-8", "replace"))
             return
         skipped = self.out.overlong
         if self.odd.active:
@@ -69,25 +74,33 @@ class _Pipes(asyncio.SubprocessProtocol):
         else:
             lines = iter(self.out.feed(data))
             for line in lines:
-                if (isinstance(line, Large) or line.strip()) and not self.session.receive_bytes(line):
+                if (isinstance(line, Large) or line.strip()) and not session.receive_bytes(line):
                     self.odd.unread(line)
                     for following in lines:
                         self.odd.take(following)
                     self.odd.settle(data)
         if self.out.overlong > skipped:
-            self.session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
+            session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
+
+    def _receive(self, body: Whole) -> bool:
+        return self.session is None or self.session.receive_bytes(body)
+
+    def _fail_unreadable(self, body: Whole) -> bool:
+        return self.session is not None and self.session.fail_unreadable(body)
 
     def _note(self, line: bytes) -> None:
-        self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
+        if self.session is not None:
+            self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1:  # mostly because the child exits; its exit code says more, so wait for that
+        if fd == 1 and self.session is not None:  # mostly because the child exits; its exit code says more
             self.session.loop.call_later(_EXIT_S, self.session.ended)
 
     def process_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
-        self.session.ended()
+        if self.session is not None:
+            self.session.ended()
 
 
 class StdioSession(Session):
@@ -177,6 +190,13 @@ class StdioSession(Session):
             self.lost(error)
             self._kill(signal.SIGKILL)
             spawn(end_descendants(self._mark), "end-descendants")
+            self._leave_pipes()
+
+    def _leave_pipes(self) -> None:
+        """Let go of the child's pipes, and they of this session."""
+        if self._pipes is not None:
+            self._pipes.session = None
+        self._transport = self._stdin = self._pipes = None
 
     def _fail_unreadable(self, body: Whole, error: Refused) -> bool:
         self._unread = error
@@ -231,6 +251,7 @@ class StdioSession(Session):
                 break
         self._kill(signal.SIGKILL)  # processes that the child left behind in its group
         transport.close()
+        self._leave_pipes()
         await end_descendants(self._mark)
 
     def _kill(self, which: signal.Signals) -> None:

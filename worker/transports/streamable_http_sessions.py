@@ -426,6 +426,7 @@ class LegacyHttp(HttpSession):
     async def disconnect(self) -> None:
         if self._get is not None:
             self._get.close()
+            self._get = None
         await super().disconnect()
         if self.sid:
             self.pool.submit(Notice(self.pool.endpoint.head("DELETE", self.extra_headers) + b"\r\n"))

@@ -8,7 +8,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.rendezvous import rank
+from shared.rendezvous import first, rank
 
 NAMES = st.lists(st.text(min_size=1, max_size=8), unique=True, min_size=1, max_size=8)
 
@@ -24,6 +24,7 @@ def test_the_order_of_candidates_does_not_matter(key: str, names: list[str], ord
     order.shuffle(shuffled)
     assert rank(key, shuffled) == rank(key, names)
     assert sorted(rank(key, names)) == sorted(names)
+    assert not names or first(key, shuffled) == rank(key, names)[0]
 
 
 @given(st.text(), NAMES, st.integers(0, 7))

@@ -18,7 +18,7 @@ from shared.choices import LOG_LEVELS, STRATEGIES, check_log_level, check_strate
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
-from shared.nested_settings import check_path
+from shared.nested_settings import check_path, check_percentile
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 
 
@@ -191,6 +191,8 @@ def _samples(knob: Knob) -> list[Any]:
         return ["https://h.test/a/b", "http://h.test:80", ""]
     if (meta.extra or {}).get("check") is check_access:
         return ['{"anonymous":true}', '{"authentication":[{"type":"apiKey"}]}', ""]
+    if (meta.extra or {}).get("check") is check_percentile:
+        return ["p50", "p95", "p99"]
     if (meta.extra or {}).get("check") is check_path:
         return ["/etc/a.pem", "/é b/${X}", ""]
     if plain is str:

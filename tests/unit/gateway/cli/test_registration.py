@@ -126,6 +126,8 @@ def test_url_is_the_gateway_s_unless_nothing_else_can_be_meant(add: Any) -> None
         (["http://up", "--operations", "GET *"], "name its document with --spec"),
         (["http://up", "--transport", "openapi"], "needs 'spec'"),
         (["--spec", "x", "--", "cat"], "--spec is for a server that is reached by a URL"),
+        (["http://up", "--set", "hedge.after=p20"], "'p20' is not a percentile from p50 to p99"),
+        (["http://up", "--set", "hedge=p95"], "must be an object with after"),
         (["http://up", "--balancer", "none"], "balancer"),
         (["http://up", "--key-file", "k"], "tls.keyFile needs tls.certFile"),
         (["http://up", "--transport", "stdio"], "needs 'command'"),
@@ -138,6 +140,8 @@ def test_what_cannot_be_meant_is_said_in_a_line(add: Any, arguments: list[str], 
 
 
 def test_every_setting_of_an_upstream_can_be_set(add: Any) -> None:
-    for key in OWN:
+    hedged = add("add", "a", "http://up", "--set", "hedge.after=p95", "--set", "maxPending=7")[3]
+    assert hedged.settings == {"hedge": {"after": "p95"}, "maxPending": 7}
+    for key in (one for one in OWN if one != "hedge"):
         value = "adaptive" if key == "concurrency" else 2000
         assert add("add", "a", "http://up", "--set", f"{key}={value}")[3].settings == {key: value}, key

@@ -111,6 +111,20 @@ def test_what_is_kept_of_heads_is_bounded_in_bytes() -> None:
     assert heads.read(first) is not kept, "the oldest make room"
 
 
+def test_heads_of_a_session_that_is_over_are_forgotten() -> None:
+    heads = Heads(GUARD, MAX_BODY)
+    raws = [_raw(*PLAIN, f"Mcp-Session-Id: {sid}", f"X-Number: {number}") for sid in "ab" for number in range(3)]
+    kept = [heads.read(raw) for raw in raws]
+    heads.forget_session("a")
+    heads.forget_session("never seen")
+    assert [heads.read(raw) is one for raw, one in zip(raws, kept, strict=True)] == [False] * 3 + [True] * 3
+    for number in range(5000):  # the oldest make room, also among those of sessions
+        heads.read(_raw(*PLAIN, f"Mcp-Session-Id: {number % 7}", f"X: {'x' * 6000}{number}"))
+    for sid in [*"ab", *map(str, range(7))]:
+        heads.forget_session(sid)
+    assert heads.read(raws[0]) is not kept[0]
+
+
 @pytest.mark.parametrize(("length", "plain"), [(MAX_BODY, True), (MAX_BODY + 1, False)])
 def test_a_body_over_the_limit_is_refused_by_the_ordinary_lane(length: int, plain: bool) -> None:
     framed = read_head(_raw(*PLAIN[:-1], f"Content-Length: {length}"), GUARD, MAX_BODY)
