@@ -180,6 +180,8 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
 def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:
     known = {*spellings.known(), *spellings.VARIABLES, *spellings.SILENT}
     for key, value in entry.items():
+        if spellings.is_comment(key):
+            continue
         if key in spellings.REFUSED:
             if value not in (False, {}, []):
                 reading.problem(key, spellings.REFUSED[key])

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct, structs
 
 from shared.config.documents import Members
+from shared.config.spellings import is_comment
 from shared.settings import suggestion
 
 OWN = ("gateway", "mcpServers", "servers", "access", "virtualServers")
@@ -70,7 +71,7 @@ def find(document: Mapping[str, Any]) -> Roots:
             within = entry.id in ROOTS and not _is_entry(entry.raw) and _has_entries(entry.raw)
             found.entries += entries_of(entry.path, entry.raw, found.problems) if within else [entry]
     if not known and _is_bare(document):
-        bare = Members({key: value for key, value in document.items() if key not in (*_OURS, *SILENT)})
+        bare = Members(_without_others(document))
         bare.twice = getattr(document, "twice", ())
         known = set(bare)
         found.entries += entries_of("", bare, found.problems)
@@ -135,10 +136,19 @@ def _is_like_a_root(key: str, value: Any) -> bool:
 
 def _is_bare(document: Mapping[str, Any]) -> bool:
     """Whether a document is itself the map of entries: all its values are objects, and one at least is an entry."""
-    values = [value for key, value in document.items() if key not in (*_OURS, *SILENT)]
+    values = _without_others(document).values()
     return all(isinstance(value, dict) for value in values) and any(
         mark in value for value in values for mark in _MARKS_OF_ENTRIES
     )
+
+
+def _without_others(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the members that are no settings, comments, or known keys of other products."""
+    return {
+        key: value
+        for key, value in document.items()
+        if key not in (*_OURS, *SILENT) and (isinstance(value, dict) or not is_comment(str(key)))
+    }
 
 
 def entries_of(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Found]:
@@ -152,7 +162,9 @@ def entries_of(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Fo
         return []
     twice = getattr(room, "twice", ())
     return [
-        Found(str(id), f"{path}.{id}" if path else str(id), raw, twice=str(id) in twice) for id, raw in room.items()
+        Found(str(id), f"{path}.{id}" if path else str(id), raw, twice=str(id) in twice)
+        for id, raw in room.items()
+        if isinstance(raw, dict) or not is_comment(str(id))
     ]
 
 
@@ -216,6 +228,7 @@ def _hidden(id: str, document: Mapping[str, Any]) -> Iterator[str]:
 def _warn_of_the_rest(document: Mapping[str, Any], known: set[str], found: Roots) -> None:
     """Say which keys at the top were not read. The settings of another product are named in one line."""
     rest = [str(key) for key in document if key not in known and key not in OWN and key not in SILENT]
+    rest = [key for key in rest if not is_comment(key)]
     rest = [key for key in rest if ("", key) not in _ALLOW + _DENY and not (key == "tools" and "mcp" in document)]
     near = [key for key in rest if suggestion(key, (*OWN, *ROOTS))]
     for key in near:

@@ -69,9 +69,9 @@ REFUSED = {
 """Keys that restrict what a gateway cannot restrict: an entry that sets one is not run."""
 UNUSED = {
     "headersHelper": "is not run: a gateway sends 'headers' only",
-    "oauth": "is not used: a gateway does not log in; put a token into 'headers'",
+    "oauth": "is not used: say in 'auth' how the gateway gets a token (docs/upstreams.md), or put one into 'headers'",
     "auth": "is not used: it has no 'type' of the gateway's (docs/upstreams.md); or put a token into 'headers'",
-    "authProviderType": "is not used: a gateway does not log in; put a token into 'headers'",
+    "authProviderType": "is not used: say in 'auth' how the gateway gets a token, or put one into 'headers'",
 }
 """Keys without which a server may not work: they are named in a warning."""
 SILENT = frozenset((
@@ -126,3 +126,8 @@ def respelled(raw: dict[str, Any], mended: Callable[[str, str], None]) -> dict[s
             if raw[other] != raw[given[0]] and key != "type":
                 mended(other, f"is not read, because {given[0]!r} is there")
     return found
+
+
+def is_comment(key: str) -> bool:
+    """Whether a key is a comment, or for editors: JSON has no comments, so people write ``"_note"`` and ``"//"``."""
+    return key.startswith(("_", "$", "//", "#"))

@@ -30,7 +30,7 @@ def usual(raw: dict[str, Any], mended: Callable[[str, str], None]) -> dict[str, 
     found: dict[str, Any] = {}
     for key, value in raw.items():
         name, meant = key, value
-        if key not in _KNOWN:
+        if key not in _KNOWN and not spellings.is_comment(key):
             name, meant = _meaning(key, value)
             if name != key and (name in raw or name in found):
                 name, meant = key, value

@@ -227,6 +227,13 @@ def test_a_restriction_that_is_switched_off_restricts_nothing(raw: dict[str, Any
     assert not _read({"command": "x", **raw}).problems
 
 
+@pytest.mark.parametrize("key", ["_comment", "_tools", "$schema", "//", "// tools", "#note"])
+def test_comments_are_read_as_such(key: str) -> None:
+    reading = _read({"command": "x", key: ["a"]})
+    assert reading.spec is not None and reading.spec.include_tools is None
+    assert not reading.warnings and not reading.problems
+
+
 def test_unknown_keys_and_those_without_effect_are_warnings() -> None:
     reading = _read({"url": "http://u/", "weigth": 2, "zzz": 1, "oauth": {"clientId": "x"}, "auth": "oauth"})
     assert not reading.problems

@@ -124,3 +124,11 @@ def test_hosts_that_a_file_does_not_allow_are_off(url: str, runs: bool) -> None:
         "mcpSettings": {"allowedDomains": ["x.org", "*.y.org", "https://z.org:8443"]},
     }
     assert {one.id: not one.off for one in find(document).entries} == {"remote": runs, "child": True}
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_comments_among_entries_are_no_entries(root: bool) -> None:
+    entries = {"_comment": "these are ours", "//": "npx -y x", "a": {"command": "x"}, "_b": {"command": "y"}}
+    found = find({"$schema": "s", "_note": "n", **({"mcpServers": entries} if root else entries)})
+    assert [one.id for one in found.entries] == ["a", "_b"]
+    assert not found.problems and not found.warnings
