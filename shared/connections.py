@@ -85,7 +85,7 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
         for word in (self.command, self.cwd, *(one for one in self.args if len(one) > _SHORT)):
             if word:
                 text = re.sub(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", MASK, text)
-        return _ADDRESSES.sub(MASK, _PLACES.sub(MASK, text))
+        return _readable(_ADDRESSES.sub(MASK, _PLACES.sub(MASK, text)))
 
     def notes(self) -> tuple[str, ...]:
         """Return what of the entry has another effect than it seems to have."""
@@ -166,7 +166,7 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
                 text = re.sub(word, MASK, text, flags=re.IGNORECASE)
         if len(path) > 1:
             text = text.replace(path, MASK)
-        return _ADDRESSES.sub(MASK, text)
+        return _readable(_ADDRESSES.sub(MASK, text))
 
     def notes(self) -> tuple[str, ...]:
         """Return what of the entry has another effect than it seems to have."""
@@ -287,6 +287,11 @@ def check_public_url(url: str) -> str:
     if url and (parts.scheme not in _DEFAULT_PORTS or not parts.hostname or not plain or parts.query):
         raise ValueError(f"{url!r} is not a URL like https://host/path")
     return url
+
+
+def _readable(masked: str) -> str:
+    """Return a text that began with a place as a sentence: errors begin with the name of their upstream anyway."""
+    return f"it {masked.removeprefix(f'{MASK} ')}" if masked.startswith(f"{MASK} ") else masked
 
 
 def check_proxy(proxy: str) -> None:

@@ -187,6 +187,11 @@ def test_notes_name_what_has_no_effect() -> None:
             "cannot start 'payroll-mcp': db.internal, ~/x and C:\\y",
             "cannot start '***': ***, *** and ***",
         ),
+        (
+            HttpConnection("http://h.internal:8/mcp"),
+            "h.internal:8 answered HTTP 413, no MCP answer",
+            "it answered HTTP 413, no MCP answer",
+        ),
         (StdioConnection("npx"), "see 'gateway servers logs a'", "see 'gateway servers logs a'"),
         (StdioConnection("npx"), "the process exited with code 3", "the process exited with code 3"),
     ],

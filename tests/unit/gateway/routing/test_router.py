@@ -103,6 +103,12 @@ def test_the_last_word_names_the_group_and_each_replicas_reason(last: CallError 
     assert str(error).startswith("no healthy replica of 'g' (a: refused; b: ")
 
 
+def test_a_replica_that_refused_the_call_itself_is_not_said_to_be_unhealthy() -> None:
+    last = NotDelivered("upstream_protocol", "it answered HTTP 413, no MCP answer", {"upstream": "a", "http": "413"})
+    text = str(router.unavailable(_route(_replica("a", 1)), last))
+    assert text == "no replica of 'g' took the call (a: it answered HTTP 413, no MCP answer)"
+
+
 def test_a_large_group_does_not_make_a_large_message() -> None:
     replicas = [_replica(f"r{n}", n, status=ServerStatus.ERROR) for n in range(50)]
     error = router.unavailable(_route(*replicas), None)
