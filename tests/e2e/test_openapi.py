@@ -74,7 +74,7 @@ async def test_calls_are_requests(fleet: Fleet, api: Api) -> None:
 
         sent = await request("listPets", limit=3, tags=["a b", "c"], kinds=["x", "y"], filter={"age": 2})
         assert sent["target"] == "/v1/pets?limit=3&tags%5B%5D=a%20b&tags%5B%5D=c&kinds=x,y&filter%5Bage%5D=2"
-        assert sent["headers"]["X-Api-Key"] == "k3y" and sent["headers"]["User-Agent"].startswith("mcp-gateway/")
+        assert sent["headers"]["X-Api-Key"] == "k3y" and sent["headers"]["User-Agent"].startswith("mcp-one-gateway/")
         sent = await request("createPet", body={"name": "Rex", "born": "2020-01-01"})
         assert (sent["method"], sent["body"]) == ("POST", b'{"name": "Rex", "born": "2020-01-01"}')
         sent = await request("showPetById", petId="a/b?c")

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 END = b"\r\n\r\n"
 _MAX_HEADS = 256
+_ONCE = frozenset((b"transfer-encoding", b"content-encoding", b"mcp-session-id", b"set-cookie"))
+"""Headers of responses that the parser reads, or that do not come again."""
 _MAX_HEAD_BYTES = 1024
 """At most so many heads of so many bytes are remembered for an endpoint. Servers of the field send 150 to 600 bytes."""
 
@@ -34,7 +36,7 @@ class ResponseHeads(dict[bytes, KnownHead]):
         length = headers.get(b"content-length", b"")
         if end > _MAX_HEAD_BYTES or not length.isdigit() or int(length) != len(data) - end:
             return  # another length: an interim response came before, or the body is coded in chunks
-        if b"transfer-encoding" in headers or b"content-encoding" in headers:
+        if not _ONCE.isdisjoint(headers):
             return
         if len(self) >= _MAX_HEADS:
             self.clear()

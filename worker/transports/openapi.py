@@ -22,7 +22,6 @@ from shared.mcp.methods import DISCOVER, TOOLS_CALL, TOOLS_LIST
 from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
 from shared.tasks import spawn
-from shared.version import VERSION
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.openapi import answers
@@ -104,15 +103,13 @@ class OpenApiPool:
         path, query = (parts.fragment, "") if parts.scheme == "unix" else (parts.path, parts.query)
         self._base = path.rstrip("/")
         self._query = query
-        names = {name.lower() for name in connection.headers} | set(connection.passed_names)
-        self._common = {} if "user-agent" in names else {"User-Agent": f"{context.settings.service.name}/{VERSION}"}
 
     def head(self, method: str, target: str, headers: dict[str, str], from_root: bool = False) -> bytes:
         """Return the start of a request to a target below the API's URL, or below its origin (``from_root``)."""
         whole = target if from_root else self._base + target
         if self._query:
             whole += ("&" if "?" in whole else "?") + self._query
-        return self.http.endpoint.head(method, {**self._common, **headers}, whole or "/")
+        return self.http.endpoint.head(method, headers, whole or "/")
 
     def trim(self) -> None:
         """Drop idle connections."""

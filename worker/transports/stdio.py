@@ -56,12 +56,12 @@ class _Pipes(asyncio.SubprocessProtocol):
         limit = session.context.settings.calls.max_result_bytes
         self.out = LineReader(limit)
         self.err = LineReader(_STDERR_LINE)
-        self.odd = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
+        self.odd: OddOutput | None = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
         self.exited = asyncio.get_running_loop().create_future()
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
-        session = self.session
-        if session is None:
+        session, odd = self.session, self.odd
+        if session is None or odd is None:
             return
         if fd == 2:
             session.wrote_at = session.loop.time()
@@ -69,18 +69,22 @@ class _Pipes(asyncio.SubprocessProtocol):
                 session.context.log_line(bytes(line).decode("utf-8", "replace"))
             return
         skipped = self.out.overlong
-        if self.odd.active:
-            self.odd.feed(data)
+        if odd.active:
+            odd.feed(data)
         else:
             lines = iter(self.out.feed(data))
             for line in lines:
                 if (isinstance(line, Large) or line.strip()) and not session.receive_bytes(line):
-                    self.odd.unread(line)
+                    odd.unread(line)
                     for following in lines:
-                        self.odd.take(following)
-                    self.odd.settle(data)
+                        odd.take(following)
+                    odd.settle(data)
         if self.out.overlong > skipped:
             session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
+
+    def part(self) -> None:
+        """Refer to the session no more, and to nothing that refers to this."""
+        self.session = self.odd = None
 
     def _receive(self, body: Whole) -> bool:
         return self.session is None or self.session.receive_bytes(body)
@@ -195,7 +199,7 @@ class StdioSession(Session):
     def _leave_pipes(self) -> None:
         """Let go of the child's pipes, and they of this session."""
         if self._pipes is not None:
-            self._pipes.session = None
+            self._pipes.part()
         self._transport = self._stdin = self._pipes = None
 
     def _fail_unreadable(self, body: Whole, error: Refused) -> bool:

@@ -30,10 +30,9 @@ function headers(more = {}) {
 
 async function send(method, path, body) {
   const options = { method, headers: headers(), cache: "no-store", credentials: "omit", redirect: "error" };
-  if (body !== undefined) {
-    options.body = JSON.stringify(body);
-    options.headers["Content-Type"] = "application/json";
-  }
+  if (body !== undefined) options.body = JSON.stringify(body);
+  // Also without a body: what a page of somebody else could send without asking first is refused.
+  if (body !== undefined || method === "POST") options.headers["Content-Type"] = "application/json";
   let response;
   try {
     response = await fetch(url(`admin/v1/${path}`), options);
