@@ -77,7 +77,7 @@ def unavailable(route: Route, last: CallError | None) -> CallError:
         for one in route.replicas
     }
     detail = "; ".join(f"{id}: {reason}" for id, reason in list(reasons.items())[:3])
-    refused = last is not None and "http" in last.data  # it is there, and answered this call with an HTTP error
+    refused = last is not None and bool(last.data.get("http"))  # it is there, and answered this call with an HTTP error
     what = f"no replica of {route.group!r} took the call" if refused else f"no healthy replica of {route.group!r}"
     return NotDelivered(
         "upstream_unavailable",

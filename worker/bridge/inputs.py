@@ -156,7 +156,7 @@ def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: 
     if not isinstance(declared, dict):
         return -32601, f"the client did not declare {needed}"
     if method == ELICIT:
-        if len(params) <= len(b"{}"):
+        if not params:
             return -32602, "an elicitation needs a message"
         mode = elicitation_mode(params)
         if mode not in (declared or {"form": {}}):  # an empty object means form only
