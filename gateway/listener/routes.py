@@ -102,20 +102,19 @@ def routes(front: FrontEnd) -> web.Application:
         elif origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
             response.headers.update(cors_headers(origin))
 
-    for prefix, end in itertools.product(("", "/servers/{name}"), ("", "/")):  # people write a slash at the end, too
-        app.router.add_post(f"{prefix}/mcp{end}", post)
-        app.router.add_get(f"{prefix}/mcp{end}", get, allow_head=False)
-        app.router.add_delete(f"{prefix}/mcp{end}", delete)
-        app.router.add_get(f"{prefix}/sse{end}", sse, allow_head=False)
-        app.router.add_post(f"{prefix}/messages{end}", messages)
-        for path in ("/mcp", "/sse", "/messages"):
+    def add_endpoint(prefix: str, end: str) -> None:
+        app.router.add_post(f"{prefix}mcp{end}", post)
+        app.router.add_get(f"{prefix}mcp{end}", get, allow_head=False)
+        app.router.add_delete(f"{prefix}mcp{end}", delete)
+        app.router.add_get(f"{prefix}sse{end}", sse, allow_head=False)
+        app.router.add_post(f"{prefix}messages{end}", messages)
+
+    for prefix, end in itertools.product(("/", "/servers/{name}/"), ("", "/")):  # people write a slash at the end, too
+        add_endpoint(prefix, end)
+        for path in ("mcp", "sse", "messages"):
             app.router.add_route("OPTIONS", prefix + path + end, options)
     for prefix in ("/{_:/*}", "/{_:/*}servers/{name}/{_1:/*}"):  # a base with a slash and a path with one were joined
-        app.router.add_post(f"{prefix}mcp{{_2:/*}}", post)
-        app.router.add_get(f"{prefix}mcp{{_2:/*}}", get, allow_head=False)
-        app.router.add_delete(f"{prefix}mcp{{_2:/*}}", delete)
-        app.router.add_get(f"{prefix}sse{{_2:/*}}", sse, allow_head=False)
-        app.router.add_post(f"{prefix}messages{{_2:/*}}", messages)
+        add_endpoint(prefix, "{_2:/*}")
     for path in ("/", "/servers/{name}", "/servers/{name}/"):
         app.router.add_post(path, lead)
     app.on_response_prepare.append(add_cors)

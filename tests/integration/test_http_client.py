@@ -20,8 +20,9 @@ from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from tests.certificates import self_signed
 from tests.machine import scaled
-from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import HttpEndpoint
+from worker.transports.http_exchange import Notice
 
 
 def pool_to(url: str) -> HttpPool:

@@ -15,8 +15,9 @@ from shared.oauth.challenges import Challenge, read_challenge
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
 from worker.credentials.source import Credentials
-from worker.transports.http_client import Exchange, HttpPool
+from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import HttpEndpoint
+from worker.transports.http_exchange import Exchange
 
 _KEPT = 64 * 1024
 """The bytes of a refusal that are kept for the session."""

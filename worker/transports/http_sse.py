@@ -17,8 +17,9 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload
 from worker.transports.cookies import SET_COOKIE, Cookies
-from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import header_lines
+from worker.transports.http_exchange import Notice
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
 

@@ -28,8 +28,9 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload, session_doubts
 from worker.transports.cookies import Cookies
-from worker.transports.http_client import HttpPool, Notice
+from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import header_lines
+from worker.transports.http_exchange import Notice
 from worker.transports.http_post import Post
 from worker.transports.http_standing_get import StandingGet
 from worker.transports.session_doubts import Refusal
