@@ -168,10 +168,9 @@ class FrontEnd:
         self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
         proxied = rules.method(TrustedProxyMethod)
         certified = rules.method(ClientCertificateMethod)
-        self.peers = Peers(
-            TrustedProxy(proxied) if proxied is not None else None,
-            Certificates(certified) if certified is not None else None,
-        )
+        proxy = TrustedProxy(proxied) if proxied is not None else None
+        forwards = proxy.forwards if proxy is not None else None
+        self.peers = Peers(proxy, Certificates(certified, forwards) if certified is not None else None)
         self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
         self.authentication: Authentication | None = None
         self._limits = Limits(rules, store, self.id, tallies.limited)
