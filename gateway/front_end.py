@@ -84,7 +84,7 @@ from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from shared.tracing.tracing import FLUSH_S, tracing
+from shared.tracing.tracing import FLUSH_S, audit_exporter, tracing
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
@@ -121,9 +121,10 @@ class FrontEnd:
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
         self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
-        self._audit = None
+        self._audit = self._exported = None
         if rules.audit is not None:
-            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited)
+            self._exported = audit_exporter(settings.service.name, self.id) if rules.audit.otlp else None
+            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited, self._exported)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
@@ -278,6 +279,8 @@ class FrontEnd:
             spawn(self._tick(), "tick"),
         ]
         if self._audit is not None:
+            if self._exported is not None:
+                self._exported.start()
             self._tasks.append(spawn(self._audit.run(), "audit"))
         if self.authentication is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))

@@ -465,6 +465,7 @@ class Dispatcher:
                 _release(call)
             if self._observer is not None:
                 outcome = UPSTREAM_ERROR if event.is_error else ANSWERED
+                call.result_bytes = len(event.body) if event.stream is None else event.stream.size
                 self._observer.finished(call, outcome, now - call.started_at)
             race = in_flight.race
             began = in_flight.started_at if race is None else race.answered(now)
