@@ -13,6 +13,7 @@ from gateway.access.api_keys import ApiKeys
 from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
 from gateway.access.trusted_proxy import TrustedProxy
+from gateway.access.used_states import UsedStates
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
@@ -80,6 +81,7 @@ from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
+from shared.registry.used_states import StateMarks
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -192,7 +194,8 @@ class FrontEnd:
         own_lists = OwnLists(registry, dispatcher, settings.routing)
         self._search = ToolSearch(settings.routing.tool_index_bytes)
         discovery = ToolDiscovery(dispatcher, self._search)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
+        used = UsedStates(StateMarks(store))
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery, used)
         elicitations = Elicitations(self._audit) if self._audit is not None else None
         carrier = Carrier(dispatcher, elicitations)
         self.serving = serving = Serving(

@@ -33,8 +33,9 @@ _WORDS = {"uri": "URI", "dns": "DNS name", "email": "e-mail address"}
 class ClientCertificate(Struct, gc=False):
     """The certificate of a connection: whom it names, or (``refusal``) why it names nobody.
 
-    ``thumbprint`` is that of RFC 8705 section 3.1, by which tokens are bound to it. ``mark`` is unique. ``trusted`` becomes False when the authorities are exchanged: the connection has to be made
-    again. ``principal`` is who is behind it, once that was asked.
+    ``thumbprint`` is that of RFC 8705 section 3.1, by which tokens are bound to it. ``mark`` is unique. ``trusted``
+    becomes False when the authorities are exchanged: the connection has to be made again. ``principal`` is who is
+    behind it, once that was asked.
     """
 
     identity: Identity | None
@@ -45,7 +46,8 @@ class ClientCertificate(Struct, gc=False):
     principal: Principal | None = None
 
     def check_binding(self, thumbprint: str) -> None:
-        """Raise ``InvalidToken`` unless this is the certificate that a token is bound to. Whom it names is no matter."""
+        """Raise ``InvalidToken`` unless this is the certificate that a token is bound to. Whom it names is of no
+        matter."""
         if not self.trusted or (self.identity is not None and self.identity.expires_at <= time.time()):
             raise InvalidToken("the client certificate that the token is bound to has ended; connect again")
         if not hmac.compare_digest(self.thumbprint.encode(), thumbprint.encode("utf-8", "surrogateescape")):

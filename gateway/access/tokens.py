@@ -27,6 +27,8 @@ def identity(
     subject = claims.get("sub") or claims.get("client_id") or claims.get("azp")
     if not isinstance(subject, str) or not subject:
         raise InvalidToken("the token names no subject")
+    if not subject.isprintable():
+        raise InvalidToken("the token's subject has characters in it that cannot be shown")
     thumbprint, certificate = _binding(claims)
     scopes = scopes_of(claims)
     missing = tuple(sorted(set(required_scopes) - scopes))

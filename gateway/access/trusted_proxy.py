@@ -37,6 +37,8 @@ class TrustedProxy:
         users = named.get(self.user_header, [])
         if len(users) != 1 or not users[0] or len(users[0]) > _MAX_NAME or not self.is_proxy(peer):
             return None
+        if not users[0].isprintable():  # as bytes that are no UTF-8: whatever meets such a name would break
+            return None
         groups = [one.strip() for value in named.get(self._groups_header, []) for one in value.split(",")]
         claims = {"user": users[0], "groups": [one for one in groups if one]}
         return Identity(f"proxy:{users[0]}", "user", claims, given=self._roles)

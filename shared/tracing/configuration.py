@@ -27,7 +27,8 @@ _T = TypeVar("_T")
 
 
 class TraceConfiguration(Struct, frozen=True):
-    """How traces are sampled and exported, or the audit log is exported. ``headers`` may be secrets, so they are not in the ``repr``.
+    """How traces are sampled and exported, or the audit log is. ``headers`` may be secrets, so they are not in the
+    ``repr``.
 
     At most ``queue`` spans wait; they are sent in batches of ``batch``, at the latest after ``delay_s``.
     """

@@ -43,9 +43,7 @@ class _NotNow(Exception):
 class Exporter:
     """Sends the spans of one process. ``exported`` and ``lost`` count them; ``resource`` says whose they are."""
 
-    def __init__(
-        self, configuration: TraceConfiguration, resource: Mapping[str, Value], what: str = "traces"
-    ) -> None:
+    def __init__(self, configuration: TraceConfiguration, resource: Mapping[str, Value], what: str = "traces") -> None:
         """``what`` they are called in the log. Raises ``ConfigError`` if certificates cannot be read."""
         self._what = what
         self._configuration = configuration

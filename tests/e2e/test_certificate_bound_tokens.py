@@ -1,4 +1,4 @@
-"""Tokens that are bound to a client certificate (RFC 8705): worth nothing without it, on our own TLS and behind a proxy."""
+"""Tokens that are bound to a client certificate (RFC 8705) are worth nothing without it, also behind a proxy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``gateway.access.forwarded_certificate``: what a proxy says of the certificate of its client, and tokens bound to it."""
+"""``gateway.access.forwarded_certificate``: what a proxy says of its client's certificate, and tokens bound to it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_envoys_pairs_name_the_caller_without_the_certificate() -> None:
     found = said(value, certificate_name="uri")
     assert found.identity.id == "cert:uri:spiffe://x/ci" and found.identity.claims["dnss"] == ["a.test", "b.test"]
     assert found.thumbprint == encoded(bytes.fromhex(digest))
-    assert said("Subject=\"CN=ci,OU=build\"").identity.claims["units"] == ["build"]
+    assert said('Subject="CN=ci,OU=build"').identity.claims["units"] == ["build"]
     assert "2 names of the kind 'dns'" in said(value, certificate_name="dns").why_not()
     assert "no subject" in said("URI=spiffe://x/ci").why_not()
 
@@ -122,5 +122,3 @@ def test_a_header_needs_a_name() -> None:
     assert [key for key, _ in wrong_with(method())] == []
     wrong = TrustedProxyMethod(addresses=("10.1.2.3",), certificate_header="X Cert")
     assert [key for key, _ in wrong_with(wrong)] == ["certificateHeader"]
-
-
