@@ -23,6 +23,7 @@ from shared.config.roots import Found
 from shared.config.unusual import restricting, usual
 from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
+from shared.former_names import FORMER
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
 from shared.own_settings import OWN
 from shared.sandbox import parse_sandbox
@@ -455,7 +456,7 @@ def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
             reading.mend(key, f"was taken for {own[setting] / 1000:g} s of {setting}")
         elif value is not None:
             reading.warn(key, "is not a number of seconds or milliseconds, and has no effect")
-    own.update({key: entry[key] for key in OWN if key in entry})
+    own.update({key: entry[key] for key in (*FORMER, *OWN) if key in entry})
     return own
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from shared.former_names import FORMER
 from shared.own_settings import OWN
 from shared.transports import TRANSPORTS
 
@@ -108,6 +109,7 @@ def known() -> tuple[str, ...]:
         *EXCLUDE,
         *OPTIONS,
         *OWN,
+        *FORMER,
         *DURATIONS,
         *SWITCHES,
     )

@@ -65,6 +65,11 @@ async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) ->
     """Return a list as it is on ``session``, which must be ready. Raises ``CallError``."""
     pages = _Pages()
     left_out = await _read(session, KINDS[kind], settings, pages)
+    most = settings.health.max_entry_bytes
+    if any(len(entry) > most for entry in pages.entries):
+        before = len(pages.entries)
+        pages.entries = [entry for entry in pages.entries if len(entry) <= most]
+        left_out.append(f"{before - len(pages.entries)} {kind.value} are larger than {most} bytes (maxEntryBytes)")
     many = len(pages.entries) > _IN_A_THREAD
     mended = await asyncio.to_thread(mend, kind, pages.entries) if many else mend(kind, pages.entries)
     own = session.flaws if kind is Kind.TOOLS else ()
@@ -82,9 +87,9 @@ async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, 
             session, facts, {} if cursor is None else {"cursor": cursor}, settings.calls.request_timeout_s
         )
         cursor = pages.add(facts, raw)
-        if len(pages.entries) > limits.max_listed or pages.size > limits.max_listed_bytes:
-            pages.entries = _fitting(pages.entries, limits.max_listed, limits.max_listed_bytes)
-            return [f"{facts.method}: only {len(pages.entries)} entries are listed (maxListed, maxListedBytes)"]
+        if len(pages.entries) > limits.max_entries or pages.size > limits.max_catalog_bytes:
+            pages.entries = _fitting(pages.entries, limits.max_entries, limits.max_catalog_bytes)
+            return [f"{facts.method}: only {len(pages.entries)} entries are listed (maxEntries, maxCatalogBytes)"]
         if cursor is None or cursor in seen:
             return []
         if asyncio.get_running_loop().time() > deadline:

@@ -57,7 +57,7 @@ class _Fetch:
             self.parts.append(data)
         elif not self.done.done():
             self._pool.cancel(self)
-            self.done.set_exception(_unusable("it is larger than maxListedBytes"))
+            self.done.set_exception(_unusable("it is larger than maxCatalogBytes"))
 
     def on_complete(self) -> None:
         if not self.done.done():
@@ -89,7 +89,7 @@ class Document:
                 tuple(sorted(taken)),
                 tuple(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)),
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower(),
-                context.settings.health.max_listed_bytes,
+                context.settings.health.max_catalog_bytes,
             )
         )
 
@@ -121,7 +121,7 @@ class Document:
         return None
 
     async def _from_file(self) -> bytes:
-        most = self._context.settings.health.max_listed_bytes
+        most = self._context.settings.health.max_catalog_bytes
         try:
             return await asyncio.to_thread(_file, self._connection.spec, most)
         except OSError as error:
@@ -141,7 +141,7 @@ class Document:
         if self._etag and self.api is not None:
             extra["If-None-Match"] = self._etag.decode("latin-1")
         request = self._pool.endpoint.head("GET", extra) + b"\r\n"
-        fetch = _Fetch(self._pool, request, self._context.settings.health.max_listed_bytes)
+        fetch = _Fetch(self._pool, request, self._context.settings.health.max_catalog_bytes)
         self._pool.submit(fetch)
         try:
             await fetch.done
@@ -194,7 +194,7 @@ def _file(path: str, most: int) -> bytes:
             raise OSError("it is no file")
         data = file.read(most + 1)
     if len(data) > most:
-        raise _unusable("it is larger than maxListedBytes")
+        raise _unusable("it is larger than maxCatalogBytes")
     return data
 
 
