@@ -26,7 +26,7 @@ from worker.reaper import MARKER
 from worker.sessions.context import SessionContext
 from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import HttpEndpoint
-from worker.transports.http_reach import http_pool
+from worker.transports.http_reach import anonymous_pool, http_pool
 
 _AT_ONCE = 2
 """The processes that read documents for one worker at the same time."""
@@ -133,7 +133,7 @@ class Document:
         if self._pool is None:
             url, connection = self._connection.spec_url, self._connection
             if origin_of(url) == origin_of(connection.url):
-                self._pool = http_pool(self._context, url)
+                self._pool = anonymous_pool(self._context, url) or http_pool(self._context, url)
             else:
                 endpoint = HttpEndpoint(url, HttpConnection(url, proxy=connection.proxy))
                 self._pool = HttpPool(endpoint, self._context.settings.upstreams)
