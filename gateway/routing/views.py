@@ -14,6 +14,7 @@ from gateway.routing.discovery import discovered
 from gateway.routing.endpoints import split
 from gateway.routing.entries import Entry
 from gateway.routing.policy import ViewPolicy
+from gateway.routing.steps import Steps, at_once
 from gateway.routing.view import View, ViewKey, changed
 from shared.choices import Discovery
 from shared.mcp.listings import Kind
@@ -54,15 +55,24 @@ class Views:
         return self._get((endpoint, "" if self._policy is None else policy_class))
 
     def _get(self, key: ViewKey) -> View:
+        self._renew()
+        return self._kept.get(key) or self._make(key)
+
+    def _renew(self) -> None:
+        """Forget the views of an earlier generation."""
         if self._generation != self._catalog.generation:
             self._generation = self._catalog.generation
             self._kept.clear()
             self._entries = 0
-        return self._kept.get(key) or self._make(key)
 
     def _make(self, key: ViewKey) -> View:
+        return at_once(self._making(key))
+
+    def _making(self, key: ViewKey) -> Steps[View]:
         name, asked = split(key[0])
-        whole = self._catalog.view(name)
+        whole = yield from self._catalog.viewing(name)
+        if key in self._kept:  # somebody needed it meanwhile
+            return self._kept[key]
         view = self._shown(whole, key, name, asked)
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
@@ -103,19 +113,31 @@ class Views:
         self._watched.pop(key, None)
 
     def advance(self, announced: Mapping[str, set[str]]) -> dict[ViewKey, set[str]]:
-        """Return the ``list_changed`` methods of each watched view that lists something else since the last call.
+        """Return what ``advancing`` returns, at once."""
+        return at_once(self.advancing(announced))
+
+    def advancing(self, announced: Mapping[str, set[str]]) -> Steps[dict[ViewKey, set[str]]]:
+        """Return the ``list_changed`` methods of each watched view that lists something else since the last call, in
+        steps. Steps that are not taken to the end report nothing, and the next call reports it.
 
         ``announced`` has the methods that upstreams announced, by group. A view that shows everything of a group passes
         them on even if its lists look the same.
         """
-        found: dict[ViewKey, set[str]] = {}
-        for key, before in self._watched.items():
-            after = self._watched[key] = self._get(key)
+        seen: list[tuple[ViewKey, View, View, set[str]]] = []
+        for key, before in list(self._watched.items()):
+            self._renew()
+            after = self._kept.get(key) or (yield from self._making(key))
             methods = changed(before, after)
             if after.whole:
                 methods = methods.union(*(told for group, told in announced.items() if group in after.groups))
-            if methods:
-                found[key] = methods
+            seen.append((key, before, after, methods))
+            yield
+        found: dict[ViewKey, set[str]] = {}
+        for key, before, after, methods in seen:
+            if self._watched.get(key) is before:
+                self._watched[key] = after
+                if methods:
+                    found[key] = methods
         return found
 
 
