@@ -52,18 +52,16 @@ class Views:
         """Return what principals of a class see at an endpoint (``endpoints``)."""
         if self._is_plain and not endpoint:
             return self._catalog.everything
-        return self._get((endpoint, "" if self._policy is None else policy_class))
-
-    def _get(self, key: ViewKey) -> View:
-        self._renew()
+        if self._generation != self._catalog.generation:
+            self._renew()
+        key = endpoint, "" if self._policy is None else policy_class
         return self._kept.get(key) or self._make(key)
 
     def _renew(self) -> None:
         """Forget the views of an earlier generation."""
-        if self._generation != self._catalog.generation:
-            self._generation = self._catalog.generation
-            self._kept.clear()
-            self._entries = 0
+        self._generation = self._catalog.generation
+        self._kept.clear()
+        self._entries = 0
 
     def _make(self, key: ViewKey) -> View:
         return at_once(self._making(key))
@@ -125,7 +123,8 @@ class Views:
         """
         seen: list[tuple[ViewKey, View, View, set[str]]] = []
         for key, before in list(self._watched.items()):
-            self._renew()
+            if self._generation != self._catalog.generation:
+                self._renew()
             after = self._kept.get(key) or (yield from self._making(key))
             methods = changed(before, after)
             if after.whole:
