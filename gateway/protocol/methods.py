@@ -65,6 +65,9 @@ bounded."""
 _SURELY_SHORT = 1024
 """A name of so many characters is never too long for the head of a frame, whatever characters they are."""
 _MAX_METHOD = 256
+NO_ARGUMENTS = Raw(b"{}")
+"""Params of requests that have no arguments, whatever a client writes into them: no condition on arguments may go by
+that."""
 Planner = Callable[[Message, Params, Caller, RequestHead, bool], Plan]
 """Plans one method. The last argument (``fresh``) is True if the registry's copy was brought up to date just now, so
 that a name that is unknown here is unknown everywhere."""
@@ -261,7 +264,7 @@ class Methods:
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
         route = caller.view.find(kind, name) or self._own_lists.find(caller.session, caller.view, kind, name)
         if route is not None and route.guard is not None:
-            _check_guard(route, message.params, caller)
+            _check_guard(route, NO_ARGUMENTS, caller)
         if (
             route is None
             or _completes_closed(route, parts)
@@ -339,7 +342,7 @@ class Methods:
     ) -> Outgoing:
         """Return the request that reads ``uri`` at a group that names it ``upstream_uri``."""
         if route.guard is not None:
-            _check_guard(route, message.params, caller)
+            _check_guard(route, NO_ARGUMENTS, caller)
         body = bytes(message.params)
         if upstream_uri == uri:
             return self._outgoing(message, body, params, caller, route, head, upstream_uri)
