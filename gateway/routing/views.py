@@ -69,9 +69,9 @@ class Views:
     def _making(self, key: ViewKey) -> Steps[View]:
         name, asked = split(key[0])
         whole = yield from self._catalog.viewing(name)
+        view = yield from self._showing(whole, key, name, asked)
         if key in self._kept:  # somebody needed it meanwhile
             return self._kept[key]
-        view = self._shown(whole, key, name, asked)
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
         if whole.groups or not name:
@@ -84,12 +84,12 @@ class Views:
     def with_own(self, key: ViewKey, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
         """Return the view ``key`` for a client whose own upstream sessions list ``own``, by group. It is not kept."""
         name, asked = split(key[0])
-        return self._shown(self._catalog.view_with(name, own), key, name, asked)
+        return at_once(self._showing(self._catalog.view_with(name, own), key, name, asked))
 
-    def _shown(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> View:
+    def _showing(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> Steps[View]:
         """Return what is shown of a view under ``key``, to clients that may have asked how they find tools."""
         server = self._catalog.virtual_server(name)
-        view = whole if self._policy is None else self._policy.apply(whole, key[1])
+        view = whole if self._policy is None else (yield from self._policy.applying(whole, key[1]))
         if self._policy is not None and not view.groups:
             # A virtual server of which nothing is shown never was: neither its words nor how it is searched tell of it.
             server, view = None, View(key, structs.replace(view.scope, instructions=""), view.routes, view.lists, False)

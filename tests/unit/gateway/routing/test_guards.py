@@ -98,10 +98,7 @@ async def test_only_calls_have_arguments_that_conditions_go_by() -> None:
         ("tools/call", '"name":"read","arguments":{"path":"/etc"}'),
         ("resources/read", f'"uri":"file:///a",{good}'),
         ("completion/complete", f"{asked},{good}"),
-        (
-            "completion/complete",
-            '"ref":{"type":"ref/resource","uri":"db://{t}"},' + f'"argument":{{"name":"t","value":""}},{good}',
-        ),
+        ("completion/complete", f"{of_template},{good}"),
     ):
         with pytest.raises(Refused, match="rules of access"):
             plan(method, params)

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from gateway.access.policy import RolePolicy
 from gateway.routing.catalog import Catalog
 from gateway.routing.steps import Steps, at_once, chunks
 from gateway.routing.views import Views
+from shared.access import rules as access_rules
 from shared.mcp.listings import Kind
 from shared.mcp.methods import TOOLS_CHANGED
 from shared.registry.records import UpstreamRecord
@@ -39,9 +41,10 @@ class Bench:
         documents["all"] = {"tools": ["*"]}
         self.catalog.take_virtual({name: read(name, document) for name, document in documents.items()})
         self.catalog.rebuild(records(), 0.0)
-        self.views = Views(self.catalog)
-        for name in documents:
-            self.views.watch(self.views.of(name, ""))
+        rules = access_rules.read({"roles": {"r": {"allow": [{"match": "*", "tool": "!tool.readOnlyHint"}]}}})
+        self.views = Views(self.catalog, RolePolicy(rules))
+        for name in ("", *documents):
+            self.views.watch(self.views.of(name, "r"))
 
     def steps(self, changed: str) -> Steps[dict[Any, set[str]]]:
         found = records(changed)
@@ -118,9 +121,9 @@ def test_what_is_unwatched_meanwhile_is_not_told_of() -> None:
     at_once(bench.catalog.rebuilding(records("a"), 0.0))
     steps = bench.views.advancing({})
     next(steps)
-    bench.views.unwatch(("v5", ""))
+    bench.views.unwatch(("v5", "r"))
     told = at_once(steps)
-    assert ("v4", "") in told and ("v5", "") not in told
+    assert ("v4", "r") in told and ("v5", "r") not in told
 
 
 def test_steps_and_chunks() -> None:
