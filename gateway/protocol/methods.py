@@ -292,7 +292,7 @@ class Methods:
                 raise
             return Waits.CATALOGUE  # the copy may not have its upstream yet
         outgoing = self._outgoing(message, bytes(message.params), params, caller, task.route, head)
-        outgoing.affinity, outgoing.name = Only(task.upstream), task.route.entry.name
+        outgoing.affinity, outgoing.name = Only(task.upstream, task.worker), task.route.entry.name
         return outgoing
 
     def _read(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:

@@ -97,7 +97,7 @@ class InputBroker:
         self.deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self.max_bytes = settings.calls.max_result_bytes  # limit of upstreams' messages; front ends take slightly more
-        self.tasks = Tasks(key, deadlines)
+        self.tasks = Tasks(key, deadlines, worker, settings.calls.max_parked)
         self.replays = Replays(self._loop.time, settings.sessions)
         self._questions: dict[str, Asker] = {}
         self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's tokens, by question
