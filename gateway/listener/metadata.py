@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -31,7 +32,7 @@ def add_metadata_routes(
         if not issuers:
             raise web.HTTPNotFound
         path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
-        document = {
+        document: dict[str, Any] = {
             "resource": guard.base(request.headers.get("Host", "")) + path,
             "authorization_servers": issuers,
             "scopes_supported": sorted(rules.basic_scopes),
