@@ -85,7 +85,7 @@ async def virtual(stage: Stage) -> None:
     assert sorted(listed) == sorted(f"v_{one}" for one in RENAMED["tools"])
     assert listed["v_echo"]["description"] == "Say it again."
     assert await player.text("v_echo", text="renamed") == "renamed"
-    for hidden in ("echo", "v_fail", "fail", f"{stage.group}__echo"):
+    for hidden in ("echo", "v_fail", "fail", f"{stage.group}__fail"):
         assert (await refused(player.call(hidden, text="x"))).code == -32602, hidden
     for inner in (structured, prompts, resources, templates, completion, subscription, progress, elicitation, apps):
         if why_not(inner.__name__, cell.kind, cell.upstream) is None:

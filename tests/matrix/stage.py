@@ -40,6 +40,7 @@ class Stage:
     def __init__(self, cell: Cell, ports: list[int], first: str, player: Player | None, virtual: bool = False) -> None:
         """``virtual``: everything is played at the virtual server of the group, which gives other names."""
         self.virtual = virtual
+        self._connected = False
         self.cell = cell
         self.ports = ports
         self.first = first
@@ -65,6 +66,10 @@ class Stage:
         return f"memo://{self.group}/{path}"
 
     async def connect(self, log_level: str | None = None) -> Player:
+        if self.virtual and self._connected:  # many features one after another, by one client
+            self.player.events.clear()
+            return self.player
+        self._connected = True
         server = virtual_name(self.group) if self.virtual else ""
         await self.player.connect(self.ports, self.cell.kind, log_level, server=server)
         return self.player
