@@ -440,24 +440,25 @@ class Methods:
         where: Affinity = ANYWHERE
         if session is not None and not (params.request_state and caller.era):
             where = affinity(route, session)
-        outgoing = Outgoing(
+        principal = caller.principal
+        outgoing = Outgoing(  # by position as far as that goes: names would take 0.7 µs more
+            route,
+            body,
+            where,
+            session,
+            token,
+            headers,
+            principal.subject_token,
             method=message.method,
             name=name,
-            group=route.group,
-            principal=caller.principal.id,
-            route=route,
-            params=body,
-            era=caller.era,
-            affinity=where,
-            session=session,
-            id=bytes(message.id),
-            token=token,
             listed_name=listed_name,
-            headers=headers,
-            quota=caller.principal.quota,
-            subject_token=caller.principal.subject_token,
+            group=route.group,
+            principal=principal.id,
+            era=caller.era,
+            id=bytes(message.id),
             client=head,
             meta=params.meta,
+            quota=principal.quota,
         )
         return self._going_on(outgoing, params, caller, route) if params.request_state and caller.era else outgoing
 
