@@ -24,6 +24,7 @@ from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.http_requests import principal_of, read_head
 from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
+from gateway.http.bodies import peer_of
 from shared.access.rules import AccessRules
 from shared.egress import Egress
 from shared.errors import CallError, ConfigError
@@ -115,7 +116,8 @@ class AdminRights:
         """Return the rights that the roles of the principal behind a request give."""
         assert self._principals is not None
         try:
-            found = await principal_of(read_head(request, self._guard, self._peers), self._principals)
+            head = read_head(request, self._guard, self._peers, peer_of(request.transport))
+            found = await principal_of(head, self._principals)
         except CallError:
             return "none"
         request[PRINCIPAL] = found.id

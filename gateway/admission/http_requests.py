@@ -13,13 +13,13 @@ from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
-from gateway.http.bodies import peer_of
 
 
 def read_head(
     request: web.BaseRequest,
     guard: RebindingGuard,
     peers: Peers | None,
+    peer: str,
     *,
     endpoint: str = "",
     has_body: bool = False,
@@ -29,13 +29,13 @@ def read_head(
     """Return the head of a request, with what its connection says of its sender and with what a proof (RFC 9449) is
     compared.
 
-    ``endpoint`` and ``path`` are those of the MCP endpoint (``RequestHead.read``); headers ``without`` are not read.
+    ``peer`` is to whom its connection is counted (``gateway.http.bodies.peer_of``). ``endpoint`` and ``path`` are those of the MCP endpoint (``RequestHead.read``); headers ``without`` are not read.
     """
     named: Mapping[str, list[str]] = by_name(request.headers.items())
     if without:
         named = {name: values for name, values in named.items() if name not in without}
     head = RequestHead.read(named, guard, endpoint, has_body, path)
-    head.peer = peer_of(request.transport)
+    head.peer = peer
     if peers is not None:
         peers.introduce(head, named, request.remote, request.transport)
     if head.proof is not None:

@@ -23,6 +23,7 @@ from gateway.admission.routing_headers import by_name
 from gateway.connect import pages
 from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
 from gateway.connect.dance import ConnectError, Dance, unknown
+from gateway.http.bodies import peer_of
 from shared.access.rules import AccessRules
 from shared.errors import CallError, RegistryUnavailable
 from shared.oauth.consent import connect_url
@@ -108,7 +109,8 @@ class _Routes:
 
     async def _principal(self, request: web.Request) -> Principal:
         """Return who is behind a request. Raises ``CallError``."""
-        head = read_head(request, self._guard, self._peers, path="/mcp", without=("origin", "sec-fetch-site"))
+        peer, without = peer_of(request.transport), ("origin", "sec-fetch-site")
+        head = read_head(request, self._guard, self._peers, peer, path="/mcp", without=without)
         return await principal_of(head, self._principals)
 
     async def _caller(self, request: web.Request, upstream: str) -> Principal:

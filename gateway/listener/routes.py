@@ -18,6 +18,7 @@ from gateway.admission.http_requests import read_head
 from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
 from gateway.front_end import FrontEnd
+from gateway.http.bodies import peer_of
 from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
 from gateway.listener.metadata import add_metadata_routes
@@ -45,7 +46,7 @@ def head_of(
             refusal = error.code, error.message
     path = _SLASHES.sub("/", request.rel_url.raw_path).rstrip("/")
     path = path.removesuffix("/messages") + "/sse" if path.endswith("/messages") else path
-    head = read_head(request, guard, peers, endpoint=endpoint, has_body=has_body, path=path)
+    head = read_head(request, guard, peers, peer_of(request.transport), endpoint=endpoint, has_body=has_body, path=path)
     head.refusal = head.refusal or refusal
     return head
 
