@@ -29,7 +29,8 @@ def read_head(
     """Return the head of a request, with what its connection says of its sender and with what a proof (RFC 9449) is
     compared.
 
-    ``peer`` is to whom its connection is counted (``gateway.http.bodies.peer_of``). ``endpoint`` and ``path`` are those of the MCP endpoint (``RequestHead.read``); headers ``without`` are not read.
+    ``peer`` is to whom its connection is counted (``gateway.http.bodies.peer_of``). ``endpoint`` and ``path`` are those
+    of the MCP endpoint (``RequestHead.read``); headers ``without`` are not read.
     """
     named: Mapping[str, list[str]] = by_name(request.headers.items())
     if without:
