@@ -19,6 +19,7 @@ egress            which addresses upstreams may have
 connections       how one upstream is reached, and what of it may be shown
 upstream_auth     in whose name an HTTP upstream is called
 oauth/            requests of an OAuth client: metadata, tokens
+safe_python       how the gateway's own programs are started in Python
 child_environment which variables stdio children get
 sandbox           what stdio children are shut in
 handover          how a process gets its settings from the one that starts it

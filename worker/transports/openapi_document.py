@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import sys
 from collections import OrderedDict
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,6 +19,7 @@ import msgspec
 from shared.child_environment import for_process
 from shared.connections import HttpConnection, OpenApiConnection, origin_of
 from shared.errors import CallError, NotDelivered
+from shared.safe_python import SAFE_PYTHON
 from shared.tasks import spawn
 from worker.openapi.operations import Api, Asked, read
 from worker.reaper import MARKER
@@ -205,7 +205,7 @@ async def _read_apart(data: bytes, incarnation: str) -> Api:
         del _reading[other]
     async with _reading.setdefault(loop, asyncio.Semaphore(_AT_ONCE)):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker.openapi",
+            *SAFE_PYTHON, "-m", "worker.openapi",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env={**for_process(os.environ, ()), MARKER: incarnation},
         )  # fmt: skip
