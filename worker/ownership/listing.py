@@ -85,8 +85,10 @@ async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, 
         if len(pages.entries) > limits.max_listed or pages.size > limits.max_listed_bytes:
             pages.entries = _fitting(pages.entries, limits.max_listed, limits.max_listed_bytes)
             return [f"{facts.method}: only {len(pages.entries)} entries are listed (maxListed, maxListedBytes)"]
-        if cursor is None or cursor in seen:
+        if cursor is None:
             return []
+        if cursor in seen:
+            return [f"{facts.method}: a cursor comes again; {len(pages.entries)} entries are listed"]
         if asyncio.get_running_loop().time() > deadline:
             text = f"its pages have no end in {limits.list_timeout_s:g} s (listTimeout)"
             return [f"{facts.method}: {text}; {len(pages.entries)} entries are listed"]

@@ -122,7 +122,7 @@ class _Connection(asyncio.Protocol):
         self.got_headers = True
         self.to_eof = (
             b"content-length" not in self.headers
-            and b"chunked" not in self.headers.get(b"transfer-encoding", b"")
+            and b"chunked" not in self.headers.get(b"transfer-encoding", b"").lower()
             and status not in (204, 304)
         )
         length = self.headers.get(b"content-length", b"")

@@ -124,7 +124,8 @@ async def _dial_through_proxy(
         words = answer.decode("latin-1").split(" ", 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].startswith("2"):
             status = words[1] if len(words) > 1 and words[1].isdigit() else "no HTTP"
-            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status})")
+            cure = "; put USER:PASSWORD@ into its URL" if status == "407" else ""
+            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status}){cure}")
         connected = make()
         assert tls is not None
         try:

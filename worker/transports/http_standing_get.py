@@ -15,7 +15,9 @@ from worker.transports.http_client import HttpPool
 
 _MIN_RETRY_S, _MAX_RETRY_S = 0.25, 60.0
 _LASTED_S = 30.0
-"""A stream that lasted so long, or brought a message, is opened again without further delay."""
+"""A stream that lasted so long is opened again without further delay."""
+_FRUITFUL = 2
+"""How often the wait is doubled at most for streams that end soon, and bring messages."""
 
 
 class ListeningSession(Protocol):
@@ -54,7 +56,7 @@ class StandingGet:
         self._opened = False
         self._opened_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._fruitless = 0  # how many streams in a row ended soon and without a message
+        self._fruitless = 0  # how many streams in a row ended soon; those that brought messages count less
 
     def open(self) -> None:
         """Send the GET."""
@@ -92,7 +94,7 @@ class StandingGet:
             if event.retry_ms is not None:
                 self._retry_ms = min(event.retry_ms, 60_000)
             if event.data:
-                self._fruitless = 0
+                self._fruitless = min(self._fruitless, _FRUITFUL)
                 self.session.receive_bytes(event.data)
 
     def on_complete(self) -> None:
