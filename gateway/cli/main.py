@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 130 ended by Ctrl-C.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -85,6 +86,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``gateway`` command; the entry point of the script."""
+    for stream in (sys.stdout, sys.stderr):  # words of servers may have characters that a terminal's encoding has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except KeyboardInterrupt:  # before a command has begun

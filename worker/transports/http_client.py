@@ -26,7 +26,7 @@ from worker.transports.cookies import SET_COOKIE, cookie_in
 from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.http_exchange import Exchange
-from worker.transports.http_heads import END, KnownHead, ResponseHeads
+from worker.transports.http_heads import END, LENIENT, KnownHead, ResponseHeads
 
 _READ = frozenset(
     (
@@ -71,6 +71,7 @@ class _Connection(asyncio.Protocol):
         self.got_headers = False
         self.finished = False
         self.keep = False
+        self.ends = False  # whether the connection is closed after this response, whatever its head says
         self.header_count = 0
         self.bodiless = 0  # bytes since the request or the last part of a body
         self.to_come = 0  # bytes to come of a body that is passed around the parser
@@ -84,6 +85,7 @@ class _Connection(asyncio.Protocol):
         self.exchange = exchange
         self.got_headers = self.finished = False
         self.to_come = self.bodiless = 0
+        self.ends = False
         self.decoder = None
         self.parser = None
         assert self.transport is not None
@@ -126,7 +128,9 @@ class _Connection(asyncio.Protocol):
             and status not in (204, 304)
         )
         length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) >= _PAST_PARSER and status not in (204, 304):
+        both = bool(length) and b"transfer-encoding" in self.headers
+        self.ends = self.ends or both  # RFC 9112 section 6.3: chunks count, and the connection is not used again
+        if length.isdigit() and int(length) >= _PAST_PARSER and status not in (204, 304) and not both:
             self.to_come = int(length)
             persistent = b"close" not in self.headers.get(b"connection", b"").lower()  # RFC 9112 section 9.3
             self.keep = persistent and self.parser.get_http_version() == "1.1"
@@ -139,7 +143,11 @@ class _Connection(asyncio.Protocol):
             self.pool.redirected(exchange, status, self.headers[b"location"])
             return
         if b"content-encoding" in self.headers:
-            self.decoder = decoder_for(self.headers[b"content-encoding"])
+            try:
+                self.decoder = decoder_for(self.headers[b"content-encoding"])
+            except ValueError:
+                if status < 400:  # an error says what it says by its status, too
+                    raise
         exchange.on_headers(status, self.headers)
 
     def on_body(self, body: bytes) -> None:
@@ -175,6 +183,8 @@ class _Connection(asyncio.Protocol):
                 self._whole(known, data[end:])
                 return
             self.parser = httptools.HttpResponseParser(self)
+            if self.pool.lenient:
+                self.parser.set_dangerous_leniencies(**LENIENT)
         if size >= _FULL:
             self.turn += size
             if self.turn >= _TURN:
@@ -193,12 +203,14 @@ class _Connection(asyncio.Protocol):
             broken = error
             if isinstance(error, httptools.HttpParserCallbackError) and isinstance(error.__context__, Exception):
                 broken = error.__context__  # what one of the callbacks above raised
+            elif isinstance(error, httptools.HttpParserError):
+                broken = self._parsed_again(data, first, error)
         if self.finished:
             exchange = self.exchange
             if exchange is not None:
                 self.pool.released(exchange)
             self.exchange = None
-            if broken is None and self.keep and not self.to_eof and self.usable():
+            if broken is None and self.keep and not self.ends and not self.to_eof and self.usable():
                 if first and size < _FULL and exchange is not None:
                     self.pool.heads.learn(data, self.parser.get_status_code(), self.headers)
                 self.pool.put_back(self)
@@ -211,6 +223,20 @@ class _Connection(asyncio.Protocol):
             self.pool.discard(self)
             if exchange is not None:
                 exchange.on_failed(_broken(broken))
+
+    def _parsed_again(self, data: bytes, first: bool, error: Exception) -> Exception | None:
+        """Parse a response by lenient rules that broke the strict ones, and so all later ones of the upstream. Return
+        what is still wrong, ``error`` if something of the response was passed on already."""
+        before, self.pool.lenient = self.pool.lenient, True
+        if before or not first or self.got_headers:
+            return error
+        self.parser = httptools.HttpResponseParser(self)
+        self.parser.set_dangerous_leniencies(**LENIENT)
+        try:
+            self.parser.feed_data(data)
+        except Exception as again:
+            return again
+        return None
 
     def _whole(self, head: KnownHead, body: bytes) -> None:
         """Take a response that arrived in one piece and whose head is known."""
@@ -302,6 +328,7 @@ class HttpPool:
         self._standing: set[Exchange] = set()
         self._redirects: dict[Exchange, int] = {}
         self.heads = ResponseHeads()
+        self.lenient = False  # whether a response broke rules of HTTP that clients do not insist on
         self._closed = False
 
     def submit(self, exchange: Exchange, standing: bool = False) -> None:
