@@ -36,7 +36,7 @@ _SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 _NAME = re.compile(r"[\w.@+-]+")
 """What the name of a program looks like that is not a path."""
-_SHELLS = ("sh", "bash", "zsh", "dash", "ash", "ksh", "fish", "env", "pwsh", "powershell")
+_SHELLS = ("sh", "bash", "zsh", "dash", "ash", "ksh", "fish", "pwsh", "powershell")
 _WITH_DOLLARS = ("env", "headers", "command", "args", "cwd", "url", "envFile")
 
 
@@ -198,7 +198,8 @@ def _replaces_itself(entry: Mapping[str, Any]) -> bool:
     for key in ("command", "args"):
         given = next((entry[one] for one in spellings.SPELLINGS[key] if one in entry), [])
         words += given.split() if isinstance(given, str) else given if isinstance(given, list) else []
-    return bool(words) and (PurePath(str(words[0])).name in _SHELLS or any("mcp-remote" in str(one) for one in words))
+    names = [PurePath(str(one)).name for one in words]
+    return any(one in _SHELLS for one in names[:2]) or any("mcp-remote" in one for one in names)
 
 
 def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:

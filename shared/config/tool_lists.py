@@ -86,7 +86,7 @@ def _switched_off(tools: Any) -> Patterns | None:
         tools = {one["name"]: {key: said for key, said in one.items() if key != "name"} for one in tools}
     off = []
     for name, value in tools.items():
-        on = _is_on(value)
+        on = is_on(value)
         if on is None:
             return None
         if not on:
@@ -94,7 +94,7 @@ def _switched_off(tools: Any) -> Patterns | None:
     return tuple(off)
 
 
-def _is_on(value: Any) -> bool | None:
+def is_on(value: Any) -> bool | None:
     """Whether what a map says of a tool lets it be used: ``true``, ``"ask"``, ``{"enabled": true, "description": …}``.
     ``None`` if that is not understood."""
     if isinstance(value, bool):
@@ -104,15 +104,15 @@ def _is_on(value: Any) -> bool | None:
         return False if word in _OFF else True if word in _ON else None
     if not isinstance(value, dict):
         return None
-    is_on = True
+    on = True
     for key, one in value.items():
         if key in spellings.SWITCHES and isinstance(one, bool):
-            is_on = is_on and one is not key.startswith("disable")
+            on = on and one is not key.startswith("disable")
         elif _APPROVAL.search(str(key).lower()):
-            is_on = is_on and spellings.plain(one) not in _OFF
+            on = on and spellings.plain(one) not in _OFF
         elif key not in _ABOUT and not spellings.is_comment(str(key)):
             return None
-    return is_on
+    return on
 
 
 def _filtered(value: Any) -> tuple[Patterns | None, Patterns] | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.config import spellings
+from shared.config.tool_lists import is_on
 from shared.own_settings import OWN
 
 _KNOWN = {*spellings.known(), *spellings.VARIABLES, *spellings.SILENT, *spellings.UNUSED, *spellings.REFUSED}
@@ -86,6 +87,9 @@ def _meaning(key: str, value: Any) -> tuple[str, Any]:
             return "excludeTools", value
         if _ALLOW.search(word):
             return "includeTools", value
+    by_name = "tool" in word and isinstance(value, dict) and not _APPROVAL.search(word)
+    if by_name and any(is_on(one) is False for one in value.values()):
+        return "tools", value
     in_text = _of_text(value) if "timeout" in word and isinstance(value, str) else None
     if in_text:
         word, value = word + "ms", in_text

@@ -39,7 +39,7 @@ from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIO
 from shared.tasks import spawn
 from shared.version import VERSION
 from worker.bridge import params as bridge_params
-from worker.bridge.inputs import Need
+from worker.bridge.inputs import ROOTS, Need
 from worker.calls.call import Call, CarryingSession
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import OwnCall, UpstreamError
@@ -498,7 +498,9 @@ class Session:
             if asker is not None:
                 self._questions.add(asked.id, asker, on_answer)
         else:
-            on_answer(True, jsonrpc.error_object(-32601, whose.reason))
+            in_modern = asked.method == ROOTS and self.era is Era.LEGACY and self.modern() is not None
+            cure = ", or era: modern, in which each call is asked apart" if in_modern else ""
+            on_answer(True, jsonrpc.error_object(-32601, whose.reason + cure))
 
     def _client_progressed(self, params: bytes) -> None:
         """Pass on a client's progress with a question of the upstream."""

@@ -19,7 +19,8 @@ from shared.mcp.rope import Body
 _OVER = frozenset((404, 410))
 _BROKEN = frozenset((500, 501))
 """What servers say that look a session up and do not expect that it is not there. A 502 or 504 is a proxy's."""
-_DOUBTFUL = frozenset((400, 401, 403, 409, 412, 422, 428, 440, *_OVER))
+_DOUBTFUL = frozenset(range(400, 500)) - {407, 408, 413, 414, 429, 431}
+"""Refusals that may be about the session: not those of a proxy, and none about the size or the time of one request."""
 _WORDS = re.compile(rb"session|initiali[sz]", re.IGNORECASE)
 _STREAM_WORDS = re.compile(rb"transport|connection", re.IGNORECASE)
 _LONGEST = 16 * 1024

@@ -53,6 +53,11 @@ def test_shells_replace_variables_themselves() -> None:
     )
 
 
+def test_shells_behind_env_do_so_too() -> None:
+    assert _stdio({"command": "/usr/bin/env", "args": ["bash", "-c", "x $PAT"]}).args[-1] == "x $PAT"
+    assert _stdio({"command": "env", "args": ["A=$PAT", "node"]}).args[0] == "A=p0"
+
+
 def test_a_value_that_looks_like_a_reference_and_is_none_is_said() -> None:
     reading = _read({"url": "https://u/mcp", "headers": {"A": "Bearer $NONE", "B": "$(cat /key)", "C": "costs 5$"}})
     assert [path.removeprefix("mcpServers.one.headers.") for path, _ in reading.warnings] == ["A", "B"]
@@ -121,6 +126,8 @@ def test_what_restricts_is_found_inside_of_options() -> None:
         assert reading.spec.exclude_tools == ("a",)
     assert _read({"command": "x", "options": {"disabledTools": ["a"]}, "disabledTools": ["b"]}).problems
     assert _read({"command": "x", "prompts": {"a": {"enabled": False}}}).problems
+    permitted = _read({"command": "x", "toolPermissions": {"a": "deny", "b": "ask"}, "toolApprovals": {"c": "never"}})
+    assert permitted.spec is not None and permitted.spec.exclude_tools == ("a",)
     assert not _read({"command": "x", "prompts": {"a": {"enabled": True}}, "dev": {"watch": "x"}}).problems
 
 
