@@ -54,6 +54,9 @@ class _Group(click.Group):
             raise  # click shows these, and is silent about a reader that is gone
         except KeyboardInterrupt:
             sys.exit(_INTERRUPTED)
+        except UnicodeEncodeError as error:  # what is written has no such error (see ``main``), what is sent has
+            click.echo(f"error: {ascii(error.object)[:80]} is no UTF-8 text; write it in UTF-8", err=True)
+            sys.exit(2)
         except Exception as error:
             if os.environ.get("GATEWAY_TRACEBACK"):
                 raise
