@@ -62,7 +62,7 @@ def test_what_a_terminal_s_encoding_has_not_is_written_as_an_escape(tmp_path: Pa
     file = tmp_path / "mcp.json"
     file.write_text('{"mcpServers": {"高德": {"command": "x"}}}', encoding="utf-8")
     command = [sys.executable, "-m", "gateway", "check", str(file)]
-    ended = subprocess.run(command, env={"PYTHONIOENCODING": "ascii"}, cwd=ROOT, capture_output=True, text=True)
+    ended = subprocess.run(command, env={"PYTHONIOENCODING": "latin-1"}, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "\\u9ad8\\u5fb7 (" in ended.stdout
 
