@@ -151,6 +151,14 @@ async def test_one_that_answers_both_greetings_at_once_is_spoken_to_in_one_era(f
         await fleet.store.unregister("child")
 
 
+async def test_a_folder_that_is_not_there_is_named(fleet: Fleet) -> None:
+    await fleet.register("nowhere", {**script_connection("pass"), "cwd": "/no/such/folder"}, connected=False)
+    try:
+        assert "there is no folder '/no/such/folder'" in await fleet.failed("nowhere")
+    finally:
+        await fleet.store.unregister("nowhere")
+
+
 async def test_the_status_shows_a_progress_bar_and_output_that_is_no_message_is_a_sign_of_life(
     fleet: Fleet, tmp_path: Path
 ) -> None:

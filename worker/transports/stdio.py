@@ -159,8 +159,10 @@ class StdioSession(Session):
                     lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
                 )
         except (OSError, ValueError, ConfigError) as error:
+            misses_folder = isinstance(error, OSError) and connection.cwd and not os.path.isdir(connection.cwd)
+            why = f"there is no folder {connection.cwd!r} (cwd) on this worker's host" if misses_folder else str(error)
             raise NotDelivered(
-                "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
+                "upstream_unavailable", f"cannot start {connection.command!r}: {why}", {"certain": "1"}
             ) from error
         self._transport, self._pipes = transport, pipes
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
