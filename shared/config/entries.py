@@ -18,7 +18,7 @@ from typing import Any
 
 from shared.config import spellings
 from shared.config.env_file import read_env_file
-from shared.config.expand import expand, home_expanded
+from shared.config.expand import DOLLARS, DOLLARS_OF_ARGUMENTS, REFERENCES, expand, home_expanded
 from shared.config.readings import Reading, Said, is_text_map, text_map, texts, warn_of_dollars
 from shared.config.roots import Found
 from shared.config.tool_lists import both, tools_of
@@ -37,7 +37,10 @@ _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 _NAME = re.compile(r"[\w.@+-]+")
 """What the name of a program looks like that is not a path."""
 _SHELLS = ("sh", "bash", "zsh", "dash", "ash", "ksh", "fish", "pwsh", "powershell")
-_WITH_DOLLARS = ("env", "headers", "command", "args", "cwd", "url", "envFile")
+_DOLLARS = {
+    **dict.fromkeys(("env", "headers", "command", "cwd", "url", "envFile"), DOLLARS),
+    "args": DOLLARS_OF_ARGUMENTS,
+}
 
 
 def read_entry(found: Found, variables: Mapping[str, str], base: Path) -> Reading:
@@ -183,8 +186,8 @@ def _expanded(entry: dict[str, Any], variables: Mapping[str, str], reading: Read
         of = next((name for name, spelled in spellings.SPELLINGS.items() if key in spelled), key)
         known = both if of in ("url", "headers") or (of == "args" and not leaves) else variables
         kept = own if of == "args" and leaves else ()
-        dollars = of in _WITH_DOLLARS and not (of == "args" and leaves)
-        found[key] = expand(entry[key], known, f"{reading.path}.{key}", reading.problems, dollars, kept)
+        pattern = REFERENCES if of == "args" and leaves else _DOLLARS.get(of, REFERENCES)
+        found[key] = expand(entry[key], known, f"{reading.path}.{key}", reading.problems, pattern, kept)
         if of == "env" and isinstance(found[key], dict):
             own.update(
                 {name: one for name, one in found[key].items() if isinstance(name, str) and isinstance(one, str)}

@@ -18,15 +18,19 @@ from typing import Any
 
 from shared.config.commands import MARK, WHY
 
-_REFERENCE = re.compile(
+REFERENCES = re.compile(
     r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
     r"|\$\{(?P<name>/|(?:file|exec|cmd):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\$]|\\.|\$\{[^{}]*\}|\$)*))?\}"
     r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|(?<![${])\{(?P<file>file:[^{}\n]+)\}"
     r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
 )
-_DOLLAR = r"""|(?<![^\s:=/,;\"'])\$(?P<dollar>[A-Z_][A-Z0-9_]*)(?!\w)"""
-_WITH_DOLLARS = re.compile(_REFERENCE.pattern + _DOLLAR)
+"""References as most clients write them."""
+_NAME = r"\$(?P<dollar>[A-Z_][A-Z0-9_]*)(?!\w)"
+DOLLARS = re.compile(REFERENCES.pattern + rf"""|(?<![^\s:=/,;"']){_NAME}""")
+"""References, and ``$NAME`` where a word may begin: in headers and variables (Gemini CLI, Crush)."""
+DOLLARS_OF_ARGUMENTS = re.compile(REFERENCES.pattern + rf"|(?:(?<![\s\S])|(?<==)){_NAME}")
+"""The same where an argument or its value begins: an argument may be a program, in which ``$`` has its own meaning."""
 _ASKED = ("input:", "user_config.")
 _EDITORS_OWN = ("command:", "config:")
 _DOT_FOLDERS = (".vscode", ".cursor", ".gemini", ".kiro", ".roo", ".zed", ".codex", ".continue", ".windsurf", ".github")
@@ -37,23 +41,23 @@ def expand(
     variables: Mapping[str, str],
     path: str,
     problems: list[tuple[str, str]],
-    dollars: bool = False,
+    pattern: re.Pattern[str] = REFERENCES,
     kept: Collection[str] = (),
 ) -> Any:
     """Return ``value`` with every reference in its strings replaced. Variables that are not set are added to
     ``problems``, but for those in ``kept``: references to these stay as they are, for the program that gets the text.
 
-    ``dollars``: ``$NAME`` is a reference, too, where that variable is set (Gemini CLI, Crush).
+    ``pattern`` says what a reference is. With ``DOLLARS`` that is ``$NAME``, too, where that variable is set.
     """
     if isinstance(value, str):
-        return _expand_text(value, variables, path, problems, dollars, kept)
+        return _expand_text(value, variables, path, problems, pattern, kept)
     if isinstance(value, list):
         return [
-            expand(item, variables, f"{path}[{index}]", problems, dollars, kept) for index, item in enumerate(value)
+            expand(item, variables, f"{path}[{index}]", problems, pattern, kept) for index, item in enumerate(value)
         ]
     if isinstance(value, dict):
         return {
-            key: expand(item, variables, f"{path}.{key}" if path else str(key), problems, dollars, kept)
+            key: expand(item, variables, f"{path}.{key}" if path else str(key), problems, pattern, kept)
             for key, item in value.items()
         }
     return value
@@ -64,12 +68,13 @@ def _expand_text(
     variables: Mapping[str, str],
     path: str,
     problems: list[tuple[str, str]],
-    dollars: bool = False,
+    pattern: re.Pattern[str] = REFERENCES,
     kept: Collection[str] = (),
 ) -> str:
     def replace(match: re.Match[str]) -> str:
-        if dollars and match["dollar"]:
-            value = None if match["dollar"] in kept else variables.get(match["dollar"])
+        dollar = match.groupdict().get("dollar")
+        if dollar:
+            value = None if dollar in kept else variables.get(dollar)
             return match[0] if value is None else value
         name, default = _meant(match), match["default"]
         if name.startswith(_EDITORS_OWN):
@@ -102,7 +107,7 @@ def _expand_text(
             problems.append((path, f"environment variable {name} is not set; set it"))
         return ""
 
-    return (_WITH_DOLLARS if dollars else _REFERENCE).sub(replace, text)
+    return pattern.sub(replace, text)
 
 
 def _meant(match: re.Match[str]) -> str:

@@ -46,6 +46,16 @@ def test_a_dollar_before_a_name_is_a_reference_where_the_variable_is_set() -> No
     assert found.env == {"PATH": "/o:/nowhere"}
 
 
+def test_an_argument_that_is_a_program_stays_as_it_is() -> None:
+    program = "print('$PAT', \"$HOME\")\nx = $PAT"
+    assert _stdio({"command": "perl", "args": ["-e", program, "--key=$PAT", "a $PAT"]}).args == (
+        "-e",
+        program,
+        "--key=p0",
+        "a $PAT",
+    )
+
+
 def test_shells_replace_variables_themselves() -> None:
     assert _stdio({"command": "sh", "args": ["-c", "x $PAT ${NONE}"], "env": {"NONE": "a"}}).args == (
         "-c",
