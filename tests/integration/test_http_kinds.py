@@ -487,3 +487,31 @@ async def test_a_server_without_tls_is_named_as_such() -> None:
     async with serving(handle) as port:
         with pytest.raises(CallError, match="speaks no TLS there; is its url http://"):
             await fetch(pool_to(f"https://127.0.0.1:{port}/mcp"))
+
+
+async def test_a_connection_that_closes_after_each_answer_without_a_word_is_not_used_again() -> None:
+    """What is sent while it closes has an unknown outcome."""
+    opened = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(1)
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        pool = pool_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp")
+        with contextlib.suppress(CallError):  # until it is known
+            while pool.once < 2:
+                await fetch(pool)
+                await asyncio.sleep(0.02)
+        while pool.once < 2:
+            await asyncio.sleep(0.02)
+            await fetch(pool)
+        for _ in range(50):
+            assert (await fetch(pool)).body == b"{}"
+        assert len(opened) >= 50
+        pool.close()

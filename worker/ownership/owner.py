@@ -107,6 +107,7 @@ class Owner:
         self._documents: dict[Kind, bytes] = {}
         self._digest = ""
         self._flaws: dict[Kind, list[str]] = {}
+        self._partial: set[Kind] = set()  # lists of which not all pages could be read
         self._changes = ListChanges(upstream.spec.id, listed)
         self._list_again_s = 0.0  # when a list that failed is read again, or 0 if none failed
         self._knows_ping: bool | None = None  # whether the upstream answers ``ping``; ``None``: not known yet
@@ -363,6 +364,7 @@ class Owner:
                     self._note_flaws(kind, [f"{facts.method}: {str(error) or f'no answer in {within_s:g} s'}"])
                     documents[kind] = self._documents.get(kind, b"[]")
         self._documents = documents
+        late = late or bool(self._partial)
         self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
         self._changes.note(documents)
         flaws = [one for flaws in self._flaws.values() for one in flaws]
@@ -392,7 +394,11 @@ class Owner:
         listing = await read_list(self._session, kind, self._settings)
         self._note_ttl(KINDS[kind], listing.ttl_ms)
         self._note_flaws(kind, listing.flaws)
-        return listing.document
+        if not listing.partial:
+            self._partial.discard(kind)
+            return listing.document
+        self._partial.add(kind)
+        return max(self._documents.get(kind, b""), listing.document, key=len)  # what was listed before may be more
 
     def _note_flaws(self, kind: Kind, flaws: list[str]) -> None:
         """Log flaws of a list, once for as long as they are the same."""

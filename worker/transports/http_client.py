@@ -27,6 +27,7 @@ from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.http_exchange import Exchange
 from worker.transports.http_heads import END, LENIENT, KnownHead, ResponseHeads
+from worker.transports.http_redirects import redirected
 
 _READ = frozenset(
     (
@@ -45,14 +46,15 @@ _READ = frozenset(
 )
 """The headers that are passed to exchanges."""
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_MAX_REDIRECTS = 3
 _PAST_PARSER = 64 * 1024
 """The size in bytes from which on a body of known length is passed around the parser, which would copy it."""
 _MAX_HEADERS = 200
 _MAX_HEAD_BYTES = 64 * 1024
-"""How much an upstream may send in a row that is no body: heads, interim responses, chunk extensions, trailers. The
-parser keeps a header until it ends. Servers of the field send heads of 8 to 32 KiB at most. What comes in one read
-(256 KiB at most) is looked at together."""
+"""How much an upstream may send in a row that is no body: heads, interim responses, chunk extensions, trailers. Servers
+of the field send heads of 8 to 32 KiB at most. What comes in one read (256 KiB at most) is looked at together."""
+_ONCE, _AT_ONCE_S, _ONCE_S = 2, 0.5, 60.0
+"""After how many connections that the upstream closed at once after one answer, without a word, none is used again for
+a minute: what is sent while it closes has an unknown outcome."""
 _TURN = 256 * 1024
 """The bytes that are read from a connection in one turn of the loop. libuv would read up to 8 MB, while no other call
 is served."""
@@ -67,6 +69,7 @@ class _Connection(asyncio.Protocol):
         self.parser: Any = None
         self.headers: dict[bytes, bytes] = {}
         self.idle_since = 0.0
+        self.carried = 0  # how many exchanges
         self.to_eof = False
         self.got_headers = False
         self.finished = False
@@ -83,6 +86,7 @@ class _Connection(asyncio.Protocol):
 
     def start(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        self.carried += 1
         self.got_headers = self.finished = False
         self.to_come = self.bodiless = 0
         self.ends = False
@@ -288,6 +292,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self.exchange
+        if self.carried == 1 if exchange is None else self.carried == 2 and self.parser is None:
+            self.pool.closed_early(self)
         self.pool.discard(self)
         self.exchange = None
         self.parser = None  # it refers to this connection
@@ -320,7 +326,9 @@ class HttpPool:
         self._settings = settings
         self._egress = Egress(settings.egress_allow, settings.egress_deny)
         self._loop = asyncio.get_running_loop()
-        self._idle: list[_Connection] = []
+        self.idle: list[_Connection] = []
+        self.once = 0
+        self._once_at = 0.0
         self._open: set[_Connection] = set()
         self._opening = 0
         self.opened = 0  # the connections that were ever opened; another number shows that the upstream may be another
@@ -339,8 +347,8 @@ class HttpPool:
         if standing:
             self._standing.add(exchange)
         now = self._loop.time()
-        while self._idle:
-            connection = self._idle.pop()
+        while self.idle:
+            connection = self.idle.pop()
             if connection.usable() and now - connection.idle_since < self._settings.connection_idle_s:
                 connection.start(exchange)
                 return
@@ -394,39 +402,24 @@ class HttpPool:
             self._redirects.pop(exchange, None)
 
     def redirected(self, exchange: Exchange, status: int, location: bytes) -> None:
-        """Send a request again where the upstream says. A request with a body follows only 307 and 308, which keep its
-        method (RFC 9110 section 15.4), and none goes to another origin: it carries the headers of the entry."""
+        """Send a request again where the upstream says."""
         standing, hops = exchange in self._standing, self._redirects.get(exchange, 0) + 1
         self.released(exchange)
-        start, *rest = exchange.request if isinstance(exchange.request, tuple) else (exchange.request,)
-        line, _, fields = start.partition(b"\r\n")
-        method, target, version = line.split(b" ")
-        where = self.endpoint.shown
-        failure = ""
         try:
-            reference = location.decode("utf-8", "replace")
-            new = self.endpoint.resolve(reference, target.decode().removeprefix(self.endpoint.absolute))
+            exchange.request, self.endpoint = redirected(self.endpoint, exchange.request, status, location, hops)
         except ValueError as error:
-            failure = f"{where} redirects (HTTP {status}) to {error}; register the final URL if you trust it"
-        else:
-            if method != b"GET" and status not in (307, 308):
-                failure = f"{where} redirects a {method.decode()} to {new.partition('?')[0]} by HTTP {status}, which "
-                failure += "would make it a GET; register that URL"
-            elif hops > _MAX_REDIRECTS:
-                failure = f"{where} redirects more than {_MAX_REDIRECTS} times"
-        if failure:
-            exchange.on_failed(NotDelivered("upstream_protocol", failure, {"http": str(status)}))
+            exchange.on_failed(NotDelivered("upstream_protocol", str(error), {"http": str(status)}))
             return
-        moved = status == 308 or new.rstrip("/") == self.endpoint.target.rstrip("/")
-        if moved and target == self.endpoint.request_target(self.endpoint.target):
-            self.endpoint = self.endpoint.at(new)
-        start = b"%b %b %b\r\n%b" % (method, self.endpoint.request_target(new), version, fields)
-        exchange.request = (start, *rest) if rest else start
         self._redirects[exchange] = hops
         self.submit(exchange, standing)
 
     def put_back(self, connection: _Connection) -> None:
         """Give a free connection the next exchange, or keep it idle."""
+        if connection.carried > 1:
+            self.once = 0
+        elif self.once >= _ONCE and connection.carried:
+            self.discard(connection)
+            return
         if self._queue:
             exchange = self._queue.popleft()
             call = getattr(exchange, "call", None)  # not every exchange is about one
@@ -438,15 +431,21 @@ class HttpPool:
             self.discard(connection)
         else:
             connection.idle_since = self._loop.time()
-            self._idle.append(connection)
+            self.idle.append(connection)
+
+    def closed_early(self, connection: _Connection) -> None:
+        """Note that the upstream closed a connection after its first answer, and did not say before that it would."""
+        now = self._loop.time()
+        if (connection in self.idle or connection.exchange is not None) and now - connection.idle_since < _AT_ONCE_S:
+            self.once, self._once_at = self.once + 1, now
 
     def discard(self, connection: _Connection) -> None:
         """Close a connection that is of no more use."""
         self._open.discard(connection)
         if connection.exchange is not None:
             self.released(connection.exchange)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
         if connection.transport is not None and not connection.transport.is_closing():
             connection.transport.abort()
         if self._queue:
@@ -475,16 +474,18 @@ class HttpPool:
         """Close connections that were idle for too long, and forget heads: those of the next second have another date.
         Called about once a second."""
         self.heads.clear()
-        if not self._idle:
+        if self.once and self._loop.time() - self._once_at > _ONCE_S:
+            self.once = 0
+        if not self.idle:
             return
         deadline = self._loop.time() - self._settings.connection_idle_s
-        for connection in [c for c in self._idle if c.idle_since < deadline or not c.usable()]:
+        for connection in [c for c in self.idle if c.idle_since < deadline or not c.usable()]:
             self.discard(connection)
 
     def close(self) -> None:
         """Close idle connections now, and busy ones when they are done."""
         self._closed = True
-        for connection in list(self._idle):
+        for connection in list(self.idle):
             self.discard(connection)
         waiting, self._queue = list(self._queue), deque()
         for exchange in waiting:

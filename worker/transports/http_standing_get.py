@@ -18,6 +18,8 @@ _LASTED_S = 30.0
 """A stream that lasted so long is opened again without further delay."""
 _FRUITFUL = 2
 """How often the wait is doubled at most for streams that end soon, and bring messages."""
+_BRIEF_S = 4.0
+"""How long is waited at least after several streams that ended soon, whatever the upstream says (``retry``)."""
 
 
 class ListeningSession(Protocol):
@@ -109,6 +111,8 @@ class StandingGet:
         if self.session.loop.time() - self._opened_at > _LASTED_S:
             self._fruitless = 0
         wait_s = max(self._retry_ms / 1000, _MIN_RETRY_S) * 2**self._fruitless
+        if self._fruitless >= _FRUITFUL:
+            wait_s = max(wait_s, _BRIEF_S)
         if wait_s < _MAX_RETRY_S:
             self._fruitless += 1
         self._timer = self.session.loop.call_later(min(wait_s, _MAX_RETRY_S) * random.uniform(0.8, 1.2), self._reopen)

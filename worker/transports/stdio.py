@@ -45,6 +45,8 @@ _HURRY = 0.2
 children must end before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
+_LOOK_S = 5.0
+"""How often it is looked at most what a child has started."""
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
 
@@ -129,8 +131,19 @@ class StdioSession(Session):
         self._pipes: _Pipes | None = None
         self._unread = Refused("parse_error", "the body is not JSON")
         self._mark = ""
+        self._began: dict[int, int] = {}  # descendants of the child, as they were seen last
+        self._looked_at = 0.0
         self.pid = 0
         self.wrote_at = 0.0  # when the child last wrote something before it was ready
+
+    def trim(self) -> None:
+        """Look what the child has started, now and then: when it has crashed, nothing leads from it to them."""
+        if self.ready and self.loop.time() - self._looked_at > _LOOK_S:
+            self._looked_at = self.loop.time()
+            spawn(self._look(), "look-at-descendants")
+
+    async def _look(self) -> None:
+        self._began = await asyncio.to_thread(descendants, self.pid)
 
     def patience(self) -> Patience:
         """Return how long the child may take to start (``stdioStartTimeout``)."""
@@ -199,7 +212,7 @@ class StdioSession(Session):
         if not self.opening:
             self.lost(error)
             self._kill(signal.SIGKILL)
-            spawn(end_descendants(self._mark, self.pid), "end-descendants")
+            spawn(end_descendants(self._mark, self.pid, self._began), "end-descendants")
             self._leave_pipes()
 
     def _leave_pipes(self) -> None:
