@@ -42,25 +42,20 @@ for line in sys.stdin:
 """
 
 
-async def _where(fleet: Fleet) -> str:
-    """What the tool is answered when a legacy client that has roots calls it."""
-    call: dict[str, Any] = {"name": "where", "arguments": {}}
-    async with RawClient(fleet.url) as client:
-        await client.initialize(capabilities={"roots": {}})
-        message = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": call}
-        async with calling(client, fleet.url, message) as stream:
-            await eventually(lambda: stream.messages, 10.0, "something is said")
-            if stream.messages[0].get("method") == "roots/list":
-                await client.post({"jsonrpc": "2.0", "id": stream.messages[0]["id"], "result": ROOTS})
-            await eventually(lambda: stream.messages[-1].get("id") == 7, 10.0, "the call is answered")
-            return str(stream.messages[-1]["result"]["content"][0]["text"])
-
-
 async def test_in_the_modern_era_each_call_is_asked_apart_and_in_the_other_the_cures_are_named(redis_url: str) -> None:
-    async with Fleet(redis_url, probe_timeout_s=1.0) as fleet:
+    async with Fleet(redis_url, probe_timeout_s=1.0) as fleet, RawClient(fleet.urls[0]) as client:
+        await client.initialize(capabilities={"roots": {}})
         await fleet.register("both", script_connection(SERVER))
-        refused = await _where(fleet)
-        assert "set isolation: client, or era: modern" in refused
+        refused = await client.legacy_call("where")
+        assert "set isolation: client, or era: modern" in refused.content
         await fleet.store.unregister("both")
         await fleet.register("modern", script_connection(SERVER), era="modern")
-        assert "file:///mine" in await _where(fleet)
+        params: dict[str, Any] = {"name": "where", "arguments": {}}
+        message = {"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params}
+        async with calling(client, fleet.urls[0], message) as stream:
+            await eventually(lambda: stream.messages, 10.0, "the client is asked")
+            asked = stream.messages[0]
+            assert asked["method"] == "roots/list"
+            await client.post({"jsonrpc": "2.0", "id": asked["id"], "result": ROOTS}, client.legacy_headers())
+            await eventually(lambda: stream.messages[-1].get("id") == 7, 10.0, "the call is answered")
+        assert "file:///mine" in stream.messages[-1]["result"]["content"][0]["text"]
