@@ -37,6 +37,8 @@ def _ends(error: BaseException) -> tuple[int, str]:
         (StartError("it cannot"), 1, "error: it cannot\n"),
         (KeyboardInterrupt(), 130, ""),
         (click.UsageError("no such option"), 2, None),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: Permission denied\n"),
         (
             UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates"),
             2,
@@ -65,6 +67,13 @@ def test_what_a_terminal_s_encoding_has_not_is_written_as_an_escape(tmp_path: Pa
     ended = subprocess.run(command, env={"PYTHONIOENCODING": "latin-1"}, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert "\\u9ad8\\u5fb7 (" in ended.stdout
+
+
+def test_streams_may_be_closed(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text("{}")
+    command = f"{sys.executable} -m gateway check {file} >&- 2>&- <&-"
+    assert subprocess.run(["/bin/sh", "-c", command], env={}, cwd=ROOT).returncode == 0
 
 
 def _failing() -> click.Group:
