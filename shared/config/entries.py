@@ -199,7 +199,7 @@ def _replaces_itself(entry: Mapping[str, Any]) -> bool:
     """Whether a command replaces variables in its arguments itself, as shells do."""
     words: list[Any] = []
     for key in ("command", "args"):
-        given = next((entry[one] for one in spellings.SPELLINGS[key] if one in entry), [])
+        given: Any = next((entry[one] for one in spellings.SPELLINGS[key] if one in entry), [])
         words += given.split() if isinstance(given, str) else given if isinstance(given, list) else []
     names = [PurePath(str(one)).name for one in words]
     return any(one in _SHELLS for one in names[:2]) or any("mcp-remote" in one for one in names)
