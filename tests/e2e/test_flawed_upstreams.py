@@ -276,8 +276,24 @@ def written(out):
             0,
             "its pages have no end in 0.5 s",
         ),
+        ("answers['tools/list']['nextCursor'] = 'x'", {}, 1, "a cursor comes again"),
+        (
+            """
+turns = []
+real = written
+def written(out):
+    if 'tools' in out.get('result', {}):
+        turns.append(1)
+        if len(turns) % 2: out['result'] = dict(out['result'], nextCursor='x')
+        else: out = {'jsonrpc': '2.0', 'id': out['id'], 'error': {'code': -32602, 'message': 'Invalid cursor'}}
+    return real(out)
+""",
+            {},
+            1,
+            "a page could not be read (the upstream answered error -32602: Invalid cursor); 1 entries are listed",
+        ),
     ],
-    ids=["many", "large", "one", "endless"],
+    ids=["many", "large", "one", "endless", "again", "broken"],
 )
 async def test_a_list_without_end_is_cut_and_said(
     fleet: Fleet, tmp_path: Path, flaw: str, settings: dict[str, int], shown: int, note: str

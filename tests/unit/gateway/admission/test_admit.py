@@ -123,6 +123,7 @@ def _outcome(admission: Admission, head: RequestHead, message: Message, params: 
     [
         ({}, "ping", "{}", (Era.LEGACY, "2025-03-26", None)),
         ({"MCP-Protocol-Version": "2025-11-25"}, "ping", "{}", (Era.LEGACY, "2025-11-25", None)),
+        ({"MCP-Protocol-Version": ""}, "ping", "{}", (Era.LEGACY, "2025-03-26", None)),
         ({"Mcp-Session-Id": "s"}, "ping", "{}", (Era.LEGACY, "2025-06-18", "s")),
         ({"mcp-session-id": "s", "MCP-PROTOCOL-VERSION": "2025-11-25"}, "ping", "{}", (Era.LEGACY, "2025-06-18", "s")),
         ({"Mcp-Session-Id": "other"}, "ping", "{}", Waits.SESSION),
