@@ -69,6 +69,7 @@ from gateway.telemetry.tallies import Tallies
 from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
+from shared.egress import Egress
 from shared.errors import RegistryUnavailable
 from shared.live_rules import Board
 from shared.mcp.listings import Kind
@@ -185,6 +186,7 @@ class FrontEnd:
                 self._limits,
                 self._audit,
                 tallies.authentications,
+                Egress(settings.upstreams.egress_allow, settings.upstreams.egress_deny),
             )
         self.principals = principals = principals or self.authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
