@@ -70,6 +70,8 @@ class RegistryView:
         self.settings = settings
         self.records: dict[str, UpstreamRecord] = {}
         self._latest: dict[str, UpstreamRecord] = {}  # becomes ``records`` with the next rebuild
+        self._heavy: dict[str, UpstreamRecord] = {}  # those that come to ``_latest`` once their lists are parsed
+        self._preparing: asyncio.Task[None] | None = None
         self.catalog = Catalog(settings.routing, settings.health.refresh_interval_s, settings.hedge.hedge_after)
         self.views = Views(self.catalog, policy)
         self.follower = ChangeFollower(store, self)
@@ -123,6 +125,7 @@ class RegistryView:
             self._gaps += 1
             spawn(self._reload_after_gap(self._gaps), "settle-after-gap")
             known = self._latest
+            self._heavy.clear()
             self._latest = {**known, **{id: one for id, one in records.items() if self._fit(one, known.get(id))}}
         else:
             self._latest = dict(records)
@@ -139,14 +142,32 @@ class RegistryView:
         for id, record in records.items():
             if lenient and not self._fit(record, self._latest.get(id)):
                 continue
+            self._heavy.pop(id, None)
             if record is None:
                 self._latest.pop(id, None)
+            elif self.catalog.is_heavy(record):
+                self._heavy[id] = record
             else:
                 self._latest[id] = record
+        if self._heavy and (self._preparing is None or self._preparing.done()):
+            self._preparing = spawn(self._prepare(), "prepare-lists")
         for id, methods in announced.items():
             if id in self._latest:
                 self._announced.setdefault(self._latest[id].spec.name, set()).update(methods)
         self._rebuild_soon()
+
+    async def _prepare(self) -> None:
+        """Parse long lists while calls go on."""
+        while self._heavy:
+            id, record = next(iter(self._heavy.items()))
+            for _ in self.catalog.prepare(record):
+                await asyncio.sleep(0)
+                if self._heavy.get(id) is not record:
+                    break  # it has changed again
+            else:
+                del self._heavy[id]
+                self._latest[id] = record
+                self._rebuild_soon()
 
     @staticmethod
     def _fit(record: UpstreamRecord | None, known: UpstreamRecord | None) -> bool:
@@ -166,6 +187,7 @@ class RegistryView:
                 return  # Redis was emptied again, which the follower is about to see
         except RegistryUnavailable:
             return  # the follower loads everything when Redis is back
+        self._heavy.clear()
         self._latest = records
         self._rebuild_soon()
 
@@ -244,7 +266,7 @@ class RegistryView:
             sequence = await self._store.last_change()
         except RegistryUnavailable:
             return
-        while self.follower.applied < sequence and self._loop.time() < deadline:
+        while (self.follower.applied < sequence or self._heavy) and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
         if self._scheduled is not None:
             self._rebuild()  # an upstream may be pinned now

