@@ -47,7 +47,7 @@ def add_connect_routes(
     """Add the routes to an application. ``name`` is the gateway's, as people see it; ``rules_of`` returns the rules of
     access of now."""
     routes = _Routes(dance, principals, guard, peers, name, rules_of)
-    app.router.add_get(DOCUMENT_PATH, routes.document)
+    app.router.add_get(DOCUMENT_PATH, routes.guarded(routes.document))
     app.router.add_get(CALLBACK_PATH, routes.guarded(routes.callback))
     app.router.add_get("/connect/{upstream}", routes.guarded(routes.get), allow_head=False)
     app.router.add_post("/connect/{upstream}", routes.guarded(routes.post))

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import Any
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
@@ -41,6 +41,9 @@ def _is_ours(record: logging.LogRecord) -> bool:
     """Return false for what a client did wrong: whoever sends junk would fill the log with tracebacks."""
     error = record.exc_info[1] if record.exc_info is not None else None
     return not isinstance(error, HttpProcessingError | RequestPayloadError)
+
+
+web_response.SERVER_SOFTWARE = "mcp-gateway"  # in place of the versions of Python and aiohttp
 
 
 class McpRunner(web.AppRunner):

@@ -65,6 +65,26 @@ def check_members(text: bytes, *inside: Raw) -> None:
         at = end.end()
 
 
+def check_inputs(text: bytes) -> None:
+    """Do what ``check_members`` does for an object of objects and for each of these: what a client says to questions,
+    of which the gateway reads some and the upstream all."""
+    if text:
+        check_members(text)
+        check_inside(text)
+
+
+def check_inside(text: bytes, *names: str) -> None:
+    """Do what ``check_members`` does for those members of the object ``text`` that are objects, or for those of these
+    ``names``."""
+    try:
+        parts = _object.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return
+    for name in names or parts:
+        if name in parts:
+            check_members(bytes(parts[name]))
+
+
 def check_count(text: bytes, *inside: Raw) -> None:
     """Raise ``Refused`` (-32602) if the object ``text`` may have more than ``MAX_MEMBERS``, in it or in the values that
     are not ``inside``."""

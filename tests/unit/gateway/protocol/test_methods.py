@@ -374,6 +374,17 @@ async def test_a_completion_without_a_reference_is_invalid_params(params: str) -
     assert Bench().refused("completion/complete", params) == "invalid_params"
 
 
+@pytest.mark.parametrize(
+    "params",
+    ['{"ref":{"type":"ref/prompt","name":"secret","name":"ask"},"argument":{"name":"n","value":"v"}}',
+     '{"ref":{"type":"ref/prompt","n\\u0061me":"secret","name":"ask"},"argument":{"name":"n","value":"v"}}',
+     '{"ref":{"type":"ref/prompt","Name":"secret","name":"ask"},"argument":{"name":"n","value":"v"}}',
+     '{"ref":{"type":"ref/prompt","name":"ask"},"argument":{"name":"hidden","name":"n","value":"v"}}'],
+)  # fmt: skip
+async def test_a_completion_names_one_thing(params: str) -> None:
+    assert Bench().refused("completion/complete", params) == "invalid_request"
+
+
 # ---- what sessions ask for
 
 

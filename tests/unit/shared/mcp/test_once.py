@@ -48,6 +48,11 @@ CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}'
         (CALL % '{"name":"a","arguments":{},"argument\u017f":{}}', "argument\u017f"),
         (CALL % '{"task":{},"name":"a","tas\u212a":{}}', "tas\u212a"),
         (CALL % '{"name":"a","inputResponses":{"k":1,"k":2}}', "k"),
+        (CALL % '{"name":"a","inputResponses":{"q":{"action":"accept","action":"decline"}}}', "action"),
+        (
+            CALL % '{"name":"a","_meta":{"io.modelcontextprotocol/clientCapabilities":{"roots":{},"roots":{"a":1}}}}',
+            "roots",
+        ),
         (CALL % ('{"name":"a","arguments":{"t":"%s"},"inputResponses":{"k":1,"k":2}}' % ("y" * 50_000)), "k"),
     ],
 )
