@@ -37,8 +37,8 @@ def seclude(shown: Mapping[str, str], hidden_arguments: Collection[str] = ()) ->
 
 
 def keep_descriptors() -> None:
-    """Let no program that this process starts inherit a descriptor that this process has inherited, but for the standard
-    streams: the file or socket of whoever started the gateway is nobody else's. uvloop closes none of them."""
+    """Let no program that this process starts inherit a descriptor that this process has inherited, but for the
+    standard streams: the file or socket of whoever started the gateway is nobody else's. uvloop closes none of them."""
     for place in ("/proc/self/fd", "/dev/fd"):
         try:
             names = os.listdir(place)

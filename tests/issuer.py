@@ -26,7 +26,7 @@ def jwk(key: Any, kid: str, **members: Any) -> dict[str, Any]:
 
 
 class Issuer:
-    """See the module. ``behaviour`` is ``ok``, ``down`` (HTTP 500), ``redirects``, ``nested`` (endless JSON) or ``hang``."""
+    """See the module. ``behaviour`` is ``ok``, ``down`` (HTTP 500), ``redirects``, ``nested`` or ``hang``."""
 
     def __init__(self) -> None:
         self.keys = [jwk(RSA, "rsa-1"), jwk(EC, "ec-1"), jwk(ED, "ed-1")]

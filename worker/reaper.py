@@ -4,8 +4,8 @@ The reaper reads a pipe from its worker. The pipe closes if the worker died (als
 the worker was stopped with ``SIGSTOP`` or hangs. In both cases the reaper kills every process whose environment carries
 the worker's marker: the stdio children and all their descendants, including those that left the process group. The
 silence that it allows is shorter than the life of the worker's record in Redis, so that no other worker starts the same
-child before. A container of podman or docker is no child of the command line tool that is one, so containers are found by
-their labels, which are these markers too, and removed by the same tool.
+child before. A container of podman or docker is no child of the command line tool that is one, so containers are found
+by their labels, which are these markers too, and removed by the same tool.
 
 Run as ``python worker/reaper.py INCARNATION SILENCE_S``. Imports only the standard library, and is started by its path
 so that it also works where the package is not installed.
@@ -81,7 +81,8 @@ def _container_tool(pid: int, label: str) -> Tool | None:
         return None
     if "run" not in words[1:] or LABEL not in words or label not in words:
         return None
-    return words[words.index("run", 1) - 1], tuple(sorted((name, value) for name, _, value in pairs if not name.startswith(_MARKS)))
+    kept = [(name, value) for name, _, value in pairs if not name.startswith(_MARKS)]
+    return words[words.index("run", 1) - 1], tuple(sorted(kept))
 
 
 def end_containers(tool: str, environment: Mapping[str, str], label: str) -> bool:

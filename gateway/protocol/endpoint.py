@@ -32,6 +32,7 @@ from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import wants_warnings
 from shared.mcp.versions import Era
 
+
 class PostEndpoint:
     """Serves ``POST /mcp`` and ``POST /servers/{name}/mcp``."""
 

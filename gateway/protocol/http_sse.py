@@ -27,7 +27,6 @@ from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.streams.standing_streams import StandingStreams
 from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
-from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import LATEST_LEGACY, Era

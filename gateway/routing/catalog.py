@@ -29,7 +29,6 @@ from shared.registry.records import UpstreamRecord
 from shared.settings import RoutingSettings
 from shared.virtual_servers import VirtualServer
 
-
 _HEAVY_BYTES = 128 * 1024
 """Bytes of lists that take some 2 ms to parse."""
 

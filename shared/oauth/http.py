@@ -120,7 +120,6 @@ class OAuthHttp:
         context.load_verify_locations(self._ca_file)
         return context
 
-
     async def _read(self, content: aiohttp.StreamReader, shown: str) -> bytes:
         body = b""
         async for chunk in content.iter_chunked(65536):

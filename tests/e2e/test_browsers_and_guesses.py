@@ -89,8 +89,11 @@ async def test_a_name_that_is_not_the_gateways_is_refused_everywhere(fleet: Flee
         assert await _status(fleet, f"GET {path}", host=host) in (400, 403)
 
 
-@pytest.mark.parametrize("path", ["/%61dmin/v1/servers", "/admin%2Fv1/servers", "//admin/v1/servers", "/ADMIN/v1/servers",
-                                  "/./admin/v1/servers", "/mcp/../admin/v1/servers", "/%6detrics"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    ["/%61dmin/v1/servers", "/admin%2Fv1/servers", "//admin/v1/servers", "/ADMIN/v1/servers", "/./admin/v1/servers",
+     "/mcp/../admin/v1/servers", "/%6detrics"],
+)  # fmt: skip
 async def test_the_admin_api_is_at_its_path_as_proxies_know_it(fleet: Fleet, path: str) -> None:
     assert await _status(fleet, f"GET {path}") == 404
     assert await _status(fleet, f"GET http://localhost{path}") in (400, 404)
@@ -102,7 +105,9 @@ async def test_answers_do_not_say_what_serves_them(fleet: Fleet, path: str) -> N
     assert "aiohttp" not in said.lower() and "python/" not in said.lower()
 
 
-@pytest.mark.parametrize("target", ["http://[::1/mcp", "http://localhost:99999999/mcp", "localhost:80", "http:///mcp", "*"])
+@pytest.mark.parametrize(
+    "target", ["http://[::1/mcp", "http://localhost:99999999/mcp", "localhost:80", "http:///mcp", "*"]
+)
 async def test_a_target_that_is_no_url_is_refused(fleet: Fleet, target: str) -> None:
     assert await _status(fleet, f"POST {target}", JSON, body=PING) in (400, 404, 405)
 

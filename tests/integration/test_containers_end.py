@@ -71,6 +71,10 @@ def _containers(state: Path) -> list[int]:
     return [int(one.name) for one in state.iterdir() if one.read_text()]
 
 
+def _started(words: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+
+
 def _ended(pid: int) -> bool:
     if alive(pid):
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -101,13 +105,14 @@ async def test_a_container_that_does_not_end_with_its_input_is_removed_with_its_
 
 
 async def test_the_containers_of_a_killed_worker_are_removed_and_no_others(state: Path) -> None:
-    worker = subprocess.Popen([sys.executable, "-P", reaper.__file__, "w-1", "60"], stdin=subprocess.PIPE)
+    command = [sys.executable, "-P", reaper.__file__, "w-1", "60"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE)  # noqa: ASYNC220
     tools = []
     for owner in ("w-1", "w-2"):
         labels = ["--label", f"{MARKER}={owner}", "--label", f"{CHILD}={owner}.1"]
         environment = {**os.environ, MARKER: owner, CHILD: f"{owner}.1"}
         words = ["docker", "run", "--rm", *labels, "image"]
-        tools.append(subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL))
+        tools.append(_started(words, environment))
     try:
         await eventually(lambda: len(_containers(state)) == 2)
         theirs = {one: next(pid for pid in _containers(state) if one in (state / str(pid)).read_text())

@@ -1,5 +1,5 @@
-"""What the gateway fetches to know whom to believe (keys, introspection, metadata, tokens) is within the rules of egress,
-and what a server names is not nearer than the server itself."""
+"""What the gateway fetches to know whom to believe (keys, introspection, metadata, tokens) is within the rules of
+egress, and what a server names is not nearer than the server itself."""
 
 from __future__ import annotations
 

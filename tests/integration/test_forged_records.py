@@ -1,5 +1,5 @@
-"""What somebody else writes to the Redis of a fleet with a key: no client is asked or told it, none gets capabilities of
-it, and what cannot be read stops nothing."""
+"""What somebody else writes to the Redis of a fleet with a key: no client is asked or told it, none gets capabilities
+of it, and what cannot be read stops nothing."""
 
 from __future__ import annotations
 

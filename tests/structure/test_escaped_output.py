@@ -1,4 +1,4 @@
-"""What commands print of what comes from elsewhere is escaped: a name, an error or a record must not steer a terminal."""
+"""What commands print of what comes from elsewhere is escaped: no name, error or record steers a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.structure.imports import ROOT
 
 _ESCAPES = {"escaped", "printable", "for_terminal", "dumps", "len", "repr", "_summary", "_line"}
 """Functions whose results may be printed (``_summary`` of restart and ``_line`` of audit events escape)."""
-_TYPED = {"id", "name", "file", "upstream", "target", "url", "verdict", "groups", "good", "mark", "done"}
+_TYPED = {"id", "name", "file", "upstream", "target", "url", "verdict", "groups", "good", "mark", "done", "words"}
 """Variables with what the user typed, or what the command itself has made."""
 _MADE_HERE = {"settings", "supervisor", "known", "listed", "chosen", "differing"}
 """What the command itself has: settings, a list of programs, and lists whose lengths are printed."""

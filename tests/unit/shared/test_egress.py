@@ -59,9 +59,9 @@ def test_rules_say_otherwise_and_deny_wins() -> None:
 
 @pytest.mark.parametrize(
     ("host", "near"),
-    [("8.8.8.8", ANYWHERE), ("mcp.example", ANYWHERE), ("10.0.0.1", PRIVATE), ("100.64.0.1", PRIVATE), ("fd00::1", PRIVATE),
-     ("192.168.0.9", PRIVATE), ("127.9.9.9", THIS_MACHINE), ("::1", THIS_MACHINE), ("64:ff9b::7f00:1", THIS_MACHINE),
-     ("0x7f.1", THIS_MACHINE), ("2130706433", THIS_MACHINE)],
+    [("8.8.8.8", ANYWHERE), ("mcp.example", ANYWHERE), ("10.0.0.1", PRIVATE), ("100.64.0.1", PRIVATE),
+     ("fd00::1", PRIVATE), ("192.168.0.9", PRIVATE), ("127.9.9.9", THIS_MACHINE), ("::1", THIS_MACHINE),
+     ("64:ff9b::7f00:1", THIS_MACHINE), ("0x7f.1", THIS_MACHINE), ("2130706433", THIS_MACHINE)],
 )  # fmt: skip
 def test_what_a_server_names_may_not_be_nearer_than_it_is_itself(host: str, near: int) -> None:
     assert nearness(host) == near

@@ -10,7 +10,7 @@ from shared.settings import build
 
 
 def test_a_challenge_names_a_path_of_any_bytes() -> None:
-    said = challenge("http://localhost/mcp\udcff\u00e9\r\n\"")
+    said = challenge('http://localhost/mcp\udcff\u00e9\r\n"')
     assert said.isascii() and said.isprintable() and "%FF" in said
 
 
