@@ -167,8 +167,10 @@ class _Routes:
             principal = await self._caller(request, upstream)
             link = connect_url(self._base(request), upstream, self._dance.ticket(upstream, principal.id))
             return _json({"url": link})
-        if (request.content_length or 0) > _MAX_FORM:
-            raise ConnectError(413, "The form is too large.")
+        if (
+            request.content_length is None or request.content_length > _MAX_FORM
+        ):  # before it is read: anybody may send it
+            raise ConnectError(413, "The form is too large, or does not say how large it is.")
         ticket = self._dance.read_ticket(upstream, str((await request.post()).get("ticket", "")))
         await self._check_same(request, ticket.principal)
         base = self._base(request)

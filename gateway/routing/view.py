@@ -27,6 +27,8 @@ from shared.mcp.versions import Era
 from shared.settings import RoutingSettings
 
 _SHOWN_GROUPS = 5
+_LONGEST_URI = 16 * 1024
+"""A longer URI is not compared with templates, of which there may be thousands; it could not be sent either."""
 _UNKNOWN = {
     Kind.TOOLS: "tool_unknown",
     Kind.PROMPTS: "prompt_unknown",
@@ -225,6 +227,8 @@ class View:
 
         A listed URI has one route.
         """
+        if len(uri) > _LONGEST_URI:
+            return []
         route = self.find(Kind.RESOURCES, uri)
         if route is not None:
             return [(route, route.entry.name)]

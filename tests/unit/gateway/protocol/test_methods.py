@@ -385,6 +385,14 @@ async def test_a_completion_names_one_thing(params: str) -> None:
     assert Bench().refused("completion/complete", params) == "invalid_request"
 
 
+@pytest.mark.parametrize("name", ["_" * 5_000_000, "a__" * 1_000_000])
+async def test_a_name_of_millions_of_separators_is_an_unknown_one(name: str) -> None:
+    code = Bench().refused("tools/call", json.dumps({"name": name, "arguments": {}}))
+    assert code in ("tool_unknown", "catalogue")
+    plan = Bench().plan("resources/read", json.dumps({"uri": f"x://{name}"}))
+    assert isinstance(plan, OneOf) and plan.calls() == []
+
+
 # ---- what sessions ask for
 
 
