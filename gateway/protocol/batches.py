@@ -22,7 +22,6 @@ from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import Era
 
-
 _AT_ONCE = 20
 """So many requests of a batch begin in one turn of the loop: that takes some 2 ms, and others wait."""
 
