@@ -14,7 +14,7 @@ from collections.abc import Callable
 from shared.mcp.rope import Large, Rope, Whole
 from worker.transports.lines import LineReader
 
-_MOST_TAIL = 1024 * 1024
+_MOST_TAIL = 256 * 1024
 """Bytes of the last line of a value over several lines, which has no line end, at most."""
 _HEAD = re.compile(rb"\s*content-(?:length|type)\s*:", re.IGNORECASE)
 _LENGTH = re.compile(rb"\s*content-length\s*:\s*(\d{1,12})\s*", re.IGNORECASE)
