@@ -14,6 +14,7 @@ from gateway.access.tokens import InvalidToken
 from shared.access.methods import IntrospectionMethod, JwtMethod
 from shared.egress import Egress
 from shared.oauth.http import OAuthError, OAuthHttp
+from shared.oauth.metadata import server_of
 from tests.issuer import Issuer
 
 DENIED = Egress(deny=["127.0.0.0/8"])
@@ -86,3 +87,15 @@ async def test_what_a_server_names_is_not_nearer_than_the_server(issuer: Issuer)
 async def test_an_answer_that_is_nested_without_end_is_no_json(issuer: Issuer) -> None:
     issuer.behaviour = "nested"
     assert await OAuthHttp(Egress()).get(f"{issuer.url}/keys") == (200, None)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["javascript:alert(1)", "https://a.example/\r\nSet-Cookie: x=1", "https://a.example/ b", "https://\u00e9.example/",
+     "https://user@a.example/", "http://[::1", "file:///etc/passwd", "https://a.example:99999/"],
+)  # fmt: skip
+async def test_what_a_server_names_is_a_web_address(issuer: Issuer, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {**issuer.metadata(), "token_endpoint": f"{issuer.url}/token", "authorization_endpoint": url}
+    monkeypatch.setattr(issuer, "metadata", lambda: said)
+    with pytest.raises(OAuthError):
+        await server_of(OAuthHttp(Egress()), issuer.url)
