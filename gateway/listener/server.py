@@ -43,7 +43,7 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return not isinstance(error, HttpProcessingError | RequestPayloadError)
 
 
-web_response.SERVER_SOFTWARE = "mcp-gateway"  # in place of the versions of Python and aiohttp
+vars(web_response)["SERVER_SOFTWARE"] = "mcp-gateway"  # in place of the versions of Python and aiohttp
 
 
 class McpRunner(web.AppRunner):

@@ -111,7 +111,7 @@ class SessionTable:
 
     async def save(self, session: ClientSession) -> None:
         """Write a session's facts to Redis, unless the session has ended meanwhile."""
-        said = {
+        said: dict[str, str | bytes] = {
             "version": session.version,
             "capabilities": session.capabilities,
             "client_info": session.client_info,
