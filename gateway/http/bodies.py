@@ -137,7 +137,8 @@ class BodyReader:
     async def _read(self, request: web.BaseRequest, arrival: Arrival, loop: asyncio.AbstractEventLoop) -> bytes:
         parts: list[bytes] = []  # joined once: a large body takes ten milliseconds to be copied
         content = request.content
-        content.set_read_chunk_size(self._limit)  # as aiohttp does: compressed bodies come in fewer pieces
+        if "Content-Encoding" not in request.headers:  # a coded one is decoded in such pieces, while others wait
+            content.set_read_chunk_size(self._limit)
         while True:
             try:
                 async with asyncio.timeout_at(arrival.check(loop.time())):

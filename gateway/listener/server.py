@@ -105,6 +105,9 @@ class McpRunner(web.AppRunner):
                     response = await handle_ordinary(request)
                 if request.content.exception() is not None:
                     response.force_close()  # where the body ends that cannot be decoded is not known
+                elif "Content-Encoding" in request.headers and not request.content.is_eof():
+                    request.protocol._lingering_time = 0.0  # the rest would be decoded before it is dropped
+                    response.force_close()
                 return response
             except ConnectionError:
                 if request.transport is None or request.transport.is_closing():
