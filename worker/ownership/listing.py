@@ -34,7 +34,7 @@ def _page(member: str) -> msgspec.json.Decoder[Any]:
     """Return what reads a page of a list with its entries in ``member``: in one pass, because others wait
     meanwhile."""
     names = {"entries": member, "next_cursor": "nextCursor", "ttl_ms": "ttlMs"}
-    none = msgspec.field(default_factory=list)
+    none: Any = msgspec.field(default_factory=list)
     fields: list[Any] = [("entries", list[Raw], none), ("next_cursor", Any, None), ("ttl_ms", Any, None)]
     return msgspec.json.Decoder(msgspec.defstruct("_Page", fields, rename=names))
 
