@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import orjson
 from msgspec import Raw, Struct
 
+from gateway.routing.steps import Steps, at_once, chunks
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.listings import KINDS, Kind
 
 _UI = b'"resourceUri"'
 _FLAT_UI = "ui/resourceUri"
+_A_STEP = 100
+"""So many entries are parsed in one step: 256 KiB each at most, and a few microseconds nearly always."""
 
 
 class Entry(Struct, frozen=True):
@@ -51,28 +53,24 @@ class Entry(Struct, frozen=True):
         return self.said or self.modern
 
 
-_STEP = 200
-"""How many entries are parsed in one step, of less than a millisecond."""
-
-
 def parse(kind: Kind, document: bytes) -> list[Entry]:
-    """Return the entries in a JSON array. The worker has left out what is no valid entry of this kind."""
-    return [entry for part in parse_in_steps(kind, document) for entry in part]
+    """Return what ``parsing`` returns, at once."""
+    return at_once(parsing(kind, document))
 
 
-def parse_in_steps(kind: Kind, document: bytes) -> Iterator[list[Entry]]:
-    """Yield the entries in a JSON array, some in each step."""
-    raws = msgspec.json.decode(document, type=list[Raw])
-    for start in range(0, len(raws), _STEP):
-        found = []
-        for raw in raws[start : start + _STEP]:
+def parsing(kind: Kind, document: bytes) -> Steps[list[Entry]]:
+    """Return the entries in a JSON array, in steps. The worker has left out what is no valid entry of this kind."""
+    found: list[Entry] = []
+    for some in chunks(msgspec.json.decode(document, type=list[Raw]), _A_STEP):
+        for raw in some:
             try:
                 entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
             except (ValueError, RecursionError):
                 continue  # one entry that cannot be read does not hide the others
             if entry is not None:
                 found.append(entry)
-        yield found
+        yield
+    return found
 
 
 def _other(kind: Kind, raw: bytes) -> Entry:

@@ -19,8 +19,7 @@ class Shape(Struct, frozen=True):
     """The arguments of one route that a virtual server decides.
 
     ``closed`` has those that clients cannot set, by their names without case: some upstreams take names for the same
-    that differ in case (Go, and it takes a long s for an s). ``values`` is the JSON of what is sent where the client
-    gives nothing.
+    that differ in case. ``values`` is the JSON of what is sent where the client gives nothing.
     """
 
     closed: Mapping[str, str]
