@@ -17,6 +17,7 @@ from shared.errors import EntryExists, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
+from shared.registry.batches import Batches
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
 from shared.registry.records import FOUND_OUT, UpstreamRecord, read_health, read_record, spec_fields
@@ -39,7 +40,7 @@ class RegistryStore:
         self.seals = Seals(secret)
         self._configured = secret
         self._secret = ""
-        self._scripts = {
+        registered = {
             name: self.redis.register_script(getattr(scripts, name))
             for name in (
                 "REGISTER",
@@ -71,14 +72,14 @@ class RegistryStore:
                 "RENEW",
             )
         }
+        self._batches = Batches(self.redis, registered)
 
     async def close(self) -> None:
         await self.redis.aclose()
 
     async def run_script(self, name: str, *arguments: Any) -> Any:
         """Run one of ``shared.registry.scripts``, with the prefix before its arguments."""
-        async with translated():
-            return await self._scripts[name](args=[self.keys.prefix, *arguments])
+        return await self._batches.run(name, (self.keys.prefix, *arguments))
 
     async def ping(self) -> None:
         """Raise ``RegistryUnavailable`` unless Redis answers."""
@@ -184,13 +185,15 @@ class RegistryStore:
     async def renew_seals(self) -> int:
         """Seal again what is sealed under an older key. Return how many records that were."""
         renewed = 0
+        found: dict[str, str] = {}
         async with translated():
             for raw in await self.redis.zrange(self.keys.servers, 0, -1) if self.seals.rotating else ():
                 id = raw.decode()
-                sealed = (await self.redis.hget(self.keys.server(id), SEALED) or b"").decode("latin-1")
-                again = self.seals.renewed(id, sealed)
-                if again is not None:
-                    renewed += int(await self.run_script("RENEW", self.keys.server(id), SEALED, sealed, again))
+                found[id] = (await self.redis.hget(self.keys.server(id), SEALED) or b"").decode("latin-1")
+        for id, sealed in found.items():
+            again = self.seals.renewed(id, sealed)
+            if again is not None:
+                renewed += int(await self.run_script("RENEW", self.keys.server(id), SEALED, sealed, again))
         return renewed
 
     async def unregister(self, id: str) -> None:
