@@ -122,7 +122,7 @@ class Worker:
 
     def on_member(self, kind: str, id: str) -> None:
         if kind == "worker":
-            self.placement.wake.set()
+            self.placement.look()
         elif kind == logs.LOG_LEVEL:
             logs.set_level(id)
             _log.info("this process logs at %s from now on", logs.level())

@@ -20,7 +20,7 @@ from shared.registry import scripts
 from shared.registry.batches import Batches
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
-from shared.registry.records import FOUND_OUT, UpstreamRecord, read_health, read_record, spec_fields
+from shared.registry.records import FOUND_OUT, UpstreamRecord, health, read_record, read_rows, spec_fields
 from shared.registry.seals import SEALED, SIGNATURE, Seals
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
@@ -70,6 +70,7 @@ class RegistryStore:
                 "HOLD_SLOTS",
                 "UNLOCK",
                 "RENEW",
+                "HEALTHS",
             )
         }
         self._batches = Batches(self.redis, registered)
@@ -305,12 +306,8 @@ class RegistryStore:
         found: dict[str, HealthCheckResult | None] = {}
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
-            async with translated():
-                pipe = self.redis.pipeline(transaction=False)
-                for id in batch:
-                    pipe.hgetall(self.keys.health(id))
-                rows = await pipe.execute()
-            found.update((id, read_health(id, row)) for id, row in zip(batch, rows, strict=True))
+            rows = read_rows(await self.run_script("HEALTHS", *batch))
+            found.update((id, health(id, row)) for id, row in zip(batch, rows, strict=True))
         return found
 
     async def load(self, ids: Iterable[str]) -> dict[str, UpstreamRecord | None]:
@@ -328,9 +325,9 @@ class RegistryStore:
                     pipe.hgetall(self.keys.health(id))
                 rows = await pipe.execute()
             for index, id in enumerate(batch):
-                score, server, catalog, health = rows[index * 4 : index * 4 + 4]
+                score, server, catalog, probed = rows[index * 4 : index * 4 + 4]
                 try:
-                    found[id] = read_record(id, int(score or 0), server, catalog, health, self.seals)
+                    found[id] = read_record(id, int(score or 0), server, catalog, probed, self.seals)
                 except (ValueError, KeyError, TypeError) as error:  # written by a newer version, or by hand
                     _log.error("upstream %s cannot be read (%s); going on without it", id, error)
                     found[id] = None

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest_asyncio
 
+from shared.models import HealthCheckResult
 from shared.registry.breaker import BREAKER
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
@@ -50,3 +51,12 @@ async def test_questions_of_a_thousand_clients(store: RegistryStore) -> None:
         assert await asyncio.gather(*map(ask, range(_MANY))) == [None] * _MANY
         assert not BREAKER.away
     assert await _connections(store) - before < _CONNECTIONS
+
+
+async def test_what_probes_found_of_a_thousand_upstreams(store: RegistryStore) -> None:
+    fine = HealthCheckResult("fine", True, 1.5, None, 10.25)
+    broken = HealthCheckResult("broken", False, None, "cannot connect: Zürich is away", 20.0)
+    await store.report_health([(fine, 0, 1), (broken, 3, 0)])
+    found = await store.healths(["fine", "broken", *(f"u{one}" for one in range(_MANY))])
+    assert found["fine"] == fine and found["broken"] == broken
+    assert len(found) == _MANY + 2 and list(found.values()).count(None) == _MANY
