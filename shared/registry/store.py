@@ -234,6 +234,16 @@ class RegistryStore:
         upstream). An upstream that ``runs_once`` counts as connecting from then on."""
         return bytes(await self.run_script("CLAIM", id, slot, worker, "1" if runs_once else "0")).decode()
 
+    async def is_owner(self, id: str, slot: int, worker: str) -> bool:
+        """Whether Redis has ``worker`` as the owner of a slot, and has its record: without that it counts as dead, and
+        anybody may claim the slot."""
+        async with translated():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.hget(self.keys.server(id), f"owner:{slot}")
+            pipe.exists(self.keys.worker(worker))
+            owner, known = await pipe.execute()
+        return bool(known) and owner is not None and bytes(owner).decode() == worker
+
     async def release(self, id: str, slot: int, worker: str, heir: str = "") -> bool:
         """Give a slot up, to ``heir`` if one is named."""
         return bool(await self.run_script("RELEASE", id, slot, worker, heir))

@@ -22,8 +22,8 @@ from tests.fleet import alive, eventually
 _AWAY_S = 10.0
 """How long what hangs, is cut off or has no room does so: longer than a heartbeat lives (5 s)."""
 _DOWN_S = 5.0
-_LINK_S = 3.0
-"""A front end drops a link after two unanswered pings, one a second."""
+_LINK_S = 2.0
+"""A front end drops a link after three unanswered pings, two a second."""
 _TIMEOUT_S = 8.0
 """``requestTimeout`` of the stage."""
 _UNREACHABLE = ("upstream_unavailable", "outcome_unknown", "not_delivered")
