@@ -2,8 +2,9 @@
 
 A call that comes when all places are taken waits in a short queue, or is refused at once: where the caller can still be
 told, and can go elsewhere. Refused is what would not be begun in time (its own time, or ``max_wait_s``). While no place
-was free for twice that time, the overload is no burst: then as many calls wait as there are places. That keeps the
-upstream busy, and longer waiting would only make every call slower.
+was free for twice that time, the overload is no burst: then half as many calls wait as there are places. That keeps the
+upstream busy, as the next call comes sooner than half of the places are free again, and longer waiting would only make
+every call slower.
 
 The queue is fair between callers: they take turns, and a caller's place in it is counted as if all others had sent no
 more than it has. One that sends a hundred calls makes itself wait, and not a caller that sends one.
@@ -134,11 +135,13 @@ class Gate:
     def _may_wait(self, call: Call, before: int, wait_s: float, now: float) -> bool:
         if call.expires_at and now + wait_s + self.service_s > call.expires_at:
             return False
+        if now - self._full_since > _BURST * self._max_wait_s:
+            return before < (self.concurrency.limit + 1) // 2
         if before < self.concurrency.limit:
             return True
         if not self.service_s:
             return before < _UNKNOWN * self.concurrency.limit
-        return wait_s <= self._max_wait_s and now - self._full_since <= _BURST * self._max_wait_s
+        return wait_s <= self._max_wait_s
 
     def _make_room(self, before: int) -> bool:
         """Refuse the last call of the caller who has most of them waiting, if that is not who asks for room."""
