@@ -106,7 +106,7 @@ class FrontEndPath:
         catalog = Catalog(settings.routing)
         catalog.rebuild({"echoes": one}, 0.0)
         anything: Any = SimpleNamespace(catalog=catalog, records={"echoes": one})
-        pool = WorkerPool(anything, "frontend", key, settings)
+        self.pool = pool = WorkerPool(anything, "frontend", key, settings)
         link = WorkerLink(one.owners[0][1], "frontend", 1.0, anything, lambda gone: None)
         self.link = Link(link, 1 << 24)
         self.link.connection_made(Remembers())
@@ -127,6 +127,12 @@ class FrontEndPath:
         self.connection, self.client = lane(), Remembers()
         self.connection.connection_made(self.client)
         self._calls = 0
+
+    @property
+    def calls_of_the_link(self) -> list[int]:
+        """The numbers of the calls that a worker has."""
+        (link,) = self.pool.links.values()
+        return list(link.calls)
 
     def call(self) -> None:
         """One call there and back."""

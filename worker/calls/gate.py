@@ -16,13 +16,15 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from shared.errors import NotDelivered
+from shared.errors import SHUT, NotDelivered
 from worker.calls.call import Call
 from worker.calls.concurrency import Concurrency
 from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR
 
 _WEIGHT = 0.1
 _BURST = 2
+_SHUT = 0.75
+"""The share of the time in which the queue runs empty for which front ends send no more calls of who was refused."""
 _UNKNOWN = 4
 """Calls that may wait for each place while it is not known how long calls take."""
 
@@ -62,6 +64,7 @@ class Gate:
         """Start ``call``, or have it wait, or fail it with ``overloaded``."""
         now = self._clock()
         if self.running < self.concurrency.limit and not self.waiting:
+            self._full_since = now  # a place was free until now
             self._let_in(call, now)
             return
         own = self._queues.get(caller)
@@ -91,6 +94,8 @@ class Gate:
                 self.service_s += (seconds - self.service_s) * _WEIGHT if self.service_s else seconds
             self.concurrency.note(call.name, seconds, answered, self.running + 1)
         self._go_on(now)
+        if self.running < self.concurrency.limit:
+            self._full_since = now
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Take a waiting call out of the queue. It was certainly not sent (``worker.calls.call.Holder``)."""
@@ -120,8 +125,6 @@ class Gate:
 
     def _let_in(self, call: Call, now: float) -> None:
         self.running += 1
-        if self.running >= self.concurrency.limit and not self._letting_in:
-            self._full_since = now  # a place was free until now
         call.entered_at = now
         call.holder = None
         self._start(call)
@@ -135,7 +138,7 @@ class Gate:
     def _may_wait(self, call: Call, before: int, wait_s: float, now: float) -> bool:
         if call.expires_at and now + wait_s + self.service_s > call.expires_at:
             return False
-        if now - self._full_since > _BURST * self._max_wait_s:
+        if self._lasts(now):
             return before < (self.concurrency.limit + 1) // 2
         if before < self.concurrency.limit:
             return True
@@ -155,4 +158,11 @@ class Gate:
 
     def _refuse(self, call: Call, wait_s: float) -> None:
         text = f"{self.running} calls of upstream {self._upstream!r} are under way and {self.waiting} wait"
-        call.fail(NotDelivered("overloaded", text, {"retryAfter": str(max(1, math.ceil(wait_s)))}))
+        data = {"retryAfter": str(max(1, math.ceil(wait_s)))}
+        if self._lasts(self._clock()):
+            data[SHUT] = f"{_SHUT * self.waiting * self.service_s / self.concurrency.limit:.4f}"
+        call.fail(NotDelivered("overloaded", text, data))
+
+    def _lasts(self, now: float) -> bool:
+        """Whether there is more load than the upstream takes, and not only a burst."""
+        return now - self._full_since > _BURST * self._max_wait_s
