@@ -96,12 +96,12 @@ def test_under_lasting_overload_a_refusal_says_for_how_long_it_would_be_repeated
     bench.known(0.1)
     burst = [bench.enter() for _ in range(100)][-1]
     assert burst.error is not None and "shut" not in burst.error.data, "places are free soon, perhaps"
-    for _ in range(120):
+    for _ in range(60):
         bench.end(0.05)
         for _ in range(10):
             last = bench.enter()
     assert last.error is not None
-    assert 0 < float(last.error.data["shut"]) < 2 * 0.1 / 4, "before the two that wait have begun"
+    assert 0 < float(last.error.data["shut"]) < 2 * 0.05, "before the two that wait have begun"
 
 
 def test_a_call_that_could_not_be_answered_in_its_time_is_refused_and_not_run() -> None:
