@@ -60,10 +60,10 @@ def kill_marked(incarnation: str) -> int:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process is stopped by a signal or a debugger (Linux: read from /proc)."""
+    """Whether a process is stopped by a signal (Linux: read from /proc)."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+            return file.read().rpartition(")")[2].split()[0] == "T"
     except (OSError, IndexError):
         return False
 

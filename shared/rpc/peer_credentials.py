@@ -34,11 +34,11 @@ def credentials(here: Any) -> Credentials | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process of this machine is stopped by a signal or a debugger: it does not answer, and is not only slow.
-    False if the system does not say."""
+    """Whether a process of this machine is stopped by a signal: it does not answer, and is not only slow. False if the
+    system does not say."""
     try:
         with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
+            return file.read().rpartition(")")[2].split()[0] == "T"
     except (OSError, IndexError):
         return False
 
