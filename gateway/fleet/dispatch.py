@@ -201,7 +201,7 @@ class Dispatcher:
         error = shut.refusal(_caller(call), now)
         if error is not None:
             raise error.with_traceback(None)
-        if shut.is_over:
+        if now >= shut.until:
             replica.shut = None
 
     def _overloaded(self) -> CallError:

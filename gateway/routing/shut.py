@@ -18,9 +18,11 @@ class Shut:
     """The callers that one replica has no room for, and until when, in loop time. A caller is who the worker divides
     places between: a principal, or a client session, or everybody else together."""
 
-    __slots__ = ("_refusals",)
+    __slots__ = ("_refusals", "until")
 
     def __init__(self) -> None:
+        self.until = 0.0
+        """When everybody may try again."""
         self._refusals: dict[str, tuple[float, CallError]] = {}
 
     def note(self, caller: str, seconds: str, error: CallError, now: float) -> None:
@@ -33,18 +35,9 @@ class Shut:
             if len(self._refusals) >= _MOST_CALLERS:
                 self._refusals.clear()
             self._refusals[caller] = until, error
+            self.until = max(self.until, until)
 
     def refusal(self, caller: str, now: float) -> CallError | None:
         """Return the error of a call that would be refused, or ``None``."""
         known = self._refusals.get(caller)
-        if known is None:
-            return None
-        if known[0] > now:
-            return known[1]
-        del self._refusals[caller]
-        return None
-
-    @property
-    def is_over(self) -> bool:
-        """Whether everybody may try again, as far as is known."""
-        return not self._refusals
+        return known[1] if known is not None and known[0] > now else None

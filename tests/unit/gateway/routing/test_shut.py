@@ -15,14 +15,15 @@ def test_only_who_was_refused_is_refused_and_only_for_a_moment() -> None:
     shut.note("greedy", "0.1", FULL, 10.0)
     assert shut.refusal("greedy", 10.05) is FULL
     assert shut.refusal("modest", 10.05) is None
-    assert shut.refusal("greedy", 10.11) is None and shut.is_over
+    assert shut.refusal("greedy", 10.11) is None
+    assert 10.05 < shut.until < 10.11
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon", ""])
 def test_what_is_no_time_shuts_nobody_out(seconds: str) -> None:
     shut = Shut()
     shut.note("greedy", seconds, FULL, 10.0)
-    assert shut.refusal("greedy", 10.0) is None and shut.is_over
+    assert shut.refusal("greedy", 10.0) is None and shut.until <= 10.0
 
 
 def test_no_worker_shuts_anybody_out_for_long_and_callers_are_bounded() -> None:
