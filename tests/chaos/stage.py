@@ -120,7 +120,9 @@ class _Fleet(Fleet):
             link, settings = await self._behind_a_link(settings)
             links.append(link)
         if bind:
-            settings = structs.replace(settings, service=structs.replace(settings.service, rpc_bind=bind))
+            address = bind.partition(":")[0]
+            service = structs.replace(settings.service, rpc_bind=bind, rpc_advertise=address)
+            settings = structs.replace(settings, service=service)
         worker = Child("worker", [*before, PYTHON, "-m", "worker"], environment, settings=settings)
         self.relays[worker] = [relay, *links]
         await worker.start()
