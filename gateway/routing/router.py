@@ -22,6 +22,9 @@ def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
 
     ``now`` is loop time.
     """
+    if len(route.replicas) == 1:
+        (only,) = route.replicas
+        return only if only.available(now) and only.id not in tried else None
     candidates = [one for one in route.replicas if one.available(now) and one.id not in tried]
     if not candidates:
         return None
