@@ -44,9 +44,10 @@ costs by what a served call costs."""
 
 
 class Phase(Struct):
-    """The calls of one rate of load, in ``seconds``, and those of the neighbour meanwhile."""
+    """The calls of one rate of load, in the ``seconds`` before ``until``, and those of the neighbour meanwhile."""
 
     seconds: float
+    until: float
     calls: list[Call]
     neighbours: list[Call]
 
@@ -76,11 +77,12 @@ async def _phase(clients: Sequence[Client], urls: Sequence[str], rate: float, se
     def caller(tool: str, ms: int) -> Callable[[], Awaitable[Call]]:
         return lambda: random.choice(clients).do(tool, ms, random.choice(urls))
 
+    until = time.monotonic() + seconds
     calls, neighbours = await asyncio.gather(
         _by_chance(rate, seconds, caller("f_do", _CALL_MS)),
         _by_chance(_NEIGHBOUR_RATE, seconds, caller("n_do", _NEIGHBOUR_MS)),
     )
-    return Phase(seconds, calls, neighbours)
+    return Phase(seconds, until, calls, neighbours)
 
 
 def _spent_s() -> float:
@@ -93,19 +95,19 @@ def _spent_s() -> float:
     return total * _TICK_S
 
 
-async def _cost_ms(client: Client, url: str, tool: str, idle: float = 0.0) -> tuple[float, int, int]:
-    """Call as fast as a few callers can; return what a call costs the gateway, how many there were, and how many were
-    served. ``idle`` is what the gateway uses without these calls, in seconds each second."""
+async def _cost_ms(client: Client, url: str, tool: str, ms: int, idle: float) -> tuple[float, int, int]:
+    """Call as fast as a few callers can; return what these calls cost the gateway, how many there were, and how many
+    were served. ``idle`` is what the gateway uses without these calls, in seconds each second."""
     began, calls = time.monotonic(), list[Call]()
 
     async def caller() -> None:
         while time.monotonic() < began + _COST_S:
-            calls.append(await client.do(tool, 0, url))
+            calls.append(await client.do(tool, ms, url))
 
     before = _spent_s()
     await asyncio.gather(*(caller() for _ in range(_AT_ONCE)))
     spent_s = _spent_s() - before - idle * (time.monotonic() - began)
-    return spent_s / len(calls) * 1000, len(calls), sum(not call.why for call in calls)
+    return spent_s * 1000, len(calls), sum(not call.why for call in calls)
 
 
 async def _idle() -> float:
@@ -154,7 +156,7 @@ class Run:
         ran = collections.Counter(line.split()[0] for line in self._ledger.read_text().splitlines())
         for_nobody = sum(1 for call in over.calls if call.why and ran[call.id])
         other = collections.Counter(call.code for call in over.calls if call.why and call.code != "overloaded")
-        goodput = len(over.served) / over.seconds / CAPACITY
+        goodput = sum(call.ended <= over.until for call in over.served) / over.seconds / CAPACITY
         slower = p99(over.served) / p99(usual.served)
         beside = p99(over.neighbours) / p99(usual.neighbours)
         print(f"goodput {goodput:.1%} of {CAPACITY:.1f} calls a second; p99 {slower:.2f} times that at 0.9")
@@ -168,7 +170,8 @@ class Run:
 
     async def _costs(self, clients: Sequence[Client], url: str) -> None:
         """Measure what a served call and a refusal cost, while the upstream is kept full."""
-        served_ms, served, _ = await _cost_ms(clients[0], url, "n_do", await _idle())
+        all_ms, calls, _ = await _cost_ms(clients[0], url, "n_do", 0, await _idle())
+        served_ms = all_ms / calls
         full = True
 
         async def fill() -> None:
@@ -176,15 +179,16 @@ class Run:
                 if (await clients[1].do("f_do", _CALL_MS)).why:
                     await asyncio.sleep(_CALL_MS / 1000)
 
-        filling = [asyncio.ensure_future(fill()) for _ in range(_PLACES * 3 // 2)]
+        filling = [asyncio.ensure_future(fill()) for _ in range(_PLACES * 3)]
         await asyncio.sleep(_LASTS_S)
-        refused_ms, refused, let_in = await _cost_ms(clients[2], url, "f_do", await _idle())
+        all_ms, calls, let_in = await _cost_ms(clients[2], url, "f_do", _CALL_MS, await _idle())
         full = False
         await asyncio.gather(*filling)
+        refused_ms = (all_ms - let_in * served_ms) / max(1, calls - let_in)
         share = refused_ms / served_ms
         print(
-            f"a served call costs {served_ms:.3f} ms of processor time ({served} calls), a refusal {refused_ms:.3f} ms "
-            f"({refused} calls, {let_in} of them served): {share:.2f}"
+            f"a served call costs {served_ms:.3f} ms of processor time, a refusal {refused_ms:.3f} ms "
+            f"({calls - let_in} of {calls} calls): {share:.2f}"
         )
         self._must(share <= REFUSAL, "refusals cost too much")
 

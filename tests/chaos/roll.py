@@ -58,7 +58,8 @@ class Rolled(Supervised):
         process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=asyncio.subprocess.PIPE)
         output, _ = await process.communicate()
         roll = json.loads(output)
-        print(f"gateway restart: {', '.join(step['name'] + ' ' + step['state'] for step in roll['steps'])}")
+        steps = [f"{step['process']} {step['state']}" for step in roll["steps"]]
+        print(f"gateway restart: {', '.join(steps)}", flush=True)
         replaced = sum(step["state"] == "replaced" for step in roll["steps"])
         return [] if process.returncode == 0 and replaced == 4 else [f"gateway restart: {roll}"]
 
