@@ -13,6 +13,7 @@ from gateway.access.api_keys import ApiKeys
 from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
 from gateway.access.trusted_proxy import TrustedProxy
+from gateway.access.used_states import UsedStates
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
@@ -46,6 +47,7 @@ from gateway.protocol.carrying import Carrier
 from gateway.protocol.client_messages import ClientMessages
 from gateway.protocol.endpoint import PostEndpoint
 from gateway.protocol.http_sse import SseEndpoint
+from gateway.protocol.large_bodies import LargeBodies
 from gateway.protocol.legacy import SessionEndpoint
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
@@ -69,6 +71,7 @@ from gateway.telemetry.tallies import Tallies
 from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
+from shared.egress import Egress
 from shared.errors import RegistryUnavailable
 from shared.live_rules import Board
 from shared.mcp.listings import Kind
@@ -80,11 +83,12 @@ from shared.registry.credentials import CredentialStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
+from shared.registry.used_states import StateMarks
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from shared.tracing.tracing import FLUSH_S, tracing
+from shared.tracing.tracing import FLUSH_S, audit_exporter, tracing
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
@@ -121,9 +125,10 @@ class FrontEnd:
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
         self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
-        self._audit = None
+        self._audit = self._exported = None
         if rules.audit is not None:
-            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited)
+            self._exported = audit_exporter(settings.service.name, self.id) if rules.audit.otlp else None
+            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited, self._exported)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
@@ -168,10 +173,9 @@ class FrontEnd:
         self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
         proxied = rules.method(TrustedProxyMethod)
         certified = rules.method(ClientCertificateMethod)
-        self.peers = Peers(
-            TrustedProxy(proxied) if proxied is not None else None,
-            Certificates(certified) if certified is not None else None,
-        )
+        proxy = TrustedProxy(proxied) if proxied is not None else None
+        forwards = proxy.forwards if proxy is not None else None
+        self.peers = Peers(proxy, Certificates(certified, forwards) if certified is not None else None)
         self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
         self.authentication: Authentication | None = None
         self._limits = Limits(rules, store, self.id, tallies.limited)
@@ -185,6 +189,7 @@ class FrontEnd:
                 self._limits,
                 self._audit,
                 tallies.authentications,
+                Egress(settings.upstreams.egress_allow, settings.upstreams.egress_deny),
             )
         self.principals = principals = principals or self.authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
@@ -192,7 +197,8 @@ class FrontEnd:
         own_lists = OwnLists(registry, dispatcher, settings.routing)
         self._search = ToolSearch(settings.routing.tool_index_bytes)
         discovery = ToolDiscovery(dispatcher, self._search)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
+        used = UsedStates(StateMarks(store))
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery, used)
         elicitations = Elicitations(self._audit) if self._audit is not None else None
         carrier = Carrier(dispatcher, elicitations)
         self.serving = serving = Serving(
@@ -201,9 +207,11 @@ class FrontEnd:
         messages = ClientMessages(dispatcher, pool, elicitations)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
         self.reader = BodyReader(self.bodies, calls.max_body_bytes)
-        self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
+        large = LargeBodies(settings.clients.max_body_values)
+        self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, large, retry_ms)
         self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
-        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, settings.service.public_url)
+        public_url = settings.service.public_url
+        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, large, public_url)
 
         self.dance = Dance(settings, registry, CredentialStore(store, key))
 
@@ -279,6 +287,8 @@ class FrontEnd:
             spawn(self._tick(), "tick"),
         ]
         if self._audit is not None:
+            if self._exported is not None:
+                self._exported.start()
             self._tasks.append(spawn(self._audit.run(), "audit"))
         if self.authentication is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))

@@ -6,6 +6,7 @@ module            what lives there
 errors            the one exception tree and the table code -> JSON-RPC -> HTTP
 settings          every setting, its default and its environment variable
 nested_settings   settings that are an object of their own in a file: TLS
+former_names      what settings were called before
 own_settings      the settings that one upstream can have for itself
 access/           rules of access and API keys, as they are written and kept
 config/           configuration files: reading, expanding, checking, naming problems
@@ -18,6 +19,7 @@ egress            which addresses upstreams may have
 connections       how one upstream is reached, and what of it may be shown
 upstream_auth     in whose name an HTTP upstream is called
 oauth/            requests of an OAuth client: metadata, tokens
+safe_python       how the gateway's own programs are started in Python
 child_environment which variables stdio children get
 sandbox           what stdio children are shut in
 handover          how a process gets its settings from the one that starts it

@@ -32,7 +32,8 @@ from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rpc.link_tls import OFFER
-from shared.seclusion import seclude
+from shared.safe_python import SAFE_PYTHON
+from shared.seclusion import keep_descriptors, seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
@@ -277,7 +278,7 @@ class Worker:
         assert self._life is not None
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
+            *(*SAFE_PYTHON, reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(self._life.descriptor,),  # as long as it lives, children may live
             env=for_child(os.environ, ()),  # children can read the reaper's environment
@@ -340,6 +341,7 @@ def main() -> int:
 
     try:
         settings = received()
+        keep_descriptors()
         check_user(settings.upstreams)
         check_traces(settings)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))

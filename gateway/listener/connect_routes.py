@@ -16,9 +16,9 @@ from aiohttp import web
 from gateway.access.policy import may_concern
 from gateway.access.principal import Principal
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.http_requests import principal_of, read_head
 from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
-from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.connect import pages
 from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
@@ -47,7 +47,7 @@ def add_connect_routes(
     """Add the routes to an application. ``name`` is the gateway's, as people see it; ``rules_of`` returns the rules of
     access of now."""
     routes = _Routes(dance, principals, guard, peers, name, rules_of)
-    app.router.add_get(DOCUMENT_PATH, routes.document)
+    app.router.add_get(DOCUMENT_PATH, routes.guarded(routes.document))
     app.router.add_get(CALLBACK_PATH, routes.guarded(routes.callback))
     app.router.add_get("/connect/{upstream}", routes.guarded(routes.get), allow_head=False)
     app.router.add_post("/connect/{upstream}", routes.guarded(routes.post))
@@ -109,16 +109,9 @@ class _Routes:
 
     async def _principal(self, request: web.Request) -> Principal:
         """Return who is behind a request. Raises ``CallError``."""
-        named = by_name(request.headers.items())
-        named = {name: values for name, values in named.items() if name not in ("origin", "sec-fetch-site")}
-        head = RequestHead.read(named, self._guard, has_body=False, path="/mcp")
-        head.peer = peer_of(request.transport)
-        self._peers.introduce(head, named, request.remote, request.transport)
-        while True:
-            found = self._principals.of(head)
-            if isinstance(found, Principal):
-                return found
-            await self._principals.resolve(head)
+        peer, without = peer_of(request.transport), ("origin", "sec-fetch-site")
+        head = read_head(request, self._guard, self._peers, peer, path="/mcp", without=without)
+        return await principal_of(head, self._principals)
 
     async def _caller(self, request: web.Request, upstream: str) -> Principal:
         """Return who is behind a request. Raises ``ConnectError`` for an upstream of which nothing is shown to them,
@@ -167,8 +160,10 @@ class _Routes:
             principal = await self._caller(request, upstream)
             link = connect_url(self._base(request), upstream, self._dance.ticket(upstream, principal.id))
             return _json({"url": link})
-        if (request.content_length or 0) > _MAX_FORM:
-            raise ConnectError(413, "The form is too large.")
+        if (
+            request.content_length is None or request.content_length > _MAX_FORM
+        ):  # before it is read: anybody may send it
+            raise ConnectError(413, "The form is too large, or does not say how large it is.")
         ticket = self._dance.read_ticket(upstream, str((await request.post()).get("ticket", "")))
         await self._check_same(request, ticket.principal)
         base = self._base(request)

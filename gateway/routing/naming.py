@@ -16,12 +16,15 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from gateway.routing.steps import Steps, at_once
 from shared.choices import Naming
 
 MAX_COMPOSED = 64
 """The longest composed name; clients and models commonly refuse longer ones (2026-07-28, tools, "Tool Names")."""
 GIVEN = float("-inf")
 """Since when a group has a name that a person gave to its entry: before all others, and the name is listed as it is."""
+_LONGEST, _LONGEST_GROUP, _MOST_WAYS = 16 * 1024, 256, 16
+"""Nothing that is listed has a longer name, no group either, or a name with more separators that leads anywhere."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _OTHER = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -71,12 +74,17 @@ def compose_uri(group: str, uri: str, separator: str) -> str:
 def splits(name: str, is_uri: bool, separator: str) -> Iterator[tuple[str, str]]:
     """Yield what a composed name may be made of: (group or its label, upstream's name or its label).
 
-    There are several ways if a part has the separator in it.
+    There are several ways if a part has the separator in it. Of a name that consists of separators only the first ways
+    are tried: whoever asks for it, or lists it, may not make us try all of them.
     """
+    if len(name) > _LONGEST:
+        return
     scheme, found, rest = name.partition("://") if is_uri else ("", "", name)
     text = rest if found else name
     at = text.find(separator)
-    while at >= 0:
+    ways = 0
+    while 0 <= at <= _LONGEST_GROUP and ways < _MOST_WAYS:
+        ways += 1
         own = text[at + len(separator) :]
         yield text[:at], f"{scheme}://{own}" if found else own
         at = text.find(separator, at + 1)
@@ -92,8 +100,15 @@ def _is_of_another(name: str, group: str, of_groups: Mapping[str, str], are_uris
 def assign(
     groups: Iterable[tuple[str, Mapping[str, float]]], naming: Naming, separator: str, are_uris: bool = False
 ) -> dict[str, tuple[str, str]]:
-    """Return (group, upstream's name) by listed name. ``groups`` are in registration order, each with its names in
-    order, and since when the group has had each.
+    """Return what ``assigning`` returns, at once."""
+    return at_once(assigning(groups, naming, separator, are_uris))
+
+
+def assigning(
+    groups: Iterable[tuple[str, Mapping[str, float]]], naming: Naming, separator: str, are_uris: bool = False
+) -> Steps[dict[str, tuple[str, str]]]:
+    """Return (group, upstream's name) by listed name, in steps. ``groups`` are in registration order, each with its
+    names in order, and since when the group has had each.
 
     A changed URI loses its meaning outside the gateway. So URIs are composed only at a collision, and
     ``naming: prefix`` does not apply to them.
@@ -104,6 +119,7 @@ def assign(
         for name, since in names.items():
             if name not in holders or (since, place) < holders[name]:
                 holders[name] = since, place
+        yield
     listed: dict[str, tuple[str, str]] = {}
     collided: list[tuple[str, str]] = []
     short = labels(group for group, _ in ordered)
@@ -118,6 +134,7 @@ def assign(
                 collided.append((group, name))
             else:
                 listed[name] = (group, name)
+        yield
     if not collided:
         return listed
     by_group = labels(group for group, _ in ordered)
@@ -132,4 +149,5 @@ def assign(
             composed = f"{composed[: MAX_COMPOSED - 9]}_{digest}"
             attempt += 1
         listed[composed] = (group, name)
+        yield
     return listed

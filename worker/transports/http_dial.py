@@ -39,8 +39,17 @@ async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT], egress: Egres
         return await _dial_through_proxy(where, make, tls, name, egress)
     try:
         return await _connected(where.host, where.port, make, egress, tls, name)
-    except ssl.SSLCertVerificationError as error:
-        raise OSError(_certificate_words(error)) from error
+    except ssl.SSLError as error:
+        raise OSError(_tls_words(error)) from error
+
+
+def _tls_words(error: ssl.SSLError) -> str:
+    """Return why TLS with an upstream failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return _certificate_words(error)
+    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
+        return "it speaks no TLS there; is its url http://?"
+    return f"TLS failed: {error.reason or error}"
 
 
 def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
@@ -124,13 +133,14 @@ async def _dial_through_proxy(
         words = answer.decode("latin-1").split(" ", 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].startswith("2"):
             status = words[1] if len(words) > 1 and words[1].isdigit() else "no HTTP"
-            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status})")
+            cure = "; put USER:PASSWORD@ into its URL" if status == "407" else ""
+            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status}){cure}")
         connected = make()
         assert tls is not None
         try:
             inside = await loop.start_tls(transport, connected, tls, server_hostname=name)
-        except ssl.SSLCertVerificationError as error:
-            raise OSError(_certificate_words(error)) from error
+        except ssl.SSLError as error:
+            raise OSError(_tls_words(error)) from error
         if inside is None:
             raise OSError(f"the proxy {where.shown_proxy} closed the tunnel")
         connected.connection_made(inside)

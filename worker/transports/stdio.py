@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from typing import Any, cast
@@ -27,23 +28,27 @@ from shared.tasks import cancel, spawn
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import UpstreamError
-from worker.reaper import MARKER
+from worker.reaper import MARKER, end_containers
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.confinement import launching, of_the_user
-from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new_mark
+from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
+from worker.transports.error_output import ErrorOutput
 from worker.transports.lines import LineReader
 from worker.transports.odd_output import OddOutput
 from worker.transports.patience import Patience
-from worker.transports.sandbox import sandboxed
+from worker.transports.sandbox import container_tool, sandboxed
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
 
+_log = logging.getLogger(__name__)
 _HURRY = 0.2
 """The share of ``heartbeatTtl`` that is the longest wait between closing a child's stdin, SIGTERM and SIGKILL, if
 children must end before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
+_LOOK_S = 5.0
+"""How often it is looked at most what a child has started."""
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
 
@@ -55,7 +60,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.session: StdioSession | None = session
         limit = session.context.settings.calls.max_result_bytes
         self.out = LineReader(limit)
-        self.err = LineReader(_STDERR_LINE)
+        self.err = ErrorOutput(_STDERR_LINE)
         self.odd: OddOutput | None = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
         self.exited = asyncio.get_running_loop().create_future()
 
@@ -63,10 +68,13 @@ class _Pipes(asyncio.SubprocessProtocol):
         session, odd = self.session, self.odd
         if session is None or odd is None:
             return
-        if fd == 2:
+        if not session.ready:
             session.wrote_at = session.loop.time()
-            for line in self.err.feed(data):
-                session.context.log_line(bytes(line).decode("utf-8", "replace"))
+        if fd == 2:
+            for said in self.err.feed(data):
+                session.context.log_line(said.decode("utf-8", "replace"))
+            if not session.ready and self.err.open_line:
+                session.context.last_line = self.err.open_line.decode("utf-8", "replace")
             return
         skipped = self.out.overlong
         if odd.active:
@@ -125,8 +133,20 @@ class StdioSession(Session):
         self._pipes: _Pipes | None = None
         self._unread = Refused("parse_error", "the body is not JSON")
         self._mark = ""
+        self._began: dict[int, int] = {}  # descendants of the child, as they were seen last
+        self._looked_at = 0.0
+        self._containers: tuple[str, dict[str, str]] | None = None  # the tool that made one, with its environment
         self.pid = 0
-        self.wrote_at = 0.0  # when the child last wrote to its stderr
+        self.wrote_at = 0.0  # when the child last wrote something before it was ready
+
+    def trim(self) -> None:
+        """Look what the child has started, now and then: when it has crashed, nothing leads from it to them."""
+        if self.ready and self.loop.time() - self._looked_at > _LOOK_S:
+            self._looked_at = self.loop.time()
+            spawn(self._look(), "look-at-descendants")
+
+    async def _look(self) -> None:
+        self._began = await asyncio.to_thread(descendants, self.pid)
 
     def patience(self) -> Patience:
         """Return how long the child may take to start (``stdioStartTimeout``)."""
@@ -150,13 +170,17 @@ class StdioSession(Session):
         try:
             given = {**of_the_user(settings, for_child(os.environ, settings.stdio_environment)), **connection.env}
             words, folder = sandboxed(connection, settings, given, marks)
+            tool = container_tool(connection, words)
+            self._containers = (tool, given) if tool else None
             with launching(settings, words, given, marks) as (command, env, fds):
                 transport, pipes = await self.loop.subprocess_exec(
                     lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
                 )
         except (OSError, ValueError, ConfigError) as error:
+            misses_folder = isinstance(error, OSError) and connection.cwd and not os.path.isdir(connection.cwd)
+            why = f"there is no folder {connection.cwd!r} (cwd) on this worker's host" if misses_folder else str(error)
             raise NotDelivered(
-                "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
+                "upstream_unavailable", f"cannot start {connection.command!r}: {why}", {"certain": "1"}
             ) from error
         self._transport, self._pipes = transport, pipes
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
@@ -193,7 +217,7 @@ class StdioSession(Session):
         if not self.opening:
             self.lost(error)
             self._kill(signal.SIGKILL)
-            spawn(end_descendants(self._mark), "end-descendants")
+            spawn(end_descendants(self._mark, self.pid, self._began), "end-descendants")
             self._leave_pipes()
 
     def _leave_pipes(self) -> None:
@@ -243,6 +267,7 @@ class StdioSession(Session):
         wait_s = settings.upstreams.stop_timeout_s
         if settings.upstreams.stdio_on_redis_loss == "stop":  # other workers may start the child soon: see worker.main
             wait_s = min(wait_s, settings.fleet.heartbeat_ttl_s * _HURRY)
+        began = await asyncio.to_thread(descendants, self.pid)
         if self._stdin is not None:
             self._stdin.close()
         for step in (None, signal.SIGTERM, signal.SIGKILL):
@@ -256,7 +281,11 @@ class StdioSession(Session):
         self._kill(signal.SIGKILL)  # processes that the child left behind in its group
         transport.close()
         self._leave_pipes()
-        await end_descendants(self._mark)
+        await end_descendants(self._mark, self.pid, began)
+        if self._containers is not None:
+            label = f"{CHILD}={self._mark}"
+            if not await asyncio.to_thread(end_containers, *self._containers, label):
+                _log.warning("upstream %s: its container may still run (label %s)", self.context.spec.id, label)
 
     def _kill(self, which: signal.Signals) -> None:
         if self.pid:

@@ -586,3 +586,17 @@ def test_a_group_of_which_no_record_changed_is_not_built_again() -> None:
     assert [replica.id for replica in catalog.groups["one"].replicas] == ["a", "c"] and "two" not in catalog.groups
     catalog.rebuild({"a": records["a"]}, 0.0)
     assert [replica.id for replica in catalog.groups["one"].replicas] == ["a"]
+
+
+def test_long_lists_are_parsed_in_steps_before_the_rebuild() -> None:
+    catalog = Catalog(RoutingSettings())
+    short, long = record("a", tools=["one"]), record("b", sequence=2, tools=[f"t{n}" for n in range(5000)])
+    assert not catalog.is_heavy(short) and catalog.is_heavy(long)
+    assert sum(1 for _ in catalog.prepare(long)) >= 25
+    assert not catalog.is_heavy(long)
+    parsed = catalog._parsed["b"]
+    catalog.rebuild({"a": short, "b": long}, 0.0)
+    assert catalog._parsed["b"] is parsed, "the rebuild parses it no second time"
+    assert len(catalog.everything.lists[Kind.TOOLS]) == 5001
+    catalog.rebuild({"a": short}, 0.0)
+    assert "b" not in catalog._parsed and catalog.is_heavy(long)
