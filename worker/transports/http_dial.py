@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,6 +14,7 @@ import aiohappyeyeballs
 from shared.connections import Tls
 from shared.egress import Egress
 from worker.transports.http_endpoint import HttpEndpoint
+from worker.transports.http_names import NAMES
 
 _NEXT_ADDRESS_S = 0.25
 """How long one address may take before the next one is tried beside it (RFC 8305 section 5)."""
@@ -67,7 +67,7 @@ async def _connected(
     """Connect to the first address of ``host`` that answers, of those that may be connected to. The name is resolved
     once, so that what was checked is what is connected to."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    found = await NAMES.resolve(host, port)
     refused = {one[4][0]: egress.refusal_of_address(str(one[4][0]), host) for one in found}
     allowed = [one for one in found if not refused[one[4][0]]]
     if not allowed:
