@@ -344,25 +344,23 @@ class Owner:
         """Read every page of every list that the upstream offers, and report the lists.
 
         Only tools, where they are declared, are required. Another list that fails, or takes longer than ``within_s``,
-        stays as it was and is read again later. Return whether anything is listed that was not before.
+        stays as it was and is read again later; these lists are read side by side. Return whether anything is listed
+        that was not before.
         """
-        documents: dict[Kind, bytes] = {}
         self._ttl_s = None
+        declared = [kind for kind, one in KINDS.items() if isinstance(self._capabilities.get(one.capability), dict)]
+        required = [kind for kind in declared if kind is Kind.TOOLS]
+        found = {kind: await self._document(kind) for kind in required}
+        # Some servers do not declare what they have: tools are asked for.
+        others = [kind for kind in KINDS if kind not in required and (kind in declared or kind is Kind.TOOLS)]
+        read = await asyncio.gather(*(self._optional(kind, within_s) for kind in others), return_exceptions=True)
         late = False
-        for kind, facts in KINDS.items():
-            declared = isinstance(self._capabilities.get(facts.capability), dict)
-            if kind is Kind.TOOLS and declared:
-                documents[kind] = await self._document(kind)
-            elif kind is Kind.TOOLS or declared:  # some servers do not declare what they have: tools are asked for
-                try:
-                    async with asyncio.timeout(within_s):
-                        documents[kind] = await self._document(kind)
-                except (CallError, TimeoutError) as error:
-                    if self._session is None or self._session.closed or isinstance(error, NotDelivered):
-                        raise
-                    late = True
-                    self._note_flaws(kind, [f"{facts.method}: {str(error) or f'no answer in {within_s:g} s'}"])
-                    documents[kind] = self._documents.get(kind, b"[]")
+        for kind, document in zip(others, read, strict=True):
+            if isinstance(document, BaseException):
+                raise document
+            late = late or document is None
+            found[kind] = self._documents.get(kind, b"[]") if document is None else document
+        documents = {kind: found[kind] for kind in KINDS if kind in found}
         self._documents = documents
         late = late or bool(self._partial)
         self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
@@ -376,6 +374,19 @@ class Owner:
             self._upstream.spec.id, documents, digest, announced, self._ttl_s, notes, self._changes.added
         )
         return changed
+
+    async def _optional(self, kind: Kind, within_s: float) -> bytes | None:
+        """Return the JSON of a list that the upstream need not have, or ``None`` if it cannot be read now. Raises
+        ``CallError`` if the session is lost."""
+        try:
+            async with asyncio.timeout(within_s):
+                return await self._document(kind)
+        except (CallError, TimeoutError) as error:
+            if self._session is None or self._session.closed or isinstance(error, NotDelivered):
+                raise
+            why = str(error) or f"no answer in {within_s:g} s"
+            self._note_flaws(kind, [f"{KINDS[kind].method}: {why}"])
+            return None
 
     async def _list_again(self, announced: Iterable[str]) -> bool:
         """Do as ``_list`` does. What an upstream has no room to list now is read again later."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from shared.connections import mask_url
 from worker.transports.http_endpoint import HttpEndpoint
 
 _MAX_REDIRECTS = 3
@@ -38,8 +39,8 @@ def redirected(
         ) from error
     if method != b"GET" and status not in (307, 308):
         raise ValueError(
-            f"{where} redirects a {method.decode()} to {new.partition('?')[0]} by HTTP {status}, which would make it a "
-            "GET; register that URL"
+            f"{where} redirects a {method.decode()} to {mask_url(new.partition('?')[0])} by HTTP {status}, which would "
+            "make it a GET; register that URL"
         )
     if hops > _MAX_REDIRECTS:
         raise ValueError(f"{where} redirects more than {_MAX_REDIRECTS} times")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from shared.connections import mask_url
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.methods import INITIALIZE
@@ -50,13 +51,9 @@ class _Stream:
         else:
             shown = kind.decode("latin-1") or "no content type"
             where = self.session.pool.endpoint
-            self._end(
-                NotDelivered(
-                    "upstream_unavailable",
-                    f"GET {where.authority}{where.path} answered HTTP {status} ({shown}), not an event stream",
-                    {"http": str(status)},
-                )
-            )
+            asked = f"GET {where.authority}{mask_url(where.path)}"
+            words = f"{asked} answered HTTP {status} ({shown}), not an event stream"
+            self._end(NotDelivered("upstream_unavailable", words, {"http": str(status)}))
 
     def on_body(self, data: bytes) -> None:
         if self.reader is None:
