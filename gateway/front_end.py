@@ -62,6 +62,7 @@ from gateway.telemetry import access_log
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.elicitations import Elicitations
+from gateway.telemetry.failed_calls import FailedCalls
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
@@ -77,6 +78,7 @@ from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
 from shared.registry.credentials import CredentialStore
+from shared.registry.failed_calls import FailedCallStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
@@ -120,6 +122,8 @@ class FrontEnd:
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
+        self._failed = FailedCalls(FailedCallStore(store), self.id, settings.telemetry.trace_url)
+        self._counters.on_failure = self._failed.note
         self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
         self._audit = None
         if rules.audit is not None:
@@ -238,6 +242,7 @@ class FrontEnd:
             ejection,
             settings.service.name,
             self._log,
+            self._failed,
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
@@ -276,6 +281,7 @@ class FrontEnd:
             spawn(self._exchange.run(), "in-flight-exchange"),
             spawn(self._ejection.run(self._dispatcher.under_way), "ejection"),
             spawn(self._watches.keep(), "resource-watches"),
+            spawn(self._failed.run(), "failed-calls"),
             spawn(self._tick(), "tick"),
         ]
         if self._audit is not None:

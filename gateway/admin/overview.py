@@ -8,15 +8,28 @@ The dashboard and ``gateway top`` ask for these every few seconds, so they are m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from gateway.admin.schemas import Traffic, TrafficOfGroup, TrafficOfTool, TrafficOfUpstream
+from gateway.admin.schemas import (
+    FrontEndState,
+    Place,
+    Topology,
+    Traffic,
+    TrafficOfGroup,
+    TrafficOfPrincipal,
+    TrafficOfTool,
+    TrafficOfUpstream,
+    WorkerPlace,
+    WorkerState,
+)
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING
 from shared.metrics.families import Family, Sample, Snapshot, together
 from shared.models import ServerStatus, now_s
 from shared.registry.records import UpstreamRecord
 
 _CALLS, _SECONDS, _DURATIONS = "gateway_calls", "gateway_call_seconds", "gateway_call_duration_seconds"
+_PRINCIPAL_CALLS, _PRINCIPAL_ERRORS = "gateway_principal_calls", "gateway_principal_errors"
+_PRINCIPAL_SECONDS = "gateway_principal_seconds"
 _UPSTREAM = "gateway_upstream_duration_seconds"
 
 
@@ -26,16 +39,31 @@ def statuses(records: Iterable[UpstreamRecord]) -> dict[str, int]:
     return {status.value: found[status.value] for status in ServerStatus}
 
 
+def topology(frontends: list[FrontEndState], workers: list[WorkerState], records: Iterable[UpstreamRecord]) -> Topology:
+    """Return who carries what. What a dead worker had is nobody's."""
+    carried: dict[str, list[Place]] = {one.id: [] for one in workers}
+    unowned = []
+    for record in records:
+        owners = [(slot, worker) for slot, worker in record.owners if worker in carried]
+        places = [(worker, slot == 0) for slot, worker in owners] or [("", False)]
+        for worker, leads in places:
+            place = Place(record.spec.id, record.spec.name, record.status.value, record.duty, leads)
+            (carried[worker] if worker else unowned).append(place)
+    return Topology(frontends, [WorkerPlace(one, carried[one.id]) for one in workers], unowned)
+
+
 def traffic(snapshots: Iterable[Snapshot]) -> Traffic:
-    """Return what the live processes counted since they started, by group, tool and upstream."""
+    """Return what the live processes counted since they started, by group, tool, upstream and principal."""
     families = {family.name: family for family in together(one.families for one in snapshots)}
     tools: dict[tuple[str, str], TrafficOfTool] = {}
     groups: dict[str, TrafficOfGroup] = {}
-    for (group, _, tool, _, _, outcome), count in _series(families.get(_CALLS)):
+    failed_at: Counter[tuple[str, str]] = Counter()
+    for (group, upstream, tool, _, _, outcome), count in _series(families.get(_CALLS)):
         failed = int(count) if outcome not in (ANSWERED, ABANDONED, LISTENING) else 0
         of_group = groups.setdefault(group, TrafficOfGroup(group))
         of_group.calls += int(count)
         of_group.errors += failed
+        failed_at[group, upstream] += failed
         if tool:
             of_tool = tools.setdefault((group, tool), TrafficOfTool(group, tool))
             of_tool.calls += int(count)
@@ -47,10 +75,23 @@ def traffic(snapshots: Iterable[Snapshot]) -> Traffic:
         of_group = groups.setdefault(sample.labels[0], TrafficOfGroup(sample.labels[0]))
         of_group.buckets, of_group.seconds = sample.buckets, sample.value
     upstreams = [
-        TrafficOfUpstream(sample.labels[0], sample.labels[1], sum(sample.buckets), sample.value, sample.buckets)
+        TrafficOfUpstream(
+            *sample.labels[:2], sum(sample.buckets), sample.value, sample.buckets, failed_at[sample.labels[:2]]
+        )
         for sample in _samples(families.get(_UPSTREAM))
     ]
-    return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams)
+    return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams, _principals(families))
+
+
+def _principals(families: Mapping[str, Family]) -> list[TrafficOfPrincipal]:
+    found: dict[str, TrafficOfPrincipal] = {}
+    for (who,), calls in _series(families.get(_PRINCIPAL_CALLS)):
+        found[who] = TrafficOfPrincipal(who, int(calls))
+    for (who,), errors in _series(families.get(_PRINCIPAL_ERRORS)):
+        found[who].errors = int(errors)
+    for (who,), seconds in _series(families.get(_PRINCIPAL_SECONDS)):
+        found[who].seconds = seconds
+    return list(found.values())
 
 
 def _samples(family: Family | None) -> list[Sample]:

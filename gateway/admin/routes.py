@@ -14,11 +14,12 @@ from aiohttp import web
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import MOST_FOLLOWERS, told
+from gateway.admin.openapi import openapi
 from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.rights import PRINCIPAL, RIGHTS, AdminRights
-from gateway.admin.schemas import Change, ErrorBody, LogLevel, Me, Registration, RestartAsked, openapi
+from gateway.admin.schemas import Change, DutySet, ErrorBody, LogLevel, Me, Registration, RestartAsked
 from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.dns_rebinding import RebindingGuard, foreign_site
 from gateway.admission.request_head import is_json
@@ -33,6 +34,7 @@ from shared.settings import Settings
 from shared.version import VERSION
 
 _SIGN_OF_LIFE_S = 15.0
+_ERRORS_BY = ("group", "upstream", "name", "principal", "outcome", "request")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -85,15 +87,18 @@ def add_admin_routes(
         ("DELETE", "servers/{id}", api.unregister),
         ("GET", "servers/{id}/logs", api.logs),
         ("POST", "servers/{id}/restart", api.restart_upstream),
+        ("PUT", "servers/{id}/duty", api.set_duty),
         ("GET", "servers/{id}/pins", pins.all),
         ("GET", "servers/{id}/pins/{tool}", pins.one),
         ("PUT", "servers/{id}/pins/{tool}", pins.approve),
         ("DELETE", "servers/{id}/pins/{tool}", pins.withdraw),
         ("GET", "me", api.me),
         ("GET", "tools", api.tools),
+        ("GET", "quarantine", api.quarantine),
         ("GET", "health", api.health),
         ("GET", "workers", api.workers),
         ("GET", "frontends", api.frontends),
+        ("GET", "topology", api.topology),
         ("GET", "restarts", api.restarts),
         ("GET", "restart", api.last_restart),
         ("POST", "restart", api.restart),
@@ -101,6 +106,7 @@ def add_admin_routes(
         ("DELETE", "sessions/{id}", api.end_session),
         ("GET", "overview", api.overview),
         ("GET", "traffic", api.traffic),
+        ("GET", "errors", api.errors),
         ("GET", "events", api.events),
         ("GET", "log-level", api.log_level),
         ("PUT", "log-level", api.set_log_level),
@@ -238,6 +244,12 @@ class _AdminApi:
         await self._commands.restart(self._queries.record(request.match_info["id"]).spec.id)
         return web.Response(status=204)
 
+    async def set_duty(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await self._bodies.read(request), type=DutySet)
+        id = self._queries.record(request.match_info["id"]).spec.id
+        await self._commands.set_duty(id, wanted.duty)
+        return _json(await self._queries.server(id))
+
     # ---- state
 
     async def me(self, request: web.Request) -> web.Response:
@@ -256,6 +268,13 @@ class _AdminApi:
         schemas = request.query.get("schemas", "true") in ("true", "1")
         return _counted(*self._queries.tools(request.query.get("server"), _page(request), schemas))
 
+    async def quarantine(self, request: web.Request) -> web.Response:
+        return _json(self._queries.quarantine())
+
+    async def errors(self, request: web.Request) -> web.Response:
+        wanted = {name: request.query[name] for name in _ERRORS_BY if name in request.query}
+        return _json(await self._queries.errors(_number(request, "limit", "100"), wanted))
+
     async def health(self, request: web.Request) -> web.Response:
         return _json(await self._queries.health())
 
@@ -264,6 +283,9 @@ class _AdminApi:
 
     async def frontends(self, request: web.Request) -> web.Response:
         return _json(await self._queries.frontends())
+
+    async def topology(self, request: web.Request) -> web.Response:
+        return _json(await self._queries.topology())
 
     async def restarts(self, request: web.Request) -> web.Response:
         return _json(await self._queries.restarts())
@@ -325,7 +347,11 @@ class _AdminApi:
         tool = request.query.get("tool")
         if not tool:
             raise ConfigError("name the tool: /admin/v1/explain?tool=NAME")
-        return _json(await self._queries.explain(tool))
+        explanation = await self._queries.explain(tool)
+        if "as" in request.query:
+            claims = request.query.get("claims", "")
+            explanation.access = await self._access.explained(tool, request.query["as"], claims)
+        return _json(explanation)
 
     async def openapi(self, request: web.Request) -> web.Response:
         return _json(openapi(VERSION))

@@ -95,7 +95,12 @@ def _upstreams(servers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         return
     good = 0
     for one in servers:
-        health = one.get("lastHealthCheck") or {}
+        health, duty = one.get("lastHealthCheck") or {}, one.get("duty", "active")
+        if duty != "active":
+            back = f"'gateway servers enable {one['id']}' has it take calls again"
+            yield Finding("look", f"upstream {one['id']} is {duty}, because somebody wanted that", back)
+            if duty == "disabled":
+                continue
         if one["status"] in ("error", "stopped"):
             error = one["error"] or one["status"]
             yield Finding("wrong", f"upstream {one['id']}: {error}", cure(error).replace("ID", one["id"]))

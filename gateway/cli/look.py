@@ -1,4 +1,5 @@
-"""Commands that show the state of a running gateway, from its admin API: ``status``, ``health``, ``explain``."""
+"""Commands that show the state of a running gateway, from its admin API: ``status``, ``health``, ``topology``,
+``explain``."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _EVENTS = 5
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
-    for command in (status, health, explain):
+    for command in (status, health, topology, explain):
         cli.add_command(command)
 
 
@@ -156,12 +157,45 @@ def health(url: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("tool")
 @URL
 @JSON
-def explain(tool: str, url: str, as_json: bool) -> None:
-    """Where a call of TOOL would go, and why."""
-    found = AdminClient(url).get(f"explain?tool={quote(tool, safe='')}")
+def topology(url: str, as_json: bool) -> None:
+    """Which worker carries which upstream: * leads (lists and probes), the others carry calls."""
+    found = AdminClient(url).get("topology")
+    if as_json:
+        show.as_json(found)
+        return
+    workers = len(found["workers"])
+    for one in found["frontends"]:
+        click.echo(escaped(f"front end {one['id']} on {one['host']}, linked to {one['workers']} of {workers} workers"))
+    for one in found["workers"]:
+        worker = one["worker"]
+        click.echo(escaped(f"worker {worker['id']} on {worker['host']}, {worker['load']} calls under way"))
+        for place in one["upstreams"]:
+            click.echo(escaped(f"  {'*' if place['leads'] else ' '} {_placed(place)}"))
+    if found["unowned"]:
+        click.echo("no worker")
+        for place in found["unowned"]:
+            click.echo(escaped(f"    {_placed(place)}"))
+
+
+def _placed(place: dict[str, Any]) -> str:
+    group = f" ({place['group']})" if place["group"] != place["id"] else ""
+    return f"{place['id']}{group} {place['duty'] if place['duty'] != 'active' else place['status']}"
+
+
+@click.command()
+@click.argument("tool")
+@click.option(
+    "--as", "principal", metavar="PRINCIPAL", help="whether this one may: key:NAME, or ISSUER#SUBJECT with --claims"
+)
+@click.option("--claims", default="", metavar="JSON", help="the claims of a token of this principal")
+@URL
+@JSON
+def explain(tool: str, principal: str | None, claims: str, url: str, as_json: bool) -> None:
+    """Where a call of TOOL would go, and why; and whether a principal may make it."""
+    whose = f"&as={quote(principal, safe='')}&claims={quote(claims, safe='')}" if principal is not None else ""
+    found = AdminClient(url).get(f"explain?tool={quote(tool, safe='')}{whose}")
     if as_json:
         show.as_json(found)
         return
@@ -185,4 +219,15 @@ def explain(tool: str, url: str, as_json: bool) -> None:
             for one in found["candidates"]
         ],
     )
+    access = found["access"]
+    if access is not None:
+        roles = ", ".join(access["roles"]) or "none"
+        who = access["principal"] or "nobody (no credentials)"
+        click.echo(escaped(f"for {who}, roles {roles}: {access['verdict']}"))
+        for what in ("rules", "conditions"):
+            for one in access[what]:
+                click.echo(escaped(f"  {what.removesuffix('s')} {one}"))
+        if not access["shown"]:
+            click.echo("-> unknown tool, for this principal")
+            return
     click.echo(escaped(f"-> {found['choice'] or 'open'}: {found['because']}"))

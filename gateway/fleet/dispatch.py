@@ -186,7 +186,7 @@ class Dispatcher:
                     return None
         except CallError as error:
             self._note_begin(call, now)
-            self._note_end(call, error.code)
+            self._note_end(call, error.code, error.message)
             raise
         return self._start(call, target, now)
 
@@ -253,7 +253,7 @@ class Dispatcher:
                 call.counted = True
             return await self._send(call, begun)
         except CallError as error:
-            self._note_end(call, error.code)
+            self._note_end(call, error.code, error.message)
             raise
         except asyncio.CancelledError as gone:
             self._note_end(call, ABANDONED)
@@ -269,7 +269,7 @@ class Dispatcher:
                 call.counted = True
             done = await work()
         except CallError as error:
-            self._note_end(call, error.code)
+            self._note_end(call, error.code, error.message)
             raise
         except BaseException:
             self._note_end(call, ABANDONED)
@@ -480,13 +480,14 @@ class Dispatcher:
             return None
         error = self._judge(event, replica, set())
         self._drop(in_flight)
-        self._note_end(call, error.code)
+        self._note_end(call, error.code, error.message)
         return error
 
     def failed(self, in_flight: InFlight, event: Failure) -> None:
         """Note that a call failed after its first event. A second time does nothing."""
         if in_flight in self.under_way:
             self._note_failure(in_flight, event)
+            in_flight.call.error = event.message
             self.complete(in_flight, event.code)
 
     def _note_failure(self, in_flight: InFlight, event: Failure) -> None:
@@ -497,7 +498,8 @@ class Dispatcher:
         """Forget an attempt. The call itself is not over: another attempt may follow."""
         self.under_way.pop(in_flight, None)
 
-    def _note_end(self, call: ObservedCall, outcome: str) -> None:
+    def _note_end(self, call: ObservedCall, outcome: str, error: str = "") -> None:
+        call.error = error or call.error
         if call.counted:
             _release(call)
         if self._observer is not None:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from gateway.telemetry.counters import Counters
-from shared.choices import Pin
+from shared.choices import Duty, Pin
 from shared.metrics.families import Family, Sample, gauge
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
@@ -74,11 +74,17 @@ class FrontEndFigures:
             "Tools of a pinned upstream that are not as they were approved",
             (*labels, "pin"),
         )
+        duty = gauge(
+            "gateway_upstream_duty", "1 for an upstream that an operator drains or disabled", (*labels, "duty")
+        )
         now, statuses = time.time(), Counter({status.value: 0 for status in ServerStatus})
         for record in self._records():
             names = (record.spec.name, record.spec.id)
             statuses[record.status.value] += 1
-            up.samples.append(Sample(names, record.status is ServerStatus.CONNECTED))
+            if record.duty is not Duty.ACTIVE:
+                duty.samples.append(Sample((*names, record.duty.value), 1))
+            if record.duty is not Duty.DISABLED:  # nobody shall be woken by what was switched off
+                up.samples.append(Sample(names, record.status is ServerStatus.CONNECTED))
             since.samples.append(Sample(names, record.status_since))
             if record.spec.pin is not Pin.OFF:
                 differing = self._differing(record.spec.id)
@@ -94,6 +100,7 @@ class FrontEndFigures:
         tools = one("gateway_tools", "Tools listed at /mcp", self._tools())
         return [
             up,
+            duty,
             since,
             healthy,
             latency,

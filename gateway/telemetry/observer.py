@@ -59,7 +59,8 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     ``trace`` is the ``traceparent`` that travels to the worker, ``trace_state`` and ``baggage`` go with it: an observer
     may set them in ``begun`` and ``attempted``. ``span`` is what observers keep of a call that is traced. ``quota`` are
     the caller's limits, or ``None``, and ``counted`` is whether the call was counted there. ``answers``: whether it
-    comes again with answers to questions.
+    comes again with answers to questions. ``error`` is what the gateway said of its failure, before it is told of the
+    end.
     """
 
     method: str = ""
@@ -81,6 +82,7 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     quota: Quota | None = None
     counted: bool = False
     answers: bool = False
+    error: str = ""
 
     def __repr__(self) -> str:
         """Show what is called, without arguments."""

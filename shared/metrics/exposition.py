@@ -16,10 +16,10 @@ _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 def exposition(families: Iterable[Family]) -> bytes:
-    """Return the text. Families without samples are left out."""
+    """Return the text. Families without samples, and private ones, are left out."""
     lines: list[str] = []
     for family in sorted(families, key=lambda one: one.name):
-        if not family.samples:
+        if not family.samples or family.private:
             continue
         name = f"{family.name}_total" if family.kind == "counter" else family.name
         lines.append(f"# HELP {name} {family.text.translate(_IN_HELP)}")

@@ -32,7 +32,8 @@ class Sample(Struct, array_like=True):
 
 
 class Family(Struct, array_like=True):
-    """One metric. ``name`` is without the ``_total`` that counters get in the text."""
+    """One metric. ``name`` is without the ``_total`` that counters get in the text. A ``private`` one is for the admin
+    API alone, which asks who wants to know."""
 
     name: str
     kind: Kind
@@ -41,6 +42,7 @@ class Family(Struct, array_like=True):
     samples: list[Sample] = []
     merge: Merge = "sum"
     limits: tuple[float, ...] = ()
+    private: bool = False
 
 
 class Snapshot(Struct, array_like=True):
@@ -102,7 +104,14 @@ def together(many: Iterable[Iterable[Family]]) -> list[Family]:
             known = found.get(family.name)
             if known is None:
                 known = found[family.name] = Family(
-                    family.name, family.kind, family.text, family.labels, [], family.merge, family.limits
+                    family.name,
+                    family.kind,
+                    family.text,
+                    family.labels,
+                    [],
+                    family.merge,
+                    family.limits,
+                    family.private,
                 )
                 series[family.name] = {}
             elif (known.kind, known.labels, known.limits) != (family.kind, family.labels, family.limits):
@@ -140,6 +149,7 @@ def with_label(name: str, value: str, families: Iterable[Family]) -> list[Family
             [Sample((value, *sample.labels), sample.value, sample.buckets) for sample in family.samples],
             family.merge,
             family.limits,
+            family.private,
         )
         for family in families
     ]

@@ -68,3 +68,12 @@ def test_front_ends_that_differ_are_found(change: dict[str, Any], said: str) -> 
 )
 def test_each_error_has_a_cure(error: str, words: str) -> None:
     assert words in cure(error)
+
+
+def test_what_somebody_switched_off_is_no_fault() -> None:
+    found = examined(_overview(), [_server("a", "stopped", duty="disabled"), _server("b", duty="draining")], NOW)
+    assert [(one.level, one.what.partition(",")[0]) for one in found[-3:]] == [
+        ("look", "upstream a is disabled"),
+        ("look", "upstream b is draining"),
+        ("fine", "1 of 2 upstreams are connected and answer"),
+    ]
