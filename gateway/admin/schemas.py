@@ -342,9 +342,9 @@ class ShownFailure(FailedCall, rename="camel", frozen=True, omit_defaults=False)
 
 class Event(Struct, rename="camel", frozen=True):
     """Something that happened. ``kind`` is ``upstream-status``, ``upstream-duty``, ``upstream-added``,
-    ``upstream-changed``, ``upstream-lists``, ``upstream-restart``, ``upstream-removed``, ``tool-quarantined``, ``tool-changed``,
-    ``tool-released``, ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``, ``redis`` or
-    ``log-level``; ``at`` is Unix time in seconds; ``sequence`` counts in this front end."""
+    ``upstream-changed``, ``upstream-lists``, ``upstream-restart``, ``upstream-removed``, ``tool-quarantined``,
+    ``tool-changed``, ``tool-released``, ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``,
+    ``redis`` or ``log-level``; ``at`` is Unix time in seconds; ``sequence`` counts in this front end."""
 
     sequence: int
     at: float
