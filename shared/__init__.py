@@ -12,6 +12,7 @@ access/            rules of access and API keys, as they are written and kept
 config/            configuration files: reading, expanding, checking, naming problems
 virtual_servers    the document of a virtual server, strictly read (pure)
 models             the registry's vocabulary: ``ServerEntry``, ``UpstreamSpec``, statuses
+cures              what helps against the error of an upstream (pure)
 choices            the words among which settings and entries choose
 transports         one row for each transport
 tls                TLS contexts from files, with errors that name file and cure

@@ -114,10 +114,10 @@ class HealthCheckResult(Struct, frozen=True, rename="camel"):
 
 
 class ServerEntry(Struct, frozen=True, rename="camel"):
-    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``notes`` say what of it
-    was mended or left out, ``source`` who registered it: ``file``, ``cli`` or ``api``. ``duty`` says whether somebody
-    drains or disabled it. ``differing`` are the tools of a pinned upstream that are not as they were approved:
-    ``changed`` or ``new`` (admin API)."""
+    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``advice`` says what
+    helps against its ``error``, as far as that is known. ``notes`` say what of it was mended or left out, ``source``
+    who registered it: ``file``, ``cli`` or ``api``. ``duty`` says whether somebody drains or disabled it. ``differing``
+    are the tools of a pinned upstream that are not as they were approved: ``changed`` or ``new`` (admin API)."""
 
     id: str
     name: str
@@ -126,6 +126,7 @@ class ServerEntry(Struct, frozen=True, rename="camel"):
     status_since: float = 0.0
     duty: Duty = Duty.ACTIVE
     error: str | None = None
+    advice: str = ""
     weight: int = 1
     metadata: dict[str, Any] = {}
     connection: dict[str, Any] = {}

@@ -10,21 +10,6 @@ _SKEW_S = 30.0
 _MANY_RESTARTS = 3
 _SLOW_PROBE_MS = 1000.0
 
-_CURES = (
-    ("command not found", "install it where workers run, or write its whole path in the entry"),
-    ("no such file", "install it where workers run, or write its whole path in the entry"),
-    ("connection refused", "start the server, or correct host and port in the entry's url"),
-    ("name or service not known", "correct the host name in the entry's url, or the resolver of the workers' machine"),
-    ("401", "the server wants credentials: add a header, for instance --header 'Authorization: Bearer …'"),
-    ("403", "the server refuses the credentials that the entry has, or this machine's address"),
-    ("404", "the path of the url is wrong: most servers listen at /mcp, older ones at /sse"),
-    ("certificate", "name the CA in the entry's tls, or correct the server's certificate"),
-    ("no worker is running", "start one: 'gateway worker', or 'gateway up', which starts its own"),
-    ("timed out", "look whether the server is overloaded; startTimeout of the entry gives it more time"),
-    ("still", "wait; 'gateway servers logs ID' shows what it does"),
-)
-
-
 _ELSE = "'gateway servers show ID' and 'gateway servers logs ID' say more"
 
 
@@ -34,14 +19,6 @@ class Finding(NamedTuple):
     level: str
     what: str
     do: str = ""
-
-
-def cure(error: str) -> str:
-    """Return what helps against an upstream's error, or where to look."""
-    lower = error.lower()
-    return next(
-        (text for words, text in _CURES if words in lower), "'gateway servers show ID' and 'servers logs ID' say more"
-    )
 
 
 def examined(overview: Mapping[str, Any], servers: Sequence[Mapping[str, Any]], now: float) -> list[Finding]:
@@ -58,7 +35,9 @@ def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
             "wrong", "Redis does not answer: nothing can be registered, sessions are kept in memory", "start it"
         )
     if not workers:
-        yield Finding("wrong", "no worker is running: no call can be answered", cure("no worker is running"))
+        yield Finding(
+            "wrong", "no worker is running: no call can be answered", "start one: 'gateway worker', or 'gateway up'"
+        )
     else:
         yield Finding("fine", f"{len(frontends)} front ends and {len(workers)} workers are alive")
     for one in frontends:
@@ -103,9 +82,15 @@ def _upstreams(servers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 continue
         if one["status"] in ("error", "stopped"):
             error = one["error"] or one["status"]
-            yield Finding("wrong", f"upstream {one['id']}: {error}", cure(error).replace("ID", one["id"]))
+            yield Finding(
+                "wrong", f"upstream {one['id']}: {error}", one.get("advice") or _ELSE.replace("ID", one["id"])
+            )
         elif one["status"] != "connected":
-            yield Finding("look", f"upstream {one['id']} is {one['status']}", cure("still").replace("ID", one["id"]))
+            yield Finding(
+                "look",
+                f"upstream {one['id']} is {one['status']}",
+                f"wait; 'gateway servers logs {one['id']}' says more",
+            )
         elif (health.get("latencyMs") or 0) > _SLOW_PROBE_MS:
             yield Finding(
                 "look",

@@ -9,6 +9,7 @@ import orjson
 from msgspec import Struct
 
 from shared.choices import Duty, EraChoice, Isolation, Pin
+from shared.cures import cure
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
 from shared.registry.seals import SIGNATURE, Seals
@@ -92,6 +93,7 @@ class UpstreamRecord(Struct, frozen=True):
             status_since=self.status_since,
             duty=self.duty,
             error=self.error,
+            advice=cure(self.error, spec.transport, spec.id) if self.status is ServerStatus.ERROR else "",
             weight=spec.weight,
             metadata=spec.metadata,
             connection=spec.connection.public(),

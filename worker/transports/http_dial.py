@@ -19,6 +19,14 @@ from worker.transports.http_endpoint import HttpEndpoint
 _NEXT_ADDRESS_S = 0.25
 """How long one address may take before the next one is tried beside it (RFC 8305 section 5)."""
 _MAX_PROXY_HEAD = 16 * 1024
+_CERTIFICATE_CURES = {
+    9: "it is not valid yet: correct the clock of this machine or of the one that made it",
+    10: "renew it, or correct the clock of this machine",
+    62: "write the name that it has in tls.serverName, or in the url",
+    64: "write the name that it has in tls.serverName, or in the url",
+}
+"""What helps, by OpenSSL's number for what is wrong with a certificate (``X509_V_ERR_…``)."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 
@@ -39,12 +47,17 @@ async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT], egress: Egres
         return await _dial_through_proxy(where, make, tls, name, egress)
     try:
         return await _connected(where.host, where.port, make, egress, tls, name)
-    except ssl.SSLCertVerificationError as error:
-        raise OSError(_certificate_words(error)) from error
+    except ssl.SSLError as error:
+        raise OSError(_tls_words(error)) from error
 
 
-def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
-    return f"its certificate is not trusted ({error.verify_message}); name its authority in tls.caFile"
+def _tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cure = _CERTIFICATE_CURES.get(error.verify_code, "name its authority in tls.caFile")
+        return f"its certificate is not trusted ({error.verify_message}); {cure}"
+    if error.reason in _NO_TLS:
+        return f"it speaks no TLS at this port ({error.reason.lower().replace('_', ' ')})"
+    return str(error)
 
 
 async def _connected(
@@ -58,7 +71,10 @@ async def _connected(
     """Connect to the first address of ``host`` that answers, of those that may be connected to. The name is resolved
     once, so that what was checked is what is connected to."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise OSError(f"no address is known of the host {host!r} ({error.strerror or error})") from error
     refused = {one[4][0]: egress.refusal_of_address(str(one[4][0]), host) for one in found}
     allowed = [one for one in found if not refused[one[4][0]]]
     if not allowed:
@@ -129,8 +145,8 @@ async def _dial_through_proxy(
         assert tls is not None
         try:
             inside = await loop.start_tls(transport, connected, tls, server_hostname=name)
-        except ssl.SSLCertVerificationError as error:
-            raise OSError(_certificate_words(error)) from error
+        except ssl.SSLError as error:
+            raise OSError(_tls_words(error)) from error
         if inside is None:
             raise OSError(f"the proxy {where.shown_proxy} closed the tunnel")
         connected.connection_made(inside)

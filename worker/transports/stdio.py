@@ -18,7 +18,7 @@ import orjson
 
 from shared.child_environment import for_child
 from shared.choices import EraChoice
-from shared.connections import StdioConnection
+from shared.connections import SAID, StdioConnection
 from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp.methods import DISCOVER
 from shared.mcp.rope import Large, Whole
@@ -34,6 +34,7 @@ from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.lines import LineReader
+from worker.transports.not_started import why_not
 from worker.transports.odd_output import OddOutput
 from worker.transports.patience import Patience
 from worker.transports.sandbox import sandboxed
@@ -46,6 +47,9 @@ _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
+_LAST_WORDS_S = 0.05
+"""The seconds to wait for what a child wrote before it exited, if it exits when it should start."""
+_SHOWN_LINE = 200
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -66,7 +70,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         if fd == 2:
             session.wrote_at = session.loop.time()
             for line in self.err.feed(data):
-                session.context.log_line(bytes(line).decode("utf-8", "replace"))
+                session.note_line(bytes(line).decode("utf-8", "replace"))
             return
         skipped = self.out.overlong
         if odd.active:
@@ -103,8 +107,13 @@ class _Pipes(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
-        if self.session is not None:
-            self.session.ended()
+        session = self.session
+        if session is None:
+            return
+        if session.opening and not session.last_words:  # why it does not start may still be on its way
+            session.loop.call_later(_LAST_WORDS_S, session.ended)
+        else:
+            session.ended()
 
 
 class StdioSession(Session):
@@ -127,6 +136,7 @@ class StdioSession(Session):
         self._mark = ""
         self.pid = 0
         self.wrote_at = 0.0  # when the child last wrote to its stderr
+        self.last_words = ""  # the last line there that says something
 
     def patience(self) -> Patience:
         """Return how long the child may take to start (``stdioStartTimeout``)."""
@@ -136,6 +146,11 @@ class StdioSession(Session):
     def processor_time(self) -> int:
         """Return what the child has used so far, in clock ticks."""
         return cpu_ticks(self.pid) if self.pid else 0
+
+    def note_line(self, line: str) -> None:
+        """Take a line that the child wrote to its stderr."""
+        self.last_words = line.strip()[:_SHOWN_LINE] or self.last_words
+        self.context.log_line(line)
 
     def unended_bytes(self) -> int:
         """Return how much the child has written to its stdout since its last line end."""
@@ -151,9 +166,12 @@ class StdioSession(Session):
             given = {**of_the_user(settings, for_child(os.environ, settings.stdio_environment)), **connection.env}
             words, folder = sandboxed(connection, settings, given, marks)
             with launching(settings, words, given, marks) as (command, env, fds):
-                transport, pipes = await self.loop.subprocess_exec(
-                    lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
-                )
+                try:
+                    transport, pipes = await self.loop.subprocess_exec(
+                        lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
+                    )
+                except OSError as error:
+                    raise ConfigError(why_not(error, command[0], folder, env)) from error
         except (OSError, ValueError, ConfigError) as error:
             raise NotDelivered(
                 "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
@@ -184,7 +202,7 @@ class StdioSession(Session):
             text = f"the process exited with code {code}"
         error = NotDelivered(
             "upstream_unavailable",
-            f"{text}; see 'gateway servers logs {self.context.spec.id}'",
+            f"{text}; see 'gateway servers logs {self.context.spec.id}'{self.said()}",
             {"certain": "1"},
         )
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
@@ -195,6 +213,10 @@ class StdioSession(Session):
             self._kill(signal.SIGKILL)
             spawn(end_descendants(self._mark), "end-descendants")
             self._leave_pipes()
+
+    def said(self) -> str:
+        """Return what the child wrote last to its stderr, for those who run the gateway."""
+        return f"{SAID}{self.last_words}" if self.last_words else ""
 
     def _leave_pipes(self) -> None:
         """Let go of the child's pipes, and they of this session."""
@@ -286,13 +308,13 @@ async def _reach(context: SessionContext) -> Reached:
             elif said is None:
                 said = await _stdio_discovered(session, context)
     except TimeoutError:
-        unended = session.unended_bytes()
+        unended, said_last = session.unended_bytes(), session.said()
         await end(session)
         said_so = f"; it wrote {unended} bytes without a line end, which must follow each message" if unended else ""
         raise NotDelivered(
             "upstream_unavailable",
             f"no handshake, and no sign of life for {limit_s:g} s{said_so}; "
-            f"see 'gateway servers logs {context.spec.id}'",
+            f"see 'gateway servers logs {context.spec.id}'{said_last}",
             {"certain": "1"},
         ) from None
     except BaseException:

@@ -92,7 +92,7 @@ function summary(now) {
   const health = now.lastHealthCheck;
   return [
     h("p", {}, chip(now.status), " since ", ago(now.statusSince), now.duty === "active" ? null : [" ", chip(now.duty, "warn")]),
-    now.error ? h("p", { class: "note bad" }, now.error) : null,
+    now.error ? h("p", { class: "note bad" }, now.error, now.advice ? h("span", { class: "advice" }, `What helps: ${now.advice}.`) : null) : null,
     now.notes.map((note) => h("p", { class: "note" }, note)),
     facts([
       ["Group", now.name], ["Transport", now.transport], ["Protocol", [...now.eras, now.protocolVersion || ""].join(" ")],

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.examination import cure, examined
+from gateway.cli.examination import examined
 
 NOW = 1_000_000.0
 
@@ -57,17 +57,12 @@ def test_front_ends_that_differ_are_found(change: dict[str, Any], said: str) -> 
     assert any(said in what for what in _levels(overview, [_server()]))
 
 
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        ("command not found: npx (PATH: /bin)", "install it"),
-        ("cannot connect to 127.0.0.1:1: [Errno 111] Connection refused", "start the server"),
-        ("initialize was answered HTTP 401", "credentials"),
-        ("something new", "servers logs ID"),
-    ],
-)
-def test_each_error_has_a_cure(error: str, words: str) -> None:
-    assert words in cure(error)
+def test_what_helps_is_said_with_the_error() -> None:
+    found = examined(_overview(), [_server("a", "error", "why", advice="do this"), _server("b", "error", "new")], NOW)
+    assert [one.do for one in found if "upstream" in one.what] == [
+        "do this",
+        "'gateway servers show b' and 'gateway servers logs b' say more",
+    ]
 
 
 def test_what_somebody_switched_off_is_no_fault() -> None:
