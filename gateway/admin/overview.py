@@ -23,7 +23,7 @@ from gateway.admin.schemas import (
     WorkerState,
 )
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING
-from shared.metrics.families import Family, Sample, Snapshot, together
+from shared.metrics.families import Family, Sample
 from shared.models import ServerStatus, now_s
 from shared.registry.records import UpstreamRecord
 
@@ -52,9 +52,10 @@ def topology(frontends: list[FrontEndState], workers: list[WorkerState], records
     return Topology(frontends, [WorkerPlace(one, carried[one.id]) for one in workers], unowned)
 
 
-def traffic(snapshots: Iterable[Snapshot]) -> Traffic:
-    """Return what the live processes counted since they started, by group, tool, upstream and principal."""
-    families = {family.name: family for family in together(one.families for one in snapshots)}
+def traffic(counted: Iterable[Family]) -> Traffic:
+    """Return what the live processes counted since they started, by group, tool, upstream and principal; ``counted`` is
+    what they counted, added up."""
+    families = {family.name: family for family in counted}
     tools: dict[tuple[str, str], TrafficOfTool] = {}
     groups: dict[str, TrafficOfGroup] = {}
     failed_at: Counter[tuple[str, str]] = Counter()

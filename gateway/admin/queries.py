@@ -272,7 +272,7 @@ class Queries:
 
     async def traffic(self) -> Traffic:
         """Return what was called how often, by all live processes."""
-        return traffic(await self._figures.snapshots())
+        return traffic(await self._figures.added())
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the live client sessions, with shortened ids: a whole id is enough to act as the client."""
