@@ -137,14 +137,15 @@ class FrontEnd:
         if self._audit is not None:
             observers.append(self._audit)
         self._lines = logs.Lines("gateway.access", *access_log.NAMES)
+        observer = observers[0] if len(observers) == 1 else Observers(*observers)
         if settings.telemetry.access_log:
-            observers.append(access_log.AccessLog(self._lines))
+            observer = access_log.AccessLog(self._lines, observer)
         self._ejection = ejection = Ejection(registry, settings.routing, tallies.ejections)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
             sessions,
-            observers[0] if len(observers) == 1 else Observers(*observers),
+            observer,
             calls.max_inflight,
             calls.request_timeout_s,
             ejection,

@@ -10,6 +10,7 @@ from gateway.admin.schemas import (
     AccessExplanation,
     Approval,
     Change,
+    Diagnosis,
     DutySet,
     ErrorBody,
     Event,
@@ -66,6 +67,7 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/access/explain", "get", "Why a principal may use a tool", None, AccessExplanation),
     ("/admin/v1/audit", "get", "Events of the audit log", None, dict[str, Any]),
     ("/admin/v1/overview", "get", "The state of the gateway in one answer", None, Overview),
+    ("/admin/v1/diagnosis", "get", "How Redis and the processes are doing", None, Diagnosis),
     ("/admin/v1/traffic", "get", "What was called how often, and how long it took", None, Traffic),
     ("/admin/v1/errors", "get", "The last calls that failed, newest first", None, list[ShownFailure]),
     (

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from gateway.admin.schemas import (
     FrontEndState,
+    OpenFiles,
     Place,
     Topology,
     Traffic,
@@ -50,6 +51,17 @@ def topology(frontends: list[FrontEndState], workers: list[WorkerState], records
             place = Place(record.spec.id, record.spec.name, record.status.value, record.duty, leads)
             (carried[worker] if worker else unowned).append(place)
     return Topology(frontends, [WorkerPlace(one, carried[one.id]) for one in workers], unowned)
+
+
+def open_files(counted: Iterable[Family]) -> list[OpenFiles]:
+    """Return how many descriptors each process has open, of how many it may."""
+    families = {family.name: family for family in counted}
+    most = dict(_series(families.get("process_max_fds")))
+    return [
+        OpenFiles(labels[0], int(labels[1]), int(value), int(most[labels]))
+        for labels, value in _series(families.get("process_open_fds"))
+        if labels in most
+    ]
 
 
 def traffic(counted: Iterable[Family]) -> Traffic:

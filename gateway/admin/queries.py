@@ -13,8 +13,9 @@ import orjson
 from msgspec import Struct, structs
 
 from gateway.admin.events import EventLog
-from gateway.admin.overview import statuses, topology, traffic
+from gateway.admin.overview import open_files, statuses, topology, traffic
 from gateway.admin.schemas import (
+    Diagnosis,
     Explanation,
     FrontEndState,
     ListedTool,
@@ -38,6 +39,7 @@ from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.models import HealthCheckResult, ServerEntry, UpstreamSpec
+from shared.registry.condition import condition
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -269,6 +271,14 @@ class Queries:
             statuses(self._registry.records.values()),
             len(self._registry.catalog.everything.routes[Kind.TOOLS]),
         )
+
+    async def diagnosis(self) -> Diagnosis:
+        """Return how Redis and the processes are doing."""
+        try:
+            redis = await condition(self._store)
+        except RegistryUnavailable:
+            redis = None
+        return Diagnosis(redis, open_files(await self._figures.added()))
 
     async def traffic(self) -> Traffic:
         """Return what was called how often, by all live processes."""

@@ -105,6 +105,7 @@ def add_admin_routes(
         ("GET", "sessions", api.sessions),
         ("DELETE", "sessions/{id}", api.end_session),
         ("GET", "overview", api.overview),
+        ("GET", "diagnosis", api.diagnosis),
         ("GET", "traffic", api.traffic),
         ("GET", "errors", api.errors),
         ("GET", "events", api.events),
@@ -305,6 +306,9 @@ class _AdminApi:
 
     async def overview(self, request: web.Request) -> web.Response:
         return _json(await self._queries.overview())
+
+    async def diagnosis(self, request: web.Request) -> web.Response:
+        return _json(await self._queries.diagnosis())
 
     async def traffic(self, request: web.Request) -> web.Response:
         return _json(await self._queries.traffic())

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from shared.choices import Duty, EraChoice, Isolation, Pin
+from shared.registry.condition import RedisCondition
 from shared.registry.failed_calls import FailedCall
 
 
@@ -161,6 +162,22 @@ class Topology(Struct, rename="camel"):
     frontends: list[FrontEndState]
     workers: list[WorkerPlace]
     unowned: list[Place]
+
+
+class OpenFiles(Struct, rename="camel"):
+    """How many descriptors a process has open, and how many it may."""
+
+    process: str
+    pid: int
+    open: int
+    most: int
+
+
+class Diagnosis(Struct, rename="camel"):
+    """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes."""
+
+    redis: RedisCondition | None
+    files: list[OpenFiles]
 
 
 class RestartAsked(Struct, rename="camel"):

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 _SKEW_S = 30.0
 _MANY_RESTARTS = 3
 _SLOW_PROBE_MS = 1000.0
+_NEARLY_FULL = 0.85
+_REDIS_SKEW_S = 5.0
 
 _ELSE = "'gateway servers show ID' and 'gateway servers logs ID' say more"
 
@@ -21,9 +23,51 @@ class Finding(NamedTuple):
     do: str = ""
 
 
-def examined(overview: Mapping[str, Any], servers: Sequence[Mapping[str, Any]], now: float) -> list[Finding]:
-    """Return what is found; ``now`` is Unix time here."""
-    return [*_processes(overview, now), *_upstreams(servers)]
+def examined(
+    overview: Mapping[str, Any],
+    servers: Sequence[Mapping[str, Any]],
+    now: float,
+    diagnosis: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Return what is found; ``now`` is Unix time here. A gateway of another version may have no ``diagnosis``."""
+    soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"])] if diagnosis is not None else []
+    return [*_processes(overview, now), *soon, *_upstreams(servers)]
+
+
+def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
+    if redis.get("persistent") is False:
+        yield Finding(
+            "look",
+            "Redis keeps nothing on disk: what was registered by hand, and client sessions, end with it",
+            "set 'appendonly yes' in Redis, or declare every upstream in the gateway's file",
+        )
+    if redis.get("saved") is False:
+        yield Finding(
+            "wrong", "Redis could not write to its disk lately", "look at its log, and at the room on its disk"
+        )
+    most, used = redis.get("mostBytes") or 0, redis.get("usedBytes") or 0
+    if most and redis.get("eviction") not in ("noeviction", ""):
+        yield Finding(
+            "wrong",
+            f"Redis drops keys when its memory is full ({redis['eviction']}): registrations and sessions get lost",
+            "set 'maxmemory-policy noeviction' in Redis",
+        )
+    if most and used > most * _NEARLY_FULL:
+        yield Finding("wrong", f"Redis has {used / most:.0%} of its memory in use", "raise its maxmemory")
+    if abs(redis.get("aheadS") or 0.0) > _REDIS_SKEW_S:
+        yield Finding(
+            "look", f"the clock of Redis is {redis['aheadS']:+.0f} s off", "synchronise the clocks (chrony, timesyncd)"
+        )
+
+
+def _files(processes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for one in processes:
+        if one["open"] > one["most"] * _NEARLY_FULL:
+            yield Finding(
+                "wrong",
+                f"{one['process']} {one['pid']} has {one['open']} of {one['most']} file descriptors open",
+                "raise the limit (ulimit -n, LimitNOFILE of systemd), or start more of them",
+            )
 
 
 def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:

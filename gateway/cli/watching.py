@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from gateway.cli import examination, show
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL
 from shared.logs import escaped
 
@@ -162,7 +163,11 @@ def doctor(url: str, as_json: bool) -> None:
     """Examine a running gateway: what is wrong, or will be, and what to do. Exit code 1 when something is wrong."""
     client = AdminClient(url)
     overview, servers = client.get("overview"), client.get("servers")
-    found = examination.examined(overview, servers, time.time())
+    try:
+        diagnosis = client.get("diagnosis")
+    except CommandFailed:  # of an older version; what else is wrong is found in any case
+        diagnosis = None
+    found = examination.examined(overview, servers, time.time(), diagnosis)
     if as_json:
         show.as_json([{"level": one.level, "what": one.what, "do": one.do} for one in found])
     else:

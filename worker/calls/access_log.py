@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from shared.logs import Lines
-from worker.calls.observer import ObservedCall, ObservedUpstream
+from worker.calls.observer import CallObserver, ObservedCall, ObservedUpstream
 
 _WORDS = 200
 NAMES = ("method", "name", "outcome", "group", "upstream")
@@ -15,21 +15,22 @@ NAMES = ("method", "name", "outcome", "group", "upstream")
 
 
 class AccessLog:
-    """An observer that writes a line for each call that is over. ``clock`` is the one by which calls say when they
-    started."""
+    """An observer that writes a line for each call that is over. It stands before ``inner``, another observer, which
+    costs less than to tell both of everything. ``clock`` is the one by which calls say when they started."""
 
-    hears_begun = False
-
-    def __init__(self, lines: Lines, clock: Callable[[], float] = time.monotonic) -> None:
-        self._lines = lines
+    def __init__(self, lines: Lines, inner: CallObserver, clock: Callable[[], float] = time.monotonic) -> None:
+        self._write = lines.write
         self._clock = clock
-
-    def begun(self, call: ObservedCall, upstream: ObservedUpstream) -> None:
-        """Do nothing: a line is written at the end."""
+        self._finished = inner.finished
+        self.hears_begun = getattr(inner, "hears_begun", True)
+        self.begun = inner.begun
 
     def finished(self, call: ObservedCall, outcome: str, upstream: ObservedUpstream) -> None:
         """Write the line. The worker's own requests have none."""
+        self._finished(call, outcome, upstream)
         if call.started_at:
+            name = call.name
+            if len(name) > _WORDS:
+                name = name[:_WORDS]
             ms = (self._clock() - call.started_at) * 1000
-            name = call.name if len(call.name) <= _WORDS else call.name[:_WORDS]
-            self._lines.write(call.trace[3:35], ms, (call.method, name, outcome, upstream.group, upstream.id))
+            self._write(call.trace[3:35], ms, (call.method, name, outcome, upstream.group, upstream.id))

@@ -72,3 +72,26 @@ def test_what_somebody_switched_off_is_no_fault() -> None:
         ("look", "upstream b is draining"),
         ("fine", "1 of 2 upstreams are connected and answer"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("redis", "level", "said"),
+    [
+        ({"persistent": False}, "look", "keeps nothing on disk"),
+        ({"saved": False}, "wrong", "could not write"),
+        ({"mostBytes": 100, "usedBytes": 1, "eviction": "allkeys-lru"}, "wrong", "drops keys"),
+        ({"mostBytes": 100, "usedBytes": 90, "eviction": "noeviction"}, "wrong", "90%"),
+        ({"aheadS": -30.0}, "look", "-30 s off"),
+    ],
+)
+def test_what_will_go_wrong_with_redis_is_said(redis: dict[str, Any], level: str, said: str) -> None:
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, {"redis": redis, "files": []}) if one.do]
+    assert found.level == level and said in found.what
+
+
+def test_a_process_that_has_nearly_all_its_descriptors_open_is_named() -> None:
+    files = [{"process": "worker", "pid": number, "open": 10 * number, "most": 100} for number in (1, 9)]
+    well = {"persistent": True, "saved": True, "mostBytes": 0, "usedBytes": 10, "eviction": "noeviction", "aheadS": 0.1}
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, {"redis": well, "files": files}) if one.do]
+    assert found.level == "wrong" and "worker 9 has 90 of 100" in found.what
+    assert examined(_overview(), [_server()], NOW, {"redis": None, "files": []})
