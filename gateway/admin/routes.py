@@ -27,6 +27,7 @@ from gateway.http.bodies import BodyReader
 from gateway.http.event_stream import EventStream
 from gateway.http.heads import Process
 from shared import logs
+from shared.choices import Duty
 from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError
 from shared.metrics.exposition import CONTENT_TYPE
 from shared.registry.records import UpstreamRecord
@@ -242,7 +243,10 @@ class _AdminApi:
         return web.Response(status=204)
 
     async def restart_upstream(self, request: web.Request) -> web.Response:
-        await self._commands.restart(self._queries.record(request.match_info["id"]).spec.id)
+        record = self._queries.record(request.match_info["id"])
+        if record.duty is Duty.DISABLED:
+            raise ConfigError(f"upstream {record.spec.id!r} is disabled, so there is nothing to restart; enable it first")
+        await self._commands.restart(record.spec.id)
         return web.Response(status=204)
 
     async def set_duty(self, request: web.Request) -> web.Response:

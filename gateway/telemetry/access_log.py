@@ -8,9 +8,10 @@ never in a line.
 from __future__ import annotations
 
 from random import getrandbits
+from time import time
 
 from gateway.telemetry.observer import CallObserver, ObservedCall, arrived
-from shared.logs import Lines
+from shared.logs import AT_ONCE, Lines
 from shared.mcp.versions import Era
 
 _WORDS = 200
@@ -33,7 +34,8 @@ class AccessLog:
     costs less than to tell both of everything."""
 
     def __init__(self, lines: Lines, inner: CallObserver) -> None:
-        self._write = lines.write
+        self._waiting = lines.waiting
+        self._grew = lines.grew
         self._begun = inner.begun if getattr(inner, "hears_begun", True) else None
         self._finished = inner.finished
         self.attempted = inner.attempted
@@ -57,6 +59,9 @@ class AccessLog:
         name = call.name
         if len(name) > _WORDS:
             name = name[:_WORDS]
-        era = _MODERN if call.era else _LEGACY
-        values = (call.method, name, outcome, call.group, call.upstream, call.principal, era, call.attempts)
-        self._write(call.trace[3:35], seconds * 1000, values)
+        era, waiting = _MODERN if call.era else _LEGACY, self._waiting
+        called = call.method, name, outcome, call.group, call.upstream, call.principal, era, call.attempts
+        waiting.append((time(), call.trace, seconds, *called))
+        held = len(waiting)
+        if held == 1 or held >= AT_ONCE:
+            self._grew()

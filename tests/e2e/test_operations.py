@@ -134,6 +134,7 @@ async def test_a_call_under_way_is_answered_before_a_child_is_stopped_and_it_beg
         await gateway(fleet, "servers", "disable", "child")
         assert "result" in (await long).body
         await is_(fleet, "child", Duty.DISABLED, ServerStatus.STOPPED)
+        assert "enable it first" in await gateway(fleet, "servers", "restart", "child", code=1)
         await gateway(fleet, "servers", "enable", "child")
         await fleet.connected("child")
         await gateway(fleet, "servers", "restart", "child")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from shared.logs import Lines
+from shared.logs import AT_ONCE, Lines
 from worker.calls.observer import CallObserver, ObservedCall, ObservedUpstream
 
 _WORDS = 200
@@ -19,7 +19,8 @@ class AccessLog:
     costs less than to tell both of everything. ``clock`` is the one by which calls say when they started."""
 
     def __init__(self, lines: Lines, inner: CallObserver, clock: Callable[[], float] = time.monotonic) -> None:
-        self._write = lines.write
+        self._waiting = lines.waiting
+        self._grew = lines.grew
         self._clock = clock
         self._finished = inner.finished
         self.hears_begun = getattr(inner, "hears_begun", True)
@@ -32,5 +33,9 @@ class AccessLog:
             name = call.name
             if len(name) > _WORDS:
                 name = name[:_WORDS]
-            ms = (self._clock() - call.started_at) * 1000
-            self._write(call.trace[3:35], ms, (call.method, name, outcome, upstream.group, upstream.id))
+            seconds, waiting = self._clock() - call.started_at, self._waiting
+            line = time.time(), call.trace, seconds, call.method, name, outcome, upstream.group, upstream.id
+            waiting.append(line)
+            held = len(waiting)
+            if held == 1 or held >= AT_ONCE:
+                self._grew()
