@@ -7,6 +7,7 @@ errors             the one exception tree and the table code -> JSON-RPC -> HTTP
 settings           every setting, its default and its environment variable
 nested_settings    settings that are an object of their own in a file: TLS
 telemetry_settings settings of what the gateway shows of itself
+shown_settings     settings as they may be shown (pure)
 own_settings       the settings that one upstream can have for itself
 access/            rules of access and API keys, as they are written and kept
 config/            configuration files: reading, expanding, checking, naming problems

@@ -35,6 +35,7 @@ from gateway.admin.schemas import (
 )
 from shared.models import HealthCheckResult, ServerEntry, ToolEntry
 from shared.registry.rolls import Roll
+from shared.shown_settings import ShownSetting
 
 _PATHS: list[tuple[str, str, str, Any, Any]] = [
     ("/admin/v1/servers", "get", "All upstreams", None, list[ServerEntry]),
@@ -77,6 +78,7 @@ _PATHS: list[tuple[str, str, str, Any, Any]] = [
         None,
         list[Event],
     ),
+    ("/admin/v1/settings", "get", "The settings that this front end goes by", None, list[ShownSetting]),
     ("/admin/v1/log-level", "get", "How much this front end logs", None, LogLevel),
     ("/admin/v1/log-level", "put", "Change how much every process logs, until it ends", LogLevel, LogLevel),
     ("/admin/v1/virtual-servers", "get", "All virtual servers", None, list[ShownVirtualServer]),

@@ -32,6 +32,7 @@ from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError
 from shared.metrics.exposition import CONTENT_TYPE
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
+from shared.shown_settings import shown
 from shared.version import VERSION
 
 _SIGN_OF_LIFE_S = 15.0
@@ -76,7 +77,7 @@ def add_admin_routes(
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, restarting, guard, rights, bodies, access)
+    api = _AdminApi(queries, commands, restarting, guard, rights, bodies, access, settings)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -110,6 +111,7 @@ def add_admin_routes(
         ("GET", "traffic", api.traffic),
         ("GET", "errors", api.errors),
         ("GET", "events", api.events),
+        ("GET", "settings", api.shown_settings),
         ("GET", "log-level", api.log_level),
         ("PUT", "log-level", api.set_log_level),
         ("GET", "explain", api.explain),
@@ -137,8 +139,10 @@ class _AdminApi:
         rights: AdminRights,
         bodies: BodyReader,
         access: AccessApi,
+        settings: Settings,
     ) -> None:
         self._access = access
+        self._settings = settings
         self._queries = queries
         self._commands = commands
         self._restarting = restarting
@@ -245,7 +249,9 @@ class _AdminApi:
     async def restart_upstream(self, request: web.Request) -> web.Response:
         record = self._queries.record(request.match_info["id"])
         if record.duty is Duty.DISABLED:
-            raise ConfigError(f"upstream {record.spec.id!r} is disabled, so there is nothing to restart; enable it first")
+            raise ConfigError(
+                f"upstream {record.spec.id!r} is disabled, so there is nothing to restart; enable it first"
+            )
         await self._commands.restart(record.spec.id)
         return web.Response(status=204)
 
@@ -342,6 +348,9 @@ class _AdminApi:
             return await stream.end()
         finally:
             log.leave(follower)
+
+    async def shown_settings(self, request: web.Request) -> web.Response:
+        return _json(shown(self._settings))
 
     async def log_level(self, request: web.Request) -> web.Response:
         return _json(LogLevel(logs.level()))

@@ -1,8 +1,9 @@
 """Commands that show the state of a running gateway, from its admin API: ``status``, ``health``, ``topology``,
-``explain``."""
+``settings``, ``explain``."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +24,7 @@ _EVENTS = 5
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
-    for command in (status, health, topology, explain):
+    for command in (status, health, topology, settings, explain):
         cli.add_command(command)
 
 
@@ -177,6 +178,24 @@ def topology(url: str, as_json: bool) -> None:
         click.echo("no worker")
         for place in found["unowned"]:
             click.echo(escaped(f"    {_placed(place)}"))
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="also those that have their default")
+@URL
+@JSON
+def settings(everything: bool, url: str, as_json: bool) -> None:
+    """The settings that a gateway goes by, which are not their default; durations in milliseconds."""
+    found = [one for one in AdminClient(url).get("settings") if everything or one["given"]]
+    if as_json:
+        show.as_json(found)
+        return
+    rows = [[one["key"], _value(one["value"]), _value(one["default"]), one["variable"]] for one in found]
+    show.table(["SETTING", "VALUE", "DEFAULT", "VARIABLE"], rows)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _placed(place: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ MODULES = {
     "adoption": ("add", "import", "install"),
     "calls": ("call", "prompt", "read"),
     "connect": ("connect",),
-    "look": ("explain", "health", "status", "topology"),
+    "look": ("explain", "health", "settings", "status", "topology"),
     "restart": ("restart",),
     "servers": ("servers",),
     "tools": ("tools",),

@@ -50,6 +50,7 @@ PAGES = {
     "processes": "serves",
     "errors": "No call has failed lately.",
     "topology": "Calls under way",
+    "settings": "adminToken",
 }
 """Pages, and what is there once they have what they ask for first."""
 

@@ -109,7 +109,12 @@ async def test_axe_finds_no_violation_and_what_a_client_says_is_text(
     async with RawClient(f"{fleet.url}/mcp") as client:
         assert "error" in (await client.call(MARKUP)).body
     size = {"width": width, "height": 850}
-    pages = {"errors": "calls that failed", "topology": "Calls under way", "upstreams": "2 upstreams"}
+    pages = {
+        "errors": "calls that failed",
+        "topology": "Calls under way",
+        "upstreams": "2 upstreams",
+        "settings": "traceUrl",
+    }
     async with new_page(at(fleet, "errors"), color_scheme=scheme, viewport=size, bypass_csp=True) as page:
         await page.evaluate(AXE.read_text())
         for where, text in pages.items():

@@ -16,6 +16,7 @@ const { rest } = await from("views/audit.js");
 const { inSight, pagesOf } = await from("virtual.js");
 const { cells } = await from("views/upstreams.js");
 const { counted, grouped } = await from("views/topology.js");
+const { found, written } = await from("views/settings.js");
 
 const signs = (before, after) => difference(before, after).map(({ sign, text }) => sign + text);
 
@@ -164,4 +165,12 @@ test("what a worker carries is counted by status and grouped as it comes", () =>
   assert.deepEqual(counted(places), [["connected", 2], ["error", 1], ["draining", 1]]);
   assert.deepEqual(grouped(places).map(([group, ones]) => [group, ones.map((one) => one.id)]), [["a", ["a1", "a2"]], ["b", ["b"]], ["c", ["c"]]]);
   assert.deepEqual(grouped([place("x", "__proto__")]).length, 1);
+});
+
+test("settings are found by all words, the given ones first", () => {
+  const one = (key, given, description = "") => ({ key, given, description, variable: `GATEWAY_${key.toUpperCase()}` });
+  const all = [one("host", false, "where it listens"), one("port", true, "where it listens"), one("name", false)];
+  assert.deepEqual(found(all, "").map(({ key }) => key), ["port", "host", "name"]);
+  assert.deepEqual(found(all, "LISTENS gateway_h").map(({ key }) => key), ["host"]);
+  assert.deepEqual([written("a"), written(5), written(["x"])], ["a", "5", '["x"]']);
 });

@@ -11,6 +11,7 @@ import { overview } from "./views/overview.js";
 import { processes } from "./views/processes.js";
 import { sessions } from "./views/sessions.js";
 import { topology } from "./views/topology.js";
+import { settings } from "./views/settings.js";
 import { tools } from "./views/tools.js";
 import { upstreams } from "./views/upstreams.js";
 import { virtual } from "./views/virtual.js";
@@ -27,6 +28,7 @@ const PAGES = [
   ["access", "Access", access],
   ["topology", "Topology", topology],
   ["processes", "Processes", processes],
+  ["settings", "Settings", settings],
 ];
 const main = document.getElementById("main");
 const live = document.getElementById("live");
