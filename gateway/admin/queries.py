@@ -15,6 +15,7 @@ from msgspec import Struct, structs
 from gateway.admin.events import EventLog
 from gateway.admin.overview import open_files, statuses, topology, traffic
 from gateway.admin.schemas import (
+    Conflict,
     Diagnosis,
     Explanation,
     FrontEndState,
@@ -213,6 +214,13 @@ class Queries:
             schema = (plain.get("inputSchema") or {}) if schemas else {}
             found.append(ListedTool(listed, route.group, route.entry.name, replicas, plain.get("description"), schema))
         return found, len(routes)
+
+    def conflicts(self) -> list[Conflict]:
+        """Return the names of tools that several groups have."""
+        found: dict[str, dict[str, str]] = {}
+        for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items():
+            found.setdefault(route.entry.name, {})[route.group] = listed
+        return [Conflict(name, groups) for name, groups in sorted(found.items()) if len(groups) > 1]
 
     def quarantine(self) -> list[QuarantinedTool]:
         """Return the tools of pinned upstreams that are not as they were approved."""

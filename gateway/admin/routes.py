@@ -96,6 +96,7 @@ def add_admin_routes(
         ("DELETE", "servers/{id}/pins/{tool}", pins.withdraw),
         ("GET", "me", api.me),
         ("GET", "tools", api.tools),
+        ("GET", "conflicts", api.conflicts),
         ("GET", "quarantine", api.quarantine),
         ("GET", "health", api.health),
         ("GET", "workers", api.workers),
@@ -278,6 +279,9 @@ class _AdminApi:
     async def tools(self, request: web.Request) -> web.Response:
         schemas = request.query.get("schemas", "true") in ("true", "1")
         return _counted(*self._queries.tools(request.query.get("server"), _page(request), schemas))
+
+    async def conflicts(self, request: web.Request) -> web.Response:
+        return _json(self._queries.conflicts())
 
     async def quarantine(self, request: web.Request) -> web.Response:
         return _json(self._queries.quarantine())

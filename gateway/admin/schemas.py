@@ -61,6 +61,13 @@ class ListedTool(Struct, rename="camel"):
     input_schema: dict[str, Any] = {}
 
 
+class Conflict(Struct, rename="camel"):
+    """A name of a tool that several groups have. ``listed`` are the names under which clients see them, by group."""
+
+    name: str
+    listed: dict[str, str]
+
+
 class ReplicaState(Struct, rename="camel"):
     """A replica in an explanation. ``reason`` says why it gets no calls, or fewer. ``latency_ms`` is the average time
     to an answer as the asked front end sees it, if it is measured."""

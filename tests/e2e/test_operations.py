@@ -166,6 +166,18 @@ async def test_what_is_held_back_is_listed_over_all_upstreams(fleet: Fleet, upst
     await fleet.store.unregister("bank")
 
 
+async def test_names_of_several_groups_are_said(fleet: Fleet, upstreams: RawUpstreams) -> None:
+    upstreams.add("other", [{"name": "who", "inputSchema": {"type": "object"}}])
+    await fleet.register("other", upstreams.connection("other"))
+
+    async def said() -> bool:
+        found = json.loads(await gateway(fleet, "tools", "conflicts", "--json"))
+        return [(one["name"], set(one["listed"])) for one in found] == [("who", {"pair", "other"})]
+
+    await eventually(said, 15.0, "both are named")
+    await fleet.store.unregister("other")
+
+
 async def _has(fleet: Fleet, tool: str) -> bool:
     return tool in await listed(fleet.urls[0])
 
