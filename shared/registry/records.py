@@ -226,6 +226,7 @@ def _flawed(spec: UpstreamSpec, sequence: int, text: dict[str, str]) -> Upstream
         revision=int(text.get("revision", "0")),
         status=ServerStatus.ERROR,
         status_since=since,
+        duty=_duty(text.get("duty", "")),
         error=spec.problem,
         transport_in_use=spec.transport,
         owners=tuple(

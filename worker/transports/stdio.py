@@ -215,8 +215,8 @@ class StdioSession(Session):
             self._leave_pipes()
 
     def said(self) -> str:
-        """Return what the child wrote last to its stderr, for those who run the gateway."""
-        return f"{SAID}{self.last_words}" if self.last_words else ""
+        """Return what a child that does not start wrote last to its stderr, for those who run the gateway."""
+        return f"{SAID}{self.last_words}" if self.last_words and self.opening else ""
 
     def _leave_pipes(self) -> None:
         """Let go of the child's pipes, and they of this session."""
