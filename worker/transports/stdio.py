@@ -202,7 +202,7 @@ class StdioSession(Session):
             text = f"the process exited with code {code}"
         error = NotDelivered(
             "upstream_unavailable",
-            f"{text}; see 'gateway servers logs {self.context.spec.id}'{self.said()}",
+            f"{text}; see 'gateway servers logs {self.context.spec.id}'{_said(self.last_words if self.opening else '')}",
             {"certain": "1"},
         )
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
@@ -213,10 +213,6 @@ class StdioSession(Session):
             self._kill(signal.SIGKILL)
             spawn(end_descendants(self._mark), "end-descendants")
             self._leave_pipes()
-
-    def said(self) -> str:
-        """Return what a child that does not start wrote last to its stderr, for those who run the gateway."""
-        return f"{SAID}{self.last_words}" if self.last_words and self.opening else ""
 
     def _leave_pipes(self) -> None:
         """Let go of the child's pipes, and they of this session."""
@@ -289,6 +285,11 @@ class StdioSession(Session):
 # ---- reaching a child
 
 
+def _said(words: str) -> str:
+    """Return the end of the error of a child that does not start: what it wrote last, for those who run the gateway."""
+    return f"{SAID}{words}" if words else ""
+
+
 async def _reach(context: SessionContext) -> Reached:
     """Start the child and find its era. Raises ``CallError`` with the reason; then no child is left."""
     choice = context.spec.era
@@ -308,7 +309,7 @@ async def _reach(context: SessionContext) -> Reached:
             elif said is None:
                 said = await _stdio_discovered(session, context)
     except TimeoutError:
-        unended, said_last = session.unended_bytes(), session.said()
+        unended, said_last = session.unended_bytes(), _said(session.last_words)
         await end(session)
         said_so = f"; it wrote {unended} bytes without a line end, which must follow each message" if unended else ""
         raise NotDelivered(
