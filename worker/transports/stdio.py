@@ -200,11 +200,9 @@ class StdioSession(Session):
             text = f"the process was ended by {signal.Signals(-code).name}"
         else:
             text = f"the process exited with code {code}"
-        error = NotDelivered(
-            "upstream_unavailable",
-            f"{text}; see 'gateway servers logs {self.context.spec.id}'{_said(self.last_words if self.opening else '')}",
-            {"certain": "1"},
-        )
+        said = _said(self.last_words) if self.opening else ""
+        text = f"{text}; see 'gateway servers logs {self.context.spec.id}'{said}"
+        error = NotDelivered("upstream_unavailable", text, {"certain": "1"})
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
             call.fail(error)
         self.fail_opening(error)
