@@ -27,6 +27,8 @@ def _cure(words: str, advice: str, stdio: bool | None = None) -> _Cure:
 
 
 _CURES = (
+    _cure("answered error -32601: cannot tell", "it sends back what it gets: it is no MCP server", True),
+    _cure("the upstream answered error", "the server itself says so: look at its configuration and its log"),
     # Commands.
     _cure("no folder|working directory", "correct cwd in the entry, or make that folder on the workers' machine", True),
     _cure(
@@ -53,11 +55,12 @@ _CURES = (
     _cure("unrecognized arguments|unknown option|usage:", "correct args in the entry: the program refuses them", True),
     _cure("api.?key|token|credential|unauthori", "set what it asks for in env of the entry", True),
     _cure("no handshake", f"it may be no MCP server, or need another argument to speak MCP on stdio; {_LOGS}", True),
+    _cure("code 12[67]", "the shell cannot run it: name its interpreter first (python FILE), or correct args", True),
     _cure("sigkill", "it was killed from outside, mostly for want of memory; see the log of the machine", True),
     _cure("exited|ended by|closed its output", f"run the command by hand to see what it says; {_LOGS}", True),
     # URLs.
     _cure(
-        "HTTP (200|400|405|406|415) .*not an event stream",
+        r"HTTP (200|400|405|406|415) \((?!text/html).*not an event stream",
         "it speaks Streamable HTTP rather than HTTP+SSE: leave type out of the entry, or write http",
         False,
     ),
@@ -69,6 +72,9 @@ _CURES = (
         False,
     ),
     _cure("network is unreachable|no route to host", "let the machine of the workers reach that address", False),
+    _cure(
+        "tls: ", "correct caFile, certFile or keyFile in the entry's tls; they are files of the workers' machine", False
+    ),
     _cure("expired", "renew the server's certificate, or set the clock of the workers' machine", False),
     _cure(
         "hostname mismatch|not valid for|ip address mismatch", "write the certificate's name in tls.serverName", False
@@ -95,12 +101,16 @@ _CURES = (
     _cure("redirect", "register the URL that it leads to, if it is yours", False),
     _cure("text/html", "that is a web page: correct the path of the url, or sign in (auth, headers)", False),
     _cure("instead of mcp|no mcp answer|http answer is broken", "it is no MCP endpoint: correct port and path", False),
-    _cure("before its answer was whole", "it hangs up: look at its log, and whether the port is that of MCP", False),
+    _cure(
+        "before its answer was whole",
+        "it hangs up: write https:// if it speaks TLS, look whether the port is that of MCP, and at its log",
+        False,
+    ),
     # Both.
     _cure(r"versions? ", "upgrade the server, or pin era: legacy or modern in its entry"),
     _cure("tools/list|page", "the server cannot list its tools; look at its log"),
     _cure(
-        "timed out|no answer|no connection in|no sign of life",
+        "timed out|in time|no answer|no connection in|no sign of life",
         "look whether it is overloaded or a firewall drops packets; startTimeout and connectTimeout give it longer",
     ),
     _cure("another worker owns|moving to another", "wait: another worker takes it over"),

@@ -43,7 +43,7 @@ def statuses(records: Iterable[UpstreamRecord]) -> dict[str, int]:
 def topology(frontends: list[FrontEndState], workers: list[WorkerState], records: Iterable[UpstreamRecord]) -> Topology:
     """Return who carries what. What a dead worker had is nobody's."""
     carried: dict[str, list[Place]] = {one.id: [] for one in workers}
-    unowned = []
+    unowned: list[Place] = []
     for record in records:
         owners = [(slot, worker) for slot, worker in record.owners if worker in carried]
         places = [(worker, slot == 0) for slot, worker in owners] or [("", False)]
@@ -87,12 +87,11 @@ def traffic(counted: Iterable[Family]) -> Traffic:
     for sample in _samples(families.get(_DURATIONS)):
         of_group = groups.setdefault(sample.labels[0], TrafficOfGroup(sample.labels[0]))
         of_group.buckets, of_group.seconds = sample.buckets, sample.value
-    upstreams = [
-        TrafficOfUpstream(
-            *sample.labels[:2], sum(sample.buckets), sample.value, sample.buckets, failed_at[sample.labels[:2]]
-        )
-        for sample in _samples(families.get(_UPSTREAM))
-    ]
+    upstreams = []
+    for sample in _samples(families.get(_UPSTREAM)):
+        of, upstream = sample.labels
+        failed = failed_at[of, upstream]
+        upstreams.append(TrafficOfUpstream(of, upstream, sum(sample.buckets), sample.value, sample.buckets, failed))
     return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams, _principals(families))
 
 

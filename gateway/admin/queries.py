@@ -235,7 +235,7 @@ class Queries:
     async def errors(self, limit: int, wanted: Mapping[str, str]) -> list[ShownFailure]:
         """Return the newest calls that failed whose fields are as ``wanted``, newest first."""
         found = await self._failed.latest(limit, **wanted)
-        return [ShownFailure(*structs.astuple(one), self._failed.link(one)) for one in found]
+        return [ShownFailure(**structs.asdict(one), link=self._failed.link(one)) for one in found]
 
     # ---- the fleet
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from shared.child_environment import for_child
 from shared.choices import EraChoice
 from shared.connections import SAID, StdioConnection
 from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown, Refused
-from shared.mcp.methods import DISCOVER
+from shared.mcp.methods import DISCOVER, INITIALIZE
 from shared.mcp.rope import Large, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import cancel, spawn
@@ -50,6 +51,12 @@ _EXIT_S = 0.25
 _LAST_WORDS_S = 0.05
 """The seconds to wait for what a child wrote before it exited, if it exits when it should start."""
 _SHOWN_LINE = 200
+_TELLS = re.compile(
+    r"error|exception|cannot|can't|not found|no such|missing|required|fail|invalid|unrecognized|unknown|usage:",
+    re.IGNORECASE,
+)
+_FIRST = (INITIALIZE, DISCOVER)
+"""What is sent to a child first, one of which finds out that it has ended already."""
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -136,7 +143,7 @@ class StdioSession(Session):
         self._mark = ""
         self.pid = 0
         self.wrote_at = 0.0  # when the child last wrote to its stderr
-        self.last_words = ""  # the last line there that says something
+        self.last_words = ""  # the last line there that says what is wrong, or else the last one
 
     def patience(self) -> Patience:
         """Return how long the child may take to start (``stdioStartTimeout``)."""
@@ -149,7 +156,9 @@ class StdioSession(Session):
 
     def note_line(self, line: str) -> None:
         """Take a line that the child wrote to its stderr."""
-        self.last_words = line.strip()[:_SHOWN_LINE] or self.last_words
+        words = line.strip()[:_SHOWN_LINE]
+        if words and (_TELLS.search(words) or not _TELLS.search(self.last_words)):
+            self.last_words = words
         self.context.log_line(line)
 
     def unended_bytes(self) -> int:
@@ -227,7 +236,9 @@ class StdioSession(Session):
         return super()._fail_unreadable(body, self._unread)
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
-        if self._stdin is None or self._stdin.is_closing():
+        if self._stdin is not None and self._stdin.is_closing() and call.method in _FIRST:
+            self.loop.call_later(_EXIT_S, self.ended)  # which knows by then why it has ended
+        elif self._stdin is None or self._stdin.is_closing():
             self.correlation.forget(id)
             call.fail(NotDelivered("upstream_unavailable", "the process has ended"))
         elif self._stdin.get_write_buffer_size() > self.context.settings.upstreams.stdio_buffer_bytes:
