@@ -61,6 +61,14 @@ async def gateway(fleet: Fleet, *words: str, code: int | None = 0) -> str:
     return output.decode()
 
 
+async def ask(fleet: Fleet, path: str) -> Any:
+    """What the admin API of the first front end answers. A command is as slow as a Python that starts."""
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    url = f"{fleet.url}/admin/v1/{path}"
+    async with aiohttp.ClientSession(headers=headers) as session, session.get(url) as response:
+        return await response.json()
+
+
 async def is_(fleet: Fleet, id: str, duty: Duty, status: ServerStatus) -> None:
     async def found() -> bool:
         record = await fleet.record(id)
@@ -93,7 +101,7 @@ async def test_a_replica_is_drained_disabled_and_enabled(fleet: Fleet) -> None:
     assert "takes no new calls" in await gateway(fleet, "servers", "drain", "first")
     await answers(fleet, {"second"})
     await is_(fleet, "first", Duty.DRAINING, ServerStatus.CONNECTED)
-    explained = json.loads(await gateway(fleet, "explain", "who", "--json"))
+    explained = await ask(fleet, "explain?tool=who")
     assert {one["id"]: (one["available"], one["reason"]) for one in explained["candidates"]} == {
         "first": (False, "draining"),
         "second": (True, None),
@@ -104,7 +112,7 @@ async def test_a_replica_is_drained_disabled_and_enabled(fleet: Fleet) -> None:
         await is_(fleet, id, Duty.DISABLED, ServerStatus.STOPPED)
 
     async def gone() -> bool:
-        return not any("who" in await listed(url) for url in fleet.urls)
+        return ["who" in await listed(url) for url in fleet.urls] == [False, False]
 
     await eventually(gone, 15.0, "nothing of it is listed")
     async with RawClient(fleet.urls[1].replace("/mcp", "/servers/pair/mcp")) as client:
@@ -115,9 +123,7 @@ async def test_a_replica_is_drained_disabled_and_enabled(fleet: Fleet) -> None:
     assert 'gateway_upstream_up{group="pair"' not in text, "nobody is woken by what was switched off"
     await gateway(fleet, "servers", "enable", "first", "second")
     await answers(fleet, {"first", "second"})
-    told = {
-        event["text"] for event in json.loads(f"[{','.join((await gateway(fleet, 'events', '--json')).splitlines())}]")
-    }
+    told = {event["text"] for event in await ask(fleet, "events")}
     assert {"draining now", "disabled now", "active now"} <= told
     assert "no upstream 'nobody'" in await gateway(fleet, "servers", "drain", "nobody", code=1)
 
@@ -140,7 +146,7 @@ async def test_a_call_under_way_is_answered_before_a_child_is_stopped_and_it_beg
         await gateway(fleet, "servers", "restart", "child")
 
         async def anew() -> bool:
-            told = [json.loads(line) for line in (await gateway(fleet, "events", "--json")).splitlines()]
+            told = await ask(fleet, "events")
             of_child = [one["text"] for one in told if one["id"] == "child" and one["kind"] != "upstream-lists"]
             return of_child[-1:] == ["connected"] and "somebody asked for it" in of_child
 
@@ -158,11 +164,12 @@ async def test_what_is_held_back_is_listed_over_all_upstreams(fleet: Fleet, upst
     bank.tools = [{"name": "pay", "description": "Pay me.", "inputSchema": {"type": "object"}}]
 
     async def held() -> bool:
-        found = json.loads(await gateway(fleet, "tools", "quarantine", "--json"))
+        found = await ask(fleet, "quarantine")
         wanted = {"upstream": "bank", "group": "bank", "tool": "pay", "state": "changed", "heldBack": True}
         return bool(found == [wanted])
 
     await eventually(held, 20.0, "it is held back")
+    assert "gateway tools diff" in await gateway(fleet, "tools", "quarantine")
     await fleet.store.unregister("bank")
 
 
@@ -171,10 +178,11 @@ async def test_names_of_several_groups_are_said(fleet: Fleet, upstreams: RawUpst
     await fleet.register("other", upstreams.connection("other"))
 
     async def said() -> bool:
-        found = json.loads(await gateway(fleet, "tools", "conflicts", "--json"))
+        found = await ask(fleet, "conflicts")
         return [(one["name"], set(one["listed"])) for one in found] == [("who", {"pair", "other"})]
 
     await eventually(said, 15.0, "both are named")
+    assert "other__who" in await gateway(fleet, "tools", "conflicts")
     await fleet.store.unregister("other")
 
 
@@ -190,7 +198,7 @@ async def test_who_called_what_failed_and_who_may_are_said(redis_url: str, upstr
         await fleet.register("pair", upstreams.connection("pair"))
         await fleet.register("late", upstreams.connection("late"))
         made = json.loads(
-            await gateway(fleet, "keys", "create", "caller", "--role", "user", "--role", "everybody", "--json")
+            await gateway(fleet, "keys", "create", "caller", "--role", "user", "--role", "everything", "--json")
         )
         async with As(fleet.urls[1], made["key"]) as client:
             assert (await client.call("who")).content == "pair"
@@ -198,19 +206,20 @@ async def test_who_called_what_failed_and_who_may_are_said(redis_url: str, upstr
             assert "error" in (await client.call("late", headers=CONTEXT)).body
 
         async def told() -> Any:
-            return json.loads(await gateway(fleet, "errors", "--principal", "key:caller", "--json"))
+            return await ask(fleet, "errors?principal=key:caller")
 
         (failed,) = await eventually(told, 15.0, "the other front end's failure is known here")
         assert (failed["name"], failed["request"], failed["link"]) == ("late", TRACE, f"https://traces.test/{TRACE}")
         assert failed["principal"] == "key:caller" and failed["upstream"] == "late" and failed["error"]
-        assert json.loads(await gateway(fleet, "errors", "--request", "0" * 32, "--json")) == []
+        assert await ask(fleet, f"errors?request={'0' * 32}") == []
         assert TRACE in await gateway(fleet, "errors")
 
         async def counted() -> bool:
-            rows = json.loads(await gateway(fleet, "top", "--by", "principal", "--once", "--json"))
-            return [(row["principal"], row["calls"]) for row in rows] == [("key:caller", 2)]
+            rows = (await ask(fleet, "traffic"))["principals"]
+            return [(row["principal"], row["calls"], row["errors"]) for row in rows] == [("key:caller", 2, 1)]
 
         await eventually(counted, 20.0, "the caller is counted")
+        assert "key:caller" in await gateway(fleet, "top", "--by", "principal", "--once")
         url, headers = f"{fleet.urls[1].removesuffix('mcp')}metrics", {"Authorization": f"Bearer {TOKEN}"}
         async with aiohttp.ClientSession(headers=headers) as session, session.get(url) as response:
             text = await response.text()
