@@ -69,9 +69,18 @@ class Admission:
             if head.has_body:
                 return Waits.BODY
             message = _NOTHING
-        if head.era is None and ((params.meta is not None and params.meta.version) or head.names_modern_version):
-            if message.method and message.id:
+        meta = params.meta
+        if head.era is None and ((meta is not None and meta.version) or head.names_modern_version):
+            # To check again what the last call with such a head said takes 1 µs.
+            again = (
+                meta is not None
+                and meta is head.agreed
+                and message.method == head.headers.method == "tools/call"
+                and bytes(params.name) == head.headers.name_json
+            )
+            if not again and message.method and message.id:
                 modern_request.check_modern_request(head.headers, message, params)
+                head.agreed = meta
             return Caller(principal, Era.MODERN, LATEST_MODERN, self._views.of(head.endpoint, principal.policy_class))
         if head.session is None or (message.method == INITIALIZE and head.era is None):
             version = head.headers.version or DEFAULT_WITHOUT_HEADER

@@ -16,6 +16,7 @@ from gateway.admission.dns_rebinding import RebindingGuard, foreign_site
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.sessions.session import ClientSession
 from shared.connections import HOP_BY_HOP, OURS
+from shared.mcp.jsonrpc import Meta
 from shared.mcp.versions import LEGACY_VERSIONS, Era
 from shared.tracing.context import BAGGAGE, PARENT, STATE, Context, of_headers
 
@@ -50,7 +51,7 @@ class RequestHead(Struct, gc=False):
     same bytes, or ``None``. ``others`` are all other headers, with names in lower case, for upstreams to which some of
     them are passed. ``trace`` is the W3C trace context in the headers, or ``None``. ``waited_s`` is how long admission
     had to wait for something, where the head belongs to one request alone; ``peer`` is to whom its connection is
-    counted there, or empty.
+    counted there, or empty. ``agreed`` is the ``_meta`` of a call that agreed with the headers, or ``None``.
     """
 
     headers: RoutingHeaders
@@ -70,6 +71,7 @@ class RequestHead(Struct, gc=False):
     trace: Context | None = None
     waited_s: float = 0.0
     peer: str = ""
+    agreed: Meta | None = None
 
     def __repr__(self) -> str:
         return f"RequestHead(endpoint={self.endpoint!r}, headers={self.headers!r}, era={self.era!r})"

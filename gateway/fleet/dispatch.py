@@ -399,7 +399,7 @@ class Dispatcher:
 
     def _head(self, call: Outgoing, replica: Replica) -> rpc.Call:
         session = call.session
-        return rpc.Call(
+        return rpc.Call(  # by position, as names would take longer
             0,
             replica.id,
             call.method,
@@ -409,12 +409,15 @@ class Dispatcher:
             call.name,
             call.token,
             call.headers,
-            retry=type(call.affinity) is Exact,
-            request=call.id if session is not None else b"",
-            listed_name=call.listed_name if session is not None else "",
-            confirm=call.confirm,
-            subject_token=call.subject_token if replica.exchanges else "",
-            passed=passed(call.client, replica.passes) if replica.passes else None,
+            0,
+            0,
+            type(call.affinity) is Exact,
+            call.id if session is not None else b"",
+            call.listed_name if session is not None else "",
+            "",
+            call.confirm,
+            call.subject_token if replica.exchanges else "",
+            passed(call.client, replica.passes) if replica.passes else None,
         )
 
     # ---- notifications

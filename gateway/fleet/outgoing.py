@@ -50,7 +50,7 @@ Affinity = Anywhere | Bound | Exact | Only
 ANYWHERE = Anywhere()
 
 
-class Outgoing(ObservedCall, gc=False, kw_only=True):
+class Outgoing(ObservedCall, gc=False):
     """One request for an upstream.
 
     ``params`` is JSON with the upstream's names. ``token`` is the JSON of the client's progress token. ``listed_name``
@@ -61,13 +61,12 @@ class Outgoing(ObservedCall, gc=False, kw_only=True):
 
     route: Route
     params: bytes | memoryview
-    era: int
     affinity: Affinity = ANYWHERE
     session: ClientSession | None = None
     token: bytes = b""
     headers: dict[str, str] | None = None
-    confirm: str = ""
     subject_token: str = ""
+    confirm: str = ""
 
 
 def affinity(route: Route, session: ClientSession | None) -> Affinity:

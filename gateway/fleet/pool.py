@@ -63,6 +63,9 @@ class WorkerPool:
 
         For one client session (``sid``, or empty) it is the same worker while the same workers can be reached.
         """
+        if len(replica.workers) == 1:
+            only = self.links.get(replica.workers[0])
+            return only if only is not None and only.ready and not only.draining else None
         ready = [
             link
             for owner in replica.workers

@@ -130,7 +130,7 @@ class ClientConnection(asyncio.Protocol):
                 return
         if self._waiting:
             data, self._waiting = self._waiting + data, b""
-        if self._busy:
+        if self._exchange is not None or self._busy:
             self._keep(data)
         else:
             self._take(data)
@@ -220,7 +220,7 @@ class ClientConnection(asyncio.Protocol):
             took = True
             if not (head.plain and self._express(head, request)) and not (head.refused and self._turn_away(head)):
                 self._feed(request)
-            elif self._busy:
+            elif self._exchange is not None or self._busy:
                 if data:
                     self._keep(data)
                 return
@@ -370,11 +370,10 @@ class ClientConnection(asyncio.Protocol):
             return
         body = answer.body
         extra = _lines(answer) if answer.challenge or answer.retry_after_s else b""
-        start = self._start(answer.status, sum(map(len, body)), body[0], extra)
         if len(body) == 1:
-            transport.write(start)
+            transport.write(self._start(answer.status, len(body[0]), body[0], extra))
         else:
-            transport.writelines([start, *body[1:]])
+            transport.writelines([self._start(answer.status, sum(map(len, body)), body[0], extra), *body[1:]])
         if self._last:
             transport.close()
 

@@ -435,24 +435,26 @@ class Methods:
             where = self._exact(params, caller, route)
         elif session is not None:
             where = affinity(route, session)
-        return Outgoing(
+        principal = caller.principal
+        quota = principal.quota
+        return Outgoing(  # by position as far as that goes: names would take 0.7 µs more
+            route,
+            body,
+            where,
+            session,
+            token,
+            headers,
+            principal.subject_token,
             method=message.method,
             name=name,
-            group=route.group,
-            principal=caller.principal.id,
-            route=route,
-            params=body,
-            era=caller.era,
-            affinity=where,
-            session=session,
-            id=bytes(message.id),
-            token=token,
             listed_name=listed_name,
-            headers=headers,
-            quota=None if type(where) is Exact else caller.principal.quota,  # a call that goes on was counted
-            subject_token=caller.principal.subject_token,
+            group=route.group,
+            principal=principal.id,
+            era=caller.era,
+            id=bytes(message.id),
             client=head,
             meta=params.meta,
+            quota=quota if quota is None or type(where) is not Exact else None,  # a call that goes on was counted
             answers=type(where) is Exact,
         )
 

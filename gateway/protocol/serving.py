@@ -109,12 +109,13 @@ class Serving:
 
         Return its answer or its call under way, or ``None`` if something has to be awaited first.
         """
-        if len(data) == at or data[at] != _BRACE:
+        size = len(data)
+        if size == at or data[at] != _BRACE:
             return None  # a batch, or no JSON-RPC at all
         id = b"null"
         era = plan = None
         try:
-            if len(data) > COPIED:
+            if size > COPIED:
                 message, params = jsonrpc.decode_request(data, at)
             else:
                 message = jsonrpc.decode(data[at:])

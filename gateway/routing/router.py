@@ -23,6 +23,9 @@ def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
 
     ``now`` is loop time.
     """
+    if len(route.replicas) == 1:
+        (only,) = route.replicas
+        return only if only.available(now) and not only.drains and only.id not in tried else None
     candidates = [one for one in route.replicas if one.available(now) and not one.drains and one.id not in tried]
     if not candidates:
         return None

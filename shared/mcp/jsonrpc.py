@@ -87,8 +87,10 @@ _meta = msgspec.json.Decoder(Meta)
 _IN_PLACE_OF_VERSIONS = (b'"2.0"', b"", b'"1.0"', b"2", b"2.0", b"null")
 """What is there as the version of JSON-RPC in the answers of some servers."""
 _VERSION = _IN_PLACE_OF_VERSIONS[0]
-_CALL = b'{"jsonrpc":"2.0","id":%b,"method":"tools/call","params":%b}'
-_CALLED, _CALLED_META_FIRST = b'{"name":%b,"arguments":%b,"_meta":%b}', b'{"_meta":%b,"name":%b,"arguments":%b}'
+_AROUND_REQUEST = len(b'{"jsonrpc":"2.0","id":,"method":"","params":}')
+_AROUND_CALL, _AROUND_META = len(b'{"name":,"arguments":}'), len(b',"_meta":')
+"""Bytes around the values of a message that is written without spaces and without other members, in whatever order. A
+text of just this length has each of these members once: whatever else were in it would make it longer."""
 _object = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 NO_PARAMS = Params()
@@ -132,7 +134,8 @@ def decode(body: Whole) -> Message:
         found = _without_clear_texts(body, 0)
         if found is not None:
             return _whole(*found)
-    check_text(body)
+    if not body.isascii():
+        check_text(body)
     return _decode_checked(body, once=True)
 
 
@@ -162,7 +165,7 @@ def _without_clear_texts(data: bytes, at: int) -> tuple[Message, ShortenedJson] 
     message = _without_texts(_message, hollow)
     if message is None or hollow.marks(message.method):
         return None
-    if message.method != "tools/call" or _CALL % (message.id, message.params) != hollow.text:
+    if not _is_plain_request(message, len(hollow.text)):
         check_members(hollow.text, message.params, message.result, message.error)
     return message, hollow
 
@@ -245,10 +248,18 @@ def _decode_checked(body: Body, once: bool = False) -> Message:
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
-    if once and (message.method != "tools/call" or _CALL % (message.id, message.params) != body):
-        # A call as most clients write it has each member once.
+    if once and not _is_plain_request(message, len(body)):
         check_members(bytes(body), message.params, message.result, message.error)
     return _checked(message)
+
+
+def _is_plain_request(message: Message, size: int) -> bool:
+    """Whether a message of ``size`` bytes is a request that has only what each has, each member once."""
+    id, method, params = message.id, message.method, message.params
+    return bool(
+        size == _AROUND_REQUEST + len(id) + len(method) + len(params)
+        and id and method and params and message.jsonrpc == "2.0"
+    )  # fmt: skip
 
 
 def _checked(message: Message) -> Message:
@@ -306,8 +317,9 @@ def params_of(raw: Raw | bytes) -> Params:
     there twice."""
     if not raw:
         return NO_PARAMS
+    size = len(raw)
     try:
-        if len(raw) >= WORTHWHILE:
+        if size >= WORTHWHILE:
             hollow = ShortenedJson(bytes(raw))
             params = _without_texts(_params, hollow)
             if params is not None:
@@ -321,12 +333,10 @@ def params_of(raw: Raw | bytes) -> Params:
         raise Refused("invalid_params", f"params: {error}") from error
     except RecursionError as error:
         raise Refused("parse_error", "params are nested too deeply") from error
-    text, meta = bytes(raw), params.raw_meta
-    if not meta or (
-        _CALLED % (params.name, params.arguments, meta) != text
-        and _CALLED_META_FIRST % (meta, params.name, params.arguments) != text
-    ):
-        check_members(text, params.arguments, meta)  # a call as most clients write it has each member once
+    name, arguments, meta = params.name, params.arguments, params.raw_meta
+    plain = _AROUND_CALL + len(name) + len(arguments) + (_AROUND_META + len(meta) if meta else 0)
+    if size != plain or not name or not arguments:
+        check_members(bytes(raw), arguments, meta)
         check_members(bytes(params.input_responses))
     params.meta = _meta_in(params) if meta else None
     return params

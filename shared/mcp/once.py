@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Collection
 
 import msgspec
 from msgspec import Raw
@@ -29,6 +30,10 @@ _READ = {
 }
 """Members by which the gateway routes, decides or remembers, by their names without case."""
 _FEW_BYTES = 16 * 1024
+_MOST_SOUND = 1024
+_FEW_CHARACTERS = 256
+_sound: set[tuple[str, ...]] = set()
+"""Names of members that were checked together, as most clients write the same again and again."""
 _object = msgspec.json.Decoder(dict[str, Raw])
 _NAME = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END = re.compile(rb"[ \t\r\n]*([,}])")
@@ -42,6 +47,9 @@ def check_members(text: bytes, *inside: Raw) -> None:
         parts = _object.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return
+    if len(text) == _around(parts) + sum(map(len, parts.values())):
+        _check_names(tuple(parts))  # nothing is twice: it would make the text longer
+        return
     seen: set[str] = set()
     at = text.find(b"{") + 1
     while True:
@@ -49,12 +57,7 @@ def check_members(text: bytes, *inside: Raw) -> None:
         if found is None:
             return  # the end of an object without members
         name = json.loads(b'"%b"' % found[1]) if b"\\" in found[1] else found[1].decode()
-        plain = name.casefold()  # as Go compares: it takes even a long s for an s
-        if plain in seen:
-            raise _twice(name)
-        if _READ.get(plain, name) != name:
-            raise Refused("invalid_request", f"member {name[:64]!r} looks like {_READ[plain]!r}; write it like that")
-        seen.add(plain)
+        _check_name(name, seen)
         at = found.end()
         value = bytes(parts[name])
         end = _END.match(text, at + len(value))
@@ -63,6 +66,32 @@ def check_members(text: bytes, *inside: Raw) -> None:
         if end[1] == b"}":
             return
         at = end.end()
+
+
+def _around(parts: Collection[str]) -> int:
+    """Return how many bytes of an object without spaces are not its values, if its names are of ASCII characters."""
+    return 1 + 4 * len(parts) + sum(map(len, parts))
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    """Raise ``Refused`` if two of the names differ only in case, or one looks like one that the gateway reads."""
+    if names in _sound:
+        return
+    seen: set[str] = set()
+    for name in names:
+        _check_name(name, seen)
+    if len(_sound) < _MOST_SOUND and sum(map(len, names)) <= _FEW_CHARACTERS:
+        _sound.add(names)
+
+
+def _check_name(name: str, seen: set[str]) -> None:
+    """Add a name to those ``seen`` before it, or raise ``Refused``."""
+    plain = name.casefold()  # as Go compares: it takes even a long s for an s
+    if plain in seen:
+        raise _twice(name)
+    if _READ.get(plain, name) != name:
+        raise Refused("invalid_request", f"member {name[:64]!r} looks like {_READ[plain]!r}; write it like that")
+    seen.add(plain)
 
 
 def check_count(text: bytes, *inside: Raw) -> None:

@@ -1,5 +1,6 @@
 """Writing down what this process counts, and collecting what all of them counted: of the instance, or of the fleet.
 
+Figures are written soon after they change, and seldom where nothing happens.
 Used by front ends and workers alike. Files are read in a thread. Adding up and making the text happen in the loop, a
 little at a time (``shared.tasks.in_turns``): a thread that works for long takes the interpreter from the loop for 5 ms
 again and again.
@@ -14,6 +15,8 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+from msgspec import Struct
 
 from shared.errors import RegistryUnavailable
 from shared.metrics.exposition import pieces
@@ -40,6 +43,18 @@ from shared.version import VERSION
 _log = logging.getLogger(__name__)
 _EVERY_S = 1.0
 _TO_REDIS_EVERY_S = 2.0
+_AT_LEAST_EVERY_S = 10.0
+"""How often figures are written that have not changed, as memory and processor time are among them."""
+
+
+class _Written(Struct, frozen=True):
+    """What was counted when figures were written last, and when that was (loop time)."""
+
+    values: list[float] | None = None
+    at: float = 0.0
+
+    def is_due(self, values: list[float], now: float) -> bool:
+        return values != self.values or now - self.at >= _AT_LEAST_EVERY_S
 
 
 class Publisher:
@@ -69,6 +84,7 @@ class Publisher:
         self._latencies = [0] * (len(BUCKETS_S) + 1)
         self._latency_sum_s = 0.0
         self._redis_answers = 1.0
+        self._at_hand, self._in_redis = _Written(), _Written()
         self._tasks: list[asyncio.Task[None]] = []
         where = environment.get(VARIABLE)
         self._directory: InstanceDirectory | None = None
@@ -148,15 +164,20 @@ class Publisher:
         due = loop.time()
         while True:
             try:
-                await self._write()
-                if loop.time() >= due:
-                    due = loop.time() + _TO_REDIS_EVERY_S
-                    await self._to_redis()
+                now, values = loop.time(), [sample.value for family in self._counted() for sample in family.samples]
+                if self._directory is not None and self._at_hand.is_due(values, now):
+                    await self._write()
+                    self._at_hand = _Written(values, now)
+                if now >= due and self._in_redis.is_due(values, now):
+                    due = now + _TO_REDIS_EVERY_S
+                    if await self._to_redis():
+                        self._in_redis = _Written(values, now)
             except Exception:  # calls must not suffer, nor figures of later
                 _log.exception("writing figures failed")
             await asyncio.sleep(_EVERY_S)
 
-    async def _to_redis(self) -> None:
+    async def _to_redis(self) -> bool:
+        """Write the figures for the fleet, and return whether Redis has them."""
         packed = await asyncio.to_thread(pack, self.snapshot())
         loop = asyncio.get_running_loop()
         began = loop.time()
@@ -164,11 +185,12 @@ class Publisher:
             await self._figures.write(packed, self._id)
         except RegistryUnavailable:
             self._redis_answers = 0.0
-            return
+            return False
         self._redis_answers = 1.0
         took_s = loop.time() - began
         self._latencies[bisect_left(BUCKETS_S, took_s)] += 1
         self._latency_sum_s += took_s
+        return True
 
 
 async def _added(many: Iterable[Iterable[Family]]) -> list[Family]:

@@ -26,6 +26,7 @@ from gateway.protocol.offers import Offers
 from gateway.protocol.serving import Serving
 from gateway.routing.catalog import Catalog
 from gateway.routing.views import Views
+from gateway.sessions.session import ClientSession
 from gateway.telemetry.counters import Counters
 from shared.mcp.versions import LATEST_LEGACY, LATEST_MODERN, Era
 from shared.models import make_spec
@@ -54,6 +55,14 @@ REQUEST = (
     b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:4000\r\nContent-Type: application/json\r\n"
     b"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2026-07-28\r\n"
     b"Mcp-Method: tools/call\r\nMcp-Name: echo\r\nContent-Length: %d\r\n\r\n%b" % (len(_BODY), _BODY)
+)
+_LEGACY_BODY = b'{"method":"tools/call","params":{"name":"echo","arguments":{"text":"%b"}},"jsonrpc":"2.0","id":1}' % (
+    b"a" * 64
+)
+LEGACY_REQUEST = (
+    b"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:4000\r\nContent-Type: application/json\r\n"
+    b"Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n"
+    b"Mcp-Session-Id: session\r\nContent-Length: %d\r\n\r\n%b" % (len(_LEGACY_BODY), _LEGACY_BODY)
 )
 
 
@@ -98,14 +107,20 @@ def flush(link: Link) -> None:
 
 
 class FrontEndPath:
-    """A modern ``tools/call`` on the express lane."""
+    """A ``tools/call`` on the express lane, of a modern client or of one with a session."""
 
-    def __init__(self) -> None:
+    def __init__(self, era: Era = Era.MODERN) -> None:
         settings, key = build(), FleetKey(bytes(32))
         one = record("echoes", tools=["echo"])
         catalog = Catalog(settings.routing)
         catalog.rebuild({"echoes": one}, 0.0)
-        anything: Any = SimpleNamespace(catalog=catalog, records={"echoes": one})
+        session = ClientSession("session", LATEST_LEGACY, "", "")
+        anything: Any = SimpleNamespace(
+            catalog=catalog,
+            records={"echoes": one},
+            cached=lambda sid, principal: session,
+            again=lambda session: True,
+        )
         pool = WorkerPool(anything, "frontend", key, settings)
         link = WorkerLink(one.owners[0][1], "frontend", 1.0, anything, lambda gone: None)
         self.link = Link(link, 1 << 24)
@@ -127,11 +142,12 @@ class FrontEndPath:
         self.connection, self.client = lane(), Remembers()
         self.connection.connection_made(self.client)
         self._calls = 0
+        self._request = REQUEST if era is Era.MODERN else LEGACY_REQUEST
 
     def call(self) -> None:
         """One call there and back."""
         self._calls += 1
-        self.connection.data_received(REQUEST)
+        self.connection.data_received(self._request)
         flush(self.link)
         receive(self.link, frame(rpc.Answer(self._calls), RESULT))
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import msgspec
 import orjson
-from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc, tasks
@@ -25,33 +24,29 @@ from shared.mcp.methods import (
     DISCOVER,
     INITIALIZE,
     INITIALIZED,
-    LOG_LEVEL_META,
     LOGGED,
     PING,
     PROGRESS,
     SET_LEVEL,
-    severity,
     wants_warnings,
 )
 from shared.mcp.rope import Body, Whole
 from shared.mcp.text import BOM, id_of_unreadable
-from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, Era, other_version
+from shared.mcp.versions import Era, other_version
 from shared.tasks import spawn
-from shared.version import VERSION
 from worker.bridge import params as bridge_params
 from worker.bridge.inputs import Need
 from worker.calls.call import Call, CarryingSession
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import OwnCall, UpstreamError
+from worker.sessions import handshake
 from worker.sessions.attribution import Attribution, ToCall, ToClient
 from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
+from worker.sessions.log_levels import LogLevels
 from worker.sessions.questions import Questions
 
 _log = logging.getLogger(__name__)
-_SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
-"""The capabilities that a session declares which several clients share. A question that a client cannot answer is
-refused per call. Roots are never declared, because one client's folders would be shown to all."""
 _MAX_NOTICES, _MAX_NOTICE_BYTES = 16, 1024 * 1024
 """The limits for notifications that one session holds on their way to the upstream: number and bytes. A single one is
 sent whatever its size."""
@@ -92,7 +87,7 @@ class Session:
         self.closed = False
         self.protocol_version = ""
         self.server: dict[str, Any] = {}
-        self.level = ""  # what ``logging/setLevel`` set; on a shared session the most verbose level of its clients
+        self._levels = LogLevels(bool(sid_of_client))
         self.logs = False  # whether the upstream has levels that can be set
         self._attribution: Attribution[Call] = Attribution(era, bool(sid_of_client), client is NOBODY)
         self._questions = Questions(self.send_notification, lambda: self.closed)
@@ -193,8 +188,10 @@ class Session:
             async with self.patience():
                 await self.connect()
                 if self.sid_of_client:
-                    self.level = self.client.log_level
-                if self.logs and self.level:  # the level was set on a session that was lost, and not on this one
+                    self._levels.level = self.client.log_level
+                if (
+                    self.logs and self._levels.level
+                ):  # the level was set on a session that was lost, and not on this one
                     await self._set_level()
         except TimeoutError:
             self._failure = NotDelivered("upstream_unavailable", "no handshake in time", {"certain": "1"})
@@ -219,7 +216,7 @@ class Session:
         self.lost(self._failure)
 
     def _transmit(self, call: Call) -> None:
-        if self.logs and self._needs_level(call):
+        if self.logs and self._levels.is_too_high(call):
             spawn(self._raise_level(call), "set-level")
             return
         id = self.correlation.begin(call)
@@ -241,43 +238,6 @@ class Session:
             call.fail(error)
             return
         self.send_request(id, call, jsonrpc.request(b"%d" % id, call.method, body))
-
-    # ---- log levels
-
-    def _needs_level(self, call: Call) -> bool:
-        """Whether a call's client asked for a more verbose level than the one that a shared session was set to."""
-        if self.sid_of_client or call.method == SET_LEVEL:
-            return False
-        if call.era == Era.MODERN and LOG_LEVEL_META.encode() not in call.params:
-            return False
-        call.learn_client()
-        wanted = call.client.log_level
-        return bool(wanted) and (not self.level or severity(wanted) < severity(self.level))
-
-    async def _raise_level(self, call: Call) -> None:
-        self.level = call.client.log_level
-        await self._set_level()
-        if self.closed:
-            call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
-        elif not call.done:
-            self._transmit(call)
-
-    async def _set_level(self) -> None:
-        try:
-            await self.request(SET_LEVEL, {"level": self.level}, self.context.settings.upstreams.connect_timeout_s)
-        except CallError as error:
-            _log.info("%s: its log level could not be set: %s", self.context.spec.id, error)
-
-    def _log_message(self, call: Call, method: str, params: bytes) -> None:
-        if self.era is Era.LEGACY:
-            try:
-                level = jsonrpc.text(jsonrpc.members(params).get("level", jsonrpc.ABSENT), "level")
-            except Refused:
-                return
-            call.learn_client()
-            if not call.receives(level, bool(self.sid_of_client), self.level):
-                return
-        call.interim(jsonrpc.notification(method, params), self.loop.time())
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Stop a call. Return true if it was certainly not sent."""
@@ -320,6 +280,22 @@ class Session:
 
     # ---- the worker's own requests
 
+    async def _raise_level(self, call: Call) -> None:
+        """Set the level that a call's client asked for, and send the call."""
+        self._levels.level = call.client.log_level
+        await self._set_level()
+        if self.closed:
+            call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
+        elif not call.done:
+            self._transmit(call)
+
+    async def _set_level(self) -> None:
+        level = {"level": self._levels.level}
+        try:
+            await self.request(SET_LEVEL, level, self.context.settings.upstreams.connect_timeout_s)
+        except CallError as error:
+            _log.info("%s: its log level could not be set: %s", self.context.spec.id, error)
+
     def own_params(self, members: dict[str, Any]) -> bytes:
         """Return ``params`` of a request of the worker's own, with the ``_meta`` that the era requires."""
         return bridge_params.translate(
@@ -348,34 +324,16 @@ class Session:
     async def handshake(self) -> None:
         """Send ``initialize`` and ``notifications/initialized``. Version, capabilities and identity are noted. Raises
         ``CallError``."""
-        members: dict[str, Any] = {
-            "protocolVersion": LATEST_LEGACY,
-            "capabilities": Raw(
-                _SHARED_CAPABILITIES if self.client is NOBODY else tasks.without(self.client.capabilities)
-            ),
-            "clientInfo": {"name": self.context.settings.service.name, "version": VERSION},
-        }
-        if self.client is not NOBODY and self.client.client_info:
-            members["clientInfo"] = Raw(self.client.client_info)
+        offered = handshake.offer(self.client, self.context.settings.service.name)
         try:
-            raw = await self._initialize(members)
+            raw = await self._initialize(offered)
         except UpstreamError as refused:
             other = other_version(refused.detail)
             if other is None:
                 raise
-            raw = await self._initialize({**members, "protocolVersion": other})
-        try:
-            self.server = orjson.loads(raw)
-            self.protocol_version = str(self.server["protocolVersion"])
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise OutcomeUnknown("upstream_protocol", "the answer to initialize names no protocolVersion") from error
-        if self.protocol_version not in (*LEGACY_VERSIONS, DRAFT_OF_THE_FIRST):
-            raise OutcomeUnknown(
-                "upstream_protocol",
-                f"the upstream wants protocol version {self.protocol_version!r}, which we do not speak",
-            )
-        capabilities = self.server.get("capabilities")
-        self.logs = isinstance(capabilities, dict) and "logging" in capabilities
+            raw = await self._initialize({**offered, "protocolVersion": other})
+        greeting = handshake.read_answer(raw)
+        self.server, self.protocol_version, self.logs = greeting.server, greeting.version, greeting.logs
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
 
     async def _initialize(self, members: dict[str, Any]) -> bytes:
@@ -436,10 +394,12 @@ class Session:
             self._asked(outcome, call)
         elif type(outcome) is Announced and outcome.method == LOGGED:
             whose = self._attribution.log_message(call, self.correlation.calls.values(), self.loop.time())
-            if isinstance(whose, ToCall):
-                self._log_message(whose.call, outcome.method, outcome.params)
-            elif isinstance(whose, ToClient):
+            if isinstance(whose, ToClient):
                 self._notify_client(jsonrpc.notification(outcome.method, outcome.params))
+            elif isinstance(whose, ToCall):
+                passes = self.era is not Era.LEGACY or self._levels.passes(whose.call, outcome.params)
+                if passes:
+                    whose.call.interim(jsonrpc.notification(outcome.method, outcome.params), self.loop.time())
         elif type(outcome) is Announced and outcome.method == CANCELLED:
             self._questions.withdraw(outcome.params)
         elif type(outcome) is Announced and outcome.method in CHANGED:

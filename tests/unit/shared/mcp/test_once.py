@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
-from shared.mcp.once import MAX_MEMBERS
+from shared.mcp.once import MAX_MEMBERS, check_members
 
 
 def _read(body: bytes) -> jsonrpc.Message:
@@ -143,3 +144,26 @@ def test_of_members_that_are_looked_at_there_may_be_so_many(body: str) -> None:
     many = ",".join(f'"k{number}":1' for number in range(MAX_MEMBERS + 10))
     with pytest.raises(Refused, match=f"more than {MAX_MEMBERS} members"):
         _read((body % many).encode())
+
+
+VALUES = ('{"a":1,"a":2}', '"}"', "3")
+NAMES = ("a", "b", "A", "n\\u0061me", "name", "ä", "straße", "STRASSE", "arguments", "")
+SPACES = ("", " ", "\n\t")
+
+
+@pytest.mark.parametrize("before", SPACES)
+@pytest.mark.parametrize("after", SPACES)
+def test_it_finds_what_a_reader_of_all_pairs_finds(before: str, after: str) -> None:
+    """Whatever is written without spaces is recognised by its length alone."""
+    for names in itertools.product(NAMES, repeat=3):
+        pairs = [f'{before}"{name}"{after}:{before}{value}{after}' for name, value in zip(names, VALUES, strict=True)]
+        text = "{" + ",".join(pairs) + "}"
+        read = [name.casefold() for name, _ in json.loads(text, object_pairs_hook=list)]
+        twice = len(set(read)) < len(read)
+        for _ in range(2):  # the second time it is known
+            try:
+                check_members(text.encode())
+            except Refused as error:
+                assert twice and error.code == "invalid_request", text
+            else:
+                assert not twice, text

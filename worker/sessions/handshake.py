@@ -1,0 +1,54 @@
+"""What a session says in ``initialize``, and what it learns from the answer (2025-11-25, lifecycle). Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from msgspec import Raw, Struct
+
+from shared.errors import OutcomeUnknown
+from shared.mcp import tasks
+from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS
+from shared.version import VERSION
+from worker.calls.client_facts import NOBODY, ClientFacts
+
+_SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
+"""The capabilities that a session declares which several clients share. A question that a client cannot answer is
+refused per call. Roots are never declared, because one client's folders would be shown to all."""
+
+
+class Greeting(Struct, frozen=True):
+    """A server's answer: all of it, the protocol version, and whether its log level can be set."""
+
+    server: dict[str, Any]
+    version: str
+    logs: bool
+
+
+def offer(client: ClientFacts, name: str) -> dict[str, Any]:
+    """Return the ``params`` of ``initialize`` for a session of ``client``, by a gateway called ``name``."""
+    shared = client is NOBODY
+    offered: dict[str, Any] = {
+        "protocolVersion": LATEST_LEGACY,
+        "capabilities": Raw(_SHARED_CAPABILITIES if shared else tasks.without(client.capabilities)),
+        "clientInfo": {"name": name, "version": VERSION},
+    }
+    if not shared and client.client_info:
+        offered["clientInfo"] = Raw(client.client_info)
+    return offered
+
+
+def read_answer(result: bytes) -> Greeting:
+    """Return what the answer says. Raises ``OutcomeUnknown`` if the gateway cannot go on with such a server."""
+    try:
+        server = orjson.loads(result)
+        version = str(server["protocolVersion"])
+    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
+        raise OutcomeUnknown("upstream_protocol", "the answer to initialize names no protocolVersion") from error
+    if version not in (*LEGACY_VERSIONS, DRAFT_OF_THE_FIRST):
+        raise OutcomeUnknown(
+            "upstream_protocol", f"the upstream wants protocol version {version!r}, which we do not speak"
+        )
+    capabilities = server.get("capabilities")
+    return Greeting(server, version, isinstance(capabilities, dict) and "logging" in capabilities)
