@@ -10,20 +10,22 @@ import re
 
 from msgspec import Struct
 
+from shared.transports import traits
+
 _LOGS = "look at its last lines: 'gateway servers logs ID'"
 
 
 class _Cure(Struct, frozen=True):
-    """``words`` are a pattern that the error matches; ``stdio`` says for which upstreams it is: commands, URLs, or
+    """``words`` are a pattern that the error matches; ``command`` says for which upstreams it is: commands, URLs, or
     both."""
 
     words: re.Pattern[str]
     advice: str
-    stdio: bool | None = None
+    command: bool | None = None
 
 
-def _cure(words: str, advice: str, stdio: bool | None = None) -> _Cure:
-    return _Cure(re.compile(words, re.IGNORECASE), advice, stdio)
+def _cure(words: str, advice: str, command: bool | None = None) -> _Cure:
+    return _Cure(re.compile(words, re.IGNORECASE), advice, command)
 
 
 _CURES = (
@@ -122,6 +124,6 @@ def cure(error: str | None, transport: str, id: str) -> str:
     """Return what helps against ``error`` of the upstream ``id``, empty if nothing is known to."""
     if not error:
         return ""
-    stdio = transport == "stdio"
-    found = next((one.advice for one in _CURES if one.stdio in (None, stdio) and one.words.search(error)), "")
+    command = traits(transport).runs_once
+    found = next((one.advice for one in _CURES if one.command in (None, command) and one.words.search(error)), "")
     return re.sub(r"\bID\b", lambda _: id, found)

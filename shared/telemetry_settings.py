@@ -10,7 +10,8 @@ from msgspec import Meta, Struct
 
 def check_trace_url(url: str) -> str:
     """Return the address of a trace as it is kept, with ``{trace}`` where its id stands. Raises ``ValueError``."""
-    if url and ("{trace}" not in url or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+    is_one = url.startswith(("http://", "https://")) and bool(urlsplit(url).hostname) and "{trace}" in url
+    if url and not is_one:
         raise ValueError(f"{url!r} is not a URL with {{trace}} in it, as http://localhost:16686/trace/{{trace}}")
     return url
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
+from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
@@ -21,6 +23,16 @@ from worker.calls.observer import Counters as WorkerCounters
 from worker.calls.observer import ObservedUpstream
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+@pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    """Logging is as it was, for the tests that follow."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
 
 
 def _call(**more: Any) -> ObservedCall:
