@@ -69,7 +69,7 @@ class Publisher:
         process: str,
         id: str,
         counted: Callable[[], list[Family]],
-        known: Callable[[], list[Family]],
+        known: Callable[[], Iterable[Family]],
         store: RegistryStore,
         ttl_s: float,
         environment: Mapping[str, str] = os.environ,
@@ -140,7 +140,7 @@ class Publisher:
     async def _text(self, many: Iterable[Iterable[Family]]) -> bytes:
         """Return the text of several processes as one, and of what all know."""
         families = await _added(many)
-        return b"".join(await in_turns(pieces([*families, *self._known()])))
+        return b"".join(await in_turns(pieces([*families, *await in_turns(self._known())])))
 
     async def _unpacked(self) -> list[Snapshot]:
         packed = await self._packed()
