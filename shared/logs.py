@@ -99,13 +99,13 @@ class Lines:
     each write.
 
     ``waiting`` takes lines: a tuple of the Unix time, the ``traceparent`` whose trace id is the request's, the seconds,
-    and values of ``names``. Whoever adds the first one, or the one that makes it ``AT_ONCE``, calls ``grew``. Values
-    mostly were in an earlier line as well: what they look like is kept, as far as ``_MOST_KEPT``. Lines are written
+    and a tuple with the values of ``names``. Whoever adds the first one, or the one that makes it ``AT_ONCE``, calls
+    ``grew``. Values mostly were in an earlier line as well: what they look like is kept, as far as ``_MOST_KEPT``. Lines are written
     whatever the level, by the process and in the form that ``configure`` was told.
     """
 
     def __init__(self, logger: str, *names: str) -> None:
-        self.waiting: list[tuple[Any, ...]] = []
+        self.waiting: list[tuple[float, str, float, tuple[Any, ...]]] = []
         self._logger = logger
         self._names = names
         self._second = 0
@@ -124,7 +124,7 @@ class Lines:
         """Write what waits."""
         if not self.waiting:
             return
-        text = "\n".join([*map(self._line, self.waiting), ""])
+        text = "\n".join([self._line(*line) for line in self.waiting] + [""])
         self.waiting.clear()
         try:
             sys.stderr.write(text)
@@ -132,9 +132,8 @@ class Lines:
         except (OSError, ValueError):
             pass  # whoever read it is gone; calls go on
 
-    def _line(self, line: tuple[Any, ...]) -> str:
-        at, trace, seconds, *_ = line
-        second, values = int(at), line[3:]
+    def _line(self, at: float, trace: str, seconds: float, values: tuple[Any, ...]) -> str:
+        second = int(at)
         if second != self._second:
             self._begin(second)
         try:

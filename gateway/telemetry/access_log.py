@@ -59,9 +59,9 @@ class AccessLog:
         name = call.name
         if len(name) > _WORDS:
             name = name[:_WORDS]
-        era, waiting = _MODERN if call.era else _LEGACY, self._waiting
-        called = call.method, name, outcome, call.group, call.upstream, call.principal, era, call.attempts
-        waiting.append((time(), call.trace, seconds, *called))
+        era, waiting, whose = _MODERN if call.era else _LEGACY, self._waiting, call.principal
+        called = call.method, name, outcome, call.group, call.upstream, whose, era, call.attempts
+        waiting.append((time(), call.trace, seconds, called))
         held = len(waiting)
         if held == 1 or held >= AT_ONCE:
             self._grew()

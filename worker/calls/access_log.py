@@ -34,8 +34,8 @@ class AccessLog:
             if len(name) > _WORDS:
                 name = name[:_WORDS]
             seconds, waiting = self._clock() - call.started_at, self._waiting
-            line = time.time(), call.trace, seconds, call.method, name, outcome, upstream.group, upstream.id
-            waiting.append(line)
+            called = call.method, name, outcome, upstream.group, upstream.id
+            waiting.append((time.time(), call.trace, seconds, called))
             held = len(waiting)
             if held == 1 or held >= AT_ONCE:
                 self._grew()

@@ -129,7 +129,7 @@ async def test_access_lines_are_written_whatever_the_level_and_together(
 
 
 def _add(lines: Lines, request: str, seconds: float, *values: Any) -> None:
-    lines.waiting.append((time.time(), f"00-{request}", seconds, *values))
+    lines.waiting.append((time.time(), f"00-{request}", seconds, values))
     if len(lines.waiting) in (1, AT_ONCE):
         lines.grew()
 
