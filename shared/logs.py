@@ -100,8 +100,8 @@ class Lines:
 
     ``waiting`` takes lines: a tuple of the Unix time, the ``traceparent`` whose trace id is the request's, the seconds,
     and a tuple with the values of ``names``. Whoever adds the first one, or the one that makes it ``AT_ONCE``, calls
-    ``grew``. Values mostly were in an earlier line as well: what they look like is kept, as far as ``_MOST_KEPT``. Lines are written
-    whatever the level, by the process and in the form that ``configure`` was told.
+    ``grew``. Values mostly were in an earlier line as well: what they look like is kept, as far as ``_MOST_KEPT``.
+    Lines are written whatever the level, by the process and in the form that ``configure`` was told.
     """
 
     def __init__(self, logger: str, *names: str) -> None:
