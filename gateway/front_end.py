@@ -13,6 +13,7 @@ from gateway.access.api_keys import ApiKeys
 from gateway.access.client_certificate import Certificates
 from gateway.access.limits import Limits
 from gateway.access.trusted_proxy import TrustedProxy
+from gateway.access.used_states import UsedStates
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import EventLog
@@ -82,11 +83,12 @@ from shared.registry.failed_calls import FailedCallStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
+from shared.registry.used_states import StateMarks
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
-from shared.tracing.tracing import FLUSH_S, tracing
+from shared.tracing.tracing import FLUSH_S, audit_exporter, tracing
 from shared.version import VERSION
 
 _STREAMS_END_S = 2.0
@@ -125,9 +127,10 @@ class FrontEnd:
         self._failed = FailedCalls(FailedCallStore(store), self.id, settings.telemetry.trace_url)
         self._counters.on_failure = self._failed.note
         self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
-        self._audit = None
+        self._audit = self._exported = None
         if rules.audit is not None:
-            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited)
+            self._exported = audit_exporter(settings.service.name, self.id) if rules.audit.otlp else None
+            self._audit = AuditLog(rules.audit, AuditStore(store), self.id, tallies.audited, self._exported)
         self.registry = registry = RegistryView(store, settings, policy)
         self._pool = pool = WorkerPool(workers, self.id, key, settings)
         self._sessions = sessions = SessionTable(store, frontends, self.id, key, kept)
@@ -173,10 +176,9 @@ class FrontEnd:
         self._keys = ApiKeys(KeyStore(store), key_method, self._revoked) if key_method is not None else None
         proxied = rules.method(TrustedProxyMethod)
         certified = rules.method(ClientCertificateMethod)
-        self.peers = Peers(
-            TrustedProxy(proxied) if proxied is not None else None,
-            Certificates(certified) if certified is not None else None,
-        )
+        proxy = TrustedProxy(proxied) if proxied is not None else None
+        forwards = proxy.forwards if proxy is not None else None
+        self.peers = Peers(proxy, Certificates(certified, forwards) if certified is not None else None)
         self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
         self.authentication: Authentication | None = None
         self._limits = Limits(rules, store, self.id, tallies.limited)
@@ -197,7 +199,8 @@ class FrontEnd:
         own_lists = OwnLists(registry, dispatcher, settings.routing)
         self._search = ToolSearch(settings.routing.tool_index_bytes)
         discovery = ToolDiscovery(dispatcher, self._search)
-        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery)
+        used = UsedStates(StateMarks(store))
+        methods = Methods(offers, dispatcher, subscriptions, sessions, key, own_lists, known_tasks, discovery, used)
         elicitations = Elicitations(self._audit) if self._audit is not None else None
         carrier = Carrier(dispatcher, elicitations)
         self.serving = serving = Serving(
@@ -286,6 +289,8 @@ class FrontEnd:
             spawn(self._tick(), "tick"),
         ]
         if self._audit is not None:
+            if self._exported is not None:
+                self._exported.start()
             self._tasks.append(spawn(self._audit.run(), "audit"))
         if self.authentication is not None:
             self._tasks.append(spawn(self._limits.run(), "limits"))

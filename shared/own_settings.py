@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import structs
 
 from shared.errors import ConfigError
+from shared.former_names import FORMER
 from shared.settings import KNOBS, Settings, build, converted, suggestion
 
 OWN = (
@@ -34,17 +35,23 @@ OWN = (
     "unhealthyAfter",
     "healthyAfter",
     "refreshInterval",
-    "maxListed",
-    "maxListedBytes",
+    "maxEntries",
+    "maxCatalogBytes",
+    "maxEntryBytes",
     "listTimeout",
     "hedge",
 )
 """The settings that one upstream can have for itself, written in its entry."""
 
 
+def now(key: str) -> str:
+    """Return what a setting is called now; an earlier release may have called it something else."""
+    return FORMER.get(key, key)
+
+
 def check_own(own: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with the settings that an entry has for itself, as (key, message)."""
-    problems = [(key, f"is no setting of one upstream{suggestion(key, OWN)}") for key in own if key not in OWN]
+    problems = [(key, f"is no setting of one upstream{suggestion(key, OWN)}") for key in own if now(key) not in OWN]
     if not problems:
         try:
             build(own)
@@ -59,7 +66,8 @@ def for_upstream(settings: Settings, own: Mapping[str, Any]) -> Settings:
     changed: dict[str, dict[str, Any]] = {}
     if "startTimeout" in own:  # an upstream is reached in one way, so it has one time to start
         own = {"stdioStartTimeout": own["startTimeout"], **own}
-    for key, value in own.items():
+    for written, value in own.items():
+        key = now(written)
         if key in OWN and key in KNOBS:  # what is an object of its own is for front ends
             knob = KNOBS[key]
             changed.setdefault(knob.section, {})[knob.field] = converted(knob, value, from_text=False)

@@ -7,11 +7,14 @@ and by the worker that takes the retry.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 
 from msgspec import Struct
 
 from shared.errors import CallError, Refused
+from shared.mcp import jsonrpc
 from shared.secrets import FleetKey
 
 MAX_STATE = 1024 * 1024
@@ -19,6 +22,22 @@ MAX_STATE = 1024 * 1024
 
 MAX_INNER = MAX_STATE * 3 // 4 - 4096
 """The largest state of an upstream that fits into a ``requestState``, in bytes."""
+
+
+CONFIRMATION = 1
+"""The round in a fresh state that asks for a confirmation; one that asks to go to URLs has round 0."""
+
+
+class _Digits(str):
+    """A number as it was written. Parsing long digits into an ``int`` takes quadratic time, and Python limits their
+    length."""
+
+    __repr__ = str.__str__
+
+
+_canonical = json.JSONDecoder(
+    parse_int=_Digits, parse_float=_Digits, object_pairs_hook=lambda pairs: tuple(sorted(dict(pairs).items()))
+)
 
 
 class RequestState(Struct, array_like=True, frozen=True):
@@ -57,3 +76,16 @@ def unseal(key: FleetKey, text: str, principal: str) -> RequestState:
     if state.expires < time.time():
         raise Refused("invalid_params", "params.requestState has expired; send the request anew without it")
     return state
+
+
+def request_digest(method: str, params: bytes) -> bytes:
+    """Return a digest that identifies a request: of the method and the canonical params, without the members that a
+    retry may change."""
+    parts = jsonrpc.members(params)
+    for name in ("_meta", "inputResponses", "requestState"):
+        parts.pop(name, None)
+    try:
+        plain = _canonical.decode(jsonrpc.assemble(parts).decode()) if parts else ()
+    except ValueError as error:
+        raise Refused("invalid_params", f"params are not JSON: {error}") from error
+    return hashlib.blake2b(repr((method, plain)).encode("utf-8", "surrogatepass"), digest_size=16).digest()

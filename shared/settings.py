@@ -28,6 +28,7 @@ from shared.choices import Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
+from shared.former_names import FORMER, FORMER_VARIABLES
 from shared.nested_settings import NESTED, HedgeSettings, LinkSettings, TlsSettings, flat
 from shared.telemetry_settings import TelemetrySettings
 
@@ -219,8 +220,9 @@ class HealthSettings(Struct, frozen=True):
     unhealthy_after: Annotated[int, Meta(ge=1, description="failed probes in a row that take one out")] = 2
     healthy_after: Annotated[int, Meta(ge=1, description="good probes in a row that bring one back")] = 1
     refresh_interval_s: Annotated[float, Meta(gt=0, description="the catalogue is read again this often")] = 300.0
-    max_listed: Annotated[int, Meta(ge=1, description="entries of one list of one upstream; more are left out")] = 5000
-    max_listed_bytes: Annotated[int, Meta(ge=1024, description="the same in bytes")] = 16 * 1024 * 1024
+    max_entries: Annotated[int, Meta(ge=1, description="entries of one list of one upstream; more are left out")] = 5000
+    max_catalog_bytes: Annotated[int, Meta(ge=1024, description="the same in bytes")] = 16 * 1024 * 1024
+    max_entry_bytes: Annotated[int, Meta(ge=1024, description="one entry of a list; larger ones are left out")] = 262144
     list_timeout_s: Annotated[float, Meta(gt=0, description="longest time to read all pages of one list")] = 60.0
 
 
@@ -455,13 +457,14 @@ def build(
             problems.append((where, f"{error} ({knob.description})"))
 
     for key, value in flat(file_values or {}, KNOBS, problems):
-        knob = KNOBS.get(key)
+        knob = KNOBS.get(FORMER.get(key, key))
         if knob is None:
             problems.append((f"gateway.{key}", "unknown setting" + suggestion(str(key), KNOBS)))
         else:
             put(knob, value, f"gateway.{key}", from_text=False)
     for knob in KNOBS.values():
-        text = (environment or {}).get(knob.variable)
+        given = environment or {}
+        text = given.get(knob.variable) or given.get(FORMER_VARIABLES.get(knob.variable, ""))
         if text:
             put(knob, text, knob.variable, from_text=True)
     by_field = {knob.field: knob for knob in KNOBS.values()}

@@ -2,7 +2,7 @@
 
 A worker seals the id when an upstream answers that it made a task (``worker.input.tasks``). A front end reads the
 seal to route what a client asks about the task (``gateway.fleet.known_tasks``). Nothing about a task is stored, so ids
-outlive restarts of front ends and workers.
+outlive restarts of front ends, and of workers too unless a worker keeps the task.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ MAX_TASK_ID = 4096
 
 class TaskId(Struct, array_like=True, frozen=True):
     """What a client's task id holds: the upstream, the principal for whom the task was made, the upstream's own id, and
-    the upstream's name of the tool that was called."""
+    the upstream's name of the tool that was called. ``worker`` is the one that keeps the task, whose own id it then
+    is, or empty if the upstream itself shows it (``worker.input.held_task``)."""
 
     upstream: str
     principal: str
     own: str
     tool: str
+    worker: str = ""
 
 
 def seal(key: FleetKey, task: TaskId) -> str:

@@ -1,12 +1,14 @@
-"""A collector of traces: OTLP over HTTP, read by OpenTelemetry's own messages."""
+"""A collector of traces and logs: OTLP over HTTP, read by OpenTelemetry's own messages."""
 
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Iterator
 from typing import Any
 
 from aiohttp import web
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
@@ -43,10 +45,12 @@ class Span:
 
 
 class Collector:
-    """See the module. ``status`` is what it answers; ``spans`` are those that came with 200."""
+    """See the module. ``status`` is what it answers; ``spans`` are those that came with 200, ``logs`` the attributes
+    of log records and the JSON in them."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
+        self.logs: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self.requests: list[dict[str, str]] = []
         self.status = 200
         self.port = 0
@@ -55,6 +59,7 @@ class Collector:
     async def __aenter__(self) -> Collector:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_post("/v1/traces", self._take)
+        app.router.add_post("/v1/logs", self._take_logs)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
@@ -69,6 +74,14 @@ class Collector:
     def url(self) -> str:
         """For ``OTEL_EXPORTER_OTLP_ENDPOINT``."""
         return f"http://127.0.0.1:{self.port}"
+
+    async def _take_logs(self, request: web.Request) -> web.Response:
+        message = ExportLogsServiceRequest.FromString(await request.read())
+        for of_process in message.resource_logs:
+            assert _facts(of_process.resource.attributes)["gateway.process"] == "frontend"
+            for scope in of_process.scope_logs:
+                self.logs += [(_facts(one.attributes), json.loads(one.body.string_value)) for one in scope.log_records]
+        return web.Response(status=self.status)
 
     async def _take(self, request: web.Request) -> web.Response:
         self.requests.append(dict(request.headers))

@@ -33,6 +33,7 @@ from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rpc.link_tls import OFFER
+from shared.safe_python import SAFE_PYTHON
 from shared.seclusion import seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
@@ -264,7 +265,7 @@ class Worker:
     async def _start_reaper(self) -> None:
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", reaper.__file__, self.id, str(silence_s)),
+            *(*SAFE_PYTHON, reaper.__file__, self.id, str(silence_s)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=() if self._life is None else (self._life,),  # as long as it lives, children may live
             env=for_child(os.environ, ()),  # children can read the reaper's environment

@@ -126,9 +126,8 @@ class FrontEndPeer:
             elif head.confirm and not head.retry:  # the state of a retry shows that it was confirmed
                 server.broker.confirm(call, head.confirm, partial(server.inventory.submit, head.upstream, call))
             else:
-                if head.method in TASK_METHODS and head.era:
-                    server.broker.tasks.prepare(call)
-                server.inventory.submit(head.upstream, call)
+                if not (head.method in TASK_METHODS and head.era and server.broker.tasks.take(call)):
+                    server.inventory.submit(head.upstream, call)
         except CallError as error:
             call.fail(error)
         except Exception as error:  # a call that cannot be handled must not end the link of the others

@@ -7,16 +7,20 @@ carries itself say more than the connection, and come first (``admission.authent
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import itertools
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from cryptography import x509
 from msgspec import Struct
 
 from gateway.access.principal import Identity, Principal
+from gateway.access.tokens import InvalidToken
 from shared.access.methods import ClientCertificateMethod
 
 _MAX_NAME = 512
@@ -29,15 +33,25 @@ _WORDS = {"uri": "URI", "dns": "DNS name", "email": "e-mail address"}
 class ClientCertificate(Struct, gc=False):
     """The certificate of a connection: whom it names, or (``refusal``) why it names nobody.
 
-    ``mark`` is unique. ``trusted`` becomes False when the authorities are exchanged: the connection has to be made
-    again. ``principal`` is who is behind it, once that was asked.
+    ``thumbprint`` is that of RFC 8705 section 3.1, by which tokens are bound to it. ``mark`` is unique. ``trusted``
+    becomes False when the authorities are exchanged: the connection has to be made again. ``principal`` is who is
+    behind it, once that was asked.
     """
 
     identity: Identity | None
     refusal: str
     mark: bytes
+    thumbprint: str = ""
     trusted: bool = True
     principal: Principal | None = None
+
+    def check_binding(self, thumbprint: str) -> None:
+        """Raise ``InvalidToken`` unless this is the certificate that a token is bound to. Whom it names is of no
+        matter."""
+        if not self.trusted or (self.identity is not None and self.identity.expires_at <= time.time()):
+            raise InvalidToken("the client certificate that the token is bound to has ended; connect again")
+        if not hmac.compare_digest(self.thumbprint.encode(), thumbprint.encode("utf-8", "surrogateescape")):
+            raise InvalidToken("the token is bound to another client certificate than that of this connection")
 
     def why_not(self) -> str:
         """Return why the certificate is nobody's now, or nothing."""
@@ -51,12 +65,21 @@ class ClientCertificate(Struct, gc=False):
 class Certificates:
     """The certificates of connections; ``listener.tls`` says which there are."""
 
-    def __init__(self, method: ClientCertificateMethod) -> None:
+    def __init__(
+        self, method: ClientCertificateMethod, is_forwarded: Callable[[str | None], bool] | None = None
+    ) -> None:
+        """``is_forwarded``: whether a peer is a proxy that names its clients' certificates in a header; its own
+        certificate is nobody's."""
         self._method = method
+        self._is_forwarded = is_forwarded
         self.generation = 0
         """How often the authorities were exchanged."""
         self._known: dict[bytes, ClientCertificate] = {}
         self._of: dict[Any, ClientCertificate] = {}  # by transport
+
+    def is_callers(self, address: str | None) -> bool:
+        """Whether certificates of connections from an address are those of callers."""
+        return self._is_forwarded is None or not self._is_forwarded(address)
 
     def begun(self, transport: Any, raw: bytes, generation: int) -> ClientCertificate:
         """Note the certificate (DER) of a connection, and return what it says.
@@ -98,7 +121,8 @@ class Certificates:
 
 def read(raw: bytes, method: ClientCertificateMethod) -> ClientCertificate:
     """Return what a certificate (DER) says. Does not raise."""
-    mark = os.urandom(16)
+    mark, digest = os.urandom(16), hashlib.sha256(raw).digest()
+    thumbprint = encoded(digest)
     try:
         certificate = x509.load_der_x509_certificate(raw)
         sans = _sans(certificate)
@@ -118,16 +142,38 @@ def read(raw: bytes, method: ClientCertificateMethod) -> ClientCertificate:
             **{f"{kind}s": names for kind, names in sans.items()},
             "issuer": certificate.issuer.rfc4514_string(),
             "serial": f"{certificate.serial_number:x}",
-            "fingerprint": hashlib.sha256(raw).hexdigest(),
+            "fingerprint": digest.hex(),
         }
         ends = certificate.not_valid_after_utc.timestamp()
     except ValueError:
-        return ClientCertificate(None, "the client certificate cannot be read", mark)
+        return ClientCertificate(None, "the client certificate cannot be read", mark, thumbprint)
+    return of_name(id, missing, claims, method, mark, thumbprint, ends)
+
+
+def of_name(
+    id: str,
+    missing: str,
+    claims: dict[str, Any],
+    method: ClientCertificateMethod,
+    mark: bytes,
+    thumbprint: str,
+    ends: float,
+) -> ClientCertificate:
+    """Return a certificate that names ``id``, or (``missing``) says why it names nobody."""
+    refusal = ""
     if not id:
-        return ClientCertificate(None, f"the client certificate has {missing}", mark)
-    if len(id) > _MAX_NAME or not id.isprintable():
-        return ClientCertificate(None, "the name in the client certificate is too long, or not printable", mark)
-    return ClientCertificate(Identity(id, method.kind, claims, expires_at=ends, given=method.roles), "", mark)
+        refusal = f"the client certificate has {missing}"
+    elif len(id) > _MAX_NAME or not id.isprintable():
+        refusal = "the name in the client certificate is too long, or not printable"
+    if refusal:
+        return ClientCertificate(None, refusal, mark, thumbprint)
+    identity = Identity(id, method.kind, claims, expires_at=ends, given=method.roles)
+    return ClientCertificate(identity, "", mark, thumbprint)
+
+
+def encoded(digest: bytes) -> str:
+    """Return a digest as ``x5t#S256`` has it (RFC 8705 section 3.1)."""
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _sans(certificate: x509.Certificate) -> dict[str, list[str]]:

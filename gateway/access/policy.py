@@ -15,9 +15,10 @@ import orjson
 from msgspec import Struct, structs
 
 from gateway.access.roles import in_class
-from gateway.routing.derived import rewritten
+from gateway.routing.derived import rewriting
 from gateway.routing.guards import Guard
 from gateway.routing.routes import Route
+from gateway.routing.steps import Steps, at_once
 from gateway.routing.view import View
 from shared.access import patterns
 from shared.access.conditions import Condition
@@ -41,7 +42,11 @@ class RolePolicy:
         self._confirm = rules.confirm
 
     def apply(self, view: View, policy_class: str) -> View:
-        """Return what principals of the class see of ``view``."""
+        """Return what ``applying`` returns, at once."""
+        return at_once(self.applying(view, policy_class))
+
+    def applying(self, view: View, policy_class: str) -> Steps[View]:
+        """Return what principals of the class see of ``view``, in steps."""
         granted, reachable = in_class(policy_class, self._roles)
 
         def change(kind: Kind, name: str, route: Route) -> Route | None:
@@ -66,7 +71,8 @@ class RolePolicy:
             return not self._roles or any(_covers(rule, group) for role in granted for rule in role.allow)
 
         denied = frozenset(rule.pattern for role in granted for rule in role.deny if rule.pattern.kind == "methods")
-        return rewritten(view, (view.endpoint, policy_class), change, admits, denied, keep_group, passes_on)
+        key = view.endpoint, policy_class
+        return (yield from rewriting(view, key, change, admits, denied, keep_group, passes_on))
 
     def judge(self, granted: list[Role], reachable: list[Role], kind: Kind, route: Route) -> Verdict:
         """Return whether principals with these roles see an entry, and on which conditions they may use it."""

@@ -36,6 +36,8 @@ class Principal(Struct, gc=False):
     identity: Identity | None = None
     """What the credentials say, to give roles again when the rules change."""
     thumbprint: str = ""
+    certificate: str = ""
+    """The thumbprint of the client certificate that the token is bound to (RFC 8705), or empty."""
     subject_token: str = ""
     """The caller's own access token, for upstreams that are called in the caller's name by token exchange. It goes to
     workers for these alone."""
@@ -61,6 +63,8 @@ class Identity(Struct, frozen=True):
     """Whether the caller could come again with a token that has more scopes."""
     thumbprint: str = ""
     """That of the key which the credentials are bound to (RFC 9449), or empty."""
+    certificate: str = ""
+    """That of the client certificate which the credentials are bound to (RFC 8705), or empty."""
 
     def __repr__(self) -> str:
         return f"Identity({self.id!r}, {self.kind!r})"  # claims may be anything

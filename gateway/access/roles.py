@@ -46,6 +46,7 @@ class Roles:
             identity.expires_at,
             identity=identity,
             thumbprint=identity.thumbprint,
+            certificate=identity.certificate,
         )
 
     def of(self, identity: Identity) -> tuple[list[Role], list[Role]]:

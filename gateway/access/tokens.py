@@ -27,7 +27,9 @@ def identity(
     subject = claims.get("sub") or claims.get("client_id") or claims.get("azp")
     if not isinstance(subject, str) or not subject:
         raise InvalidToken("the token names no subject")
-    thumbprint = _thumbprint(claims)
+    if not subject.isprintable():
+        raise InvalidToken("the token's subject has characters in it that cannot be shown")
+    thumbprint, certificate = _binding(claims)
     scopes = scopes_of(claims)
     missing = tuple(sorted(set(required_scopes) - scopes))
     if missing:
@@ -36,19 +38,21 @@ def identity(
     client = claims.get("client_id", claims.get("azp"))
     kind = "service" if subject == client else "user"
     expires_at = float(expires) if isinstance(expires, int | float) else FOR_EVER
-    return Identity(f"{issuer}#{subject}", kind, claims, scopes, expires_at, given, True, thumbprint)
+    return Identity(f"{issuer}#{subject}", kind, claims, scopes, expires_at, given, True, thumbprint, certificate)
 
 
-def _thumbprint(claims: Mapping[str, Any]) -> str:
-    """Return the thumbprint of the key that a token is bound to (RFC 9449 section 6), or nothing. Raises
-    ``InvalidToken`` for a binding of another kind: such a token must not work for whoever has it."""
+def _binding(claims: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the thumbprints of the key (RFC 9449 section 6) and of the client certificate (RFC 8705 section 3.1) that
+    a token is bound to, one of them or both empty. Raises ``InvalidToken`` for a binding of another kind: such a token
+    must not work for whoever has it."""
     confirmation = claims.get("cnf")
     if confirmation is None:
-        return ""
-    found = confirmation.get("jkt") if isinstance(confirmation, dict) and len(confirmation) == 1 else None
-    if not isinstance(found, str) or not found:
-        raise InvalidToken("the token is bound to something that this gateway cannot check")
-    return found
+        return "", ""
+    if isinstance(confirmation, dict) and len(confirmation) == 1:
+        ((how, found),) = confirmation.items()
+        if isinstance(found, str) and found and how in ("jkt", "x5t#S256"):
+            return (found, "") if how == "jkt" else ("", found.rstrip("="))
+    raise InvalidToken("the token is bound to something that this gateway cannot check")
 
 
 def scopes_of(claims: Mapping[str, Any]) -> frozenset[str]:

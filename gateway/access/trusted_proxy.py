@@ -1,7 +1,8 @@
-"""Callers whom a proxy in front has authenticated, and names in a header. Pure.
+"""Callers whom a proxy in front has authenticated, and names in a header, or by the certificate that they have shown to
+it. Pure.
 
-The header counts only on connections that come from the proxy's addresses; from anybody else it is as if it were not
-there.
+The headers count only on connections that come from the proxy's addresses; from anybody else they are as if they were
+not there.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 
+from gateway.access.client_certificate import ClientCertificate
+from gateway.access.forwarded_certificate import ForwardedCertificates
 from gateway.access.principal import Identity
 from shared.access.methods import TrustedProxyMethod
 
@@ -22,19 +25,35 @@ class TrustedProxy:
         self._networks = [ipaddress.ip_network(one, strict=False) for one in method.addresses]
         self.user_header = method.user_header.lower()
         self._groups_header = method.groups_header.lower()
+        self._certificate_header = method.certificate_header.lower()
+        self._certificates = ForwardedCertificates(method)
+        self.headers = frozenset(filter(None, (self.user_header, self._certificate_header)))
+        """The headers that say who a caller is, in lower case."""
         self._roles = method.roles
 
     def identity(self, named: Mapping[str, list[str]], peer: str | None) -> Identity | None:
         """Return whom these headers name (``named`` has their values by lower-case names), or ``None`` if nobody, or if
         the connection is not the proxy's. ``peer`` is the address at its other end."""
         users = named.get(self.user_header, [])
-        if len(users) != 1 or not users[0] or len(users[0]) > _MAX_NAME or not self._is_proxy(peer):
+        if len(users) != 1 or not users[0] or len(users[0]) > _MAX_NAME or not self.is_proxy(peer):
+            return None
+        if not users[0].isprintable():  # as bytes that are no UTF-8: whatever meets such a name would break
             return None
         groups = [one.strip() for value in named.get(self._groups_header, []) for one in value.split(",")]
         claims = {"user": users[0], "groups": [one for one in groups if one]}
         return Identity(f"proxy:{users[0]}", "user", claims, given=self._roles)
 
-    def _is_proxy(self, peer: str | None) -> bool:
+    def forwards(self, peer: str | None) -> bool:
+        """Whether a peer is the proxy, and names the certificates of its clients: its own is nobody's then."""
+        return bool(self._certificate_header) and self.is_proxy(peer)
+
+    def certificate(self, named: Mapping[str, list[str]]) -> ClientCertificate | None:
+        """Return the certificate that the proxy's client has shown to it, or ``None``. ``forwards`` was asked."""
+        values = named.get(self._certificate_header, [])
+        return self._certificates.read(",".join(values)) if any(values) else None
+
+    def is_proxy(self, peer: str | None) -> bool:
+        """Whether the address at the other end of a connection is the proxy's."""
         try:
             address = ipaddress.ip_address((peer or "").partition("%")[0])
         except ValueError:

@@ -19,14 +19,11 @@ import re
 from urllib.parse import urlsplit
 
 from aiohttp import web
-from msgspec import structs
 
-from gateway.access.principal import Principal
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.http_requests import principal_of, read_head
 from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
-from gateway.admission.request_head import RequestHead
-from gateway.admission.routing_headers import by_name
 from gateway.http.bodies import peer_of
 from shared.access.rules import AccessRules
 from shared.egress import Egress
@@ -118,22 +115,13 @@ class AdminRights:
     async def _admin_of(self, request: web.Request) -> str:
         """Return the rights that the roles of the principal behind a request give."""
         assert self._principals is not None
-        named = by_name(request.headers.items())
-        head = RequestHead.read(named, self._guard, has_body=False, path="")
-        head.peer = peer_of(request.transport)
-        self._peers.introduce(head, named, request.remote, request.transport)
-        if head.proof is not None:
-            url = self._guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
-            head.proof = structs.replace(head.proof, method=request.method, url=url)
         try:
-            while True:
-                found = self._principals.of(head)
-                if isinstance(found, Principal):
-                    request[PRINCIPAL] = found.id
-                    return found.admin
-                await self._principals.resolve(head)
+            head = read_head(request, self._guard, self._peers, peer_of(request.transport))
+            found = await principal_of(head, self._principals)
         except CallError:
             return "none"
+        request[PRINCIPAL] = found.id
+        return found.admin
 
     async def slow_down(self, request: web.Request) -> None:
         """Log that a request was refused, and hold the answer to a wrong token back, so that tokens cannot be guessed

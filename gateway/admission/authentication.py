@@ -30,7 +30,7 @@ from gateway.admission.request_head import RequestHead
 from gateway.admission.suspects import Suspects
 from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
-from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod
+from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
 from shared.access.rules import AccessRules, Role
 from shared.errors import CallError, Refused, Unauthorized
 from shared.metrics.tally import Tally
@@ -95,7 +95,9 @@ class Authentication:
         asked = rules.method(IntrospectionMethod)
         if asked is None or self._introspection is None or self._introspection.method != asked:
             self._introspection = Introspection(asked) if asked is not None else None
-        self._certificates = rules.method(ClientCertificateMethod) is not None
+        proxy = rules.method(TrustedProxyMethod)
+        forwarded = proxy is not None and bool(proxy.certificate_header)
+        self._certificates = forwarded or rules.method(ClientCertificateMethod) is not None
         self._oauth = bool(self._issuers or asked)
         self._basic_scopes = rules.basic_scopes
         self._scopes = rules.scopes
@@ -235,7 +237,11 @@ class Authentication:
 
     def _check_proof(self, head: RequestHead, principal: Principal, scheme: str, token: str) -> None:
         """Raise ``InvalidToken`` unless a token that is bound to a key comes with a proof, and no other one does (RFC
-        9449 section 7.1)."""
+        9449 section 7.1), and one that is bound to a client certificate comes with that (RFC 8705 section 3)."""
+        if principal.certificate:
+            if head.certificate is None:
+                raise InvalidToken("the token is bound to a client certificate; connect with that")
+            head.certificate.check_binding(principal.certificate)
         if principal.thumbprint:
             self._proofs.check(head.proof if scheme == "dpop" else None, token, principal.thumbprint)
         elif scheme != "bearer":

@@ -25,11 +25,17 @@ class Peers:
         address at the other end."""
         if self.proxy is not None:
             head.identity = self.proxy.identity(named, remote)
+            if self.proxy.forwards(remote):
+                head.certificate = self.proxy.certificate(named)
+                return
         if self.certificates is not None:
             head.certificate = self.certificates.on(transport)
 
     def name(self, named: Mapping[str, list[str]], remote: str | None, transport: Any) -> bool:
         """Whether a connection says who is at its other end."""
-        if self.certificates is not None and self.certificates.on(transport) is not None:
-            return True
-        return self.proxy is not None and self.proxy.identity(named, remote) is not None
+        if self.proxy is not None:
+            if self.proxy.identity(named, remote) is not None:
+                return True
+            if self.proxy.forwards(remote):
+                return self.proxy.certificate(named) is not None
+        return self.certificates is not None and self.certificates.on(transport) is not None

@@ -115,5 +115,7 @@ class RequestHead(Struct, gc=False):
 
     @property
     def names_modern_version(self) -> bool:
-        """Whether there is a version header and it names no version of the handshake era."""
-        return self.headers.version is not None and self.headers.version not in LEGACY_VERSIONS
+        """Whether there is a version header and it names no version of the handshake era. An empty one is none: a
+        client has not filled it in yet."""
+        version = self.headers.version
+        return version is not None and version != "" and version not in LEGACY_VERSIONS

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 wrong usage or configuration, 130 ended by Ctrl-C.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Any
@@ -53,6 +54,13 @@ class _Group(click.Group):
             raise  # click shows these, and is silent about a reader that is gone
         except KeyboardInterrupt:
             sys.exit(_INTERRUPTED)
+        except OSError as error:  # a full disk, a terminal that is gone
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(escaped(f"error: {where}{error.strerror or error}"), err=True)
+            sys.exit(1)
+        except UnicodeEncodeError as error:  # what is written has no such error (see ``main``), what is sent has
+            click.echo(f"error: {ascii(error.object)[:80]} is no UTF-8 text; write it in UTF-8", err=True)
+            sys.exit(2)
         except Exception as error:
             if os.environ.get("GATEWAY_TRACEBACK"):
                 raise
@@ -85,6 +93,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``gateway`` command; the entry point of the script."""
+    sys.stdin = sys.stdin or open(os.devnull)  # noqa: SIM115  # a shell can close them (``>&-``)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):  # words of servers may have characters that a terminal's encoding has not
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except KeyboardInterrupt:  # before a command has begun

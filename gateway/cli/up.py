@@ -249,7 +249,7 @@ async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: An
 @click.option("--rpc-bind", help="host:port for front ends of other machines; none: Unix socket only")
 def worker(redis_url: str | None, rpc_bind: str | None) -> None:
     """Run one worker (for containers and the Procfile)."""
-    from gateway.supervisor.processes import SAFE_PYTHON
+    from shared.safe_python import SAFE_PYTHON
 
     settings = build(None, os.environ, {"redis_url": redis_url, "rpc_bind": rpc_bind})
     if not settings.registry.redis_url:

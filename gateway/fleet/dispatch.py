@@ -96,6 +96,8 @@ class Dispatcher:
         if type(where) is Anywhere:
             replica = router.choose(call.route, tried, now)
         elif type(where) is Only:
+            if where.worker:
+                return self._kept(where.upstream, where.worker, "task")
             replica = self._only(where, tried, now)
         else:
             if type(where) is Exact:
@@ -111,14 +113,19 @@ class Dispatcher:
     def _exact(self, where: Exact, tried: Collection[str], now: float) -> Target | Unlinked | None:
         replica = self._registry.catalog.replica(where.upstream)
         if where.parked:
-            link = self._pool.links.get(where.worker)
-            if replica is None or link is None or not link.ready:
-                raise Refused("invalid_params", "the worker that kept this call is gone; send it anew")
-            return Target(replica, link)
+            return self._kept(where.upstream, where.worker, "call")
         if replica is None or replica.id in tried or not replica.available(now):
             return None  # another replica may take the call
         link = self._pool.link_for(replica, "")
         return Target(replica, link) if link is not None else Unlinked(replica)
+
+    def _kept(self, upstream: str, worker: str, what: str) -> Target:
+        """Return where something is kept. Raises ``Refused`` if it is gone."""
+        replica, link = self._registry.catalog.replica(upstream), self._pool.links.get(worker)
+        if replica is None or link is None or not link.ready:
+            again = "it" if what == "call" else "its call"
+            raise Refused("invalid_params", f"the worker that kept this {what} is gone; send {again} anew")
+        return Target(replica, link)
 
     def _only(self, where: Only, tried: Collection[str], now: float) -> Replica | None:
         replica = self._registry.catalog.replica(where.upstream)
@@ -468,6 +475,7 @@ class Dispatcher:
                 _release(call)
             if self._observer is not None:
                 outcome = UPSTREAM_ERROR if event.is_error else ANSWERED
+                call.result_bytes = len(event.body) if event.stream is None else event.stream.size
                 self._observer.finished(call, outcome, now - call.started_at)
             race = in_flight.race
             began = in_flight.started_at if race is None else race.answered(now)

@@ -19,11 +19,13 @@ _UNKNOWN = "unknown task: no such task, or it is not yours"
 
 
 class KnownTask(Struct, frozen=True):
-    """A task of a caller: the route of the tool that made it, its upstream, and the upstream's own id."""
+    """A task of a caller: the route of the tool that made it, its upstream, and the upstream's own id. ``worker`` is
+    the one that keeps it, or empty."""
 
     route: Route
     upstream: str
     own: str
+    worker: str = ""
 
 
 class KnownTasks:
@@ -55,4 +57,4 @@ class KnownTasks:
         if route.guard is not None and route.guard.scopes:
             scopes = route.guard.scopes
             raise InsufficientScope(f"this needs the scope {' '.join(scopes)!r}", scopes)
-        return KnownTask(route, task.upstream, task.own)
+        return KnownTask(route, task.upstream, task.own, task.worker)

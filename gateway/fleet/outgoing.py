@@ -41,9 +41,11 @@ class Exact(Struct, frozen=True):
 
 @final
 class Only(Struct, frozen=True):
-    """This upstream alone can take the request, because it has the task that the request is about."""
+    """This upstream alone can take the request, because it has the task that the request is about. ``worker`` keeps
+    the task, or is empty where any worker reaches the upstream."""
 
     upstream: str
+    worker: str = ""
 
 
 Affinity = Anywhere | Bound | Exact | Only

@@ -1,6 +1,7 @@
 """The registry's copy in this front end: records, the catalogue built from them, and the views made of the catalogue.
 
-The copy follows the change log (``shared.registry.changes``); a burst of changes costs one rebuild. Listeners
+The copy follows the change log (``shared.registry.changes``); a burst of changes costs one rebuild, in which calls get
+their turns. Listeners
 (``RegistryEvents``) are notified when watched views list something else, workers join or leave, and sessions end.
 """
 
@@ -16,6 +17,7 @@ from gateway.fleet.pins import Pins
 from gateway.fleet.virtual_servers import VirtualServers
 from gateway.routing.catalog import Catalog
 from gateway.routing.policy import ViewPolicy
+from gateway.routing.steps import Steps, at_once
 from gateway.routing.view import ViewKey
 from gateway.routing.views import Views
 from shared.errors import RegistryUnavailable
@@ -29,7 +31,10 @@ from shared.settings import Settings
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
+_OVER = object()
 _COALESCE_S = 0.01
+_TURN_S = 0.005
+"""So long a rebuild goes on in one turn of the loop."""
 _PAUSE = 4
 """Between two rebuilds is a pause of so many times the last one's duration, so that thousands of upstreams that are
 registered one after another do not keep the front end from its calls."""
@@ -76,6 +81,8 @@ class RegistryView:
         self._events: RegistryEvents | None = None
         self._loop = asyncio.get_running_loop()
         self._scheduled: asyncio.TimerHandle | None = None
+        self._turns: asyncio.Task[None] | None = None
+        self._steps: Steps[None] | None = None  # of the rebuild that is under way
         self._paused_until = 0.0
         self._catching_up: asyncio.Task[None] | None = None
         self._announced: dict[str, set[str]] = {}  # by group
@@ -200,7 +207,7 @@ class RegistryView:
     def _rebuild_soon(self) -> None:
         if self._scheduled is None:
             at = max(self._loop.time() + _COALESCE_S, self._paused_until)
-            self._scheduled = self._loop.call_at(at, self._rebuild)
+            self._scheduled = self._loop.call_at(at, self._rebuild_in_turns)
 
     def take_policy(self, policy: ViewPolicy | None) -> None:
         """Hide other entries from now on: views are made anew, and who watches one hears what changed."""
@@ -208,23 +215,51 @@ class RegistryView:
         self._rebuild()
 
     def _rebuild(self) -> None:
+        """Rebuild at once, in place of a rebuild that is under way or is to come."""
+        self._unschedule()
+        if self._steps is not None:
+            self._steps.close()
+        at_once(self._rebuilding())
+
+    def _unschedule(self) -> None:
         if self._scheduled is not None:
             self._scheduled.cancel()
             self._scheduled = None
-        began = self._loop.time()
-        self._rebuilt()
-        now = time.monotonic()  # the loop's time is that of the turn
-        self._paused_until = now + _PAUSE * (now - began)
 
-    def _rebuilt(self) -> None:
-        self.records = dict(self._latest)
-        self.catalog.take_virtual(self.virtual.servers)
-        self.pins.watch(self.records.values())
-        self.catalog.take_pins(self.pins.known)
-        self.catalog.rebuild(self.records, time.time())
+    def _rebuild_in_turns(self) -> None:
+        self._unschedule()
+        if self._turns is not None and not self._turns.done():
+            self._rebuild_soon()  # what is under way has not seen everything
+        else:
+            self._turns = spawn(self._take_turns(), "rebuild")
+
+    async def _take_turns(self) -> None:
+        steps = self._steps = self._rebuilding()
+        spent_s, going_on = 0.0, True
+        while going_on:
+            began = time.perf_counter()
+            going_on = next(steps, _OVER) is None
+            while going_on and time.perf_counter() - began < _TURN_S:
+                going_on = next(steps, _OVER) is None
+            spent_s += time.perf_counter() - began
+            await asyncio.sleep(0)
+        self._paused_until = self._loop.time() + _PAUSE * spent_s
+
+    def _rebuilding(self) -> Steps[None]:
+        records = dict(self._latest)
         announced, self._announced = self._announced, {}
-        self.wake()
-        changes = self.views.advance(announced)
+        try:
+            self.catalog.take_virtual(self.virtual.servers)
+            self.pins.watch(records.values())
+            self.catalog.take_pins(self.pins.known)
+            yield from self.catalog.rebuilding(records, time.time())
+            self.records = records
+            self.wake()
+            changes = yield from self.views.advancing(announced)
+            announced = {}
+        finally:  # also where the steps end early: the next rebuild tells it
+            for group, methods in announced.items():
+                self._announced.setdefault(group, set()).update(methods)
         if changes and self._events is not None:
             self._events.lists_changed(changes)
 
@@ -246,11 +281,18 @@ class RegistryView:
             return
         while self.follower.applied < sequence and self._loop.time() < deadline:
             await asyncio.sleep(0.005)
-        if self._scheduled is not None:
-            self._rebuild()  # an upstream may be pinned now
+        await self._rebuilt()  # an upstream may be pinned now
         await asyncio.wait((spawn(self._settled(), "settle"),), timeout=max(deadline - self._loop.time(), 0.0))
-        if self._scheduled is not None:
-            self._rebuild()
+        await self._rebuilt()
+
+    async def _rebuilt(self) -> None:
+        """Wait for the rebuild that is under way, and the one that is to come."""
+        for _ in range(2):
+            if self._turns is not None and not self._turns.done():
+                await asyncio.wait((self._turns,))
+            if self._scheduled is None:
+                return
+            self._rebuild_in_turns()
 
     async def _settled(self) -> None:
         """Wait until virtual servers and pins are as they were announced."""

@@ -16,9 +16,9 @@ from aiohttp import web
 from gateway.access.policy import may_concern
 from gateway.access.principal import Principal
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.http_requests import principal_of, read_head
 from gateway.admission.peers import Peers
 from gateway.admission.principals import Principals
-from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import by_name
 from gateway.connect import pages
 from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
@@ -109,16 +109,9 @@ class _Routes:
 
     async def _principal(self, request: web.Request) -> Principal:
         """Return who is behind a request. Raises ``CallError``."""
-        named = by_name(request.headers.items())
-        named = {name: values for name, values in named.items() if name not in ("origin", "sec-fetch-site")}
-        head = RequestHead.read(named, self._guard, has_body=False, path="/mcp")
-        head.peer = peer_of(request.transport)
-        self._peers.introduce(head, named, request.remote, request.transport)
-        while True:
-            found = self._principals.of(head)
-            if isinstance(found, Principal):
-                return found
-            await self._principals.resolve(head)
+        peer, without = peer_of(request.transport), ("origin", "sec-fetch-site")
+        head = read_head(request, self._guard, self._peers, peer, path="/mcp", without=without)
+        return await principal_of(head, self._principals)
 
     async def _caller(self, request: web.Request, upstream: str) -> Principal:
         """Return who is behind a request. Raises ``ConnectError`` for an upstream of which nothing is shown to them,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -10,7 +11,7 @@ from aiohttp import web
 from gateway.access.dpop import ALGORITHMS
 from gateway.admission.challenges import WELL_KNOWN
 from gateway.admission.dns_rebinding import RebindingGuard
-from shared.access.methods import IntrospectionMethod, JwtMethod
+from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
 from shared.access.rules import AccessRules
 
 
@@ -31,7 +32,7 @@ def add_metadata_routes(
         if not issuers:
             raise web.HTTPNotFound
         path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
-        document = {
+        document: dict[str, Any] = {
             "resource": guard.base(request.headers.get("Host", "")) + path,
             "authorization_servers": issuers,
             "scopes_supported": sorted(rules.basic_scopes),
@@ -39,6 +40,9 @@ def add_metadata_routes(
             "dpop_signing_alg_values_supported": list(ALGORITHMS),
             "resource_name": name,
         }
+        proxy = rules.method(TrustedProxyMethod)
+        if rules.method(ClientCertificateMethod) or (proxy is not None and proxy.certificate_header):
+            document["tls_client_certificate_bound_access_tokens"] = True  # RFC 8705 section 3: they are checked
         if not rules.basic_scopes:
             del document["scopes_supported"]
         return web.Response(

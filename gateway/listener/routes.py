@@ -10,14 +10,13 @@ import itertools
 import re
 
 from aiohttp import web
-from msgspec import structs
 
 from gateway.admin.rights import AdminRights
 from gateway.admin.routes import add_admin_routes
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.http_requests import read_head
 from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
-from gateway.admission.routing_headers import by_name
 from gateway.front_end import FrontEnd
 from gateway.http.bodies import peer_of
 from gateway.http.responses import JsonAnswer
@@ -47,15 +46,8 @@ def head_of(
             refusal = error.code, error.message
     path = _SLASHES.sub("/", request.rel_url.raw_path).rstrip("/")
     path = path.removesuffix("/messages") + "/sse" if path.endswith("/messages") else path
-    named = by_name(request.headers.items())
-    head = RequestHead.read(named, guard, endpoint, has_body, path)
+    head = read_head(request, guard, peers, peer_of(request.transport), endpoint=endpoint, has_body=has_body, path=path)
     head.refusal = head.refusal or refusal
-    head.peer = peer_of(request.transport)
-    if peers is not None:
-        peers.introduce(head, named, request.remote, request.transport)
-    if head.proof is not None:
-        url = guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
-        head.proof = structs.replace(head.proof, method=request.method, url=url)
     return head
 
 

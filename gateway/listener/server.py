@@ -75,7 +75,7 @@ class McpRunner(web.AppRunner):
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
         proxy = front.peers.proxy
-        ordinary_headers = frozenset(("dpop", *([proxy.user_header] if proxy is not None else ())))
+        ordinary_headers = frozenset(("dpop", *(proxy.headers if proxy is not None else ())))
         wariness = Wariness(front.suspects, front.authentication) if front.authentication is not None else None
         lane = Lane(
             server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls, wariness

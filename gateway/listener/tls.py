@@ -145,7 +145,8 @@ class TlsConnection(ClientConnection):
         door.passed()
         if self._certificates is not None:
             raw = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            if raw is not None:
+            address = transport.get_extra_info("peername")
+            if raw is not None and self._certificates.is_callers(address[0] if address else None):
                 self._shown_on = transport
                 self._certificate = self._certificates.begun(transport, raw, self._generation)
                 self._heads = CertifiedHeads(self._lane.heads, self._certificate)

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from msgspec import Raw
 
+from gateway.access.used_states import UsedStates
 from gateway.admission.caller import Caller, Waits
 from gateway.admission.request_head import RequestHead
 from gateway.calls.events import Answered
@@ -23,13 +24,14 @@ from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Only, Outgoing, af
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.tool_search import ToolSearch
 from gateway.protocol import answers
+from gateway.protocol.annotated import parameter_headers
 from gateway.protocol.answers import Answer
 from gateway.protocol.extensions import declared_upwards, params_upwards
 from gateway.protocol.initialize import read_initialize
 from gateway.protocol.offers import Offers
 from gateway.protocol.plans import Effect, Listen, OneOf, Plan, Widen
 from gateway.protocol.tool_discovery import ToolDiscovery
-from gateway.routing.discovery import SEARCH_TOOLS, SearchView
+from gateway.routing.discovery import SEARCH_TOOLS
 from gateway.routing.entries import renamed
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.routes import Route
@@ -38,7 +40,6 @@ from gateway.streams.subscriptions import StreamSubscriptions
 from gateway.telemetry.observer import ABANDONED
 from shared import request_state
 from shared.errors import CallError, Refused
-from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, tasks
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.listings import KINDS, Kind
@@ -64,6 +65,9 @@ bounded."""
 _SURELY_SHORT = 1024
 """A name of so many characters is never too long for the head of a frame, whatever characters they are."""
 _MAX_METHOD = 256
+NO_ARGUMENTS = Raw(b"{}")
+"""Params of requests that have no arguments, whatever a client writes into them: no condition on arguments may go by
+that."""
 Planner = Callable[[Message, Params, Caller, RequestHead, bool], Plan]
 """Plans one method. The last argument (``fresh``) is True if the registry's copy was brought up to date just now, so
 that a name that is unknown here is unknown everywhere."""
@@ -82,8 +86,11 @@ class Methods:
         own_lists: OwnLists,
         known_tasks: KnownTasks,
         discovery: ToolDiscovery | None = None,
+        used_states: UsedStates | None = None,
     ) -> None:
-        """``discovery`` answers the tools by which others are found; there are none of them without it."""
+        """``discovery`` answers the tools by which others are found; there are none of them without it.
+        ``used_states`` count retries that are calls of their own; without them they are not counted."""
+        self._used_states = used_states or UsedStates()
         self._own_lists = own_lists
         self._known_tasks = known_tasks
         self._discovery = discovery or ToolDiscovery(dispatcher, ToolSearch(0))
@@ -217,7 +224,7 @@ class Methods:
                 body = renamed(bytes(body), "name", upstream_name)
             elif len(body) <= COPIED:
                 body = bytes(body)
-            headers = _parameter_headers(route, message.params, sent, caller, head) if route.entry.annotated else None
+            headers = parameter_headers(route, message.params, sent, caller, head) if route.entry.annotated else None
             outgoing = self._outgoing(message, body, params, caller, route, head, upstream_name, headers)
             if route.guard is not None and route.guard.confirm:
                 outgoing.confirm = name
@@ -257,7 +264,7 @@ class Methods:
         name = jsonrpc.text(reference.get(member, jsonrpc.ABSENT), f"ref.{member}")
         route = caller.view.find(kind, name) or self._own_lists.find(caller.session, caller.view, kind, name)
         if route is not None and route.guard is not None:
-            _check_guard(route, message.params, caller)
+            _check_guard(route, NO_ARGUMENTS, caller)
         if (
             route is None
             or _completes_closed(route, parts)
@@ -285,7 +292,7 @@ class Methods:
                 raise
             return Waits.CATALOGUE  # the copy may not have its upstream yet
         outgoing = self._outgoing(message, bytes(message.params), params, caller, task.route, head)
-        outgoing.affinity, outgoing.name = Only(task.upstream), task.route.entry.name
+        outgoing.affinity, outgoing.name = Only(task.upstream, task.worker), task.route.entry.name
         return outgoing
 
     def _read(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
@@ -335,7 +342,7 @@ class Methods:
     ) -> Outgoing:
         """Return the request that reads ``uri`` at a group that names it ``upstream_uri``."""
         if route.guard is not None:
-            _check_guard(route, message.params, caller)
+            _check_guard(route, NO_ARGUMENTS, caller)
         body = bytes(message.params)
         if upstream_uri == uri:
             return self._outgoing(message, body, params, caller, route, head, upstream_uri)
@@ -431,13 +438,10 @@ class Methods:
             body = params_upwards(bytes(body), caller.view.scope.group is not None)
         session = caller.session
         where: Affinity = ANYWHERE
-        if params.request_state and caller.era:
-            where = self._exact(params, caller, route)
-        elif session is not None:
+        if session is not None and not (params.request_state and caller.era):
             where = affinity(route, session)
         principal = caller.principal
-        quota = principal.quota
-        return Outgoing(  # by position as far as that goes: names would take 0.7 µs more
+        outgoing = Outgoing(  # by position as far as that goes: names would take 0.7 µs more
             route,
             body,
             where,
@@ -454,18 +458,21 @@ class Methods:
             id=bytes(message.id),
             client=head,
             meta=params.meta,
-            quota=quota if quota is None or type(where) is not Exact else None,  # a call that goes on was counted
-            answers=type(where) is Exact,
+            quota=principal.quota,
         )
+        return self._going_on(outgoing, params, caller, route) if params.request_state and caller.era else outgoing
 
-    def _exact(self, params: Params, caller: Caller, route: Route) -> Exact:
-        """Return where the call that the ``requestState`` continues must go. Raises ``Refused`` (-32602)."""
+    def _going_on(self, outgoing: Outgoing, params: Params, caller: Caller, route: Route) -> Outgoing:
+        """Return the request that goes on with the call which the ``requestState`` names. The call was counted when it
+        began. Raises ``Refused`` (-32602)."""
         text = jsonrpc.text(params.request_state, "requestState")
         state = request_state.unseal(self._key, text, caller.principal.id)
         group = caller.view.groups.get(route.group)
         if group is None or all(replica.id != state.upstream for replica in group.replicas):
             raise Refused("invalid_params", "params.requestState belongs to another request, or its upstream is gone")
-        return Exact(state.upstream, state.worker, bool(state.parked))
+        outgoing.affinity, outgoing.answers = Exact(state.upstream, state.worker, bool(state.parked)), True
+        outgoing.quota = self._used_states.quota(state, text, outgoing, bytes(outgoing.params))
+        return outgoing
 
 
 def _check_guard(route: Route, params: Raw, caller: Caller) -> None:
@@ -491,30 +498,3 @@ def _completes_closed(route: Route, parts: dict[str, Any]) -> bool:
         return False
     argument = jsonrpc.members(parts.get("argument", jsonrpc.ABSENT))
     return route.shape.closes(jsonrpc.text(argument.get("name", jsonrpc.ABSENT), "argument.name"))
-
-
-def _parameter_headers(route: Route, params: Raw, sent: Raw, caller: Caller, head: RequestHead) -> dict[str, str]:
-    """Return the ``Mcp-Param-*`` headers for the upstream of an annotated tool, made from the arguments that are
-    ``sent``; ``params`` are the client's.
-
-    Raises ``Refused`` (-32020) if a modern client's own headers do not agree with the arguments.
-    """
-    arguments = _decoded_arguments(params)
-    annotated = list(route.entry.annotated)
-    mcp_headers.check_once(annotated, jsonrpc.arguments_of(params))
-    if caller.era:
-        given = dict(head.headers.parameters)
-        checked = annotated
-        if isinstance(caller.view, SearchView):  # whoever has found a tool need not have listed its annotations
-            checked = [one for one in annotated if f"mcp-param-{one[1]}".lower() in given]
-        wrong = mcp_headers.mismatch(checked, arguments, given)
-        if wrong is not None:
-            raise Refused("header_mismatch", wrong)
-    return mcp_headers.parameter_headers(annotated, arguments if sent is params else _decoded_arguments(sent))
-
-
-def _decoded_arguments(params: Raw) -> Any:
-    try:
-        return orjson.loads(jsonrpc.arguments_of(params) or b"{}")
-    except orjson.JSONDecodeError:
-        return {}

@@ -11,6 +11,7 @@ import orjson
 
 from gateway.protocol.extensions import carried
 from gateway.routing.view import View
+from shared.mcp import tasks
 from shared.mcp.methods import SERVER_INFO_META
 from shared.mcp.versions import MODERN_VERSIONS
 
@@ -63,6 +64,8 @@ def _offer(view: View, modern: bool) -> dict[str, Any]:
         for name, what in offered.items() if isinstance(offered, dict) else ():
             if carried(name, alone, modern):
                 extensions.setdefault(name, what)
+    if modern and any(tasks.runs_calls(record.capabilities) for record in records):
+        extensions.setdefault(tasks.EXTENSION, {})  # their tasks of 2025-11-25 are shown as the extension's
     if extensions:
         capabilities["extensions"] = extensions
     offer: dict[str, Any] = {"capabilities": capabilities}

@@ -40,6 +40,7 @@ from shared.mcp.jsonrpc import NO_PARAMS, Message, Params
 from shared.rpc.framing import COPIED
 
 _BRACE = ord("{")
+_DENIED = frozenset(("insufficient_scope", "arguments_denied", "tool_unknown", "prompt_unknown"))
 
 
 class BegunRequest(Struct, gc=False):
@@ -199,10 +200,11 @@ class Serving:
 
     def _note_refusal(self, error: CallError, head: RequestHead, body: bytes) -> None:
         """Say in the error of a call that needs more scopes how the client gets them, and note in the audit log what
-        the rules of access refuse. ``body`` has the name of what was called."""
-        if self._audit is not None and error.code in ("insufficient_scope", "arguments_denied"):
+        the rules of access refuse, and names that the caller does not see: whether they are there makes no difference.
+        ``body`` has the name of what was called; a header may say anything."""
+        if self._audit is not None and error.code in _DENIED:
             who = head.principal.id if head.principal is not None else ""
-            name = error.about or head.headers.name or _name_in(body)
+            name = error.about or _name_in(body) or (head.headers.name if head.names_modern_version else "")
             self._audit.note("denied", principal=who, name=name, outcome=error.code)
         if isinstance(error, InsufficientScope) and not error.challenge:
             error.challenge = self._principals.step_up(head, error.scopes, error.message)

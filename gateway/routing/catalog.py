@@ -13,12 +13,13 @@ from msgspec import structs
 
 from gateway.balancers import Balancer, make
 from gateway.routing.endpoints import ASKED, named
-from gateway.routing.entries import Entry, parse
+from gateway.routing.entries import Entry, parsing
 from gateway.routing.hedges import Hedge
-from gateway.routing.naming import GIVEN, assign
+from gateway.routing.naming import GIVEN, assigning
 from gateway.routing.outliers import Watch
 from gateway.routing.pinning import Pinning
 from gateway.routing.routes import Group, Replica, Route
+from gateway.routing.steps import Steps, at_once, chunks
 from gateway.routing.view import Listed, Scope, View, empty
 from gateway.routing.virtual import VirtualView
 from shared.choices import STRATEGIES, Duty
@@ -67,13 +68,17 @@ class Catalog:
 
     def view(self, endpoint: str) -> View:
         """Return the view of ``/servers/{endpoint}``, or of ``/mcp`` for an empty name."""
+        return self._views.get(endpoint) or at_once(self.viewing(endpoint))
+
+    def viewing(self, endpoint: str) -> Steps[View]:
+        """Return what ``view`` returns, in steps."""
         view = self._views.get(endpoint)
         if view is not None:
             return view
         virtual = self._virtual.get(endpoint)
         if virtual is not None:  # before a group of this name, which may have been registered later by anyone
-            view = self._views[endpoint] = self._view_of_virtual(virtual)
-            return view
+            made = yield from self._view_of_virtual(virtual)
+            return self._views.setdefault(endpoint, made)
         group = self.groups.get(endpoint)
         if group is None:
             return empty((endpoint, ""), self.settings)  # not kept: clients can make up any number of names
@@ -117,12 +122,15 @@ class Catalog:
             self._members.pop(name, None)
 
     def rebuild(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> None:
-        """Build groups and views from all records, given by upstream id. ``wall_s`` is Unix time."""
+        """Do at once what ``rebuilding`` does."""
+        at_once(self.rebuilding(records, wall_s))
+
+    def rebuilding(self, records: Mapping[str, UpstreamRecord], wall_s: float) -> Steps[None]:
+        """Build groups and views from all records, given by upstream id, in steps. ``wall_s`` is Unix time.
+
+        Groups and views are exchanged in the last step; steps that are not taken to the end have no effect on them.
+        """
         self._wall_s = wall_s
-        for id in [id for id in self._replicas if id not in records]:
-            del self._replicas[id]
-            self._parsed.pop(id, None)
-            self.pinning.forget(id)
         members: dict[str, list[UpstreamRecord]] = {}
         for record in sorted(records.values(), key=lambda one: one.sequence):
             members.setdefault(record.spec.name, []).append(record)
@@ -133,18 +141,23 @@ class Catalog:
                 groups[name] = self.groups[name]  # of thousands of groups, one has changed
                 continue
             for record in own:
-                self._take(record, groups)
-            self._finish(groups[name])
+                yield from self._take(record, groups)
+            yield from self._finish(groups[name])
+        everything = yield from self._merging(groups, Scope(self.settings, self._refresh_interval_s, groups), "")
+        for id in [id for id in self._replicas if id not in records]:
+            del self._replicas[id]
+            self._parsed.pop(id, None)
+            self.pinning.forget(id)
         self._members = members
         for name in [name for name in self._balancers if name not in groups]:
             del self._balancers[name]
             self._hedges.pop(name, None)
         self.groups = groups
-        self.everything = self._view_of_all(groups)
-        self._views = {"": self.everything}
+        self.everything = everything
+        self._views = {"": everything}
         self.generation += 1
 
-    def _take(self, record: UpstreamRecord, groups: dict[str, Group]) -> None:
+    def _take(self, record: UpstreamRecord, groups: dict[str, Group]) -> Steps[None]:
         id = record.spec.id
         replica = self._replicas.get(id)
         if replica is None:
@@ -157,13 +170,13 @@ class Catalog:
             replica.update(record)
         parsed = self._parsed.get(id)
         if parsed is None or parsed[0] != record.catalog.digest or parsed[1] != record.spec:
-            self._parsed[id] = (record.catalog.digest, record.spec, _parse_all(record))
+            self._parsed[id] = (record.catalog.digest, record.spec, (yield from _parsing_all(record)))
         group = groups.get(record.spec.name)
         if group is None:
             group = groups[record.spec.name] = Group(record.spec.name, make(self.settings.balancer))
         group.replicas.append(replica)
 
-    def _finish(self, group: Group) -> None:
+    def _finish(self, group: Group) -> Steps[None]:
         chosen = next(
             (r.record.spec.balancer for r in group.replicas if r.record.spec.balancer is not None),
             self.settings.balancer,
@@ -196,17 +209,20 @@ class Catalog:
                         having[entry.name] = (entry, [replica])
                     elif first[1][-1] is not replica:
                         first[1].append(replica)
-            group.routes[kind] = {
-                name: Route(
-                    group.name,
-                    entry,
-                    tuple(replicas),
-                    group.balancer,
-                    any(replica.binds for replica in replicas),
-                    hedge=hedges(name) if hedges is not None and entry.read_only and len(replicas) > 1 else None,
-                )
-                for name, (entry, replicas) in having.items()
-            }
+                yield
+            routes: dict[str, Route] = {}
+            for some in chunks(having.items()):
+                for name, (entry, replicas) in some:
+                    routes[name] = Route(
+                        group.name,
+                        entry,
+                        tuple(replicas),
+                        group.balancer,
+                        any(replica.binds for replica in replicas),
+                        hedge=hedges(name) if hedges is not None and entry.read_only and len(replicas) > 1 else None,
+                    )
+                yield
+            group.routes[kind] = routes
 
     def _hedges_of(self, group: Group) -> Callable[[str], Hedge] | None:
         """Return what gives each read-only tool of a group its hedge, or ``None`` if its late calls are not sent
@@ -235,11 +251,11 @@ class Catalog:
             for name, group in self.groups.items()
         }
         if not endpoint:
-            return self._view_of_all(groups)
+            return at_once(self._merging(groups, Scope(self.settings, self._refresh_interval_s, groups), ""))
         virtual = self._virtual.get(endpoint)
         if virtual is not None:
             shown = virtual.groups(groups)
-            return self._merged(shown, self._virtual_scope(virtual, shown, groups), endpoint)
+            return at_once(self._merging(shown, self._virtual_scope(virtual, shown, groups), endpoint))
         return self._view_of(groups[endpoint]) if endpoint in groups else empty((endpoint, ""), self.settings)
 
     def _approved(self, group: Group, own: Mapping[Kind, Sequence[Entry]]) -> Mapping[Kind, Sequence[Entry]]:
@@ -250,17 +266,14 @@ class Catalog:
         specs = [replica.record.spec for replica in group.replicas if replica.binds]
         return {**own, Kind.TOOLS: self.pinning.shown_of_own(specs, tools)}
 
-    def _view_of_all(self, groups: Mapping[str, Group]) -> View:
-        return self._merged(groups, Scope(self.settings, self._refresh_interval_s, groups), "")
-
-    def _view_of_virtual(self, virtual: VirtualView) -> View:
+    def _view_of_virtual(self, virtual: VirtualView) -> Steps[View]:
         """Return the view of a virtual server: the one it had if no upstream that it shows has changed."""
-        name, shown = virtual.server.name, virtual.groups(self.groups)
+        name, shown = virtual.server.name, (yield from virtual.showing(self.groups))
         groups = list(shown.values())
         kept = self._kept.get(name)
         if kept is not None and len(kept[0]) == len(groups) and all(map(is_, kept[0], groups)):
             return kept[1]
-        view = self._merged(shown, self._virtual_scope(virtual, shown, self.groups), name)
+        view = yield from self._merging(shown, self._virtual_scope(virtual, shown, self.groups), name)
         self._kept.pop(name, None)
         if all(one.record.status is ServerStatus.CONNECTED for group in groups for one in group.replicas):
             self._kept[name] = groups, view  # nothing in it leaves the lists by the passing of time
@@ -277,31 +290,41 @@ class Catalog:
             instructions=virtual.server.instructions,
         )
 
-    def _merged(self, groups: Mapping[str, Group], scope: Scope, endpoint: str) -> View:
-        """Return a view of several groups in one namespace."""
+    def _merging(self, groups: Mapping[str, Group], scope: Scope, endpoint: str) -> Steps[View]:
+        """Return a view of several groups in one namespace, in steps."""
         routes: dict[Kind, dict[str, Route]] = {}
         lists: dict[Kind, list[Listed]] = {}
         listed_uris: dict[tuple[str, str], str] = {}
         steady = {name for name, group in groups.items() if group.steady}
         for kind in Kind:
-            named = assign(
-                ((group.name, _since(group, kind)) for group in groups.values()),
+            since = []
+            for group in groups.values():
+                since.append((group.name, _since(group, kind)))
+                yield
+            named = yield from assigning(
+                since,
                 self.settings.naming,
                 self.settings.separator,
                 are_uris=kind in (Kind.RESOURCES, Kind.TEMPLATES),
             )
             routes[kind] = {listed: groups[group].routes[kind][own] for listed, (group, own) in named.items()}
+            yield
             if kind is Kind.RESOURCES:
                 listed_uris = {place: listed for listed, place in named.items()}
             places = {
                 name: {own: place for place, own in enumerate(group.routes[kind])} for name, group in groups.items()
             }
-            merged = [
-                Listed((groups[group].sequence, places[group][own]), listed, routes[kind][listed])
-                for listed, (group, own) in named.items()
-                if group in steady or self._is_listed(routes[kind][listed])
-            ]
+            yield
+            merged: list[Listed] = []
+            for some in chunks(named.items()):
+                merged += [
+                    Listed((groups[group].sequence, places[group][own]), listed, routes[kind][listed])
+                    for listed, (group, own) in some
+                    if group in steady or self._is_listed(routes[kind][listed])
+                ]
+                yield
             lists[kind] = sorted(merged, key=lambda entry: entry.place)
+            yield
         scope = structs.replace(scope, listed_uris=listed_uris)
         return View((endpoint, ""), scope, routes, lists, whole=not endpoint)
 
@@ -347,18 +370,25 @@ def _since(group: Group, kind: Kind) -> dict[str, float]:
     return since | dict.fromkeys(group.given.get(kind, ()), GIVEN)
 
 
-def _parse_all(record: UpstreamRecord) -> dict[Kind, list[Entry]]:
+def _parsing_all(record: UpstreamRecord) -> Steps[dict[Kind, list[Entry]]]:
     """Return what an upstream lists, without the tools that its registration hides: they do not exist here.
 
     There is nothing if its lists cannot be read, so that other upstreams are not affected.
     """
-    return {kind: parse_list(record.spec, kind, record.catalog.document(kind)) for kind in Kind}
+    found = {}
+    for kind in Kind:
+        found[kind] = yield from _parsing(record.spec, kind, record.catalog.document(kind))
+    return found
 
 
 def parse_list(spec: UpstreamSpec, kind: Kind, document: bytes) -> list[Entry]:
     """Return the entries of one list of an upstream, without the tools that its registration hides."""
+    return at_once(_parsing(spec, kind, document))
+
+
+def _parsing(spec: UpstreamSpec, kind: Kind, document: bytes) -> Steps[list[Entry]]:
     try:
-        found = parse(kind, document)
+        found = yield from parsing(kind, document)
     except (ValueError, TypeError, KeyError, RecursionError):
         return []
     return [entry for entry in found if spec.shows(entry.name)] if kind is Kind.TOOLS else found

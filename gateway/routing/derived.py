@@ -10,9 +10,12 @@ from gateway.balancers import NO_CHOICE
 from gateway.routing.entries import Entry
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.routes import Route
+from gateway.routing.steps import Steps, at_once, chunks
 from gateway.routing.view import Admits, Listed, MethodPattern, View, ViewKey
 from shared.mcp.listings import Kind
 
+_A_STEP = 50
+"""So many entries are decided in one step: rules may look at each one's annotations."""
 _LOCAL = -1
 """The place of local tools in a list: before those of every group."""
 
@@ -32,7 +35,7 @@ def _both(first: Admits | None, second: Admits | None) -> Admits | None:
     return lambda group, uri: first(group, uri) and second(group, uri)
 
 
-def rewritten(
+def rewriting(
     view: View,
     key: ViewKey,
     change: Callable[[Kind, str, Route], Route | None],
@@ -40,9 +43,9 @@ def rewritten(
     denied: Collection[MethodPattern] = (),
     keep_group: Callable[[str], bool] = _nothing,
     passes_on: Callable[[str], bool] = _everything,
-) -> View:
-    """Return a view in which each entry has the route that ``change(kind, listed name, route)`` returns; ``None`` hides
-    the entry.
+) -> Steps[View]:
+    """Return a view in which each entry has the route that ``change(kind, listed name, route)`` returns, in steps;
+    ``None`` hides the entry.
 
     ``admits(group, URI)`` says whether a resource that no list has may be read; ``denied`` are methods that the view
     does not know. A group of which no entry is left is hidden as well, as if it were not registered, unless
@@ -57,18 +60,22 @@ def rewritten(
             changed[at] = change(kind, name, route)
         return changed[at]
 
-    routes = {
-        kind: {name: found for name, route in known.items() if (found := new(kind, name, route)) is not None}
-        for kind, known in view.routes.items()
-    }
-    lists = {
-        kind: [
-            one if found is one.route else structs.replace(one, route=found)
-            for one in entries
-            if (found := new(kind, one.name, one.route)) is not None
-        ]
-        for kind, entries in view.lists.items()
-    }
+    routes: dict[Kind, dict[str, Route]] = {kind: {} for kind in view.routes}
+    for kind, known in view.routes.items():
+        for named in chunks(known.items(), _A_STEP):
+            for name, route in named:
+                found = new(kind, name, route)
+                if found is not None:
+                    routes[kind][name] = found
+            yield
+    lists: dict[Kind, list[Listed]] = {kind: [] for kind in view.lists}
+    for kind, entries in view.lists.items():
+        for some in chunks(entries, _A_STEP):
+            for one in some:
+                found = new(kind, one.name, one.route)
+                if found is not None:
+                    lists[kind].append(one if found is one.route else structs.replace(one, route=found))
+            yield
     left = {route.group for known in routes.values() for route in known.values()}
     groups = {name: group for name, group in view.groups.items() if name in left or keep_group(name)}
     group = view.scope.group if view.scope.group is not None and view.scope.group.name in groups else None
@@ -95,7 +102,7 @@ def filtered(
     def change(kind: Kind, name: str, route: Route) -> Route | None:
         return route if keep(kind, name, route) else None
 
-    return rewritten(view, key, change, keep_group=keep_group)
+    return at_once(rewriting(view, key, change, keep_group=keep_group))
 
 
 def with_local_tools(view: View, key: ViewKey, tools: Iterable[LocalTool]) -> View:

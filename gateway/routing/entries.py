@@ -8,12 +8,15 @@ import msgspec
 import orjson
 from msgspec import Raw, Struct
 
+from gateway.routing.steps import Steps, at_once, chunks
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc
 from shared.mcp.listings import KINDS, Kind
 
 _UI = b'"resourceUri"'
 _FLAT_UI = "ui/resourceUri"
+_A_STEP = 100
+"""So many entries are parsed in one step: 256 KiB each at most, and a few microseconds nearly always."""
 
 
 class Entry(Struct, frozen=True):
@@ -51,15 +54,22 @@ class Entry(Struct, frozen=True):
 
 
 def parse(kind: Kind, document: bytes) -> list[Entry]:
-    """Return the entries in a JSON array. The worker has left out what is no valid entry of this kind."""
-    found = []
-    for raw in msgspec.json.decode(document, type=list[Raw]):
-        try:
-            entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
-        except (ValueError, RecursionError):
-            continue  # one entry that cannot be read does not hide the others
-        if entry is not None:
-            found.append(entry)
+    """Return what ``parsing`` returns, at once."""
+    return at_once(parsing(kind, document))
+
+
+def parsing(kind: Kind, document: bytes) -> Steps[list[Entry]]:
+    """Return the entries in a JSON array, in steps. The worker has left out what is no valid entry of this kind."""
+    found: list[Entry] = []
+    for some in chunks(msgspec.json.decode(document, type=list[Raw]), _A_STEP):
+        for raw in some:
+            try:
+                entry = _tool(bytes(raw)) if kind is Kind.TOOLS else _other(kind, bytes(raw))
+            except (ValueError, RecursionError):
+                continue  # one entry that cannot be read does not hide the others
+            if entry is not None:
+                found.append(entry)
+        yield
     return found
 
 

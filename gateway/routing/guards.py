@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Raw, Struct
@@ -15,9 +16,10 @@ from shared.errors import InsufficientScope, Refused
 
 
 class ArgumentCondition(Protocol):
-    """A condition on the arguments of a call."""
+    """A condition on the arguments of a call. ``reads`` are the names of members that it looks at."""
 
     text: str
+    reads: frozenset[str]
 
     def holds(self, variables: Mapping[str, Any]) -> bool | None:
         """Return whether the condition is true, or ``None`` if it cannot be decided."""
@@ -46,8 +48,9 @@ class Guard(Struct, frozen=True):
             raise InsufficientScope(f"this needs the scope {' '.join(self.scopes)!r}", self.scopes)
         if not (self.any_of or self.none_of):
             return
+        reads = {name.casefold(): name for one in (*self.any_of, *self.none_of) for name in one.reads}
         try:
-            args = json.loads(bytes(arguments) or b"{}", object_pairs_hook=_once)
+            args = json.loads(bytes(arguments) or b"{}", object_pairs_hook=partial(_once, reads))
         except (ValueError, RecursionError) as error:
             raise Refused("invalid_params", f"params.arguments: {error}") from error
         variables = {"args": args, "principal": {"id": principal, "kind": kind}}
@@ -56,10 +59,15 @@ class Guard(Struct, frozen=True):
             raise Refused("arguments_denied", "the rules of access do not allow a call with these arguments")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(reads: Mapping[str, str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object of the arguments. A member that is there twice is refused: the upstream's parser might take the
-    one that the condition has not seen, and some take names for the same that differ in case."""
+    one that the condition has not seen, and some take names for the same that differ in case. So a name that looks like
+    one that the condition ``reads`` (by names without case) is refused as well."""
     found = dict(pairs)
-    if len({name.casefold() for name in found}) < len(pairs):
+    plain = {name.casefold(): name for name in found}
+    if len(plain) < len(pairs):
         raise ValueError("a member is there twice; each may be there once")
+    for one in plain.keys() & reads.keys():
+        if plain[one] != reads[one]:
+            raise ValueError(f"member {plain[one][:64]!r} looks like {reads[one]!r}; write it like that")
     return found

@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from gateway.routing.steps import Steps, at_once
 from shared.choices import Naming
 
 MAX_COMPOSED = 64
@@ -92,8 +93,15 @@ def _is_of_another(name: str, group: str, of_groups: Mapping[str, str], are_uris
 def assign(
     groups: Iterable[tuple[str, Mapping[str, float]]], naming: Naming, separator: str, are_uris: bool = False
 ) -> dict[str, tuple[str, str]]:
-    """Return (group, upstream's name) by listed name. ``groups`` are in registration order, each with its names in
-    order, and since when the group has had each.
+    """Return what ``assigning`` returns, at once."""
+    return at_once(assigning(groups, naming, separator, are_uris))
+
+
+def assigning(
+    groups: Iterable[tuple[str, Mapping[str, float]]], naming: Naming, separator: str, are_uris: bool = False
+) -> Steps[dict[str, tuple[str, str]]]:
+    """Return (group, upstream's name) by listed name, in steps. ``groups`` are in registration order, each with its
+    names in order, and since when the group has had each.
 
     A changed URI loses its meaning outside the gateway. So URIs are composed only at a collision, and
     ``naming: prefix`` does not apply to them.
@@ -104,6 +112,7 @@ def assign(
         for name, since in names.items():
             if name not in holders or (since, place) < holders[name]:
                 holders[name] = since, place
+        yield
     listed: dict[str, tuple[str, str]] = {}
     collided: list[tuple[str, str]] = []
     short = labels(group for group, _ in ordered)
@@ -118,6 +127,7 @@ def assign(
                 collided.append((group, name))
             else:
                 listed[name] = (group, name)
+        yield
     if not collided:
         return listed
     by_group = labels(group for group, _ in ordered)
@@ -132,4 +142,5 @@ def assign(
             composed = f"{composed[: MAX_COMPOSED - 9]}_{digest}"
             attempt += 1
         listed[composed] = (group, name)
+        yield
     return listed

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from gateway.routing.steps import Steps
 from gateway.routing.view import View
 
 
 class ViewPolicy(Protocol):
     """Rules that hide entries from principals."""
 
-    def apply(self, view: View, policy_class: str) -> View:
-        """Return the view that ``policy_class`` has of ``view``; ``view.filtered`` makes one.
+    def applying(self, view: View, policy_class: str) -> Steps[View]:
+        """Return the view that ``policy_class`` has of ``view``, in steps; ``derived.rewriting`` makes one.
 
         A class is made when a principal's credentials are verified (``access.roles``).
         """

@@ -18,7 +18,7 @@ from shared.virtual_servers import Argument
 class Shape(Struct, frozen=True):
     """The arguments of one route that a virtual server decides.
 
-    ``closed`` has those that clients cannot set, by their names in lower case: some upstreams take names for the same
+    ``closed`` has those that clients cannot set, by their names without case: some upstreams take names for the same
     that differ in case. ``values`` is the JSON of what is sent where the client gives nothing.
     """
 
@@ -27,7 +27,7 @@ class Shape(Struct, frozen=True):
 
     def closes(self, name: str) -> bool:
         """Whether clients cannot set this argument, and do not see it."""
-        return name.lower() in self.closed
+        return name.casefold() in self.closed
 
     def params(self, params: Raw, name: str) -> bytes:
         """Return the params of a call under the upstream's name, with the arguments that the upstream gets.
@@ -39,7 +39,7 @@ class Shape(Struct, frozen=True):
         given = parts.get("arguments", jsonrpc.ABSENT)
         arguments: dict[str, Any] = {} if bytes(given) == b"null" else jsonrpc.members(given)
         for one in arguments:
-            if one.lower() in self.closed:
+            if one.casefold() in self.closed:
                 raise Refused("invalid_params", f"argument {one[:128]!r} cannot be set here: its value is decided")
         for one, value in self.values.items():
             if one not in arguments:
@@ -52,5 +52,5 @@ def shape_of(arguments: Mapping[str, Argument]) -> Shape | None:
     """Return the shape that these arguments make, or ``None`` if nothing is said of any."""
     if not arguments:
         return None
-    closed = {name.lower(): name for name, one in arguments.items() if one.closed}
+    closed = {name.casefold(): name for name, one in arguments.items() if one.closed}
     return Shape(closed, {name: Raw(one.value) for name, one in arguments.items() if one.value})

@@ -14,6 +14,7 @@ from gateway.routing.discovery import discovered
 from gateway.routing.endpoints import split
 from gateway.routing.entries import Entry
 from gateway.routing.policy import ViewPolicy
+from gateway.routing.steps import Steps, at_once
 from gateway.routing.view import View, ViewKey, changed
 from shared.choices import Discovery
 from shared.mcp.listings import Kind
@@ -51,19 +52,26 @@ class Views:
         """Return what principals of a class see at an endpoint (``endpoints``)."""
         if self._is_plain and not endpoint:
             return self._catalog.everything
-        return self._get((endpoint, "" if self._policy is None else policy_class))
-
-    def _get(self, key: ViewKey) -> View:
         if self._generation != self._catalog.generation:
-            self._generation = self._catalog.generation
-            self._kept.clear()
-            self._entries = 0
+            self._renew()
+        key = endpoint, "" if self._policy is None else policy_class
         return self._kept.get(key) or self._make(key)
 
+    def _renew(self) -> None:
+        """Forget the views of an earlier generation."""
+        self._generation = self._catalog.generation
+        self._kept.clear()
+        self._entries = 0
+
     def _make(self, key: ViewKey) -> View:
+        return at_once(self._making(key))
+
+    def _making(self, key: ViewKey) -> Steps[View]:
         name, asked = split(key[0])
-        whole = self._catalog.view(name)
-        view = self._shown(whole, key, name, asked)
+        whole = yield from self._catalog.viewing(name)
+        view = yield from self._showing(whole, key, name, asked)
+        if key in self._kept:  # somebody needed it meanwhile
+            return self._kept[key]
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
         if whole.groups or not name:
@@ -76,12 +84,12 @@ class Views:
     def with_own(self, key: ViewKey, own: Mapping[str, Mapping[Kind, Sequence[Entry]]]) -> View:
         """Return the view ``key`` for a client whose own upstream sessions list ``own``, by group. It is not kept."""
         name, asked = split(key[0])
-        return self._shown(self._catalog.view_with(name, own), key, name, asked)
+        return at_once(self._showing(self._catalog.view_with(name, own), key, name, asked))
 
-    def _shown(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> View:
+    def _showing(self, whole: View, key: ViewKey, name: str, asked: Discovery | None) -> Steps[View]:
         """Return what is shown of a view under ``key``, to clients that may have asked how they find tools."""
         server = self._catalog.virtual_server(name)
-        view = whole if self._policy is None else self._policy.apply(whole, key[1])
+        view = whole if self._policy is None else (yield from self._policy.applying(whole, key[1]))
         if self._policy is not None and not view.groups:
             # A virtual server of which nothing is shown never was: neither its words nor how it is searched tell of it.
             server, view = None, View(key, structs.replace(view.scope, instructions=""), view.routes, view.lists, False)
@@ -103,19 +111,32 @@ class Views:
         self._watched.pop(key, None)
 
     def advance(self, announced: Mapping[str, set[str]]) -> dict[ViewKey, set[str]]:
-        """Return the ``list_changed`` methods of each watched view that lists something else since the last call.
+        """Return what ``advancing`` returns, at once."""
+        return at_once(self.advancing(announced))
+
+    def advancing(self, announced: Mapping[str, set[str]]) -> Steps[dict[ViewKey, set[str]]]:
+        """Return the ``list_changed`` methods of each watched view that lists something else since the last call, in
+        steps. Steps that are not taken to the end report nothing, and the next call reports it.
 
         ``announced`` has the methods that upstreams announced, by group. A view that shows everything of a group passes
         them on even if its lists look the same.
         """
-        found: dict[ViewKey, set[str]] = {}
-        for key, before in self._watched.items():
-            after = self._watched[key] = self._get(key)
+        seen: list[tuple[ViewKey, View, View, set[str]]] = []
+        for key, before in list(self._watched.items()):
+            if self._generation != self._catalog.generation:
+                self._renew()
+            after = self._kept.get(key) or (yield from self._making(key))
             methods = changed(before, after)
             if after.whole:
                 methods = methods.union(*(told for group, told in announced.items() if group in after.groups))
-            if methods:
-                found[key] = methods
+            seen.append((key, before, after, methods))
+            yield
+        found: dict[ViewKey, set[str]] = {}
+        for key, before, after, methods in seen:
+            if self._watched.get(key) is before:
+                self._watched[key] = after
+                if methods:
+                    found[key] = methods
         return found
 
 

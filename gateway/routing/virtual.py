@@ -16,6 +16,7 @@ from msgspec import structs
 from gateway.routing.entries import Entry
 from gateway.routing.routes import Group, Route
 from gateway.routing.shapes import shape_of
+from gateway.routing.steps import Steps, at_once
 from gateway.routing.uri_templates import matches
 from shared.mcp.listings import Kind
 from shared.virtual_servers import Argument, Override, VirtualServer
@@ -32,8 +33,12 @@ class VirtualView:
         self._concerns: dict[str, bool] = {}
 
     def groups(self, groups: Mapping[str, Group]) -> dict[str, Group]:
-        """Return what is shown of these groups. Groups of which nothing is, or may be once they list something, are
-        left out."""
+        """Return what ``showing`` returns, at once."""
+        return at_once(self.showing(groups))
+
+    def showing(self, groups: Mapping[str, Group]) -> Steps[dict[str, Group]]:
+        """Return what is shown of these groups, in steps. Groups of which nothing is, or may be once they list
+        something, are left out."""
         found = {}
         for name, group in groups.items():
             if name not in self._concerns:
@@ -41,6 +46,7 @@ class VirtualView:
             if not self._concerns[name]:
                 continue
             shown = self._shown(group)
+            yield
             if any(shown.routes.values()) or group.absence:
                 found[name] = shown
         for name in [name for name in self._concerns if name not in groups]:

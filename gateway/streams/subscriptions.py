@@ -194,6 +194,8 @@ class StreamSubscriptions:
                 task = self._known_tasks.find(id, principal, view)
             except Refused:
                 continue
+            if task.worker:  # no upstream tells of it: the client polls
+                continue
             by_upstream.setdefault(task.upstream, (task.route, {}))[1][task.own] = id
         return [
             ListenToTasks(self._dispatcher, route, principal, params, own, stream, self._acknowledge_s, Only(upstream))

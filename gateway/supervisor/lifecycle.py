@@ -23,7 +23,7 @@ from pathlib import Path
 from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
-from gateway.supervisor.processes import SAFE_PYTHON, spawn_child
+from gateway.supervisor.processes import spawn_child
 from gateway.supervisor.start_checks import check_start, with_admin_token
 from gateway.supervisor.state_directory import StateDirectory
 from shared import supervision
@@ -37,6 +37,7 @@ from shared.metrics.instance_directory import VARIABLE
 from shared.registry import deaths
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
+from shared.safe_python import SAFE_PYTHON
 from shared.settings import Settings
 from shared.tasks import cancel, spawn
 

@@ -9,9 +9,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-SAFE_PYTHON = (sys.executable, "-P")
-"""How Python children are started. ``-P`` keeps the current folder off the import path, so that a file ``worker.py`` of
-the user is not imported instead of the package ``worker``."""
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

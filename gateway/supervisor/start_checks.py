@@ -14,7 +14,7 @@ from shared.errors import ConfigError
 from shared.loopback import is_loopback_host
 from shared.rpc import link_tls
 from shared.settings import Settings
-from shared.tracing.tracing import check_traces
+from shared.tracing.tracing import check_exported_audit, check_traces
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +31,9 @@ def check_start(settings: Settings) -> None:
     check_tls(settings)
     check_exposure(settings)
     check_traces(settings)
+    audit = rules_of(settings).audit
+    if audit is not None and audit.otlp:
+        check_exported_audit()
 
 
 def check_tls(settings: Settings) -> None:

@@ -1,14 +1,15 @@
 """The audit log: who did what, when, and how it ended. One event for each call, each refusal and each change.
 
 Events are noted on the hot path as plain values, and written by a task of its own in batches: as lines of JSON to a
-file or to standard output, and to a bounded stream in Redis, which ``gateway audit tail`` reads. What cannot be kept is
-counted, and the loss is an event as well.
+file or to standard output, and to a bounded stream in Redis, which ``gateway audit tail`` reads; as log records (OTLP)
+to a collector. What cannot be kept is counted, and the loss is an event as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -16,17 +17,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
+from msgspec import Raw
 
 from gateway.telemetry.observer import LISTENING, ObservedCall
 from gateway.telemetry.redaction import read_pointer, redacted
 from shared.access.rules import AuditDocument
 from shared.errors import CallError, RegistryUnavailable
+from shared.mcp import jsonrpc
+from shared.mcp.text import without_lone_surrogates
 from shared.metrics.tally import Tally
 from shared.registry.audit import AuditStore
+from shared.tracing.log_records import INFO, WARN, record
 
 _log = logging.getLogger(__name__)
 _WAITING = 20_000
@@ -36,9 +41,27 @@ _EVERY_S = 0.2
 _BATCH = 500
 _MAX_ARGUMENTS = 64 * 1024
 """Longer arguments are noted as a digest."""
+_TURN_S = 0.005
+"""So long lines are made in one go; then others have a turn."""
+_EXPORTED = ("principal", "method", "group", "upstream", "outcome", "session", "client")
+"""What of an event is an attribute of its log record."""
+_CLOSE_S = 3.0
+"""How long a front end that ends may take to export what waits."""
 _CHAIN_START = "0" * 64
 
 _Event = tuple[float, str, dict[str, Any], bytes | None]
+
+
+class LogExporter(Protocol):
+    """What sends log records to a collector (``shared.tracing.exporter``)."""
+
+    lost: int
+
+    def add(self, span: bytes) -> None:
+        """Take a record, or lose it if too many wait."""
+
+    async def close(self, within_s: float) -> None:
+        """Send what waits, but no longer than ``within_s``."""
 
 
 class AuditLog:
@@ -46,9 +69,18 @@ class AuditLog:
 
     hears_begun = False
 
-    def __init__(self, wanted: AuditDocument, store: AuditStore, frontend: str, tally: Tally | None = None) -> None:
-        """``tally`` counts events by what became of them: written, or lost."""
+    def __init__(
+        self,
+        wanted: AuditDocument,
+        store: AuditStore,
+        frontend: str,
+        tally: Tally | None = None,
+        exporter: LogExporter | None = None,
+    ) -> None:
+        """``tally`` counts events by what became of them: written, lost, or not exported."""
         self.wanted = wanted
+        self._exporter = exporter
+        self._not_exported = 0
         self._tally = tally or Tally("gateway_audit_events", "", ("result",))
         self.lost = 0
         self.failing = ""
@@ -96,8 +128,11 @@ class AuditLog:
         if session is not None:
             facts["session"] = session.sid
             facts["client"] = session.client_info
-        params = getattr(call, "params", None) if self.wanted.arguments != "none" else None
-        self._add("call", facts, bytes(params) if params is not None else None)
+        params = getattr(call, "params", b"")
+        facts["requestBytes"] = len(params)
+        if call.result_bytes:
+            facts["resultBytes"] = call.result_bytes
+        self._add("call", facts, bytes(params) if self.wanted.arguments != "none" else None)
         if call.answers:
             self.on_continued(call, bytes(getattr(call, "params", b"")))
 
@@ -136,14 +171,19 @@ class AuditLog:
                 await self._flush()
         finally:
             await self._flush()
+            if self._exporter is not None:
+                await self._exporter.close(_CLOSE_S)
 
     async def _flush(self) -> None:
         while self._waiting:
             batch = [self._waiting[at] for at in range(min(_BATCH, len(self._waiting)))]
             chain = (self._number, self._previous)
-            lines = [self._line(event) for event in batch]
             try:
+                lines = await self._lines(batch)
                 await self._write(lines)
+            except asyncio.CancelledError:
+                self._number, self._previous = chain
+                raise
             except (OSError, RegistryUnavailable) as error:
                 self._number, self._previous = chain
                 if not self.failing:
@@ -154,12 +194,37 @@ class AuditLog:
                 _log.warning("the audit log is written again")
                 self.failing = ""
             self._tally.count("written", by=len(batch))
+            self._export(batch, lines)
             for _ in batch:
                 params = self._waiting.popleft()[3]
                 self._waiting_bytes -= len(params) if params is not None else 0
             if self.lost > self._lost_before:
                 lost, self._lost_before = self.lost - self._lost_before, self.lost
                 self._add("lost", {"events": lost}, None)
+
+    def _export(self, batch: list[_Event], lines: list[bytes]) -> None:
+        exporter = self._exporter
+        if exporter is None:
+            return
+        for (at, kind, facts, _), line in zip(batch, lines, strict=True):
+            severity = INFO if kind == "call" or facts.get("outcome") == "asked" else WARN
+            said = orjson.loads(line)
+            values = {f"gateway.{name}": str(said[name]) for name in _EXPORTED if name in said}
+            values["event.name"] = f"gateway.audit.{kind}"
+            exporter.add(record(int(at * 1e9), severity, line, values, str(facts.get("trace") or "")))
+        if exporter.lost > self._not_exported:
+            self._tally.count("not_exported", by=exporter.lost - self._not_exported)
+            self._not_exported = exporter.lost
+
+    async def _lines(self, batch: list[_Event]) -> list[bytes]:
+        """Return the lines of events. Arguments may be large, so others have their turns meanwhile."""
+        lines, began = [], time.perf_counter()
+        for event in batch:
+            lines.append(self._line(event))
+            if time.perf_counter() - began > _TURN_S:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        return lines
 
     def _line(self, event: _Event) -> bytes:
         at, kind, facts, params = event
@@ -170,24 +235,44 @@ class AuditLog:
         if "client" in shown:
             shown["client"] = _client(shown["client"])
         if params is not None:
-            shown["arguments"] = self._arguments(params)
+            shown.update(self._arguments(params))
         if self.wanted.chain:
             self._number += 1
             shown["number"], shown["previous"] = self._number, self._previous
-        line = orjson.dumps(shown, default=repr)
+        try:
+            line = orjson.dumps(shown, default=repr)
+        except (TypeError, ValueError):  # names of callers and tools may hold halves of characters
+            line = without_lone_surrogates(json.dumps(shown, default=repr, separators=(",", ":")).encode())
         if self.wanted.chain:
             self._previous = hashlib.sha256(line).hexdigest()
         return line
 
-    def _arguments(self, params: bytes) -> Any:
+    def _arguments(self, params: bytes) -> dict[str, Any]:
+        """Return what the log says of a call's arguments. A member that is there twice has all its values: which one
+        counted is the upstream's to say. What cannot be read is noted by its digest, never left out."""
+        repeated = False
+
+        def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            nonlocal repeated
+            found = dict(pairs)
+            if len(found) < len(pairs):
+                repeated = True
+                values: dict[str, list[Any]] = {}
+                for name, value in pairs:
+                    values.setdefault(name, []).append(value)
+                found = {name: one[0] if len(one) == 1 else one for name, one in values.items()}
+            return found
+
         try:
-            arguments = orjson.loads(params).get("arguments", {})
-        except (orjson.JSONDecodeError, AttributeError):
-            return None
-        whole = orjson.dumps(arguments)
-        if self.wanted.arguments == "digest" or len(whole) > _MAX_ARGUMENTS:
-            return {"sha256": hashlib.sha256(whole).hexdigest(), "bytes": len(whole)}
-        return arguments if self.wanted.arguments == "full" else redacted(arguments, self._pointers)
+            raw = bytes(jsonrpc.arguments_of(Raw(params))) or b"{}"
+            digest = {"sha256": hashlib.sha256(raw).hexdigest(), "bytes": len(raw)}
+            if self.wanted.arguments == "digest" or len(raw) > _MAX_ARGUMENTS:
+                return {"arguments": digest}
+            arguments = json.loads(raw, object_pairs_hook=members)
+        except (CallError, ValueError, RecursionError):
+            return {"params": {"sha256": hashlib.sha256(params).hexdigest(), "bytes": len(params)}}
+        shown = arguments if self.wanted.arguments == "full" else redacted(arguments, self._pointers)
+        return {"arguments": shown, "repeated": True} if repeated else {"arguments": shown}
 
     async def _write(self, lines: list[bytes]) -> None:
         data = b"".join(line + b"\n" for line in lines)
@@ -201,7 +286,7 @@ class AuditLog:
         try:
             await self._store.append(lines)
         except RegistryUnavailable:
-            if not (self.wanted.file or self.wanted.stdout):
+            if not (self.wanted.file or self.wanted.stdout or self._exporter is not None):
                 raise
             self.missing_in_redis += len(lines)  # they are kept elsewhere
 

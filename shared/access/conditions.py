@@ -16,10 +16,17 @@ _MEMBER = re.compile(
 )
 
 
-class Condition:
-    """One compiled expression. ``text`` is what the operator wrote."""
+_READ = re.compile(
+    r"""(?<!principal)\.\s*([A-Za-z_]\w*)(?!\w*\s*\()"""
+    r"""|\[\s*'([^'\\]+)'\s*\]|\[\s*"([^"\\]+)"\s*\]|'([^'\\]+)'\s+in\b|"([^"\\]+)"\s+in\b"""
+)
+"""Where an expression names a member: ``args.path``, ``args['path']``, ``'path' in args``; a call is none."""
 
-    __slots__ = ("_program", "member", "text")
+
+class Condition:
+    """One compiled expression. ``text`` is what the operator wrote, ``reads`` the names of members in it."""
+
+    __slots__ = ("_program", "member", "reads", "text")
 
     def __init__(self, text: str) -> None:
         """Compile ``text``. Raises ``ValueError`` that says what is wrong with it."""
@@ -29,6 +36,7 @@ class Condition:
         found = _MEMBER.fullmatch(text)
         self.member = (found["claim"], found["value"] or found["other"]) if found is not None else None
         """(claim, value) where the expression says that a claim has a value: such ones can be looked up."""
+        self.reads = frozenset(next(filter(None, one)) for one in _READ.findall(text))
         try:
             self._program = cel.compile(text)
         except Exception as error:  # the parser panics on some inputs, which arrives as a class of its own

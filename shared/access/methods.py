@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 from typing import Literal
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from shared.access.keys import ApiKey, check_name
 from shared.errors import ConfigError
 from shared.loopback import is_loopback_host
 
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 ASYMMETRIC = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """The signatures of RFC 7518 and RFC 8037 that a public key verifies; the only ones that are ever accepted."""
 
@@ -86,12 +88,17 @@ class IntrospectionMethod(_Method, frozen=True, tag="introspection"):
 class TrustedProxyMethod(_Method, frozen=True, tag="trustedProxy"):
     """A proxy in front that has authenticated the caller and names the caller in a header.
 
-    The header counts only on connections from ``addresses`` (IP addresses or networks).
+    The header counts only on connections from ``addresses`` (IP addresses or networks). ``certificate_header`` has the
+    certificate that the proxy's client has shown, in the form of Envoy (``X-Forwarded-Client-Cert``), of RFC 9440
+    (``Client-Cert``) or as PEM with escapes (nginx); empty if there is none. ``certificate_name`` is what of it names
+    the caller.
     """
 
     addresses: tuple[str, ...]
     user_header: str = "X-Forwarded-User"
     groups_header: str = "X-Forwarded-Groups"
+    certificate_header: str = ""
+    certificate_name: Literal["subject", "uri", "dns", "email"] = "subject"
 
 
 class ClientCertificateMethod(_Method, frozen=True, tag="clientCertificate"):
@@ -140,6 +147,8 @@ def wrong_with(method: Method) -> Iterator[tuple[str, str]]:
                     ipaddress.ip_network(one, strict=False)
                 except ValueError as error:
                     yield "addresses", f"{one!r} is no address or network: {error}"
+            if method.certificate_header and not _HEADER.fullmatch(method.certificate_header):
+                yield "certificateHeader", f"{method.certificate_header!r} is no name of a header"
             if not method.addresses:
                 yield "addresses", "are needed: from everybody else the header counts for nothing"
 

@@ -82,7 +82,8 @@ class LimitDocument(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 class AuditDocument(Struct, frozen=True, forbid_unknown_fields=True):
     """The audit log as it is written.
 
-    ``file`` gets lines of JSON, ``stdout`` too, and ``redis`` keeps the last 100,000 events. ``arguments`` of calls are
+    ``file`` gets lines of JSON, ``stdout`` too, ``redis`` keeps the last 100,000 events, and ``otlp`` sends log records
+    to where the ``OTEL_*`` variables say. ``arguments`` of calls are
     left out, shown without what looks like a secret and what ``redact`` points to, shown whole, or shown as a digest.
     ``required``: calls are refused while the log cannot be written. ``chain``: each line has the digest of the line
     before it.
@@ -91,6 +92,7 @@ class AuditDocument(Struct, frozen=True, forbid_unknown_fields=True):
     file: str = ""
     stdout: bool = False
     redis: bool = True
+    otlp: bool = False
     arguments: Literal["none", "redacted", "full", "digest"] = "none"
     redact: tuple[str, ...] = ()
     required: bool = False
@@ -337,7 +339,10 @@ def _confirm(written: tuple[str, ...], problems: Problems) -> Confirm | None:
 def _audit(raw: Any, problems: Problems) -> AuditDocument | None:
     audit: AuditDocument | None = _convert(raw, AuditDocument, "access.audit", problems)
     if audit is not None and not (audit.file or audit.stdout or audit.redis):
-        problems.append(("access.audit", "goes nowhere: give 'file', or leave 'redis' on"))
+        if not audit.otlp:
+            problems.append(("access.audit", "goes nowhere: give 'file', or leave 'redis' on"))
+        elif audit.required:
+            problems.append(("access.audit.required", "needs 'file', 'stdout' or 'redis': 'otlp' may lose events"))
     for pointer in audit.redact if audit is not None else ():
         if not pointer.startswith("/"):
             problems.append(("access.audit.redact", f"{pointer!r} is no JSON pointer: it begins with /"))

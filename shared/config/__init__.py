@@ -8,6 +8,9 @@ documents the bytes of a file as a document
 lenient_json  JSON with comments, and JSON5
 roots     where the entries are in it, whoever wrote it
 entries   one entry as a spec; what is wrong with it costs this entry alone
+tool_lists  which tools an entry includes and excludes
+web_entries  what an entry says of a server that is reached by a URL
+readings  what becomes of an entry while it is read
 unusual   members that no table knows by their name
 spellings tables: how clients spell the members of an entry
 expand    ``${VAR}`` and its kin

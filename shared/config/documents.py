@@ -6,7 +6,7 @@ can say so of the one entry that it concerns.
 
 from __future__ import annotations
 
-import codecs
+import json
 import tomllib
 from collections.abc import Generator, Hashable
 from pathlib import Path
@@ -15,15 +15,11 @@ from typing import Any
 import yaml
 
 from shared.config.lenient_json import loads
-from shared.errors import ConfigError
+from shared.errors import ConfigError, Refused
+from shared.mcp.text import without_lone_surrogates
 
 _MOST_VALUES = 200_000
 _MOST_LEVELS = 100
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 class Members(dict[Any, Any]):
@@ -78,11 +74,12 @@ def _check_size(document: Any, file: Path) -> None:
 
 def _decoded(data: bytes, file: Path) -> Any:
     suffix = file.suffix.lower()
-    encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+    encoding = json.detect_encoding(data)  # UTF-8, -16 or -32, with a mark or without
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text: {error}") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{file} is not {encoding.upper()} text (line {line}): save it as UTF-8") from error
     try:
         if suffix in (".yaml", ".yml"):
             return yaml.load(text, Loader=_Loader)  # a SafeLoader
@@ -90,7 +87,9 @@ def _decoded(data: bytes, file: Path) -> Any:
             return tomllib.loads(text)
         if not text.strip():
             return {}
+        if "\\u" in text:  # halves of characters can be written in JSON, and nowhere else
+            text = without_lone_surrogates(text.encode()).decode()
         return loads(text, _members)
-    except (ValueError, TypeError, yaml.YAMLError, RecursionError) as error:
+    except (ValueError, TypeError, yaml.YAMLError, RecursionError, Refused) as error:
         kind = {".toml": "TOML", ".yaml": "YAML", ".yml": "YAML"}.get(suffix, "JSON")
         raise ConfigError(f"{file} is not valid {kind}: {' '.join(str(error).split())}") from error

@@ -10,53 +10,38 @@ import math
 import os
 import re
 import shlex
+import shutil
+from collections import ChainMap
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
-
-from msgspec import Struct, field
 
 from shared.config import spellings
 from shared.config.env_file import read_env_file
-from shared.config.expand import expand, home_expanded
+from shared.config.expand import DOLLARS, DOLLARS_OF_ARGUMENTS, REFERENCES, expand, home_expanded
+from shared.config.readings import Reading, Said, is_text_map, text_map, texts, warn_of_dollars
 from shared.config.roots import Found
+from shared.config.tool_lists import both, tools_of
 from shared.config.unusual import restricting, usual
+from shared.config.web_entries import auth_of, headers_of, is_auth, is_token, mend_url, options_of, spec_of, tls_of
 from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
+from shared.former_names import FORMER
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
 from shared.own_settings import OWN
 from shared.sandbox import parse_sandbox
 from shared.settings import suggestion
 from shared.transports import traits
 
-Said = list[tuple[str, str]]
 _SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
-_DOLLAR = re.compile(r"\$[A-Z_][A-Z0-9_]*")
-
-
-class Reading(Struct):
-    """What became of an entry: its ``spec``, or ``off`` (why the file does not want it). The spec of an entry with
-    ``problems`` is there to be shown, not to be run."""
-
-    path: str
-    problems: Said = field(default_factory=list)
-    warnings: Said = field(default_factory=list)
-    mended: Said = field(default_factory=list)
-    spec: UpstreamSpec | None = None
-    off: str = ""
-
-    def problem(self, key: str, text: str) -> None:
-        """Note why the entry cannot be run."""
-        self.problems.append((f"{self.path}.{key}" if key else self.path, text))
-
-    def warn(self, key: str, text: str) -> None:
-        """Note what of the entry has no effect."""
-        self.warnings.append((f"{self.path}.{key}", text))
-
-    def mend(self, key: str, text: str) -> None:
-        """Note what was taken for something else than what is written."""
-        self.mended.append((f"{self.path}.{key}", text))
+_NAME = re.compile(r"[\w.@+-]+")
+"""What the name of a program looks like that is not a path."""
+_SHELLS = ("sh", "bash", "zsh", "dash", "ash", "ksh", "fish", "pwsh", "powershell")
+_DOLLARS = {
+    **dict.fromkeys(("env", "headers", "command", "cwd", "url", "envFile"), DOLLARS),
+    "args": DOLLARS_OF_ARGUMENTS,
+}
 
 
 def read_entry(found: Found, variables: Mapping[str, str], base: Path) -> Reading:
@@ -132,10 +117,8 @@ def _switch(raw: dict[str, Any], reading: Reading) -> None:
 
 
 def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
-    inner = raw.get("connection", {})
-    if isinstance(raw.get("transport"), dict):  # Continue, until 2025
-        inner, raw = raw["transport"], {key: value for key, value in raw.items() if key != "transport"}
-    if not _is_text_map(inner):
+    inner, raw = _inner(raw, reading)
+    if not is_text_map(inner):
         reading.problem("connection", "must be an object")
         return
     entry = {**{key: value for key, value in inner.items() if value is not None}, **raw}
@@ -143,16 +126,16 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
     if isinstance(command, dict):  # Zed, until 2025
         entry.update({{"path": "command"}.get(key, key): one for key, one in command.items() if one is not None})
     _name_other_keys(entry, reading)
-    include, exclude = _tools(entry, reading)
+    include, exclude = tools_of(entry, reading.problem)
     before = len(reading.problems)
     used = {*spellings.known(), *spellings.VARIABLES, "source"}
     entry = {key: value for key, value in entry.items() if key in used}
-    entry = expand(entry, variables, reading.path, reading.problems)
+    entry = _expanded(entry, variables, reading)
     if len(reading.problems) > before:
         return
     connection = _connection(entry, variables, base, reading)
     for key, fits, what in (
-        ("metadata", _is_text_map(entry.get("metadata", {})), "an object"),
+        ("metadata", is_text_map(entry.get("metadata", {})), "an object"),
         ("name", isinstance(entry.get("name", ""), str), "a text"),
     ):
         if not fits:
@@ -168,6 +151,7 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
         reading.problem("", "has neither 'command' nor 'url'")
         return
     exclude += found.hidden
+    include = both(include, found.shown)
     own = _own_settings(entry, reading)
     try:
         reading.spec = make_spec(id, connection, name=name if name is None else name.strip(), source="file",
@@ -175,6 +159,51 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
     except ConfigError as error:
         for key, text in error.problems:
             reading.problem(key, text)
+
+
+def _inner(raw: dict[str, Any], reading: Reading) -> tuple[Any, dict[str, Any]]:
+    """Return the object inside of an entry that says how the server is reached, and the entry without it. Clients call
+    it ``connection``, ``transport`` (Continue, until 2025), ``config`` (tiny-agents), ``params``."""
+    if isinstance(raw.get("transport"), dict):
+        return raw["transport"], {key: value for key, value in raw.items() if key != "transport"}
+    marks = {*spellings.SPELLINGS["command"], *spellings.SPELLINGS["url"]}
+    known = {*spellings.known(), *spellings.VARIABLES, *spellings.SILENT, *spellings.UNUSED, *spellings.REFUSED}
+    if "connection" not in raw and not marks & set(raw):
+        inside = [key for key, one in raw.items() if isinstance(one, dict) and marks & set(one) and key not in known]
+        if len(inside) == 1:
+            reading.mend(inside[0], "was taken for the entry's connection")
+            return raw[inside[0]], {key: value for key, value in raw.items() if key != inside[0]}
+    return raw.get("connection", {}), raw
+
+
+def _expanded(entry: dict[str, Any], variables: Mapping[str, str], reading: Reading) -> dict[str, Any]:
+    """Return an entry with its references replaced. Arguments, headers and URLs may name variables of its own ``env``;
+    programs that replace these themselves get them as they are, so that no secret is in the list of processes."""
+    found: dict[str, Any] = {}
+    own: dict[str, str] = {}
+    both: Mapping[str, str] = ChainMap(variables, own)  # type: ignore[arg-type]
+    leaves = _replaces_itself(entry)
+    for key in sorted(entry, key=lambda one: one not in spellings.SPELLINGS["env"]):  # these first
+        of = next((name for name, spelled in spellings.SPELLINGS.items() if key in spelled), key)
+        known = both if of in ("url", "headers") or (of == "args" and not leaves) else variables
+        kept = own if of == "args" and leaves else ()
+        pattern = REFERENCES if of == "args" and leaves else _DOLLARS.get(of, REFERENCES)
+        found[key] = expand(entry[key], known, f"{reading.path}.{key}", reading.problems, pattern, kept)
+        if of == "env" and isinstance(found[key], dict):
+            own.update(
+                {name: one for name, one in found[key].items() if isinstance(name, str) and isinstance(one, str)}
+            )
+    return {key: found[key] for key in entry}
+
+
+def _replaces_itself(entry: Mapping[str, Any]) -> bool:
+    """Whether a command replaces variables in its arguments itself, as shells do."""
+    words: list[Any] = []
+    for key in ("command", "args"):
+        given: Any = next((entry[one] for one in spellings.SPELLINGS[key] if one in entry), [])
+        words += given.split() if isinstance(given, str) else given if isinstance(given, list) else []
+    names = [PurePath(str(one)).name for one in words]
+    return any(one in _SHELLS for one in names[:2]) or any("mcp-remote" in one for one in names)
 
 
 def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:
@@ -186,7 +215,7 @@ def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:
             if value not in (False, {}, []):
                 reading.problem(key, spellings.REFUSED[key])
         elif key in spellings.UNUSED:
-            if value not in (False, {}, "none") and not _is_token(key, value) and not _is_auth(key, value):
+            if value not in (False, {}, "none") and not is_token(key, value) and not is_auth(key, value):
                 reading.warn(key, spellings.UNUSED[key])
         elif key not in known and restricting(key, value):
             reading.problem(key, restricting(key, value))
@@ -194,53 +223,12 @@ def _name_other_keys(entry: dict[str, Any], reading: Reading) -> None:
             reading.warn(key, "unknown key" + suggestion(key, spellings.known()))
 
 
-def _tools(entry: dict[str, Any], reading: Reading) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
-    """Return which tools the entry includes and excludes. What is not understood is a problem, never ignored."""
-    include: tuple[str, ...] | None = None
-    exclude: tuple[str, ...] = ()
-    for key in (*spellings.INCLUDE, *spellings.EXCLUDE):
-        value = entry.get(key)
-        if value is None or (key in ("available_tools", "availableTools") and value == []):  # Goose: none means all
-            continue
-        names = _names(value)
-        if isinstance(value, dict) and key in spellings.INCLUDE:
-            names = _switched_off(value)
-            exclude += names or ()
-        elif names is not None and key in spellings.EXCLUDE:
-            exclude += names
-        elif names is not None:
-            include = names if include is None else tuple(one for one in names if one in include or "*" in include)
-        if names is None:
-            reading.problem(key, "must be a list of names of tools")
-    return (None if include is not None and "*" in include else include), exclude
-
-
-def _names(value: Any) -> tuple[str, ...] | None:
-    if isinstance(value, str):
-        return ("*",) if value == "all" else tuple(one.strip() for one in value.split(","))
-    if isinstance(value, list) and value and all(isinstance(one, dict) and set(one) == {"name"} for one in value):
-        value = [one["name"] for one in value]
-    fits = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return tuple(value) if fits else None
-
-
-def _switched_off(tools: dict[Any, Any]) -> tuple[str, ...] | None:
-    """Return the tools that a map by name turns off, or ``None`` if it says anything else of one."""
-    off = []
-    for name, value in tools.items():
-        on = value.get("enabled") if isinstance(value, dict) and set(value) == {"enabled"} else value
-        if not isinstance(on, bool):
-            return None
-        if not on:
-            off.append(str(name))
-    return tuple(off)
-
-
 def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> dict[str, Any]:
     found = spellings.respelled(entry, reading.mend)
     for key in ("command", "url"):
         if isinstance(found.get(key), str):
             found[key] = found[key].strip()
+    mend_url(found, reading)
     if (found.get("command") == "" and found.get("url")) or (found.get("url") == "" and found.get("command")):
         del found["command" if found["url"] else "url"]  # forms write both
     kind = found.get("type")
@@ -260,10 +248,11 @@ def _connection(entry: dict[str, Any], variables: Mapping[str, str], base: Path,
     if "command" in found:
         _command(found, entry, variables, base, reading)
     elif "url" in found or "spec" in found:
-        _headers(found, entry, variables, reading)
-        _spec(found, variables, base, reading)
-        _tls(found, variables, base, reading)
-        _auth(found, entry, variables, base)
+        options_of(found, entry, reading)
+        headers_of(found, entry, variables, reading)
+        spec_of(found, variables, base, reading)
+        tls_of(found, variables, base, reading)
+        auth_of(found, entry, variables, base)
         if found.pop("sandbox", None) not in (None, False, "none"):
             reading.problem("sandbox", "is for commands; a server that is reached by a URL runs elsewhere")
         for key in ("args", "env", "cwd", "envFile"):
@@ -289,21 +278,23 @@ def _command(
     found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading
 ) -> None:
     """Bring a command's members into form: ``command``, ``args``, ``env`` and ``cwd``."""
-    command, args = found["command"], found.pop("args", [])
+    command, args = found["command"], found.pop("args", None) or []
     if found.pop("headers", None):
         reading.warn("headers", "has no effect on a command")
     if isinstance(command, list) and command:
         command, args = command[0], [*command[1:], *(args if isinstance(args, list) else [args])]
     if isinstance(args, str):
         args = _words(args) if " " in args else [args]
-    if isinstance(command, str) and not args:
-        command, args = _of_a_line(command, variables, reading)
-    texts = _texts(args, "args", reading) if isinstance(args, list) else None
-    if texts is None:
+    if isinstance(command, str) and isinstance(args, list):
+        command, args = _of_a_line(command, args, variables, reading)
+    words = texts(args, "args", reading) if isinstance(args, list) else None
+    if words is None:
         reading.problem("args", "must be a list of texts")
         return
-    found["command"] = home_expanded(command, variables) if isinstance(command, str) else command
-    found["args"] = [home_expanded(one, variables) for one in texts]
+    if isinstance(command, str):
+        command, words = _of_windows(home_expanded(command, variables), words, variables, reading)
+    found["command"] = command
+    found["args"] = [home_expanded(one, variables) for one in words]
     cwd = found.get("cwd", ".")
     if not isinstance(cwd, str):
         reading.problem("cwd", "must be a path")
@@ -319,8 +310,9 @@ def _command(
             reading.problem("envFile", f"cannot read {file}: {error.strerror or error}")
         except UnicodeDecodeError:
             reading.problem("envFile", f"cannot read {file}: it is not UTF-8 text")
-    env = _text_map(found.get("env", {}), "env", "NAME: value", reading)
-    env = {name: home_expanded(value, variables) for name, value in _dollars(env, "env", variables, reading).items()}
+    env = text_map(found.get("env", {}), "env", "NAME: value", reading)
+    warn_of_dollars(env, "env", reading)
+    env = {name: home_expanded(value, variables) for name, value in env.items()}
     found["env"] = {**_forwarded(entry, variables, reading), **from_file, **env}
 
 
@@ -342,15 +334,37 @@ def _sandbox(found: dict[str, Any], variables: Mapping[str, str], base: Path, re
         found["sandbox"] = sandbox
 
 
-def _of_a_line(command: str, variables: Mapping[str, str], reading: Reading) -> tuple[str, list[str]]:
-    """Return the command and the arguments in a line as one types it, unless there is such a file."""
+def _of_a_line(command: str, args: list[Any], variables: Mapping[str, str], reading: Reading) -> tuple[str, list[Any]]:
+    """Return the command and the arguments in a line as one types it, unless there is such a file. ``args`` are those
+    that the entry has beside it."""
     if len(command.split()) < 2 or _WINDOWS_PATH.match(command) or os.path.exists(home_expanded(command, variables)):
-        return command, []
+        return command, args
     words = _words(command)
-    if len(words) < 2:
-        return command, []
+    if len(words) < 2 or (args and not _NAME.fullmatch(words[0])):
+        return command, args
     reading.mend("command", "was taken for a line with arguments")
-    return words[0], words[1:]
+    return words[0], [*words[1:], *args]
+
+
+def _of_windows(command: str, args: list[str], variables: Mapping[str, str], reading: Reading) -> tuple[str, list[str]]:
+    """Return the command without what only Windows needs before it or behind it (``cmd /c npx``, ``npx.cmd``), if there
+    is no such program here."""
+    if os.name != "posix" or shutil.which(command, path=variables.get("PATH")):
+        return command, args
+    before = command
+    if command.lower() in ("cmd", "cmd.exe"):
+        flags = next((place for place, one in enumerate(args) if not re.fullmatch(r"/[A-Za-z](:\w+)?", one)), len(args))
+        rest = args[flags:]
+        if not flags or not rest:
+            return command, args
+        words = _words(rest[0]) if len(rest) == 1 else rest
+        command, args = words[0], words[1:]
+    command = (
+        re.sub(r"(?<=[\w-])\.(cmd|bat|exe)$", "", command, flags=re.IGNORECASE) if _NAME.fullmatch(command) else command
+    )
+    if command != before:
+        reading.mend("command", f"is for Windows, and was taken for {command!r}")
+    return command, args
 
 
 def _words(line: str) -> list[str]:
@@ -379,72 +393,6 @@ def _forwarded(entry: dict[str, Any], variables: Mapping[str, str], reading: Rea
     return found
 
 
-def _headers(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], reading: Reading) -> None:
-    """Bring the headers into form, with those that come from variables."""
-    headers: dict[str, str] = {}
-    for key in ("requestOptions", "requestInit"):
-        inner = entry.get(key)
-        if isinstance(inner, dict):
-            headers.update(_text_map(inner.get("headers") or {}, f"{key}.headers", "Name: value", reading))
-    headers.update(_text_map(found.get("headers", {}), "headers", "Name: value", reading))
-    wanted = entry.get("env_http_headers", {})
-    named = dict(wanted) if isinstance(wanted, dict) else {}
-    values = {name: variables.get(str(variable)) for name, variable in named.items()}
-    if _is_token("auth", entry.get("auth")):
-        headers.setdefault("Authorization", f"Bearer {entry['auth']}")
-    bearer = entry.get("bearer_token_env_var")
-    if bearer:
-        named["Authorization"] = bearer
-        token = variables.get(str(bearer))
-        values["Authorization"] = None if token is None else f"Bearer {token}"
-    for name, value in values.items():
-        if value is None:
-            reading.problem("headers", f"environment variable {named[name]} is not set; set it")
-        else:
-            headers[str(name)] = value
-    headers = {name: value.strip() for name, value in headers.items()}  # secrets of files end with a line end
-    found["headers"] = _dollars(headers, "headers", variables, reading)
-
-
-def _tls(found: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
-    """Make the paths of files absolute: relative ones start at the file's folder."""
-    tls = found.get("tls")
-    if tls is None:
-        return
-    if not isinstance(tls, dict):
-        reading.problem("tls", "must be an object with caFile, certFile, keyFile, serverName or insecureSkipVerify")
-        del found["tls"]
-        return
-    found["tls"] = {
-        key: os.path.normpath(base / home_expanded(value, variables))
-        if key in ("caFile", "certFile", "keyFile") and isinstance(value, str) and value
-        else value
-        for key, value in tls.items()
-        if value is not None
-    }
-
-
-def _spec(found: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:
-    """Make the path of an OpenAPI document absolute: a relative one starts at the file's folder."""
-    spec = found.get("spec")
-    if isinstance(spec, str) and spec and "://" not in spec:
-        found["spec"] = os.path.normpath(base / home_expanded(spec, variables))
-    for key in ("operations", "health"):
-        if key in found and spec is None:
-            reading.warn(key, "has no effect without 'spec', an OpenAPI document")
-            del found[key]
-
-
-def _auth(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], base: Path) -> None:
-    """Take over ``auth`` if it is one of ours, with the path of its key made absolute."""
-    auth = entry.get("auth")
-    if isinstance(auth, dict) and _is_auth("auth", auth):
-        file = auth.get("privateKeyFile")
-        found["auth"] = {name: value for name, value in auth.items() if value is not None}
-        if isinstance(file, str) and file:
-            found["auth"]["privateKeyFile"] = os.path.normpath(base / home_expanded(file, variables))
-
-
 def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
     """Return the settings that the entry has for its upstream alone."""
     own: dict[str, Any] = {}
@@ -455,7 +403,7 @@ def _own_settings(entry: dict[str, Any], reading: Reading) -> dict[str, Any]:
             reading.mend(key, f"was taken for {own[setting] / 1000:g} s of {setting}")
         elif value is not None:
             reading.warn(key, "is not a number of seconds or milliseconds, and has no effect")
-    own.update({key: entry[key] for key in OWN if key in entry})
+    own.update({key: entry[key] for key in (*FORMER, *OWN) if key in entry})
     return own
 
 
@@ -465,69 +413,3 @@ def _number(value: Any) -> Any:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
-
-
-def _is_token(key: str, value: Any) -> bool:
-    """Whether a value is a bearer token, as FastMCP has it under ``auth``."""
-    return key == "auth" and isinstance(value, str) and value.lower() not in ("", "oauth", "none")
-
-
-def _is_auth(key: str, value: Any) -> bool:
-    """Whether a value is an ``auth`` as the gateway has it. Other clients have other objects under this key."""
-    return key == "auth" and isinstance(value, dict) and "type" in value
-
-
-def _text_map(value: Any, key: str, what: str, reading: Reading) -> dict[str, str]:
-    if isinstance(value, str) and value.strip():
-        value = [line for line in value.splitlines() if line.strip()]
-    if isinstance(value, list):
-        value = dict(_pair(one, ":" if key.endswith("headers") else "=") for one in value)
-    if not isinstance(value, dict):
-        reading.problem(key, f"must be an object of {what}")
-        return {}
-    kept = {str(name): one for name, one in value.items() if one is not None}
-    texts = _texts(list(kept.values()), key, reading)
-    if texts is None:
-        reading.problem(key, f"must be an object of {what}")
-        return {}
-    return dict(zip(kept, texts, strict=True))
-
-
-def _pair(one: Any, separator: str) -> tuple[str, Any]:
-    """Return the name and the value in an item of a list: ``NAME=value`` (Docker), ``Name: value``, or an object."""
-    if isinstance(one, dict) and ("name" in one or "key" in one):
-        return str(one.get("name", one.get("key"))), one.get("value")
-    name, _, text = str(one).partition(separator)
-    return (name.strip(), text.strip()) if separator == ":" else (name, text)
-
-
-def _dollars(values: dict[str, str], key: str, variables: Mapping[str, str], reading: Reading) -> dict[str, str]:
-    """Return the values with each that is nothing but ``$NAME`` (Gemini CLI) replaced, where that variable is set."""
-    found = dict(values)
-    for name, value in values.items():
-        if _DOLLAR.fullmatch(value):
-            found[name] = variables.get(value[1:], value)
-            if value[1:] not in variables:
-                reading.warn(f"{key}.{name}", "is used as it is written: there is no environment variable of that name")
-    return found
-
-
-def _texts(values: list[Any], key: str, reading: Reading) -> list[str] | None:
-    """Return values as texts: numbers and booleans as JSON writes them. ``None`` if one is no such value."""
-    found = []
-    for value in values:
-        if value is None:
-            reading.mend(key, "a null is left out")
-        elif isinstance(value, bool):
-            found.append("true" if value else "false")
-        elif isinstance(value, str | int | float):
-            found.append(str(value))
-        elif hasattr(value, "isoformat"):  # YAML and TOML know dates
-            found.append(value.isoformat())
-        else:
-            return None
-    return found
-
-
-def _is_text_map(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(key, str) for key in value)

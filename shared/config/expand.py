@@ -1,9 +1,10 @@
 """Expansion of references in the strings of configuration files. Pure: the variables are an argument.
 
 What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${{ secrets.VAR }}``
-(Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also ``${file:PATH}``), ``{{VAR}}`` (LibreChat),
-``${input:id}`` (VS Code) and ``${user_config.id}`` (Claude's extensions). ``editor_variables`` are what editors know:
-``${workspaceFolder}``, ``${userHome}``, ``${/}``. ``${exec:PROGRAM}`` is our own (``commands``).
+(Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also ``${file:PATH}``), ``{{VAR}}`` (LibreChat), ``$VAR``
+(Gemini CLI, Crush), ``${input:id}`` (VS Code), ``${user_config.id}`` (Claude's extensions) and ``${cmd: PROGRAM}``
+(mcphub.nvim). ``editor_variables`` are what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
+``${exec:PROGRAM}`` is our own (``commands``).
 """
 
 from __future__ import annotations
@@ -11,40 +12,70 @@ from __future__ import annotations
 import os
 import re
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from shared.config.commands import MARK, WHY
 
-_REFERENCE = re.compile(
+REFERENCES = re.compile(
     r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
-    r"|\$\{(?P<name>/|(?:file|exec):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\$]|\\.|\$\{[^{}]*\}|\$)*))?\}"
+    r"|\$\{(?P<name>/|(?:file|exec|cmd):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\$]|\\.|\$\{[^{}]*\}|\$)*))?\}"
     r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|(?<![${])\{(?P<file>file:[^{}\n]+)\}"
     r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
 )
+"""References as most clients write them."""
+_NAME = r"\$(?P<dollar>[A-Z_][A-Z0-9_]*)(?!\w)"
+DOLLARS = re.compile(REFERENCES.pattern + rf"""|(?<![^\s:=/,;"']){_NAME}""")
+"""References, and ``$NAME`` where a word may begin: in headers and variables (Gemini CLI, Crush)."""
+DOLLARS_OF_ARGUMENTS = re.compile(REFERENCES.pattern + rf"|(?:(?<![\s\S])|(?<==)){_NAME}")
+"""The same where an argument or its value begins: an argument may be a program, in which ``$`` has its own meaning."""
 _ASKED = ("input:", "user_config.")
 _EDITORS_OWN = ("command:", "config:")
 _DOT_FOLDERS = (".vscode", ".cursor", ".gemini", ".kiro", ".roo", ".zed", ".codex", ".continue", ".windsurf", ".github")
 
 
-def expand(value: Any, variables: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> Any:
+def expand(
+    value: Any,
+    variables: Mapping[str, str],
+    path: str,
+    problems: list[tuple[str, str]],
+    pattern: re.Pattern[str] = REFERENCES,
+    kept: Collection[str] = (),
+) -> Any:
     """Return ``value`` with every reference in its strings replaced. Variables that are not set are added to
-    ``problems``."""
+    ``problems``, but for those in ``kept``: references to these stay as they are, for the program that gets the text.
+
+    ``pattern`` says what a reference is. With ``DOLLARS`` that is ``$NAME``, too, where that variable is set.
+    """
     if isinstance(value, str):
-        return _expand_text(value, variables, path, problems)
+        return _expand_text(value, variables, path, problems, pattern, kept)
     if isinstance(value, list):
-        return [expand(item, variables, f"{path}[{index}]", problems) for index, item in enumerate(value)]
+        return [
+            expand(item, variables, f"{path}[{index}]", problems, pattern, kept) for index, item in enumerate(value)
+        ]
     if isinstance(value, dict):
         return {
-            key: expand(item, variables, f"{path}.{key}" if path else str(key), problems) for key, item in value.items()
+            key: expand(item, variables, f"{path}.{key}" if path else str(key), problems, pattern, kept)
+            for key, item in value.items()
         }
     return value
 
 
-def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: list[tuple[str, str]]) -> str:
+def _expand_text(
+    text: str,
+    variables: Mapping[str, str],
+    path: str,
+    problems: list[tuple[str, str]],
+    pattern: re.Pattern[str] = REFERENCES,
+    kept: Collection[str] = (),
+) -> str:
     def replace(match: re.Match[str]) -> str:
+        dollar = match.groupdict().get("dollar")
+        if dollar:
+            value = None if dollar in kept else variables.get(dollar)
+            return match[0] if value is None else value
         name, default = _meant(match), match["default"]
         if name.startswith(_EDITORS_OWN):
             problems.append((path, f"${{{name}}} asks an editor, and a gateway is none: write the value"))
@@ -58,6 +89,8 @@ def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: l
             return _expand_text(default, variables, path, problems) if "${" in default else default
         if found is not None:
             return found
+        if name in kept:
+            return match[0]
         if asked:
             problems.append(
                 (path, f"${{{name}}} asks a person, and a gateway has none: set the environment variable {variable}")
@@ -74,7 +107,7 @@ def _expand_text(text: str, variables: Mapping[str, str], path: str, problems: l
             problems.append((path, f"environment variable {name} is not set; set it"))
         return ""
 
-    return _REFERENCE.sub(replace, text)
+    return pattern.sub(replace, text)
 
 
 def _meant(match: re.Match[str]) -> str:
@@ -84,6 +117,8 @@ def _meant(match: re.Match[str]) -> str:
         return str(match["file"])
     name = match["name"] or match["braced"] or match["user"]
     name = name.removeprefix("env:")
+    if name.startswith("cmd:"):  # mcphub.nvim
+        return MARK + name.removeprefix("cmd:").strip()
     return "workspaceFolder" if name.startswith("workspaceFolder:") else name
 
 

@@ -18,10 +18,11 @@ from msgspec import Struct, structs
 from shared.access import rules as access_rules
 from shared.config.commands import CommandOutputs
 from shared.config.documents import decode
-from shared.config.entries import Reading, flawed, read_entry, shown_id
+from shared.config.entries import flawed, read_entry, shown_id
 from shared.config.expand import editor_variables, expand, input_variable, workspace_of
 from shared.config.file_contents import FileContents
 from shared.config.projects import of_projects
+from shared.config.readings import Reading
 from shared.config.roots import OWN, ROOTS, Found, find
 from shared.errors import ConfigError
 from shared.models import UpstreamSpec
@@ -207,6 +208,10 @@ def _inputs(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for one in inputs if isinstance(inputs, list) else ():
         if isinstance(one, dict) and one.get("id") and isinstance(one.get("default"), str):
             yield input_variable(str(one["id"])), one["default"]
+    asked = document.get("user_config")  # extensions of Claude's
+    for id, one in asked.items() if isinstance(asked, dict) else ():
+        if isinstance(one, dict) and isinstance(one.get("default"), str):
+            yield input_variable(str(id)), one["default"]
 
 
 def _unique(readings: Any) -> Iterator[Reading]:

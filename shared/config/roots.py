@@ -23,7 +23,7 @@ OWN = ("gateway", "mcpServers", "servers", "access", "virtualServers")
 _OURS = ("gateway", "access", "virtualServers")
 ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "extensions")
 _LIKE_ROOTS = ("mcpserver", "mcpservers", "servers", "contextservers")
-SILENT = ("$schema", "inputs", "globalShortcut", "preferences", "projects")
+SILENT = ("$schema", "inputs", "user_config", "globalShortcut", "preferences", "projects")
 _ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
 _DENY = (("mcp", "excluded"), ("", "disabledMcpjsonServers"), ("", "disabledMcpServers"))
 _WITHIN = (
@@ -35,13 +35,16 @@ _WITHIN = (
     ("experimental",),
 )
 """Places in files of editors that have a document of their own in them: workspaces, dev containers, extensions."""
+_EXCLUDE_ALL = ("excludeTools", "exclude_tools", "disabledTools", "disabled_tools")
+"""Lists at the top of a file that take tools of any server out (Gemini CLI and its extensions)."""
 _MARKS_OF_ENTRIES = ("command", "cmd", "url", "serverUrl", "httpUrl", "uri", "connection")
 
 
 class Found(Struct, frozen=True):
     """One entry as it was found: its ``id``, its ``path`` in the file, and what is written there. ``twice``: whether
     its id is there more than once. ``off`` says why the file does not want it, or is empty. ``hidden`` are the tools of
-    it that the file hides as a whole. ``folder`` is that of the project to which it belongs, or empty."""
+    it that the file hides as a whole, ``shown`` those that it shows (``None``: all). ``folder`` is that of the project
+    to which it belongs, or empty."""
 
     id: str
     path: str
@@ -49,6 +52,7 @@ class Found(Struct, frozen=True):
     twice: bool = False
     off: str = ""
     hidden: tuple[str, ...] = ()
+    shown: tuple[str, ...] | None = None
     folder: str = ""
 
 
@@ -70,7 +74,10 @@ def find(document: Mapping[str, Any]) -> Roots:
         for entry in entries_of(path, room, found.problems):
             within = entry.id in ROOTS and not _is_entry(entry.raw) and _has_entries(entry.raw)
             found.entries += entries_of(entry.path, entry.raw, found.problems) if within else [entry]
-    if not known and _is_bare(document):
+    if not known and _is_one(document):
+        known = set(document)
+        found.entries.append(Found(str(document.get("id") or document.get("name") or "server-1"), "", document))
+    elif not known and _is_bare(document):
         bare = Members(_without_others(document))
         bare.twice = getattr(document, "twice", ())
         known = set(bare)
@@ -98,6 +105,9 @@ def _rooms(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
             continue  # an editor's own extensions
         elif key in ROOTS or key.endswith((".mcpServers", "mcp.servers")) or _is_like_a_root(key, value):
             yield key, key, value
+    server = document.get("server")
+    if isinstance(server, dict) and isinstance(server.get("mcp_config"), dict):  # an extension of Claude's (MCPB, DXT)
+        yield "server", "server", {str(document.get("name") or "mcp_config"): server["mcp_config"]}
     for place in _WITHIN:
         within: Any = document
         for name in place:
@@ -140,6 +150,11 @@ def _is_bare(document: Mapping[str, Any]) -> bool:
     return all(isinstance(value, dict) for value in values) and any(
         mark in value for value in values for mark in _MARKS_OF_ENTRIES
     )
+
+
+def _is_one(document: Mapping[str, Any]) -> bool:
+    """Whether a document is itself one entry, without a map around it."""
+    return any(isinstance(document.get(mark), str | list) and document[mark] for mark in _MARKS_OF_ENTRIES)
 
 
 def _without_others(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,7 +201,10 @@ def _chosen(entries: list[Found], document: Mapping[str, Any]) -> Iterator[Found
         off += [f"in {key}" for key, names in denied if entry.id in names]
         if not _is_allowed(entry.raw, document):
             off.append("not at one of mcpSettings.allowedDomains")
-        yield structs.replace(entry, off=off[0] if off else "", hidden=tuple(_hidden(entry.id, document)))
+        shown = _shown(entry.id, document)
+        if shown == ():
+            off.append("not in tools")
+        yield structs.replace(entry, off=off[0] if off else "", hidden=tuple(_hidden(entry.id, document)), shown=shown)
 
 
 def _lists(document: Mapping[str, Any], places: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, list[Any]]]:
@@ -216,13 +234,41 @@ def _host(url: str) -> str:
 
 
 def _hidden(id: str, document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the tools of a server that opencode's ``tools`` turn off: ``{"server_tool": false, "server*": false}``."""
+    """Yield the tools of a server that a file as a whole turns off: opencode's ``tools`` (``{"server_tool": false,
+    "server*": false}``) and ``permission`` (``"deny"``), and the lists of Gemini CLI."""
+    for place, off in (("tools", False), ("permission", "deny")):
+        chosen = document.get(place)
+        for pattern, on in chosen.items() if isinstance(chosen, dict) and "mcp" in document else ():
+            if on is off or on == off == "deny":
+                if str(pattern).startswith(f"{id}_"):
+                    yield str(pattern).removeprefix(f"{id}_")
+                elif fnmatchcase(f"{id}_", str(pattern)):
+                    yield "*"
     tools = document.get("tools")
-    for pattern, on in tools.items() if isinstance(tools, dict) and "mcp" in document else ():
-        if on is False and str(pattern).startswith(f"{id}_"):
-            yield str(pattern).removeprefix(f"{id}_")
-        elif on is False and fnmatchcase(f"{id}_", str(pattern)):
-            yield "*"
+    lists = [document.get(key) for key in _EXCLUDE_ALL] + [tools.get("exclude") if isinstance(tools, dict) else None]
+    for names in lists:
+        for name in names if isinstance(names, list) else ():
+            if isinstance(name, str):
+                yield name.removeprefix(f"{id}__")
+
+
+def _shown(id: str, document: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Return the tools of a server that an agent of Kiro or Amazon Q may use (``None``: all):
+    ``["read", "@server", "@other/tool", "*"]``."""
+    tools = document.get("tools")
+    if not isinstance(tools, list) or "mcpServers" not in document or "*" in tools:
+        return None
+    chosen = [one.removeprefix("@") for one in tools if isinstance(one, str) and one.startswith("@")]
+    if not chosen:
+        return None
+    found: list[str] = []
+    for one in chosen:
+        server, _, tool = one.partition("/")
+        if fnmatchcase(id, server):
+            if tool in ("", "*"):
+                return None
+            found.append(tool)
+    return tuple(found)
 
 
 def _warn_of_the_rest(document: Mapping[str, Any], known: set[str], found: Roots) -> None:
@@ -230,6 +276,12 @@ def _warn_of_the_rest(document: Mapping[str, Any], known: set[str], found: Roots
     rest = [str(key) for key in document if key not in known and key not in OWN and key not in SILENT]
     rest = [key for key in rest if not is_comment(key)]
     rest = [key for key in rest if ("", key) not in _ALLOW + _DENY and not (key == "tools" and "mcp" in document)]
+    rest = [key for key in rest if key not in _EXCLUDE_ALL and not (key == "tools" and "mcpServers" in document)]
+    rest = [key for key in rest if not (key == "permission" and "mcp" in document)]
+    if not found.entries and ({"packages", "remotes"} & set(rest)):
+        text = "describes a server for the MCP registry: register it with 'gateway add FILE'"
+        found.warnings.append((next(key for key in rest if key in ("packages", "remotes")), text))
+        return
     near = [key for key in rest if suggestion(key, (*OWN, *ROOTS))]
     for key in near:
         found.warnings.append((key, "unknown key" + suggestion(key, (*OWN, *ROOTS))))

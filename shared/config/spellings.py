@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from shared.former_names import FORMER
 from shared.own_settings import OWN
 from shared.transports import TRANSPORTS
 
@@ -37,6 +38,7 @@ INCLUDE = ("includeTools", "include_tools", "tools", "enabledTools", "enabled_to
            "available_tools", "availableTools")  # fmt: skip
 EXCLUDE = ("excludeTools", "exclude_tools", "disabledTools", "disabled_tools", "disallowedTools", "blockedTools",
            "blocked_tools", "hiddenTools")  # fmt: skip
+FILTERS = ("toolFilter", "tool_filter")
 OPTIONS = ("name", "weight", "metadata", "isolation", "era", "balancer", "pin", "connection")
 VARIABLES = (
     "env_vars",
@@ -61,8 +63,6 @@ REFUSED = {
     "sandboxEnabled": "is another client's: say with 'sandbox' what the command is shut in (docs/upstreams.md)",
     "include_tags": "chooses tools by tags, which servers do not list: name the tools in 'includeTools'",
     "exclude_tags": "chooses tools by tags, which servers do not list: name the tools in 'excludeTools'",
-    "toolFilter": "is not understood here: use 'includeTools' and 'excludeTools'",
-    "tool_filter": "is not understood here: use 'includeTools' and 'excludeTools'",
     "readOnly": "restricts a server in a way that a gateway cannot: name its tools in 'includeTools'",
     "read_only": "restricts a server in a way that a gateway cannot: name its tools in 'includeTools'",
 }
@@ -80,7 +80,7 @@ SILENT = frozenset((
     "displayName",
     "display_name", "title", "bundled", "settings", "chatMenu", "serverInstructions", "startup",
     "requiresOAuth", "customUserVars", "watchPaths", "remoteConfigs", "registryUrl", "provider", "tags", "logo",
-    "longRunning", "extension_name", "start_on_launch", "startOnLaunch",
+    "longRunning", "extension_name", "platform_overrides", "start_on_launch", "startOnLaunch",
 ))  # fmt: skip
 
 
@@ -106,8 +106,10 @@ def known() -> tuple[str, ...]:
         *(one for all_of in SPELLINGS.values() for one in all_of),
         *INCLUDE,
         *EXCLUDE,
+        *FILTERS,
         *OPTIONS,
         *OWN,
+        *FORMER,
         *DURATIONS,
         *SWITCHES,
     )

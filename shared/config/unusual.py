@@ -12,15 +12,22 @@ from collections.abc import Callable
 from typing import Any
 
 from shared.config import spellings
+from shared.config.tool_lists import is_on
+from shared.own_settings import OWN
 
 _KNOWN = {*spellings.known(), *spellings.VARIABLES, *spellings.SILENT, *spellings.UNUSED, *spellings.REFUSED}
 _BY_PLAIN = {spellings.plain(key): key for key in sorted(_KNOWN, reverse=True)}
-_DENY = re.compile(r"disallow|deny|denied|black|block|exclude|disable|forbid|hide|hidden")
+_DENY = re.compile(r"disallow|deny|denied|black|block|exclude|disable|forbid|hide|hidden|suppress")
 _ALLOW = re.compile(r"allow|white|include|enable|permit")
 _APPROVAL = re.compile(r"always|auto|appro|trust|confirm|ask")
 _START = re.compile(r"start|init|boot|launch|spawn")
 _CALL = re.compile(r"tool|call|request|read|exec|response|operation")
 _DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|secs|seconds?|m|min|minutes?)\s*")
+_RESTRICTING = frozenset((*spellings.INCLUDE, *spellings.EXCLUDE, *spellings.FILTERS))
+_SWITCHED = ("prompts", "resources", "resourcetemplates")
+"""Maps by name whose entries clients switch off, as the gateway can only switch off tools."""
+_NOT_UNDERSTOOD = "seems to restrict the server and is not understood here: use 'includeTools' and 'excludeTools'"
+_OWN_DURATIONS = frozenset(key for key in OWN if key.endswith(("Timeout", "Interval", "Wait", "Min", "Max")))
 _OFF = ("disabled", "inactive", "off", "stopped", "paused")
 _LONGEST_MS = 24 * 3600 * 1000
 
@@ -38,8 +45,28 @@ def usual(raw: dict[str, Any], mended: Callable[[str, str], None]) -> dict[str, 
                 mended(key, f"was taken for {name!r}")
         if name in ("timeout", *spellings.DURATIONS) and isinstance(meant, str):
             meant = _milliseconds(meant, name)
+        elif name in _OWN_DURATIONS and isinstance(meant, str):
+            meant = _of_text(meant) or meant
+        elif name not in _KNOWN and isinstance(meant, dict) and not spellings.is_comment(name):
+            meant = _hoisted(name, meant, raw, found, mended)
         found[name] = meant
     return found
+
+
+def _hoisted(
+    key: str, inside: dict[str, Any], raw: dict[str, Any], found: dict[str, Any], mended: Callable[[str, str], None]
+) -> dict[str, Any]:
+    """Move what restricts the tools of a server from an object with a client's own options to the entry itself. Return
+    the rest of the object."""
+    rest: dict[str, Any] = {}
+    for inner, value in inside.items():
+        name, meant = (inner, value) if inner in _KNOWN else _meaning(str(inner), value)
+        if name in _RESTRICTING and name not in raw and name not in found:
+            found[name] = meant
+            mended(f"{key}.{inner}", f"was taken for {name!r}")
+        else:
+            rest[inner] = value
+    return rest
 
 
 def _meaning(key: str, value: Any) -> tuple[str, Any]:
@@ -48,7 +75,7 @@ def _meaning(key: str, value: Any) -> tuple[str, Any]:
         return _BY_PLAIN[word], value
     if word in ("status", "state") and isinstance(value, str) and value.strip().lower() in _OFF:
         return "disabled", True
-    if word in ("authorizationtoken", "bearertoken", "accesstoken") and isinstance(value, str) and value:
+    if word in ("authorizationtoken", "bearertoken", "accesstoken", "apikey") and isinstance(value, str) and value:
         return "auth", value
     if word == "toolconfiguration" and isinstance(value, dict):
         if value.get("enabled") is False:
@@ -60,6 +87,12 @@ def _meaning(key: str, value: Any) -> tuple[str, Any]:
             return "excludeTools", value
         if _ALLOW.search(word):
             return "includeTools", value
+    by_name = "tool" in word and isinstance(value, dict) and not _APPROVAL.search(word)
+    if by_name and any(is_on(one) is False for one in value.values()):
+        return "tools", value
+    in_text = _of_text(value) if "timeout" in word and isinstance(value, str) else None
+    if in_text:
+        word, value = word + "ms", in_text
     if "timeout" in word and isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
         unit = 1 if word.endswith(("ms", "millis", "milliseconds")) else 1000 if word.endswith(("s", "sec")) else 0
         took = min(spellings.milliseconds(value, unit), _LONGEST_MS) if value < math.inf else _LONGEST_MS
@@ -70,14 +103,22 @@ def _meaning(key: str, value: Any) -> tuple[str, Any]:
     return key, value
 
 
-def _milliseconds(text: str, name: str) -> Any:
-    """Return a duration with its unit (``30s``) in the unit that ``name`` has, or the text as it is."""
+def _of_text(text: str) -> float | None:
+    """Return a duration with its unit (``30s``) in milliseconds, or ``None`` if the text is none."""
     match = _DURATION.fullmatch(text.lower())
     if match is None:
+        return None
+    return float(match[1]) * (1 if match[2] == "ms" else 60_000 if match[2].startswith("m") else 1000)
+
+
+def _milliseconds(text: str, name: str) -> Any:
+    """Return a duration with its unit (``30s``) in the unit that ``name`` has, or the text as it is."""
+    found = _of_text(text)
+    if found is None:
         return text
-    seconds = float(match[1]) * (0.001 if match[2] == "ms" else 60 if match[2].startswith("m") else 1)
     unit = spellings.DURATIONS[name][1]
-    return seconds * 1000 / unit if unit else seconds if seconds <= 3600 else seconds * 1000
+    seconds = found / 1000
+    return found / unit if unit else seconds if seconds <= 3600 else found
 
 
 def restricting(key: str, value: Any) -> str:
@@ -85,6 +126,17 @@ def restricting(key: str, value: Any) -> str:
     if not isinstance(value, list | dict) or not value:
         return ""
     word = spellings.plain(key)
+    if isinstance(value, dict) and any(str(inner) in _RESTRICTING or restricting(str(inner), one)
+                                       for inner, one in value.items()):  # fmt: skip
+        return _NOT_UNDERSTOOD
+    if word in _SWITCHED and isinstance(value, dict) and any(map(_is_switched_off, value.values())):
+        return "switches off what a gateway cannot: only tools can be chosen, by 'includeTools' and 'excludeTools'"
     if _APPROVAL.search(word) or not (_DENY.search(word) or _ALLOW.search(word) or word in ("filter", "filters")):
         return ""
-    return "seems to restrict the server and is not understood here: use 'includeTools' and 'excludeTools'"
+    return _NOT_UNDERSTOOD
+
+
+def _is_switched_off(value: Any) -> bool:
+    return value is False or (
+        isinstance(value, dict) and (value.get("enabled") is False or value.get("disabled") is True)
+    )

@@ -50,6 +50,10 @@ class Keys:
         """string, expires in a day: a process has told of this piece of news."""
         return f"{self.prefix}told:{digest}"
 
+    def used(self, digest: str) -> str:
+        """string, expires with the state: a call went on with this ``requestState``."""
+        return f"{self.prefix}used:{digest}"
+
     def credentials(self, id: str) -> str:
         """hash: tokens for one upstream, sealed with the fleet's key."""
         return f"{self.prefix}credentials:{id}"

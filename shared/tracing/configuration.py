@@ -19,13 +19,16 @@ from shared.tracing.sampling import Sampler, sampler
 
 INSTALL = "pip install 'mcp-one-gateway[otel]'"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_MOST_EVENTS = 20_000
+"""How many events of the audit log may wait to be exported where ``OTEL_BLRP_MAX_QUEUE_SIZE`` says nothing."""
 _PROTOCOL = "http/protobuf"
 _WEB = re.compile(r"https?://[^/\s]+\S*\Z", re.IGNORECASE)
 _T = TypeVar("_T")
 
 
 class TraceConfiguration(Struct, frozen=True):
-    """How traces are sampled and exported. ``headers`` may be secrets, so they are not in the ``repr``.
+    """How traces are sampled and exported, or the audit log is. ``headers`` may be secrets, so they are not in the
+    ``repr``.
 
     At most ``queue`` spans wait; they are sent in batches of ``batch``, at the latest after ``delay_s``.
     """
@@ -61,11 +64,16 @@ def wanted(choice: str, environment: Mapping[str, str]) -> bool:
 
 def check_installed() -> None:
     """Raise ``ConfigError`` unless the extra is installed."""
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+    if not is_installed():
         raise ConfigError(
             f"traces are asked for (the setting 'traces', or OTEL_* variables), and the extra 'otel' is not "
             f"installed: {INSTALL}, or turn them off with GATEWAY_TRACES=off"
         )
+
+
+def is_installed() -> bool:
+    """Whether the extra is installed."""
+    return find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None
 
 
 def configuration(environment: Mapping[str, str]) -> TraceConfiguration:
@@ -74,14 +82,7 @@ def configuration(environment: Mapping[str, str]) -> TraceConfiguration:
     exporter = read.text("OTEL_TRACES_EXPORTER", "otlp")
     if exporter not in ("otlp", "none"):
         raise ConfigError(f"OTEL_TRACES_EXPORTER is {exporter!r}; traces are exported by 'otlp'")
-    protocol = read.otlp("PROTOCOL", _PROTOCOL)
-    if protocol != _PROTOCOL:
-        raise ConfigError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}; traces go by {_PROTOCOL!r}, on port 4318 of most collectors"
-        )
-    compression = read.otlp("COMPRESSION", "none")
-    if compression not in ("none", "gzip"):
-        raise ConfigError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {compression!r}; it may be 'gzip' or 'none'")
+    _check_exporting(read, "traces")
     queue = read.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, int, 1)
     return TraceConfiguration(
         sampler=sampler(
@@ -91,7 +92,7 @@ def configuration(environment: Mapping[str, str]) -> TraceConfiguration:
         endpoint=_endpoint(read),
         headers=_headers(read.otlp("HEADERS")),
         timeout_s=read.number_of(*read.otlp_pair("TIMEOUT", "10000"), float, 1) / 1000,
-        gzip=compression == "gzip",
+        gzip=read.otlp("COMPRESSION") == "gzip",
         certificate=read.otlp("CERTIFICATE"),
         client_key=read.otlp("CLIENT_KEY"),
         client_certificate=read.otlp("CLIENT_CERTIFICATE"),
@@ -101,18 +102,50 @@ def configuration(environment: Mapping[str, str]) -> TraceConfiguration:
     )
 
 
-class _Variables:
-    """Reads variables. An empty one counts as not set, as the specification demands."""
+def log_configuration(environment: Mapping[str, str]) -> TraceConfiguration:
+    """Return what the ``OTEL_*`` variables say of exporting logs, which the audit log is. Raises ``ConfigError``."""
+    read = _Variables(environment, "LOGS")
+    _check_exporting(read, "logs")
+    queue = read.number("OTEL_BLRP_MAX_QUEUE_SIZE", _MOST_EVENTS, int, 1)
+    return TraceConfiguration(
+        endpoint=_endpoint(read),
+        headers=_headers(read.otlp("HEADERS")),
+        timeout_s=read.number_of(*read.otlp_pair("TIMEOUT", "10000"), float, 1) / 1000,
+        gzip=read.otlp("COMPRESSION") == "gzip",
+        certificate=read.otlp("CERTIFICATE"),
+        client_key=read.otlp("CLIENT_KEY"),
+        client_certificate=read.otlp("CLIENT_CERTIFICATE"),
+        queue=queue,
+        batch=min(queue, read.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512, int, 1)),
+        delay_s=read.number("OTEL_BLRP_SCHEDULE_DELAY", 1000, float, 1) / 1000,
+    )
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+
+def _check_exporting(read: _Variables, what: str) -> None:
+    """Raise ``ConfigError`` for what is said of exporting and cannot be done."""
+    protocol = read.otlp("PROTOCOL", _PROTOCOL)
+    if protocol != _PROTOCOL:
+        raise ConfigError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}; {what} go by {_PROTOCOL!r}, on port 4318 of most collectors"
+        )
+    compression = read.otlp("COMPRESSION", "none")
+    if compression not in ("none", "gzip"):
+        raise ConfigError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {compression!r}; it may be 'gzip' or 'none'")
+
+
+class _Variables:
+    """Reads variables about one ``signal``. An empty one counts as not set, as the specification demands."""
+
+    def __init__(self, environment: Mapping[str, str], signal: str = "TRACES") -> None:
         self._environment = environment
+        self.signal = signal
 
     def text(self, name: str, default: str = "") -> str:
         return self._environment.get(name, "").strip() or default
 
     def otlp_pair(self, name: str, default: str = "") -> tuple[str, str]:
-        """Return the name and the value of an option of the exporter; what is said of traces alone comes first."""
-        for one in (f"OTEL_EXPORTER_OTLP_TRACES_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
+        """Return the name and the value of an option of the exporter; what is said of the signal comes first."""
+        for one in (f"OTEL_EXPORTER_OTLP_{self.signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"):
             if value := self.text(one):
                 return one, value
         return f"OTEL_EXPORTER_OTLP_{name}", default
@@ -135,10 +168,11 @@ class _Variables:
 
 
 def _endpoint(read: _Variables) -> str:
-    own = read.text(_ENDPOINTS[0])
-    url = own or read.text(_ENDPOINTS[1], "http://localhost:4318").rstrip("/") + "/v1/traces"
+    name = f"OTEL_EXPORTER_OTLP_{read.signal}_ENDPOINT"
+    own = read.text(name)
+    url = own or read.text(_ENDPOINTS[1], "http://localhost:4318").rstrip("/") + f"/v1/{read.signal.lower()}"
     if not _WEB.match(url):
-        raise ConfigError(f"{_ENDPOINTS[0 if own else 1]} is no URL of HTTP, as http://collector:4318")
+        raise ConfigError(f"{name if own else _ENDPOINTS[1]} is no URL of HTTP, as http://collector:4318")
     return url
 
 

@@ -1,4 +1,4 @@
-"""Spans on their way to a collector: a bounded queue, and a task that sends it by OTLP over HTTP.
+"""Spans, or log records, on their way to a collector: a bounded queue, and a task that sends it by OTLP over HTTP.
 
 Nothing waits for it. While the collector does not answer, spans are kept as long as there is room and then lost and
 counted, and the log has one line about it, and one when it is over. The exporter of OpenTelemetry's SDK is not used: it
@@ -43,8 +43,9 @@ class _NotNow(Exception):
 class Exporter:
     """Sends the spans of one process. ``exported`` and ``lost`` count them; ``resource`` says whose they are."""
 
-    def __init__(self, configuration: TraceConfiguration, resource: Mapping[str, Value]) -> None:
-        """Raises ``ConfigError`` if certificates cannot be read."""
+    def __init__(self, configuration: TraceConfiguration, resource: Mapping[str, Value], what: str = "traces") -> None:
+        """``what`` they are called in the log. Raises ``ConfigError`` if certificates cannot be read."""
+        self._what = what
         self._configuration = configuration
         self._resource = resource
         self._waiting: deque[bytes] = deque()
@@ -58,6 +59,10 @@ class Exporter:
         self._lost_when_failing = 0
         self.exported = 0
         self.lost = 0
+
+    @property
+    def _item(self) -> str:
+        return "spans" if self._what == "traces" else "events"
 
     @property
     def waiting(self) -> int:
@@ -76,7 +81,7 @@ class Exporter:
 
     def start(self) -> None:
         """Begin to send."""
-        self._task = spawn(self._run(), "export-traces")
+        self._task = spawn(self._run(), f"export-{self._what}")
 
     async def close(self, within_s: float) -> None:
         """Send what waits, but no longer than ``within_s``, and end."""
@@ -89,7 +94,7 @@ class Exporter:
             pass
         self.lost += len(self._waiting)
         if self._waiting:
-            _log.warning("%d spans could not be exported before the end", len(self._waiting))
+            _log.warning("%d %s could not be exported before the end", len(self._waiting), self._item)
             self._waiting.clear()
         if self._session is not None:
             await self._session.close()
@@ -112,7 +117,7 @@ class Exporter:
             except _NotNow:
                 wait_s = min(max(2 * wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
             except Exception:  # a flaw here must not end what is exported later
-                _log.exception("exporting traces failed")
+                _log.exception("exporting %s failed", self._what)
                 wait_s = _LONGEST_WAIT_S
 
     async def _send_batch(self) -> None:
@@ -131,7 +136,8 @@ class Exporter:
             self.exported += len(batch)
             if self._failing:
                 self._failing = False
-                _log.warning("traces are exported again; %d spans were lost", self.lost - self._lost_when_failing)
+                lost = self.lost - self._lost_when_failing
+                _log.warning("%s are exported again; %d %s were lost", self._what, lost, self._item)
         for _ in batch:
             self._waiting.popleft()
 
@@ -160,7 +166,9 @@ class Exporter:
     def _note_failure(self, why: str) -> None:
         if not self._failing:
             self._failing, self._lost_when_failing = True, self.lost
-            _log.warning("traces cannot be exported to %s: %s", self._configuration.endpoint.partition("?")[0], why)
+            _log.warning(
+                "%s cannot be exported to %s: %s", self._what, self._configuration.endpoint.partition("?")[0], why
+            )
 
 
 def _tls(configuration: TraceConfiguration) -> ssl.SSLContext | bool:

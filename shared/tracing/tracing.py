@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING
 from shared.errors import ConfigError
 from shared.handover import standard_variables
 from shared.settings import Settings
-from shared.tracing.configuration import TraceConfiguration, check_installed, configuration, wanted
+from shared.tracing.configuration import (
+    INSTALL,
+    TraceConfiguration,
+    check_installed,
+    configuration,
+    is_installed,
+    log_configuration,
+    wanted,
+)
 from shared.tracing.spans import Value
 from shared.version import VERSION
 
@@ -53,13 +61,31 @@ def tracing(settings: Settings, process: str, id: str) -> Tracing | None:
         return None
     from shared.tracing.exporter import Exporter
 
-    own: dict[str, Value] = {
+    return Tracing(given, Exporter(given, _resource(variables, settings.service.name, _own(process, id))))
+
+
+def check_exported_audit() -> TraceConfiguration:
+    """Return how the audit log is exported. Raises ``ConfigError`` if it cannot be."""
+    if not is_installed():
+        raise ConfigError([("access.audit.otlp", f"needs the extra 'otel', which is not installed: {INSTALL}")])
+    return log_configuration(standard_variables())
+
+
+def audit_exporter(name: str, id: str) -> Exporter:
+    """Return what exports the audit log of this front end, of a gateway of this name. Raises ``ConfigError``."""
+    given = check_exported_audit()
+    from shared.tracing.exporter import Exporter
+
+    return Exporter(given, _resource(standard_variables(), name, _own("frontend", id)), "audit events")
+
+
+def _own(process: str, id: str) -> dict[str, Value]:
+    return {
         "service.version": VERSION,
         "service.instance.id": id,
         "process.pid": os.getpid(),
         "gateway.process": process,
     }
-    return Tracing(given, Exporter(given, _resource(variables, settings.service.name, own)))
 
 
 def _wanted(settings: Settings, variables: Mapping[str, str]) -> tuple[TraceConfiguration | None, ConfigError | None]:

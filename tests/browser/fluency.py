@@ -84,7 +84,7 @@ async def main() -> None:
     names = (f"tool_{number:05}" for number in range(5000))
     async with own_redis() as redis, Scripted("many", "modern", *names) as many, Fleet(redis) as fleet:
         for number in range(2):
-            await fleet.store.register(make_spec(f"many{number}", many.connection, settings={"maxListed": 10000}))
+            await fleet.store.register(make_spec(f"many{number}", many.connection, settings={"maxEntries": 10000}))
         await fleet.connected("many0", "many1")
         for start in range(0, 1000, 25):
             ids = [f"off{number:04}" for number in range(start, start + 25)]

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.telemetry.audit import verify
+from tests.collector import Collector
 from tests.e2e.test_access import As, admin, make_key
 from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, eventually
@@ -22,7 +23,13 @@ ASKED = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": 
 
 
 @pytest_asyncio.fixture(scope="module")
-async def fleet(redis_url: str, tmp_path_factory: Any) -> AsyncIterator[Fleet]:
+async def collector() -> AsyncIterator[Collector]:
+    async with Collector() as collector:
+        yield collector
+
+
+@pytest_asyncio.fixture(scope="module")
+async def fleet(redis_url: str, tmp_path_factory: Any, collector: Collector) -> AsyncIterator[Fleet]:
     async with RawUpstreams() as upstreams:
         upstreams.add("search")
         upstreams.add("careful", [{"name": "wipe", "inputSchema": {"type": "object"}}])
@@ -31,14 +38,21 @@ async def fleet(redis_url: str, tmp_path_factory: Any) -> AsyncIterator[Fleet]:
             "authentication": [{"type": "apiKey"}],
             "roles": {"r": {"allow": [{"match": "*", "args": "!has(args.forbidden)"}]}},
             "limits": {"r": {"perTool": {"search/read": "1/h"}}},
-            "audit": {"file": str(file), "arguments": "redacted", "redact": ["/secretly"], "chain": True},
+            "audit": {"file": str(file), "arguments": "redacted", "redact": ["/secretly"], "chain": True, "otlp": True},
             "confirm": ["careful/*"],
         }
         settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules)}
-        async with Fleet(redis_url, frontends=2, workers=1, **settings) as fleet:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", f"{collector.url}/v1/logs")
+            patch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "100")
+            running = Fleet(redis_url, frontends=2, workers=1, **settings)
+            await running.__aenter__()
+        try:
             for name in ("search", "careful"):
-                await fleet.register(name, upstreams.connection(name))
-            yield fleet
+                await running.register(name, upstreams.connection(name))
+            yield running
+        finally:
+            await running.__aexit__(None, None, None)
 
 
 def _file(fleet: Fleet) -> Path:
@@ -74,6 +88,28 @@ async def test_every_call_is_an_event_with_its_outcome_and_without_secrets(fleet
     assert (made[0]["principal"], made[0]["outcome"]) == ("admin token", "201")
     assert key not in _file(fleet).read_text()
     assert stat.S_IMODE(_file(fleet).stat().st_mode) == 0o600
+
+
+async def test_events_go_to_a_collector_of_logs_and_names_that_nobody_sees_are_among_them(
+    fleet: Fleet, collector: Collector
+) -> None:
+    key = await make_key(fleet, "otlp", "r")
+    async with As(fleet.urls[1], key) as client:
+        assert (await client.call("who", {"a": 1})).status == 200
+        await client.initialize()
+        params = {"name": "hidden_or_not_there", "arguments": {}}
+        message = {"jsonrpc": "2.0", "id": 9, "method": "tools/call", "params": params}
+        await client.post(message, {**client.legacy_headers(), "Mcp-Name": "harmless"})
+
+    def of(kind: str) -> Any:
+        facts = {"gateway.principal": "key:otlp", "event.name": f"gateway.audit.{kind}"}
+        return [said for found, said in collector.logs if facts.items() <= found.items()]
+
+    (called,) = await eventually(lambda: of("call"), 10.0, "the call is exported, once")
+    assert (called["name"], called["arguments"]) == ("who", {"a": 1})
+    assert called["requestBytes"] > 0 and called["resultBytes"] > 0
+    (denied,) = await eventually(lambda: of("denied"), 10.0, "so is the refusal")
+    assert (denied["name"], denied["outcome"]) == ("hidden_or_not_there", "tool_unknown")
 
 
 async def test_what_is_refused_verified_and_written_is_counted(fleet: Fleet) -> None:

@@ -62,6 +62,11 @@ async def test_a_modern_client_is_asked_and_comes_again(fleet_and_upstreams: Any
         assert _ran(upstreams[era], tool) == before
         assert (await again({"action": "accept", "content": {}})).content == era
         assert _ran(upstreams[era], tool) == before + 1
+        for front in fleet.frontends:  # a confirmation is good for one call
+            client.url = f"{front.url}/servers/{era}/mcp"
+            used = await again({"action": "accept", "content": {}})
+            assert used.error["data"]["code"] == "confirmation_needed" and "already" in used.error["message"]
+        assert _ran(upstreams[era], tool) == before + 1
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])

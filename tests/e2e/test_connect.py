@@ -6,20 +6,25 @@ import asyncio
 import html
 import json
 import re
+import time
 from collections.abc import AsyncIterator
+from secrets import token_hex
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
+import jwt
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from gateway.access.dpop import encoded_digest, thumbprint_of
 from gateway.cli import connect as connect_command
 from gateway.cli.main import cli
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
-from tests.issuer import Issuer
+from tests.issuer import Issuer, jwk
 from tests.token_server import ProtectedUpstreams, TokenServer
 
 AUDIENCE = "https://mcp.example/mcp"
@@ -313,3 +318,20 @@ async def test_who_may_not_know_of_an_upstream_cannot_connect_to_it(fleet: Fleet
         ann.session.post(f"{base}/connect/{box}", headers=JSON, data="{}") as answer,
     ):
         assert answer.status == 200
+
+
+async def test_a_token_that_is_bound_to_a_key_connects_with_a_proof(fleet: Fleet, issuer: Issuer, box: str) -> None:
+    """RFC 9449: a proof names the request that it is made for."""
+    url, key = f"{fleet.url}/connect/{box}", ec.generate_private_key(ec.SECP256R1())
+    public = {name: value for name, value in jwk(key, "x").items() if name != "kid"}
+    token = issuer.token(sub="ann", cnf={"jkt": thumbprint_of(public)})
+
+    async def status(htu: str) -> int:
+        made = {"jti": token_hex(8), "htm": "POST", "htu": htu, "iat": int(time.time()), "ath": encoded_digest(token)}
+        proof = jwt.encode(made, key, "ES256", {"typ": "dpop+jwt", "jwk": public})
+        headers = {"Authorization": f"DPoP {token}", "DPoP": proof, **JSON}
+        async with aiohttp.ClientSession() as session, session.post(url, headers=headers, json={}) as answer:
+            return answer.status
+
+    assert await status(url) == 200
+    assert await status(url + "/other") == 401

@@ -174,6 +174,7 @@ FORGETS: dict[str, Callable[[dict[str, Any]], web.Response]] = {
     "400-plain": lambda m: web.Response(status=400, text="Bad Request"),
     "401": lambda m: web.Response(status=401),
     "403": lambda m: web.json_response({"detail": "no"}, status=403),
+    "406": lambda m: web.json_response({"error": "no session"}, status=406),
     "409": lambda m: web.Response(status=409),
     "410": lambda m: web.Response(status=410),
     "200-session": lambda m: web.json_response(refusal(m, -32600, "Session terminated", with_id=True)),
@@ -204,6 +205,68 @@ async def test_a_forgotten_session_is_opened_again_and_costs_no_call(fleet: Flee
             for call in (raw.legacy_call, raw.call, raw.legacy_call):
                 assert (await call(f"{id}__echo")).content == "called"
         await fleet.store.unregister(id)
+
+
+async def test_a_session_that_the_server_stumbles_over_is_opened_again_for_the_next_call(
+    fleet: Fleet, raw: RawClient
+) -> None:
+    """A call that was answered by HTTP 500 may have run, so it is not sent again."""
+
+    async def say(up: Upstream, request: web.BaseRequest, message: dict[str, Any]) -> web.StreamResponse | None:
+        if message["method"] == "initialize" or "id" not in message or up.knows(request):
+            return None
+        return web.Response(status=500, text="KeyError")
+
+    async with Upstream(say, sessions=True) as upstream:
+        await fleet.register("stumbles", upstream.connection)
+        await raw.initialize()
+        assert (await raw.legacy_call("stumbles__echo")).content == "called"
+        assert upstream.sessions is not None
+        upstream.sessions.clear()
+        assert "HTTP 500" in json.dumps((await raw.legacy_call("stumbles__echo")).body)
+        assert (await raw.legacy_call("stumbles__echo")).content == "called"
+        await fleet.store.unregister("stumbles")
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [(404, "Could not find session"), (400, "No transport found for sessionId")],
+    ids=["404", "400"],
+)
+async def test_a_session_of_http_sse_whose_stream_outlives_it_is_opened_again(
+    fleet: Fleet, raw: RawClient, status: int, text: str
+) -> None:
+    streams: dict[str, web.StreamResponse] = {}
+
+    async def serve(request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "GET":
+            stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await stream.prepare(request)
+            streams[id := uuid.uuid4().hex] = stream
+            await stream.write(f"event: endpoint\ndata: /messages?s={id}\n\n".encode())
+            await asyncio.Event().wait()
+        known = streams.get(request.query["s"])
+        if known is None:
+            return web.Response(status=status, text=text)
+        reply = answer(json.loads(await request.read()))
+        if reply is not None:
+            await known.write(b"data: " + json.dumps(reply).encode() + b"\n\n")
+        return web.Response(status=202)
+
+    runner = web.ServerRunner(web.Server(serve), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    try:
+        await fleet.register("outlives", {"type": "sse", "url": f"http://127.0.0.1:{port}/sse"})
+        await raw.initialize()
+        assert (await raw.legacy_call("outlives__echo")).content == "called"
+        streams.clear()  # they stay open, as a proxy holds them
+        for call in (raw.legacy_call, raw.legacy_call, raw.call):
+            assert (await call("outlives__echo")).content == "called"
+    finally:
+        await fleet.store.unregister("outlives")
+        await runner.cleanup()
 
 
 async def test_a_refusal_that_is_about_the_call_opens_no_session(fleet: Fleet, raw: RawClient) -> None:

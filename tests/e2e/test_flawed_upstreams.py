@@ -243,15 +243,21 @@ async def test_a_call_whose_answer_is_no_json_fails_at_once_with_the_cause(
     [
         (
             "answers['tools/list']['tools'] = [dict(good, name=f't{n}') for n in range(50)]",
-            {"maxListed": 20},
+            {"maxListed": 20},  # as it was called before
             20,
             "only 20 entries are listed",
         ),
         (
             "answers['tools/list']['tools'] = [dict(good, name='huge', description='d' * 9000), good]",
-            {"maxListedBytes": 5000},
+            {"maxCatalogBytes": 5000},
             1,
             "only 1 entries are listed",
+        ),
+        (
+            "answers['tools/list']['tools'] = [dict(good, name='huge', description='d' * 9000), good]",
+            {"maxEntryBytes": 5000},
+            1,
+            "1 tools are larger than 5000 bytes",
         ),
         (
             """
@@ -270,8 +276,24 @@ def written(out):
             0,
             "its pages have no end in 0.5 s",
         ),
+        ("answers['tools/list']['nextCursor'] = 'x'", {}, 1, "a cursor comes again"),
+        (
+            """
+turns = []
+real = written
+def written(out):
+    if 'tools' in out.get('result', {}):
+        turns.append(1)
+        if len(turns) % 2: out['result'] = dict(out['result'], nextCursor='x')
+        else: out = {'jsonrpc': '2.0', 'id': out['id'], 'error': {'code': -32602, 'message': 'Invalid cursor'}}
+    return real(out)
+""",
+            {},
+            1,
+            "a page could not be read (the upstream answered error -32602: Invalid cursor); 1 entries are listed",
+        ),
     ],
-    ids=["many", "large", "endless"],
+    ids=["many", "large", "one", "endless", "again", "broken"],
 )
 async def test_a_list_without_end_is_cut_and_said(
     fleet: Fleet, tmp_path: Path, flaw: str, settings: dict[str, int], shown: int, note: str

@@ -151,5 +151,44 @@ async def test_one_that_answers_both_greetings_at_once_is_spoken_to_in_one_era(f
         await fleet.store.unregister("child")
 
 
+async def test_a_folder_that_is_not_there_is_named(fleet: Fleet) -> None:
+    await fleet.register("nowhere", {**script_connection("pass"), "cwd": "/no/such/folder"}, connected=False)
+    try:
+        assert "there is no folder '/no/such/folder'" in await fleet.failed("nowhere")
+    finally:
+        await fleet.store.unregister("nowhere")
+
+
+async def test_the_status_shows_a_progress_bar_and_output_that_is_no_message_is_a_sign_of_life(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    code = f"""
+import os, sys, time
+shown = 0
+while not os.path.exists({str(go)!r}):
+    shown += 1
+    sys.stderr.write(f'\\rdownloading {{shown}}'); sys.stderr.flush()
+    sys.stdout.write(f'{{shown}} of many\\r'); sys.stdout.flush()
+    time.sleep(0.05)
+print()
+"""
+    connection = script_connection(code + BEGINS.format(log=str(tmp_path / "starts"), sleep_s=0.0) + HANDSHAKE.format(
+        complains=True
+    ))  # fmt: skip
+    try:
+        await fleet.register("bar", connection, connected=False)
+
+        async def says() -> bool:
+            record = await fleet.record("bar")
+            return record is not None and (record.error or "").startswith("starting: downloading ")
+
+        await eventually(says, 15.0, "its status shows what it does")
+        go.touch()
+        await fleet.connected("bar")
+    finally:
+        await fleet.store.unregister("bar")
+
+
 def _started(log: Path) -> list[int]:
     return [int(pid) for pid in log.read_text().split()]

@@ -7,12 +7,14 @@ import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from tests.clients import RawClient
 from tests.fleet import PYTHON, ROOT, eventually, stdio_connection
+from tests.servers.api import DOCUMENTS
 
 NAMES = ("worker", "shared", "gateway", "redis", "gunicorn", "aiohttp", "uvloop", "msgspec")
 GATEWAY = str(Path(sys.executable).parent / "gateway")
@@ -39,6 +41,10 @@ def environment(folder: Path) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "HOME": str(folder.parent), "TRAPPED": str(folder.parent / "trapped")}
 
 
+async def _both(listed: Callable[[], Awaitable[set[str]]]) -> bool:
+    return {"echo", "showPetById"} <= await listed()
+
+
 def trapped(folder: Path) -> str:
     """The modules of the folder that were imported."""
     note = folder.parent / "trapped"
@@ -47,6 +53,8 @@ def trapped(folder: Path) -> str:
 
 async def test_up_serves_calls_from_a_folder_of_namesakes(folder: Path) -> None:
     servers = {"here": {name: value for name, value in stdio_connection("here").items() if name != "type"}}
+    # The document of an HTTP API is read by a process of its own. Nobody has to be at its address for that.
+    servers["api"] = {"type": "openapi", "url": "http://127.0.0.1:1", "spec": str(DOCUMENTS / "petstore.yaml")}
     (folder / "gateway.json").write_text(json.dumps({"gateway": {"port": 0}, "mcpServers": servers}))
     process = await asyncio.create_subprocess_exec(
         GATEWAY,
@@ -73,8 +81,11 @@ async def test_up_serves_calls_from_a_folder_of_namesakes(folder: Path) -> None:
         )
         (url,) = found
         async with RawClient(url) as client:
-            listed = (await client.modern("tools/list")).body["result"]["tools"]
-            assert listed
+
+            async def listed() -> set[str]:
+                return {one["name"] for one in (await client.modern("tools/list")).body["result"]["tools"]}
+
+            await eventually(lambda: _both(listed), 60.0, "the tools of both are listed")
     finally:
         process.terminate()
         await process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,10 +13,11 @@ import pytest_asyncio
 from tests.clients import RawClient
 from tests.fleet import ROOT, Fleet, eventually
 from tests.machine import stretched
-from tests.servers.tasking import CAPABILITIES
+from tests.servers.tasking import CAPABILITIES, EXTENSION
 from tests.streams import calling
 
 ASKABLE = {CAPABILITIES: {"elicitation": {}}}
+KNOWS = {CAPABILITIES: {"elicitation": {"form": {}}, "extensions": {EXTENSION: {}}}}
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -88,6 +90,69 @@ async def test_a_task_that_takes_too_long_is_cancelled(clients: list[RawClient])
     error = (await clients[0].call("forever")).body["error"]
     assert "requestTimeoutMax" in error["message"]
     await eventually(lambda: _has_cancelled(clients[0]), what="the task is cancelled")
+
+
+async def about(client: RawClient, method: str, id: str, **more: Any) -> dict[str, Any]:
+    answer = await client.modern(method, {"taskId": id, **more}, meta=KNOWS)
+    assert "result" in answer.body, answer.body
+    return dict(answer.body["result"])
+
+
+async def becomes(client: RawClient, id: str, status: str) -> dict[str, Any]:
+    """Poll until the task has this status."""
+
+    async def there() -> dict[str, Any] | None:
+        found = await about(client, "tasks/get", id)
+        assert found["taskId"] == id and found["resultType"] == "complete", found
+        return found if found["status"] == status else None
+
+    return dict(await eventually(there, what=f"the task is {status}"))
+
+
+async def made(client: RawClient, tool: str) -> str:
+    task = (await client.modern("tools/call", {"name": tool, "arguments": {"n": 1}}, meta=KNOWS)).body["result"]
+    assert task["resultType"] == "task" and task["pollIntervalMs"] == 100, task
+    return str(task["taskId"])
+
+
+async def test_a_client_that_knows_tasks_gets_the_task_and_asks_at_any_front_end(clients: list[RawClient]) -> None:
+    offered = (await clients[0].modern("server/discover")).body["result"]["capabilities"]["extensions"]
+    assert EXTENSION in offered
+    id = await made(clients[0], "wait")
+    assert (await about(clients[1], "tasks/get", id))["status"] == "working"
+    done = await becomes(clients[1], id, "completed")
+    assert done["result"]["content"][0]["text"] == "wait {'n': 1}" and done["statusMessage"] == "wait: working"
+    failed = await becomes(clients[0], await made(clients[1], "fail"), "completed")
+    assert failed["result"]["isError"] is True
+    assert (await about(clients[0], "tasks/get", id)) == done, "it is kept"
+
+
+async def test_what_the_task_needs_is_asked_and_given_by_the_extension(clients: list[RawClient]) -> None:
+    id = await made(clients[0], "confirm")
+    asked = await becomes(clients[1], id, "input_required")
+    ((key, question),) = asked["inputRequests"].items()
+    assert question["method"] == "elicitation/create" and question["params"]["message"] == "sure?"
+    await about(clients[1], "tasks/update", id, inputResponses={"made-up": {"action": "accept"}})
+    assert (await about(clients[0], "tasks/get", id))["status"] == "input_required"
+    answer = {"action": "accept", "content": {"sure": True}}
+    await about(clients[1], "tasks/update", id, inputResponses={key: answer})
+    done = await becomes(clients[0], id, "completed")
+    assert done["result"]["content"][0]["text"] == "accept {'sure': True}" and "inputRequests" not in done
+
+
+async def test_a_task_is_cancelled_where_it_runs_and_lives_longer_than_a_call(clients: list[RawClient]) -> None:
+    before = (await seen(clients[0])).count("tasks/cancel")
+    id = await made(clients[0], "forever")
+    await asyncio.sleep(stretched(3.0) + 0.5)  # requestTimeoutMax
+    assert (await about(clients[1], "tasks/get", id))["status"] == "working"
+    await about(clients[1], "tasks/cancel", id)
+    assert (await about(clients[0], "tasks/get", id))["status"] == "cancelled"
+    await about(clients[0], "tasks/cancel", id)  # once more does nothing
+
+    async def told() -> bool:
+        return (await seen(clients[0])).count("tasks/cancel") == before + 1
+
+    await eventually(told, what="the upstream has cancelled it")
 
 
 async def _has_cancelled(client: RawClient) -> bool:

@@ -228,7 +228,7 @@ async def test_nobody_finds_or_calls_what_their_role_hides(fleet: Fleet, upstrea
     assert len(upstreams.endpoints["issues"].tool_calls) == before
 
     async def denied() -> list[str]:
-        _, said = await admin(fleet, "GET", "audit?principal=key:careful&event=denied")
+        _, said = await admin(fleet, "GET", "audit?principal=key:careful&outcome=arguments_denied")
         return [one["name"] for one in said["events"]]
 
     await eventually(lambda: _is(denied, ["create_issue"] * 2), 10.0, "the refused call is noted as that of the tool")

@@ -194,7 +194,7 @@ def test_image_has_two_stages_and_no_compiler() -> None:
 def test_image_health_check() -> None:
     form = last("HEALTHCHECK")
     command = json.loads(form[form.index("[") :])
-    assert command == ["python", "-m", "gateway.probe", "healthz"]
+    assert command == ["python", "-P", "-m", "gateway.probe", "healthz"]
     assert "GATEWAY_PORT" in last("ENV")
 
 
@@ -254,8 +254,8 @@ def test_compose_services_may_drain(name: str) -> None:
 
 def test_compose_health_checks_ask_what_each_service_is() -> None:
     gateway, worker = (COMPOSE["services"][name]["healthcheck"]["test"] for name in ("gateway", "worker"))
-    assert gateway == ["CMD", "python", "-m", "gateway.probe", "readyz"]
-    assert worker == ["CMD", "python", "-m", "gateway.probe", "link"]
+    assert gateway == ["CMD", "python", "-P", "-m", "gateway.probe", "readyz"]
+    assert worker == ["CMD", "python", "-P", "-m", "gateway.probe", "link"]
 
 
 # ---- traces
@@ -396,7 +396,7 @@ def test_pods_may_drain_and_are_closed(name: str) -> None:
 def test_no_pod_shares_its_processes_and_workers_have_a_first_process_that_reaps() -> None:
     for name in ("gateway", "worker", "redis"):
         assert "shareProcessNamespace" not in pod(name) and not pod(name).get("hostNetwork")
-    assert container("worker")["command"] == ["python", "-m", "gateway.init"]
+    assert container("worker")["command"] == ["python", "-P", "-m", "gateway.init"]
 
 
 def _acl(script: str) -> str:

@@ -90,8 +90,14 @@ FEATURES: dict[str, str] = {
     "big_integers": "integers beyond 64 bits",
     "cache_hints": "`ttlMs` and `cacheScope` where they exist, and only there",
     "param_headers": "`Mcp-Param-*` headers, checked and passed on",
+    "tasks": "tasks (the extension), waited for where a client does not know them",
+    "task_handles": "tasks: handles, states and cancelling, at any front end",
+    "apps": "MCP Apps: `_meta.ui` of a tool, and the `ui://` resource that it names",
+    "virtual": "a virtual server: tools and prompts renamed, and what of this table they can do",
 }
-ON_THE_WIRE = frozenset({"isolation", "resumption", "batches", "unknown_members", "big_integers", "cache_hints"})
+ON_THE_WIRE = frozenset(
+    {"isolation", "resumption", "batches", "unknown_members", "big_integers", "cache_hints", "task_handles"}
+)
 
 
 class NotApplicable(NamedTuple):
@@ -178,6 +184,21 @@ NOT_APPLICABLE = (
         "JSON-RPC batches came with 2025-03-26 (its changelog, PR #228) and went with 2025-06-18 (PR #416)",
     ),
     NotApplicable("batches", MODERN, ANY, "no batches since 2025-06-18 (its changelog, PR #416)"),
+    *(
+        NotApplicable(
+            feature,
+            ANY,
+            frozenset({"http-legacy", "stdio-legacy", "sse-legacy"}),
+            "the extension is of 2026-07-28 (extensions/tasks); a legacy server has no such tasks",
+        )
+        for feature in ("tasks", "task_handles")
+    ),
+    NotApplicable(
+        "task_handles",
+        LEGACY,
+        ANY,
+        "a client of the handshake era has no handles of the extension: the gateway waits for it",
+    ),
     NotApplicable("ping", MODERN, ANY, "`ping` is not in 2026-07-28 (its changelog; SEP-2575)"),
 )
 

@@ -1,4 +1,4 @@
-"""Each feature, once, in the terms of ``Player`` (SDK clients) or ``Wire`` (bytes). ``play`` plays a cell.
+"""Each feature, once, in the terms of ``Player`` (SDK clients) or ``Wire`` (bytes). The rest is in ``extensions``.
 
 A feature gets a ``Stage``: the fleet's ports, the cell, and names as the upstream's are listed at the gateway.
 """
@@ -7,55 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import itertools
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.fleet import eventually
-from tests.machine import scaled, stretched
-from tests.matrix.cells import BEFORE_2025_06, ON_THE_WIRE, Cell, is_own
-from tests.matrix.player import Player, Refused
+from tests.machine import stretched
+from tests.matrix.cells import BEFORE_2025_06
+from tests.matrix.stage import OWN_GROUP, PAGE, Stage, refused
 from tests.matrix.upstream import ORDER, UNKNOWN
 from tests.matrix.wire import Wire
-
-LIMIT_S = 40.0
-PAGE = 11
-"""Entries on one page of the gateway's lists, in the fleet that plays."""
-OWN_GROUP = "stdio-own"
-"""A legacy stdio upstream with a process for each client."""
-_numbers = itertools.count(1)
-
-
-class Stage:
-    """What a feature plays on."""
-
-    def __init__(self, cell: Cell, ports: list[int], first: str, player: Player | None) -> None:
-        self.cell = cell
-        self.ports = ports
-        self.first = first
-        self._player = player
-        self.key = f"k{next(_numbers)}"
-
-    @property
-    def player(self) -> Player:
-        assert self._player is not None
-        return self._player
-
-    @property
-    def group(self) -> str:
-        return OWN_GROUP if is_own(self.cell.feature, self.cell.upstream) else self.cell.upstream.id
-
-    def name(self, bare: str) -> str:
-        """As it is listed: bare for the group that was registered first."""
-        return bare if self.group == self.first else f"{self.group}__{bare}"
-
-    def uri(self, path: str) -> str:
-        return f"memo://{self.group}/{path}"
-
-    async def connect(self, log_level: str | None = None) -> Player:
-        await self.player.connect(self.ports, self.cell.kind, log_level)
-        return self.player
 
 
 async def tools(stage: Stage) -> None:
@@ -88,15 +48,6 @@ async def search(stage: Stage) -> None:
         assert (await called("weather", city="oslo"))["structuredContent"] == {"city": "oslo", "degrees": 21}
         assert (await called("ask"))["content"][0]["text"] == "accept: blue"
     assert (await refused(called("no_such_tool"))).code == -32602
-
-
-async def refused(awaited: Awaitable[Any]) -> Refused:
-    """The error that this must end in."""
-    try:
-        result = await awaited
-    except Refused as error:
-        return error
-    raise AssertionError(f"no error: {result}")
 
 
 async def tool_errors(stage: Stage) -> None:
@@ -463,25 +414,3 @@ async def param_headers(stage: Stage) -> None:
     async with Wire(stage.ports, stage.cell.kind) as wire:
         answer = json.loads(await wire.call(stage.name("region"), '{"where":"eu-west"}'))
         assert answer["error"]["code"] == -32020, answer
-
-
-PLAYS: dict[str, Callable[[Stage], Awaitable[None]]] = {
-    play.__name__: play
-    for play in (
-        tools, search, tool_errors, shown, structured, pagination, prompts, resources, templates, completion,
-        tools_changed, prompts_changed, resources_changed, subscription, progress, cancellation, logging, sampling,
-        elicitation, elicitation_choices, url_elicitation, url_required, roots, asked_aside, isolation, resumption,
-        ping, batches, unknown_members, big_integers, cache_hints, param_headers,
-    )
-}  # fmt: skip
-
-
-async def play(cell: Cell, ports: list[int], first: str, player: Player | None) -> None:
-    """Play one cell. Raises ``AssertionError`` (or what its client raised) where the feature does not cross."""
-    stage = Stage(cell, ports, first, player)
-    async with asyncio.timeout(scaled(LIMIT_S)):
-        try:
-            await PLAYS[cell.feature](stage)
-        finally:
-            if cell.feature not in ON_THE_WIRE:
-                await stage.player.do("close")

@@ -104,9 +104,12 @@ class Player:
         """Carry out a command. Raises ``Refused``."""
         return await self.begin(do, **arguments)[1]
 
-    async def connect(self, ports: list[int], kind: Kind, log_level: str | None = None, query: str = "") -> None:
-        """Connect anew as a client of this kind; forget what the last one heard. ``query`` ends the URL."""
-        path = ("/sse" if kind.over_sse else "/mcp") + query
+    async def connect(
+        self, ports: list[int], kind: Kind, log_level: str | None = None, query: str = "", server: str = ""
+    ) -> None:
+        """Connect anew as a client of this kind; forget what the last one heard. ``query`` ends the URL, ``server`` is
+        the name of a group or a virtual server."""
+        path = (f"/servers/{server}" if server else "") + ("/sse" if kind.over_sse else "/mcp") + query
         agreed = await self.do("connect", ports=ports, path=path, version=kind.version, log_level=log_level)
         assert agreed["version"] == kind.version, agreed
         self.events.clear()

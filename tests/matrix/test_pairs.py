@@ -13,8 +13,8 @@ import pytest
 import pytest_asyncio
 
 from tests.matrix.cells import FEATURES, KINDS, NOT_APPLICABLE, PLAYERS, UPSTREAMS, Cell, every_cell, pairs
-from tests.matrix.features import PLAYS
 from tests.matrix.player import missing
+from tests.matrix.plays import PLAYS
 from tests.matrix.theatre import Theatre, theatre
 
 CHOSEN = pairs(every_cell())

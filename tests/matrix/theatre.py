@@ -9,8 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from shared.registry.virtual_servers import Declared, VirtualServerStore
+from shared.virtual_servers import read
 from tests.fleet import ROOT, Fleet
-from tests.matrix import features
+from tests.matrix import plays, stage
 from tests.matrix.cells import PLAYERS, UPSTREAMS, Cell, Upstream
 from tests.matrix.player import Player, missing
 
@@ -47,11 +49,11 @@ class Theatre:
         ports = [urlsplit(url).port or 0 for url in self.fleet.urls]
         player = await self._player(cell.player) if cell.player in PLAYERS else None
         try:
-            await features.play(cell, ports, UPSTREAMS[0].id, player)
+            await plays.play(cell, ports, UPSTREAMS[0].id, player)
         except TimeoutError:
             if player is not None:  # it may hang: the next cell gets a new one
                 await self.players.pop(cell.player).stop()
-            raise AssertionError(f"not within {features.LIMIT_S:g} s") from None
+            raise AssertionError(f"not within {stage.LIMIT_S:g} s") from None
 
     async def _player(self, name: str) -> Player:
         if name not in self.players:
@@ -66,13 +68,17 @@ async def theatre(redis_url: str) -> AsyncIterator[Theatre]:
     """Everything started and connected; all of it ended."""
     async with AsyncExitStack() as stack:
         connections = [await stack.enter_async_context(upstream(kind)) for kind in UPSTREAMS]
-        fleet = await stack.enter_async_context(Fleet(redis_url, 2, 2, page_size=features.PAGE))
+        fleet = await stack.enter_async_context(Fleet(redis_url, 2, 2, page_size=stage.PAGE))
         for kind, connection in zip(UPSTREAMS, connections, strict=True):
             await fleet.register(kind.id, connection, era=kind.era, connected=False)
             if kind.id == "stdio-legacy":
                 own = {"era": kind.era, "isolation": "client", "connected": False}
-                await fleet.register(features.OWN_GROUP, connection, **own)
-        await fleet.connected(*(kind.id for kind in UPSTREAMS), features.OWN_GROUP)
+                await fleet.register(stage.OWN_GROUP, connection, **own)
+        await fleet.connected(*(kind.id for kind in UPSTREAMS), stage.OWN_GROUP)
+        store = VirtualServerStore(fleet.store)
+        for kind in UPSTREAMS:
+            name = stage.virtual_name(kind.id)
+            await store.put(Declared("api", read(name, stage.virtual_document(kind.id))))
         house = Theatre(fleet)
         try:
             yield house

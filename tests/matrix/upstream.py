@@ -42,6 +42,7 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field
 
+from tests.matrix.jobs import Jobs, add_job_and_panel
 from tests.servers.asking import ROOTS, ask_model, form, given, in_either_era, required
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
@@ -94,8 +95,9 @@ def remember(raw: str) -> None:
 
 def make(name: str) -> MCPServer:
     """The server; names of resources begin with ``name``."""
-    server = MCPServer(name, instructions=f"I am {name}.")
+    server = MCPServer(name, instructions=f"I am {name}.", extensions=[Jobs(name)])
     simple_tools(server, name)
+    add_job_and_panel(server, name)
     asking_tools(server)
     prompts_and_resources(server, name)
     changing_tools(server, name)

@@ -6,8 +6,6 @@ A legacy server sends requests, a modern one answers ``input_required``. Specifi
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,18 +29,6 @@ _SHOWN = 1000
 """How many characters of its arguments a person sees who is to confirm a call."""
 MAX_REQUESTS = 64
 """The largest number of questions of one call that may be open at a time."""
-
-
-class _Digits(str):
-    """A number as it was written. Parsing long digits into an ``int`` takes quadratic time, and Python limits their
-    length."""
-
-    __repr__ = str.__str__
-
-
-_canonical = json.JSONDecoder(
-    parse_int=_Digits, parse_float=_Digits, object_pairs_hook=lambda pairs: tuple(sorted(dict(pairs).items()))
-)
 
 
 class Need(Struct, frozen=True):
@@ -126,19 +112,6 @@ def answering(params: bytes, responses: Mapping[str, bytes | Raw] | None, state:
 def responses_in(params: bytes) -> dict[str, Raw]:
     """Return the ``inputResponses`` of a retry. Raises ``Refused`` (-32602) if they are not an object."""
     return jsonrpc.members(jsonrpc.members(params).get("inputResponses", jsonrpc.ABSENT))
-
-
-def request_digest(method: str, params: bytes) -> bytes:
-    """Return a digest that identifies a request: of the method and the canonical params, without the members that a
-    retry may change."""
-    parts = jsonrpc.members(params)
-    for name in ("_meta", "inputResponses", "requestState"):
-        parts.pop(name, None)
-    try:
-        plain = _canonical.decode(jsonrpc.assemble(parts).decode()) if parts else ()
-    except ValueError as error:
-        raise Refused("invalid_params", f"params are not JSON: {error}") from error
-    return hashlib.blake2b(repr((method, plain)).encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: bool = False) -> tuple[int, str] | None:

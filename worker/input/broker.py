@@ -33,7 +33,7 @@ from msgspec import Raw
 from shared import request_state
 from shared.errors import CallError, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
-from shared.request_state import MAX_INNER, RequestState
+from shared.request_state import CONFIRMATION, MAX_INNER, RequestState, request_digest
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines
@@ -48,8 +48,6 @@ from worker.input.tasks import Tasks
 MAX_OPEN = 10_000
 """The largest number of questions that may be open in this worker, all clients together."""
 _CONFIRM = "confirm"
-_CONFIRMATION = 1
-"""The round in a fresh state that asks for a confirmation; one that asks to go to URLs has round 0."""
 _NOT_CONFIRMED = "the user did not confirm the call"
 OVER = jsonrpc.error_object(-32603, "the call that this belongs to is over")
 FULL = jsonrpc.error_object(-32603, "too many questions are open already")
@@ -99,7 +97,7 @@ class InputBroker:
         self.deadlines = deadlines
         self._loop = asyncio.get_running_loop()
         self.max_bytes = settings.calls.max_result_bytes  # limit of upstreams' messages; front ends take slightly more
-        self.tasks = Tasks(key, deadlines)
+        self.tasks = Tasks(key, deadlines, worker, settings.calls.max_parked)
         self.replays = Replays(self._loop.time, settings.sessions)
         self._questions: dict[str, Asker] = {}
         self._tokens: dict[str, tuple[bytes, Callable[[bytes], None]]] = {}  # the upstream's tokens, by question
@@ -143,7 +141,7 @@ class InputBroker:
         elif call.era:
             if self.traces is not None:  # nobody waits: the client comes again, in a call of its own
                 self.traces.confirming(call, need.method, _nothing)(False, b"")
-            state = self._seal(call, fresh=True, round=_CONFIRMATION)
+            state = self._seal(call, fresh=True, round=CONFIRMATION)
             call.complete(False, inputs.write_required({_CONFIRM: need}, state))
         else:
             on_answer: OnAnswer = partial(self._confirmed, call, go_on)
@@ -299,7 +297,7 @@ class InputBroker:
         self, call: LinkCall | ParkedCall, inner: bytes = b"", parked: str = "", round: int = 0, fresh: bool = False
     ) -> str:
         expires = time.time() + self.input_timeout_s
-        digest = inputs.request_digest(call.method, call.params)
+        digest = request_digest(call.method, call.params)
         upstream, principal = call.upstream, call.client.principal
         state = RequestState(expires, upstream, self._worker, principal, digest, parked, round, inner, fresh)
         return request_state.seal(self._key, state)
@@ -311,7 +309,7 @@ class InputBroker:
             parts = jsonrpc.members(call.params)
             text = jsonrpc.text(parts.get("requestState", jsonrpc.ABSENT), "requestState")
             state = request_state.unseal(self._key, text, call.client.principal)
-            if state.digest != inputs.request_digest(call.method, call.params):
+            if state.digest != request_digest(call.method, call.params):
                 raise Refused("invalid_params", "params.requestState belongs to another request")
             responses = inputs.responses_in(call.params)
             if state.parked:
@@ -321,7 +319,7 @@ class InputBroker:
                 waiting.resume(call, state.round, {key: bytes(raw) for key, raw in responses.items()})
                 return True
             if state.fresh:
-                if state.round == _CONFIRMATION:
+                if state.round == CONFIRMATION:
                     if not inputs.is_accepted(responses.get(_CONFIRM, jsonrpc.ABSENT)):
                         raise Refused("confirmation_needed", _NOT_CONFIRMED)
                 else:

@@ -8,7 +8,7 @@ happens on the call's own upstream session, to which such tasks belong. Counterp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Raw
@@ -22,6 +22,7 @@ from worker.bridge import results, waited
 from worker.bridge.inputs import Need
 from worker.calls.call import CarryingSession, OnAnswer
 from worker.calls.link_call import LinkCall
+from worker.input.held_task import HeldTask
 from worker.input.task_requests import OnEnd, TaskRequest
 from worker.input.task_wait import TaskWait
 
@@ -41,13 +42,21 @@ def insists_on_task(error: bytes, session: CarryingSession | None) -> bool:
         return False
 
 
+Keep = Callable[[LinkCall, Mapping[str, Raw]], HeldTask]
+"""Answers a call with the task that was made of it, and returns the task."""
+
+
 class LegacyTaskWait(TaskWait):
     """One call that is made as a task on a legacy session."""
 
-    __slots__ = ("_asking", "_params")
+    __slots__ = ("_asking", "_keep", "_params")
 
-    def __init__(self, call: LinkCall, session: CarryingSession, deadlines: Deadlines) -> None:
+    def __init__(
+        self, call: LinkCall, session: CarryingSession, deadlines: Deadlines, keep: Keep | None = None
+    ) -> None:
+        """``keep`` answers the call with the task, and returns what stands for the call from then on."""
         super().__init__(call, session, deadlines)
+        self._keep = keep
         self._params = call.params
         self._asking: _ResultRequest | None = None
 
@@ -73,6 +82,9 @@ class LegacyTaskWait(TaskWait):
             self._asking.params = msgspec.json.encode({"taskId": self._id})
             self._asking.client, self._asking.session = call.client, call.session
             self._asking.passed, self._asking.subject_token = self._passed, self._subject_token
+            if self._keep is not None and isinstance(call, LinkCall):
+                self._call = self._keep(call, task)
+                self._call.holder = self._call.carrier = self
             self._session.submit(self._asking)
             self._run(self._machine.observed(_going_on(task)))
         elif isinstance(outcome, bytes):
@@ -102,6 +114,12 @@ class LegacyTaskWait(TaskWait):
             self._deliver(waited.Deliver(outcome is None, error if outcome is None else outcome))
 
     # ---- what TaskWait does in the modern era
+
+    def _tell(self, command: waited.Tell) -> None:
+        if isinstance(self._call, HeldTask):
+            self._call.told(command.message)
+        else:
+            super()._tell(command)
 
     def _request(self, method: str, members: Mapping[str, object], on_end: OnEnd) -> None:
         if not self._over:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
-from shared.errors import CallError, OutcomeUnknown, Refused
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc
 from shared.mcp.listings import KINDS, Kind, KindFacts
 from shared.settings import Settings
@@ -16,6 +16,8 @@ from worker.ownership.mending import mend
 from worker.sessions.context import UpstreamSession
 
 _MAX_PAGES = 1000
+_LEAST_S = 1.0
+"""How long a later page may take in any case."""
 _IN_A_THREAD = 500
 """From how many entries on a list is checked beside the loop."""
 
@@ -23,12 +25,14 @@ _IN_A_THREAD = 500
 class Listing(Struct, frozen=True):
     """A list as clients may see it: a JSON array. ``flaws`` say what was left out or mended, one sentence each.
 
-    ``ttl_ms`` is the shortest time for which the upstream says that a page is fresh, or ``None``.
+    ``ttl_ms`` is the shortest time for which the upstream says that a page is fresh, or ``None``. ``partial``: a later
+    page could not be read.
     """
 
     document: bytes
     flaws: list[str]
     ttl_ms: float | None = None
+    partial: bool = False
 
 
 class _Page(Struct):
@@ -43,6 +47,7 @@ class _Pages:
         self.entries: list[Raw] = []
         self.size = 0
         self.ttl_ms: float | None = None
+        self.partial = False
 
     def add(self, facts: KindFacts, raw: bytes) -> str | int | None:
         """Take a page, and return the cursor of the next, which is a number at some servers.
@@ -65,10 +70,15 @@ async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) ->
     """Return a list as it is on ``session``, which must be ready. Raises ``CallError``."""
     pages = _Pages()
     left_out = await _read(session, KINDS[kind], settings, pages)
+    most = settings.health.max_entry_bytes
+    if any(len(entry) > most for entry in pages.entries):
+        before = len(pages.entries)
+        pages.entries = [entry for entry in pages.entries if len(entry) <= most]
+        left_out.append(f"{before - len(pages.entries)} {kind.value} are larger than {most} bytes (maxEntryBytes)")
     many = len(pages.entries) > _IN_A_THREAD
     mended = await asyncio.to_thread(mend, kind, pages.entries) if many else mend(kind, pages.entries)
     own = session.flaws if kind is Kind.TOOLS else ()
-    return Listing(msgspec.json.encode(mended.entries), [*left_out, *own, *mended.flaws], pages.ttl_ms)
+    return Listing(msgspec.json.encode(mended.entries), [*left_out, *own, *mended.flaws], pages.ttl_ms, pages.partial)
 
 
 async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, pages: _Pages) -> list[str]:
@@ -78,15 +88,25 @@ async def _read(session: UpstreamSession, facts: KindFacts, settings: Settings, 
     seen: set[str | int] = set()
     deadline = asyncio.get_running_loop().time() + limits.list_timeout_s
     for _ in range(_MAX_PAGES):
-        raw = await _request(
-            session, facts, {} if cursor is None else {"cursor": cursor}, settings.calls.request_timeout_s
-        )
-        cursor = pages.add(facts, raw)
-        if len(pages.entries) > limits.max_listed or pages.size > limits.max_listed_bytes:
-            pages.entries = _fitting(pages.entries, limits.max_listed, limits.max_listed_bytes)
-            return [f"{facts.method}: only {len(pages.entries)} entries are listed (maxListed, maxListedBytes)"]
-        if cursor is None or cursor in seen:
+        limit_s = settings.calls.request_timeout_s
+        members: dict[str, Any] = {}
+        if cursor is not None:
+            members = {"cursor": cursor}
+            limit_s = min(limit_s, max(deadline - asyncio.get_running_loop().time(), _LEAST_S))
+        try:
+            cursor = pages.add(facts, await _request(session, facts, members, limit_s))
+        except CallError as error:
+            if not pages.entries or session.closed or isinstance(error, NotDelivered):
+                raise
+            pages.partial = True
+            return [f"{facts.method}: a page could not be read ({error}); {len(pages.entries)} entries are listed"]
+        if len(pages.entries) > limits.max_entries or pages.size > limits.max_catalog_bytes:
+            pages.entries = _fitting(pages.entries, limits.max_entries, limits.max_catalog_bytes)
+            return [f"{facts.method}: only {len(pages.entries)} entries are listed (maxEntries, maxCatalogBytes)"]
+        if cursor is None:
             return []
+        if cursor in seen:
+            return [f"{facts.method}: a cursor comes again; {len(pages.entries)} entries are listed"]
         if asyncio.get_running_loop().time() > deadline:
             text = f"its pages have no end in {limits.list_timeout_s:g} s (listTimeout)"
             return [f"{facts.method}: {text}; {len(pages.entries)} entries are listed"]

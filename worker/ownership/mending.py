@@ -125,10 +125,18 @@ class _Entry:
                 self._drop(name, "was no text")
             elif name in _OBJECTS and not isinstance(value, dict):
                 self._drop(name, "was no object")
-            elif name == "icons" and not _all(value, lambda one: isinstance(one.get("src"), str)):
-                self._drop(name, "was no list of icons")
+            elif name == "icons":
+                self._icons(value)
             elif name == "annotations":
                 self._annotations(value)
+
+    def _icons(self, given: Any) -> None:
+        if not _all(given, lambda one: isinstance(one.get("src"), str)):
+            self._drop("icons", "was no list of icons")
+            return
+        kept = [{name: value for name, value in map(_of_icon, one.items()) if value is not None} for one in given]
+        if kept != given:
+            self._put("icons", kept, "had wrong members")
 
     def _annotations(self, given: dict[str, Any]) -> None:
         wrong = [name for name, value in given.items() if value is None]
@@ -136,8 +144,10 @@ class _Entry:
         if given.get("title") is not None and not isinstance(given["title"], str):
             wrong.append("title")
         priority = given.get("priority")
-        if priority is not None and (isinstance(priority, bool) or not isinstance(priority, int | float)):
+        if priority is not None and not (_is_number(priority) and 0 <= priority <= 1):
             wrong.append("priority")
+        if given.get("lastModified") is not None and not isinstance(given["lastModified"], str):
+            wrong.append("lastModified")
         audience = given.get("audience")
         if audience is not None and not (isinstance(audience, list) and set(map(str, audience)) <= _ROLES):
             wrong.append("audience")
@@ -203,8 +213,24 @@ class _Entry:
         if not isinstance(self.plain.get("name"), str):
             self._put("name", address, "was missing")
         size = self.plain.get("size")
-        if size is not None and (isinstance(size, bool) or not isinstance(size, int | float)):
-            self._drop("size", "was no number")
+        if size is not None and not (_is_number(size) and size == int(size)):
+            self._drop("size", "was no number of bytes")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _of_icon(member: tuple[str, Any]) -> tuple[str, Any]:
+    """Return a member of an icon, with ``None`` in place of a value that it cannot have. One size may be a text, as
+    drafts had it."""
+    name, value = member
+    if name == "sizes":
+        sizes = [value] if isinstance(value, str) else value
+        return name, sizes if isinstance(sizes, list) and all(isinstance(one, str) for one in sizes) else None
+    if name == "theme":
+        return name, value if value in ("light", "dark") else None
+    return name, value if name != "mimeType" or isinstance(value, str) else None
 
 
 def _argument(given: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import random
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -25,13 +24,10 @@ from shared.settings import Settings
 from shared.tasks import spawn
 from worker.calls.client_facts import ClientFacts
 from worker.ownership.listing import read_list
+from worker.ownership.listing_brake import ListingBrake
 from worker.sessions.context import UnsolicitedPath, UpstreamSession
 
 _log = logging.getLogger(__name__)
-_COALESCE_S, _CHECK_MAX_S = 0.05, 30.0
-"""How long a session's announcements are collected before its lists are read; doubled while nothing changes."""
-_CALM_S = 60.0
-"""A session that announced nothing for this long is read at once again."""
 _MAX_KINDS = 256
 """How many kinds of clients are remembered whose lists are those of all."""
 ClientKind = tuple[Kind, bytes, bytes]
@@ -57,8 +53,7 @@ class _OneClient:
         self.pending: dict[str, dict[Kind, str]] = {}  # announced, with what the client had been given by then
         self.announced: set[Kind] = set()  # lists that may not be those of all; front ends know which
         self.given: dict[Kind, str] = {}
-        self.wait_s = _COALESCE_S
-        self.checked_at = 0.0
+        self.brake = ListingBrake()
         self.checking = False
 
 
@@ -148,20 +143,13 @@ class OwnLists:
             self._unsolicited.own_list_changed(session.context.spec.id, kind.value, session.sid_of_client)
 
     async def _check(self, session: UpstreamSession, known: _OneClient) -> None:
-        """Compare what a session lists with what its client has seen, until nothing more is announced.
-
-        Some servers announce a change whenever they are asked, so the waits grow while nothing changes.
-        """
+        """Compare what a session lists with what its client has seen, until nothing more is announced."""
         try:
-            if self._loop.time() - known.checked_at > _CALM_S:
-                known.wait_s = _COALESCE_S
             while known.pending and not session.closed:
-                await asyncio.sleep(known.wait_s)
+                await asyncio.sleep(known.brake.wait_s(self._loop.time()))
                 pending, known.pending = known.pending, {}
-                known.checked_at = self._loop.time()
                 changed = [one for one, before in pending.items() if await self._differs(session, known, one, before)]
-                grown_s = min(known.wait_s * 2, _CHECK_MAX_S) * random.uniform(0.9, 1.1)
-                known.wait_s = _COALESCE_S if changed else grown_s
+                known.brake.read(self._loop.time(), bool(changed))
                 for method in changed:
                     self._unsolicited.tell(session.sid_of_client, jsonrpc.notification(method))
         except CallError as error:

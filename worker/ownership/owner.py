@@ -28,14 +28,13 @@ from worker.calls.own_call import OwnCall
 from worker.ownership.health import HealthPolicy
 from worker.ownership.list_changes import ListChanges
 from worker.ownership.listing import read_list
+from worker.ownership.listing_brake import ListingBrake
 from worker.ownership.upstream import Upstream
 from worker.sessions.session import Session
 from worker.transports import DRIVERS
 from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
-_COALESCE_S, _RELIST_MAX_S = 0.05, 30.0
-"""How long announced changes are collected before lists are read; doubled each time that nothing has changed."""
 _FIRST_LIST_S, _OPTIONAL_LIST_S = 2.0, 15.0
 """How long a list that is not required may take: before the upstream counts as connected, and later."""
 _LIST_AGAIN_S, _LIST_AGAIN_MAX_S = 5.0, 300.0
@@ -109,6 +108,7 @@ class Owner:
         self._documents: dict[Kind, bytes] = {}
         self._digest = ""
         self._flaws: dict[Kind, list[str]] = {}
+        self._partial: set[Kind] = set()  # lists of which not all pages could be read
         self._changes = ListChanges(upstream.spec.id, listed)
         self._list_again_s = 0.0  # when a list that failed is read again, or 0 if none failed
         self._knows_ping: bool | None = None  # whether the upstream answers ``ping``; ``None``: not known yet
@@ -212,10 +212,10 @@ class Owner:
 
     async def _tell_of_start(self) -> None:
         """Report what a child that is still starting wrote last."""
-        told = self._upstream.last_line = ""
+        told = self._upstream.context.last_line = ""
         while True:
             await asyncio.sleep(_TELL_S)
-            line = self._upstream.last_line.strip()
+            line = self._upstream.context.last_line.strip()
             if line != told and self.status is ServerStatus.CONNECTING:
                 told = line
                 await self._reporter.status(
@@ -253,7 +253,7 @@ class Owner:
         interval_s = self._settings.health.health_check_interval_s
         next_probe = loop.time() + interval_s * random.random()  # spreads the probes of upstreams that began together
         next_refresh = loop.time() + self._refresh_s()
-        relist_at, relisted_at, wait_s = float("inf"), 0.0, _COALESCE_S
+        relist_at, brake = float("inf"), ListingBrake()
         while True:
             try:
                 async with asyncio.timeout_at(min(next_probe, next_refresh, relist_at)):
@@ -267,15 +267,11 @@ class Owner:
             if self._trouble is not None or session is None or session.closed:
                 raise self._trouble or OutcomeUnknown("upstream_unavailable", "the connection was lost")
             if (self._relist or self._looks) and relist_at == float("inf"):
-                if loop.time() - relisted_at > 2 * _RELIST_MAX_S:
-                    wait_s = _COALESCE_S
-                relist_at = loop.time() + wait_s
+                relist_at = loop.time() + brake.wait_s(loop.time())
             if loop.time() >= relist_at:
                 announced, self._relist, self._looks = self._relist, set(), False
-                changed = await self._list_again(announced)
-                # Some servers announce a change whenever they are asked for their lists.
-                wait_s = _COALESCE_S if changed else min(wait_s * 2, _RELIST_MAX_S) * random.uniform(0.9, 1.1)
-                relist_at, relisted_at = float("inf"), loop.time()
+                brake.read(loop.time(), await self._list_again(announced))
+                relist_at = float("inf")
                 if self._relist or self._looks:
                     self._wake.set()
             if self._probe_now or loop.time() >= next_probe:
@@ -369,6 +365,7 @@ class Owner:
                     self._note_flaws(kind, [f"{facts.method}: {str(error) or f'no answer in {within_s:g} s'}"])
                     documents[kind] = self._documents.get(kind, b"[]")
         self._documents = documents
+        late = late or bool(self._partial)
         self._list_again_s = min(max(self._list_again_s * 2, _LIST_AGAIN_S), _LIST_AGAIN_MAX_S) if late else 0.0
         self._changes.note(documents)
         flaws = [one for flaws in self._flaws.values() for one in flaws]
@@ -398,7 +395,11 @@ class Owner:
         listing = await read_list(self._session, kind, self._settings)
         self._note_ttl(KINDS[kind], listing.ttl_ms)
         self._note_flaws(kind, listing.flaws)
-        return listing.document
+        if not listing.partial:
+            self._partial.discard(kind)
+            return listing.document
+        self._partial.add(kind)
+        return max(self._documents.get(kind, b""), listing.document, key=len)  # what was listed before may be more
 
     def _note_flaws(self, kind: Kind, flaws: list[str]) -> None:
         """Log flaws of a list, once for as long as they are the same."""

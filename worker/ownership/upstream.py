@@ -77,7 +77,6 @@ class Upstream:
     ) -> None:
         self.spec = spec
         self.settings = settings
-        self.last_line = ""  # of what a child wrote to its stderr
         self._log_line = log_line
         self.context = SessionContext(
             spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged, credentials
@@ -123,7 +122,7 @@ class Upstream:
         self.traffic, self._gate = whole.traffic, None
 
     def _logged(self, line: str) -> None:
-        self.last_line = line
+        self.context.last_line = line
         self._log_line(line)
 
     # ---- facts

@@ -82,7 +82,8 @@ class SessionEvents(Protocol):
 
 class SessionContext:
     """The surroundings of a session. ``incarnation`` marks the child processes of this worker. ``log_line`` takes lines
-    that a child writes. ``credentials`` are those of the entry's ``auth``, if it has one."""
+    that a child writes, ``last_line`` is what it wrote last, a line without end included. ``credentials`` are those of
+    the entry's ``auth``, if it has one."""
 
     def __init__(
         self,
@@ -100,6 +101,7 @@ class SessionContext:
         self.events = events
         self.unsolicited = unsolicited
         self.log_line = log_line
+        self.last_line = ""
         self.credentials = credentials
 
     def with_events(self, events: SessionEvents) -> SessionContext:

@@ -35,7 +35,7 @@ from shared.mcp.text import BOM, id_of_unreadable
 from shared.mcp.versions import Era, other_version
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
-from worker.bridge.inputs import Need
+from worker.bridge.inputs import ROOTS, Need
 from worker.calls.call import Call, CarryingSession
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import OwnCall, UpstreamError
@@ -458,7 +458,9 @@ class Session:
             if asker is not None:
                 self._questions.add(asked.id, asker, on_answer)
         else:
-            on_answer(True, jsonrpc.error_object(-32601, whose.reason))
+            in_modern = asked.method == ROOTS and self.era is Era.LEGACY and self.modern() is not None
+            cure = ", or era: modern, in which each call is asked apart" if in_modern else ""
+            on_answer(True, jsonrpc.error_object(-32601, whose.reason + cure))
 
     def _client_progressed(self, params: bytes) -> None:
         """Pass on a client's progress with a question of the upstream."""

@@ -26,7 +26,8 @@ from worker.transports.cookies import SET_COOKIE, cookie_in
 from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.http_exchange import Exchange
-from worker.transports.http_heads import END, KnownHead, ResponseHeads
+from worker.transports.http_heads import END, LENIENT, KnownHead, ResponseHeads
+from worker.transports.http_redirects import redirected
 
 _READ = frozenset(
     (
@@ -45,14 +46,15 @@ _READ = frozenset(
 )
 """The headers that are passed to exchanges."""
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
-_MAX_REDIRECTS = 3
 _PAST_PARSER = 64 * 1024
 """The size in bytes from which on a body of known length is passed around the parser, which would copy it."""
 _MAX_HEADERS = 200
 _MAX_HEAD_BYTES = 64 * 1024
-"""How much an upstream may send in a row that is no body: heads, interim responses, chunk extensions, trailers. The
-parser keeps a header until it ends. Servers of the field send heads of 8 to 32 KiB at most. What comes in one read
-(256 KiB at most) is looked at together."""
+"""How much an upstream may send in a row that is no body: heads, interim responses, chunk extensions, trailers. Servers
+of the field send heads of 8 to 32 KiB at most. What comes in one read (256 KiB at most) is looked at together."""
+_ONCE, _AT_ONCE_S, _ONCE_S = 2, 0.5, 60.0
+"""After how many connections that the upstream closed at once after one answer, without a word, none is used again for
+a minute: what is sent while it closes has an unknown outcome."""
 _TURN = 256 * 1024
 """The bytes that are read from a connection in one turn of the loop. libuv would read up to 8 MB, while no other call
 is served."""
@@ -67,10 +69,12 @@ class _Connection(asyncio.Protocol):
         self.parser: Any = None
         self.headers: dict[bytes, bytes] = {}
         self.idle_since = 0.0
+        self.carried = 0  # how many exchanges
         self.to_eof = False
         self.got_headers = False
         self.finished = False
         self.keep = False
+        self.ends = False  # whether the connection is closed after this response, whatever its head says
         self.header_count = 0
         self.bodiless = 0  # bytes since the request or the last part of a body
         self.to_come = 0  # bytes to come of a body that is passed around the parser
@@ -82,8 +86,10 @@ class _Connection(asyncio.Protocol):
 
     def start(self, exchange: Exchange) -> None:
         self.exchange = exchange
+        self.carried += 1
         self.got_headers = self.finished = False
         self.to_come = self.bodiless = 0
+        self.ends = False
         self.decoder = None
         self.parser = None
         assert self.transport is not None
@@ -122,11 +128,13 @@ class _Connection(asyncio.Protocol):
         self.got_headers = True
         self.to_eof = (
             b"content-length" not in self.headers
-            and b"chunked" not in self.headers.get(b"transfer-encoding", b"")
+            and b"chunked" not in self.headers.get(b"transfer-encoding", b"").lower()
             and status not in (204, 304)
         )
         length = self.headers.get(b"content-length", b"")
-        if length.isdigit() and int(length) >= _PAST_PARSER and status not in (204, 304):
+        both = bool(length) and b"transfer-encoding" in self.headers
+        self.ends = self.ends or both  # RFC 9112 section 6.3: chunks count, and the connection is not used again
+        if length.isdigit() and int(length) >= _PAST_PARSER and status not in (204, 304) and not both:
             self.to_come = int(length)
             persistent = b"close" not in self.headers.get(b"connection", b"").lower()  # RFC 9112 section 9.3
             self.keep = persistent and self.parser.get_http_version() == "1.1"
@@ -139,7 +147,11 @@ class _Connection(asyncio.Protocol):
             self.pool.redirected(exchange, status, self.headers[b"location"])
             return
         if b"content-encoding" in self.headers:
-            self.decoder = decoder_for(self.headers[b"content-encoding"])
+            try:
+                self.decoder = decoder_for(self.headers[b"content-encoding"])
+            except ValueError:
+                if status < 400:  # an error says what it says by its status, too
+                    raise
         exchange.on_headers(status, self.headers)
 
     def on_body(self, body: bytes) -> None:
@@ -175,6 +187,8 @@ class _Connection(asyncio.Protocol):
                 self._whole(known, data[end:])
                 return
             self.parser = httptools.HttpResponseParser(self)
+            if self.pool.lenient:
+                self.parser.set_dangerous_leniencies(**LENIENT)
         if size >= _FULL:
             self.turn += size
             if self.turn >= _TURN:
@@ -193,12 +207,14 @@ class _Connection(asyncio.Protocol):
             broken = error
             if isinstance(error, httptools.HttpParserCallbackError) and isinstance(error.__context__, Exception):
                 broken = error.__context__  # what one of the callbacks above raised
+            elif isinstance(error, httptools.HttpParserError):
+                broken = self._parsed_again(data, first, error)
         if self.finished:
             exchange = self.exchange
             if exchange is not None:
                 self.pool.released(exchange)
             self.exchange = None
-            if broken is None and self.keep and not self.to_eof and self.usable():
+            if broken is None and self.keep and not self.ends and not self.to_eof and self.usable():
                 if first and size < _FULL and exchange is not None:
                     self.pool.heads.learn(data, self.parser.get_status_code(), self.headers)
                 self.pool.put_back(self)
@@ -211,6 +227,20 @@ class _Connection(asyncio.Protocol):
             self.pool.discard(self)
             if exchange is not None:
                 exchange.on_failed(_broken(broken))
+
+    def _parsed_again(self, data: bytes, first: bool, error: Exception) -> Exception | None:
+        """Parse a response by lenient rules that broke the strict ones, and so all later ones of the upstream. Return
+        what is still wrong, ``error`` if something of the response was passed on already."""
+        before, self.pool.lenient = self.pool.lenient, True
+        if before or not first or self.got_headers:
+            return error
+        self.parser = httptools.HttpResponseParser(self)
+        self.parser.set_dangerous_leniencies(**LENIENT)
+        try:
+            self.parser.feed_data(data)
+        except Exception as again:
+            return again
+        return None
 
     def _whole(self, head: KnownHead, body: bytes) -> None:
         """Take a response that arrived in one piece and whose head is known."""
@@ -262,6 +292,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         exchange = self.exchange
+        if self.carried == 1 if exchange is None else self.carried == 2 and self.parser is None:
+            self.pool.closed_early(self)
         self.pool.discard(self)
         self.exchange = None
         self.parser = None  # it refers to this connection
@@ -294,7 +326,9 @@ class HttpPool:
         self._settings = settings
         self._egress = Egress(settings.egress_allow, settings.egress_deny)
         self._loop = asyncio.get_running_loop()
-        self._idle: list[_Connection] = []
+        self.idle: list[_Connection] = []
+        self.once = 0
+        self._once_at = 0.0
         self._open: set[_Connection] = set()
         self._opening = 0
         self.opened = 0  # the connections that were ever opened; another number shows that the upstream may be another
@@ -302,6 +336,7 @@ class HttpPool:
         self._standing: set[Exchange] = set()
         self._redirects: dict[Exchange, int] = {}
         self.heads = ResponseHeads()
+        self.lenient = False  # whether a response broke rules of HTTP that clients do not insist on
         self._closed = False
 
     def submit(self, exchange: Exchange, standing: bool = False) -> None:
@@ -312,8 +347,8 @@ class HttpPool:
         if standing:
             self._standing.add(exchange)
         now = self._loop.time()
-        while self._idle:
-            connection = self._idle.pop()
+        while self.idle:
+            connection = self.idle.pop()
             if connection.usable() and now - connection.idle_since < self._settings.connection_idle_s:
                 connection.start(exchange)
                 return
@@ -367,39 +402,24 @@ class HttpPool:
             self._redirects.pop(exchange, None)
 
     def redirected(self, exchange: Exchange, status: int, location: bytes) -> None:
-        """Send a request again where the upstream says. A request with a body follows only 307 and 308, which keep its
-        method (RFC 9110 section 15.4), and none goes to another origin: it carries the headers of the entry."""
+        """Send a request again where the upstream says."""
         standing, hops = exchange in self._standing, self._redirects.get(exchange, 0) + 1
         self.released(exchange)
-        start, *rest = exchange.request if isinstance(exchange.request, tuple) else (exchange.request,)
-        line, _, fields = start.partition(b"\r\n")
-        method, target, version = line.split(b" ")
-        where = self.endpoint.shown
-        failure = ""
         try:
-            reference = location.decode("utf-8", "replace")
-            new = self.endpoint.resolve(reference, target.decode().removeprefix(self.endpoint.absolute))
+            exchange.request, self.endpoint = redirected(self.endpoint, exchange.request, status, location, hops)
         except ValueError as error:
-            failure = f"{where} redirects (HTTP {status}) to {error}; register the final URL if you trust it"
-        else:
-            if method != b"GET" and status not in (307, 308):
-                failure = f"{where} redirects a {method.decode()} to {new.partition('?')[0]} by HTTP {status}, which "
-                failure += "would make it a GET; register that URL"
-            elif hops > _MAX_REDIRECTS:
-                failure = f"{where} redirects more than {_MAX_REDIRECTS} times"
-        if failure:
-            exchange.on_failed(NotDelivered("upstream_protocol", failure, {"http": str(status)}))
+            exchange.on_failed(NotDelivered("upstream_protocol", str(error), {"http": str(status)}))
             return
-        moved = status == 308 or new.rstrip("/") == self.endpoint.target.rstrip("/")
-        if moved and target == self.endpoint.request_target(self.endpoint.target):
-            self.endpoint = self.endpoint.at(new)
-        start = b"%b %b %b\r\n%b" % (method, self.endpoint.request_target(new), version, fields)
-        exchange.request = (start, *rest) if rest else start
         self._redirects[exchange] = hops
         self.submit(exchange, standing)
 
     def put_back(self, connection: _Connection) -> None:
         """Give a free connection the next exchange, or keep it idle."""
+        if connection.carried > 1:
+            self.once = 0
+        elif self.once >= _ONCE and connection.carried:
+            self.discard(connection)
+            return
         if self._queue:
             exchange = self._queue.popleft()
             call = getattr(exchange, "call", None)  # not every exchange is about one
@@ -411,15 +431,21 @@ class HttpPool:
             self.discard(connection)
         else:
             connection.idle_since = self._loop.time()
-            self._idle.append(connection)
+            self.idle.append(connection)
+
+    def closed_early(self, connection: _Connection) -> None:
+        """Note that the upstream closed a connection after its first answer, and did not say before that it would."""
+        now = self._loop.time()
+        if (connection in self.idle or connection.exchange is not None) and now - connection.idle_since < _AT_ONCE_S:
+            self.once, self._once_at = self.once + 1, now
 
     def discard(self, connection: _Connection) -> None:
         """Close a connection that is of no more use."""
         self._open.discard(connection)
         if connection.exchange is not None:
             self.released(connection.exchange)
-        if connection in self._idle:
-            self._idle.remove(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
         if connection.transport is not None and not connection.transport.is_closing():
             connection.transport.abort()
         if self._queue:
@@ -448,16 +474,18 @@ class HttpPool:
         """Close connections that were idle for too long, and forget heads: those of the next second have another date.
         Called about once a second."""
         self.heads.clear()
-        if not self._idle:
+        if self.once and self._loop.time() - self._once_at > _ONCE_S:
+            self.once = 0
+        if not self.idle:
             return
         deadline = self._loop.time() - self._settings.connection_idle_s
-        for connection in [c for c in self._idle if c.idle_since < deadline or not c.usable()]:
+        for connection in [c for c in self.idle if c.idle_since < deadline or not c.usable()]:
             self.discard(connection)
 
     def close(self) -> None:
         """Close idle connections now, and busy ones when they are done."""
         self._closed = True
-        for connection in list(self._idle):
+        for connection in list(self.idle):
             self.discard(connection)
         waiting, self._queue = list(self._queue), deque()
         for exchange in waiting:

@@ -56,8 +56,8 @@ def _tls_words(error: ssl.SSLError) -> str:
         cure = _CERTIFICATE_CURES.get(error.verify_code, "name its authority in tls.caFile")
         return f"its certificate is not trusted ({error.verify_message}); {cure}"
     if error.reason in _NO_TLS:
-        return f"it speaks no TLS at this port ({error.reason.lower().replace('_', ' ')})"
-    return str(error)
+        return "it speaks no TLS there; is its url http://?"
+    return f"TLS failed: {error.reason or error}"
 
 
 async def _connected(
@@ -140,7 +140,8 @@ async def _dial_through_proxy(
         words = answer.decode("latin-1").split(" ", 2)
         if len(words) < 2 or not words[0].startswith("HTTP/1.") or not words[1].startswith("2"):
             status = words[1] if len(words) > 1 and words[1].isdigit() else "no HTTP"
-            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status})")
+            cure = "; put USER:PASSWORD@ into its URL" if status == "407" else ""
+            raise OSError(f"the proxy {where.shown_proxy} refuses a tunnel (HTTP {status}){cure}")
         connected = make()
         assert tls is not None
         try:

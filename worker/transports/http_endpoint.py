@@ -8,7 +8,7 @@ import ipaddress
 import re
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.request import getproxies_environment
 
 from shared.connections import OURS, HttpConnection, Tls, check_proxy, mask_url, origin_of
 from shared.loopback import is_loopback_host
@@ -171,17 +171,26 @@ def _basic(parts: SplitResult) -> str:
 
 
 def _bypassed(host: str, port: int, proxies: dict[str, str]) -> bool:
-    """Whether ``NO_PROXY`` names a host: by its name or suffix, with a port, or as an address in a network."""
-    if proxy_bypass_environment(host, proxies) or proxy_bypass_environment(f"{host}:{port}", proxies):
+    """Whether ``NO_PROXY`` names a host, in any of the forms that programs take: a name or a suffix (``x.org``,
+    ``.x.org``, ``*.x.org``), with a port or without, an address or a network, between commas or spaces, ``*`` for
+    all."""
+    host = host.lower().rstrip(".")
+    return any(_is_named(one, host, port) for one in re.split(r"[,;\s]+", proxies.get("no", "").lower()) if one)
+
+
+def _is_named(rule: str, host: str, port: int) -> bool:
+    if rule == "*":
         return True
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(host) in ipaddress.ip_network(rule, strict=False)
+    except ValueError:
+        pass
+    try:
+        parts = urlsplit(rule if "://" in rule else f"//{rule}")
+        named, its_port = parts.hostname or "", parts.port
     except ValueError:
         return False
-    for one in proxies.get("no", "").split(","):
-        try:
-            if address in ipaddress.ip_network(one.strip(), strict=False):
-                return True
-        except ValueError:
-            continue
-    return False
+    if its_port is not None and its_port != port:
+        return False
+    named = named.removeprefix("*").removeprefix(".").rstrip(".")
+    return bool(named) and (host == named or host.endswith(f".{named}"))

@@ -10,6 +10,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 END = b"\r\n\r\n"
+LENIENT = {
+    "lenient_headers": True,  # folded lines, control characters
+    "lenient_optional_cr_before_lf": True,
+    "lenient_chunked_length": True,  # a length beside chunks
+    "lenient_spaces_after_chunk_size": True,
+    "lenient_version": True,
+}
+"""What small and old servers write, and clients take. None of it can be mistaken for another answer here: a connection
+carries one response at a time, all of one upstream."""
 _MAX_HEADS = 256
 _ONCE = frozenset((b"transfer-encoding", b"content-encoding", b"mcp-session-id", b"set-cookie"))
 """Headers of responses that the parser reads, or that do not come again."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from shared.connections import HttpConnection
 from shared.errors import CallError
+from shared.upstream_auth import UserAuth
 from worker.sessions.context import SessionContext
 from worker.transports.http_authorized import AuthorizedPool
 from worker.transports.http_client import HttpPool
@@ -24,6 +25,16 @@ def http_pool(context: SessionContext, url: str) -> HttpPool:
         return HttpPool(endpoint, settings)
     assert context.credentials is not None  # or requests would go without what the entry asks for
     return AuthorizedPool(endpoint, settings, context.credentials)
+
+
+def anonymous_pool(context: SessionContext, url: str) -> HttpPool | None:
+    """Return a pool for ``url`` with the entry's headers and no account, where all accounts are those of callers
+    (``user``), else ``None``."""
+    connection = context.spec.connection
+    assert isinstance(connection, HttpConnection)
+    if not isinstance(connection.auth, UserAuth):
+        return None
+    return HttpPool(HttpEndpoint(url, connection), context.settings.upstreams)
 
 
 def urls_to_try(url: str, usual_path: str, usual_first: bool) -> list[str]:

@@ -10,18 +10,22 @@ import asyncio
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
+from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import Era
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
-from worker.transports import overload
+from worker.transports import overload, session_doubts
 from worker.transports.cookies import SET_COOKIE, Cookies
 from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import header_lines
 from worker.transports.http_exchange import Notice
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
+
+_SHOWN_BYTES = 1024
+"""How much of a refusal is read."""
 
 
 class _Stream:
@@ -86,8 +90,10 @@ class _Post:
         self.request: bytes | tuple[bytes, ...] = request
         self.id = id
         self.call = call
+        self.target = session.target
         self.status = 0
         self.retry_after = b""
+        self.body = b""
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
@@ -96,10 +102,14 @@ class _Post:
             self.session.on_cookies(headers[SET_COOKIE])
 
     def on_body(self, data: bytes) -> None:
-        """The specification gives the body of a 202 no meaning."""
+        """Note the text of a refusal. The specification gives the body of a 202 no meaning."""
+        if self.status >= 400:
+            self.body = (self.body + data)[:_SHOWN_BYTES]
 
     def on_complete(self) -> None:
         self.session.notices.pop(self, None)
+        if session_doubts.names_lost_session(self.status, self.body) and self.session.refused(self):
+            return
         if self.status in overload.STATUSES:
             self._fail(overload.overloaded(self.session.pool.endpoint.authority, self.status, self.retry_after))
         elif self.status >= 300 and self.call is not None:
@@ -128,7 +138,7 @@ class SseSession(Session):
         self._endpoint: asyncio.Future[str | CallError] = self.loop.create_future()
         self._stream: _Stream | None = None
         self._head = b""
-        self._target = ""
+        self.target = ""
         self._cookies = Cookies()
 
     async def connect(self) -> None:
@@ -138,7 +148,7 @@ class SseSession(Session):
         target = await self._endpoint
         if isinstance(target, CallError):  # another one is raised: that would keep this frame, and so the session
             raise NotDelivered(target.code, target.message, target.data)
-        self._target = target
+        self.target = target
         self._set_head()
         await self.handshake()
 
@@ -147,11 +157,11 @@ class SseSession(Session):
         cookies = self._cookies.header()
         if cookies and not self.pool.endpoint.has_cookie:
             headers["Cookie"] = cookies
-        self._head = self.pool.endpoint.head("POST", headers, self._target)
+        self._head = self.pool.endpoint.head("POST", headers, self.target)
 
     def on_cookies(self, said: bytes) -> None:
         """Handle that a response set cookies."""
-        if self._cookies.set(said) and self._target:
+        if self._cookies.set(said) and self.target:
             self._set_head()
 
     def on_endpoint(self, reference: str) -> None:
@@ -170,10 +180,36 @@ class SseSession(Session):
         if not self._endpoint.done():
             self._endpoint.set_result(error)
             return
-        for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
+        for call in [c for c in self.correlation.calls.values() if c.method == INITIALIZE]:
             call.fail(error)
         if not self.opening:
             self.lost(error)
+
+    def refused(self, post: _Post) -> bool:
+        """Open the session again, of which the server has no stream any more though ours is open (a proxy holds it, or
+        another instance answers), and send the call again, which has not run. Return false for one that was."""
+        call = post.call
+        if call is None or self.correlation.calls.get(post.id) is not call or call.resent or call.method == INITIALIZE:
+            return False
+        self.correlation.forget(post.id)
+        call.resent = True
+        if self.ready and post.target == self.target:
+            self._reopen()
+            self.notify_state_lost(call)
+        self.submit(call)
+        return True
+
+    def _reopen(self) -> None:
+        """Forget the stream. The next call opens another one; what was asked on this one is not answered any more."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self.pool.cancel(stream)
+        for other in self.correlation.drain():
+            other.fail(OutcomeUnknown("outcome_unknown", "the upstream forgot the session; the call may have run"))
+        self.reset()
+        self.target = ""
+        self._cookies.clear()
+        self._endpoint = self.loop.create_future()
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         self._post(id, call, message)

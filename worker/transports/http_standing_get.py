@@ -15,7 +15,11 @@ from worker.transports.http_client import HttpPool
 
 _MIN_RETRY_S, _MAX_RETRY_S = 0.25, 60.0
 _LASTED_S = 30.0
-"""A stream that lasted so long, or brought a message, is opened again without further delay."""
+"""A stream that lasted so long is opened again without further delay."""
+_FRUITFUL = 2
+"""How often the wait is doubled at most for streams that end soon, and bring messages."""
+_BRIEF_S = 4.0
+"""How long is waited at least after several streams that ended soon, whatever the upstream says (``retry``)."""
 
 
 class ListeningSession(Protocol):
@@ -54,7 +58,7 @@ class StandingGet:
         self._opened = False
         self._opened_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._fruitless = 0  # how many streams in a row ended soon and without a message
+        self._fruitless = 0  # how many streams in a row ended soon; those that brought messages count less
 
     def open(self) -> None:
         """Send the GET."""
@@ -92,7 +96,7 @@ class StandingGet:
             if event.retry_ms is not None:
                 self._retry_ms = min(event.retry_ms, 60_000)
             if event.data:
-                self._fruitless = 0
+                self._fruitless = min(self._fruitless, _FRUITFUL)
                 self.session.receive_bytes(event.data)
 
     def on_complete(self) -> None:
@@ -107,6 +111,8 @@ class StandingGet:
         if self.session.loop.time() - self._opened_at > _LASTED_S:
             self._fruitless = 0
         wait_s = max(self._retry_ms / 1000, _MIN_RETRY_S) * 2**self._fruitless
+        if self._fruitless >= _FRUITFUL:
+            wait_s = max(wait_s, _BRIEF_S)
         if wait_s < _MAX_RETRY_S:
             self._fruitless += 1
         self._timer = self.session.loop.call_later(min(wait_s, _MAX_RETRY_S) * random.uniform(0.8, 1.2), self._reopen)

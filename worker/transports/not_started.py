@@ -21,9 +21,9 @@ def why_not(error: Exception, command: str, folder: str | None, environment: Map
     if not isinstance(error, OSError):
         return str(error)
     if folder is not None and not os.path.isdir(folder):
-        return f"there is no folder {folder!r} to start it in (cwd)"
+        return f"there is no folder {folder!r} (cwd) on this worker's host"
     if folder is not None and not os.access(folder, os.X_OK):
-        return f"the folder {folder!r} to start it in (cwd) may not be entered"
+        return f"the folder {folder!r} (cwd) may not be entered"
     place = _place(command, folder, environment)
     if place is None:
         if "/" in command:

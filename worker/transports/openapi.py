@@ -34,7 +34,7 @@ from worker.transports import overload
 from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import header_lines
 from worker.transports.http_post import Post
-from worker.transports.http_reach import http_pool
+from worker.transports.http_reach import anonymous_pool, http_pool
 from worker.transports.openapi_document import Document
 from worker.transports.streamable_http_sessions import HttpSession
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end
@@ -97,6 +97,9 @@ class OpenApiPool:
     def __init__(self, context: SessionContext) -> None:
         connection = cast(OpenApiConnection, context.spec.connection)
         self.http = http_pool(context, connection.url)
+        # Whether an API is there at all is asked without an account: of a caller's own there is none before the first
+        # one has connected, and the tools should be known by then.
+        self.looking = anonymous_pool(context, connection.url) if not connection.health else None
         self.document = Document(context, connection)
         self.health = connection.health
         parts = urlsplit(connection.url)
@@ -114,11 +117,15 @@ class OpenApiPool:
     def trim(self) -> None:
         """Drop idle connections."""
         self.http.trim()
+        if self.looking is not None:
+            self.looking.trim()
         self.document.trim()
 
     def close(self) -> None:
         """Close everything."""
         self.http.close()
+        if self.looking is not None:
+            self.looking.close()
         self.document.close()
 
 
@@ -185,15 +192,16 @@ class OpenApiSession(HttpSession):
         success."""
         health = self.shared.health
         head = self.shared.head("GET" if health else "HEAD", health, {"Accept": "*/*"})
-        look = _Look(self.pool, head + b"\r\n")
-        self.pool.submit(look)
+        pool = self.shared.looking or self.pool
+        look = _Look(pool, head + b"\r\n")
+        pool.submit(look)
         try:
             async with asyncio.timeout(self.context.settings.health.health_check_timeout_s):
                 status = await look.done
         except TimeoutError:
             raise OutcomeUnknown("timeout", "the API did not answer a health check in time") from None
         finally:
-            self.pool.cancel(look)
+            pool.cancel(look)
         where = self.pool.endpoint.shown
         if status in overload.STATUSES:
             raise overload.overloaded(where, status, look.retry_after)

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import stat
-import sys
 from collections import OrderedDict
 from urllib.parse import parse_qsl, urlsplit
 
@@ -20,13 +19,14 @@ import msgspec
 from shared.child_environment import for_process
 from shared.connections import HttpConnection, OpenApiConnection, origin_of
 from shared.errors import CallError, NotDelivered
+from shared.safe_python import SAFE_PYTHON
 from shared.tasks import spawn
 from worker.openapi.operations import Api, Asked, read
 from worker.reaper import MARKER
 from worker.sessions.context import SessionContext
 from worker.transports.http_client import HttpPool
 from worker.transports.http_endpoint import HttpEndpoint
-from worker.transports.http_reach import http_pool
+from worker.transports.http_reach import anonymous_pool, http_pool
 
 _AT_ONCE = 2
 """The processes that read documents for one worker at the same time."""
@@ -57,7 +57,7 @@ class _Fetch:
             self.parts.append(data)
         elif not self.done.done():
             self._pool.cancel(self)
-            self.done.set_exception(_unusable("it is larger than maxListedBytes"))
+            self.done.set_exception(_unusable("it is larger than maxCatalogBytes"))
 
     def on_complete(self) -> None:
         if not self.done.done():
@@ -89,7 +89,7 @@ class Document:
                 tuple(sorted(taken)),
                 tuple(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)),
                 f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower(),
-                context.settings.health.max_listed_bytes,
+                context.settings.health.max_catalog_bytes,
             )
         )
 
@@ -121,7 +121,7 @@ class Document:
         return None
 
     async def _from_file(self) -> bytes:
-        most = self._context.settings.health.max_listed_bytes
+        most = self._context.settings.health.max_catalog_bytes
         try:
             return await asyncio.to_thread(_file, self._connection.spec, most)
         except OSError as error:
@@ -133,7 +133,7 @@ class Document:
         if self._pool is None:
             url, connection = self._connection.spec_url, self._connection
             if origin_of(url) == origin_of(connection.url):
-                self._pool = http_pool(self._context, url)
+                self._pool = anonymous_pool(self._context, url) or http_pool(self._context, url)
             else:
                 endpoint = HttpEndpoint(url, HttpConnection(url, proxy=connection.proxy))
                 self._pool = HttpPool(endpoint, self._context.settings.upstreams)
@@ -141,7 +141,7 @@ class Document:
         if self._etag and self.api is not None:
             extra["If-None-Match"] = self._etag.decode("latin-1")
         request = self._pool.endpoint.head("GET", extra) + b"\r\n"
-        fetch = _Fetch(self._pool, request, self._context.settings.health.max_listed_bytes)
+        fetch = _Fetch(self._pool, request, self._context.settings.health.max_catalog_bytes)
         self._pool.submit(fetch)
         try:
             await fetch.done
@@ -194,7 +194,7 @@ def _file(path: str, most: int) -> bytes:
             raise OSError("it is no file")
         data = file.read(most + 1)
     if len(data) > most:
-        raise _unusable("it is larger than maxListedBytes")
+        raise _unusable("it is larger than maxCatalogBytes")
     return data
 
 
@@ -205,7 +205,7 @@ async def _read_apart(data: bytes, incarnation: str) -> Api:
         del _reading[other]
     async with _reading.setdefault(loop, asyncio.Semaphore(_AT_ONCE)):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "worker.openapi",
+            *SAFE_PYTHON, "-m", "worker.openapi",
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             env={**for_process(os.environ, ()), MARKER: incarnation},
         )  # fmt: skip

@@ -17,8 +17,12 @@ from msgspec import Struct
 from shared.mcp.rope import Body
 
 _OVER = frozenset((404, 410))
-_DOUBTFUL = frozenset((400, 401, 403, 409, 412, 422, 428, 440, *_OVER))
+_BROKEN = frozenset((500, 501))
+"""What servers say that look a session up and do not expect that it is not there. A 502 or 504 is a proxy's."""
+_DOUBTFUL = frozenset(range(400, 500)) - {407, 408, 413, 414, 429, 431}
+"""Refusals that may be about the session: not those of a proxy, and none about the size or the time of one request."""
 _WORDS = re.compile(rb"session|initiali[sz]", re.IGNORECASE)
+_STREAM_WORDS = re.compile(rb"transport|connection", re.IGNORECASE)
 _LONGEST = 16 * 1024
 
 
@@ -33,6 +37,16 @@ class Refusal(Struct, frozen=True):
 def is_over(status: int) -> bool:
     """Whether a status means that the session of a request has ended."""
     return status in _OVER
+
+
+def is_broken(status: int) -> bool:
+    """Whether a status is an error of the server itself, which it may have with a session that it does not find."""
+    return status in _BROKEN
+
+
+def names_lost_session(status: int, body: bytes) -> bool:
+    """Whether the answer to a message of HTTP+SSE means that the server has no stream of that session any more."""
+    return is_over(status) or (status == 400 and bool(_WORDS.search(body) or _STREAM_WORDS.search(body)))
 
 
 def refusal_by_http(status: int, body: Body) -> Refusal | None:

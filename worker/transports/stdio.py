@@ -32,8 +32,9 @@ from worker.reaper import MARKER
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.confinement import launching, of_the_user
-from worker.transports.descendants import CHILD, cpu_ticks, end_descendants, new_mark
+from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
+from worker.transports.error_output import ErrorOutput
 from worker.transports.lines import LineReader
 from worker.transports.not_started import why_not
 from worker.transports.odd_output import OddOutput
@@ -46,6 +47,8 @@ _HURRY = 0.2
 children must end before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _STDERR_LINE = 8 * 1024
+_LOOK_S = 5.0
+"""How often it is looked at most what a child has started."""
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
 _LAST_WORDS_S = 0.05
@@ -66,7 +69,7 @@ class _Pipes(asyncio.SubprocessProtocol):
         self.session: StdioSession | None = session
         limit = session.context.settings.calls.max_result_bytes
         self.out = LineReader(limit)
-        self.err = LineReader(_STDERR_LINE)
+        self.err = ErrorOutput(_STDERR_LINE)
         self.odd: OddOutput | None = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
         self.exited = asyncio.get_running_loop().create_future()
 
@@ -74,10 +77,13 @@ class _Pipes(asyncio.SubprocessProtocol):
         session, odd = self.session, self.odd
         if session is None or odd is None:
             return
-        if fd == 2:
+        if not session.ready:
             session.wrote_at = session.loop.time()
-            for line in self.err.feed(data):
-                session.note_line(bytes(line).decode("utf-8", "replace"))
+        if fd == 2:
+            for said in self.err.feed(data):
+                session.note_line(said.decode("utf-8", "replace"))
+            if not session.ready and self.err.open_line:
+                session.context.last_line = self.err.open_line.decode("utf-8", "replace")
             return
         skipped = self.out.overlong
         if odd.active:
@@ -141,9 +147,20 @@ class StdioSession(Session):
         self._pipes: _Pipes | None = None
         self._unread = Refused("parse_error", "the body is not JSON")
         self._mark = ""
+        self._began: dict[int, int] = {}  # descendants of the child, as they were seen last
+        self._looked_at = 0.0
         self.pid = 0
-        self.wrote_at = 0.0  # when the child last wrote to its stderr
+        self.wrote_at = 0.0  # when the child last wrote something before it was ready
         self.last_words = ""  # the last line there that says what is wrong, or else the last one
+
+    def trim(self) -> None:
+        """Look what the child has started, now and then: when it has crashed, nothing leads from it to them."""
+        if self.ready and self.loop.time() - self._looked_at > _LOOK_S:
+            self._looked_at = self.loop.time()
+            spawn(self._look(), "look-at-descendants")
+
+    async def _look(self) -> None:
+        self._began = await asyncio.to_thread(descendants, self.pid)
 
     def patience(self) -> Patience:
         """Return how long the child may take to start (``stdioStartTimeout``)."""
@@ -218,7 +235,7 @@ class StdioSession(Session):
         if not self.opening:
             self.lost(error)
             self._kill(signal.SIGKILL)
-            spawn(end_descendants(self._mark), "end-descendants")
+            spawn(end_descendants(self._mark, self.pid, self._began), "end-descendants")
             self._leave_pipes()
 
     def _leave_pipes(self) -> None:
@@ -270,6 +287,7 @@ class StdioSession(Session):
         wait_s = settings.upstreams.stop_timeout_s
         if settings.upstreams.stdio_on_redis_loss == "stop":  # other workers may start the child soon: see worker.main
             wait_s = min(wait_s, settings.fleet.heartbeat_ttl_s * _HURRY)
+        began = await asyncio.to_thread(descendants, self.pid)
         if self._stdin is not None:
             self._stdin.close()
         for step in (None, signal.SIGTERM, signal.SIGKILL):
@@ -283,7 +301,7 @@ class StdioSession(Session):
         self._kill(signal.SIGKILL)  # processes that the child left behind in its group
         transport.close()
         self._leave_pipes()
-        await end_descendants(self._mark)
+        await end_descendants(self._mark, self.pid, began)
 
     def _kill(self, which: signal.Signals) -> None:
         if self.pid:

@@ -41,7 +41,8 @@ _EVENTS_BEGIN = (b"e", b"d", b":", b"i", b"r")
 """The bytes with which an event stream begins: ``event:``, ``data:``, a comment, ``id:``, ``retry:``."""
 _RESUMES = 3
 _LINGER_S = 1.0
-_MIN_RETRY_S = 0.25
+_DOUBT_S = 5.0
+"""How often an error of the server is taken for one about the session at most."""
 
 
 class HttpSession(Session):
@@ -149,6 +150,12 @@ class HttpSession(Session):
             )
         if status in overload.STATUSES:
             return overload.overloaded(where, status, post.retry_after)
+        if status == 407:
+            proxy = self.pool.endpoint.shown_proxy or "a proxy"
+            text = (
+                f"{proxy} wants credentials (HTTP 407): put them into the proxy's URL, http://USER:PASSWORD@HOST:PORT"
+            )
+            return NotDelivered("upstream_unavailable", text, {"http": "407"})
         if 300 <= status < 400:
             return NotDelivered(
                 "upstream_protocol",
@@ -265,6 +272,7 @@ class LegacyHttp(HttpSession):
         self._head = b""
         self._get: StandingGet | None = None
         self._cookies = Cookies()
+        self._doubted_at = float("-inf")  # when an error of the server was last taken for one about the session
         self._checked_at = 0  # the connections that were open when an error was last taken for one about the session
         self._set_head()
 
@@ -330,6 +338,9 @@ class LegacyHttp(HttpSession):
                 call.fail(NotDelivered("upstream_unavailable", "the upstream forgot the session twice in a row"))
             else:
                 self._send_again(call, post.sid)
+        elif self._may_be_broken(post, call):
+            self._doubted_at = self.loop.time()
+            spawn(self._check_broken(post, body, call), "check-session")
         else:
             refusal = session_doubts.refusal_by_http(post.status, body)
             if refusal is None or not self._may_doubt(call):
@@ -354,6 +365,19 @@ class LegacyHttp(HttpSession):
         """Whether a refusal of ``call`` may be about the session. A call is sent again only once, and what refuses a
         ``ping`` is no proof, because not every server knows it."""
         return self.ready and not call.resent and call.method not in (INITIALIZE, PING)
+
+    def _may_be_broken(self, post: Post, call: Call) -> bool:
+        """Whether an error of the server may mean that it does not find the session. That is looked at now and then."""
+        broken = session_doubts.is_broken(post.status) and bool(post.sid)
+        return broken and self._may_doubt(call) and self.loop.time() - self._doubted_at > _DOUBT_S
+
+    async def _check_broken(self, post: Post, body: Whole, call: Call) -> None:
+        """Open another session for the next call if even ``ping`` fails in the same way. This call may have run, so it
+        is not sent again."""
+        if await self._refuses_alike(Refusal(post.status)) and post.sid == self.sid and self.ready:
+            self._reopen()
+            self.notify_state_lost(call)
+        super().answered(post, body)
 
     async def _decide(self, call: Call, sid: str, refusal: Refusal, take: Callable[[], None]) -> None:
         """Send ``call`` again on a new session if ``ping`` is refused as the call was, else ``take`` the answer. What

@@ -19,6 +19,7 @@ from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.nested_settings import check_path, check_percentile
+from shared.own_settings import check_own, for_upstream
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 from shared.telemetry_settings import check_trace_url
 
@@ -245,3 +246,13 @@ def test_the_repr_of_settings_tells_no_secret() -> None:
 def test_the_address_of_a_trace_is_one_with_a_place_for_its_id(url: str) -> None:
     ((where, text),) = _problems(file_values={"traceUrl": url})
     assert where == "gateway.traceUrl" and "{trace}" in text
+
+
+def test_a_setting_is_known_by_its_former_name() -> None:
+    assert build({"maxListed": 7}).health.max_entries == build({"maxEntries": 7}).health.max_entries == 7
+    assert build({}, {"GATEWAY_MAX_LISTED_BYTES": "2000"}).health.max_catalog_bytes == 2000
+    assert build({}, {"GATEWAY_MAX_LISTED": "1", "GATEWAY_MAX_ENTRIES": "2"}).health.max_entries == 2
+    settings = build({})
+    for own in ({"maxListed": 9}, {"maxEntries": 9}):  # records of before are in Redis
+        assert check_own(own) == [] and for_upstream(settings, own).health.max_entries == 9
+    assert [key for key, _ in check_own({"maxListing": 1})] == ["maxListing"]

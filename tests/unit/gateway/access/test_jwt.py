@@ -190,6 +190,8 @@ PAYLOADS: dict[str, Any] = {
     "no subject": {"sub": None},
     "an empty subject": {"sub": ""},
     "a subject that is a list": {"sub": ["ann"]},
+    "a subject with half of a character": {"sub": "ann\ud800"},
+    "a subject of two lines": {"sub": "ann\nbob"},
 }
 
 

@@ -23,6 +23,6 @@ def test_nobody_else_does(peer: str | None) -> None:
     assert PROXY.identity(NAMED, peer) is None
 
 
-@pytest.mark.parametrize("users", [[], [""], ["ann", "eve"], ["a" * 513]])
+@pytest.mark.parametrize("users", [[], [""], ["ann", "eve"], ["a" * 513], ["a\udcff"], ["a\nb"]])
 def test_a_name_that_is_missing_or_not_single_is_none(users: list[str]) -> None:
     assert PROXY.identity({"x-forwarded-user": users}, "10.1.2.3") is None

@@ -19,6 +19,7 @@ from gateway.listener.heads import read_head
 from gateway.listener.routes import head_of
 from gateway.routing.catalog import Catalog
 from gateway.routing.derived import filtered
+from gateway.routing.steps import Steps
 from gateway.routing.view import View
 from gateway.routing.views import Views
 from gateway.sessions.session import ClientSession
@@ -72,9 +73,10 @@ class As:
 class HidesB:
     """A ``ViewPolicy``: all classes but that of ``ADA`` do not see the group ``b``."""
 
-    def apply(self, view: View, policy_class: str) -> View:
+    def applying(self, view: View, policy_class: str) -> Steps[View]:
         """See ``ViewPolicy``."""
         key = (view.endpoint, policy_class)
+        yield
         return filtered(view, key, lambda kind, name, route: policy_class == ADA.policy_class or route.group != "b")
 
 
@@ -121,6 +123,7 @@ def _outcome(admission: Admission, head: RequestHead, message: Message, params: 
     [
         ({}, "ping", "{}", (Era.LEGACY, "2025-03-26", None)),
         ({"MCP-Protocol-Version": "2025-11-25"}, "ping", "{}", (Era.LEGACY, "2025-11-25", None)),
+        ({"MCP-Protocol-Version": ""}, "ping", "{}", (Era.LEGACY, "2025-03-26", None)),
         ({"Mcp-Session-Id": "s"}, "ping", "{}", (Era.LEGACY, "2025-06-18", "s")),
         ({"mcp-session-id": "s", "MCP-PROTOCOL-VERSION": "2025-11-25"}, "ping", "{}", (Era.LEGACY, "2025-06-18", "s")),
         ({"Mcp-Session-Id": "other"}, "ping", "{}", Waits.SESSION),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -36,6 +37,13 @@ def _ends(error: BaseException) -> tuple[int, str]:
         (StartError("it cannot"), 1, "error: it cannot\n"),
         (KeyboardInterrupt(), 130, ""),
         (click.UsageError("no such option"), 2, None),
+        (OSError(28, "No space left on device"), 1, "error: No space left on device\n"),
+        (PermissionError(13, "Permission denied", "/x"), 1, "error: /x: Permission denied\n"),
+        (
+            UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates"),
+            2,
+            "error: 'a\\udcff' is no UTF-8 text; write it in UTF-8\n",
+        ),
     ],
 )
 def test_each_error_has_its_code(error: BaseException, code: int, output: str | None) -> None:
@@ -50,6 +58,22 @@ def test_a_flaw_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_TRACEBACK", "1")
     result = CliRunner().invoke(_failing(), ["fails"])
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+def test_what_a_terminal_s_encoding_has_not_is_written_as_an_escape(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text('{"mcpServers": {"高德": {"command": "x"}}}', encoding="utf-8")
+    command = [sys.executable, "-m", "gateway", "check", str(file)]
+    ended = subprocess.run(command, env={"PYTHONIOENCODING": "latin-1"}, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert "\\u9ad8\\u5fb7 (" in ended.stdout
+
+
+def test_streams_may_be_closed(tmp_path: Path) -> None:
+    file = tmp_path / "mcp.json"
+    file.write_text("{}")
+    command = f"{sys.executable} -m gateway check {file} >&- 2>&- <&-"
+    assert subprocess.run(["/bin/sh", "-c", command], env={}, cwd=ROOT).returncode == 0
 
 
 def _failing() -> click.Group:

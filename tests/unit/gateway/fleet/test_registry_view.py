@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 import pytest
 
 from gateway.fleet import registry_view
+from gateway.routing.view import ViewKey
 from shared.mcp.listings import Kind
+from shared.mcp.methods import PROMPTS_CHANGED, TOOLS_CHANGED
 from shared.registry.records import UpstreamRecord
 from tests.fleet import eventually
 from tests.unit.builders import record
@@ -72,3 +75,48 @@ async def test_the_end_of_one_gap_is_not_believed_when_another_one_is_there(
         await eventually(lambda: redis.loaded == 1)
         await front.registry.wait_change(0.2)
     assert _serves(front)
+
+
+class _Told:
+    """Hears of changes."""
+
+    def __init__(self) -> None:
+        self.changes: list[set[str]] = []
+
+    def lists_changed(self, changes: Mapping[ViewKey, set[str]]) -> None:
+        self.changes.append(set().union(*changes.values()))
+
+
+async def test_a_rebuild_leaves_others_their_turns_and_another_one_at_once_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(registry_view, "_TURN_S", 0.0)  # each step is a turn of its own
+    front, told = Front(KNOWN), _Told()
+    registry = front.registry
+    registry._events = told  # type: ignore[assignment]
+
+    def lists(tool: str) -> bool:
+        return tool in registry.catalog.everything.routes[Kind.TOOLS]
+
+    registry.on_upstreams({"b": record("b", "h", sequence=2, tools=["u"])}, {"a": {PROMPTS_CHANGED}})
+    turns = 0
+    async with asyncio.timeout(10.0):
+        while not lists("u"):
+            await asyncio.sleep(0)
+            turns += registry._turns is not None
+    assert turns > 10
+    await eventually(lambda: told.changes == [{TOOLS_CHANGED, PROMPTS_CHANGED}], what="it is told, once")
+
+    registry.on_upstreams({"b": record("b", "h", sequence=2, tools=["v"])}, {"a": {PROMPTS_CHANGED}})
+    begun = registry._turns
+    async with asyncio.timeout(10.0):
+        while registry._turns is begun:
+            await asyncio.sleep(0)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert lists("u") and not lists("v")
+    registry.take_policy(None)
+    assert lists("v"), "at once"
+    assert told.changes[1:] == [{TOOLS_CHANGED, PROMPTS_CHANGED}]
+    await asyncio.wait({registry._turns})  # type: ignore[arg-type]
+    assert lists("v") and len(told.changes) == 2

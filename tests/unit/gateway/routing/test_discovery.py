@@ -13,6 +13,7 @@ from gateway.routing.discovery import SearchView, discovered, tokens
 from gateway.routing.endpoints import asking, named, split
 from gateway.routing.entries import Entry
 from gateway.routing.policy import ViewPolicy
+from gateway.routing.steps import Steps
 from gateway.routing.view import View, changed
 from gateway.routing.views import Views
 from shared.choices import Discovery
@@ -111,7 +112,8 @@ def test_a_setting_is_for_every_endpoint_that_does_not_say_otherwise(discovery: 
 class OnlyOne(ViewPolicy):
     """Shows tools called ``one``."""
 
-    def apply(self, view: View, policy_class: str) -> View:
+    def applying(self, view: View, policy_class: str) -> Steps[View]:
+        yield
         return filtered(view, (view.endpoint, policy_class), lambda kind, name, route: name == "one")
 
 

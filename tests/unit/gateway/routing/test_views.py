@@ -6,6 +6,7 @@ import pytest
 
 from gateway.routing.catalog import Catalog
 from gateway.routing.derived import filtered
+from gateway.routing.steps import Steps
 from gateway.routing.view import View
 from gateway.routing.views import Views
 from shared.mcp.listings import Kind
@@ -24,9 +25,10 @@ class ByFirstLetter:
     def __init__(self) -> None:
         self.applied: list[tuple[str, str]] = []
 
-    def apply(self, view: View, policy_class: str) -> View:
+    def applying(self, view: View, policy_class: str) -> Steps[View]:
         """See the class."""
         self.applied.append((view.endpoint, policy_class))
+        yield
         return filtered(view, (view.endpoint, policy_class), lambda kind, name, route: route.group != policy_class)
 
 
@@ -156,7 +158,8 @@ def test_the_view_that_all_callers_share_is_watched_from_the_start() -> None:
 class _Strict:
     """``policy.ViewPolicy`` that knows two classes, of which one sees everything."""
 
-    def apply(self, view: View, policy_class: str) -> View:
+    def applying(self, view: View, policy_class: str) -> Steps[View]:
+        yield
         return {"admins": view, "users": filtered(view, view.key, lambda kind, name, route: False)}[policy_class]
 
 

@@ -76,6 +76,7 @@ def test_a_template_may_make_what_a_pattern_allows(pattern: str, may: bool) -> N
         ({"limits": {"*": {"calls": "0/s"}}}, "access.limits.*.calls", "no rate"),
         ({"limits": {"*": {"concurrent": -1}}}, "concurrent", "at least 1"),
         ({"audit": {"redis": False}}, "access.audit", "goes nowhere"),
+        ({"audit": {"redis": False, "otlp": True, "required": True}}, "access.audit.required", "may lose"),
         ({"audit": {"redact": ["x"]}}, "access.audit.redact", "JSON pointer"),
         ({"confirm": "everything"}, "access.confirm", "names no group"),
         ([], "access", "object"),

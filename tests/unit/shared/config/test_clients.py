@@ -82,6 +82,31 @@ CLIENTS: list[tuple[str, str, list[str]]] = [
      "  r: {type: streamable_http, uri: 'https://r/mcp', enabled: true}\n"
      "  off: {type: stdio, cmd: x, enabled: false}\n",
      ["developer: error part of another client", "gh: npx -y KEY A", "r: http https://r/mcp"]),
+    (".gemini/settings.json",
+     '{"mcpServers": {"gh": {"httpUrl": "https://g/mcp", "headers": {"Authorization": "Bearer $KEY"}}},'
+     ' "excludeTools": ["rm"]}',
+     ["gh: http https://g/mcp Authorization -rm"]),
+    ("config.toml",
+     '[mcp_servers.d]\ncommand = "npx"\n[mcp_servers.d.tools.search]\napproval_mode = "approve"\n',
+     ["d: npx"]),
+    ("claude_desktop_config.json",  # on Windows, with mcp-remote
+     '{"mcpServers": {"r": {"command": "cmd", "args": ["/c", "npx", "mcp-remote", "https://r", "--header", "A:${T}"],'
+     ' "env": {"T": "Bearer x"}}}}',
+     ["r: npx mcp-remote https://r --header A:${T} T"]),
+    (".kiro/agents/a.json",
+     '{"name": "a", "mcpServers": {"git": {"command": "git-mcp"}, "fs": {"command": "fs-mcp"}},'
+     ' "tools": ["read", "@git/log"]}',
+     ["git: git-mcp +log"]),
+    ("mcp_settings.json",  # MCPHub
+     '{"mcpServers": {"x": {"command": "npx", "tools": {"a": {"enabled": false, "description": "d"}}}}, "groups": []}',
+     ["x: npx -a"]),
+    ("agent.json",  # tiny-agents
+     '{"model": "m", "servers": [{"type": "stdio", "config": {"command": "npx", "args": ["x"]}}]}',
+     ["server-1: npx x"]),
+    ("manifest.json",
+     '{"manifest_version": "0.3", "name": "ext", "server": {"type": "node", "entry_point": "x.js",'
+     ' "mcp_config": {"command": "node", "args": ["${__dirname}/x.js"]}}, "user_config": {}}',
+     ["ext: node {folder}/x.js"]),
     ("lmstudio.json", '{"mcpServers": {"hf": {"url": "https://hf/mcp", "headers": {"A": "b"}}}}',
      ["hf: http https://hf/mcp A"]),
     ("mcp-config.json",  # Copilot CLI

@@ -37,7 +37,7 @@ def test_what_is_neither_yaml_nor_toml_is_json(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "text"), [("c.json", '{"a": 1}'), ("c.yaml", "a: 1"), ("c.toml", "a = 1")])
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_a_byte_order_mark_is_no_part_of_the_document(name: str, text: str, encoding: str) -> None:
     assert decode(text.encode(encoding), Path(name)) == PLAIN
 
@@ -100,3 +100,12 @@ def test_keys_that_are_written_twice_are_remembered_where_they_are(name: str, te
 def test_yaml_merges_and_aliases_work_as_ever() -> None:
     text = b"base: &b {x: 1}\nmade: {<<: *b, y: 2}\nsame: *b\n"
     assert decode(text, Path("c.yaml")) == {"base": {"x": 1}, "made": {"x": 1, "y": 2}, "same": {"x": 1}}
+
+
+def test_a_half_of_a_character_is_replaced() -> None:
+    assert decode(b'{"a": "x\\ud83d", "b": "\\ud83d\\ude00"}', Path("c.json")) == {"a": "x\ufffd", "b": "\U0001f600"}
+
+
+def test_text_in_another_encoding_is_refused_with_its_line() -> None:
+    with pytest.raises(ConfigError, match=r"c.json is not UTF-8 text \(line 2\): save it as UTF-8"):
+        decode('{"a":\n"\xfc"}'.encode("latin-1"), Path("c.json"))

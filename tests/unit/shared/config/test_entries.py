@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from shared.config.documents import decode
-from shared.config.entries import Reading, read_entry, shown_id
+from shared.config.entries import read_entry, shown_id
 from shared.config.expand import editor_variables
+from shared.config.readings import Reading
 from shared.config.roots import Found
 from shared.connections import HttpConnection, OpenApiConnection, StdioConnection
 

@@ -382,3 +382,23 @@ def test_a_rule_about_a_group_that_the_file_does_not_have_is_told() -> None:
     assert len(_problems(document)) == 4
     del document["mcpServers"]
     assert _parse(document).warnings == []
+
+
+def test_an_extension_of_claude_s_with_its_configuration() -> None:
+    server = {
+        "type": "node",
+        "mcp_config": {"command": "node", "args": ["${__dirname}/x.js"], "env": {"U": "${user_config.url}"}},
+    }
+    document = {
+        "manifest_version": "0.3",
+        "name": "ext",
+        "server": server,
+        "user_config": {"url": {"default": "http://d"}},
+    }
+    (spec,) = parse(document, {}, Path("/x")).upstreams
+    assert spec.id == "ext"
+    assert isinstance(spec.connection, StdioConnection)
+    assert (spec.connection.args, spec.connection.env) == (("/x/x.js",), {"U": "http://d"})
+    (spec,) = parse(document, {"GATEWAY_INPUT_URL": "http://e"}, Path("/x")).upstreams
+    assert isinstance(spec.connection, StdioConnection)
+    assert spec.connection.env == {"U": "http://e"}

@@ -33,6 +33,10 @@ ONE = {"command": "x"}
         ({"editor": {"size": 1}}, []),
         ({"mcpServers": [ONE, {"name": "b"}]}, ["mcpServers[0]", "mcpServers[1]"]),
         ({"settings": {"mcp": {"servers": {"a": ONE}}, "mcp.x": 1}, "folders": []}, ["settings.mcp.servers.a"]),
+        ({"command": "x", "args": []}, [""]),
+        ({"name": "n", "url": "http://u"}, [""]),
+        ({"name": "n", "server": {"type": "node", "mcp_config": ONE}}, ["server.n"]),
+        ({"name": "n", "server": {"type": "node"}}, []),
         ({"settings": {"servers": {"a": ONE}, "extensions": {"b": ONE}}}, []),
         ({"customizations": {"vscode": {"mcp": {"servers": {"a": ONE}}}}}, ["customizations.vscode.mcp.servers.a"]),
         ({"mcpServers": {"a": ONE}, "powers": {"mcpServers": {"b": ONE}}}, ["mcpServers.a", "powers.mcpServers.b"]),
@@ -132,3 +136,31 @@ def test_comments_among_entries_are_no_entries(root: bool) -> None:
     found = find({"$schema": "s", "_note": "n", **({"mcpServers": entries} if root else entries)})
     assert [one.id for one in found.entries] == ["a", "_b"]
     assert not found.problems and not found.warnings
+
+
+def test_an_agent_has_the_tools_that_its_file_names() -> None:
+    servers = dict.fromkeys(("all", "some", "none", "many"), ONE)
+    tools = ["read", "@all", "@some/a", "@some/b*", "@ma*"]
+    found = {one.id: one for one in find({"mcpServers": servers, "tools": tools, "allowedTools": ["@none"]}).entries}
+    assert {id: one.shown for id, one in found.items() if not one.off} == {
+        "all": None,
+        "some": ("a", "b*"),
+        "many": None,
+    }
+    assert found["none"].off == "not in tools"
+    assert all(one.shown is None for one in find({"mcpServers": servers, "tools": [*tools, "*"]}).entries)
+    assert all(one.shown is None for one in find({"mcpServers": servers, "tools": [{"name": "a"}]}).entries)
+
+
+def test_lists_at_the_top_take_tools_of_all_servers_out() -> None:
+    document = {"mcpServers": {"a": ONE}, "excludeTools": ["x", "a__y"], "tools": {"exclude": ["z"]}}
+    assert [one.hidden for one in find(document).entries] == [("x", "y", "z")]
+    denied = {
+        "mcp": {"a": {"type": "local", "command": ["x"]}},
+        "permission": {"a_x": "deny", "a_y": "ask", "bash": "deny"},
+    }
+    assert [one.hidden for one in find(denied).entries] == [("x",)]
+
+
+def test_a_description_of_the_registry_is_named_as_such() -> None:
+    assert "gateway add" in find({"name": "io.github.x/y", "packages": []}).warnings[0][1]

@@ -7,7 +7,7 @@ import pytest
 from shared.errors import ConfigError
 from shared.settings import build
 from shared.tracing import configuration as module
-from shared.tracing.configuration import check_installed, configuration, wanted
+from shared.tracing.configuration import check_installed, configuration, log_configuration, wanted
 from shared.tracing.sampling import Sampler
 from shared.tracing.tracing import check_traces, tracing
 
@@ -65,6 +65,23 @@ def test_what_is_said_of_traces_comes_before_what_is_said_of_all() -> None:
     own = "https://other/custom"
     found = configuration({"OTEL_EXPORTER_OTLP_ENDPOINT": URL, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": own})
     assert found.endpoint == own, "as it is: no path is added"
+
+
+def test_logs_have_their_own_variables() -> None:
+    assert log_configuration({}).endpoint == "http://localhost:4318/v1/logs"
+    assert log_configuration({"OTEL_EXPORTER_OTLP_ENDPOINT": URL}).endpoint == URL + "/v1/logs"
+    environment = {
+        "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "https://other/custom",
+        "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "a=b",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "c=d",
+        "OTEL_BLRP_MAX_QUEUE_SIZE": "100",
+        "OTEL_BSP_MAX_QUEUE_SIZE": "7",
+    }
+    found = log_configuration(environment)
+    assert (found.endpoint, found.headers, found.queue) == ("https://other/custom", (("a", "b"),), 100)
+    assert not wanted("auto", environment), "no traces because of logs"
+    with pytest.raises(ConfigError, match="logs go by"):
+        log_configuration({"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "grpc"})
 
 
 @pytest.mark.parametrize(

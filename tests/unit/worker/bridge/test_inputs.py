@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import CallError, Refused
+from shared.request_state import request_digest
 from worker.bridge import inputs
 from worker.bridge.inputs import ELICIT, MAX_REQUESTS, NEEDS, ROOTS, SAMPLE, Need, Required
 
@@ -159,7 +160,7 @@ def test_answers_that_are_no_object_are_invalid_params(params: bytes) -> None:
     ],
 )
 def test_a_retry_is_the_same_request(one: bytes, other: bytes) -> None:
-    assert inputs.request_digest("tools/call", one) == inputs.request_digest("tools/call", other)
+    assert request_digest("tools/call", one) == request_digest("tools/call", other)
 
 
 @pytest.mark.parametrize(
@@ -167,27 +168,27 @@ def test_a_retry_is_the_same_request(one: bytes, other: bytes) -> None:
     [b'{"a":2}', b'{"a":"1"}', b'{"a":1.0}', b'{"a":true}', b'{"a":[1]}', b'{"b":1}', b'{"a":1,"b":null}', b"{}", b""],
 )
 def test_other_arguments_are_another_request(other: bytes) -> None:
-    assert inputs.request_digest("tools/call", b'{"a":1}') != inputs.request_digest("tools/call", other)
+    assert request_digest("tools/call", b'{"a":1}') != request_digest("tools/call", other)
 
 
 def test_another_method_is_another_request() -> None:
-    assert inputs.request_digest("tools/call", b"{}") != inputs.request_digest("prompts/get", b"{}")
+    assert request_digest("tools/call", b"{}") != request_digest("prompts/get", b"{}")
 
 
 @pytest.mark.parametrize("large", [b"9" * 5000, b"-" + b"9" * 5000])
 def test_arguments_that_python_cannot_read_are_told_apart_all_the_same(large: bytes) -> None:
     params = b'{"a":%b,"b":[1]}' % large
     retry = b'{"a":%b,"b":[1],"_meta":{},"inputResponses":{},"requestState":"s"}' % large
-    assert inputs.request_digest("tools/call", params) == inputs.request_digest("tools/call", retry)
+    assert request_digest("tools/call", params) == request_digest("tools/call", retry)
     other = params.replace(b"1", b"2")
-    assert inputs.request_digest("tools/call", params) != inputs.request_digest("tools/call", other)
-    assert inputs.request_digest("tools/call", params) != inputs.request_digest("prompts/get", params)
+    assert request_digest("tools/call", params) != request_digest("tools/call", other)
+    assert request_digest("tools/call", params) != request_digest("prompts/get", params)
 
 
 @pytest.mark.parametrize("params", [b"[]", b"5", b"null"])
 def test_params_that_are_no_object_have_no_digest(params: bytes) -> None:
     with pytest.raises(Refused):
-        inputs.request_digest("tools/call", params)
+        request_digest("tools/call", params)
 
 
 # ---- who may be asked what
@@ -315,7 +316,7 @@ def test_urls_are_bounded() -> None:
 def test_reading_raises_nothing_else(data: bytes) -> None:
     for read in (inputs.read_required, inputs.urls_required, inputs.elicitation_mode):
         read(data)
-    for parse in (inputs.responses_in, lambda params: inputs.request_digest("m", params)):
+    for parse in (inputs.responses_in, lambda params: request_digest("m", params)):
         try:
             parse(data)
         except Refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.bridge.inputs import request_digest
+from shared.request_state import request_digest
 
 PARAMS = b'{"name":"n","arguments":{"a":1,"b":[{"c":"x"},2.50]}}'
 

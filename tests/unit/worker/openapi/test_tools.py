@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -162,3 +163,18 @@ def test_answers(status: int, kind: bytes, body: bytes, wanted: str) -> None:
     found = answers.result(status, kind, body)
     assert wanted in found.decode()
     assert msgspec.json.decode(found)["resultType"] == "complete"
+
+
+def test_a_public_document_is_read_without_a_flaw() -> None:
+    """A part of GitHub's, as the npm package ``@octokit/openapi`` ships it."""
+    api = read(parse((DOCUMENTS / "github.json").read_bytes()))
+    found = tools(api)
+    assert api.flaws == () and len(found) == 33
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in found)
+    created = found["issues_create"]["inputSchema"]
+    assert created["required"] == ["owner", "repo", "body"] and created["properties"]["owner"]["type"] == "string"
+    milestone = created["properties"]["body"]["properties"]["milestone"]  # nullable, and of two types
+    assert {"type": "null"} in milestone["anyOf"] and len(milestone["anyOf"][0]["oneOf"]) == 2
+    assert found["gists_delete"]["annotations"]["destructiveHint"] and found["gists_get"]["annotations"]["readOnlyHint"]
+    contents = found["repos_get-content"]
+    assert sorted(contents["inputSchema"]["required"]) == ["owner", "path", "repo"]

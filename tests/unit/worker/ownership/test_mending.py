@@ -215,3 +215,34 @@ def test_a_name_that_people_cannot_read_as_it_is_is_left_out(name: str) -> None:
     assert [json.loads(bytes(one))["name"] for one in mended.entries] == ["té", "a b"]
     (flaw,) = mended.flaws
     assert "not seen" in flaw and "\n" not in flaw and "\u202e" not in flaw
+
+
+@pytest.mark.parametrize(
+    ("icon", "kept"),
+    [
+        ({"src": "a"}, {"src": "a"}),
+        ({"src": "a", "mimeType": None, "sizes": None}, {"src": "a"}),
+        ({"src": "a", "sizes": "48x48"}, {"src": "a", "sizes": ["48x48"]}),
+        ({"src": "a", "sizes": [48]}, {"src": "a"}),
+        ({"src": "a", "theme": "blue", "mimeType": 5, "x-own": 1}, {"src": "a", "x-own": 1}),
+        ({"src": "a", "theme": "dark", "sizes": ["any"]}, {"src": "a", "theme": "dark", "sizes": ["any"]}),
+    ],
+)
+def test_icons_are_mended(icon: Any, kept: Any) -> None:
+    for kind in Kind:
+        entries, _ = _mended(kind, _with(kind, icons=[icon]))
+        assert entries == [_with(kind, icons=[kept])]
+
+
+@pytest.mark.parametrize(
+    "annotations", [{"priority": 2}, {"priority": -1}, {"lastModified": 5}, {"lastModified": None}]
+)
+def test_annotations_of_resources_are_within_their_bounds(annotations: Any) -> None:
+    entries, flaws = _mended(Kind.RESOURCES, _with(Kind.RESOURCES, annotations=annotations))
+    assert entries == [_with(Kind.RESOURCES, annotations={})] and flaws
+
+
+@pytest.mark.parametrize("size", [1.5, "5", True])
+def test_a_size_that_is_no_number_of_bytes_is_left_out(size: Any) -> None:
+    entries, _ = _mended(Kind.RESOURCES, _with(Kind.RESOURCES, size=size))
+    assert entries == [_with(Kind.RESOURCES, size=ABSENT)]

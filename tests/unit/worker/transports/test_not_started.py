@@ -30,7 +30,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     assert _why("no-such-command") == "command not found in PATH (/usr/bin, /bin)"
     assert _why(missing) == f"there is no such file: {missing!r}"
-    assert _why("true", folder=missing) == f"there is no folder {missing!r} to start it in (cwd)"
+    assert _why("true", folder=missing) == f"there is no folder {missing!r} (cwd) on this worker's host"
     script = _file(tmp_path / "script", "#!/no/such/python -x\n", 0o755)
     assert _why(script) == "the interpreter that its first line names is not there: '/no/such/python'"
     assert _why("script", environment={"PATH": str(tmp_path)}).startswith("the interpreter")

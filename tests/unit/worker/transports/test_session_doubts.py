@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from worker.transports.session_doubts import Refusal, is_over, refusal_by_error, refusal_by_http, speaks_of_session
+from worker.transports.session_doubts import (
+    Refusal,
+    is_broken,
+    is_over,
+    names_lost_session,
+    refusal_by_error,
+    refusal_by_http,
+    speaks_of_session,
+)
 
 IDLESS = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"who"}}'
 OWN = b'{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"bad"}}'
@@ -39,3 +47,10 @@ def test_refusals_by_an_error_and_their_words() -> None:
     assert speaks_of_session(error) and speaks_of_session(b'{"message":"not initialised"}')
     assert not speaks_of_session(b'{"message":"bad"}') and not speaks_of_session(b"session" * 10_000)
     assert [is_over(status) for status in (404, 410, 400, 401)] == [True, True, False, False]
+
+
+def test_errors_that_a_lost_session_may_mean() -> None:
+    assert [is_broken(status) for status in (500, 501, 502, 503, 504, 404)] == [True, True, False, False, False, False]
+    assert names_lost_session(404, b"") and names_lost_session(410, b"")
+    assert names_lost_session(400, b"No transport found for sessionId") and names_lost_session(400, b"Invalid session")
+    assert not names_lost_session(400, b"Could not parse message") and not names_lost_session(500, b"session")
