@@ -47,6 +47,7 @@ from gateway.protocol.carrying import Carrier
 from gateway.protocol.client_messages import ClientMessages
 from gateway.protocol.endpoint import PostEndpoint
 from gateway.protocol.http_sse import SseEndpoint
+from gateway.protocol.large_bodies import LargeBodies
 from gateway.protocol.legacy import SessionEndpoint
 from gateway.protocol.methods import Methods
 from gateway.protocol.offers import Offers
@@ -71,6 +72,7 @@ from gateway.telemetry.tallies import Tallies
 from gateway.telemetry.traces import Traces
 from shared import logs
 from shared.access.methods import ApiKeyMethod, ClientCertificateMethod, TrustedProxyMethod
+from shared.egress import Egress
 from shared.errors import RegistryUnavailable
 from shared.live_rules import Board
 from shared.mcp.listings import Kind
@@ -192,6 +194,7 @@ class FrontEnd:
                 self._limits,
                 self._audit,
                 tallies.authentications,
+                Egress(settings.upstreams.egress_allow, settings.upstreams.egress_deny),
             )
         self.principals = principals = principals or self.authentication or Everybody()
         admission = Admission(principals, registry.views, sessions)
@@ -209,9 +212,11 @@ class FrontEnd:
         messages = ClientMessages(dispatcher, pool, elicitations)
         self.bodies = Bodies(settings.clients, calls.max_body_bytes)
         self.reader = BodyReader(self.bodies, calls.max_body_bytes)
-        self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, retry_ms)
+        large = LargeBodies(settings.clients.max_body_values)
+        self.posts = PostEndpoint(serving, messages, Batches(serving, messages), streams, self.reader, large, retry_ms)
         self.session_streams = SessionEndpoint(serving, sessions, streams, pool, retry_ms)
-        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, settings.service.public_url)
+        public_url = settings.service.public_url
+        self.sse = SseEndpoint(serving, messages, sessions, streams, self.id, self.reader, large, public_url)
 
         self.dance = Dance(settings, registry, CredentialStore(store, key))
 

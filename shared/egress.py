@@ -4,6 +4,9 @@ Addresses at which no MCP server is, and which lead to what must not be reached,
 addresses with the metadata services of clouds among them, multicast, unspecified and broadcast ones. ``egressAllow``
 and ``egressDeny`` say otherwise. The resolved address is what counts, at each new connection, so a name cannot be made
 to mean another address later (DNS rebinding).
+
+What a server names (its authorization server, that one's endpoints) may also not be *nearer* than the server itself:
+one on the internet names nothing in a private network, and nothing on this machine.
 """
 
 from __future__ import annotations
@@ -43,6 +46,9 @@ _NAT64_LOCAL = ipaddress.IPv6Network("64:ff9b:1::/48")
 _TEREDO = ipaddress.IPv6Network("2001::/32")
 _ISATAP = (0x00005EFE, 0x02005EFE)
 """Bits 64 to 95 of an address with an IPv4 address behind them, in any network (RFC 5214)."""
+ANYWHERE, PRIVATE, THIS_MACHINE = range(3)
+"""How near an address is: on the internet, in a private network, on this machine."""
+_NEAR = ("on the internet", "in a private network", "on this machine")
 _DOTS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
 """What else is a dot in a host name (RFC 3490 section 3.1)."""
 
@@ -55,20 +61,21 @@ class Egress:
     def __init__(self, allow: Iterable[str] = (), deny: Iterable[str] = ()) -> None:
         self._allow, self._deny = _Rules(allow), _Rules(deny)
 
-    def refusal_of_host(self, host: str) -> str:
+    def refusal_of_host(self, host: str, nearest: int = THIS_MACHINE) -> str:
         """Return why a host as it is written in a URL is refused, or an empty text. Names are not resolved."""
         plain = _as_resolved(host)
         address = _address(plain)
         if address is not None:
-            return self.refusal_of_address(address)
+            return self.refusal_of_address(address, nearest=nearest)
         if self._deny.has_name(plain):
             return f"{host} is refused (egressDeny)"
         if plain in _NAMES and not self._allow.has_name(plain):
             return f"{host} is a metadata service; allow it with egressAllow if it is meant"
         return ""
 
-    def refusal_of_address(self, address: Address | str, host: str = "") -> str:
-        """Return why an address is refused, or an empty text. ``host`` is the name that was resolved to it."""
+    def refusal_of_address(self, address: Address | str, host: str = "", nearest: int = THIS_MACHINE) -> str:
+        """Return why an address is refused, or an empty text. ``host`` is the name that was resolved to it, ``nearest``
+        how near it may be."""
         found = _address(address) if isinstance(address, str) else address
         if found is None:
             return f"{address} is no address"
@@ -76,7 +83,7 @@ class Egress:
         for one in (found, *_inner(found)):
             if self._deny.has_address(one):
                 return f"{shown} is refused (egressDeny)"
-            kind = _never_a_server(one)
+            kind = _never_a_server(one) or _too_near(one, nearest)
             if kind and not self._allow.has_address(one) and not (host and self._allow.has_name(host.lower())):
                 return f"{shown} is {kind}; allow it with egressAllow if it is meant"
         return ""
@@ -169,6 +176,23 @@ def _as_resolved(host: str) -> str:
     """Return a host as resolvers and proxies may read it: wide digits, dots and percent signs as what they mean."""
     plain = unicodedata.normalize("NFKC", unquote(host.partition("%25")[0]).translate(_DOTS))
     return plain.lower().rstrip(".")
+
+
+def nearness(address: Address | str) -> int:
+    """Return how near an address is, in any spelling of ``_address``; ``ANYWHERE`` for what is none."""
+    found = _address(address) if isinstance(address, str) else address
+    return max(map(_nearness, (found, *_inner(found)))) if found is not None else ANYWHERE
+
+
+def _nearness(address: Address) -> int:
+    if address.is_loopback or address.is_unspecified:
+        return THIS_MACHINE
+    return ANYWHERE if address.is_global else PRIVATE
+
+
+def _too_near(address: Address, nearest: int) -> str:
+    near = _nearness(address)
+    return f"{_NEAR[near]}, nearer than the server that names it" if near > nearest else ""
 
 
 def _never_a_server(address: Address) -> str:

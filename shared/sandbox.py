@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 KINDS = ("bwrap", "podman", "docker")
-_IN_IMAGES = ("podman", "docker")
+IN_IMAGES = ("podman", "docker")
 
 
 class Sandbox(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
@@ -44,14 +44,14 @@ def parse_sandbox(value: Any) -> dict[str, Any] | None:
         sandbox = msgspec.convert(given, Sandbox)
     except msgspec.ValidationError as error:
         raise ValueError(f"sandbox: {error}") from None
-    if sandbox.type in _IN_IMAGES and (not sandbox.image or sandbox.image.startswith("-")):
+    if sandbox.type in IN_IMAGES and (not sandbox.image or sandbox.image.startswith("-")):
         raise ValueError(f"sandbox: {sandbox.type} needs the 'image' in which the command runs")
     if sandbox.type == "bwrap" and sandbox.image:
         raise ValueError("sandbox: 'image' is for podman and docker; bwrap shows the host's own programs")
     for path in (*sandbox.read, *sandbox.write):
         if not os.path.isabs(path) or os.path.normpath(path) == "/" or "\0" in path:
             raise ValueError(f"sandbox: {path!r} is no absolute path of a file or folder below /")
-        if sandbox.type in _IN_IMAGES and (":" in path or "," in path):
+        if sandbox.type in IN_IMAGES and (":" in path or "," in path):
             raise ValueError(f"sandbox: {sandbox.type} cannot show {path!r}, because of its colon or comma")
     found: dict[str, Any] = msgspec.to_builtins(sandbox)
     return found

@@ -6,6 +6,7 @@ of the same user, and so to stdio children. Elsewhere than on Linux nothing is d
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -33,6 +34,21 @@ def seclude(shown: Mapping[str, str], hidden_arguments: Collection[str] = ()) ->
     except (OSError, ValueError, IndexError):
         pass  # a /proc that does not say where: what follows still holds
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def keep_descriptors() -> None:
+    """Let no program that this process starts inherit a descriptor that this process has inherited, but for the
+    standard streams: the file or socket of whoever started the gateway is nobody else's. uvloop closes none of them."""
+    for place in ("/proc/self/fd", "/dev/fd"):
+        try:
+            names = os.listdir(place)
+        except OSError:
+            continue
+        for name in names:
+            if name.isdecimal() and int(name) > 2:
+                with contextlib.suppress(OSError):  # that of the list itself
+                    os.set_inheritable(int(name), False)
+        return
 
 
 def _wipe(shown: Mapping[str, str], hidden_arguments: Collection[str]) -> None:

@@ -154,6 +154,9 @@ class ClientSettings(Struct, frozen=True):
     max_bodies_bytes_per_peer: Annotated[
         int, Meta(ge=1024, description="the same from one address (behind a proxy: of all clients)")
     ] = 64 * 1024 * 1024
+    max_body_values: Annotated[
+        int, Meta(ge=1000, description="members and elements of a large request body; more are HTTP 413")
+    ] = 250_000
     min_body_rate: Annotated[
         int, Meta(ge=0, description="bytes a second of a request body; slower than that is HTTP 408; 0: any")
     ] = 1000

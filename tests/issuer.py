@@ -26,7 +26,7 @@ def jwk(key: Any, kid: str, **members: Any) -> dict[str, Any]:
 
 
 class Issuer:
-    """See the module. ``behaviour`` is ``ok``, ``down`` (HTTP 500) or ``hang``."""
+    """See the module. ``behaviour`` is ``ok``, ``down`` (HTTP 500), ``redirects``, ``nested`` or ``hang``."""
 
     def __init__(self) -> None:
         self.keys = [jwk(RSA, "rsa-1"), jwk(EC, "ec-1"), jwk(ED, "ed-1")]
@@ -67,6 +67,10 @@ class Issuer:
         self.asked += 1
         if self.behaviour == "down":
             return web.Response(status=500)
+        if self.behaviour == "redirects":
+            return web.Response(status=302, headers={"Location": f"{self.url}/keys?again"})
+        if self.behaviour == "nested":
+            return web.Response(text="[" * 200_000, content_type="application/json")
         return web.json_response({"keys": self.keys})
 
     async def _introspect(self, request: web.Request) -> web.Response:

@@ -34,7 +34,7 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rpc.link_tls import OFFER
 from shared.safe_python import SAFE_PYTHON
-from shared.seclusion import seclude
+from shared.seclusion import keep_descriptors, seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
 from shared.tasks import Deadlines, cancel, spawn
@@ -327,6 +327,7 @@ def main() -> int:
 
     try:
         settings = received()
+        keep_descriptors()
         check_user(settings.upstreams)
         check_traces(settings)
         seclude(for_process(os.environ, settings.upstreams.stdio_environment))

@@ -4,7 +4,8 @@ The reaper reads a pipe from its worker. The pipe closes if the worker died (als
 the worker was stopped with ``SIGSTOP`` or hangs. In both cases the reaper kills every process whose environment carries
 the worker's marker: the stdio children and all their descendants, including those that left the process group. The
 silence that it allows is shorter than the life of the worker's record in Redis, so that no other worker starts the same
-child before.
+child before. A container of podman or docker is no child of the command line tool that is one, so containers are found
+by their labels, which are these markers too, and removed by the same tool.
 
 Run as ``python worker/reaper.py INCARNATION SILENCE_S``. Imports only the standard library, and is started by its path
 so that it also works where the package is not installed.
@@ -16,12 +17,22 @@ import contextlib
 import os
 import select
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 MARKER = "GATEWAY_UPSTREAM_OWNER"
 """The environment variable that every stdio child carries: the incarnation of the worker that started it."""
+
+
+LABEL = "--label"
+"""Before the labels of a container in the command line of its tool (``worker.transports.sandbox``)."""
+_MARKS = "GATEWAY_UPSTREAM_"
+_TOOL_S, _REMOVED_S = 10.0, 20.0
+"""How long a tool may take for one answer, and how long containers are looked for that are still being made."""
+Tool = tuple[str, tuple[tuple[str, str], ...]]
+"""A command line tool for containers, and the environment that leads it to them."""
 
 
 def marked_processes(variable: str, values: Collection[str]) -> list[int]:
@@ -37,18 +48,64 @@ def marked_processes(variable: str, values: Collection[str]) -> list[int]:
 
 
 def kill_marked(incarnation: str) -> int:
-    """Kill all marked processes, again until none is left (a child may fork meanwhile). Return how many were killed."""
+    """Kill all marked processes, again until none is left (a child may fork meanwhile), and end their containers.
+    Return how many were killed."""
     killed = 0
+    label = f"{MARKER}={incarnation}"
+    tools: set[Tool] = set()
     for _ in range(50):
         pids = marked_processes(MARKER, (incarnation,))
         if not pids:
             break
         for pid in pids:
+            tool = _container_tool(pid, label)
+            if tool is not None:
+                tools.add(tool)
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
                 killed += 1
         time.sleep(0.02)
+    for name, environment in tools:
+        end_containers(name, dict(environment), label)
     return killed
+
+
+def _container_tool(pid: int, label: str) -> Tool | None:
+    """Return the tool that a process is, if it runs a container with this label."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = os.fsdecode(file.read()).split("\0")
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            pairs = [line.partition("=") for line in os.fsdecode(file.read()).split("\0") if line]
+    except OSError:
+        return None
+    if "run" not in words[1:] or LABEL not in words or label not in words:
+        return None
+    kept = [(name, value) for name, _, value in pairs if not name.startswith(_MARKS)]
+    return words[words.index("run", 1) - 1], tuple(sorted(kept))
+
+
+def end_containers(tool: str, environment: Mapping[str, str], label: str) -> bool:
+    """Remove all containers with a label, running or not. Return false if the tool cannot be asked, or they do not
+    end."""
+    until = time.monotonic() + _REMOVED_S
+    while time.monotonic() < until:
+        found = _run(environment, tool, "ps", "--all", "--quiet", "--filter", f"label={label}")
+        if found is None or not found.split():
+            return found is not None
+        _run(environment, tool, "rm", "--force", *found.split())
+    return False
+
+
+def _run(environment: Mapping[str, str], *command: str) -> str | None:
+    """Return what a command writes, or ``None`` if it fails."""
+    try:
+        done = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TOOL_S, check=False
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("ascii", "replace") if done.returncode == 0 else None
 
 
 def watch(pipe: int, incarnation: str, silence_s: float) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import time
 from typing import Any
@@ -15,6 +14,8 @@ from msgspec import structs
 from gateway.access.principal import Identity
 from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, identity
 from shared.access.methods import IntrospectionMethod
+from shared.egress import Egress
+from shared.oauth.http import OAuthError, OAuthHttp
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
@@ -30,8 +31,9 @@ _LEAST_S = 1.0
 class Introspection:
     """Asks one authorization server."""
 
-    def __init__(self, method: IntrospectionMethod) -> None:
+    def __init__(self, method: IntrospectionMethod, egress: Egress | None = None) -> None:
         self.method = method
+        self._http = OAuthHttp(egress or Egress(), timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._refused: dict[bytes, float] = {}
 
@@ -45,7 +47,7 @@ class Introspection:
         try:
             async with self._turns:
                 claims = await self._ask(token)
-        except (OSError, ValueError, TimeoutError, aiohttp.ClientError) as error:
+        except (OAuthError, ValueError) as error:
             _log.warning("introspection at %s failed: %s", self.method.url, error or type(error).__name__)
             raise InvalidToken("the authorization server cannot be asked about the token; try again") from error
         if not isinstance(claims, dict) or claims.get("active") is not True:
@@ -68,16 +70,9 @@ class Introspection:
 
     async def _ask(self, token: str) -> Any:
         method = self.method
-        auth = aiohttp.BasicAuth(method.client_id, method.client_secret)
-        timeout = aiohttp.ClientTimeout(_TIMEOUT_S)
+        auth = aiohttp.BasicAuth(method.client_id, method.client_secret).encode()
         fields = {"token": token, "token_type_hint": "access_token"}
-        async with (
-            aiohttp.ClientSession(timeout=timeout, trust_env=True) as client,
-            client.post(
-                method.url, data=fields, auth=auth, allow_redirects=False, headers={"Accept": "application/json"}
-            ) as response,
-        ):
-            if response.status != 200:
-                raise ValueError(f"HTTP {response.status}")
-            body = await response.content.read(_MAX_BYTES)
-            return json.loads(body)
+        status, found = await self._http.post(method.url, fields, {"Authorization": auth})
+        if status != 200:
+            raise OAuthError(f"HTTP {status}")
+        return found

@@ -19,6 +19,7 @@ from gateway.access.key_sets import KeySet
 from gateway.access.principal import Identity
 from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, identity
 from shared.access.methods import JwtMethod
+from shared.egress import Egress
 
 _TYPES = ("jwt", "at+jwt", "application/at+jwt")
 _MAX_TRIED = 4
@@ -36,9 +37,9 @@ _options: Any = {
 class JwtIssuer:
     """Verifies the tokens of one issuer."""
 
-    def __init__(self, method: JwtMethod) -> None:
+    def __init__(self, method: JwtMethod, egress: Egress | None = None) -> None:
         self.method = method
-        self.keys = KeySet(method)
+        self.keys = KeySet(method, egress)
 
     def precheck(self, token: UnverifiedToken, audiences: frozenset[str]) -> None:
         """Raise ``InvalidToken`` for what no key could make valid."""

@@ -1,4 +1,8 @@
-"""The public keys of an issuer (RFC 7517): fetched when they are needed, kept, and used on while the issuer is away."""
+"""The public keys of an issuer (RFC 7517): fetched when they are needed, kept, and used on while the issuer is away.
+
+They are fetched within the rules of egress. An address that the issuer's metadata names may not be nearer than the
+issuer (``shared.oauth.http``).
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import jwt
 
 from shared.access.methods import JwtMethod
+from shared.egress import Egress
+from shared.oauth.http import OAuthError, OAuthHttp, Redirected
 from shared.tasks import spawn
 
 _log = logging.getLogger(__name__)
@@ -34,8 +39,9 @@ _ASYMMETRIC = ("RSA", "EC", "OKP")
 class KeySet:
     """The keys of one issuer by their ids; keys without an id have the empty one."""
 
-    def __init__(self, method: JwtMethod) -> None:
+    def __init__(self, method: JwtMethod, egress: Egress | None = None) -> None:
         self._method = method
+        self._http = OAuthHttp(egress or Egress(), timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES)
         self._keys: dict[str, list[jwt.PyJWK]] = {}
         self._fetched_at = float("-inf")
         self._tried_at = float("-inf")
@@ -87,7 +93,7 @@ class KeySet:
         try:
             document = await self._document()
             keys = _keys(document)
-        except (OSError, ValueError, TimeoutError, RecursionError, aiohttp.ClientError) as error:
+        except (OSError, ValueError, RecursionError, OAuthError) as error:
             text = str(error) or type(error).__name__
             _log.warning("cannot get the keys of %s: %s", self._method.issuer, text)
             return
@@ -97,14 +103,11 @@ class KeySet:
     async def _document(self) -> Any:
         if self._method.jwks_file:
             return json.loads(await asyncio.to_thread(Path(self._method.jwks_file).read_bytes))
-        url = self._method.jwks_url
-        timeout = aiohttp.ClientTimeout(_TIMEOUT_S)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as client:
-            if not url:
-                url = await self._discover(client)
-            return await _get(client, url)
+        if self._method.jwks_url:
+            return await _get(self._http, self._method.jwks_url)
+        return await _get(self._http.within(self._method.issuer), await self._discover())
 
-    async def _discover(self, client: aiohttp.ClientSession) -> str:
+    async def _discover(self) -> str:
         """Return ``jwks_uri`` of the issuer's metadata (RFC 8414 section 3, OpenID Connect Discovery)."""
         issuer = self._method.issuer
         parts = urlsplit(issuer)
@@ -117,9 +120,9 @@ class KeySet:
         )
         for place in dict.fromkeys(places):
             try:
-                found = await _get(client, place)
-            except ValueError:
-                continue
+                found = await _get(self._http, place)
+            except (ValueError, Redirected):
+                continue  # there may be something at the next place
             if not isinstance(found, Mapping) or found.get("issuer") != issuer:
                 raise ValueError(f"{place} is the metadata of another issuer")
             url = found.get("jwks_uri")
@@ -129,17 +132,12 @@ class KeySet:
         raise ValueError("it has no metadata; give jwksUrl")
 
 
-async def _get(client: aiohttp.ClientSession, url: str) -> Any:
-    """Return the JSON at ``url``. Raises ``ValueError`` for any other answer. Redirects are not followed."""
-    async with client.get(url, allow_redirects=False, headers={"Accept": "application/json"}) as response:
-        if response.status != 200:
-            raise ValueError(f"{url} answers HTTP {response.status}")
-        body = b""
-        async for chunk in response.content.iter_chunked(65536):
-            body += chunk
-            if len(body) > _MAX_BYTES:
-                raise ValueError(f"{url} answers more than {_MAX_BYTES} bytes")
-    return json.loads(body)
+async def _get(http: OAuthHttp, url: str) -> Any:
+    """Return the JSON at ``url``. Raises ``ValueError`` for any other answer, ``OAuthError`` if there is none."""
+    status, found = await http.get(url)
+    if status != 200 or found is None:
+        raise ValueError(f"{url} answers HTTP {status}{'' if status != 200 else ' with what is no JSON'}")
+    return found
 
 
 def _keys(document: Any) -> dict[str, list[jwt.PyJWK]]:

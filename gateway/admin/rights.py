@@ -37,7 +37,10 @@ _HOLD_S, _MANY_HELD = 0.5, 100
 """How long the answer to a wrong token is held back; and while so many are, the answer to the right one as well: else
 who guesses would know by the time alone, and not wait."""
 _OF_PROXIES = re.compile(
-    r"forwarded|via|x-(?:forwarded|original|envoy|proxy|azure|appengine)-.*|.*(?:client|real|connecting|user|remote)-?ip",
+    r"forwarded|via|x-(?:forwarded|original|envoy|proxy|azure|appengine|accel|amzn|arr|cloud|haproxy|nginx|rewrite|ssl"
+    r"|traefik|varnish|vercel)(?:-.*)?|x-(?:host|scheme|url-scheme|request-start|queue-start)|front-end-https"
+    r"|(?:cdn|cf|cloudfront|fly|fastly|ngrok|tailscale|ssl-client|wl-proxy)-.*"
+    r"|.*(?:client|real|connecting|user|remote|source|peer)-?(?:ip|addr|port)",
     re.IGNORECASE,
 )
 """Names of headers that proxies add."""

@@ -32,6 +32,7 @@ from gateway.telemetry.audit import AuditLog, Required
 from shared.access import keys
 from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
 from shared.access.rules import AccessRules, Role
+from shared.egress import Egress
 from shared.errors import CallError, Refused, Unauthorized
 from shared.metrics.tally import Tally
 
@@ -59,10 +60,13 @@ class Authentication:
         limits: Limits | None = None,
         audit: AuditLog | None = None,
         tally: Tally | None = None,
+        egress: Egress | None = None,
     ) -> None:
         """``catch_up`` waits until this front end knows what Redis holds now. ``owns``: whether the gateway is known to
         have a name (``RebindingGuard.owns``). ``suspects`` are the peers whose credentials were wrong. ``tally`` counts
-        credentials that were verified anew or refused."""
+        credentials that were verified anew or refused. ``egress`` are the rules for addresses of authorization
+        servers."""
+        self._egress = egress
         self._suspects = suspects
         self._owns = owns
         self._limits = limits
@@ -91,10 +95,10 @@ class Authentication:
         self._roles = Roles(rules)
         self._anonymous = self._principal(NOBODY) if rules.anonymous or not methods else None
         issuers = {one.issuer: one for one in methods if isinstance(one, JwtMethod)}
-        self._issuers = {name: _issuer(one, self._issuers.get(name)) for name, one in issuers.items()}
+        self._issuers = {name: _issuer(one, self._issuers.get(name), self._egress) for name, one in issuers.items()}
         asked = rules.method(IntrospectionMethod)
         if asked is None or self._introspection is None or self._introspection.method != asked:
-            self._introspection = Introspection(asked) if asked is not None else None
+            self._introspection = Introspection(asked, self._egress) if asked is not None else None
         proxy = rules.method(TrustedProxyMethod)
         forwarded = proxy is not None and bool(proxy.certificate_header)
         self._certificates = forwarded or rules.method(ClientCertificateMethod) is not None
@@ -383,9 +387,9 @@ def _roles_of(principal: Principal, rules: AccessRules) -> list[Role]:
     return [*granted, *reachable]
 
 
-def _issuer(method: JwtMethod, before: JwtIssuer | None) -> JwtIssuer:
+def _issuer(method: JwtMethod, before: JwtIssuer | None, egress: Egress | None) -> JwtIssuer:
     """Return who verifies the tokens of an issuer, with the keys that were fetched for the same one already."""
-    issuer = JwtIssuer(method)
+    issuer = JwtIssuer(method, egress)
     if before is not None and _keys_of(before.method) == _keys_of(method):
         issuer.keys = before.keys
     return issuer

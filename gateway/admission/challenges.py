@@ -17,7 +17,7 @@ def metadata_url(resource: str) -> str:
     """Return the URL of the metadata of a protected resource (RFC 9728 section 3.1)."""
     parts = urlsplit(resource)
     # A path is as the client wrote it. What ends a quoted string, or a line, is not in a URL as it is.
-    return quote(f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path}", safe=_SAFE)
+    return quote(f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{parts.path}", safe=_SAFE, errors="surrogateescape")
 
 
 def _is_plain(one: str) -> bool:

@@ -99,6 +99,8 @@ class RebindingGuard:
 
     def _origin(self, origin: str) -> bool:
         lower = origin.lower()
+        if not (lower.isascii() and lower.isprintable()):  # it goes back in a header
+            return False
         return lower in self._origins or ("*" in self._origins and lower != "null")
 
 

@@ -14,6 +14,7 @@ from gateway.cli.admin_client import AdminClient
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL, URL_HERE
 from gateway.telemetry.audit import verify
+from shared.logs import escaped
 
 _FOLLOW_S = 1.0
 _MOST_PROBLEMS = 20
@@ -50,7 +51,7 @@ def keys_create(
     if as_json:
         show.as_json(made)
         return
-    click.echo(made["key"])
+    click.echo(escaped(made["key"]))
     click.echo(f"key {name!r} was made; this is the only time it is shown. A client sends it as", err=True)
     click.echo("  Authorization: Bearer KEY", err=True)
 
@@ -186,7 +187,7 @@ def audit_verify(file: str) -> None:
     with open(file, "rb") as lines:
         good, problems = verify(lines)
     for problem in problems[:_MOST_PROBLEMS]:
-        click.echo(problem, err=True)
+        click.echo(escaped(problem), err=True)
     if problems:
         raise CommandFailed(f"{file}: {len(problems)} lines are not as they were written, {good} are")
     click.echo(f"{file}: {good} events, none changed or left out")

@@ -15,6 +15,7 @@ import click
 from gateway.cli.arguments import value_of
 from gateway.cli.content import printable
 from shared.errors import ConfigError
+from shared.logs import escaped
 
 _NUMBERS = {"integer", "number"}
 
@@ -147,12 +148,12 @@ def _fitting(value: Any, field: dict[str, Any]) -> Any:
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    click.echo("\n".join(map(escaped, text.split("\n"))), err=True)
 
 
 async def _line(prompt: str) -> str:
     """Return a line that is typed. Ctrl-C ends the wait, which it would not do in a thread. Raises ``_Declined``."""
-    click.echo(prompt, err=True, nl=False)
+    click.echo(escaped(prompt), err=True, nl=False)
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ready.set)
     try:

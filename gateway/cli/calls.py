@@ -24,6 +24,7 @@ from gateway.cli.content import Shown, printable
 from gateway.cli.failures import CommandFailed, RequestRefused, command
 from gateway.cli.options import JSON, URL
 from shared.errors import ConfigError
+from shared.logs import escaped
 
 if TYPE_CHECKING:
     from gateway.cli.mcp_client import McpClient
@@ -179,7 +180,7 @@ def prompt(name: str, pairs: tuple[str, ...], save: Path | None, url: str, serve
         shown = Shown(name, save)
         for message in result["messages"]:
             content = message.get("content") if isinstance(message, dict) else None
-            click.echo(f"{message.get('role', '?')}:" if isinstance(message, dict) else "?:")
+            click.echo(escaped(f"{message.get('role', '?')}:") if isinstance(message, dict) else "?:")
             for item in content if isinstance(content, list) else [content]:
                 shown.item(item)
 

@@ -11,6 +11,7 @@ import click
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import URL
+from shared.logs import escaped
 
 _LOOK_S = 1.0
 
@@ -37,9 +38,9 @@ def connect(upstream: str, token: str, no_browser: bool, timeout: float, forget:
         return
     link = client.send_to("POST", path, {})["url"]
     if client.send_to("GET", path)["connected"]:
-        click.echo(f"{upstream} is connected already; to connect anew open\n  {link}")
+        click.echo(f"{upstream} is connected already; to connect anew open\n  {escaped(link)}")
         return
-    click.echo(f"open this link to connect {upstream}:\n  {link}")
+    click.echo(f"open this link to connect {upstream}:\n  {escaped(link)}")
     if not no_browser:
         webbrowser.open(link)
     until = time.monotonic() + timeout

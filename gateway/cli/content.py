@@ -73,7 +73,7 @@ class Shown:
         if self._save is None:
             click.echo(f"{escaped(what)} {escaped(kind)}, {len(raw):,} bytes; --save DIR writes it to a file")
             return
-        click.echo(str(self._write(raw, _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin")))
+        click.echo(escaped(str(self._write(raw, _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin"))))
 
     def _write(self, raw: bytes, extension: str) -> Path:
         """Write a new file, and return its path. Raises ``CommandFailed``."""

@@ -37,7 +37,7 @@ def _watching(once: Callable[[], None], watch: bool) -> None:
         except CommandFailed as error:
             if not watch:
                 raise
-            click.echo(f"error: {error}", err=True)  # whoever watches wants to see it come back
+            click.echo(escaped(f"error: {error}"), err=True)  # whoever watches wants to see it come back
         if not watch:
             return
         time.sleep(2.0)

@@ -64,7 +64,7 @@ class _Group(click.Group):
         except Exception as error:
             if os.environ.get("GATEWAY_TRACEBACK"):
                 raise
-            words = " ".join(str(error).split())
+            words = escaped(" ".join(str(error).split()))
             click.echo(
                 f"error: {type(error).__name__}{f': {words}' if words else ''}; that is a flaw of this program: "
                 "GATEWAY_TRACEBACK=1 shows where, please report it",

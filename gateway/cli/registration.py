@@ -18,6 +18,7 @@ from gateway.cli.options import URL_HERE
 from shared.choices import EraChoice, Isolation, Pin
 from shared.config.env_file import read_env_file
 from shared.errors import ConfigError
+from shared.logs import escaped
 from shared.models import UpstreamSpec, make_spec
 from shared.own_settings import OWN
 from shared.registry.store import RegistryStore
@@ -131,7 +132,7 @@ def servers_add(
         source="cli",
     )
     register(url or group_url, spec, connection, replace)
-    click.echo(f"{'replaced' if replace else 'registered'} {id} ({spec.name}, {spec.transport})")
+    click.echo(escaped(f"{'replaced' if replace else 'registered'} {id} ({spec.name}, {spec.transport})"))
 
 
 def _connection(target: tuple[str, ...], dashes: bool, given: dict[str, Any]) -> dict[str, Any]:

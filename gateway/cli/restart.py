@@ -12,6 +12,7 @@ from gateway.cli import show
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL
+from shared.logs import escaped
 
 _LOOK_S = 0.3
 _BEGINS_S = 10.0
@@ -42,7 +43,7 @@ def restart(url: str, as_json: bool) -> None:
     elif roll["state"] == "done":
         click.echo(_summary(roll))
     else:
-        click.echo(f"error: {roll['error']}", err=True)
+        click.echo(escaped(f"error: {roll['error']}"), err=True)
     sys.exit(0 if roll["state"] == "done" else 1)
 
 
@@ -85,7 +86,7 @@ class _Teller:
             self._said.add(now)
             if sys.stdout.isatty() or step["state"] in ("replaced", "removed", "failed"):
                 pid = f" (pid {step['pid']})" if step["pid"] else ""
-                click.echo(f"  {step['process']} {step['state']}{pid}, {step['tookS']:.1f} s")
+                click.echo(escaped(f"  {step['process']} {step['state']}{pid}, {step['tookS']:.1f} s"))
 
 
 def _summary(roll: dict[str, Any]) -> str:
@@ -94,4 +95,4 @@ def _summary(roll: dict[str, Any]) -> str:
         lines.append(f"changed settings that apply now: {', '.join(roll['changed'])}")
     if roll["notApplied"]:
         lines.append(f"changed, and need a stop and a start: {', '.join(roll['notApplied'])}")
-    return "\n".join(lines)
+    return "\n".join(map(escaped, lines))

@@ -42,7 +42,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     """
     console = Console(width=None if sys.stdout.isatty() else 200, highlight=False)
     shown = Table(
-        title=title,
+        title=None if title is None else Text(escaped(title)),
         box=None,
         header_style="bold",
         title_justify="left",

@@ -64,7 +64,7 @@ def diff(id: str, tool: str | None, url: str, as_json: bool) -> None:
     elif tool is not None:
         for line in _lines(found):
             click.secho(escaped(line), fg=_COLOURS.get(line[:1]))
-        click.echo(f"digest {found['digest']}" if found["digest"] else "not listed now")
+        click.echo(escaped(f"digest {found['digest']}") if found["digest"] else "not listed now")
     else:
         differing = [one for one in found if one["state"] != "approved"]
         show.table(

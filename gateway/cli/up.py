@@ -22,6 +22,7 @@ from shared.config.roots import ROOTS
 from shared.connections import mask_url
 from shared.errors import ConfigError
 from shared.handover import VARIABLE, offer
+from shared.logs import escaped
 from shared.models import UpstreamSpec
 from shared.seclusion import seclude
 from shared.settings import Settings, build
@@ -281,14 +282,14 @@ def check(file: str, strict: bool) -> None:
     verdict = f"would run without {len(flawed)} of its entries" if flawed else "is fine"
     click.echo(f"{file} {verdict}: {len(running)} upstreams in {groups} groups, port {settings.service.port}")
     for spec in running:
-        click.echo(f"  {spec.id} ({spec.name}, {spec.transport}){_shown_tools(spec)}")
+        click.echo(escaped(f"  {spec.id} ({spec.name}, {spec.transport}){_shown_tools(spec)}"))
     for spec in flawed:
-        click.echo(f"  {spec.id}: error: {spec.problem}")
+        click.echo(escaped(f"  {spec.id}: error: {spec.problem}"))
     for name, server in config.virtual_servers.items():
-        click.echo(f"  virtual server {name}: {summary(server)}")
+        click.echo(escaped(f"  virtual server {name}: {summary(server)}"))
     for word, said in (("left out", config.left_out), ("warning", config.warnings), ("mended", config.mended)):
         for path, text in said:
-            click.echo(f"  {word}: {path}: {text}")
+            click.echo(escaped(f"  {word}: {path}: {text}"))
     if not config.upstreams and not config.left_out:
         click.echo(f"  warning: no servers were found under {', '.join(ROOTS)}")
 

@@ -13,6 +13,7 @@ from gateway.cli.admin_client import AdminClient
 from gateway.cli.options import JSON, URL, URL_HERE
 from shared.config.documents import decode
 from shared.errors import ConfigError
+from shared.logs import escaped
 from shared.virtual_servers import read
 
 _SHOWN = ("tools", "prompts", "resources", "resourceTemplates")
@@ -76,9 +77,10 @@ def virtual_set(group_url: str, url: str | None, name: str, file: str) -> None:
         raise ConfigError(f"{file}: must be an object, such as {{tools: ['search/*']}}")
     read(name, document)
     found = AdminClient(url or group_url).send("PUT", _path(name), document)
-    click.echo(f"{name} shows {', '.join(f'{len(found[kind])} {kind}' for kind in _SHOWN[:3])} at /servers/{name}/mcp")
+    counts = ", ".join(f"{len(found[kind])} {kind}" for kind in _SHOWN[:3])
+    click.echo(escaped(f"{name} shows {counts} at /servers/{name}/mcp"))
     for note in found["notes"]:
-        click.echo(f"  {note}", err=True)
+        click.echo(escaped(f"  {note}"), err=True)
 
 
 @virtual.command("remove")

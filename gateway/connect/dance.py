@@ -128,6 +128,7 @@ class Dance:
         connection, auth = self._entry(ticket.upstream)
         http = self._http(connection)
         resource = await resource_of(http, connection.url)
+        http = http.within(auth.issuer or connection.url)
         server = await server_of(http, self._issuer(resource, auth, connection.url))
         if not server.authorization_url or "S256" not in server.challenge_methods:
             raise OAuthError(f"{server.issuer} offers no authorization code with PKCE (S256)")
@@ -191,7 +192,7 @@ class Dance:
             raise ConnectError(
                 400, f"The server did not allow it{f' ({said})' if said.isprintable() and said else ''}."
             )
-        connection, _ = self._entry(flow.upstream)
+        connection, auth = self._entry(flow.upstream)
         if place_of_user(connection, flow.principal) != flow.place:
             raise ConnectError(409, "The server's entry was changed meanwhile. Begin again.")
         fields = {
@@ -202,9 +203,8 @@ class Dance:
             "resource": flow.resource,
         }
         fields = {key: value for key, value in fields.items() if value}
-        token = await request_token(
-            self._http(connection), flow.token_url, fields, flow.client, flow.methods, flow.issuer
-        )
+        http = self._http(connection).within(auth.issuer or connection.url)
+        token = await request_token(http, flow.token_url, fields, flow.client, flow.methods, flow.issuer)
         consent = Consent(token, flow.issuer, flow.token_url, flow.client, flow.resource, flow.methods)
         await self._store.write(flow.upstream, flow.place, consent)
         await self._store.announce(flow.upstream)

@@ -7,6 +7,7 @@ counts. Each front end writes absolute counts to a hash that expires, so that th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from gateway.fleet.registry_view import RegistryView
 from shared.errors import RegistryUnavailable
@@ -16,6 +17,7 @@ from shared.registry.store import RegistryStore
 
 _EXPIRES_MS = 3000
 _LOOK_EVERY = 10
+_MOST = 1_000_000
 
 
 class InFlightExchange:
@@ -68,6 +70,7 @@ class InFlightExchange:
         totals: dict[str, int] = {}
         for row in rows:
             for id, count in row.items():
-                totals[id.decode()] = totals.get(id.decode(), 0) + int(count)
+                with contextlib.suppress(ValueError):  # Redis may hold anything
+                    totals[id.decode()] = totals.get(id.decode(), 0) + min(max(int(count), 0), _MOST)
         for replica in self._registry.catalog.replicas:
             replica.in_flight_elsewhere = totals.get(replica.id, 0)

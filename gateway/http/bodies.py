@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from shared.errors import Refused
@@ -92,6 +92,10 @@ class Arrival:
         self._bodies.release(self._peer, held)
 
 
+_MOST_PARTS = 1000
+"""Parts of a body that are kept apart: a part of one byte takes forty."""
+
+
 class BodyReader:
     """Reads the bodies of aiohttp's requests."""
 
@@ -131,23 +135,38 @@ class BodyReader:
             arrival.end()
 
     async def _read(self, request: web.BaseRequest, arrival: Arrival, loop: asyncio.AbstractEventLoop) -> bytes:
-        body, content = bytearray(), request.content
-        content.set_read_chunk_size(self._limit)  # as aiohttp does: compressed bodies come in fewer pieces
+        parts: list[bytes] = []  # joined once: a large body takes ten milliseconds to be copied
+        content = request.content
+        coded = "Content-Encoding" in request.headers
+        if not coded:
+            content.set_read_chunk_size(self._limit)
         while True:
             try:
                 async with asyncio.timeout_at(arrival.check(loop.time())):
-                    chunk = await content.readany()
+                    chunk = await (_decoded(content) if coded else content.readany())
             except TimeoutError:
                 continue  # ``check`` says whether enough came
             if not chunk:
-                return bytes(body)
-            if len(body) + len(chunk) > self._limit:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            if arrival.held + len(chunk) > self._limit:
                 raise self._too_large()
             arrival.add(len(chunk))
-            body += chunk
+            parts.append(chunk)
+            if len(parts) > _MOST_PARTS:
+                parts = [b"".join(parts)]
 
     def _too_large(self) -> Refused:
         return Refused("too_large", f"the body is larger than {self._limit} bytes (maxBodyBytes)")
+
+
+async def _decoded(content: StreamReader) -> bytes:
+    """Return the next piece of a body that is decoded as it is read: what is there would be decoded all at once, and a
+    kilobyte may be a megabyte then. Empty at the end."""
+    await asyncio.sleep(0)
+    while True:
+        piece, is_end_of_chunk = await content.readchunk()
+        if piece or not is_end_of_chunk:
+            return piece
 
 
 def peer_of(transport: asyncio.BaseTransport | None) -> str:

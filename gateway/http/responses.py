@@ -75,7 +75,8 @@ class JsonAnswer(web.StreamResponse):
         size = self.body_length
         head = json_head(self._status_code, size, self._keep)
         if self._extra is not None:
-            head += "".join(f"{name}: {value}\r\n" for name, value in self._extra.items()).encode()
+            more = "".join(f"{name}: {value}\r\n" for name, value in self._extra.items())
+            head += more.encode("utf-8", "surrogateescape")
         if self._keep and request.version == (1, 0):
             head += b"Connection: keep-alive\r\n"
         transport = request.transport

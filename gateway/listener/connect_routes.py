@@ -47,7 +47,7 @@ def add_connect_routes(
     """Add the routes to an application. ``name`` is the gateway's, as people see it; ``rules_of`` returns the rules of
     access of now."""
     routes = _Routes(dance, principals, guard, peers, name, rules_of)
-    app.router.add_get(DOCUMENT_PATH, routes.document)
+    app.router.add_get(DOCUMENT_PATH, routes.guarded(routes.document))
     app.router.add_get(CALLBACK_PATH, routes.guarded(routes.callback))
     app.router.add_get("/connect/{upstream}", routes.guarded(routes.get), allow_head=False)
     app.router.add_post("/connect/{upstream}", routes.guarded(routes.post))
@@ -160,8 +160,10 @@ class _Routes:
             principal = await self._caller(request, upstream)
             link = connect_url(self._base(request), upstream, self._dance.ticket(upstream, principal.id))
             return _json({"url": link})
-        if (request.content_length or 0) > _MAX_FORM:
-            raise ConnectError(413, "The form is too large.")
+        if (
+            request.content_length is None or request.content_length > _MAX_FORM
+        ):  # before it is read: anybody may send it
+            raise ConnectError(413, "The form is too large, or does not say how large it is.")
         ticket = self._dance.read_ticket(upstream, str((await request.post()).get("ticket", "")))
         await self._check_same(request, ticket.principal)
         base = self._base(request)

@@ -13,6 +13,7 @@ from gateway.calls.in_flight import InFlight
 from gateway.http.bodies import Bodies, peer_of
 from gateway.http.heads import Process, json_head
 from gateway.listener.heads import MAX_HEAD_BYTES, FramedHead, Heads, KnownHeads
+from gateway.listener.pouring import PIECE, Pouring
 from gateway.listener.room import Room
 from gateway.listener.unfinished import Unfinished
 from gateway.listener.wary import Wariness
@@ -67,10 +68,10 @@ class ClientConnection(asyncio.Protocol):
         "_last",
         "_passing",
         "_paused",
+        "_pouring",
         "_refused",
         "_request",
         "_streaming",
-        "_through",
         "_touched_at",
         "_transport",
         "_unfinished",
@@ -83,7 +84,7 @@ class ClientConnection(asyncio.Protocol):
         self._heads: KnownHeads = lane.heads
         self._transport: asyncio.Transport | None = None
         self._inner: Any = None
-        self._through = False  # everything goes to aiohttp from now on, because the end of its request is not known
+        self._pouring: Pouring | None = None  # gives aiohttp all that comes: where its request ends is not known
         self._passing = 0  # bytes of a request that is being fed to aiohttp
         self._waiting = b""
         self._unfinished: Unfinished | None = None  # what is known of the request that ``_waiting`` begins
@@ -116,11 +117,10 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if self._through or self._passing:
+        if self._pouring is not None or self._passing:
             self._touched_at = self._lane.loop.time()
-        if self._through:
-            self._inner.data_received(data)
-            self._watch_head(len(data))
+        if self._pouring is not None:
+            self._pouring.take(data)
             return
         if self._passing:
             part, data = data[: self._passing], data[self._passing :]
@@ -134,7 +134,7 @@ class ClientConnection(asyncio.Protocol):
             self._keep(data)
         else:
             self._take(data)
-        if self._unfinished is not None and not (self._waiting or self._through):
+        if self._unfinished is not None and not self._waiting and self._pouring is None:
             self._finished()
 
     @property
@@ -155,6 +155,8 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def eof_received(self) -> bool | None:
+        if self._pouring is not None:
+            self._pouring.end()
         return self._inner.eof_received() if self._inner is not None else None
 
     def pause_writing(self) -> None:
@@ -172,6 +174,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._drop()
         self._lane.room.leave(self)
         self._finished()
         if self._streaming is not None:
@@ -291,6 +294,7 @@ class ClientConnection(asyncio.Protocol):
         """Answer with an error and read nothing any more."""
         self._finished()
         self._waiting = b""
+        self._drop()
         self._refused = True
         self._touched_at = self._lane.loop.time()
         transport = self._transport
@@ -426,7 +430,7 @@ class ClientConnection(asyncio.Protocol):
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
-        if self._waiting and not (self._busy or self._through or self._passing):
+        if self._waiting and self._pouring is None and not (self._busy or self._passing):
             waiting, self._waiting = self._waiting, b""
             self._finished()  # what was kept has its time from now on
             self._take(waiting)
@@ -450,8 +454,13 @@ class ClientConnection(asyncio.Protocol):
 
     def _hand_over(self, data: bytes) -> None:
         """Pass ``data`` and everything that follows on this connection to aiohttp."""
-        self._through = True
-        self._feed(data)
+        self._feed(data[:PIECE])
+        self._pouring = Pouring(self._lane.loop, self._inner, self._transport, self._watch_head)
+        self._pouring.take(data[PIECE:])
+
+    def _drop(self) -> None:
+        if self._pouring is not None:
+            self._pouring.drop()
 
     def idle_since(self) -> float | None:
         """Return when anything happened last on this connection, or ``None`` while a request or a stream is under

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import Any
 
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
@@ -41,6 +41,9 @@ def _is_ours(record: logging.LogRecord) -> bool:
     """Return false for what a client did wrong: whoever sends junk would fill the log with tracebacks."""
     error = record.exc_info[1] if record.exc_info is not None else None
     return not isinstance(error, HttpProcessingError | RequestPayloadError)
+
+
+vars(web_response)["SERVER_SOFTWARE"] = "mcp-gateway"  # in place of the versions of Python and aiohttp
 
 
 class McpRunner(web.AppRunner):
@@ -102,6 +105,9 @@ class McpRunner(web.AppRunner):
                     response = await handle_ordinary(request)
                 if request.content.exception() is not None:
                     response.force_close()  # where the body ends that cannot be decoded is not known
+                elif "Content-Encoding" in request.headers and not request.content.is_eof():
+                    request.protocol._lingering_time = 0.0  # the rest would be decoded before it is dropped
+                    response.force_close()
                 return response
             except ConnectionError:
                 if request.transport is None or request.transport.is_closing():

@@ -5,5 +5,6 @@ client session's ``GET``, resuming and ``DELETE`` · ``http_sse`` the older tran
 ``client_messages`` notifications and responses of clients · ``methods`` the table of methods, which makes ``plans`` ·
 ``annotated`` arguments that are headers too · ``tool_discovery`` searching for tools · ``initialize`` and ``offers``
 what client and gateway say of themselves · ``extensions`` (pure) which are carried · ``carrying`` sending what is
-planned and ending it · ``answers`` whole answers and their HTTP status · ``call_stream`` a call shown event by event.
+planned and ending it · ``answers`` whole answers and their HTTP status · ``call_stream`` a call shown event by event ·
+``large_bodies`` reading large bodies while others are served.
 """

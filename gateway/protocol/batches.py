@@ -22,6 +22,9 @@ from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import Era
 
+_AT_ONCE = 20
+"""So many requests of a batch begin in one turn of the loop: that takes some 2 ms, and others wait."""
+
 
 def check_batch(version: str, messages: list[Message]) -> None:
     """Raise ``Refused`` unless the protocol version has batches and this one is allowed."""
@@ -58,8 +61,10 @@ class Batches:
         taker = BatchAnswer(request, caller.session is not None and caller.session.wants_warnings)
         try:
             async with asyncio.TaskGroup() as group:
-                for message in wanted:
+                for number, message in enumerate(wanted, 1):
                     group.create_task(self._serving.serve_to(taker, head, message, caller))
+                    if number % _AT_ONCE == 0:
+                        await asyncio.sleep(0)
         except* ConnectionError as gone:  # the client is gone; the task group has cancelled the other requests
             raise gone.exceptions[0] from None
         return await taker.end()

@@ -22,6 +22,7 @@ from gateway.protocol.batches import Batches
 from gateway.protocol.call_stream import Resumable, show
 from gateway.protocol.carrying import Started
 from gateway.protocol.client_messages import ClientMessages, check
+from gateway.protocol.large_bodies import LargeBodies
 from gateway.protocol.plans import Listen
 from gateway.protocol.serving import BegunRequest, Serving
 from gateway.streams.standing_streams import StandingStreams
@@ -30,9 +31,6 @@ from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message, Params
 from shared.mcp.methods import wants_warnings
 from shared.mcp.versions import Era
-
-_LARGE = 1024 * 1024
-"""Bytes of a body from which on reading it keeps others waiting."""
 
 
 class PostEndpoint:
@@ -45,6 +43,7 @@ class PostEndpoint:
         batches: Batches,
         streams: StandingStreams,
         bodies: BodyReader,
+        large: LargeBodies,
         retry_ms: int,
     ) -> None:
         self._serving = serving
@@ -52,6 +51,7 @@ class PostEndpoint:
         self._batches = batches
         self._streams = streams
         self._bodies = bodies
+        self._large = large
         self._retry_ms = retry_ms
 
     async def post(
@@ -67,14 +67,12 @@ class PostEndpoint:
             if exchange is not None:
                 return await self._show(request, exchange.message, exchange.params, exchange.caller, exchange=exchange)
             if body[:1] != b"{" and body.lstrip()[:1] == b"[":
-                return await self._batches.post(request, head, jsonrpc.decode_batch(body))
-            message = jsonrpc.decode(body)
+                return await self._batches.post(request, head, await self._large.decode_batch(body))
+            message = await self._large.decode(body)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
-        if len(body) > _LARGE:
-            await asyncio.sleep(0)  # others are served between two steps that take some 20 ms each
         try:
-            params = jsonrpc.decode_params(message)
+            params = await self._large.decode_params(message)
             if not message.method:
                 check(message)
             caller = await self._serving.admitted(head, message, params)

@@ -20,13 +20,13 @@ from gateway.http.responses import accepted
 from gateway.protocol import answers
 from gateway.protocol.batches import check_batch
 from gateway.protocol.client_messages import ClientMessages, check
+from gateway.protocol.large_bodies import LargeBodies
 from gateway.protocol.serving import Serving
 from gateway.routing.endpoints import split
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.streams.standing_streams import StandingStreams
 from shared.errors import CallError, NotDelivered, Refused, RegistryUnavailable
-from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
 from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import LATEST_LEGACY, Era
@@ -47,6 +47,7 @@ class SseEndpoint:
         streams: StandingStreams,
         frontend: str,
         bodies: BodyReader,
+        large: LargeBodies,
         public_url: str = "",
     ) -> None:
         self._public_url = public_url
@@ -56,6 +57,7 @@ class SseEndpoint:
         self._streams = streams
         self._frontend = frontend
         self._bodies = bodies
+        self._large = large
 
     async def get(self, request: web.BaseRequest, head: RequestHead) -> web.StreamResponse:
         """Open a session and its stream; the stream's first event names where messages go."""
@@ -110,7 +112,7 @@ class SseEndpoint:
         try:
             body = await self._bodies.read(request)
             batch = body.lstrip()[:1] == b"["
-            messages = jsonrpc.decode_batch(body) if batch else [jsonrpc.decode(body)]
+            messages = await self._large.decode_batch(body) if batch else [await self._large.decode(body)]
             if batch:
                 check_batch(session.version, messages)
             for message in messages:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from shared.errors import Refused
 from shared.mcp import jsonrpc
 from shared.mcp.jsonrpc import Message
+from shared.mcp.once import check_inside
 from shared.mcp.versions import negotiate_legacy
 
 _MAX_CLIENT_FACTS = 16 * 1024
@@ -26,6 +27,7 @@ class Initialize(Struct, frozen=True):
 def read_initialize(message: Message) -> Initialize:
     """Return what an ``initialize`` request says. Raises ``Refused`` (-32602) for invalid params."""
     parts = jsonrpc.few_members(message.params)
+    check_inside(bytes(message.params), "capabilities", "clientInfo")
     version = parts.get("protocolVersion", jsonrpc.ABSENT)
     requested = jsonrpc.text(version, "protocolVersion") if bytes(version) not in _NOTHING else ""
     capabilities = bytes(parts.get("capabilities", b""))

@@ -54,6 +54,7 @@ from shared.mcp.methods import (
     SUBSCRIBE,
     UNSUBSCRIBE,
 )
+from shared.mcp.once import check_inside
 from shared.mcp.versions import Era
 from shared.rpc.framing import COPIED, too_long
 from shared.secrets import FleetKey
@@ -258,6 +259,7 @@ class Methods:
     def _complete(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan ``completion/complete``, by prompt name or exact template. For any other there is nothing to suggest."""
         parts = jsonrpc.few_members(message.params)
+        check_inside(bytes(message.params), "ref", "argument", "context")
         reference = jsonrpc.members(parts.get("ref", jsonrpc.ABSENT))
         is_prompt = jsonrpc.text(reference.get("type", jsonrpc.ABSENT), "ref.type") == "ref/prompt"
         member, kind = ("name", Kind.PROMPTS) if is_prompt else ("uri", Kind.TEMPLATES)

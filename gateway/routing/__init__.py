@@ -7,7 +7,7 @@ that hide entries · ``guards`` what a call must fulfil beside being shown · ``
 as what · ``shapes`` what becomes of a call's arguments · ``pinning`` tools that are not as they were approved ·
 ``unlisted`` names that a client's own session decides · ``local_tools`` tools that the gateway answers itself ·
 ``discovery`` views in which tools are searched · ``tool_index`` finding tools by words · ``endpoints`` the names of
-endpoints · ``uri_templates`` matching RFC 6570 templates · ``router`` from a route to a replica · ``outliers`` when a
-replica gets no calls for a while · ``hedges`` when a call is late · ``retry`` what may be sent again · ``steps``
-long work, in which others get a turn.
+endpoints · ``uri_templates`` matching RFC 6570 templates · ``suggestions`` names that are close to an unknown one ·
+``router`` from a route to a replica · ``outliers`` when a replica gets no calls for a while · ``hedges`` when a call is
+late · ``retry`` what may be sent again · ``steps`` long work, in which others get a turn.
 """

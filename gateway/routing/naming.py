@@ -23,6 +23,8 @@ MAX_COMPOSED = 64
 """The longest composed name; clients and models commonly refuse longer ones (2026-07-28, tools, "Tool Names")."""
 GIVEN = float("-inf")
 """Since when a group has a name that a person gave to its entry: before all others, and the name is listed as it is."""
+_LONGEST, _LONGEST_GROUP, _MOST_WAYS = 16 * 1024, 256, 16
+"""Nothing that is listed has a longer name, no group either, or a name with more separators that leads anywhere."""
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _OTHER = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -72,12 +74,17 @@ def compose_uri(group: str, uri: str, separator: str) -> str:
 def splits(name: str, is_uri: bool, separator: str) -> Iterator[tuple[str, str]]:
     """Yield what a composed name may be made of: (group or its label, upstream's name or its label).
 
-    There are several ways if a part has the separator in it.
+    There are several ways if a part has the separator in it. Of a name that consists of separators only the first ways
+    are tried: whoever asks for it, or lists it, may not make us try all of them.
     """
+    if len(name) > _LONGEST:
+        return
     scheme, found, rest = name.partition("://") if is_uri else ("", "", name)
     text = rest if found else name
     at = text.find(separator)
-    while at >= 0:
+    ways = 0
+    while 0 <= at <= _LONGEST_GROUP and ways < _MOST_WAYS:
+        ways += 1
         own = text[at + len(separator) :]
         yield text[:at], f"{scheme}://{own}" if found else own
         at = text.find(separator, at + 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from msgspec import Struct
 from gateway.routing.entries import renamed, with_ui
 from gateway.routing.naming import labels, splits
 from gateway.routing.routes import Group, Route
+from gateway.routing.suggestions import close_to
 from gateway.routing.uri_templates import matches
 from shared.errors import CallError, NotDelivered, Refused
 from shared.freshness import left_s, relist_s
@@ -26,9 +26,9 @@ from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.versions import Era
 from shared.settings import RoutingSettings
 
-_SUGGESTED_AMONG = 2000
-"""How many names are compared with an unknown one; comparing more would cost milliseconds."""
 _SHOWN_GROUPS = 5
+_LONGEST_URI = 16 * 1024
+"""A longer URI is not compared with templates, of which there may be thousands; it could not be sent either."""
 _UNKNOWN = {
     Kind.TOOLS: "tool_unknown",
     Kind.PROMPTS: "prompt_unknown",
@@ -215,8 +215,7 @@ class View:
         if called is not None:
             text = f"{word} {name[:128]!r}: group {called!r} is {absent[called]}; try again later"
             return NotDelivered("upstream_unavailable", text, {"group": called})
-        known = list(self.routes[kind])[:_SUGGESTED_AMONG]
-        close = difflib.get_close_matches(name[:128], known, n=3, cutoff=0.6)
+        close = close_to(name, self.routes[kind])
         text, data = f"unknown {word} {name[:128]!r}", {word: name[:128], "closeMatches": close}
         if absent:
             shown = [f"{group} is {why}" for group, why in list(absent.items())[:_SHOWN_GROUPS]]
@@ -228,6 +227,8 @@ class View:
 
         A listed URI has one route.
         """
+        if len(uri) > _LONGEST_URI:
+            return []
         route = self.find(Kind.RESOURCES, uri)
         if route is not None:
             return [(route, route.entry.name)]

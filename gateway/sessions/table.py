@@ -111,14 +111,17 @@ class SessionTable:
 
     async def save(self, session: ClientSession) -> None:
         """Write a session's facts to Redis, unless the session has ended meanwhile."""
-        facts = {
+        said: dict[str, str | bytes] = {
             "version": session.version,
-            "principal": session.principal,
-            "scope": session.endpoint,
             "capabilities": session.capabilities,
             "client_info": session.client_info,
-            "holder": session.holder,
             "initialized": "1" if session.initialized else "0",
+        }
+        facts = {
+            **self._store.seals.sign_fields("session", session.sid, said),
+            "principal": session.principal,
+            "scope": session.endpoint,
+            "holder": session.holder,
             "created_at": str(int(time.time())),
             "log_level": session.log_level,
             **{f"pin:{group}": replica for group, replica in session.pins.items()},
@@ -231,17 +234,29 @@ class SessionTable:
             self._apply(session, facts)
 
     def _apply(self, session: ClientSession, facts: dict[bytes, bytes]) -> None:
-        session.version = sys.intern(facts.get(b"version", session.version.encode()).decode())
-        session.capabilities = facts.get(b"capabilities", b"{}")
-        session.client_info = facts.get(b"client_info", b"")
-        session.holder = facts.get(b"holder", b"").decode()
-        session.initialized = facts.get(b"initialized", b"1") == b"1"
-        session.log_level = facts.get(b"log_level", b"").decode()
+        said = self._said(session, facts)
+        session.version = sys.intern(_text(said.get(b"version", session.version.encode())))
+        session.capabilities = said.get(b"capabilities", b"{}")
+        session.client_info = said.get(b"client_info", b"")
+        session.holder = _text(facts.get(b"holder", b""))
+        session.initialized = said.get(b"initialized", b"1") == b"1"
+        session.log_level = _text(facts.get(b"log_level", b""))
         for field, value in facts.items():
             if field.startswith(b"pin:"):
-                session.pins[field[4:].decode()] = value.decode()
+                session.pins[_text(field[4:])] = _text(value)
             elif field.startswith(b"sub:"):
-                session.subscriptions.add(field[4:].decode())
+                session.subscriptions.add(_text(field[4:]))
+
+    def _said(self, session: ClientSession, facts: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Return what the client said of itself, as a front end of this fleet wrote it: signed, or as the session id
+        has it. So who writes to Redis gives no client capabilities."""
+        seals = self._store.seals
+        said = seals.signed_fields("session", session.sid, facts)
+        if said is not None:
+            return said
+        claims, capabilities = self._key.open_session(session.sid), facts.get(b"capabilities", b"")
+        same = claims is not None and claims.capabilities_digest == digest(capabilities)
+        return {b"capabilities": capabilities} if same else {}
 
     # ---- subscriptions and log levels
 
@@ -292,7 +307,7 @@ class SessionTable:
                 fields = await self._store.redis.hkeys(self._store.keys.session(session.sid))
         except RegistryUnavailable:
             return set(session.subscriptions)
-        session.subscriptions = {field[4:].decode() for field in fields if field.startswith(b"sub:")}
+        session.subscriptions = {_text(field[4:]) for field in fields if field.startswith(b"sub:")}
         return set(session.subscriptions)
 
     # ---- binding to replicas
@@ -429,10 +444,10 @@ class SessionTable:
                 found.append(
                     {
                         "id": digest(sid.encode()).hex(),
-                        "version": facts.get(b"version", b"").decode(),
-                        "principal": facts.get(b"principal", b"").decode(),
-                        "scope": facts.get(b"scope", b"").decode(),
-                        "createdAt": int(facts.get(b"created_at", b"0")),
+                        "version": _text(facts.get(b"version", b"")),
+                        "principal": _text(facts.get(b"principal", b"")),
+                        "scope": _text(facts.get(b"scope", b"")),
+                        "createdAt": int(at) if (at := facts.get(b"created_at", b"0")[:12]).isdigit() else 0,
                     }
                 )
                 if len(found) >= limit:
@@ -449,3 +464,7 @@ class SessionTable:
                     await self.end(sid)
                     return True
         return False
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")

@@ -2,10 +2,15 @@
 
 A session's outbox (``gw:outbox:{sid}``) is a Redis stream, kept for a minute after the last message. A *place* in it is
 part of the event ids of Streamable HTTP's GET stream, so that any front end can resume a stream of another.
+
+Messages are signed where the fleet has a configured key: a client must not be asked, or told, what somebody else wrote
+to Redis.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
@@ -17,7 +22,11 @@ from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 from shared.tasks import spawn
 
+_log = logging.getLogger(__name__)
 KEPT_MS = 60_000
+_LARGE = 256 * 1024
+"""Bytes of a message from which on its signature is made beside the loop."""
+_MOST_WARNED = 100
 _PAGE = 50
 EVERYONE = "all"
 START = "0-0-0"
@@ -37,7 +46,8 @@ def missing(before: str, after: str) -> int:
 
 
 class Left(NamedTuple):
-    """One message in an outbox, its place, and how many messages before it were dropped."""
+    """One message in an outbox, its place, and how many messages before it were dropped. The message is empty if it is
+    not one of this fleet."""
 
     place: str
     message: bytes
@@ -53,6 +63,7 @@ class Outbox:
     def __init__(self, store: RegistryStore, frontend: str) -> None:
         self._store = store
         self._frontend = frontend
+        self._warned: set[str] = set()
 
     async def leave(
         self, sid: str, messages: Sequence[bytes], to: str, newest: int = 0, bytes_kept: int = 0, dropped: int = 0
@@ -65,17 +76,37 @@ class Outbox:
         questions and answers are never dropped. With ``newest`` 0 all messages are kept. ``dropped`` is how many
         messages before these were dropped on their way here.
         """
-        kinds = ("told" if newest and message.startswith(NOTIFICATION) else "kept" for message in messages)
-        entries = [part for kind, message in zip(kinds, messages, strict=True) for part in (kind, message)]
+        entries: list[str | bytes] = []
+        for message in messages:
+            kind = "told" if newest and message.startswith(NOTIFICATION) else "kept"
+            entries += [kind, message, await self._signature(sid, message)]
         limits = (newest, bytes_kept, dropped)
         count, size = await self._store.run_script("LEAVE", sid, str(KEPT_MS), to, *limits, *entries)
         return int(count), int(size)
+
+    async def _signature(self, sid: str, message: bytes) -> str:
+        sign = self._store.seals.sign
+        if len(message) > _LARGE and self._store.seals.active:
+            return await asyncio.to_thread(sign, "outbox", sid, message)
+        return sign("outbox", sid, message)
+
+    async def _is_ours(self, sid: str, message: bytes, signature: str) -> bool:
+        signed = self._store.seals.signed
+        if len(message) > _LARGE and self._store.seals.active:
+            return await asyncio.to_thread(signed, "outbox", sid, message, signature)
+        return signed("outbox", sid, message, signature)
+
+    def _warn(self, sid: str) -> None:
+        if sid not in self._warned and len(self._warned) < _MOST_WARNED:
+            self._warned.add(sid)
+            _log.warning("a message for a client in Redis is not signed with the fleet's key: it is not shown")
 
     async def begin(self, sid: str) -> str:
         """Return the place up to which a session's messages were taken."""
         async with translated():
             taken = await self._store.redis.hget(self._store.keys.session(sid), "taken")
-        return taken.decode() if taken is not None else START
+        place = taken.decode("ascii", "replace") if taken is not None else START
+        return place if is_place(place) else START
 
     async def after(self, sid: str, place: str) -> list[Left]:
         """Return the next messages after ``place``, at most 50; an empty list if there are no more."""
@@ -84,9 +115,14 @@ class Outbox:
             rows = await self._store.redis.xrange(self._store.keys.outbox(sid), start, count=_PAGE)
         found: list[Left] = []
         for at, fields in rows:
-            here = f"{at.decode()}-{fields[b'seq'].decode()}"
-            found.append(Left(here, fields[b"message"], missing(place, here)))
-            place = here
+            message, signature = fields.get(b"message", b""), fields.get(b"signature", b"")
+            here = f"{at.decode()}-{fields.get(b'seq', b'').decode('ascii', 'replace')}"
+            if is_place(here) and await self._is_ours(sid, message, signature.decode("ascii", "replace")):
+                found.append(Left(here, message, missing(place, here)))
+                place = here
+            else:
+                self._warn(sid)
+                found.append(Left(f"{at.decode()}-{place.rpartition('-')[2]}", b"", 0))
         return found
 
     async def clear(self, sid: str, place: str) -> None:

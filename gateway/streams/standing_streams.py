@@ -369,7 +369,8 @@ class StandingStreams:
         stream.again = True  # there may be more
         for row in rows:
             stream.missed(row.dropped)
-            self.show(stream, row.message, row.place)
+            if row.message:
+                self.show(stream, row.message, row.place)
         stream.position = rows[-1].place
         session = self._sessions.known.get(stream.sid)
         if stream.resumable and session is not None:

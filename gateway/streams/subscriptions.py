@@ -39,6 +39,8 @@ over."""
 MAX_RESOURCES = 1000
 """How many resources one session, or one listen, may subscribe to."""
 _UNKNOWN = -32002
+_AT_ONCE = 20
+"""So many resources are looked for in one turn of the loop, because others wait."""
 
 
 class _RemoteStream:
@@ -209,7 +211,11 @@ class StreamSubscriptions:
             raise Refused("invalid_params", f"one stream may listen for {MAX_RESOURCES} resources")
         if not wanted:
             return []
-        tasks = {uri: spawn(self._add(listener, uri, view, None), "listen") for uri in wanted}
+        tasks = {}
+        for number, uri in enumerate(wanted, 1):
+            tasks[uri] = spawn(self._add(listener, uri, view, None), "listen")
+            if number % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         await asyncio.wait(tasks.values(), timeout=self._acknowledge_s)
         return [uri for uri, task in tasks.items() if task.done() and not task.result()]
 

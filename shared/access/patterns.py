@@ -110,5 +110,14 @@ def read(text: str) -> Pattern:
         raise ValueError(f"{text!r} is no pattern: write group/name, with * for any characters, or * for everything")
     if kind != METHODS and "/" not in rest and rest.strip("*"):
         raise ValueError(f"{text!r} names no group: write {rest}/* for a group, or */{rest} for a name in any group")
-    expression = re.compile("".join(".*" if one == "*" else re.escape(one) for one in re.split(r"(\*)", rest)), re.S)
+    expression = re.compile(_expression(rest), re.S)
     return Pattern(text, kind, expression, rest.partition("*")[0])
+
+
+def _expression(text: str) -> str:
+    """Return the regular expression of a pattern. Each part between two stars is found where it comes first, and is not
+    looked for again (atomic groups): so the time is linear in what is compared, which anybody may write."""
+    first, *rest = map(re.escape, text.split("*"))
+    if not rest:
+        return first
+    return first + "".join(f"(?>.*?{one})" for one in rest[:-1] if one) + f".*{rest[-1]}"

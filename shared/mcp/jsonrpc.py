@@ -16,7 +16,7 @@ from msgspec import Raw, Struct
 
 from shared.errors import Refused
 from shared.mcp.large_json import WORTHWHILE, ShortenedJson
-from shared.mcp.once import check_count, check_members
+from shared.mcp.once import check_count, check_inputs, check_members
 from shared.mcp.rope import Body, Large, Whole
 from shared.mcp.text import BOM, without_lone_surrogates
 
@@ -324,7 +324,7 @@ def params_of(raw: Raw | bytes) -> Params:
             params = _without_texts(_params, hollow)
             if params is not None:
                 check_members(hollow.text, params.arguments, params.raw_meta)
-                check_members(bytes(params.input_responses))
+                check_inputs(bytes(params.input_responses))
                 hollow.fill(params)
                 params.meta = _meta_in(params)
                 return params
@@ -337,7 +337,7 @@ def params_of(raw: Raw | bytes) -> Params:
     plain = _AROUND_CALL + len(name) + len(arguments) + (_AROUND_META + len(meta) if meta else 0)
     if size != plain or not name or not arguments:
         check_members(bytes(raw), arguments, meta)
-        check_members(bytes(params.input_responses))
+        check_inputs(bytes(params.input_responses))
     params.meta = _meta_in(params) if meta else None
     return params
 
@@ -359,6 +359,9 @@ def _read_meta(raw: bytes) -> Meta:
     except RecursionError as error:
         raise Refused("parse_error", "params are nested too deeply") from error
     check_members(raw)
+    for told in (meta.capabilities, meta.client_info):
+        if len(told) > 2:
+            check_members(bytes(told))
     meta.extended = b'"extensions"' in raw or b'"tasks"' in raw
     return meta
 

@@ -141,6 +141,7 @@ def _check_as_safe(url: str, named_by: str) -> None:
     try:
         parts, by = urlsplit(url), urlsplit(named_by)
         fits = parts.scheme in _WEB and bool(parts.hostname) and parts.port != 0
+        fits = fits and url.isascii() and url.isprintable() and " " not in url  # it may go into a header
     except ValueError:
         fits = False
     if not fits or parts.username is not None:

@@ -53,6 +53,13 @@ class Follower(Protocol):
         """Handle that Redis does not answer, or answers again. In the second case a snapshot follows."""
 
 
+def _place(fields: dict[bytes, bytes]) -> tuple[bytes, int]:
+    """Return the epoch and the number of an entry. One that this fleet did not write is a gap."""
+    number = fields.get(b"seq", b"")
+    epoch = fields.get(b"epoch", b"")
+    return epoch if epoch.isascii() else b"", int(number) if number.isdigit() and len(number) < 19 else 0
+
+
 class ChangeFollower:
     """Reads ``gw:changes`` and calls ``follower``. ``run`` continues until cancelled."""
 
@@ -106,7 +113,7 @@ class ChangeFollower:
         BREAKER.answered()
         if newest:
             self._position, fields = newest[0]
-            self._epoch, self.sequence = fields[b"epoch"], int(fields[b"seq"])
+            self._epoch, self.sequence = _place(fields)
         else:
             self._position, self._epoch, self.sequence = "0-0", b"", 0
         await self._store.restore_secret()
@@ -131,13 +138,13 @@ class ChangeFollower:
         announced: dict[str, set[str]] = {}
         others: list[tuple[str, str, int]] = []
         for position, fields in entries:
-            epoch, sequence = fields[b"epoch"], int(fields[b"seq"])
+            epoch, sequence = _place(fields)
             if (self._epoch and epoch != self._epoch) or sequence != self.sequence + 1:
                 _log.info("the change log has a gap; loading the whole registry")
                 await self._reload()
                 return
             self._position, self._epoch, self.sequence = position, epoch, sequence
-            kind, id = fields[b"kind"].decode(), fields[b"id"].decode()
+            kind, id = (fields.get(name, b"").decode("utf-8", "replace") for name in (b"kind", b"id"))
             if kind in ("server", "catalog"):
                 changed[id] = None
             elif kind.startswith("announced:"):

@@ -180,7 +180,8 @@ return 1
 )
 
 # ARGV: prefix, sid, ttl in ms, front end to wake or '', most messages to keep or 0 (all), most bytes to keep, number of
-# messages dropped on the way here, then kind (told | kept) and message, … → messages and bytes there before.
+# messages dropped on the way here, then kind (told | kept), message and its signature, … → messages and bytes there
+# before.
 # The oldest messages of kind "told" (notifications) make room. Messages are numbered, so that the front end that takes
 # them sees how many are missing.
 LEAVE = """
@@ -200,7 +201,7 @@ if count > 0 then  -- nobody comes back for what is older than it is kept
     left = left - 1
   end
 end
-for at = 8, #ARGV - 1, 2 do
+for at = 8, #ARGV - 2, 3 do
   local message = ARGV[at + 1]
   local held = redis.call('HINCRBY', state, 'bytes', #message)
   left = left + 1
@@ -214,7 +215,8 @@ for at = 8, #ARGV - 1, 2 do
     end
     from = '('..oldest[1]
   end
-  redis.call('XADD', key, '*', 'kind', ARGV[at], 'message', message, 'seq', redis.call('HINCRBY', state, 'seq', 1))
+  redis.call('XADD', key, '*', 'kind', ARGV[at], 'message', message, 'seq', redis.call('HINCRBY', state, 'seq', 1),
+    'signature', ARGV[at + 2])
 end
 redis.call('PEXPIRE', state, ttl)
 redis.call('PEXPIRE', key, ttl)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
@@ -10,6 +11,7 @@ from redis.exceptions import RedisError
 from shared.registry.client import translated
 from shared.registry.store import RegistryStore
 
+_log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
 
 
@@ -35,7 +37,10 @@ async def follow(
             while True:
                 item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
                 if item is not None:
-                    await heard(item["data"].decode())
+                    try:
+                        await heard(item["data"].decode())
+                    except (ValueError, KeyError):  # anybody on Redis can write here
+                        _log.warning("a wake-up cannot be understood: %.100r", item["data"])
         except (RedisError, OSError):
             await asyncio.sleep(_AGAIN_S)
         finally:

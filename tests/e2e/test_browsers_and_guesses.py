@@ -65,6 +65,8 @@ async def _status(fleet: Fleet, line: str, *headers: str, body: str = "", host: 
         "Via: 1.1 front", "Forwarded: for=10.0.0.1", "X-Forwarded-For: 10.0.0.1", "X-Forwarded-Host: h",
         "X-Forwarded-Proto: https", "X-Real-IP: 10.0.0.1", "CF-Connecting-IP: 10.0.0.1", "True-Client-IP: 10.0.0.1",
         "X-Cluster-Client-IP: 10.0.0.1", "X-Envoy-External-Address: 10.0.0.1", "X-Original-Forwarded-For: 10.0.0.1",
+        "CDN-Loop: a", "CF-Ray: 1", "Fly-Region: a", "Fastly-SSL: 1", "X-Amzn-Trace-Id: a", "X-Scheme: https",
+        "X-Varnish: 1", "Front-End-Https: on", "X-ARR-SSL: a", "SSL-Client-Verify: NONE", "Tailscale-User-Login: a",
     ],
 )  # fmt: skip
 async def test_without_a_token_nobody_who_comes_through_a_proxy_is_an_admin(fleet: Fleet, header: str) -> None:
@@ -85,6 +87,29 @@ async def test_a_name_that_is_not_the_gateways_is_refused_everywhere(fleet: Flee
     assert await _status(fleet, f"GET {path}", host="rebound.example") == 403
     for host in ("127.0.0.1.rebound.example", "localhost@rebound.example", "2130706433", "localhost."):
         assert await _status(fleet, f"GET {path}", host=host) in (400, 403)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/%61dmin/v1/servers", "/admin%2Fv1/servers", "//admin/v1/servers", "/ADMIN/v1/servers", "/./admin/v1/servers",
+     "/mcp/../admin/v1/servers", "/%6detrics"],
+)  # fmt: skip
+async def test_the_admin_api_is_at_its_path_as_proxies_know_it(fleet: Fleet, path: str) -> None:
+    assert await _status(fleet, f"GET {path}") == 404
+    assert await _status(fleet, f"GET http://localhost{path}") in (400, 404)
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/admin/v1/servers", "/nothing", "/healthz", "/mcp"])
+async def test_answers_do_not_say_what_serves_them(fleet: Fleet, path: str) -> None:
+    said = await _send(fleet, f"GET {path}")
+    assert "aiohttp" not in said.lower() and "python/" not in said.lower()
+
+
+@pytest.mark.parametrize(
+    "target", ["http://[::1/mcp", "http://localhost:99999999/mcp", "localhost:80", "http:///mcp", "*"]
+)
+async def test_a_target_that_is_no_url_is_refused(fleet: Fleet, target: str) -> None:
+    assert await _status(fleet, f"POST {target}", JSON, body=PING) in (400, 404, 405)
 
 
 @pytest.mark.parametrize("target", ["http://rebound.example/mcp", "https://rebound.example:1/mcp"])

@@ -77,7 +77,7 @@ def _connection(**raw: Any) -> StdioConnection:
 
 def _line(**raw: Any) -> list[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": "/root"}
-    return list(sandboxed(_connection(**raw), SETTINGS, environment, ["MARK"])[0])
+    return list(sandboxed(_connection(**raw), SETTINGS, environment, {"MARK": "w.1"})[0])
 
 
 @needs_bwrap
@@ -135,7 +135,7 @@ def test_a_command_in_a_home_is_seen_alone(tmp_path: Path) -> None:
     program.chmod(0o755)
     connection = _connection(command=str(program), sandbox="bwrap")
     if shutil.which("bwrap"):
-        line = sandboxed(connection, SETTINGS, {"PATH": "/bin", "HOME": str(tmp_path)}, [])[0]
+        line = sandboxed(connection, SETTINGS, {"PATH": "/bin", "HOME": str(tmp_path)}, {})[0]
         binds = [line[at + 1] for at, word in enumerate(line) if word == "--ro-bind"]
         assert str(program) in binds and str(tmp_path) not in binds
 
@@ -152,10 +152,10 @@ def test_the_command_line_of_a_container(kind: str, tmp_path: Path, monkeypatch:
     assert line.startswith(f"{tool} run --rm --interactive --init --read-only --tmpfs /tmp --cap-drop ALL")
     assert "--security-opt no-new-privileges --network none" in line and line.endswith(" node:22 npx -y x")
     assert f"--volume /usr/share:/usr/share:ro --volume {tmp_path}:{tmp_path} --workdir {tmp_path}" in line
-    assert "--env TOKEN --env MARK" in line and "a secret" not in line
+    assert "--env TOKEN --env MARK --label MARK=w.1 node:22" in line and "a secret" not in line
     assert "--network" not in " ".join(_line(**raw, sandbox={**sandbox, "network": True}))
     limited = build(overrides={"stdio_max_memory": 10**9, "stdio_max_files": 77, "stdio_max_processes": 9}).upstreams
-    more = " ".join(sandboxed(_connection(**raw, sandbox=sandbox), limited, {}, [])[0])
+    more = " ".join(sandboxed(_connection(**raw, sandbox=sandbox), limited, {}, {})[0])
     assert "--memory 1000000000 --pids-limit 9 --ulimit nofile=77" in more
 
 

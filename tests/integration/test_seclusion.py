@@ -114,3 +114,32 @@ def test_a_descriptor_that_is_no_socket_of_ours_is_named(monkeypatch: pytest.Mon
 def test_settings_that_do_not_fit_are_refused_instead_of_cut() -> None:
     with pytest.raises(ConfigError, match="too many"):
         offer(build(overrides={"allowed_hosts": ("x" * 50_000_000,)}))
+
+
+KEEPS = """
+import os, subprocess, sys
+from shared.seclusion import keep_descriptors
+if sys.argv[1] == "keep": keep_descriptors()
+os.execvp("ls", ["ls", "-l", "/proc/self/fd"])
+"""
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_what_a_process_has_inherited_its_children_do_not_get(keeps: bool, tmp_path: Path) -> None:
+    with open(tmp_path / "secret", "w") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        done = subprocess.run(
+            [sys.executable, "-c", KEEPS, "keep" if keeps else "-"],
+            env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+            pass_fds=(secret.fileno(),),
+            capture_output=True,
+            text=True,
+        )
+    assert ("secret" in done.stdout) == (not keeps), done.stdout + done.stderr
+    assert " 2 -> " in done.stdout, "the standard streams are there"
+
+
+def test_workers_keep_what_they_have_inherited() -> None:
+    """A worker whose settings are wrong does nothing else."""
+    source = (ROOT / "worker" / "main.py").read_text("utf-8").partition("def main(")[2]
+    assert source.index("received()") < source.index("keep_descriptors()") < source.index("uvloop.run(")

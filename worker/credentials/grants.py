@@ -20,7 +20,8 @@ class AuthorizationServer:
 
     def __init__(self, url: str, auth: ServiceAuth, http: OAuthHttp) -> None:
         self.auth = auth
-        self.http = http
+        self.http = http if auth.token_url else http.within(auth.issuer or url)
+        self._of_upstream = http
         self._url = url
         self._found: tuple[Resource, Server] | None = None
         self._found_at = 0.0
@@ -31,7 +32,7 @@ class AuthorizationServer:
         if auth.token_url:
             return Resource("", ()), Server(auth.issuer, auth.token_url)
         if self._found is None or time.monotonic() - self._found_at > _FRESH_S:
-            resource = await resource_of(self.http, self._url, challenge.resource_metadata if challenge else "")
+            resource = await resource_of(self._of_upstream, self._url, challenge.resource_metadata if challenge else "")
             issuer = _choose(resource.issuers, auth.issuer)
             check_trusted(issuer, self._url, auth.issuer)
             self._found = resource, await server_of(self.http, issuer)

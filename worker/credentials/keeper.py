@@ -36,7 +36,7 @@ def of_callers(
     auth = connection.auth
     if isinstance(auth, UserAuth):
         assert store is not None
-        http = _http(connection, settings.upstreams)
+        http = _http(connection, settings.upstreams).within(auth.issuer or connection.url)
         return ConsentedCredentials(upstream, connection, http, store, base_url(settings.service))
     server = _server(connection, settings.upstreams)
     assert isinstance(auth, TokenExchange)

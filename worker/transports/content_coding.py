@@ -14,6 +14,8 @@ import brotli  # type: ignore[import-untyped]
 _PART = 256 * 1024
 """The most bytes that one part of decoded data has, so that a small body cannot grow unseen to any size."""
 _MAX_CODINGS = 2
+_MAX_MEMBERS = 256
+"""The most parts that a gzip body may have. Empty ones would take time without end, and never reach a limit of size."""
 _NO_CODING = frozenset((b"", b"identity", b"none", b"binary", b"utf-8", b"utf8"))
 """Names of no coding: ``identity``, and what some servers write there, charsets included."""
 
@@ -34,6 +36,7 @@ class _Zlib:
 
     def __init__(self, gzip: bool) -> None:
         self._gzip = gzip
+        self._members = 1
         self._inflate: zlib._Decompress | None = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -54,6 +57,9 @@ class _Zlib:
                     rest = self._inflate.unused_data
                     if not (self._gzip and rest.lstrip(b"\0")):
                         return
+                    self._members += 1
+                    if self._members > _MAX_MEMBERS:
+                        raise ValueError(f"it has more than {_MAX_MEMBERS} members of gzip")
                     self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)  # another member (RFC 1952 section 2.2)
                 elif not part and not rest:
                     return

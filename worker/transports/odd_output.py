@@ -14,6 +14,8 @@ from collections.abc import Callable
 from shared.mcp.rope import Large, Rope, Whole
 from worker.transports.lines import LineReader
 
+_MOST_TAIL = 256 * 1024
+"""Bytes of the last line of a value over several lines, which has no line end, at most."""
 _HEAD = re.compile(rb"\s*content-(?:length|type)\s*:", re.IGNORECASE)
 _LENGTH = re.compile(rb"\s*content-length\s*:\s*(\d{1,12})\s*", re.IGNORECASE)
 _TOKEN = re.compile(rb'[\[\]{}]|"(?:[^"\\]|\\.)*("?)', re.DOTALL)
@@ -23,6 +25,8 @@ _GOES_ON = (b"{", b"[", b",", b":")
 """How a line ends that is not the last one of a JSON value. One that ends otherwise was cut off."""
 _TRIES = 64
 """The number of places in one line where a message may begin, that are looked at."""
+_FREE = 16 * 1024
+"""Beside this a line is looked at twice: not once for each brace that a message could begin with."""
 _NOTED_LINES = 20
 
 
@@ -115,11 +119,23 @@ class _OpenValue:
             parts += [line.rstrip(b"\r"), b"\\n"] if scanned.in_string else [line, b"\n"]
         return b"".join([*parts, *self.lines[-1:]])
 
-    def ended_by(self, tail: bytes) -> bool:
-        """Whether the value ends within ``tail``, which has no line end yet."""
-        probe = _OpenValue()
-        probe.depth, probe.in_string = self.depth, self.in_string
-        return probe.add(tail) is not None
+
+class _Tail:
+    """What has arrived of a line of an open value. It may be the end of the value, without a line end behind it.
+
+    What was looked at once is not looked at again, however many chunks it comes in.
+    """
+
+    def __init__(self, value: _OpenValue) -> None:
+        self._probe = _OpenValue()
+        self._probe.depth, self._probe.in_string = value.depth, value.in_string
+        self._seen = 0
+
+    def ends(self, held: bytes) -> bool:
+        """Whether the value ends within ``held``, of which the beginning is what was given before."""
+        rest = self._probe.add(held[self._seen :])
+        self._seen = len(held)
+        return rest is not None
 
 
 class OddOutput:
@@ -144,6 +160,7 @@ class OddOutput:
         self._note = note
         self._headed: HeadedReader | None = None
         self._open: _OpenValue | None = None
+        self._tail: _Tail | None = None
         self.active = False
         """Whether chunks of output are to be given to ``feed``, because a message began that is not on one line."""
 
@@ -184,12 +201,17 @@ class OddOutput:
         if self._headed is not None:
             self._headed_data(bytes(self._lines.take_open()))
         elif self._open is not None:
-            tail = bytes(self._lines.peek_open()) if data[-1:] in (b"}", b"]") else b""
-            if tail and self._open.ended_by(tail):
-                self._lines.take_open()
-                self._extend(self._open, tail)
+            if data[-1:] in (b"}", b"]") and self._ends_in_tail(self._open):
+                self._extend(self._open, bytes(self._lines.take_open()))
             elif self._open.in_string:  # a string goes on in the same write, or it was cut off
                 self._give_up()
+
+    def _ends_in_tail(self, value: _OpenValue) -> bool:
+        if not 0 < self._lines.held_bytes <= _MOST_TAIL:
+            return False  # its line end says where it ends
+        if self._tail is None:
+            self._tail = _Tail(value)
+        return self._tail.ends(bytes(self._lines.peek_open()))
 
     def _headed_data(self, data: bytes) -> None:
         assert self._headed is not None
@@ -210,6 +232,7 @@ class OddOutput:
         return True
 
     def _extend(self, value: _OpenValue, line: bytes) -> None:
+        self._tail = None
         rest = value.add(line)
         if rest is None:
             if value.size > self._limit:
@@ -234,7 +257,7 @@ class OddOutput:
             self._note_all(value)
 
     def _close(self) -> None:
-        self._open = None
+        self._open = self._tail = None
         self.active = False
 
     def _note_all(self, value: _OpenValue) -> None:
@@ -247,14 +270,17 @@ class OddOutput:
         """Find messages on a line that has other text too, or several of them. Return whether there was one."""
         if b'"jsonrpc"' not in line:
             return False
-        other, found, at = [], False, 0
+        other, found, at, left = [], False, 0, 2 * len(line) + _FREE
         for _ in range(_TRIES):
+            if left < 0:
+                break
             begin = line.find(b"{", at)
             value = _OpenValue()
             rest = value.add(line[begin:]) if begin >= 0 else None
             if rest is None:
                 break
             stop = len(line) - len(rest)
+            left -= stop - begin
             if (begin, stop) != (0, len(line)) and self._receive(line[begin:stop]):
                 other.append(line[at:begin])
                 found, at = True, stop

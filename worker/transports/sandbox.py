@@ -16,8 +16,9 @@ from pathlib import PurePath
 
 from shared.connections import StdioConnection
 from shared.errors import ConfigError
-from shared.sandbox import Sandbox
+from shared.sandbox import IN_IMAGES, Sandbox
 from shared.settings import UpstreamSettings
+from worker.reaper import LABEL
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _OF_ETC = (
@@ -30,12 +31,12 @@ _INNER_FOLDER = "/tmp"  # of the child alone
 
 
 def sandboxed(
-    connection: StdioConnection, settings: UpstreamSettings, environment: Mapping[str, str], marks: Iterable[str]
+    connection: StdioConnection, settings: UpstreamSettings, environment: Mapping[str, str], marks: Mapping[str, str]
 ) -> tuple[Sequence[str], str | None]:
     """Return the command line that runs a child in its sandbox, and the folder in which to run it.
 
-    ``environment`` is the child's. ``marks`` are the variables by which its processes are found. Raises ``ConfigError``
-    where the sandbox cannot be had on this host.
+    ``environment`` is the child's. ``marks`` are the variables by which its processes are found, and the labels by
+    which its container is. Raises ``ConfigError`` where the sandbox cannot be had on this host.
     """
     sandbox = connection.sandbox
     command = (connection.command, *connection.args)
@@ -54,7 +55,14 @@ def sandboxed(
     if sandbox.type == "bwrap":
         return [tool, *_bwrap(sandbox, connection, environment), "--", *command], "/"
     names = [*connection.env, *marks]
-    return [tool, *_container(sandbox, connection, settings, names), sandbox.image, *command], "/"
+    labels = [word for name, value in marks.items() for word in (LABEL, f"{name}={value}")]
+    return [tool, *_container(sandbox, connection, settings, names), *labels, sandbox.image, *command], "/"
+
+
+def container_tool(connection: StdioConnection, words: Sequence[str]) -> str:
+    """Return the tool that makes a container for this child, of the command line that ``sandboxed`` returned, or an
+    empty text."""
+    return words[0] if connection.sandbox is not None and connection.sandbox.type in IN_IMAGES else ""
 
 
 def _bwrap(sandbox: Sandbox, connection: StdioConnection, environment: Mapping[str, str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -28,7 +29,7 @@ from shared.tasks import cancel, spawn
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import UpstreamError
-from worker.reaper import MARKER
+from worker.reaper import MARKER, end_containers
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.confinement import launching, of_the_user
@@ -39,9 +40,10 @@ from worker.transports.lines import LineReader
 from worker.transports.not_started import why_not
 from worker.transports.odd_output import OddOutput
 from worker.transports.patience import Patience
-from worker.transports.sandbox import sandboxed
+from worker.transports.sandbox import container_tool, sandboxed
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
 
+_log = logging.getLogger(__name__)
 _HURRY = 0.2
 """The share of ``heartbeatTtl`` that is the longest wait between closing a child's stdin, SIGTERM and SIGKILL, if
 children must end before the worker counts as dead."""
@@ -149,6 +151,7 @@ class StdioSession(Session):
         self._mark = ""
         self._began: dict[int, int] = {}  # descendants of the child, as they were seen last
         self._looked_at = 0.0
+        self._containers: tuple[str, dict[str, str]] | None = None  # the tool that made one, with its environment
         self.pid = 0
         self.wrote_at = 0.0  # when the child last wrote something before it was ready
         self.last_words = ""  # the last line there that says what is wrong, or else the last one
@@ -191,6 +194,8 @@ class StdioSession(Session):
         try:
             given = {**of_the_user(settings, for_child(os.environ, settings.stdio_environment)), **connection.env}
             words, folder = sandboxed(connection, settings, given, marks)
+            tool = container_tool(connection, words)
+            self._containers = (tool, given) if tool else None
             with launching(settings, words, given, marks) as (command, env, fds):
                 try:
                     transport, pipes = await self.loop.subprocess_exec(
@@ -302,6 +307,10 @@ class StdioSession(Session):
         transport.close()
         self._leave_pipes()
         await end_descendants(self._mark, self.pid, began)
+        if self._containers is not None:
+            label = f"{CHILD}={self._mark}"
+            if not await asyncio.to_thread(end_containers, *self._containers, label):
+                _log.warning("upstream %s: its container may still run (label %s)", self.context.spec.id, label)
 
     def _kill(self, which: signal.Signals) -> None:
         if self.pid:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from shared.oauth.challenges import Challenge, read_challenge
@@ -27,3 +29,13 @@ def test_a_challenge_is_read(status: int, header: bytes, said: Challenge) -> Non
 def test_only_a_token_or_scope_that_is_missing_is_a_reason_to_get_another() -> None:
     assert Challenge(401).asks_for_token and Challenge(403, "insufficient_scope").asks_for_token
     assert not Challenge(403).asks_for_token and not Challenge(403, "invalid_token").asks_for_token
+
+
+@pytest.mark.parametrize("part", [b"a", b"a ", b'a="', b'a="\\', b"a =", b" "])
+def test_a_challenge_of_any_letters_is_read_in_one_go(part: bytes) -> None:
+    """Trying each letter as the beginning of a name took half a second, in which the worker did nothing else."""
+    began = time.process_time()
+    for _ in range(20):
+        read_challenge(401, b"Bearer " + part * 8000)
+    assert time.process_time() - began < 2.0
+    assert read_challenge(401, b'Bearer  scope = "a b" , error=x').scope == "a b"

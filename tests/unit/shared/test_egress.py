@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared.egress import Egress, check_rules
+from shared.egress import ANYWHERE, PRIVATE, THIS_MACHINE, Egress, check_rules, nearness
 
 PLAIN = Egress()
 
@@ -55,6 +55,26 @@ def test_rules_say_otherwise_and_deny_wins() -> None:
     assert "egressDeny" in rules.refusal_of_host("::ffff:10.0.0.1")
     assert "egressDeny" in rules.refusal_of_address("::1", "localhost")
     assert Egress(allow=["169.254.169.254"], deny=["169.254.169.254"]).refusal_of_host("169.254.169.254")
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("8.8.8.8", ANYWHERE), ("mcp.example", ANYWHERE), ("10.0.0.1", PRIVATE), ("100.64.0.1", PRIVATE),
+     ("fd00::1", PRIVATE), ("192.168.0.9", PRIVATE), ("127.9.9.9", THIS_MACHINE), ("::1", THIS_MACHINE),
+     ("64:ff9b::7f00:1", THIS_MACHINE), ("0x7f.1", THIS_MACHINE), ("2130706433", THIS_MACHINE)],
+)  # fmt: skip
+def test_what_a_server_names_may_not_be_nearer_than_it_is_itself(host: str, near: int) -> None:
+    assert nearness(host) == near
+    for nearest in (ANYWHERE, PRIVATE, THIS_MACHINE):
+        refused = PLAIN.refusal_of_host(host, nearest)
+        assert bool(refused) == (near > nearest) and ("nearer than the server" in refused) == bool(refused)
+
+
+def test_what_is_allowed_may_be_nearer_than_what_names_it() -> None:
+    rules = Egress(allow=["10.0.0.0/8", "sso.example"])
+    assert rules.refusal_of_address("10.1.1.1", "a.example", ANYWHERE) == ""
+    assert rules.refusal_of_address("192.168.1.1", "sso.example", ANYWHERE) == ""
+    assert rules.refusal_of_address("192.168.1.1", "a.example", ANYWHERE)
 
 
 @pytest.mark.parametrize("entry", ["10.0.0.0/33", "http://x", "", "fe80::/200", "a/b"])

@@ -120,3 +120,37 @@ async def test_a_rebuild_leaves_others_their_turns_and_another_one_at_once_takes
     assert told.changes[1:] == [{TOOLS_CHANGED, PROMPTS_CHANGED}]
     await asyncio.wait({registry._turns})  # type: ignore[arg-type]
     assert lists("v") and len(told.changes) == 2
+
+
+LONG = record("b", "h", sequence=2, tools=[f"tool_{n}" for n in range(5000)])
+
+
+def _tools(front: Front) -> int:
+    return len(front.registry.catalog.everything.routes[Kind.TOOLS])
+
+
+async def test_a_long_list_that_changes_or_goes_while_it_is_parsed() -> None:
+    front = Front(KNOWN)
+    front.registry.on_upstreams({"b": LONG}, {})
+    await asyncio.sleep(0)
+    front.registry.on_upstreams({"b": record("b", "h", sequence=2, tools=["one"])}, {})
+    await eventually(lambda: _tools(front) == 2)
+    front.registry.on_upstreams({"b": LONG}, {})
+    await asyncio.sleep(0)
+    front.registry.on_upstreams({"b": None}, {})
+    await eventually(lambda: _tools(front) == 1)
+    front.registry.on_upstreams({"c": record("c", "i", sequence=3, tools=[f"t_{n}" for n in range(5000)])}, {})
+    front.registry.on_upstreams({"b": LONG}, {})
+    await eventually(lambda: _tools(front) == 10_001)
+
+
+async def test_catching_up_waits_for_a_long_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    front = Front(KNOWN)
+
+    async def last_change() -> int:
+        return 0
+
+    monkeypatch.setattr(front.registry._store, "last_change", last_change)
+    front.registry.on_upstreams({"b": LONG}, {})
+    await front.registry.catch_up()
+    assert _tools(front) == 5001

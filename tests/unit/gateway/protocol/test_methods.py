@@ -374,6 +374,25 @@ async def test_a_completion_without_a_reference_is_invalid_params(params: str) -
     assert Bench().refused("completion/complete", params) == "invalid_params"
 
 
+@pytest.mark.parametrize(
+    "params",
+    ['{"ref":{"type":"ref/prompt","name":"secret","name":"ask"},"argument":{"name":"n","value":"v"}}',
+     '{"ref":{"type":"ref/prompt","n\\u0061me":"secret","name":"ask"},"argument":{"name":"n","value":"v"}}',
+     '{"ref":{"type":"ref/prompt","Name":"secret","name":"ask"},"argument":{"name":"n","value":"v"}}',
+     '{"ref":{"type":"ref/prompt","name":"ask"},"argument":{"name":"hidden","name":"n","value":"v"}}'],
+)  # fmt: skip
+async def test_a_completion_names_one_thing(params: str) -> None:
+    assert Bench().refused("completion/complete", params) == "invalid_request"
+
+
+@pytest.mark.parametrize("name", ["_" * 5_000_000, "a__" * 1_000_000])
+async def test_a_name_of_millions_of_separators_is_an_unknown_one(name: str) -> None:
+    code = Bench().refused("tools/call", json.dumps({"name": name, "arguments": {}}))
+    assert code in ("tool_unknown", "catalogue")
+    plan = Bench().plan("resources/read", json.dumps({"uri": f"x://{name}"}))
+    assert isinstance(plan, OneOf) and plan.calls() == []
+
+
 # ---- what sessions ask for
 
 

@@ -278,3 +278,15 @@ def test_a_name_that_looks_like_another_groups_is_not_listed_bare() -> None:
     assert assign([("bank", ["bank__transfer"])], AUTO, "__") == {"bank__transfer": ("bank", "bank__transfer")}
     listed = assign([("My Bank", ["transfer"]), ("evil", ["My_Bank__transfer"])], AUTO, "__")
     assert listed["evil__My_Bank__transfer"] == ("evil", "My_Bank__transfer")
+
+
+@pytest.mark.parametrize("name", ["_" * 2048, "_" * 10_000_000, "a__" * 5000, "x://" + "_" * 1_000_000])
+@pytest.mark.parametrize("is_uri", [True, False])
+def test_a_name_of_separators_may_be_made_of_few_things_only(name: str, is_uri: bool) -> None:
+    """All ways of a name of a million separators would take minutes, and anybody may ask for such a name."""
+    assert len(list(splits(name, is_uri, "__"))) <= 16
+
+
+def test_groups_with_separators_of_their_own_are_found() -> None:
+    assert ("a__b", "c__d") in list(splits("a__b__c__d", False, "__"))
+    assert ("a" * 128, "t" * 2048) in list(splits(f"{'a' * 128}__{'t' * 2048}", False, "__"))

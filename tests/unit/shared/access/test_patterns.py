@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from shared.access import patterns
+from shared.mcp.listings import Kind
 
 
 @pytest.mark.parametrize(
@@ -37,3 +42,19 @@ def test_a_plain_uri_has_one_spelling(uri: str) -> None:
 )
 def test_what_is_about_everything_of_a_group(pattern: str, covers: bool) -> None:
     assert patterns.read(pattern).covers("a") is covers
+
+
+@given(st.text("ab*/", min_size=1, max_size=8), st.text("ab/\n", max_size=10))
+def test_stars_stand_for_any_characters(pattern: str, text: str) -> None:
+    stars = "".join(".*" if one == "*" else re.escape(one) for one in pattern)
+    expected = re.compile(f"g/{stars}", re.S).fullmatch(f"g/{text}") is not None
+    assume(not pattern.startswith("/") and not pattern.endswith("/"))
+    assert patterns.read(f"g/{pattern}").matches(Kind.TOOLS, "g", text) == expected
+
+
+@pytest.mark.parametrize("pattern", ["g/*a*a*a*a*b", "g/*a*b*a*b*c*d", "*/*a*a*a*a*a*a"])
+def test_no_text_takes_more_than_its_length_to_be_compared(pattern: str) -> None:
+    """By trying all places of each star this would take days."""
+    found = patterns.read(pattern)
+    for text in ("a" * 16_000 + "/", "ab" * 8000 + "/"):
+        found.matches(Kind.TOOLS, "g", text)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.errors import Refused
 from shared.mcp import jsonrpc
-from shared.mcp.once import MAX_MEMBERS, check_members
+from shared.mcp.once import MAX_ANSWERS, MAX_KNOWN, MAX_MEMBERS, check_members
 
 
 def _read(body: bytes) -> jsonrpc.Message:
@@ -49,6 +49,11 @@ CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":%s}'
         (CALL % '{"name":"a","arguments":{},"argument\u017f":{}}', "argument\u017f"),
         (CALL % '{"task":{},"name":"a","tas\u212a":{}}', "tas\u212a"),
         (CALL % '{"name":"a","inputResponses":{"k":1,"k":2}}', "k"),
+        (CALL % '{"name":"a","inputResponses":{"q":{"action":"accept","action":"decline"}}}', "action"),
+        (
+            CALL % '{"name":"a","_meta":{"io.modelcontextprotocol/clientCapabilities":{"roots":{},"roots":{"a":1}}}}',
+            "roots",
+        ),
         (CALL % ('{"name":"a","arguments":{"t":"%s"},"inputResponses":{"k":1,"k":2}}' % ("y" * 50_000)), "k"),
     ],
 )
@@ -141,9 +146,18 @@ def test_what_is_inside_of_arguments_and_results_may_have_any_number_of_members(
     ],
 )
 def test_of_members_that_are_looked_at_there_may_be_so_many(body: str) -> None:
-    many = ",".join(f'"k{number}":1' for number in range(MAX_MEMBERS + 10))
-    with pytest.raises(Refused, match=f"more than {MAX_MEMBERS} members"):
-        _read((body % many).encode())
+    for count, told in ((MAX_MEMBERS + 10, MAX_MEMBERS), (MAX_KNOWN + 10, MAX_KNOWN)):
+        if told == MAX_KNOWN and '"x":' in body:
+            continue  # what is inside of a member that nobody reads is not looked at
+        many = ",".join(f'"k{number}":1' for number in range(count))
+        with pytest.raises(Refused, match=f"more than {told} members"):
+            _read((body % many).encode())
+
+
+def test_a_request_has_as_many_answers_as_there_are_questions() -> None:
+    many = ",".join(f'"q{number}":{{"action":"accept"}}' for number in range(MAX_ANSWERS + 1))
+    with pytest.raises(Refused, match=f"more than {MAX_ANSWERS} members"):
+        _read((CALL % f'{{"name":"a","inputResponses":{{{many}}}}}').encode())
 
 
 VALUES = ('{"a":1,"a":2}', '"}"', "3")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shared.mcp.rope import Whole
 from tests.unit.builders import cut
+from worker.transports import odd_output
 from worker.transports.lines import LineReader
 from worker.transports.odd_output import HeadedReader, OddOutput
 
@@ -133,6 +134,31 @@ def test_a_value_or_a_headed_message_over_the_limit_costs_itself() -> None:
     child = read(headed(PLAIN), headed(json.dumps(long).encode(), PLAIN_2))
     assert child.messages == [ONE, TWO]
     assert child.noted
+
+
+def test_what_was_looked_at_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a child that writes a byte at a time keeps the worker from everything else."""
+    looked_at = 0
+    add = odd_output._OpenValue.add
+
+    def counted(value: odd_output._OpenValue, line: bytes) -> bytes | None:
+        nonlocal looked_at
+        looked_at += len(line)
+        return add(value, line)
+
+    monkeypatch.setattr(odd_output._OpenValue, "add", counted)
+    child = read(b"{\n", b'"a":[[[[' + b'"x",' * 5000, *[b"[]"] * 3000, limit=10**6)
+    assert looked_at < 100_000 and child.messages == []
+    looked_at = 0
+    nested = b"{" * 60 + b'"jsonrpc":"2.0","x":[' + b"1," * 100_000 + b"1]" + b"}" * 60
+    read(nested + b"\n", limit=10**6)
+    assert looked_at < 4 * len(nested)
+
+
+def test_a_value_whose_last_line_comes_in_pieces_and_has_no_end_is_found() -> None:
+    whole = b'{"jsonrpc":"2.0","id":1,\n"result":{"a":[1,"]}",{"b":"\\\\"}]}}'
+    for size in (1, 2, 3, 5):
+        assert read(*(whole[at : at + size] for at in range(0, len(whole), size))).messages == [json.loads(whole)]
 
 
 def test_a_head_without_end_is_bounded() -> None:
