@@ -42,6 +42,8 @@ def _unescaped(node: ast.expr) -> Iterator[str]:
             yield from _unescaped(other)
         case ast.Attribute(attr="__name__"):
             return
+        case ast.Subscript(value=ast.Call(func=ast.Name(id="ascii" | "repr"))):
+            return
         case ast.Call(func=ast.Attribute(attr="join"), args=[ast.Call(args=[ast.Name(id="escaped"), _])]):
             return
         case ast.BinOp(left=ast.Call(func=ast.Name(id="len")), right=ast.Call(func=ast.Name(id="len"))):

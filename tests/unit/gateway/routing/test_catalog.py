@@ -598,17 +598,3 @@ def test_nothing_of_a_disabled_upstream_is_listed_and_its_group_says_why() -> No
     twin = record("c", "a", sequence=3, tools=["x"])
     assert TOOLS_CHANGED in _rebuild(catalog, disabled, twin)
     assert _names(catalog) == ["x"], "another replica has it"
-
-
-def test_long_lists_are_parsed_in_steps_before_the_rebuild() -> None:
-    catalog = Catalog(RoutingSettings())
-    short, long = record("a", tools=["one"]), record("b", sequence=2, tools=[f"t{n}" for n in range(5000)])
-    assert not catalog.is_heavy(short) and catalog.is_heavy(long)
-    assert sum(1 for _ in catalog.prepare(long)) >= 25
-    assert not catalog.is_heavy(long)
-    parsed = catalog._parsed["b"]
-    catalog.rebuild({"a": short, "b": long}, 0.0)
-    assert catalog._parsed["b"] is parsed, "the rebuild parses it no second time"
-    assert len(catalog.everything.lists[Kind.TOOLS]) == 5001
-    catalog.rebuild({"a": short}, 0.0)
-    assert "b" not in catalog._parsed and catalog.is_heavy(long)
