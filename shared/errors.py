@@ -85,6 +85,10 @@ WIRE: dict[str, Wire] = {
 STATUS = "http"
 """The key of ``CallError.data`` under which the HTTP status stands with which an upstream answered."""
 
+SHUT = "shut"
+"""The key of ``CallError.data`` under which a worker tells front ends for how many seconds it would repeat a refusal.
+Clients do not see it."""
+
 RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "too_many_wrong": 1, "draining": 1, "overloaded": 1}
 """Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 

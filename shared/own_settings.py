@@ -52,7 +52,7 @@ def now(key: str) -> str:
 def check_own(own: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what is wrong with the settings that an entry has for itself, as (key, message)."""
     problems = [(key, f"is no setting of one upstream{suggestion(key, OWN)}") for key in own if now(key) not in OWN]
-    if not problems:
+    if own and not problems:
         try:
             build(own)
         except ConfigError as error:

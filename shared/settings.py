@@ -337,7 +337,7 @@ class FleetSettings(Struct, frozen=True):
 
     heartbeat_s: Annotated[float, Meta(gt=0, description="between two heartbeats in Redis")] = 1.0
     heartbeat_ttl_s: Annotated[float, Meta(gt=0, description="a silent process counts as dead after")] = 5.0
-    link_ping_s: Annotated[float, Meta(gt=0, description="between two pings on a link; two unanswered end it")] = 1.0
+    link_ping_s: Annotated[float, Meta(gt=0, description="between two pings on a link; three unanswered end it")] = 0.5
     drain_timeout_s: Annotated[float, Meta(gt=0, description="running calls get this long at shutdown")] = 20.0
     drain_delay_s: Annotated[
         float, Meta(ge=0, description="/readyz says 503 so long before a front end that ends stops accepting")
@@ -415,6 +415,8 @@ def _knobs() -> dict[str, Knob]:
 
 KNOBS: dict[str, Knob] = _knobs()
 """Every setting by its camelCase key."""
+_BY_FIELD = {knob.field: knob for knob in KNOBS.values()}
+_SECTIONS: dict[str, Any] = typing.get_type_hints(Settings)
 
 
 def converted(knob: Knob, value: Any, from_text: bool) -> Any:
@@ -450,7 +452,7 @@ def build(
     ``file_values`` and ``environment`` hold milliseconds. ``overrides`` are by field name and in the Python unit;
     ``None`` means "not given". Raises ``ConfigError`` that names every wrong value.
     """
-    sections: dict[str, dict[str, Any]] = {field.name: {} for field in msgspec.structs.fields(Settings)}
+    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
     problems: list[tuple[str, str]] = []
 
     def put(knob: Knob, value: Any, where: str, from_text: bool) -> None:
@@ -465,24 +467,22 @@ def build(
             problems.append((f"gateway.{key}", "unknown setting" + suggestion(str(key), KNOBS)))
         else:
             put(knob, value, f"gateway.{key}", from_text=False)
-    for knob in KNOBS.values():
-        given = environment or {}
+    given = environment or {}
+    for knob in KNOBS.values() if given else ():
         text = given.get(knob.variable) or given.get(FORMER_VARIABLES.get(knob.variable, ""))
         if text:
             put(knob, text, knob.variable, from_text=True)
-    by_field = {knob.field: knob for knob in KNOBS.values()}
     for name, value in (overrides or {}).items():
         if value is None:
             continue
-        knob = by_field[name]
+        knob = _BY_FIELD[name]
         try:
             sections[knob.section][name] = _checked(knob, msgspec.convert(value, knob.type, strict=False))
         except (msgspec.ValidationError, ValueError) as error:
             problems.append((name, f"{error} ({knob.description})"))
     if problems:
         raise ConfigError(problems)
-    kinds = typing.get_type_hints(Settings)
-    return Settings(**{name: kinds[name](**values) for name, values in sections.items()})
+    return Settings(**{name: _SECTIONS[name](**values) for name, values in sections.items()})
 
 
 def to_environment(settings: Settings) -> dict[str, str]:

@@ -163,8 +163,8 @@ def parse_connection(raw: Mapping[str, Any] | Connection, transport: str | None 
 
 
 def _strict(raw: Mapping[str, Any], kind: Any) -> Any:
-    known = {field.encode_name for field in msgspec.structs.fields(kind)}
-    unknown = set(raw) - known
+    known: tuple[str, ...] = kind.__struct_encode_fields__
+    unknown = set(raw).difference(known)
     if unknown:
         raise ValueError(f"unknown key {sorted(unknown)[0]!r}; known: {', '.join(sorted(known))}")
     return msgspec.convert(dict(raw), kind)

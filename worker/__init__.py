@@ -17,6 +17,7 @@ credentials/ in whose name upstreams are called: tokens and their renewal
 calls/       calls under way, their observers, and what is kept of their streams
 bridge/      era translation of params, results and requests for input (pure)
 openapi/     documents of HTTP APIs as tools, calls of these tools as HTTP requests (pure)
+life         the lock by which others see that the worker lives
 launcher     becomes a stdio child that runs under another user, or with limits
 reaper       kills the processes that a dead or stopped worker would leave behind
 ============ ================================================================================

@@ -26,7 +26,6 @@ from shared.metrics.families import Family, Sample, gauge
 from shared.metrics.instance_directory import VARIABLE
 from shared.metrics.publisher import Publisher
 from shared.models import now_s
-from shared.registry import deaths
 from shared.registry.changes import ChangeFollower
 from shared.registry.credentials import CredentialStore
 from shared.registry.members import Members
@@ -47,6 +46,7 @@ from worker.calls.traces import Traces
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.input.unsolicited import UnsolicitedMessages
+from worker.life import Life
 from worker.metrics_port import MetricsPort
 from worker.ownership.inventory import Inventory
 from worker.ownership.placement import Placement
@@ -94,7 +94,7 @@ class Worker:
         if settings.telemetry.access_log:
             observer = access_log.AccessLog(self._lines, observer, loop_time)
         credentials = CredentialStore(store, key)
-        self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials)
+        self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials, self._may_start)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)
         self.follower = ChangeFollower(self.store, self)
         self.placement = Placement(
@@ -107,7 +107,7 @@ class Worker:
         self._reaper: asyncio.subprocess.Process | None = None
         self._scratch = ""
         self._path = self._socket_path()
-        self._life: int | None = None
+        self._life: Life | None = None
 
     # ---- shared.registry.changes.Follower
 
@@ -121,7 +121,7 @@ class Worker:
 
     def on_member(self, kind: str, id: str) -> None:
         if kind == "worker":
-            self.placement.wake.set()
+            self.placement.look()
         elif kind == logs.LOG_LEVEL:
             logs.set_level(id)
             _log.info("this process logs at %s from now on", logs.level())
@@ -138,7 +138,7 @@ class Worker:
 
     async def run(self) -> None:
         """Run until ``stopping`` is set, then drain."""
-        self._life = deaths.hold(self._path)
+        self._life = Life(self._path, self._rejoin)
         await self._start_reaper()
         await self.rpc.start(self._path)
         if VARIABLE not in os.environ:  # front ends of the same instance show this worker's figures
@@ -202,6 +202,15 @@ class Worker:
             self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
             await self.members.join(self.id, self._facts())
 
+    async def _rejoin(self) -> None:
+        """Join as of now: this process stood still, and others may take it for dead. Raises ``RegistryUnavailable``."""
+        self.joined_at = now_s()
+        await self._be_known()
+
+    async def _may_start(self) -> bool:
+        """Whether this worker may start a child for an upstream that it owns. Raises ``RegistryUnavailable``."""
+        return self._life is None or await self._life.counts()
+
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
         supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
@@ -212,6 +221,7 @@ class Worker:
                 began = loop.time()
                 if failed:
                     self.placement.settle()  # those of others failed as well, perhaps for longer
+                await self._may_start()  # or it stood still, and takes back its lock
                 await self._be_known()
                 self._beaten_at, failed = began, False
                 if self._stopping_stdio is not None and self._stopping_stdio.done():
@@ -263,11 +273,12 @@ class Worker:
             await asyncio.sleep(0.25)
 
     async def _start_reaper(self) -> None:
+        assert self._life is not None
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            *(*SAFE_PYTHON, reaper.__file__, self.id, str(silence_s)),
+            *(*SAFE_PYTHON, reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
             stdin=asyncio.subprocess.PIPE,
-            pass_fds=() if self._life is None else (self._life,),  # as long as it lives, children may live
+            pass_fds=(self._life.descriptor,),  # as long as it lives, children may live
             env=for_child(os.environ, ()),  # children can read the reaper's environment
         )
 
@@ -305,7 +316,8 @@ class Worker:
         if self._reaper is not None and self._reaper.stdin is not None:
             self._reaper.stdin.close()
             await self._reaper.wait()
-        deaths.drop(self._path)
+        if self._life is not None:
+            self._life.drop()
         if self._scratch:
             with contextlib.suppress(OSError):
                 os.rmdir(self._scratch)

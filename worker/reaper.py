@@ -4,16 +4,21 @@ The reaper reads a pipe from its worker. The pipe closes if the worker died (als
 the worker was stopped with ``SIGSTOP`` or hangs. In both cases the reaper kills every process whose environment carries
 the worker's marker: the stdio children and all their descendants, including those that left the process group. The
 silence that it allows is shorter than the life of the worker's record in Redis, so that no other worker starts the same
-child before. A container of podman or docker is no child of the command line tool that is one, so containers are found
+child before; and shorter still where the kernel says that the worker is stopped, and not only slow. Then it gives up
+the lock that it holds together with the worker, so that others need not wait for the end of the record
+(``shared.registry.deaths``).
+
+A container of podman or docker is no child of the command line tool that is one, so containers are found
 by their labels, which are these markers too, and removed by the same tool.
 
-Run as ``python worker/reaper.py INCARNATION SILENCE_S``. Imports only the standard library, and is started by its path
-so that it also works where the package is not installed.
+Run as ``python worker/reaper.py INCARNATION SILENCE_S [DESCRIPTOR]``; the descriptor is that of the lock. Imports only
+the standard library, and is started by its path so that it also works where the package is not installed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -26,6 +31,9 @@ MARKER = "GATEWAY_UPSTREAM_OWNER"
 """The environment variable that every stdio child carries: the incarnation of the worker that started it."""
 
 
+STOPPED_S = 0.75
+"""The silence (seconds) that is allowed to a stopped worker: three of its signs of life."""
+_LOOK_S = 0.1
 LABEL = "--label"
 """Before the labels of a container in the command line of its tool (``worker.transports.sandbox``)."""
 _MARKS = "GATEWAY_UPSTREAM_"
@@ -108,17 +116,34 @@ def _run(environment: Mapping[str, str], *command: str) -> str | None:
     return done.stdout.decode("ascii", "replace") if done.returncode == 0 else None
 
 
-def watch(pipe: int, incarnation: str, silence_s: float) -> None:
-    """Read heartbeats until the pipe closes. Kill the marked processes after each silence of ``silence_s``, and at the
-    end."""
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal (Linux: read from /proc)."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
+def watch(pipe: int, incarnation: str, silence_s: float, life: int = -1) -> None:
+    """Read heartbeats until the pipe closes. Kill the marked processes after each silence of ``silence_s``, or
+    ``STOPPED_S`` of a worker that is stopped, and at the end."""
+    heard_at = time.monotonic()
     while True:
-        readable, _, _ = select.select([pipe], [], [], silence_s)
-        if not readable:
-            kill_marked(incarnation)
+        readable, _, _ = select.select([pipe], [], [], _LOOK_S)
+        now = time.monotonic()
+        if readable:
+            heard_at = now
+            if not os.read(pipe, 4096):
+                kill_marked(incarnation)
+                return
             continue
-        if not os.read(pipe, 4096):
+        silent_s = now - heard_at
+        if silent_s >= silence_s or (silent_s >= STOPPED_S and is_stopped(os.getppid())):
             kill_marked(incarnation)
-            return
+            if life >= 0:
+                fcntl.flock(life, fcntl.LOCK_UN)  # for the worker too: the lock is that of the open file
+            heard_at = time.monotonic()
 
 
 def main() -> None:
@@ -126,7 +151,7 @@ def main() -> None:
     os.setsid()
     for which in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(which, signal.SIG_IGN)  # the reaper ends with its worker, not with the terminal
-    watch(sys.stdin.fileno(), sys.argv[1], float(sys.argv[2]))
+    watch(sys.stdin.fileno(), sys.argv[1], float(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else -1)
 
 
 if __name__ == "__main__":

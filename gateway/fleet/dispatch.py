@@ -22,14 +22,15 @@ from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Only, Outgo
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
-from gateway.fleet.targets import Target, Unbound, Unlinked
+from gateway.fleet.targets import Target, Unbound, Unlinked, lost_task
 from gateway.routing import router
 from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
 from gateway.routing.routes import Replica, Route
+from gateway.routing.shut import Shut
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
-from shared.errors import STATUS, CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.rpc import messages as rpc
 
 _T = TypeVar("_T")
@@ -187,6 +188,8 @@ class Dispatcher:
             target = self._target(call, (), now)
             if type(target) is not Target:
                 return None
+            if target.replica.shut is not None:
+                self._check_shut(call, target.replica, now)
             if call.quota is not None:
                 call.counted = call.quota.take(call)
                 if not call.counted:
@@ -196,6 +199,17 @@ class Dispatcher:
             self._note_end(call, error.code, error.message)
             raise
         return self._start(call, target, now)
+
+    def _check_shut(self, call: Outgoing, replica: Replica, now: float) -> None:
+        """Raise the error of a call that the replica has no room for, unless another one may have."""
+        shut = replica.shut
+        if shut is None or len(call.route.replicas) > 1:
+            return
+        error = shut.refusal(_caller(call), now)
+        if error is not None:
+            raise error.with_traceback(None)
+        if now >= shut.until:
+            replica.shut = None
 
     def _overloaded(self) -> CallError:
         return NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
@@ -366,7 +380,7 @@ class Dispatcher:
         now = self._loop.time()
         if now >= until or not (unlinked or router.might_come(call.route, now, time.time())):
             only = type(call.affinity) is Only
-            raise _has_the_task(call, last) if only else router.unavailable(call.route, last)
+            raise lost_task(call, last) if only else router.unavailable(call.route, last)
         await self._wait_change(min(until - now, _LOOK_AGAIN_S))
         call.route = self._current(call.route)
 
@@ -386,6 +400,7 @@ class Dispatcher:
         """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""
         tried.add(replica.id)
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
+        data.pop(SHUT, None)
         kind = OutcomeUnknown if event.delivered else NotDelivered
         text = replica.record.spec.connection.concealed(event.message)
         error = kind(event.code, f"upstream {replica.id!r}: {text}", data)
@@ -490,6 +505,9 @@ class Dispatcher:
         if event.code != "overloaded" or router.choose(call.route, (replica.id,), self._loop.time()) is not None:
             return None
         error = self._judge(event, replica, set())
+        if SHUT in event.data:
+            replica.shut = replica.shut or Shut()
+            replica.shut.note(_caller(call), event.data[SHUT], error, self._loop.time())
         self._drop(in_flight)
         self._note_end(call, error.code, error.message)
         return error
@@ -537,13 +555,9 @@ class Dispatcher:
             in_flight.show_life(now)
 
 
-def _has_the_task(call: Outgoing, last: CallError | None) -> CallError:
-    """Return the error for a request about a task whose upstream cannot take it now."""
-    assert isinstance(call.affinity, Only)
-    upstream = call.affinity.upstream
-    text = f"upstream {upstream!r}, which has this task, is not available; no other replica knows the task"
-    data = {"upstream": upstream, "group": call.group}
-    return NotDelivered("upstream_unavailable", f"{text} ({last.message})" if last is not None else text, data)
+def _caller(call: Outgoing) -> str:
+    """Return between whom a worker divides the places of an upstream (``worker.ownership.upstream.caller_of``)."""
+    return call.principal or (call.session.sid if call.session is not None else "")
 
 
 def _release(call: ObservedCall) -> None:

@@ -6,9 +6,11 @@ from typing import final
 
 from msgspec import Struct
 
+from gateway.fleet.outgoing import Only, Outgoing
 from gateway.fleet.worker_link import WorkerLink
 from gateway.routing.routes import Replica
 from gateway.sessions.session import ClientSession
+from shared.errors import CallError, NotDelivered
 
 
 @final
@@ -35,3 +37,12 @@ class Unlinked(Struct, gc=False):
     """The replica that should get the call has no worker that this front end can reach."""
 
     replica: Replica
+
+
+def lost_task(call: Outgoing, last: CallError | None) -> CallError:
+    """Return the error for a request about a task whose upstream cannot take it now."""
+    assert isinstance(call.affinity, Only)
+    upstream = call.affinity.upstream
+    text = f"upstream {upstream!r}, which has this task, is not available; no other replica knows the task"
+    data = {"upstream": upstream, "group": call.group}
+    return NotDelivered("upstream_unavailable", f"{text} ({last.message})" if last is not None else text, data)

@@ -19,8 +19,10 @@ from shared.mcp import jsonrpc
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
 from shared.rpc.framing import CHUNK
+from shared.rpc.peer_credentials import credentials, is_stopped
 
 _log = logging.getLogger(__name__)
+_UNANSWERED = 3
 _MAX_ANNOUNCED = 100_000
 """The client sessions whose facts one worker has to remember, at most; the oldest are dropped first."""
 _bits: set[int] = set()
@@ -92,6 +94,7 @@ class WorkerLink:
         self._last_watch = 0
         self._ping = 0
         self._pong = 0
+        self._pid = 0  # of a worker on this machine
 
     @property
     def in_flight(self) -> int:
@@ -232,6 +235,8 @@ class WorkerLink:
         self._link = link
         self._bit = _take_bit()
         self.secure = link.extra("ssl_object") is not None
+        peer = credentials(link.extra("socket"))
+        self._pid = peer.pid if peer is not None else 0
         self.ready = True
 
     def on_frame(self, link: Link, head: rpc.Head, body: bytes) -> None:
@@ -321,9 +326,11 @@ class WorkerLink:
     # ---- life
 
     async def keep_checking(self) -> None:
-        """Ping the worker; end the link after two unanswered pings (the worker is stopped, or its loop hangs)."""
+        """Ping the worker, and end the link after ``_UNANSWERED`` pings: its loop hangs, or nothing passes. If the
+        kernel says that the worker is stopped, one is enough."""
         while self._link is not None and not self._link.closed:
-            if self._ping - self._pong >= 2:
+            unanswered = self._ping - self._pong
+            if unanswered >= _UNANSWERED or (unanswered and self._pid and is_stopped(self._pid)):
                 _log.warning("worker %s does not answer; dropping its link", self.worker)
                 self._link.abort()
                 return

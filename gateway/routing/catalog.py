@@ -297,6 +297,9 @@ class Catalog:
         listed_uris: dict[tuple[str, str], str] = {}
         steady = {name for name, group in groups.items() if group.steady}
         for kind in Kind:
+            routes[kind], lists[kind] = {}, []
+            if not any(group.routes[kind] for group in groups.values()):
+                continue  # thousands of groups may have tools, and nothing else
             since = []
             for group in groups.values():
                 since.append((group.name, _since(group, kind)))
@@ -312,7 +315,9 @@ class Catalog:
             if kind is Kind.RESOURCES:
                 listed_uris = {place: listed for listed, place in named.items()}
             places = {
-                name: {own: place for place, own in enumerate(group.routes[kind])} for name, group in groups.items()
+                name: {own: place for place, own in enumerate(group.routes[kind])}
+                for name, group in groups.items()
+                if group.routes[kind]
             }
             yield
             merged: list[Listed] = []
@@ -358,6 +363,8 @@ def _since(group: Group, kind: Kind) -> dict[str, float]:
     What only one client sees takes no other entry's name.
     """
     routes = group.routes[kind]
+    if not routes:
+        return {}
     records = [replica.record for replica in group.replicas]
     if len(records) == 1 and not records[0].catalog.added.get(kind.value):  # as nearly always
         since = dict.fromkeys(routes, records[0].registered_at)

@@ -13,6 +13,7 @@ from gateway.routing.hedges import Hedge
 from gateway.routing.local_tools import LocalTool
 from gateway.routing.outliers import Watch
 from gateway.routing.shapes import Shape
+from gateway.routing.shut import Shut
 from shared.choices import Duty
 from shared.connections import HttpConnection
 from shared.isolation import SessionUse, session_use
@@ -31,11 +32,12 @@ class Replica:
     ``binds``: whether each client session has an upstream session of its own here. ``exchanges``: whether a worker
     needs the caller's token for calls. ``passes``: the headers of clients that go up, in lower case. Until
     ``avoid_until`` (loop time) the replica gets calls only if no other one can take them; until ``suspect_until`` it
-    gets none. ``watch`` is what is seen of its answers, or ``None`` if nobody wants to know. ``returns``: whether it
-    was connected and is on its way back, because it moves to another worker: one that fails is in error before it
-    connects again. ``fell``: whether it is in error and was connected until then. ``runs_once``: whether it is a child
-    of one worker. ``up``: whether it is connected, owned by a worker and not disabled. ``drains``: whether it gets
-    nothing but calls of client sessions and tasks that it has already.
+    gets none. ``shut``: whom it has no room for at the moment, or ``None``. ``watch`` is what is seen of its answers,
+    or ``None`` if nobody wants to know. ``returns``: whether it was connected and is on its way back, because it moves
+    to another worker: one that fails is in error before it connects again. ``fell``: whether it is in error and was
+    connected until then. ``runs_once``: whether it is a child of one worker. ``up``: whether it is connected, owned by
+    a worker and not disabled. ``drains``: whether it gets nothing but calls of client sessions and tasks that it has
+    already.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class Replica:
         "returns",
         "runs_once",
         "sequence",
+        "shut",
         "suspect_until",
         "suspected",
         "up",
@@ -65,6 +68,7 @@ class Replica:
         self.in_flight_elsewhere = 0
         self.avoid_until = 0.0
         self.watch: Watch | None = None
+        self.shut: Shut | None = None
         self.suspect_until = 0.0
         self.suspected = ""  # why: the error of the call that failed
         self.record = record

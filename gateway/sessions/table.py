@@ -457,13 +457,16 @@ class SessionTable:
     async def revoke(self, short: str) -> bool:
         """End the session whose shortened id is ``short``. Return False if there is none."""
         prefix = self._store.keys.session("")
+        found = ""
         async with translated():
             async for key in self._store.redis.scan_iter(match=prefix + "*", count=500):
                 sid = key.decode().removeprefix(prefix)
                 if digest(sid.encode()).hex() == short:
-                    await self.end(sid)
-                    return True
-        return False
+                    found = sid
+                    break
+        if found:
+            await self.end(found)
+        return bool(found)
 
 
 def _text(raw: bytes) -> str:

@@ -24,6 +24,9 @@ RESTART = "restart"
 """The kind under which is announced that a user wants every worker to begin anew with an upstream."""
 _BLOCK_MS = 1000
 _MAX_ENTRIES = 512
+_GATHER_S, _GATHER_MANY_S, _MANY = 0.005, 0.05, 4
+"""After records were loaded, changes are gathered for so long; longer, if they were more than a few. One upstream that
+is registered, claimed, connected and listed changes six times, and thousands of them may change in turn."""
 
 
 class Follower(Protocol):
@@ -72,6 +75,7 @@ class ChangeFollower:
         self.applied = 0
         """The number of the last change that ``follower`` has received."""
         self._position: bytes | str = "$"
+        self._load_again_at = 0.0
         self.available = False
         self.ready = asyncio.Event()
 
@@ -126,6 +130,9 @@ class ChangeFollower:
         self.ready.set()
 
     async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        if (wait_s := self._load_again_at - loop.time()) > 0:
+            await asyncio.sleep(wait_s)
         answer = await self._redis.xread(
             {self._store.keys.changes: self._position}, count=_MAX_ENTRIES, block=_BLOCK_MS
         )
@@ -153,6 +160,7 @@ class ChangeFollower:
                 others.append((kind, id, sequence))
         if changed or announced:
             self._follower.on_upstreams(await self._store.load(changed), announced)
+            self._load_again_at = loop.time() + (_GATHER_MANY_S if len(changed) > _MANY else _GATHER_S)
         for kind, id, sequence in others:
             if kind == "session":
                 self._follower.on_session_ended(id, sequence)

@@ -14,15 +14,17 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, MaxConnectionsError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeout
 
 from shared.connections import mask_url
 from shared.errors import ConfigError, RegistryUnavailable
 from shared.registry.breaker import BREAKER
+from shared.registry.turns import TURNS
 
 _NO_ANSWER = (TimeoutError, OSError, RedisTimeout, ConnectionError)
 """Errors that mean no answer; other errors of redis-py are answers."""
+_AWAY = "Redis does not answer; nothing was changed"
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel")
 
 
@@ -65,14 +67,22 @@ def _sentinel(url: str, options: dict[str, Any]) -> Any:
 @asynccontextmanager
 async def translated() -> AsyncIterator[None]:
     """Turn errors of redis-py and of the network into ``RegistryUnavailable``. While Redis is known not to answer, that
-    is raised at once (``shared.registry.breaker``)."""
+    is raised at once (``shared.registry.breaker``). Only so many requests go on at once (``shared.registry.turns``), so
+    nothing inside may come here again."""
     if BREAKER.away:
-        raise RegistryUnavailable("Redis does not answer; nothing was changed")
-    try:
-        yield
-    except (TimeoutError, RedisError, OSError) as error:
-        if isinstance(error, _NO_ANSWER):
-            BREAKER.failed()
-        raise RegistryUnavailable(
-            f"Redis does not answer ({error or type(error).__name__}); nothing was changed"
-        ) from error
+        raise RegistryUnavailable(_AWAY)
+    async with TURNS:
+        if BREAKER.away:  # meanwhile
+            raise RegistryUnavailable(_AWAY)
+        try:
+            yield
+        except (TimeoutError, RedisError, OSError) as error:
+            raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> RegistryUnavailable:
+    """Return the error to raise for one of redis-py or of the network. If it means that Redis does not answer, nothing
+    asks Redis from now on (``shared.registry.breaker``)."""
+    if isinstance(error, _NO_ANSWER) and not isinstance(error, MaxConnectionsError):
+        BREAKER.failed()
+    return RegistryUnavailable(f"Redis does not answer ({error or type(error).__name__}); nothing was changed")

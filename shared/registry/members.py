@@ -62,9 +62,19 @@ class Members:
             await pipe.execute()
         await self._store.run_script("ANNOUNCE", self._kind, id)
 
-    async def bury(self, id: str) -> bool:
-        """Delete the record of a dead member and announce that. Return false if another process did so before."""
-        return bool(await self._store.run_script("BURY", self._key(id), self._set, self._kind, id))
+    async def joined_at(self, id: str) -> str:
+        """Return when a member joined last, as its record says it."""
+        async with translated():
+            value = await self._store.redis.hget(self._key(id), "joined_at")
+        return bytes(value).decode() if value else ""
+
+    async def bury(self, id: str, joined_at: str) -> bool:
+        """Delete the record of a dead member that joined at this time, and announce that, if no other process did so
+        before. Return false if the member has joined anew: it lives."""
+        found = int(await self._store.run_script("BURY", self._key(id), self._set, self._kind, id, joined_at))
+        if found > 0:
+            _log.warning("%s %s died, or stands still; what it had is taken over", self._kind, id)
+        return found >= 0
 
     async def mark(self, id: str, field: str, value: str) -> None:
         """Write a fact about member ``id`` that is not its own, beside those that its heartbeats write, and announce

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -240,13 +241,25 @@ def _flawed(spec: UpstreamSpec, sequence: int, text: dict[str, str]) -> Upstream
 
 def read_health(id: str, fields: Fields) -> HealthCheckResult | None:
     """Return the health result in a ``gw:health:{id}`` hash, or ``None`` if there is none."""
-    if b"healthy" not in fields:
+    read = [fields.get(name) for name in (b"healthy", b"latency_ms", b"error", b"checked_at")]
+    return health(id, [one.decode() if one is not None else False for one in read])
+
+
+def health(id: str, row: Sequence[str | bool]) -> HealthCheckResult | None:
+    """Return the health result in a row of ``read_rows``, or ``None`` if there is none."""
+    healthy, latency, error, checked_at = row
+    if healthy is False:
         return None
-    latency = fields.get(b"latency_ms", b"")
     return HealthCheckResult(
         server_id=id,
-        healthy=fields[b"healthy"] == b"1",
+        healthy=healthy == "1",
         latency_ms=float(latency) if latency else None,
-        error=fields.get(b"error", b"").decode() or None,
-        checked_at=float(fields.get(b"checked_at", b"0")),
+        error=str(error) if error else None,
+        checked_at=float(checked_at or 0),
     )
+
+
+def read_rows(packed: bytes) -> list[list[str | bool]]:
+    """Return what the script ``HEALTHS`` answers: for each upstream whether it is healthy, its latency, error and time.
+    ``False`` stands for what is not there."""
+    return msgspec.msgpack.decode(packed, type=list[list[str | bool]])

@@ -18,9 +18,10 @@ from shared.errors import EntryExists, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
 from shared.registry import scripts
+from shared.registry.batches import Batches
 from shared.registry.client import connect, translated
 from shared.registry.keys import Keys
-from shared.registry.records import FOUND_OUT, UpstreamRecord, read_health, read_record, spec_fields
+from shared.registry.records import FOUND_OUT, UpstreamRecord, health, read_record, read_rows, spec_fields
 from shared.registry.seals import SEALED, SIGNATURE, Seals
 from shared.secrets import FleetKey
 from shared.settings import RegistrySettings
@@ -40,7 +41,7 @@ class RegistryStore:
         self.seals = Seals(secret)
         self._configured = secret
         self._secret = ""
-        self._scripts = {
+        registered = {
             name: self.redis.register_script(getattr(scripts, name))
             for name in (
                 "REGISTER",
@@ -71,16 +72,17 @@ class RegistryStore:
                 "HOLD_SLOTS",
                 "UNLOCK",
                 "RENEW",
+                "HEALTHS",
             )
         }
+        self._batches = Batches(self.redis, registered)
 
     async def close(self) -> None:
         await self.redis.aclose()
 
     async def run_script(self, name: str, *arguments: Any) -> Any:
         """Run one of ``shared.registry.scripts``, with the prefix before its arguments."""
-        async with translated():
-            return await self._scripts[name](args=[self.keys.prefix, *arguments])
+        return await self._batches.run(name, (self.keys.prefix, *arguments))
 
     async def ping(self) -> None:
         """Raise ``RegistryUnavailable`` unless Redis answers."""
@@ -189,13 +191,15 @@ class RegistryStore:
     async def renew_seals(self) -> int:
         """Seal again what is sealed under an older key. Return how many records that were."""
         renewed = 0
+        found: dict[str, str] = {}
         async with translated():
             for raw in await self.redis.zrange(self.keys.servers, 0, -1) if self.seals.rotating else ():
                 id = raw.decode()
-                sealed = (await self.redis.hget(self.keys.server(id), SEALED) or b"").decode("latin-1")
-                again = self.seals.renewed(id, sealed)
-                if again is not None:
-                    renewed += int(await self.run_script("RENEW", self.keys.server(id), SEALED, sealed, again))
+                found[id] = (await self.redis.hget(self.keys.server(id), SEALED) or b"").decode("latin-1")
+        for id, sealed in found.items():
+            again = self.seals.renewed(id, sealed)
+            if again is not None:
+                renewed += int(await self.run_script("RENEW", self.keys.server(id), SEALED, sealed, again))
         return renewed
 
     async def unregister(self, id: str) -> None:
@@ -242,6 +246,16 @@ class RegistryStore:
         """Claim a slot for ``worker``. Return ``mine`` (the worker had it), ``claimed``, ``taken`` or ``gone`` (no such
         upstream). An upstream that ``runs_once`` counts as connecting from then on."""
         return bytes(await self.run_script("CLAIM", id, slot, worker, "1" if runs_once else "0")).decode()
+
+    async def is_owner(self, id: str, slot: int, worker: str) -> bool:
+        """Whether Redis has ``worker`` as the owner of a slot, and has its record: without that it counts as dead, and
+        anybody may claim the slot."""
+        async with translated():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.hget(self.keys.server(id), f"owner:{slot}")
+            pipe.exists(self.keys.worker(worker))
+            owner, known = await pipe.execute()
+        return bool(known) and owner is not None and bytes(owner).decode() == worker
 
     async def release(self, id: str, slot: int, worker: str, heir: str = "") -> bool:
         """Give a slot up, to ``heir`` if one is named."""
@@ -315,12 +329,8 @@ class RegistryStore:
         found: dict[str, HealthCheckResult | None] = {}
         for start in range(0, len(ids), _BATCH):
             batch = ids[start : start + _BATCH]
-            async with translated():
-                pipe = self.redis.pipeline(transaction=False)
-                for id in batch:
-                    pipe.hgetall(self.keys.health(id))
-                rows = await pipe.execute()
-            found.update((id, read_health(id, row)) for id, row in zip(batch, rows, strict=True))
+            rows = read_rows(await self.run_script("HEALTHS", *batch))
+            found.update((id, health(id, row)) for id, row in zip(batch, rows, strict=True))
         return found
 
     async def load(self, ids: Iterable[str]) -> dict[str, UpstreamRecord | None]:
@@ -338,9 +348,9 @@ class RegistryStore:
                     pipe.hgetall(self.keys.health(id))
                 rows = await pipe.execute()
             for index, id in enumerate(batch):
-                score, server, catalog, health = rows[index * 4 : index * 4 + 4]
+                score, server, catalog, probed = rows[index * 4 : index * 4 + 4]
                 try:
-                    found[id] = read_record(id, int(score or 0), server, catalog, health, self.seals)
+                    found[id] = read_record(id, int(score or 0), server, catalog, probed, self.seals)
                 except (ValueError, KeyError, TypeError) as error:  # written by a newer version, or by hand
                     _log.error("upstream %s cannot be read (%s); going on without it", id, error)
                     found[id] = None

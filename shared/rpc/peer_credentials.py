@@ -33,6 +33,16 @@ def credentials(here: Any) -> Credentials | None:
     return Credentials(pid, uid)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process of this machine is stopped by a signal: it does not answer, and is not only slow. False if the
+    system does not say."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
 def objection(peer: Credentials | None, own_uid: int | None = None) -> str:
     """Return why a process may not be the other end of a link, or nothing. It must run as our user or as root."""
     own = os.geteuid() if own_uid is None else own_uid

@@ -11,7 +11,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from tests.chaos import processes
+from tests.chaos import apart, processes
+from tests.chaos.apart import Apart, Named
 from tests.chaos.ground import Ground
 from tests.chaos.relay import Relay
 from tests.chaos.stage import Stage
@@ -22,8 +23,8 @@ from tests.fleet import alive, eventually
 _AWAY_S = 10.0
 """How long what hangs, is cut off or has no room does so: longer than a heartbeat lives (5 s)."""
 _DOWN_S = 5.0
-_LINK_S = 3.0
-"""A front end drops a link after two unanswered pings, one a second."""
+_LINK_S = 2.0
+"""A front end drops a link after three unanswered pings, two a second."""
 _TIMEOUT_S = 8.0
 """``requestTimeout`` of the stage."""
 _UNREACHABLE = ("upstream_unavailable", "outcome_unknown", "not_delivered")
@@ -40,6 +41,8 @@ class Fault(Struct):
     lasts_s: float = 0.0
     stage: Callable[[], Ground] = Stage
     sessions_refused: bool = False
+    possible: Callable[[], bool] = lambda: True
+    """Whether it can be done on this machine."""
 
 
 def _fault(does: Callable[[Any], AsyncIterator[None]]) -> Callable[[Any], Context[None]]:
@@ -196,6 +199,20 @@ async def _front_end_cut_off(stage: Stage) -> AsyncIterator[None]:
         yield
 
 
+@_fault
+async def _hosts_apart(stage: Apart) -> AsyncIterator[None]:
+    stage.host.cut(True)
+    yield
+    stage.host.cut(False)
+
+
+@_fault
+async def _dns_silent(stage: Named) -> AsyncIterator[None]:
+    stage.dns.answering = False
+    yield
+    stage.dns.answering = True
+
+
 _NOTHING = Allowance(tools=("-",))
 _IN_WORKER = Allowance(codes=("outcome_unknown", "not_delivered"))
 _HELD = _LINK_S + 1.0
@@ -335,6 +352,24 @@ FAULTS = (
         Allowance(hands_off_s=_LINK_S, answer_s=_HELD, wait_s=8.0, recovery_s=8.0, codes=_IN_WORKER.codes),
         _AWAY_S,
         lambda: Stage(remote=True),
+    ),
+    Fault(
+        "hosts-apart",
+        "a worker on another host (a network namespace): every packet between the hosts is lost, 10 s",
+        _hosts_apart,
+        Allowance(hands_off_s=_LINK_S, answer_s=_HELD, wait_s=8.0, recovery_s=8.0, codes=_IN_WORKER.codes),
+        _AWAY_S,
+        Apart,
+        possible=apart.possible,
+    ),
+    Fault(
+        "dns-silent",
+        "the name service that workers ask for the hosts of upstreams: no answer, 10 s",
+        _dns_silent,
+        _NOTHING,
+        _AWAY_S,
+        Named,
+        possible=apart.possible,
     ),
     Fault(
         "up-supervisor-killed",

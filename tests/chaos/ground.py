@@ -20,10 +20,12 @@ GROUPS = ("h", "s", "p")
 
 
 class Server:
-    """An upstream over the network; it comes back on the same port."""
+    """An upstream over the network; it comes back on the same port. ``bind`` is the address at which it listens,
+    ``host`` how it is called in its URL, if otherwise."""
 
     def __init__(self, transport: str, prefix: str, ledger: Path) -> None:
         self.transport = transport
+        self.bind, self.host = "127.0.0.1", ""
         self._arguments = (transport, str(ledger), prefix)
         self._port = 0
         self.process: asyncio.subprocess.Process | None = None
@@ -31,7 +33,7 @@ class Server:
     async def start(self) -> Server:
         """Start it and wait until it listens."""
         self.process = await asyncio.create_subprocess_exec(
-            PYTHON, "-m", "tests.chaos.upstream", *self._arguments, f"127.0.0.1:{self._port}",
+            PYTHON, "-m", "tests.chaos.upstream", *self._arguments, f"{self.bind}:{self._port}",
             stdout=asyncio.subprocess.PIPE, cwd=ROOT,
         )  # fmt: skip
         assert self.process.stdout is not None
@@ -42,7 +44,7 @@ class Server:
     def connection(self) -> dict[str, Any]:
         """For ``register``."""
         path = "sse" if self.transport == "sse" else "mcp"
-        return {"type": self.transport, "url": f"http://127.0.0.1:{self._port}/{path}"}
+        return {"type": self.transport, "url": f"http://{self.host or self.bind}:{self._port}/{path}"}
 
     @property
     def running(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import itertools
 import os
 import signal
 from pathlib import Path
@@ -82,13 +83,18 @@ class RedisServer:
 
 
 class _Fleet(Fleet):
-    """Each process has a relay of its own towards Redis; a ``remote`` worker has another one before it."""
+    """Each process has a relay of its own towards Redis; a ``remote`` worker has another one before it. ``before`` is
+    put before the command of each worker. ``elsewhere``: the second worker is on another host; what is put before its
+    command, the address of this host as seen there, and the address at which it listens."""
 
     def __init__(self, server: RedisServer, remote: bool, **settings: Any) -> None:
         super().__init__(server.url, 2, 2, **settings)
         self._server = server
         self._remote = remote
         self.relays: dict[Any, list[Relay]] = {}
+        self.before: list[str] = []
+        self.elsewhere: tuple[list[str], str, str] | None = None
+        self._numbers = itertools.count()
 
     def every_relay(self) -> list[Relay]:
         """Return all relays."""
@@ -106,24 +112,30 @@ class _Fleet(Fleet):
     async def add_worker(self) -> Child:
         """One more worker, with its relay."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-        relay, settings = await self._behind_a_relay()
-        before: list[Relay] = []
+        away = self.elsewhere if next(self._numbers) == 1 else None
+        before, here, bind = away or (self.before, _HERE, "")
+        relay, settings = await self._behind_a_relay(here)
+        links: list[Relay] = []
         if self._remote:
             link, settings = await self._behind_a_link(settings)
-            before.append(link)
-        worker = Child("worker", [PYTHON, "-m", "worker"], environment, settings=settings)
-        self.relays[worker] = [relay, *before]
+            links.append(link)
+        if bind:
+            address = bind.partition(":")[0]
+            service = structs.replace(settings.service, rpc_bind=bind, rpc_advertise=address)
+            settings = structs.replace(settings, service=service)
+        worker = Child("worker", [*before, PYTHON, "-m", "worker"], environment, settings=settings)
+        self.relays[worker] = [relay, *links]
         await worker.start()
         self.workers.append(worker)
-        if self._remote:
+        if self._remote or bind:
             await self._hide(worker)
         return worker
 
-    async def _behind_a_relay(self) -> tuple[Relay, Settings]:
+    async def _behind_a_relay(self, here: str = _HERE) -> tuple[Relay, Settings]:
         """Return a relay towards Redis, and settings that lead there."""
         relay = Relay(self._server.connect)
-        await relay.start()
-        registry = structs.replace(self.settings.registry, redis_url=f"redis://127.0.0.1:{relay.port}/0")
+        await relay.start(here)
+        registry = structs.replace(self.settings.registry, redis_url=f"redis://{here}:{relay.port}/0")
         return relay, structs.replace(self.settings, registry=registry)
 
     async def _behind_a_link(self, settings: Settings) -> tuple[Relay, Settings]:

@@ -23,12 +23,13 @@ _START_S = 40.0
 
 
 class Supervised(Ground):
-    """See the module. ``settings`` are further ones of the gateway, as in a file."""
+    """See the module. ``settings`` are further ones of the gateway, ``more`` further upstreams, as in a file."""
 
     settings: Mapping[str, Any] = {}
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, request_timeout_s: float = 8.0) -> None:
+        super().__init__(request_timeout_s)
+        self.more: dict[str, Any] = {}
         with socket.socket() as free:  # one port for all lives of the gateway: clients know no other
             free.bind(("127.0.0.1", 0))
             self._url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -53,7 +54,7 @@ class Supervised(Ground):
             "requestTimeout": int(self.request_timeout_s * 1000),
             **self.settings,
         }
-        document = {"gateway": settings, "mcpServers": {**entries, "p": self.child}}
+        document = {"gateway": settings, "mcpServers": {**entries, "p": self.child, **self.more}}
         (self.folder / "gateway.json").write_text(json.dumps(document))
         await self.start()
 
@@ -94,7 +95,9 @@ class Supervised(Ground):
             return f"{len(front_ends)} front ends and {len(workers)} workers in Redis"
         servers = await self._ask("servers")
         bad = [f"{one['id']} is {one['status']}" for one in servers if one["status"] != "connected"]
-        return ", ".join(bad) or ("" if len(servers) == 4 else f"{len(servers)} of 4 upstreams registered")
+        all_of_them = len(self.servers) + 1 + len(self.more)
+        shown = f"{len(servers)} of {all_of_them} upstreams registered"
+        return ", ".join(bad) or ("" if len(servers) == all_of_them else shown)
 
     async def leftovers(self) -> list[str]:
         left = counts({"supervisor": 1, "front end": 3, "worker": 2, "reaper": 2, "redis": 1})

@@ -121,7 +121,7 @@ class FrontEndPath:
             cached=lambda sid, principal: session,
             again=lambda session: True,
         )
-        pool = WorkerPool(anything, "frontend", key, settings)
+        self.pool = pool = WorkerPool(anything, "frontend", key, settings)
         link = WorkerLink(one.owners[0][1], "frontend", 1.0, anything, lambda gone: None)
         self.link = Link(link, 1 << 24)
         self.link.connection_made(Remembers())
@@ -143,6 +143,12 @@ class FrontEndPath:
         self.connection.connection_made(self.client)
         self._calls = 0
         self._request = REQUEST if era is Era.MODERN else LEGACY_REQUEST
+
+    @property
+    def calls_of_the_link(self) -> list[int]:
+        """The numbers of the calls that a worker has."""
+        (link,) = self.pool.links.values()
+        return list(link.calls)
 
     def call(self) -> None:
         """One call there and back."""

@@ -84,6 +84,27 @@ async def test_a_replica_that_always_fails_costs_three_calls_and_then_none(fleet
         assert total(figures, "gateway_ejections_total", group="bad", reason="failing") >= 1
 
 
+async def test_under_adaptive_balancing_too_a_replica_that_always_fails_costs_three_calls(
+    fleet: Fleet, client: RawClient
+) -> None:
+    async with RawUpstreams() as upstreams:
+        await register(fleet, upstreams, "quick", 3, "adaptive")
+        bad = upstreams.endpoints["quick-1"]
+        bad.behaviour = "500"  # it fails sooner than the others answer
+        errors = 0
+
+        async def is_noticed() -> bool:
+            nonlocal errors
+            errors += "error" in (await client.call("quick_who")).body
+            return await is_out(fleet, client, "quick-1")
+
+        await eventually(is_noticed, 15.0, "it is ejected")
+        assert errors == 3 == len(bad.tool_calls)
+        answers = await load(client, "quick_who", 4, 1.0)
+        assert len(answers) > 50 and not any("error" in one.body for one in answers)
+        assert len(bad.tool_calls) == 3
+
+
 async def test_the_trial_of_a_replica_that_failed_costs_no_call_that_may_be_repeated(
     fleet: Fleet, client: RawClient
 ) -> None:

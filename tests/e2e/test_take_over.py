@@ -1,4 +1,4 @@
-"""A worker that is killed: what it had runs elsewhere at once, calls wait for that, and nothing runs twice."""
+"""A worker that is killed or stopped: what it had runs elsewhere at once, calls wait for that, nothing runs twice."""
 
 from __future__ import annotations
 
@@ -71,6 +71,43 @@ async def test_a_killed_workers_child_runs_elsewhere_at_once_and_calls_wait_for_
         begun = [line.split() for line in mark.read_text().splitlines()]
         assert [int(pid) for _, pid, _ in begun][-1:] == list(ran)
         assert not alive(child)
+
+
+async def test_a_stopped_workers_child_runs_elsewhere_at_once_and_not_twice_when_the_worker_goes_on(
+    redis_url: str, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    connection = script_connection(_SERVER)
+    connection["args"].append(str(mark))
+    async with (
+        Fleet(redis_url, 1, 2, heartbeat_ttl_s=_TTL_S, request_timeout_s=_TTL_S) as fleet,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        await fleet.register("local", connection)
+        old = await fleet.pid_of_owner("local")
+        first = int((await client.call("pid")).content)
+        os.kill(old, signal.SIGSTOP)
+        try:
+            # What was sent before its front end knew fails; what comes afterwards waits for the next owner.
+            async def is_served() -> int:
+                answer = await client.call("pid")
+                return int(answer.content) if "result" in answer.body else 0
+
+            second = await eventually(is_served, 15.0, "another worker has it")
+            assert second != first and not alive(first)
+            assert await fleet.pid_of_owner("local") != old
+        finally:
+            os.kill(old, signal.SIGCONT)
+
+        async def is_back() -> bool:
+            workers = await fleet.worker_facts()
+            return str(old) in {facts["pid"] for facts in workers.values()} and len(workers) == 2
+
+        await eventually(is_back, 15.0, "the worker joins again")
+        begun = [int(line.split()[1]) for line in mark.read_text().splitlines()]
+        assert begun.count(second) == 1 and begun[-1] == second, "nobody has started a third one"
+        assert [pid for pid in begun if alive(pid)] == [second]
+        assert int((await client.call("pid")).content) == second
 
 
 async def test_a_worker_is_dead_only_when_its_reaper_is_done(tmp_path: Path) -> None:

@@ -2,8 +2,9 @@
 
 A call that comes when all places are taken waits in a short queue, or is refused at once: where the caller can still be
 told, and can go elsewhere. Refused is what would not be begun in time (its own time, or ``max_wait_s``). While no place
-was free for twice that time, the overload is no burst: then as many calls wait as there are places. That keeps the
-upstream busy, and longer waiting would only make every call slower.
+was free for twice that time, the overload is no burst: then half as many calls wait as there are places. That keeps the
+upstream busy, as the next call comes sooner than half of the places are free again, and longer waiting would only make
+every call slower.
 
 The queue is fair between callers: they take turns, and a caller's place in it is counted as if all others had sent no
 more than it has. One that sends a hundred calls makes itself wait, and not a caller that sends one.
@@ -15,13 +16,15 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from shared.errors import NotDelivered
+from shared.errors import SHUT, NotDelivered
 from worker.calls.call import Call
 from worker.calls.concurrency import Concurrency
 from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR
 
 _WEIGHT = 0.1
 _BURST = 2
+_SHUT = 0.75
+"""The share of the time in which the queue runs empty for which front ends send no more calls of who was refused."""
 _UNKNOWN = 4
 """Calls that may wait for each place while it is not known how long calls take."""
 
@@ -61,6 +64,7 @@ class Gate:
         """Start ``call``, or have it wait, or fail it with ``overloaded``."""
         now = self._clock()
         if self.running < self.concurrency.limit and not self.waiting:
+            self._full_since = now  # a place was free until now
             self._let_in(call, now)
             return
         own = self._queues.get(caller)
@@ -90,6 +94,8 @@ class Gate:
                 self.service_s += (seconds - self.service_s) * _WEIGHT if self.service_s else seconds
             self.concurrency.note(call.name, seconds, answered, self.running + 1)
         self._go_on(now)
+        if self.running < self.concurrency.limit:
+            self._full_since = now
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Take a waiting call out of the queue. It was certainly not sent (``worker.calls.call.Holder``)."""
@@ -119,8 +125,6 @@ class Gate:
 
     def _let_in(self, call: Call, now: float) -> None:
         self.running += 1
-        if self.running >= self.concurrency.limit and not self._letting_in:
-            self._full_since = now  # a place was free until now
         call.entered_at = now
         call.holder = None
         self._start(call)
@@ -134,11 +138,13 @@ class Gate:
     def _may_wait(self, call: Call, before: int, wait_s: float, now: float) -> bool:
         if call.expires_at and now + wait_s + self.service_s > call.expires_at:
             return False
+        if self._lasts(now):
+            return before < (self.concurrency.limit + 1) // 2
         if before < self.concurrency.limit:
             return True
         if not self.service_s:
             return before < _UNKNOWN * self.concurrency.limit
-        return wait_s <= self._max_wait_s and now - self._full_since <= _BURST * self._max_wait_s
+        return wait_s <= self._max_wait_s
 
     def _make_room(self, before: int) -> bool:
         """Refuse the last call of the caller who has most of them waiting, if that is not who asks for room."""
@@ -152,4 +158,11 @@ class Gate:
 
     def _refuse(self, call: Call, wait_s: float) -> None:
         text = f"{self.running} calls of upstream {self._upstream!r} are under way and {self.waiting} wait"
-        call.fail(NotDelivered("overloaded", text, {"retryAfter": str(max(1, math.ceil(wait_s)))}))
+        data = {"retryAfter": str(max(1, math.ceil(wait_s)))}
+        if self._lasts(self._clock()):
+            data[SHUT] = f"{_SHUT * self.waiting * self.service_s / self.concurrency.limit:.4f}"
+        call.fail(NotDelivered("overloaded", text, data))
+
+    def _lasts(self, now: float) -> bool:
+        """Whether there is more load than the upstream takes, and not only a burst."""
+        return now - self._full_since > _BURST * self._max_wait_s

@@ -8,33 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import orjson
 from msgspec import structs
 
-from shared.connections import HttpConnection, origin_of
-from shared.errors import CallError, NotDelivered, RegistryUnavailable
+from shared.errors import NotDelivered, RegistryUnavailable
 from shared.mcp.listings import CHANGES, Kind
 from shared.metrics.families import Family
 from shared.models import HealthCheckResult, ServerStatus, now_s
-from shared.own_settings import for_upstream
 from shared.registry.changes import RESTART
-from shared.registry.client import translated
 from shared.registry.credentials import CredentialStore
 from shared.registry.records import ListedCatalog, UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.settings import CallSettings, Settings
 from shared.tasks import cancel, spawn
-from shared.transports import traits
 from worker.calls.call import Call
 from worker.calls.client_facts import ClientFacts
 from worker.calls.observer import CallObserver
 from worker.ownership.figures import families
 from worker.ownership.health import HealthPolicy
-from worker.ownership.make_upstream import make_upstream
+from worker.ownership.holding import Holding, is_of
 from worker.ownership.owner import Owner
 from worker.sessions.context import UnsolicitedPath
 from worker.sessions.resource_subscriptions import Watcher
@@ -42,83 +36,6 @@ from worker.transports.transport import UpstreamFacts
 
 _log = logging.getLogger(__name__)
 _ANNOUNCE_S = 0.25
-
-
-def _is_of(record: UpstreamRecord) -> bool:
-    """Whether the URL that was found belongs to the entry as it is now. An entry's headers go to its own host and to no
-    other."""
-    connection = record.spec.connection
-    if not isinstance(connection, HttpConnection):
-        return False
-    try:
-        return origin_of(connection.url) == origin_of(record.url_in_use)
-    except ValueError:
-        return False
-
-
-class _Leaders(Protocol):
-    """Reaches the worker that leads an upstream."""
-
-    def hint_leader(self, kind: str, id: str, method: str) -> None:
-        """Send a hint about an upstream to its leader."""
-
-    def listed(self, id: str) -> ListedCatalog:
-        """Return the lists of an upstream as they were read last."""
-
-
-class _Holding:
-    """One owned upstream. Implements ``worker.ownership.upstream.UpstreamEvents``."""
-
-    def __init__(
-        self,
-        record: UpstreamRecord,
-        settings: Settings,
-        worker: str,
-        leaders: _Leaders,
-        unsolicited: UnsolicitedPath,
-        observer: CallObserver | None,
-        credentials: CredentialStore | None,
-    ) -> None:
-        self.record = record
-        self.settings = for_upstream(settings, record.spec.settings)
-        self.lines: deque[str] = deque(maxlen=settings.upstreams.log_lines)
-        self.upstream = make_upstream(
-            record.spec, self.settings, worker, self, unsolicited, self.lines.append, observer, credentials
-        )
-        self.owner: Owner | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.leaving = False
-        self._leaders = leaders
-
-    @property
-    def runs_once(self) -> bool:
-        """Whether only a single worker may run the upstream."""
-        return traits(self.record.spec.transport).runs_once
-
-    def announced(self, method: str) -> None:
-        """Handle that the upstream announced a changed list: its leader reads the list again."""
-        if self.owner is not None:
-            self.owner.announced(method)
-        else:
-            self._leaders.hint_leader("relist", self.record.spec.id, method)
-
-    def trouble(self, error: CallError) -> None:
-        """Handle that a call found the upstream gone: its leader checks at once."""
-        if self.owner is not None:
-            self.owner.trouble(error)
-        else:
-            self._leaders.hint_leader("suspect", self.record.spec.id, "")
-
-    def look(self) -> None:
-        """Have the leader read the lists again, because a session of a client lists something else."""
-        if self.owner is not None:
-            self.owner.look()
-        else:
-            self._leaders.hint_leader("look", self.record.spec.id, "")
-
-    def listed(self) -> ListedCatalog:
-        """Return the lists as they were read last, by any worker."""
-        return self._leaders.listed(self.record.spec.id)
 
 
 class Inventory:
@@ -132,12 +49,15 @@ class Inventory:
         unsolicited: UnsolicitedPath,
         observer: CallObserver | None = None,
         credentials: CredentialStore | None = None,
+        may_start: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
+        """``may_start`` says whether this worker may start children, or raises ``RegistryUnavailable``."""
+        self._may_start = may_start
         self.records: dict[str, UpstreamRecord] = {}
         self._store = store
         self._worker = worker
         self._settings = settings
-        self._held: dict[str, _Holding] = {}
+        self._held: dict[str, Holding] = {}
         self._health: dict[str, tuple[HealthCheckResult, int, int]] = {}
         self._announced_health: dict[str, bool] = {}
         self._unreported: dict[str, tuple[ServerStatus, str | None, UpstreamFacts | None]] = {}
@@ -270,14 +190,14 @@ class Inventory:
         gone: dict[str, UpstreamRecord | None] = {id: None for id in self.records if id not in records}
         self.apply({**gone, **records})
 
-    def _take(self, record: UpstreamRecord) -> _Holding:
-        holding = _Holding(
+    def _take(self, record: UpstreamRecord) -> Holding:
+        holding = Holding(
             record, self._settings, self._worker, self, self._unsolicited, self._observer, self._credentials
         )
         self._held[record.spec.id] = holding
         return holding
 
-    def _lead(self, holding: _Holding) -> None:
+    def _lead(self, holding: Holding) -> None:
         if holding.task is not None or holding.leaving or self.draining:
             return
         if self._without_children and holding.runs_once:
@@ -286,17 +206,17 @@ class Inventory:
         holding.owner = Owner(holding.upstream, holding.settings, self, holding.record.status, holding.record.catalog)
         holding.task = spawn(self._run(holding.owner, holding), f"upstream {holding.record.spec.id}")
 
-    async def _run(self, owner: Owner, holding: _Holding) -> None:
+    async def _run(self, owner: Owner, holding: Holding) -> None:
         """Run an upstream until cancelled. A changed stdio entry first waits until its old child has ended."""
         before = self._retiring.get(holding.record.spec.id)
         if before is not None and holding.runs_once:
             await asyncio.wait({before})
         await owner.run()
 
-    def _follow(self, holding: _Holding) -> None:
+    def _follow(self, holding: Holding) -> None:
         """Serve calls by the facts that the leader found."""
         record = holding.record
-        if holding.task is None and record.eras and _is_of(record):
+        if holding.task is None and record.eras and is_of(record):
             holding.upstream.adopt(
                 UpstreamFacts(
                     record.eras,
@@ -315,7 +235,7 @@ class Inventory:
                 lambda done: self._retiring.pop(id, None) if self._retiring.get(id) is done else None
             )
 
-    async def _retire(self, holding: _Holding) -> None:
+    async def _retire(self, holding: Holding) -> None:
         """Stop leading at once. Calls in flight on HTTP may finish; a stdio child must end."""
         await cancel(holding.task)
         if not holding.runs_once:
@@ -406,11 +326,11 @@ class Inventory:
         """Whether Redis itself says that this worker leads the upstream; the local copy may be old. If Redis does not
         answer, the owner keeps what it has, unless ``stdioOnRedisLoss`` is ``stop``."""
         try:
-            async with translated():
-                owner = await self._store.redis.hget(self._store.keys.server(id), "owner:0")
+            if self._may_start is not None and not await self._may_start():
+                return False
+            return await self._store.is_owner(id, 0, self._worker)
         except RegistryUnavailable:
             return id in self._held and self._settings.upstreams.stdio_on_redis_loss == "keep"
-        return owner is not None and bytes(owner).decode() == self._worker
 
     async def status(self, id: str, status: ServerStatus, error: str | None, facts: UpstreamFacts | None) -> None:
         """Write a status. While Redis does not answer, it is kept for later."""

@@ -34,6 +34,8 @@ _LOOK_S = 0.02
 """How often a worker that drains looks whether calls have ended."""
 _AT_ONCE = 32
 """How many upstreams are handed over at once."""
+_CLAIMED_AT_ONCE = 256
+"""How many slots are claimed at once. They go to Redis together (``shared.registry.batches``)."""
 
 
 class PlacementPlan(Struct, frozen=True):
@@ -141,6 +143,10 @@ class Placement:
         self.workers: dict[str, float] = {}
         self._leaving: frozenset[str] = frozenset()
         self._at_rest: dict[str, float] | None = None  # the workers for which, once settled, the plan was empty
+        self._settled: dict[str, UpstreamRecord] = {}  # records of which nothing follows, for the workers in ``_for``
+        self._for: tuple[object, ...] = ()
+        self._members_changed = True
+        self._asked_at = 0.0
 
     def settle(self) -> None:
         """Give owners time to say that they live, and to write back what they own, before any worker claims that:
@@ -151,6 +157,12 @@ class Placement:
             for slot, owner in record.owners:
                 self._incumbents.setdefault((id, slot), owner)
         self._settling_since = time.monotonic()
+        self._members_changed = True
+
+    def look(self) -> None:
+        """Make a plan at once, because a worker joined or left."""
+        self._members_changed = True
+        self.wake.set()
 
     @property
     def _settling(self) -> bool:
@@ -177,26 +189,24 @@ class Placement:
             await asyncio.sleep(0.02)  # let a burst of changes arrive
 
     async def _once(self) -> None:
-        alive = await self._members.alive()
-        self._note(alive)
+        if self._members_changed or time.monotonic() - self._asked_at >= self._tick_s:
+            self._members_changed, self._asked_at = False, 0.0  # until there is an answer
+            self._note(await self._members.alive())
+            self._asked_at = time.monotonic()
         if self._worker not in self.workers:
+            self._members_changed = True
             return  # the heartbeat of this worker has to be written first
         if self._at_rest == self.workers:
-            return  # no worker and no record has changed; with a thousand upstreams a plan is expensive
+            return  # no worker and no record has changed
         now = time.time()
-        plan = decide(self._held.records.values(), self.workers, self._worker, self._spread, now, self._leaving)
         settled = all(now - joined >= JOIN_GRACE_S for joined in self.workers.values())
+        plan = self._plan(now)
         nothing = not (plan.claims or plan.releases or plan.moves)
         self._at_rest = dict(self.workers) if settled and nothing else None
         settling = self._settling
-        for id, slot in plan.claims:
-            record = self._held.records.get(id)
-            if record is None:
-                continue  # unregistered meanwhile
-            incumbent = record.owner(slot) or self._incumbents.get((id, slot))
-            if settling and incumbent not in (None, self._worker):
-                continue
-            await self._store.claim(id, slot, self._worker, traits(record.spec.transport).runs_once)
+        claims = [one for one in plan.claims if not settling or self._is_free(*one)]
+        for start in range(0, len(claims), _CLAIMED_AT_ONCE):
+            await asyncio.gather(*(self._claim(*one) for one in claims[start : start + _CLAIMED_AT_ONCE]))
         if settling:
             return
         for id, slot in plan.releases:
@@ -219,6 +229,33 @@ class Placement:
             and self._held.busy(record.spec.id)
             and now - record.status_since < self._drain_s
         )
+
+    def _plan(self, now: float) -> PlacementPlan:
+        """Return what to do now. Records of which nothing followed are looked at again when they have changed, or the
+        workers have: with thousands of upstreams, each of which is registered, claimed, connected and listed, looking
+        at all after each change would take most of the worker's time."""
+        records = self._held.records
+        old_enough = tuple(id for id, joined in self.workers.items() if now - joined >= JOIN_GRACE_S)
+        view = (dict(self.workers), self._leaving, old_enough)
+        if view != self._for or len(self._settled) > 2 * len(records):
+            self._for = view
+            self._settled.clear()
+        changed = [record for id, record in records.items() if self._settled.get(id) is not record]
+        plan = decide(changed, self.workers, self._worker, self._spread, now, self._leaving)
+        at_work = {one[0] for part in (plan.claims, plan.releases, plan.moves) for one in part}
+        self._settled.update((one.spec.id, one) for one in changed if one.spec.id not in at_work)
+        return plan
+
+    def _is_free(self, id: str, slot: int) -> bool:
+        """Whether a slot has no owner that may just not have said yet that it lives."""
+        record = self._held.records.get(id)
+        owner = record.owner(slot) if record is not None else None
+        return (owner or self._incumbents.get((id, slot))) in (None, self._worker)
+
+    async def _claim(self, id: str, slot: int) -> None:
+        record = self._held.records.get(id)
+        if record is not None:  # else it was unregistered meanwhile
+            await self._store.claim(id, slot, self._worker, traits(record.spec.transport).runs_once)
 
     def _note(self, alive: dict[str, dict[str, str]]) -> None:
         """Note the live workers. One that drains, or is about to be replaced, keeps what it has for a moment, but gets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,6 +14,7 @@ import aiohappyeyeballs
 from shared.connections import Tls
 from shared.egress import Egress
 from worker.transports.http_endpoint import HttpEndpoint
+from worker.transports.http_names import NAMES
 
 _NEXT_ADDRESS_S = 0.25
 """How long one address may take before the next one is tried beside it (RFC 8305 section 5)."""
@@ -72,7 +72,7 @@ async def _connected(
     once, so that what was checked is what is connected to."""
     loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await NAMES.resolve(host, port)
     except socket.gaierror as error:
         raise OSError(f"no address is known of the host {host!r} ({error.strerror or error})") from error
     refused = {one[4][0]: egress.refusal_of_address(str(one[4][0]), host) for one in found}

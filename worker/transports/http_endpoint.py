@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import os
 import re
+from functools import lru_cache
 from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies_environment
@@ -19,6 +21,18 @@ _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 """What stays as it is in the path and the query of a URL. Everything else is percent-encoded."""
 _PORTS = {"http": 80, "https": 443}
+
+_PROXY_VARIABLES = (
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    "REQUEST_METHOD",  # with it, HTTP_PROXY may be a client's header, and is not read
+)
+
+
+@lru_cache(maxsize=4)
+def _proxies(variables: tuple[str | None, ...]) -> dict[str, str]:
+    """Return the proxies that the environment names, read again when it has changed: that looks at all of it."""
+    return getproxies_environment()
 
 
 class HttpEndpoint:
@@ -77,7 +91,7 @@ class HttpEndpoint:
             return ""
         if self._connection.proxy:
             return self._connection.proxy
-        proxies = getproxies_environment()
+        proxies = _proxies(tuple(map(os.environ.get, _PROXY_VARIABLES)))
         found = proxies.get(self._base.scheme) or proxies.get("all", "")
         if not found or is_loopback_host(self.host) or _bypassed(self.host, self.port, proxies):
             return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from shared.errors import CallError
 from shared.mcp.versions import Era
 from worker.calls.call import Call
@@ -75,14 +77,31 @@ def test_a_burst_may_wait_and_what_would_wait_longer_is_refused_with_the_time_to
     assert calls[-1].error is not None and calls[-1].error.retry_after_s == 2
 
 
-def test_under_lasting_overload_one_call_waits_for_each_place() -> None:
-    bench = Bench(2, max_wait_s=1.0)
+@pytest.mark.parametrize(("places", "waiting"), [(1, 1), (2, 1), (4, 2), (9, 5)])
+def test_under_lasting_overload_half_as_many_calls_wait_as_there_are_places(places: int, waiting: int) -> None:
+    bench = Bench(places, max_wait_s=1.0)
     bench.known(0.1)
     for _ in range(60):
         for _ in range(10):
             bench.enter()
         bench.end(0.05)
-    assert bench.gate.running == 2 and 1 <= bench.gate.waiting <= 2
+        assert bench.gate.running == places, "the upstream is kept busy"
+    for _ in range(10):
+        bench.enter()
+    assert bench.gate.waiting == waiting
+
+
+def test_under_lasting_overload_a_refusal_says_for_how_long_it_would_be_repeated() -> None:
+    bench = Bench(4, max_wait_s=1.0)
+    bench.known(0.1)
+    burst = [bench.enter() for _ in range(100)][-1]
+    assert burst.error is not None and "shut" not in burst.error.data, "places are free soon, perhaps"
+    for _ in range(60):
+        bench.end(0.05)
+        for _ in range(10):
+            last = bench.enter()
+    assert last.error is not None
+    assert 0 < float(last.error.data["shut"]) < 2 * 0.05, "before the two that wait have begun"
 
 
 def test_a_call_that_could_not_be_answered_in_its_time_is_refused_and_not_run() -> None:

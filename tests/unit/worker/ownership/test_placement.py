@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -341,6 +341,32 @@ async def test_a_fleet_at_rest_is_not_looked_through_again(placed: tuple[Placeme
     fleet.joined["other"] = 0.0
     await _rounds(fleet, 2)
     assert fleet.looked > before
+
+
+async def test_of_many_upstreams_only_those_that_changed_are_looked_at_again(
+    placed: tuple[Placement, _Fleet], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placement, fleet = placed
+    fleet.known |= {f"u{number}": _up(f"u{number}", {0: "me"}) for number in range(100)}
+    looked: list[int] = []
+
+    def counting(records: Iterable[UpstreamRecord], *rest: Any) -> PlacementPlan:
+        looked.append(len(of := list(records)))
+        return decide(of, *rest)
+
+    monkeypatch.setattr("worker.ownership.placement.decide", counting)
+    placement.wake.set()
+    await eventually(lambda: sum(looked) >= 100)
+    looked.clear()
+    for number in range(5):
+        fleet.known[f"new{number}"] = _up(f"new{number}")
+        placement.wake.set()
+        await eventually(lambda number=number: (f"new{number}", 0) in fleet.claimed)
+    await _rounds(fleet, 2)
+    assert sum(looked) < 30
+    fleet.joined["other"] = 0.0
+    placement.look()
+    await eventually(lambda: sum(looked) > 100, what="who should have what depends on all workers")
 
 
 async def test_nothing_is_taken_from_an_owner_that_had_no_chance_to_say_that_it_lives(

@@ -1,0 +1,227 @@
+"""What happens at five times the load that an upstream takes: ``python -m tests.chaos.overload [SECONDS]``.
+
+Two front ends and two workers carry calls to an upstream of known capacity (``maxConcurrency`` places, calls of known
+length), first at 0.9 times that, then at five times. Calls come by chance, as those of many clients do. A neighbour, on
+the same worker, gets its calls all the time. Then the same front ends serve, and refuse, as fast as one client asks, to
+see what either costs in processor time. Printed are goodput (calls served in the time, by capacity), how long served
+calls take, and the neighbour's. Exits 1 if that is beyond what it may be, or if a call ran for nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import os
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from tests.chaos import processes
+from tests.chaos.ground import Server
+from tests.chaos.load import Call, Client
+from tests.chaos.stage import RedisServer
+from tests.fleet import Fleet
+
+SECONDS = 120.0
+_PLACES, _CALL_MS = 8, 150
+CAPACITY = _PLACES * 1000 / _CALL_MS
+_NEIGHBOUR_RATE, _NEIGHBOUR_MS = 20.0, 20
+_CLIENTS = 8
+_TIMEOUT_S = 60.0
+_COST_S, _AT_ONCE = 5.0, 4
+_LASTS_S = 4.0
+"""After so long an overload is no burst."""
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+GOODPUT, SLOWER, NEIGHBOUR, REFUSAL = 0.95, 2.0, 1.2, 0.3
+"""The least goodput, and the most of: p99 at five times the load by that at 0.9 times, the neighbour's, what a refusal
+costs by what a served call costs."""
+
+
+class Phase(Struct):
+    """The calls of one rate of load, in the ``seconds`` before ``until``, and those of the neighbour meanwhile."""
+
+    seconds: float
+    until: float
+    calls: list[Call]
+    neighbours: list[Call]
+
+    @property
+    def served(self) -> list[Call]:
+        """The calls that were answered with a result."""
+        return [call for call in self.calls if not call.why]
+
+
+def p99(calls: Sequence[Call]) -> float:
+    """Return the time, in seconds, in which 99 of 100 of these calls were answered."""
+    took = sorted(call.took_s for call in calls)
+    return took[min(len(took) - 1, int(len(took) * 0.99))] if took else float("inf")
+
+
+async def _by_chance(rate: float, seconds: float, call: Callable[[], Awaitable[Call]]) -> list[Call]:
+    """Call at this rate, at random times, whatever becomes of the calls."""
+    dice = random.Random(1)
+    began, due, under_way = time.monotonic(), 0.0, list[asyncio.Future[Call]]()
+    while (due := due + dice.expovariate(rate)) < seconds:
+        await asyncio.sleep(max(0.0, began + due - time.monotonic()))
+        under_way.append(asyncio.ensure_future(call()))
+    return list(await asyncio.gather(*under_way))
+
+
+async def _phase(clients: Sequence[Client], urls: Sequence[str], rate: float, seconds: float) -> Phase:
+    def caller(tool: str, ms: int) -> Callable[[], Awaitable[Call]]:
+        return lambda: random.choice(clients).do(tool, ms, random.choice(urls))
+
+    until = time.monotonic() + seconds
+    calls, neighbours = await asyncio.gather(
+        _by_chance(rate, seconds, caller("f_do", _CALL_MS)),
+        _by_chance(_NEIGHBOUR_RATE, seconds, caller("n_do", _NEIGHBOUR_MS)),
+    )
+    return Phase(seconds, until, calls, neighbours)
+
+
+def _spent_s() -> float:
+    """Return the processor time that front ends and workers have used so far."""
+    roles = processes.by_role()
+    total = 0
+    for pid in (*roles["front end"], *roles["worker"]):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total * _TICK_S
+
+
+async def _cost_ms(client: Client, url: str, tool: str, ms: int, idle: float) -> tuple[float, int, int]:
+    """Call as fast as a few callers can; return what these calls cost the gateway, how many there were, and how many
+    were served. ``idle`` is what the gateway uses without these calls, in seconds each second."""
+    began, calls = time.monotonic(), list[Call]()
+
+    async def caller() -> None:
+        while time.monotonic() < began + _COST_S:
+            calls.append(await client.do(tool, ms, url))
+
+    before = _spent_s()
+    await asyncio.gather(*(caller() for _ in range(_AT_ONCE)))
+    spent_s = _spent_s() - before - idle * (time.monotonic() - began)
+    return spent_s * 1000, len(calls), sum(not call.why for call in calls)
+
+
+async def _idle() -> float:
+    """Return how much of a second the gateway uses each second, as it is now."""
+    began, before = time.monotonic(), _spent_s()
+    await asyncio.sleep(_COST_S)
+    return (_spent_s() - before) / (time.monotonic() - began)
+
+
+class Run:
+    """One run, and what of it is not as it may be."""
+
+    def __init__(self, seconds: float, scratch: Path) -> None:
+        self._seconds = seconds
+        self._ledger = scratch / "ledger"
+        self._ledger.touch()
+        self._redis = RedisServer(scratch)
+        self.problems: list[str] = []
+
+    async def play(self) -> None:
+        """Play it, and print what comes of it."""
+        async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(processes.adopting())
+            servers = {id: Server("http", id, self._ledger) for id in ("f", "n")}
+            for server in servers.values():
+                await server.start()
+                stack.push_async_callback(server.stop)
+            await self._redis.start()
+            stack.push_async_callback(self._redis.stop)
+            fleet = await stack.enter_async_context(Fleet(self._redis.url, 2, 2))
+            limited: dict[str, Any] = {"maxConcurrency": _PLACES}
+            await fleet.register("f", servers["f"].connection, settings=limited)
+            await fleet.register("n", servers["n"].connection)
+            clients = [Client(fleet.urls, "modern", _TIMEOUT_S) for _ in range(_CLIENTS)]
+            for client in clients:
+                stack.push_async_callback(client.session.close)
+            await self._loads(clients, fleet.urls)
+            await self._costs(clients, fleet.urls[0])
+
+    async def _loads(self, clients: Sequence[Client], urls: Sequence[str]) -> None:
+        await _phase(clients, urls, 0.5 * CAPACITY, 3.0)
+        usual = await _phase(clients, urls, 0.9 * CAPACITY, min(30.0, self._seconds))
+        over = await _phase(clients, urls, 5 * CAPACITY, self._seconds)
+        self._print("0.9 times", usual)
+        self._print("5 times", over)
+        ran = collections.Counter(line.split()[0] for line in self._ledger.read_text().splitlines())
+        for_nobody = sum(1 for call in over.calls if call.why and ran[call.id])
+        other = collections.Counter(call.code for call in over.calls if call.why and call.code != "overloaded")
+        goodput = sum(call.ended <= over.until for call in over.served) / over.seconds / CAPACITY
+        slower = p99(over.served) / p99(usual.served)
+        beside = p99(over.neighbours) / p99(usual.neighbours)
+        print(f"goodput {goodput:.1%} of {CAPACITY:.1f} calls a second; p99 {slower:.2f} times that at 0.9")
+        print(f"neighbour's p99 {beside:.2f} times that at 0.9; refused in {_median_refusal_ms(over):.1f} ms (median)")
+        self._must(goodput >= GOODPUT, "goodput is too low")
+        self._must(slower <= SLOWER, "served calls take too long")
+        self._must(beside <= NEIGHBOUR, "the neighbour is disturbed")
+        self._must(not for_nobody, f"{for_nobody} calls ran for callers that were refused")
+        self._must(not other, f"calls failed otherwise: {dict(other)}")
+        self._must(not any(call.why for call in over.neighbours), "the neighbour's calls failed")
+
+    async def _costs(self, clients: Sequence[Client], url: str) -> None:
+        """Measure what a served call and a refusal cost, while the upstream is kept full."""
+        all_ms, calls, _ = await _cost_ms(clients[0], url, "n_do", 0, await _idle())
+        served_ms = all_ms / calls
+        full = True
+
+        async def fill() -> None:
+            while full:
+                if (await clients[1].do("f_do", _CALL_MS)).why:
+                    await asyncio.sleep(_CALL_MS / 1000)
+
+        filling = [asyncio.ensure_future(fill()) for _ in range(_PLACES * 3)]
+        await asyncio.sleep(_LASTS_S)
+        all_ms, calls, let_in = await _cost_ms(clients[2], url, "f_do", _CALL_MS, await _idle())
+        full = False
+        await asyncio.gather(*filling)
+        refused_ms = (all_ms - let_in * served_ms) / max(1, calls - let_in)
+        share = refused_ms / served_ms
+        print(
+            f"a served call costs {served_ms:.3f} ms of processor time, a refusal {refused_ms:.3f} ms "
+            f"({calls - let_in} of {calls} calls): {share:.2f}"
+        )
+        self._must(share <= REFUSAL, "refusals cost too much")
+
+    def _print(self, load: str, phase: Phase) -> None:
+        print(
+            f"{load}: {len(phase.calls)} calls in {phase.seconds:g} s, {len(phase.served)} served, "
+            f"p99 {p99(phase.served) * 1000:.0f} ms; neighbour: {len(phase.neighbours)} calls, "
+            f"p99 {p99(phase.neighbours) * 1000:.0f} ms",
+            flush=True,
+        )
+
+    def _must(self, holds: bool, problem: str) -> None:
+        if not holds:
+            self.problems.append(problem)
+
+
+def _median_refusal_ms(phase: Phase) -> float:
+    refused = sorted(call.took_s for call in phase.calls if call.why)
+    return refused[len(refused) // 2] * 1000 if refused else 0.0
+
+
+def main() -> None:
+    """Play, and say what is not as it may be."""
+    import tempfile
+
+    seconds = float(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
+    with tempfile.TemporaryDirectory(prefix="gwover-") as scratch:
+        run = Run(seconds, Path(scratch))
+        asyncio.run(run.play())
+    for problem in run.problems:
+        print(f"✗ {problem}")
+    sys.exit(bool(run.problems))
+
+
+if __name__ == "__main__":
+    main()
