@@ -64,6 +64,7 @@ from gateway.telemetry import access_log
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.counters import Counters
 from gateway.telemetry.elicitations import Elicitations
+from gateway.telemetry.failed_calls import FailedCalls
 from gateway.telemetry.figures import FrontEndFigures
 from gateway.telemetry.observer import CallObserver, Observers
 from gateway.telemetry.pin_news import PinNews
@@ -80,6 +81,7 @@ from shared.models import now_s
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
 from shared.registry.credentials import CredentialStore
+from shared.registry.failed_calls import FailedCallStore
 from shared.registry.members import RETIRING, Members
 from shared.registry.pins import PinStore
 from shared.registry.store import RegistryStore
@@ -124,6 +126,8 @@ class FrontEnd:
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
         self._counters = Counters(settings.telemetry.metrics_max_tools)
+        self._failed = FailedCalls(FailedCallStore(store), self.id, settings.telemetry.trace_url)
+        self._counters.on_failure = self._failed.note
         self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
         self._audit = self._exported = None
         if rules.audit is not None:
@@ -138,14 +142,15 @@ class FrontEnd:
         if self._audit is not None:
             observers.append(self._audit)
         self._lines = logs.Lines("gateway.access", *access_log.NAMES)
+        observer = observers[0] if len(observers) == 1 else Observers(*observers)
         if settings.telemetry.access_log:
-            observers.append(access_log.AccessLog(self._lines))
+            observer = access_log.AccessLog(self._lines, observer)
         self._ejection = ejection = Ejection(registry, settings.routing, tallies.ejections)
         self._dispatcher = dispatcher = Dispatcher(
             registry,
             pool,
             sessions,
-            observers[0] if len(observers) == 1 else Observers(*observers),
+            observer,
             calls.max_inflight,
             calls.request_timeout_s,
             ejection,
@@ -246,6 +251,7 @@ class FrontEnd:
             ejection,
             settings.service.name,
             self._log,
+            self._failed,
         )
         self.commands = Commands(store, sessions)
         self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, self.reader, self._audit)
@@ -284,6 +290,7 @@ class FrontEnd:
             spawn(self._exchange.run(), "in-flight-exchange"),
             spawn(self._ejection.run(self._dispatcher.under_way), "ejection"),
             spawn(self._watches.keep(), "resource-watches"),
+            spawn(self._failed.run(), "failed-calls"),
             spawn(self._tick(), "tick"),
         ]
         if self._audit is not None:

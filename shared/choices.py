@@ -1,5 +1,5 @@
 """The words among which settings and entries choose: balancing strategies, naming, isolation,
-eras, pins and discovery."""
+eras, pins, duties and discovery."""
 
 from __future__ import annotations
 
@@ -48,6 +48,15 @@ class Pin(enum.StrEnum):
     OFF = "off"
     WARN = "warn"
     BLOCK = "block"
+
+
+class Duty(enum.StrEnum):
+    """Whether an upstream takes calls, as an operator has it: a draining one gets only the calls of client sessions and
+    tasks that it has already; a disabled one does not run, and nothing of it is listed."""
+
+    ACTIVE = "active"
+    DRAINING = "draining"
+    DISABLED = "disabled"
 
 
 class Discovery(enum.StrEnum):

@@ -36,6 +36,11 @@ _PLACES = re.compile(
     r"|(?<![\w.*/~:-])(?:~|\.{1,2})?/[^\s'\"<>,;:()]+"  # paths of files
     r"|(?<!\w)[A-Za-z]:\\[^\s'\"<>]+"
 )
+SAID = "; it said: "
+"""What stands before words of a command's own in an error. They may have anything in them, so clients do not see
+them."""
+STARTING = "starting: "
+"""What stands before the last line of a command that is still starting, as its error. It is not for clients either."""
 _OPTION = re.compile(r"--?[A-Za-z][\w.-]*")
 _ASSIGNED = re.compile(r"(--?[A-Za-z][\w.-]*=|[A-Za-z_][\w.-]*=|[A-Za-z][\w-]*:\s*)(.+)", re.DOTALL)
 _SHORT = 5
@@ -82,6 +87,7 @@ class StdioConnection(Struct, frozen=True, rename="camel"):
 
     def concealed(self, text: str) -> str:
         """Return a text of an error without the command, its arguments and any path, which are not for clients."""
+        text = STARTING.rstrip(": ") if text.startswith(STARTING) else text.partition(SAID)[0]
         for word in (self.command, self.cwd, *(one for one in self.args if len(one) > _SHORT)):
             if word:
                 text = re.sub(rf"(?<![\w.-]){re.escape(word)}(?![\w-])", MASK, text)

@@ -25,7 +25,7 @@ LOG_LEVEL = "log-level"
 FIELDS = "fields"
 """The attribute of a log record with more fields: in JSON as members, on the console as ``name=value``."""
 _CLEAR = re.compile(r'[^\s"=]+').fullmatch
-_AT_ONCE = 200
+AT_ONCE = 200
 """So many access lines at most are written at once: no more than a pipe holds (64 KiB), or the process would wait."""
 _LATEST_S = 0.05
 _MOST_KEPT = 4096
@@ -94,30 +94,46 @@ def _plain(value: Any) -> str:
 
 
 class Lines:
-    """Writes access lines: faster than ``logging``, and those of a moment in one write, because whoever reads them
-    (``gateway.supervisor.lifecycle`` copies them) pays for each write.
+    """Writes access lines: faster than ``logging``, and those of a moment together, because making one beside others
+    costs less than between two calls, and whoever reads them (``gateway.supervisor.lifecycle`` copies them) pays for
+    each write.
 
-    A line has the id of the request, a duration in ms, and ``names`` with values that mostly were in an earlier line as
-    well: what they look like is kept, as far as ``_MOST_KEPT``. Lines are written whatever the level, by the process
-    and in the form that ``configure`` was told.
+    ``waiting`` takes lines: a tuple of the Unix time, the ``traceparent`` whose trace id is the request's, the seconds,
+    and a tuple with the values of ``names``. Whoever adds the first one, or the one that makes it ``AT_ONCE``, calls
+    ``grew``. Values mostly were in an earlier line as well: what they look like is kept, as far as ``_MOST_KEPT``.
+    Lines are written whatever the level, by the process and in the form that ``configure`` was told.
     """
 
     def __init__(self, logger: str, *names: str) -> None:
+        self.waiting: list[tuple[float, str, float, tuple[Any, ...]]] = []
         self._logger = logger
         self._names = names
-        self._waiting: list[str] = []
         self._second = 0
         self._start = self._middle = ""
         self._rest: dict[tuple[Any, ...], str] = {}
         self._loop = asyncio.get_running_loop()
 
-    def write(self, request: str, ms: float, values: tuple[Any, ...]) -> None:
-        """Write one line, within ``_LATEST_S``. ``request`` is hexadecimal, ``values`` are those of ``names``."""
-        waiting = self._waiting
-        if not waiting:
+    def grew(self) -> None:
+        """Have what waits written: within ``_LATEST_S``, or at once if it is as much as is written together."""
+        if len(self.waiting) >= AT_ONCE:
+            self.flush()
+        else:
             self._loop.call_later(_LATEST_S, self.flush)
-        now = time.time()
-        second = int(now)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if not self.waiting:
+            return
+        text = "\n".join([self._line(*line) for line in self.waiting] + [""])
+        self.waiting.clear()
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            pass  # whoever read it is gone; calls go on
+
+    def _line(self, at: float, trace: str, seconds: float, values: tuple[Any, ...]) -> str:
+        second = int(at)
         if second != self._second:
             self._begin(second)
         try:
@@ -125,21 +141,9 @@ class Lines:
         except KeyError:
             rest = self._shown(values)
         if self._middle:
-            waiting.append(f'{self._start}{int((now - second) * 1000):03}{self._middle}{request}","ms":{ms:.1f}{rest}')
-        else:
-            waiting.append(f"{self._start}{request} ms={ms:.1f}{rest}")
-        if len(waiting) >= _AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what waits."""
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            try:
-                sys.stderr.write("\n".join(waiting) + "\n")
-                sys.stderr.flush()
-            except (OSError, ValueError):
-                pass  # whoever read it is gone; calls go on
+            ms = int((at - second) * 1000)
+            return f'{self._start}{ms:03}{self._middle}{trace[3:35]}","ms":{seconds * 1000:.1f}{rest}'
+        return f"{self._start}{trace[3:35]} ms={seconds * 1000:.1f}{rest}"
 
     def _shown(self, values: tuple[Any, ...]) -> str:
         """Return the end of a line, and keep it for the next one with these values."""

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation, Pin, check_strategy
+from shared.choices import Duty, EraChoice, Isolation, Pin, check_strategy
 from shared.connections import Connection, StdioConnection
 from shared.errors import ConfigError
 from shared.mcp.text import TURNS_TEXT
@@ -114,16 +114,19 @@ class HealthCheckResult(Struct, frozen=True, rename="camel"):
 
 
 class ServerEntry(Struct, frozen=True, rename="camel"):
-    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``notes`` say what of it
-    was mended or left out, ``source`` who registered it: ``file``, ``cli`` or ``api``. ``differing`` are the tools of a
-    pinned upstream that are not as they were approved: ``changed`` or ``new`` (admin API)."""
+    """A registered upstream as seen by ``Gateway.list()``, the command line and the admin API. ``advice`` says what
+    helps against its ``error``, as far as that is known. ``notes`` say what of it was mended or left out, ``source``
+    who registered it: ``file``, ``cli`` or ``api``. ``duty`` says whether somebody drains or disabled it. ``differing``
+    are the tools of a pinned upstream that are not as they were approved: ``changed`` or ``new`` (admin API)."""
 
     id: str
     name: str
     transport: str
     status: ServerStatus = ServerStatus.REGISTERED
     status_since: float = 0.0
+    duty: Duty = Duty.ACTIVE
     error: str | None = None
+    advice: str = ""
     weight: int = 1
     metadata: dict[str, Any] = {}
     connection: dict[str, Any] = {}

@@ -30,6 +30,7 @@ from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.former_names import FORMER, FORMER_VARIABLES
 from shared.nested_settings import NESTED, HedgeSettings, LinkSettings, TlsSettings, flat
+from shared.telemetry_settings import TelemetrySettings
 
 
 class ServiceSettings(Struct, frozen=True):
@@ -343,25 +344,6 @@ class FleetSettings(Struct, frozen=True):
     ] = 0.0
     restart_min_s: Annotated[float, Meta(gt=0, description="first wait before a dead process is replaced")] = 0.2
     restart_max_s: Annotated[float, Meta(gt=0, description="longest wait before a dead process is replaced")] = 10.0
-
-
-class TelemetrySettings(Struct, frozen=True):
-    """What the gateway shows of itself."""
-
-    metrics_bind: Annotated[
-        str, Meta(description="host:port on which a worker of its own shows /metrics; front ends show their instance's")
-    ] = ""
-    log_format: Annotated[
-        Literal["console", "json"], Meta(description="console: for people; json: one object a line")
-    ] = "console"
-    access_log: Annotated[bool, Meta(description="one line for each call, in front ends and workers")] = False
-    traces: Annotated[
-        Literal["auto", "on", "off"],
-        Meta(description="export traces by OTLP (extra otel); auto: if OTEL_EXPORTER_OTLP_ENDPOINT or the like is set"),
-    ] = "auto"
-    metrics_max_tools: Annotated[
-        int, Meta(ge=1, description="tools, and groups, with figures of their own; further ones count as 'other'")
-    ] = 1000
 
 
 class Settings(Struct, frozen=True):

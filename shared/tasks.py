@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol, TypeVar
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_TURN_S = 0.003
+"""How long work that others can wait for keeps the loop at once."""
 _running: set[asyncio.Task[Any]] = set()
 
 
@@ -41,6 +45,18 @@ async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
         for task in live:
             task.cancel()
         _, live = await asyncio.wait(live, timeout=0.25)
+
+
+async def in_turns(pieces: Iterable[_T]) -> list[_T]:
+    """Return what ``pieces`` yields. Whenever that took ``_TURN_S``, others have the loop for a turn."""
+    found: list[_T] = []
+    since = time.perf_counter()
+    for piece in pieces:
+        found.append(piece)
+        if time.perf_counter() - since > _TURN_S:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+    return found
 
 
 class Expirable(Protocol):

@@ -41,7 +41,7 @@ from shared.tracing.tracing import FLUSH_S, check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
 from worker.calls import access_log
-from worker.calls.observer import CallObserver, Counters, Observers
+from worker.calls.observer import CallObserver, Counters
 from worker.calls.traces import Traces
 from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
@@ -87,14 +87,12 @@ class Worker:
         broker = InputBroker(self.id, key, settings, deadlines)
         unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
         self._tracing = tracing(settings, "worker", self.id)
-        observers: list[CallObserver] = [self.counters]
+        observer: CallObserver = self.counters
         if self._tracing is not None:
-            broker.traces = traces = Traces(self._tracing, self.counters, loop_time)
-            observers = [traces]
+            broker.traces = observer = Traces(self._tracing, self.counters, loop_time)
         self._lines = logs.Lines("worker.access", *access_log.NAMES)
         if settings.telemetry.access_log:
-            observers.append(access_log.AccessLog(self._lines, loop_time))
-        observer = observers[0] if len(observers) == 1 else Observers(*observers)
+            observer = access_log.AccessLog(self._lines, observer, loop_time)
         credentials = CredentialStore(store, key)
         self.inventory = Inventory(self.store, self.id, settings, unsolicited, observer, credentials, self._may_start)
         self.rpc = RpcServer(self.id, key, settings, self.front_ends, broker, unsolicited, self.inventory, deadlines)

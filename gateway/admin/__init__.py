@@ -4,5 +4,5 @@
 ``commands`` what the handlers change · ``access`` handlers about API keys and rules · ``virtual_servers`` handlers
 about virtual servers · ``pins`` handlers about pinned tools · ``restarting`` asking the supervisor for a restart ·
 ``overview`` pictures of the whole · ``events`` what happened lately, and who follows it · ``schemas`` the bodies as
-types, and the OpenAPI description made from them.
+types · ``openapi`` the description made from them.
 """

@@ -140,7 +140,11 @@ class AccessApi:
         principal, tool = request.query.get("as"), request.query.get("tool")
         if principal is None or not tool:
             raise ConfigError("name the principal and the tool: /admin/v1/access/explain?as=key:ci&tool=NAME")
-        identity = await self._identity(principal, request.query.get("claims", ""))
+        return _json(await self.explained(tool, principal, request.query.get("claims", "")))
+
+    async def explained(self, tool: str, principal: str, claims: str) -> AccessExplanation:
+        """Return which rule decides whether a principal may use a tool. Raises ``ConfigError`` or ``EntryNotFound``."""
+        identity = await self._identity(principal, claims)
         await self._registry.catch_up()
         route = self._registry.catalog.everything.find(Kind.TOOLS, tool)
         if route is None:
@@ -148,7 +152,7 @@ class AccessApi:
         granted, reachable = Roles(self.rules).of(identity)
         names = [role.name for role in granted]
         if not self.rules.roles:
-            return _json(AccessExplanation(tool, principal, names, True, "allowed: no roles are configured"))
+            return AccessExplanation(tool, principal, names, True, "allowed: no roles are configured")
         verdict = RolePolicy(self.rules).judge(granted, reachable, Kind.TOOLS, route)
         rules = [f"{rule.path}: {rule.pattern.text}" for rule in verdict.rules]
         conditions = [one.text for one in (*verdict.guard.any_of, *verdict.guard.none_of)] if verdict.guard else []
@@ -158,7 +162,7 @@ class AccessApi:
             why = f"shown, and refused until the token has the scope {' '.join(verdict.guard.scopes)!r}"
         else:
             why = "allowed if its arguments fulfil the conditions" if conditions else "allowed"
-        return _json(AccessExplanation(tool, principal, names, verdict.shown, why, rules, conditions))
+        return AccessExplanation(tool, principal, names, verdict.shown, why, rules, conditions)
 
     async def _identity(self, principal: str, claims: str) -> Identity:
         if principal.startswith("key:"):

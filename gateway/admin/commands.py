@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.admin.schemas import Change, Registration
 from gateway.sessions.table import SessionTable
+from shared.choices import Duty
 from shared.connections import Connection, unmasked
 from shared.errors import EntryDeclared, EntryNotFound
 from shared.logs import LOG_LEVEL
@@ -86,6 +87,11 @@ class Commands:
         """Have the workers that hold an upstream begin anew with it: a new child, new connections and sessions. Raises
         ``RegistryUnavailable``."""
         await self._store.run_script("ANNOUNCE", RESTART, id)
+
+    async def set_duty(self, id: str, duty: Duty) -> None:
+        """Have an upstream take calls, drain or stop, until somebody says otherwise. Raises ``EntryNotFound`` and
+        ``RegistryUnavailable``."""
+        await self._store.set_duty(id, duty)
 
     async def set_log_level(self, level: str) -> None:
         """Have every live process log at ``level`` until it ends. Raises ``RegistryUnavailable``."""

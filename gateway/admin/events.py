@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from gateway.admin.schemas import Event
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.pinning import Differing
-from shared.choices import Pin
+from shared.choices import Duty, Pin
 from shared.errors import RegistryUnavailable
 from shared.models import ServerStatus, now_s
 from shared.registry.members import Members
@@ -133,6 +133,8 @@ class EventLog:
             if record.status is not (old.status if old is not None else ServerStatus.REGISTERED):
                 why = f": {record.error}" if record.error and record.status.value != "connected" else ""
                 self.note("upstream-status", id, f"{record.status.value}{why}", group)
+            if record.duty is not (old.duty if old is not None else Duty.ACTIVE):
+                self.note("upstream-duty", id, f"{record.duty.value} now", group)
             if old is not None and old.spec != record.spec:
                 self.note("upstream-changed", id, "its entry was changed", group)
             if old is not None and old.catalog.digest and old.catalog.digest != record.catalog.digest:

@@ -8,15 +8,29 @@ The dashboard and ``gateway top`` ask for these every few seconds, so they are m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from gateway.admin.schemas import Traffic, TrafficOfGroup, TrafficOfTool, TrafficOfUpstream
+from gateway.admin.schemas import (
+    FrontEndState,
+    OpenFiles,
+    Place,
+    Topology,
+    Traffic,
+    TrafficOfGroup,
+    TrafficOfPrincipal,
+    TrafficOfTool,
+    TrafficOfUpstream,
+    WorkerPlace,
+    WorkerState,
+)
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING
-from shared.metrics.families import Family, Sample, Snapshot, together
+from shared.metrics.families import Family, Sample
 from shared.models import ServerStatus, now_s
 from shared.registry.records import UpstreamRecord
 
 _CALLS, _SECONDS, _DURATIONS = "gateway_calls", "gateway_call_seconds", "gateway_call_duration_seconds"
+_PRINCIPAL_CALLS, _PRINCIPAL_ERRORS = "gateway_principal_calls", "gateway_principal_errors"
+_PRINCIPAL_SECONDS = "gateway_principal_seconds"
 _UPSTREAM = "gateway_upstream_duration_seconds"
 
 
@@ -26,16 +40,43 @@ def statuses(records: Iterable[UpstreamRecord]) -> dict[str, int]:
     return {status.value: found[status.value] for status in ServerStatus}
 
 
-def traffic(snapshots: Iterable[Snapshot]) -> Traffic:
-    """Return what the live processes counted since they started, by group, tool and upstream."""
-    families = {family.name: family for family in together(one.families for one in snapshots)}
+def topology(frontends: list[FrontEndState], workers: list[WorkerState], records: Iterable[UpstreamRecord]) -> Topology:
+    """Return who carries what. What a dead worker had is nobody's."""
+    carried: dict[str, list[Place]] = {one.id: [] for one in workers}
+    unowned: list[Place] = []
+    for record in records:
+        owners = [(slot, worker) for slot, worker in record.owners if worker in carried]
+        places = [(worker, slot == 0) for slot, worker in owners] or [("", False)]
+        for worker, leads in places:
+            place = Place(record.spec.id, record.spec.name, record.status.value, record.duty, leads)
+            (carried[worker] if worker else unowned).append(place)
+    return Topology(frontends, [WorkerPlace(one, carried[one.id]) for one in workers], unowned)
+
+
+def open_files(counted: Iterable[Family]) -> list[OpenFiles]:
+    """Return how many descriptors each process has open, of how many it may."""
+    families = {family.name: family for family in counted}
+    most = dict(_series(families.get("process_max_fds")))
+    return [
+        OpenFiles(labels[0], int(labels[1]), int(value), int(most[labels]))
+        for labels, value in _series(families.get("process_open_fds"))
+        if labels in most
+    ]
+
+
+def traffic(counted: Iterable[Family]) -> Traffic:
+    """Return what the live processes counted since they started, by group, tool, upstream and principal; ``counted`` is
+    what they counted, added up."""
+    families = {family.name: family for family in counted}
     tools: dict[tuple[str, str], TrafficOfTool] = {}
     groups: dict[str, TrafficOfGroup] = {}
-    for (group, _, tool, _, _, outcome), count in _series(families.get(_CALLS)):
+    failed_at: Counter[tuple[str, str]] = Counter()
+    for (group, upstream, tool, _, _, outcome), count in _series(families.get(_CALLS)):
         failed = int(count) if outcome not in (ANSWERED, ABANDONED, LISTENING) else 0
         of_group = groups.setdefault(group, TrafficOfGroup(group))
         of_group.calls += int(count)
         of_group.errors += failed
+        failed_at[group, upstream] += failed
         if tool:
             of_tool = tools.setdefault((group, tool), TrafficOfTool(group, tool))
             of_tool.calls += int(count)
@@ -46,11 +87,23 @@ def traffic(snapshots: Iterable[Snapshot]) -> Traffic:
     for sample in _samples(families.get(_DURATIONS)):
         of_group = groups.setdefault(sample.labels[0], TrafficOfGroup(sample.labels[0]))
         of_group.buckets, of_group.seconds = sample.buckets, sample.value
-    upstreams = [
-        TrafficOfUpstream(sample.labels[0], sample.labels[1], sum(sample.buckets), sample.value, sample.buckets)
-        for sample in _samples(families.get(_UPSTREAM))
-    ]
-    return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams)
+    upstreams = []
+    for sample in _samples(families.get(_UPSTREAM)):
+        of, upstream = sample.labels
+        failed = failed_at[of, upstream]
+        upstreams.append(TrafficOfUpstream(of, upstream, sum(sample.buckets), sample.value, sample.buckets, failed))
+    return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams, _principals(families))
+
+
+def _principals(families: Mapping[str, Family]) -> list[TrafficOfPrincipal]:
+    found: dict[str, TrafficOfPrincipal] = {}
+    for (who,), calls in _series(families.get(_PRINCIPAL_CALLS)):
+        found[who] = TrafficOfPrincipal(who, int(calls))
+    for (who,), errors in _series(families.get(_PRINCIPAL_ERRORS)):
+        found[who].errors = int(errors)
+    for (who,), seconds in _series(families.get(_PRINCIPAL_SECONDS)):
+        found[who].seconds = seconds
+    return list(found.values())
 
 
 def _samples(family: Family | None) -> list[Sample]:

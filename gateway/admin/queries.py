@@ -5,7 +5,7 @@ The handlers (``routes``) read the front end only through this module.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,13 +13,18 @@ import orjson
 from msgspec import Struct, structs
 
 from gateway.admin.events import EventLog
-from gateway.admin.overview import statuses, traffic
+from gateway.admin.overview import open_files, statuses, topology, traffic
 from gateway.admin.schemas import (
+    Conflict,
+    Diagnosis,
     Explanation,
     FrontEndState,
     ListedTool,
     Overview,
+    QuarantinedTool,
     ReplicaState,
+    ShownFailure,
+    Topology,
     Traffic,
     WorkerState,
 )
@@ -29,10 +34,13 @@ from gateway.fleet.pins import public_entry
 from gateway.fleet.registry_view import RegistryView
 from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
+from gateway.telemetry.failed_calls import FailedCalls
+from shared.choices import Duty, Pin
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.models import HealthCheckResult, ServerEntry, UpstreamSpec
+from shared.registry.condition import condition
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
@@ -80,7 +88,9 @@ class Queries:
         ejection: Ejection,
         name: str,
         events: EventLog,
+        failed: FailedCalls,
     ) -> None:
+        self._failed = failed
         self._name = name
         self.events = events
         self._store = store
@@ -205,6 +215,28 @@ class Queries:
             found.append(ListedTool(listed, route.group, route.entry.name, replicas, plain.get("description"), schema))
         return found, len(routes)
 
+    def conflicts(self) -> list[Conflict]:
+        """Return the names of tools that several groups have."""
+        found: dict[str, dict[str, str]] = {}
+        for listed, route in self._registry.catalog.everything.routes[Kind.TOOLS].items():
+            found.setdefault(route.entry.name, {})[route.group] = listed
+        return [Conflict(name, groups) for name, groups in sorted(found.items()) if len(groups) > 1]
+
+    def quarantine(self) -> list[QuarantinedTool]:
+        """Return the tools of pinned upstreams that are not as they were approved."""
+        records = self._registry.records
+        return [
+            QuarantinedTool(id, records[id].spec.name, tool, state, records[id].spec.pin is Pin.BLOCK)
+            for id, differing in sorted(self._registry.catalog.pinning.differing.items())
+            if id in records
+            for tool, state in sorted(differing.items())
+        ]
+
+    async def errors(self, limit: int, wanted: Mapping[str, str]) -> list[ShownFailure]:
+        """Return the newest calls that failed whose fields are as ``wanted``, newest first."""
+        found = await self._failed.latest(limit, **wanted)
+        return [ShownFailure(**structs.asdict(one), link=self._failed.link(one)) for one in found]
+
     # ---- the fleet
 
     async def health(self) -> list[HealthCheckResult]:
@@ -220,6 +252,10 @@ class Queries:
         """Return each live front end."""
         alive = {**await self._frontends.alive(), self._frontend: self._facts()}
         return [_member(id, facts, FrontEndState) for id, facts in alive.items()]
+
+    async def topology(self) -> Topology:
+        """Return which live worker carries which upstream. Raises ``RegistryUnavailable``."""
+        return topology(await self.frontends(), await self.workers(), self._registry.records.values())
 
     async def restarts(self) -> dict[str, int]:
         """Return how often each supervised process was replaced."""
@@ -244,9 +280,17 @@ class Queries:
             len(self._registry.catalog.everything.routes[Kind.TOOLS]),
         )
 
+    async def diagnosis(self) -> Diagnosis:
+        """Return how Redis and the processes are doing."""
+        try:
+            redis = await condition(self._store)
+        except RegistryUnavailable:
+            redis = None
+        return Diagnosis(redis, open_files(await self._figures.added()))
+
     async def traffic(self) -> Traffic:
         """Return what was called how often, by all live processes."""
-        return traffic(await self._figures.snapshots())
+        return traffic(await self._figures.added())
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the live client sessions, with shortened ids: a whole id is enough to act as the client."""
@@ -272,7 +316,7 @@ class Queries:
 
     def _explanation(self, tool: str, route: Route) -> Explanation:
         now = self._dispatcher.now()
-        able = [replica for replica in route.replicas if replica.available(now)]
+        able = [replica for replica in route.replicas if replica.available(now) and not replica.drains]
         choice: str | None = None
         if not able:
             because = "no replica is available; a call is answered with upstream_unavailable"
@@ -309,13 +353,15 @@ def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
 
 def _candidate(replica: Replica, kept_away: str, now: float) -> ReplicaState:
     record = replica.record
-    up = replica.available(now)
+    up = replica.available(now) and not replica.drains
+    if record.duty is not Duty.ACTIVE:
+        kept_away = record.duty.value
     suspected = "refused a call just now" if replica.suspect_until > now else record.status.value
     return ReplicaState(
         replica.id,
         record.status.value,
         up,
-        (kept_away or None) if up else record.error or suspected,
+        (kept_away or None) if up or record.duty is not Duty.ACTIVE else record.error or suspected,
         replica.in_flight,
         replica.in_flight_elsewhere,
         replica.weight,

@@ -14,11 +14,12 @@ from aiohttp import web
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
 from gateway.admin.events import MOST_FOLLOWERS, told
+from gateway.admin.openapi import openapi
 from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.rights import PRINCIPAL, RIGHTS, AdminRights
-from gateway.admin.schemas import Change, ErrorBody, LogLevel, Me, Registration, RestartAsked, openapi
+from gateway.admin.schemas import Change, DutySet, ErrorBody, LogLevel, Me, Registration, RestartAsked
 from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.dns_rebinding import RebindingGuard, foreign_site
 from gateway.admission.request_head import is_json
@@ -26,13 +27,16 @@ from gateway.http.bodies import BodyReader
 from gateway.http.event_stream import EventStream
 from gateway.http.heads import Process
 from shared import logs
+from shared.choices import Duty
 from shared.errors import CallError, ConfigError, EntryNotFound, GatewayError
 from shared.metrics.exposition import CONTENT_TYPE
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
+from shared.shown_settings import shown
 from shared.version import VERSION
 
 _SIGN_OF_LIFE_S = 15.0
+_ERRORS_BY = ("group", "upstream", "name", "principal", "outcome", "request")
 _AS_WRITTEN = ("/admin/v1/", "/metrics")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -74,7 +78,7 @@ def add_admin_routes(
 ) -> None:
     """Add the routes of the admin API, the health endpoints and ``/metrics`` to an application."""
     guard = RebindingGuard(settings, settings.access.admin_origins, any_origin=False)
-    api = _AdminApi(queries, commands, restarting, guard, rights, bodies, access)
+    api = _AdminApi(queries, commands, restarting, guard, rights, bodies, access, settings)
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
@@ -86,23 +90,30 @@ def add_admin_routes(
         ("DELETE", "servers/{id}", api.unregister),
         ("GET", "servers/{id}/logs", api.logs),
         ("POST", "servers/{id}/restart", api.restart_upstream),
+        ("PUT", "servers/{id}/duty", api.set_duty),
         ("GET", "servers/{id}/pins", pins.all),
         ("GET", "servers/{id}/pins/{tool}", pins.one),
         ("PUT", "servers/{id}/pins/{tool}", pins.approve),
         ("DELETE", "servers/{id}/pins/{tool}", pins.withdraw),
         ("GET", "me", api.me),
         ("GET", "tools", api.tools),
+        ("GET", "conflicts", api.conflicts),
+        ("GET", "quarantine", api.quarantine),
         ("GET", "health", api.health),
         ("GET", "workers", api.workers),
         ("GET", "frontends", api.frontends),
+        ("GET", "topology", api.topology),
         ("GET", "restarts", api.restarts),
         ("GET", "restart", api.last_restart),
         ("POST", "restart", api.restart),
         ("GET", "sessions", api.sessions),
         ("DELETE", "sessions/{id}", api.end_session),
         ("GET", "overview", api.overview),
+        ("GET", "diagnosis", api.diagnosis),
         ("GET", "traffic", api.traffic),
+        ("GET", "errors", api.errors),
         ("GET", "events", api.events),
+        ("GET", "settings", api.shown_settings),
         ("GET", "log-level", api.log_level),
         ("PUT", "log-level", api.set_log_level),
         ("GET", "explain", api.explain),
@@ -130,8 +141,10 @@ class _AdminApi:
         rights: AdminRights,
         bodies: BodyReader,
         access: AccessApi,
+        settings: Settings,
     ) -> None:
         self._access = access
+        self._settings = settings
         self._queries = queries
         self._commands = commands
         self._restarting = restarting
@@ -238,8 +251,19 @@ class _AdminApi:
         return web.Response(status=204)
 
     async def restart_upstream(self, request: web.Request) -> web.Response:
-        await self._commands.restart(self._queries.record(request.match_info["id"]).spec.id)
+        record = self._queries.record(request.match_info["id"])
+        if record.duty is Duty.DISABLED:
+            raise ConfigError(
+                f"upstream {record.spec.id!r} is disabled, so there is nothing to restart; enable it first"
+            )
+        await self._commands.restart(record.spec.id)
         return web.Response(status=204)
+
+    async def set_duty(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await self._bodies.read(request), type=DutySet)
+        id = self._queries.record(request.match_info["id"]).spec.id
+        await self._commands.set_duty(id, wanted.duty)
+        return _json(await self._queries.server(id))
 
     # ---- state
 
@@ -259,6 +283,16 @@ class _AdminApi:
         schemas = request.query.get("schemas", "true") in ("true", "1")
         return _counted(*self._queries.tools(request.query.get("server"), _page(request), schemas))
 
+    async def conflicts(self, request: web.Request) -> web.Response:
+        return _json(self._queries.conflicts())
+
+    async def quarantine(self, request: web.Request) -> web.Response:
+        return _json(self._queries.quarantine())
+
+    async def errors(self, request: web.Request) -> web.Response:
+        wanted = {name: request.query[name] for name in _ERRORS_BY if name in request.query}
+        return _json(await self._queries.errors(_number(request, "limit", "100"), wanted))
+
     async def health(self, request: web.Request) -> web.Response:
         return _json(await self._queries.health())
 
@@ -267,6 +301,9 @@ class _AdminApi:
 
     async def frontends(self, request: web.Request) -> web.Response:
         return _json(await self._queries.frontends())
+
+    async def topology(self, request: web.Request) -> web.Response:
+        return _json(await self._queries.topology())
 
     async def restarts(self, request: web.Request) -> web.Response:
         return _json(await self._queries.restarts())
@@ -286,6 +323,9 @@ class _AdminApi:
 
     async def overview(self, request: web.Request) -> web.Response:
         return _json(await self._queries.overview())
+
+    async def diagnosis(self, request: web.Request) -> web.Response:
+        return _json(await self._queries.diagnosis())
 
     async def traffic(self, request: web.Request) -> web.Response:
         return _json(await self._queries.traffic())
@@ -316,6 +356,9 @@ class _AdminApi:
         finally:
             log.leave(follower)
 
+    async def shown_settings(self, request: web.Request) -> web.Response:
+        return _json(shown(self._settings))
+
     async def log_level(self, request: web.Request) -> web.Response:
         return _json(LogLevel(logs.level()))
 
@@ -328,7 +371,11 @@ class _AdminApi:
         tool = request.query.get("tool")
         if not tool:
             raise ConfigError("name the tool: /admin/v1/explain?tool=NAME")
-        return _json(await self._queries.explain(tool))
+        explanation = await self._queries.explain(tool)
+        if "as" in request.query:
+            claims = request.query.get("claims", "")
+            explanation.access = await self._access.explained(tool, request.query["as"], claims)
+        return _json(explanation)
 
     async def openapi(self, request: web.Request) -> web.Response:
         return _json(openapi(VERSION))

@@ -1,15 +1,14 @@
-"""Bodies of the admin API as types, and the OpenAPI description generated from them."""
+"""Bodies of the admin API as types. Counterpart: ``openapi``, which describes them."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-import msgspec
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation, Pin
-from shared.models import HealthCheckResult, ServerEntry, ToolEntry
-from shared.registry.rolls import Roll
+from shared.choices import Duty, EraChoice, Isolation, Pin
+from shared.registry.condition import RedisCondition
+from shared.registry.failed_calls import FailedCall
 
 
 class Registration(Struct, rename="camel", forbid_unknown_fields=True):
@@ -45,6 +44,12 @@ class Change(Struct, rename="camel", forbid_unknown_fields=True, omit_defaults=T
     pin: Pin | None = None
 
 
+class DutySet(Struct, rename="camel", forbid_unknown_fields=True):
+    """What ``PUT /admin/v1/servers/{id}/duty`` takes: ``active``, ``draining`` or ``disabled``."""
+
+    duty: Duty
+
+
 class ListedTool(Struct, rename="camel"):
     """A tool as clients see it."""
 
@@ -54,6 +59,13 @@ class ListedTool(Struct, rename="camel"):
     replicas: list[str]
     description: str | None = None
     input_schema: dict[str, Any] = {}
+
+
+class Conflict(Struct, rename="camel"):
+    """A name of a tool that several groups have. ``listed`` are the names under which clients see them, by group."""
+
+    name: str
+    listed: dict[str, str]
 
 
 class ReplicaState(Struct, rename="camel"):
@@ -73,7 +85,7 @@ class ReplicaState(Struct, rename="camel"):
 
 
 class Explanation(Struct, rename="camel"):
-    """Where a call would go, and why."""
+    """Where a call would go, and why. ``access`` says whether the principal that was named may make it."""
 
     tool: str
     group: str
@@ -82,6 +94,7 @@ class Explanation(Struct, rename="camel"):
     candidates: list[ReplicaState]
     choice: str | None
     because: str
+    access: AccessExplanation | None = None
 
 
 class FrontEndState(Struct, rename="camel"):
@@ -131,6 +144,47 @@ class WorkerState(Struct, rename="camel"):
     links: int = 0
     draining: bool = False
     retiring: bool = False
+
+
+class Place(Struct, rename="camel"):
+    """An upstream, where it is carried. The worker that has slot 0 ``leads``: it lists and probes it."""
+
+    id: str
+    group: str
+    status: str
+    duty: Duty
+    leads: bool
+
+
+class WorkerPlace(Struct, rename="camel"):
+    """A live worker, and what it carries."""
+
+    worker: WorkerState
+    upstreams: list[Place]
+
+
+class Topology(Struct, rename="camel"):
+    """Who carries what. ``unowned`` are upstreams that no live worker has."""
+
+    frontends: list[FrontEndState]
+    workers: list[WorkerPlace]
+    unowned: list[Place]
+
+
+class OpenFiles(Struct, rename="camel"):
+    """How many descriptors a process has open, and how many it may."""
+
+    process: str
+    pid: int
+    open: int
+    most: int
+
+
+class Diagnosis(Struct, rename="camel"):
+    """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes."""
+
+    redis: RedisCondition | None
+    files: list[OpenFiles]
 
 
 class RestartAsked(Struct, rename="camel"):
@@ -193,6 +247,17 @@ class PinnedTool(Struct, rename="camel"):
     approved_by: str = ""
     approved: dict[str, Any] | None = None
     listed: dict[str, Any] | None = None
+
+
+class QuarantinedTool(Struct, rename="camel"):
+    """A tool of a pinned upstream that is not as it was approved: ``state`` is ``changed`` or ``new``. ``held_back``
+    says whether clients neither see nor call it (``pin: block``)."""
+
+    upstream: str
+    group: str
+    tool: str
+    state: str
+    held_back: bool
 
 
 class Approval(Struct, rename="camel", forbid_unknown_fields=True):
@@ -263,13 +328,24 @@ class TrafficOfTool(Struct, rename="camel"):
 
 
 class TrafficOfUpstream(Struct, rename="camel"):
-    """How long one upstream took to answer its workers (as in ``FrontEndState``)."""
+    """How long one upstream took to answer its workers (as in ``FrontEndState``). ``errors`` are those of clients'
+    calls that were sent there last."""
 
     group: str
     upstream: str
     calls: int = 0
     seconds: float = 0.0
     buckets: list[int] = []
+    errors: int = 0
+
+
+class TrafficOfPrincipal(Struct, rename="camel"):
+    """How often one principal called, where callers are authenticated. ``seconds`` is the time of all its calls."""
+
+    principal: str
+    calls: int = 0
+    errors: int = 0
+    seconds: float = 0.0
 
 
 class Traffic(Struct, rename="camel"):
@@ -279,13 +355,20 @@ class Traffic(Struct, rename="camel"):
     groups: list[TrafficOfGroup]
     tools: list[TrafficOfTool]
     upstreams: list[TrafficOfUpstream]
+    principals: list[TrafficOfPrincipal] = []
+
+
+class ShownFailure(FailedCall, rename="camel", frozen=True, omit_defaults=False):
+    """A call that failed lately. ``link`` is the address of its trace, where ``traceUrl`` is set."""
+
+    link: str = ""
 
 
 class Event(Struct, rename="camel", frozen=True):
-    """Something that happened. ``kind`` is ``upstream-status``, ``upstream-added``, ``upstream-changed``,
-    ``upstream-lists``, ``upstream-restart``, ``upstream-removed``, ``tool-quarantined``, ``tool-changed``,
-    ``tool-released``, ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``, ``redis`` or
-    ``log-level``; ``at`` is Unix time in seconds; ``sequence`` counts in this front end."""
+    """Something that happened. ``kind`` is ``upstream-status``, ``upstream-duty``, ``upstream-added``,
+    ``upstream-changed``, ``upstream-lists``, ``upstream-restart``, ``upstream-removed``, ``tool-quarantined``,
+    ``tool-changed``, ``tool-released``, ``worker-joined``, ``worker-left``, ``frontend-joined``, ``frontend-left``,
+    ``redis`` or ``log-level``; ``at`` is Unix time in seconds; ``sequence`` counts in this front end."""
 
     sequence: int
     at: float
@@ -306,137 +389,3 @@ class ErrorBody(Struct, rename="camel"):
 
     error: str
     code: str
-
-
-_PATHS: list[tuple[str, str, str, Any, Any]] = [
-    ("/admin/v1/servers", "get", "All upstreams", None, list[ServerEntry]),
-    ("/admin/v1/servers", "post", "Register an upstream", Registration, ServerEntry),
-    ("/admin/v1/servers/{id}", "get", "One upstream", None, ServerEntry),
-    ("/admin/v1/servers/{id}", "patch", "Change an upstream", Change, ServerEntry),
-    ("/admin/v1/servers/{id}", "delete", "Remove an upstream", None, None),
-    ("/admin/v1/servers/{id}/logs", "get", "Last stderr lines of a stdio upstream", None, list[str]),
-    ("/admin/v1/servers/{id}/restart", "post", "Begin anew with an upstream, on every worker that has it", None, None),
-    ("/admin/v1/servers/{id}/pins", "get", "Tools of a pinned upstream, and what was approved", None, list[PinnedTool]),
-    ("/admin/v1/servers/{id}/pins/{tool}", "get", "One tool as approved and as listed", None, PinnedTool),
-    ("/admin/v1/servers/{id}/pins/{tool}", "put", "Approve the definition with this digest", Approval, PinnedTool),
-    ("/admin/v1/servers/{id}/pins/{tool}", "delete", "Take back what was approved of a tool", None, None),
-    ("/admin/v1/me", "get", "Who asks, and what they may do", None, Me),
-    ("/admin/v1/tools", "get", "Tools as clients see them", None, list[ListedTool]),
-    ("/admin/v1/health", "get", "Last health check of each upstream", None, list[HealthCheckResult]),
-    ("/admin/v1/workers", "get", "Live workers", None, list[WorkerState]),
-    ("/admin/v1/frontends", "get", "Live front ends", None, list[FrontEndState]),
-    ("/admin/v1/restarts", "get", "How often each supervised process was replaced", None, dict[str, int]),
-    ("/admin/v1/restart", "get", "The last rolling restart, also while it is under way", None, Roll),
-    ("/admin/v1/restart", "post", "Replace every front end and worker, one after the other", None, RestartAsked),
-    ("/admin/v1/sessions", "get", "Client sessions", None, list[dict[str, Any]]),
-    ("/admin/v1/sessions/{id}", "delete", "End a client session everywhere", None, None),
-    ("/admin/v1/keys", "get", "API keys, without what they are", None, list[ShownKey]),
-    ("/admin/v1/keys", "post", "Make an API key", NewKey, MadeKey),
-    ("/admin/v1/keys/{name}", "delete", "Revoke an API key", None, None),
-    ("/admin/v1/access/explain", "get", "Why a principal may use a tool", None, AccessExplanation),
-    ("/admin/v1/audit", "get", "Events of the audit log", None, dict[str, Any]),
-    ("/admin/v1/overview", "get", "The state of the gateway in one answer", None, Overview),
-    ("/admin/v1/traffic", "get", "What was called how often, and how long it took", None, Traffic),
-    (
-        "/admin/v1/events",
-        "get",
-        "What happened lately; as an event stream also what happens then",
-        None,
-        list[Event],
-    ),
-    ("/admin/v1/log-level", "get", "How much this front end logs", None, LogLevel),
-    ("/admin/v1/log-level", "put", "Change how much every process logs, until it ends", LogLevel, LogLevel),
-    ("/admin/v1/virtual-servers", "get", "All virtual servers", None, list[ShownVirtualServer]),
-    ("/admin/v1/virtual-servers/{name}", "get", "One virtual server", None, ShownVirtualServer),
-    ("/admin/v1/virtual-servers/{name}", "put", "Make or change a virtual server", dict[str, Any], ShownVirtualServer),
-    ("/admin/v1/virtual-servers/{name}", "delete", "Remove a virtual server", None, None),
-    ("/admin/v1/explain", "get", "Where a call would go, and why", None, Explanation),
-]
-
-
-_PAGE = (
-    ("search", "string", "Only what has this text in its name"),
-    ("limit", "integer", "At most so many; the header X-Total-Count says how many there are"),
-    ("offset", "integer", "Leave out so many first"),
-)
-_QUERIES: dict[str, tuple[tuple[str, str, str], ...]] = {
-    "/admin/v1/servers": (
-        *_PAGE,
-        ("status", "string", "Only those with this status"),
-        ("after", "string", "Begin behind this upstream; the header Link names the next page"),
-    ),
-    "/admin/v1/tools": (
-        *_PAGE,
-        ("server", "string", "Only those of this group"),
-        ("schemas", "boolean", "Whether with schemas; default: true"),
-    ),
-    "/admin/v1/audit": (
-        ("after", "string", "Only what is newer than this 'next' of an earlier answer; default: the latest"),
-        ("limit", "integer", "At most so many, up to 1000; default: 100"),
-        ("principal", "string", "Only of this principal"),
-        ("event", "string", "Only of this kind"),
-        ("outcome", "string", "Only with this outcome"),
-        ("tool", "string", "Only about this tool, as its upstream names it"),
-    ),
-    "/admin/v1/events": (("after", "integer", "Only what is newer than this sequence number"),),
-}
-"""The query parameters of paths, as (name, type, meaning)."""
-
-
-def openapi(version: str) -> dict[str, Any]:
-    """Return the OpenAPI 3.1 document of the admin API; ``version`` is the gateway's."""
-    types = [kind for _, _, _, *pair in _PATHS for kind in pair if kind is not None] + [ErrorBody, ToolEntry]
-    schemas, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
-    by_type = dict(zip(map(repr, types), schemas, strict=True))
-    paths: dict[str, Any] = {}
-    for path, method, summary, takes, gives in _PATHS:
-        operation: dict[str, Any] = {
-            "summary": summary,
-            "operationId": method + "".join(part.strip("{}").capitalize() for part in path.split("/")[3:]),
-            "responses": {
-                "default": {
-                    "description": "Something was wrong",
-                    "content": {"application/json": {"schema": by_type[repr(ErrorBody)]}},
-                }
-            },
-        }
-        good: dict[str, Any] = {"description": "Done"}
-        if gives is not None:
-            good["content"] = {"application/json": {"schema": by_type[repr(gives)]}}
-        created = "202" if gives is RestartAsked else "201"
-        operation["responses"]["204" if gives is None else created if method == "post" else "200"] = good
-        if takes is not None:
-            operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(takes)]}}}
-        parameters: list[dict[str, Any]] = [
-            {"name": part.strip("{}"), "in": "path", "required": True, "schema": {"type": "string"}}
-            for part in path.split("/")
-            if part.startswith("{")
-        ]
-        if method == "delete" and path.endswith("servers/{id}"):
-            meaning = "Also an upstream that a configuration file declares"
-            forced: dict[str, Any] = {"type": "boolean", "default": False}
-            parameters.append({"name": "force", "in": "query", "description": meaning, "schema": forced})
-        if takes is Registration:
-            meaning = "Change the upstream that has this id"
-            schema: dict[str, Any] = {"type": "boolean", "default": False}
-            parameters.append({"name": "replace", "in": "query", "description": meaning, "schema": schema})
-        if method == "get":
-            parameters += [
-                {"name": name, "in": "query", "description": meaning, "schema": {"type": kind}}
-                for name, kind, meaning in _QUERIES.get(path, ())
-            ]
-        if path.endswith("explain"):
-            parameters.append({"name": "tool", "in": "query", "required": True, "schema": {"type": "string"}})
-        if parameters:
-            operation["parameters"] = parameters
-        paths.setdefault(path, {})[method] = operation
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "MCP gateway admin API", "version": version},
-        "paths": paths,
-        "components": {
-            "schemas": components,
-            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
-        },
-        "security": [{"token": []}, {}],
-    }

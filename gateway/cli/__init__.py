@@ -7,15 +7,15 @@ main         the group of commands, and how errors are shown
 narration    what ``up`` says: where the gateway is, what to do next, states of upstreams
 up           commands that start processes: ``up``, ``serve``, ``worker``; and ``check``
 restart      ``restart``: every process of a running gateway is replaced
-servers      commands on the registry: ``servers list``, ``show``, ``add``, ``remove``, ``logs``
+servers      commands on the registry: ``servers list``, ``show``, ``remove``, ``logs``, ``restart``, ``disable``, …
 registration ``servers add``
 calls        commands that use a gateway as clients do: ``tools``, ``call``, ``read``, ``prompt``
-tools        ``tools diff`` and ``tools approve``, for pinned tools; and ``tools`` itself
+tools        ``tools quarantine``, ``diff`` and ``approve``, for pinned tools; and ``tools`` itself
 arguments    ``key=value`` as the values that a tool's schema wants (pure)
 asking       what a server asks a person, on the terminal
 content      what tools, resources and prompts answer, shown or saved
-look         commands that show a gateway's state: ``status``, ``health``, ``explain``
-watching     commands that show what a gateway does now: ``top``, ``events``, ``doctor``
+look         commands that show a gateway's state: ``status``, ``topology``, ``settings``, …
+watching     commands that show what a gateway does now: ``top``, ``errors``, ``events``, ``doctor``
 examination  what ``doctor`` finds (pure)
 access       commands on access: ``keys create``, ``list``, ``revoke``, ``access explain``, ``audit``
 connect      ``connect``: signing in to an upstream that is called in each caller's name

@@ -9,21 +9,8 @@ from typing import Any, NamedTuple
 _SKEW_S = 30.0
 _MANY_RESTARTS = 3
 _SLOW_PROBE_MS = 1000.0
-
-_CURES = (
-    ("command not found", "install it where workers run, or write its whole path in the entry"),
-    ("no such file", "install it where workers run, or write its whole path in the entry"),
-    ("connection refused", "start the server, or correct host and port in the entry's url"),
-    ("name or service not known", "correct the host name in the entry's url, or the resolver of the workers' machine"),
-    ("401", "the server wants credentials: add a header, for instance --header 'Authorization: Bearer …'"),
-    ("403", "the server refuses the credentials that the entry has, or this machine's address"),
-    ("404", "the path of the url is wrong: most servers listen at /mcp, older ones at /sse"),
-    ("certificate", "name the CA in the entry's tls, or correct the server's certificate"),
-    ("no worker is running", "start one: 'gateway worker', or 'gateway up', which starts its own"),
-    ("timed out", "look whether the server is overloaded; startTimeout of the entry gives it more time"),
-    ("still", "wait; 'gateway servers logs ID' shows what it does"),
-)
-
+_NEARLY_FULL = 0.85
+_REDIS_SKEW_S = 5.0
 
 _ELSE = "'gateway servers show ID' and 'gateway servers logs ID' say more"
 
@@ -36,17 +23,51 @@ class Finding(NamedTuple):
     do: str = ""
 
 
-def cure(error: str) -> str:
-    """Return what helps against an upstream's error, or where to look."""
-    lower = error.lower()
-    return next(
-        (text for words, text in _CURES if words in lower), "'gateway servers show ID' and 'servers logs ID' say more"
-    )
+def examined(
+    overview: Mapping[str, Any],
+    servers: Sequence[Mapping[str, Any]],
+    now: float,
+    diagnosis: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Return what is found; ``now`` is Unix time here. A gateway of another version may have no ``diagnosis``."""
+    soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"])] if diagnosis is not None else []
+    return [*_processes(overview, now), *soon, *_upstreams(servers)]
 
 
-def examined(overview: Mapping[str, Any], servers: Sequence[Mapping[str, Any]], now: float) -> list[Finding]:
-    """Return what is found; ``now`` is Unix time here."""
-    return [*_processes(overview, now), *_upstreams(servers)]
+def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
+    if redis.get("persistent") is False:
+        yield Finding(
+            "look",
+            "Redis keeps nothing on disk: what was registered by hand, and client sessions, end with it",
+            "set 'appendonly yes' in Redis, or declare every upstream in the gateway's file",
+        )
+    if redis.get("saved") is False:
+        yield Finding(
+            "wrong", "Redis could not write to its disk lately", "look at its log, and at the room on its disk"
+        )
+    most, used = redis.get("mostBytes") or 0, redis.get("usedBytes") or 0
+    if most and redis.get("eviction") not in ("noeviction", ""):
+        yield Finding(
+            "wrong",
+            f"Redis drops keys when its memory is full ({redis['eviction']}): registrations and sessions get lost",
+            "set 'maxmemory-policy noeviction' in Redis",
+        )
+    if most and used > most * _NEARLY_FULL:
+        yield Finding("wrong", f"Redis has {used / most:.0%} of its memory in use", "raise its maxmemory")
+    if abs(redis.get("aheadS") or 0.0) > _REDIS_SKEW_S:
+        yield Finding(
+            "look", f"the clock of Redis is {redis['aheadS']:+.0f} s off", "synchronise the clocks (chrony, timesyncd)"
+        )
+
+
+def _files(processes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for one in processes:
+        if one["open"] > one["most"] * _NEARLY_FULL:
+            yield Finding(
+                "wrong",
+                f"{one['process']} {one['pid']} has {one['open']} of {one['most']} file descriptors open",
+                "raise the limit (ulimit -n, LimitNOFILE of systemd), or start more of them",
+            )
 
 
 def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
@@ -58,7 +79,9 @@ def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
             "wrong", "Redis does not answer: nothing can be registered, sessions are kept in memory", "start it"
         )
     if not workers:
-        yield Finding("wrong", "no worker is running: no call can be answered", cure("no worker is running"))
+        yield Finding(
+            "wrong", "no worker is running: no call can be answered", "start one: 'gateway worker', or 'gateway up'"
+        )
     else:
         yield Finding("fine", f"{len(frontends)} front ends and {len(workers)} workers are alive")
     for one in frontends:
@@ -95,12 +118,23 @@ def _upstreams(servers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
         return
     good = 0
     for one in servers:
-        health = one.get("lastHealthCheck") or {}
+        health, duty = one.get("lastHealthCheck") or {}, one.get("duty", "active")
+        if duty != "active":
+            back = f"'gateway servers enable {one['id']}' has it take calls again"
+            yield Finding("look", f"upstream {one['id']} is {duty}, because somebody wanted that", back)
+            if duty == "disabled":
+                continue
         if one["status"] in ("error", "stopped"):
             error = one["error"] or one["status"]
-            yield Finding("wrong", f"upstream {one['id']}: {error}", cure(error).replace("ID", one["id"]))
+            yield Finding(
+                "wrong", f"upstream {one['id']}: {error}", one.get("advice") or _ELSE.replace("ID", one["id"])
+            )
         elif one["status"] != "connected":
-            yield Finding("look", f"upstream {one['id']} is {one['status']}", cure("still").replace("ID", one["id"]))
+            yield Finding(
+                "look",
+                f"upstream {one['id']} is {one['status']}",
+                f"wait; 'gateway servers logs {one['id']}' says more",
+            )
         elif (health.get("latencyMs") or 0) > _SLOW_PROBE_MS:
             yield Finding(
                 "look",

@@ -1,7 +1,9 @@
-"""Commands that show the state of a running gateway, from its admin API: ``status``, ``health``, ``explain``."""
+"""Commands that show the state of a running gateway, from its admin API: ``status``, ``health``, ``topology``,
+``settings``, ``explain``."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ _EVENTS = 5
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
-    for command in (status, health, explain):
+    for command in (status, health, topology, settings, explain):
         cli.add_command(command)
 
 
@@ -156,12 +158,63 @@ def health(url: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("tool")
 @URL
 @JSON
-def explain(tool: str, url: str, as_json: bool) -> None:
-    """Where a call of TOOL would go, and why."""
-    found = AdminClient(url).get(f"explain?tool={quote(tool, safe='')}")
+def topology(url: str, as_json: bool) -> None:
+    """Which worker carries which upstream: * leads (lists and probes), the others carry calls."""
+    found = AdminClient(url).get("topology")
+    if as_json:
+        show.as_json(found)
+        return
+    workers = len(found["workers"])
+    for one in found["frontends"]:
+        click.echo(escaped(f"front end {one['id']} on {one['host']}, linked to {one['workers']} of {workers} workers"))
+    for one in found["workers"]:
+        worker = one["worker"]
+        click.echo(escaped(f"worker {worker['id']} on {worker['host']}, {worker['load']} calls under way"))
+        for place in one["upstreams"]:
+            click.echo(escaped(f"  {'*' if place['leads'] else ' '} {_placed(place)}"))
+    if found["unowned"]:
+        click.echo("no worker")
+        for place in found["unowned"]:
+            click.echo(escaped(f"    {_placed(place)}"))
+
+
+@click.command()
+@click.option("--all", "everything", is_flag=True, help="also those that have their default")
+@URL
+@JSON
+def settings(everything: bool, url: str, as_json: bool) -> None:
+    """The settings that a gateway goes by, which are not their default; durations in milliseconds."""
+    found = [one for one in AdminClient(url).get("settings") if everything or one["given"]]
+    if as_json:
+        show.as_json(found)
+        return
+    rows = [[one["key"], _value(one["value"]), _value(one["default"]), one["variable"]] for one in found]
+    show.table(["SETTING", "VALUE", "DEFAULT", "VARIABLE"], rows)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _placed(place: dict[str, Any]) -> str:
+    group = f" ({place['group']})" if place["group"] != place["id"] else ""
+    return f"{place['id']}{group} {place['duty'] if place['duty'] != 'active' else place['status']}"
+
+
+@click.command()
+@click.argument("tool")
+@click.option(
+    "--as", "principal", metavar="PRINCIPAL", help="whether this one may: key:NAME, or ISSUER#SUBJECT with --claims"
+)
+@click.option("--claims", default="", metavar="JSON", help="the claims of a token of this principal")
+@URL
+@JSON
+def explain(tool: str, principal: str | None, claims: str, url: str, as_json: bool) -> None:
+    """Where a call of TOOL would go, and why; and whether a principal may make it."""
+    whose = f"&as={quote(principal, safe='')}&claims={quote(claims, safe='')}" if principal is not None else ""
+    found = AdminClient(url).get(f"explain?tool={quote(tool, safe='')}{whose}")
     if as_json:
         show.as_json(found)
         return
@@ -185,4 +238,15 @@ def explain(tool: str, url: str, as_json: bool) -> None:
             for one in found["candidates"]
         ],
     )
+    access = found["access"]
+    if access is not None:
+        roles = ", ".join(access["roles"]) or "none"
+        who = access["principal"] or "nobody (no credentials)"
+        click.echo(escaped(f"for {who}, roles {roles}: {access['verdict']}"))
+        for what in ("rules", "conditions"):
+            for one in access[what]:
+                click.echo(escaped(f"  {what.removesuffix('s')} {one}"))
+        if not access["shown"]:
+            click.echo("-> unknown tool, for this principal")
+            return
     click.echo(escaped(f"-> {found['choice'] or 'open'}: {found['because']}"))

@@ -26,13 +26,13 @@ MODULES = {
     "adoption": ("add", "import", "install"),
     "calls": ("call", "prompt", "read"),
     "connect": ("connect",),
-    "look": ("explain", "health", "status"),
+    "look": ("explain", "health", "settings", "status", "topology"),
     "restart": ("restart",),
     "servers": ("servers",),
     "tools": ("tools",),
     "up": ("check", "serve", "up", "worker"),
     "virtual": ("virtual",),
-    "watching": ("doctor", "events", "top"),
+    "watching": ("doctor", "errors", "events", "top"),
 }
 """The modules of this package that have commands, and which. A module is imported when one of its commands is asked
 for: ``gateway up`` runs for as long as the gateway does, and needs a quarter of them."""

@@ -69,7 +69,7 @@ async def narrate(gateway: Any) -> None:
             if entry.status is ServerStatus.CONNECTED:
                 said = f"connected, {len(entry.tools)} tools, {'+'.join(entry.eras)}"
             elif entry.status is ServerStatus.ERROR:
-                said = f"error: {entry.error}"
+                said = f"error: {entry.error}{f'; {entry.advice}' if entry.advice else ''}"
             else:
                 continue  # an upstream that is tried again and again is in between each time
             now = (entry.name, entry.status, len(entry.tools))

@@ -1,5 +1,5 @@
-"""The commands on the registry: ``servers`` with ``list``, ``show``, ``remove``, ``logs``, and ``add`` from
-``registration``."""
+"""The commands on the registry: ``servers`` with ``list``, ``show``, ``remove``, ``logs``, ``restart``, ``disable``,
+``drain``, ``enable``, and ``add`` from ``registration``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_to(cli: click.Group) -> None:
 @JSON
 @click.pass_context
 def servers(ctx: click.Context, url: str, as_json: bool) -> None:
-    """The registry: list, show, add, remove, logs."""
+    """The registry: list, show, add, remove, logs, restart, disable, drain, enable."""
     ctx.obj = url
     if ctx.invoked_subcommand is None:
         _list_servers(url, as_json)
@@ -40,7 +40,7 @@ def _list_servers(url: str, as_json: bool) -> None:
         show.as_json(found)
         return
     show.table(
-        ["ID", "GROUP", "TRANSPORT", "STATUS", "SINCE", "ERAS", "WEIGHT", "ERROR"],
+        ["ID", "GROUP", "TRANSPORT", "STATUS", "SINCE", "DUTY", "ERAS", "WEIGHT", "ERROR"],
         [
             [
                 one["id"],
@@ -48,6 +48,7 @@ def _list_servers(url: str, as_json: bool) -> None:
                 one["transport"],
                 one["status"],
                 show.ago(one["statusSince"]),
+                one["duty"],
                 "+".join(one["eras"]),
                 one["weight"],
                 one["error"],
@@ -105,6 +106,48 @@ def servers_remove(group_url: str, url: str | None, id: str, force: bool) -> Non
     """Remove an upstream. One that the gateway's configuration file declares is removed there."""
     AdminClient(url or group_url).send("DELETE", _path(id) + ("?force=true" if force else ""))
     click.echo(f"removed {id}")
+
+
+@servers.command("restart")
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@URL_HERE
+@click.pass_obj
+def servers_restart(group_url: str, url: str | None, ids: tuple[str, ...]) -> None:
+    """Begin anew with upstreams, on every worker that has them: new children, connections and sessions."""
+    client = AdminClient(url or group_url)
+    for id in ids:
+        client.send("POST", _path(id) + "/restart")
+        click.echo(f"{id} begins anew; 'gateway servers show {id}' says how that goes")
+
+
+def _duty(name: str, duty: str, done: str, help: str) -> None:
+    """Add the command ``name``, which gives upstreams a ``duty``."""
+
+    @servers.command(name, help=help)
+    @click.argument("ids", metavar="ID…", nargs=-1, required=True)
+    @URL_HERE
+    @click.pass_obj
+    def command(group_url: str, url: str | None, ids: tuple[str, ...]) -> None:
+        client = AdminClient(url or group_url)
+        for id in ids:
+            client.send("PUT", _path(id) + "/duty", {"duty": duty})
+            click.echo(f"{id} {done}")
+
+
+_duty(
+    "disable",
+    "disabled",
+    "is disabled: it stops once its calls are over",
+    "Stop upstreams, and list nothing of them, until they are enabled again; also across restarts of the gateway. "
+    "Calls under way may end first, for as long as drainTimeout.",
+)
+_duty(
+    "drain",
+    "draining",
+    "takes no new calls",
+    "Send no new calls to upstreams: only those of client sessions and tasks that they have already.",
+)
+_duty("enable", "active", "takes calls", "Have upstreams that were drained or disabled take calls again.")
 
 
 @servers.command("logs")

@@ -1,4 +1,5 @@
-"""The command ``tools``, and what it has for pinned tools: ``tools diff`` and ``tools approve``."""
+"""The command ``tools``, and what it has for pinned tools: ``tools diff``, ``tools approve``, ``tools quarantine``;
+and ``tools conflicts``."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ class _Tools(click.Group):
     """A group whose first word may be a pattern: everything but its own commands is for the list of tools."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args or args[0] not in ("diff", "approve"):
+        if not args or args[0] not in ("diff", "approve", "quarantine", "conflicts"):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
@@ -42,7 +43,8 @@ def add_to(cli: click.Group) -> None:
 
 @click.group(cls=_Tools, no_args_is_help=False)
 def tools() -> None:
-    """Tools as clients see them; and with diff and approve those of pinned upstreams."""
+    """Tools as clients see them; with conflicts names that several groups have; with quarantine, diff and approve those
+    of pinned upstreams."""
 
 
 tools.add_command(calls.tools, "list")
@@ -93,6 +95,44 @@ def approve(id: str, names: tuple[str, ...], everything: bool, digest: str | Non
         click.echo(escaped(f"approved {name} of {id}"))
     if not wanted:
         click.echo(f"all tools of {id} are as they were approved")
+
+
+@tools.command()
+@URL
+@JSON
+def quarantine(url: str, as_json: bool) -> None:
+    """Every tool of a pinned upstream that is not as it was approved."""
+    found = AdminClient(url).get("quarantine")
+    if as_json:
+        show.as_json(found)
+    elif not found:
+        click.echo("every tool of a pinned upstream is as it was approved", err=True)
+    else:
+        show.table(
+            ["UPSTREAM", "GROUP", "TOOL", "STATE", "HELD BACK"],
+            [
+                [one["upstream"], one["group"], one["tool"], one["state"], "yes" if one["heldBack"] else "no"]
+                for one in found
+            ],
+        )
+        click.echo("look with 'gateway tools diff UPSTREAM TOOL', then 'gateway tools approve UPSTREAM TOOL'", err=True)
+
+
+@tools.command()
+@URL
+@JSON
+def conflicts(url: str, as_json: bool) -> None:
+    """Names of tools that several groups have, and under which names clients see them."""
+    found = AdminClient(url).get("conflicts")
+    if as_json:
+        show.as_json(found)
+    elif not found:
+        click.echo("no two groups have a tool of the same name", err=True)
+    else:
+        show.table(
+            ["TOOL", "GROUP", "LISTED AS"],
+            [[one["name"], group, listed] for one in found for group, listed in one["listed"].items()],
+        )
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Commands that show what a gateway does now: ``top``, ``events``, ``doctor``."""
+"""Commands that show what a gateway does now: ``top``, ``errors``, ``events``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import sys
 import time
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import click
+from msgspec import Struct
 
 from gateway.cli import examination, show
 from gateway.cli.admin_client import AdminClient
+from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL
 from shared.logs import escaped
 
@@ -20,54 +23,113 @@ _EVERY_S = 2.0
 
 def add_to(cli: click.Group) -> None:
     """Add the commands of this module to ``cli``."""
-    for command in (top, events, doctor):
+    for command in (top, errors, events, doctor):
         cli.add_command(command)
 
 
-_Counts = dict[tuple[str, str], tuple[int, int, float]]
+class _By(Struct, frozen=True):
+    """One way to look at traffic: the member of ``/admin/v1/traffic``, and the members that name a row."""
+
+    member: str
+    names: tuple[str, ...]
 
 
-def _counts(traffic: dict[str, Any]) -> _Counts:
-    return {(one["group"], one["tool"]): (one["calls"], one["errors"], one["seconds"]) for one in traffic["tools"]}
+_WAYS = {
+    "tool": _By("tools", ("group", "tool")),
+    "group": _By("groups", ("group",)),
+    "upstream": _By("upstreams", ("group", "upstream")),
+    "principal": _By("principals", ("principal",)),
+}
+_Counts = dict[tuple[str, ...], tuple[int, int, float]]
+
+
+def _counts(traffic: dict[str, Any], way: _By) -> _Counts:
+    return {
+        tuple(one[name] for name in way.names): (one["calls"], one["errors"], one["seconds"])
+        for one in traffic[way.member]
+    }
+
+
+def _busiest(before: _Counts, now: _Counts, seconds: float, way: _By) -> list[dict[str, Any]]:
+    """Return the rows of ``gateway top``, the busiest first."""
+    rows: list[dict[str, Any]] = []
+    for key, (calls, errors, took_s) in now.items():
+        old = before.get(key, (0, 0, 0.0))
+        made = max(calls - old[0], 0)
+        rows.append(
+            {
+                **dict(zip(way.names, key, strict=True)),
+                "callsPerSecond": round(made / seconds, 1),
+                "errorsPerSecond": round(max(errors - old[1], 0) / seconds, 1),
+                "meanMs": round((took_s - old[2]) / made * 1000, 1) if made else None,
+                "calls": calls,
+            }
+        )
+    return sorted(rows, key=lambda row: (-row["callsPerSecond"], -row["calls"]))
 
 
 @click.command()
+@click.option("--by", type=click.Choice(list(_WAYS)), default="tool", show_default=True, help="what a row is")
 @click.option("--once", is_flag=True, help="one look of two seconds, then end")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, metavar="N", help="the busiest N")
 @URL
 @JSON
-def top(once: bool, limit: int, url: str, as_json: bool) -> None:
-    """The busiest tools: calls and errors a second, and the mean time to the answer, every 2 s until Ctrl-C."""
-    client = AdminClient(url)
-    before, then = _counts(client.get("traffic")), time.monotonic()
+def top(by: str, once: bool, limit: int, url: str, as_json: bool) -> None:
+    """The busiest tools, groups, upstreams or principals: calls and errors a second, and the mean time to the answer,
+    every 2 s until Ctrl-C."""
+    client, way = AdminClient(url), _WAYS[by]
+    before, then = _counts(client.get("traffic"), way), time.monotonic()
     while True:
         time.sleep(_EVERY_S)
-        now, at = _counts(client.get("traffic")), time.monotonic()
-        rows = []
-        for key, (calls, errors, seconds) in now.items():
-            old = before.get(key, (0, 0, 0.0))
-            made = max(calls - old[0], 0)
-            rows.append(
-                {
-                    "group": key[0],
-                    "tool": key[1],
-                    "callsPerSecond": round(made / (at - then), 1),
-                    "errorsPerSecond": round(max(errors - old[1], 0) / (at - then), 1),
-                    "meanMs": round((seconds - old[2]) / made * 1000, 1) if made else None,
-                    "calls": calls,
-                }
-            )
-        rows.sort(key=lambda row: (-row["callsPerSecond"], -row["calls"]))  # type: ignore[operator]
+        now, at = _counts(client.get("traffic"), way), time.monotonic()
+        rows = _busiest(before, now, at - then, way)[:limit]
         before, then = now, at
         if as_json:
-            show.as_json(rows[:limit])
+            show.as_json(rows)
         else:
             if not once and sys.stdout.isatty():
                 click.clear()
-            columns = ["GROUP", "TOOL", "CALLS/S", "ERRORS/S", "MEAN MS", "CALLS"]
-            show.table(columns, [list(row.values()) for row in rows[:limit]])
+            columns = [*(name.upper() for name in way.names), "CALLS/S", "ERRORS/S", "MEAN MS", "CALLS"]
+            show.table(columns, [list(row.values()) for row in rows])
+            if by == "principal" and not rows:
+                click.echo("nobody who is known by name has called: where callers are not authenticated, none is")
         if once:
             return
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True, metavar="N", help="the newest N")
+@click.option("--group", help="only calls of this group")
+@click.option("--upstream", help="only calls that were sent to this upstream last")
+@click.option("--tool", help="only calls of this tool, by its upstream's name")
+@click.option("--principal", help="only calls of this principal")
+@click.option("--outcome", help="only calls that failed so: timeout, upstream_error, …")
+@click.option("--request", help="only the call with this trace id")
+@URL
+@JSON
+def errors(limit: int, url: str, as_json: bool, tool: str | None, **wanted: str | None) -> None:
+    """The last calls that failed, newest first: what failed, where, for whom, and the id of the trace."""
+    query = {**wanted, "name": tool}
+    chosen = "".join(f"&{name}={quote(value, safe='')}" for name, value in query.items() if value)
+    found = AdminClient(url).get(f"errors?limit={limit}{chosen}")
+    if as_json:
+        show.as_json(found)
+        return
+    show.table(
+        ["AGO", "OUTCOME", "METHOD", "NAME", "GROUP", "UPSTREAM", "PRINCIPAL", "MS", "REQUEST", "ERROR"],
+        [
+            [
+                show.ago(one["at"]),
+                *(one.get(name, "") for name in ("outcome", "method", "name", "group", "upstream", "principal", "ms")),
+                one.get("request", ""),
+                one.get("error", ""),
+            ]
+            for one in found
+        ],
+    )
+    for one in found:
+        if one.get("link"):
+            click.echo(escaped(f"trace {one['link']}"))
 
 
 @click.command()
@@ -101,7 +163,11 @@ def doctor(url: str, as_json: bool) -> None:
     """Examine a running gateway: what is wrong, or will be, and what to do. Exit code 1 when something is wrong."""
     client = AdminClient(url)
     overview, servers = client.get("overview"), client.get("servers")
-    found = examination.examined(overview, servers, time.time())
+    try:
+        diagnosis = client.get("diagnosis")
+    except CommandFailed:  # of an older version; what else is wrong is found in any case
+        diagnosis = None
+    found = examination.examined(overview, servers, time.time(), diagnosis)
     if as_json:
         show.as_json([{"level": one.level, "what": one.what, "do": one.do} for one in found])
     else:

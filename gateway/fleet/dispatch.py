@@ -196,7 +196,7 @@ class Dispatcher:
                     return None
         except CallError as error:
             self._note_begin(call, now)
-            self._note_end(call, error.code)
+            self._note_end(call, error.code, error.message)
             raise
         return self._start(call, target, now)
 
@@ -274,7 +274,7 @@ class Dispatcher:
                 call.counted = True
             return await self._send(call, begun)
         except CallError as error:
-            self._note_end(call, error.code)
+            self._note_end(call, error.code, error.message)
             raise
         except asyncio.CancelledError as gone:
             self._note_end(call, ABANDONED)
@@ -290,7 +290,7 @@ class Dispatcher:
                 call.counted = True
             done = await work()
         except CallError as error:
-            self._note_end(call, error.code)
+            self._note_end(call, error.code, error.message)
             raise
         except BaseException:
             self._note_end(call, ABANDONED)
@@ -509,13 +509,14 @@ class Dispatcher:
             replica.shut = replica.shut or Shut()
             replica.shut.note(_caller(call), event.data[SHUT], error, self._loop.time())
         self._drop(in_flight)
-        self._note_end(call, error.code)
+        self._note_end(call, error.code, error.message)
         return error
 
     def failed(self, in_flight: InFlight, event: Failure) -> None:
         """Note that a call failed after its first event. A second time does nothing."""
         if in_flight in self.under_way:
             self._note_failure(in_flight, event)
+            in_flight.call.error = event.message
             self.complete(in_flight, event.code)
 
     def _note_failure(self, in_flight: InFlight, event: Failure) -> None:
@@ -526,7 +527,8 @@ class Dispatcher:
         """Forget an attempt. The call itself is not over: another attempt may follow."""
         self.under_way.pop(in_flight, None)
 
-    def _note_end(self, call: ObservedCall, outcome: str) -> None:
+    def _note_end(self, call: ObservedCall, outcome: str, error: str = "") -> None:
+        call.error = error or call.error
         if call.counted:
             _release(call)
         if self._observer is not None:

@@ -117,7 +117,7 @@ class Race:
         if face.done or call.confirm or len(call.params) > CHUNK or _TASKS in bytes(call.params):
             return
         others = [one for one in call.route.replicas if one is not face.replica]
-        others = [one for one in others if one.available(now) and one.avoid_until <= now]
+        others = [one for one in others if one.available(now) and not one.drains and one.avoid_until <= now]
         if not others:
             return
         # The balancer is not asked: it would count this call among those that it shares out.

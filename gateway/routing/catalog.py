@@ -22,7 +22,7 @@ from gateway.routing.routes import Group, Replica, Route
 from gateway.routing.steps import Steps, at_once, chunks
 from gateway.routing.view import Listed, Scope, View, empty
 from gateway.routing.virtual import VirtualView
-from shared.choices import STRATEGIES
+from shared.choices import STRATEGIES, Duty
 from shared.mcp.listings import Kind
 from shared.models import ServerStatus, UpstreamSpec
 from shared.pins import GroupPins
@@ -198,6 +198,8 @@ class Catalog:
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:
+                if replica.record.duty is Duty.DISABLED:
+                    continue
                 entries: Sequence[Entry] = self._parsed[replica.id][2][kind]
                 if kind is Kind.TOOLS:
                     entries = self.pinning.shown(replica.record.spec, entries)

@@ -18,14 +18,15 @@ RESTART_S = 3.0
 
 
 def choose(route: Route, tried: Container[str], now: float) -> Replica | None:
-    """Return the replica for a call, among the available ones that were not ``tried``, or ``None`` if there is none.
+    """Return the replica for a call that is bound to none, among the available ones that were not ``tried``, or
+    ``None`` if there is none.
 
     ``now`` is loop time.
     """
     if len(route.replicas) == 1:
         (only,) = route.replicas
-        return only if only.available(now) and only.id not in tried else None
-    candidates = [one for one in route.replicas if one.available(now) and one.id not in tried]
+        return only if only.available(now) and not only.drains and only.id not in tried else None
+    candidates = [one for one in route.replicas if one.available(now) and not one.drains and one.id not in tried]
     if not candidates:
         return None
     if len(candidates) == 1:
@@ -67,6 +68,8 @@ def _reason(replica: Replica, last: CallError | None) -> str:
     if last is not None and last.data.get("upstream", replica.id) == replica.id:
         return last.message
     status = replica.record.status
+    if replica.drains and replica.up:
+        return "it is draining and takes no new calls"
     return "no worker that has it can be reached" if status is ServerStatus.CONNECTED else status.value
 
 

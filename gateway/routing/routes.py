@@ -14,6 +14,7 @@ from gateway.routing.local_tools import LocalTool
 from gateway.routing.outliers import Watch
 from gateway.routing.shapes import Shape
 from gateway.routing.shut import Shut
+from shared.choices import Duty
 from shared.connections import HttpConnection
 from shared.isolation import SessionUse, session_use
 from shared.mcp.listings import Kind
@@ -34,12 +35,15 @@ class Replica:
     gets none. ``shut``: whom it has no room for at the moment, or ``None``. ``watch`` is what is seen of its answers,
     or ``None`` if nobody wants to know. ``returns``: whether it was connected and is on its way back, because it moves
     to another worker: one that fails is in error before it connects again. ``fell``: whether it is in error and was
-    connected until then. ``runs_once``: whether it is a child of one worker.
+    connected until then. ``runs_once``: whether it is a child of one worker. ``up``: whether it is connected, owned by
+    a worker and not disabled. ``drains``: whether it gets nothing but calls of client sessions and tasks that it has
+    already.
     """
 
     __slots__ = (
         "avoid_until",
         "binds",
+        "drains",
         "exchanges",
         "fell",
         "id",
@@ -53,6 +57,7 @@ class Replica:
         "shut",
         "suspect_until",
         "suspected",
+        "up",
         "watch",
         "weight",
         "workers",
@@ -82,6 +87,8 @@ class Replica:
         elif self.record.status is ServerStatus.CONNECTED:
             self.fell = True
         self.record = record
+        self.up = record.status is ServerStatus.CONNECTED and bool(record.owners) and record.duty is not Duty.DISABLED
+        self.drains = record.duty is Duty.DRAINING
         self.runs_once = traits(record.spec.transport).runs_once
         self.id = record.spec.id
         self.sequence = record.sequence
@@ -108,10 +115,10 @@ class Replica:
     def available(self, now: float) -> bool:
         """Return whether this replica may get a call. ``now`` is loop time.
 
-        The upstream must be connected and owned by a worker. It must not be suspected because one of this front end's
-        calls just failed there.
+        It must be ``up``, and not suspected because one of this front end's calls just failed there. One that
+        ``drains`` may get calls of what it has already.
         """
-        return self.record.status is ServerStatus.CONNECTED and bool(self.record.owners) and self.suspect_until <= now
+        return self.up and self.suspect_until <= now
 
 
 class Route(Struct, frozen=True):
@@ -184,9 +191,11 @@ class Group:
 
     @property
     def absence(self) -> str:
-        """Why nothing of the group can be listed: it is "still starting" or "unavailable". Empty if it has listed
-        something."""
-        records = [replica.record for replica in self.replicas]
+        """Why nothing of the group can be listed: it is "disabled", "still starting" or "unavailable". Empty if it has
+        listed something."""
+        records = [replica.record for replica in self.replicas if replica.record.duty is not Duty.DISABLED]
+        if not records:
+            return "disabled"
         if any(one.status is ServerStatus.CONNECTED or one.catalog.digest for one in records):
             return ""
         starting = any(one.status in (ServerStatus.REGISTERED, ServerStatus.CONNECTING) for one in records)

@@ -7,11 +7,13 @@ as ``other``, and so are upstreams and groups once there are ``_ROWS_PER_TOOL`` 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING, UPSTREAM_ERROR, ObservedCall
 from shared.mcp.versions import Era
 from shared.metrics.families import BUCKETS_S, Family, Sample, counter, histogram
 
+_NO_ERRORS = (ABANDONED, LISTENING)
 OTHER = "other"
 """The name under which is counted what has no row of its own."""
 _CALL = "tools/call"
@@ -37,17 +39,32 @@ class Counters:
 
     ``calls`` counts calls that were answered or failed, ``errors`` those that the upstream answered with an error,
     ``failures`` by error code those that failed in the gateway. ``buckets`` and ``seconds`` are the durations of
-    answered calls. ``families`` has all of it by name.
+    answered calls. ``principals`` counts calls, errors and seconds by who called, where callers are authenticated.
+    ``families`` has all of it by name. ``on_failure`` is called for each call that was not answered with a result.
     """
 
     hears_begun = False
-    __slots__ = ("_groups", "_legacy", "_max_tools", "_modern", "_tools", "calls", "errors", "failures", "repeats")
+    __slots__ = (
+        "_groups",
+        "_legacy",
+        "_max_tools",
+        "_modern",
+        "_tools",
+        "calls",
+        "errors",
+        "failures",
+        "on_failure",
+        "principals",
+        "repeats",
+    )
 
     def __init__(self, max_tools: int = 1000) -> None:
         self.calls = 0
         self.errors = 0
         self.repeats: dict[str, int] = {}
         self.failures: dict[str, int] = {}
+        self.principals: dict[str, list[float]] = {}
+        self.on_failure: Callable[[ObservedCall, str, float], None] | None = None
         self._max_tools = max_tools
         self._tools: set[tuple[str, str]] = set()
         self._groups: dict[str, Durations] = {}
@@ -92,6 +109,14 @@ class Counters:
         except KeyError:
             count, time = self._row(rows, (call.group, call.upstream, name, call.method, outcome))
         count.value += 1
+        if call.principal:
+            try:
+                who = self.principals[call.principal]
+            except KeyError:
+                who = self._principal(call.principal)
+            who[0] += 1
+            who[1] += outcome is not ANSWERED and outcome not in _NO_ERRORS
+            who[2] += seconds
         if outcome is ANSWERED or outcome is UPSTREAM_ERROR:
             self.calls += 1
             time.value += seconds
@@ -103,9 +128,13 @@ class Counters:
             durations.buckets[bisect_left(BUCKETS_S, seconds)] += 1
             if outcome is UPSTREAM_ERROR:
                 self.errors += 1
-        elif outcome not in (ABANDONED, LISTENING):
+                if self.on_failure is not None:
+                    self.on_failure(call, outcome, seconds)
+        elif outcome not in _NO_ERRORS:
             self.calls += 1
             self.failures[outcome] = self.failures.get(outcome, 0) + 1
+            if self.on_failure is not None:
+                self.on_failure(call, outcome, seconds)
 
     def _row(self, rows: dict[_Key, _Row], key: _Key) -> _Row:
         """Return the row of a call that has none yet under its own names."""
@@ -122,6 +151,11 @@ class Counters:
             labels = (group, upstream, tool, method, Era(rows is self._modern).word, outcome)
             rows[key] = Sample(labels, 0), Sample(labels, 0.0)
         return rows[key]
+
+    def _principal(self, id: str) -> list[float]:
+        """Return the row of a principal that has none yet."""
+        name = id if len(self.principals) < self._max_tools else OTHER
+        return self.principals.setdefault(name, [0, 0, 0.0])
 
     def _durations(self, group: str) -> Durations:
         name = group if len(self._groups) < self._max_tools else OTHER
@@ -141,4 +175,14 @@ class Counters:
             durations.samples.append(Sample((group,), one.seconds, list(one.buckets)))
         retries = counter("gateway_retries", "Attempts that were not a call's first", ("group",))
         retries.samples += [Sample((group,), count) for group, count in list(self.repeats.items())]
-        return [calls, seconds, durations, retries]
+        return [calls, seconds, durations, retries, *self._of_principals()]
+
+    def _of_principals(self) -> list[Family]:
+        """Return what was counted by principal. Who called is for those with admin rights, not for ``/metrics``."""
+        found = []
+        for place, name in enumerate(("calls", "errors", "seconds")):
+            family = counter(f"gateway_principal_{name}", "By who called", ("principal",))
+            family.samples += [Sample((who,), row[place]) for who, row in list(self.principals.items())]
+            family.private = True
+            found.append(family)
+        return found

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from gateway.telemetry.counters import Counters
-from shared.choices import Pin
+from shared.choices import Duty, Pin
 from shared.metrics.families import Family, Sample, gauge
 from shared.models import ServerStatus
 from shared.registry.records import UpstreamRecord
 
 
-def one(name: str, text: str, value: float) -> Family:
+def single(name: str, text: str, value: float) -> Family:
     """Return a gauge without labels, of which the sum over processes is shown."""
     family = gauge(name, text)
     family.samples.append(Sample((), value))
@@ -51,54 +51,67 @@ class FrontEndFigures:
         linked.samples.append(Sample(("frontend", str(os.getpid())), workers))
         return [
             *self._counters.families(),
-            one("gateway_in_flight", "Calls in flight", in_flight),
-            one("gateway_in_flight_limit", "Calls that may be in flight (maxInflight)", self._max_in_flight),
-            one("gateway_streams", "Standing streams", streams),
-            one("gateway_sessions", "Client sessions that front ends know", sessions),
+            single("gateway_in_flight", "Calls in flight", in_flight),
+            single("gateway_in_flight_limit", "Calls that may be in flight (maxInflight)", self._max_in_flight),
+            single("gateway_streams", "Standing streams", streams),
+            single("gateway_sessions", "Client sessions that front ends know", sessions),
             linked,
             *self._others(),
         ]
 
-    def known(self) -> list[Family]:
-        """Return the state of upstreams, which every front end knows alike."""
-        labels = ("group", "upstream")
-        up = gauge("gateway_upstream_up", "1 while an upstream is connected", labels)
-        since = gauge(
-            "gateway_upstream_status_since_seconds", "Since when an upstream has its status, Unix time", labels
+    def known(self) -> Iterator[Family]:
+        """Yield the state of upstreams, which every front end knows alike, a family at a time: each is one look at all
+        of them, and others can have a turn in between."""
+        records, now = [((one.spec.name, one.spec.id), one) for one in self._records()], time.time()
+        yield _of_upstreams(
+            "up",  # nobody shall be woken by what was switched off
+            "1 while an upstream is connected",
+            ((names, one.status is ServerStatus.CONNECTED) for names, one in records if one.duty is not Duty.DISABLED),
         )
-        healthy = gauge("gateway_upstream_healthy", "1 when an upstream answered its last probe", labels)
-        latency = gauge("gateway_upstream_probe_seconds", "How long the answer to the last probe took", labels)
-        listed = gauge("gateway_upstream_listed_age_seconds", "Age of the lists of an upstream", labels)
-        pinned = gauge(
-            "gateway_pinned_tools_differing",
-            "Tools of a pinned upstream that are not as they were approved",
-            (*labels, "pin"),
+        yield _of_upstreams(
+            "duty",
+            "1 for an upstream that somebody drains or disabled",
+            (((*names, one.duty.value), 1) for names, one in records if one.duty is not Duty.ACTIVE),
+            "duty",
         )
-        now, statuses = time.time(), Counter({status.value: 0 for status in ServerStatus})
-        for record in self._records():
-            names = (record.spec.name, record.spec.id)
-            statuses[record.status.value] += 1
-            up.samples.append(Sample(names, record.status is ServerStatus.CONNECTED))
-            since.samples.append(Sample(names, record.status_since))
-            if record.spec.pin is not Pin.OFF:
-                differing = self._differing(record.spec.id)
-                pinned.samples.append(Sample((*names, record.spec.pin.value), differing))
-            if record.health is not None:
-                healthy.samples.append(Sample(names, record.health.healthy))
-                if record.health.latency_ms is not None:
-                    latency.samples.append(Sample(names, record.health.latency_ms / 1000))
-            if record.catalog.listed_at:
-                listed.samples.append(Sample(names, max(now - record.catalog.listed_at, 0.0)))
-        by_status = gauge("gateway_upstreams", "Upstreams by status", ("status",))
-        by_status.samples += [Sample((status,), count) for status, count in statuses.items()]
-        tools = one("gateway_tools", "Tools listed at /mcp", self._tools())
-        return [
-            up,
-            since,
-            healthy,
-            latency,
-            listed,
-            pinned,
-            by_status,
-            tools,
+        yield _of_upstreams(
+            "status_since_seconds",
+            "Since when an upstream has its status, Unix time",
+            ((names, one.status_since) for names, one in records),
+        )
+        probed = [(names, one.health) for names, one in records if one.health is not None]
+        yield _of_upstreams(
+            "healthy",
+            "1 when an upstream answered its last probe",
+            ((names, health.healthy) for names, health in probed),
+        )
+        yield _of_upstreams(
+            "probe_seconds",
+            "How long the answer to the last probe took",
+            ((names, health.latency_ms / 1000) for names, health in probed if health.latency_ms is not None),
+        )
+        yield _of_upstreams(
+            "listed_age_seconds",
+            "Age of the lists of an upstream",
+            ((names, max(now - one.catalog.listed_at, 0.0)) for names, one in records if one.catalog.listed_at),
+        )
+        text = "Tools of a pinned upstream that are not as they were approved"
+        pinned = gauge("gateway_pinned_tools_differing", text, ("group", "upstream", "pin"))
+        pinned.samples += [
+            Sample((*names, one.spec.pin.value), self._differing(one.spec.id))
+            for names, one in records
+            if one.spec.pin is not Pin.OFF
         ]
+        yield pinned
+        statuses = Counter(one.status.value for _, one in records)
+        by_status = gauge("gateway_upstreams", "Upstreams by status", ("status",))
+        by_status.samples += [Sample((status.value,), statuses[status.value]) for status in ServerStatus]
+        yield by_status
+        yield single("gateway_tools", "Tools listed at /mcp", self._tools())
+
+
+def _of_upstreams(name: str, text: str, values: Iterable[tuple[tuple[str, ...], float]], *more: str) -> Family:
+    """Return a gauge of upstreams, with further labels if there are ``more``."""
+    family = gauge(f"gateway_upstream_{name}", text, ("group", "upstream", *more))
+    family.samples += [Sample(labels, value) for labels, value in values]
+    return family

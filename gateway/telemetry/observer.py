@@ -59,7 +59,8 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     ``trace`` is the ``traceparent`` that travels to the worker, ``trace_state`` and ``baggage`` go with it: an observer
     may set them in ``begun`` and ``attempted``. ``span`` is what observers keep of a call that is traced. ``quota`` are
     the caller's limits, or ``None``, and ``counted`` is whether the call was counted there. ``answers``: whether it
-    comes again with answers to questions. ``result_bytes`` is how long the upstream's answer is.
+    comes again with answers to questions. ``error`` is what the gateway said of its failure, before it is told of the
+    end. ``result_bytes`` is how long the upstream's answer is.
     """
 
     method: str = ""
@@ -81,6 +82,7 @@ class ObservedCall(Struct, gc=False, kw_only=True):
     quota: Quota | None = None
     counted: bool = False
     answers: bool = False
+    error: str = ""
     result_bytes: int = 0
 
     def __repr__(self) -> str:

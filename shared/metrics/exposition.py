@@ -6,33 +6,40 @@ thousands of upstreams. The tests read the text with its parser, and with ``prom
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
-from shared.metrics.families import Family, Sample
+from shared.metrics.families import AT_ONCE, Family, Sample
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_labels = attrgetter("labels")
 _IN_LABELS = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 _IN_HELP = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
 def exposition(families: Iterable[Family]) -> bytes:
-    """Return the text. Families without samples are left out."""
-    lines: list[str] = []
+    """Return the text. Families without samples, and private ones, are left out."""
+    return b"".join(pieces(families))
+
+
+def pieces(families: Iterable[Family]) -> Iterator[bytes]:
+    """Yield the text of ``AT_ONCE`` samples each, so that others can have a turn in between."""
     for family in sorted(families, key=lambda one: one.name):
-        if not family.samples:
+        if not family.samples or family.private:
             continue
         name = f"{family.name}_total" if family.kind == "counter" else family.name
-        lines.append(f"# HELP {name} {family.text.translate(_IN_HELP)}")
-        lines.append(f"# TYPE {name} {family.kind}")
-        for sample in sorted(family.samples, key=lambda one: one.labels):
-            labels = ",".join(map(_label, family.labels, sample.labels))
-            if family.kind == "histogram":
-                lines += _histogram(family, sample, labels)
-            else:
-                lines.append(
-                    f"{name}{{{labels}}} {_number(sample.value)}" if labels else f"{name} {_number(sample.value)}"
-                )
-    return "\n".join([*lines, ""]).encode("utf-8", "replace")
+        yield f"# HELP {name} {family.text.translate(_IN_HELP)}\n# TYPE {name} {family.kind}\n".encode()
+        samples = sorted(family.samples, key=_labels)
+        for start in range(0, len(samples), AT_ONCE):
+            lines: list[str] = []
+            for sample in samples[start : start + AT_ONCE]:
+                labels = ",".join(map(_label, family.labels, sample.labels))
+                if family.kind == "histogram":
+                    lines += _histogram(family, sample, labels)
+                else:
+                    shown = f"{{{labels}}}" if labels else ""
+                    lines.append(f"{name}{shown} {_number(sample.value)}")
+            yield "\n".join([*lines, ""]).encode("utf-8", "replace")
 
 
 def _histogram(family: Family, sample: Sample, labels: str) -> list[str]:

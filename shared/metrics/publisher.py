@@ -1,7 +1,9 @@
 """Writing down what this process counts, and collecting what all of them counted: of the instance, or of the fleet.
 
 Figures are written soon after they change, and seldom where nothing happens.
-Used by front ends and workers alike. Collecting and making the text happen in a thread, so that calls go on.
+Used by front ends and workers alike. Files are read in a thread. Adding up and making the text happen in the loop, a
+little at a time (``shared.tasks.in_turns``): a thread that works for long takes the interpreter from the loop for 5 ms
+again and again.
 """
 
 from __future__ import annotations
@@ -11,22 +13,22 @@ import contextlib
 import logging
 import os
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from msgspec import Struct
 
 from shared.errors import RegistryUnavailable
-from shared.metrics.exposition import exposition
+from shared.metrics.exposition import pieces
 from shared.metrics.families import (
     BUCKETS_S,
     Family,
     Sample,
     Snapshot,
+    Sum,
     gauge,
     histogram,
     pack,
-    together,
     unpack,
     with_label,
 )
@@ -35,7 +37,7 @@ from shared.metrics.process import ProcessFigures
 from shared.registry.figures import FiguresStore
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
-from shared.tasks import cancel, spawn
+from shared.tasks import cancel, in_turns, spawn
 from shared.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ class Publisher:
     """The figures of one process, which is a ``frontend`` or a ``worker``.
 
     ``counted`` returns what it counts. ``known`` returns what every front end knows alike, as the state of upstreams:
-    whoever answers adds that, so that nothing has to be added up. It is called in a thread.
+    whoever answers adds that, so that nothing has to be added up.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Publisher:
         process: str,
         id: str,
         counted: Callable[[], list[Family]],
-        known: Callable[[], list[Family]],
+        known: Callable[[], Iterable[Family]],
         store: RegistryStore,
         ttl_s: float,
         environment: Mapping[str, str] = os.environ,
@@ -117,23 +119,31 @@ class Publisher:
         """Return the text of this instance's processes, complete and the same whichever of them answers."""
         directory = self._directory
         if directory is None:
-            mine = self.snapshot().families
-            return await asyncio.to_thread(lambda: exposition([*mine, *self._known()]))
+            return await self._text([self.snapshot().families])
         await self._write()
-        return await asyncio.to_thread(lambda: exposition([*together(directory.collect()), *self._known()]))
+        return await self._text(await asyncio.to_thread(directory.collect))
 
     async def fleet(self) -> bytes:
         """Return the text of all live processes, each with its id in the label ``member``. Raises
         ``RegistryUnavailable``."""
-        packed = await self._packed()
-        return await asyncio.to_thread(lambda: exposition([*_of_members(packed), *self._known()]))
+        found = await self._unpacked()
+        return await self._text([with_label("member", one.id, one.families) for one in found])
 
-    async def snapshots(self) -> list[Snapshot]:
-        """Return the figures of all live processes; of this one alone while Redis is away."""
+    async def added(self) -> list[Family]:
+        """Return the figures of all live processes, added up; of this one alone while Redis is away."""
         try:
-            packed = await self._packed()
+            found = await self._unpacked()
         except RegistryUnavailable:
-            return [self.snapshot()]
+            found = [self.snapshot()]
+        return await _added(one.families for one in found)
+
+    async def _text(self, many: Iterable[Iterable[Family]]) -> bytes:
+        """Return the text of several processes as one, and of what all know."""
+        families = await _added(many)
+        return b"".join(await in_turns(pieces([*families, *await in_turns(self._known())])))
+
+    async def _unpacked(self) -> list[Snapshot]:
+        packed = await self._packed()
         return await asyncio.to_thread(lambda: [one for raw in packed if (one := unpack(raw)) is not None])
 
     async def _packed(self) -> list[bytes]:
@@ -183,6 +193,9 @@ class Publisher:
         return True
 
 
-def _of_members(packed: list[bytes]) -> list[Family]:
-    found = [snapshot for raw in packed if (snapshot := unpack(raw)) is not None]
-    return together(with_label("member", one.id, one.families) for one in found)
+async def _added(many: Iterable[Iterable[Family]]) -> list[Family]:
+    """Return the families of several processes as one list."""
+    total = Sum()
+    for families in many:
+        await in_turns(total.adding(families))
+    return total.families

@@ -35,6 +35,9 @@ class Keys:
         self.audit = f"{prefix}audit"
         """stream, bounded: audit events, as JSON."""
 
+        self.failed_calls = f"{prefix}failed_calls"
+        """list, bounded, kept for a day: the last calls that failed, as JSON."""
+
     def server(self, id: str) -> str:
         """hash: one upstream: name, transport, connection, weight, status, error, eras, owners."""
         return f"{self.prefix}server:{id}"

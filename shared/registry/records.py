@@ -9,7 +9,8 @@ import msgspec
 import orjson
 from msgspec import Struct
 
-from shared.choices import EraChoice, Isolation, Pin
+from shared.choices import Duty, EraChoice, Isolation, Pin
+from shared.cures import cure
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerEntry, ServerStatus, ToolEntry, UpstreamSpec
 from shared.registry.seals import SIGNATURE, Seals
@@ -53,6 +54,7 @@ class UpstreamRecord(Struct, frozen=True):
     revision: int = 0
     status: ServerStatus = ServerStatus.REGISTERED
     status_since: float = 0.0
+    duty: Duty = Duty.ACTIVE
     registered_at: float = 0.0
     error: str | None = None
     eras: tuple[str, ...] = ()
@@ -90,7 +92,9 @@ class UpstreamRecord(Struct, frozen=True):
             transport=spec.transport,
             status=self.status,
             status_since=self.status_since,
+            duty=self.duty,
             error=self.error,
+            advice=cure(self.error, spec.transport, spec.id) if self.status is ServerStatus.ERROR else "",
             weight=spec.weight,
             metadata=spec.metadata,
             connection=spec.connection.public(),
@@ -172,14 +176,17 @@ def read_record(
         for field, worker in sorted(text.items())
         if field.startswith("owner:")
     )
+    duty = _duty(text.get("duty", ""))
+    stopped = duty is Duty.DISABLED and not owners  # no worker has it, so none reports that
     return UpstreamRecord(
         spec=spec,
         sequence=sequence,
         revision=int(text.get("revision", "0")),
-        status=ServerStatus(text.get("status", "registered")),
+        status=ServerStatus.STOPPED if stopped else ServerStatus(text.get("status", "registered")),
         status_since=float(text.get("status_since", "0")),
+        duty=duty,
         registered_at=float(text.get("registered_at", "0")),
-        error=text.get("error") or None,
+        error=None if stopped else text.get("error") or None,
         eras=tuple(filter(None, text.get("eras", "").split(","))),
         sessionful=text.get("sessionful") == "1",
         protocol_version=text.get("protocol_version") or None,
@@ -196,8 +203,14 @@ def read_record(
             msgspec.json.decode(catalog.get(b"added") or b"{}", type=dict[str, dict[str, float]]),
             float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
         ),
-        health=read_health(id, health),
+        health=None if stopped else read_health(id, health),
     )
+
+
+def _duty(word: str) -> Duty:
+    """Return the duty that is kept as ``word``. One of a newer version counts as active: it is better served than
+    lost."""
+    return next((one for one in Duty if one.value == word), Duty.ACTIVE)
 
 
 def _texts(raw: bytes) -> tuple[str, ...] | None:
@@ -214,6 +227,7 @@ def _flawed(spec: UpstreamSpec, sequence: int, text: dict[str, str]) -> Upstream
         revision=int(text.get("revision", "0")),
         status=ServerStatus.ERROR,
         status_since=since,
+        duty=_duty(text.get("duty", "")),
         error=spec.problem,
         transport_in_use=spec.transport,
         owners=tuple(

@@ -71,6 +71,25 @@ return 'ok'
 """
 )
 
+# ARGV: prefix, id, duty, now → nil if there is no such upstream, else 1 if that is new. What is enabled again begins
+# anew: what was found out of it before it stopped may be long over.
+DUTY = (
+    EMIT
+    + """
+local id, duty, key = ARGV[2], ARGV[3], P..'server:'..ARGV[2]
+if redis.call('EXISTS', key) == 0 then return false end
+local before = redis.call('HGET', key, 'duty') or 'active'
+if before == duty then return 0 end
+redis.call('HSET', key, 'duty', duty)
+if duty == 'disabled' then redis.call('HSET', key, 'status_since', ARGV[4])
+elseif before == 'disabled' then
+  redis.call('HSET', key, 'status', 'registered', 'status_since', ARGV[4], 'error', '')
+end
+emit('server', id)
+return 1
+"""
+)
+
 # ARGV: prefix, id
 UNREGISTER = (
     EMIT

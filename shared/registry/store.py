@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from shared.choices import Duty
 from shared.errors import EntryExists, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerStatus, UpstreamSpec, now_s
@@ -44,6 +45,7 @@ class RegistryStore:
             name: self.redis.register_script(getattr(scripts, name))
             for name in (
                 "REGISTER",
+                "DUTY",
                 "UNREGISTER",
                 "CLAIM",
                 "RELEASE",
@@ -135,13 +137,14 @@ class RegistryStore:
         owner: str = "",
         slots: Sequence[int] = (),
         registered_at: float = 0.0,
+        duty: Duty = Duty.ACTIVE,
     ) -> None:
         """Write a spec.
 
         ``create`` raises ``EntryExists`` if the id is taken, ``update`` raises ``EntryNotFound`` if it is not,
         ``replace`` writes in any case, ``restore`` writes only if the id is missing. An owner that restores an entry
-        writes its ``slots`` in the same step, so that no process sees the upstream without its owner, and when it was
-        registered.
+        writes its ``slots`` in the same step, so that no process sees the upstream without its owner, when it was
+        registered, and its ``duty``.
         """
         fields = self._spec_fields(spec)
         once = "1" if traits(spec.transport).runs_once else "0"
@@ -149,6 +152,8 @@ class RegistryStore:
             fields += [f"owner:{slot}", owner]
         if registered_at:
             fields += ["registered_at", str(registered_at)]
+        if duty is not Duty.ACTIVE:
+            fields += ["duty", duty.value]
         outcome = await self.run_script("REGISTER", spec.id, mode, str(now_s()), once, *fields)
         if outcome == b"exists" and mode == "create":
             raise EntryExists(
@@ -201,6 +206,14 @@ class RegistryStore:
         """Remove an upstream. Raises ``EntryNotFound``."""
         if not await self.run_script("UNREGISTER", id):
             raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+
+    async def set_duty(self, id: str, duty: Duty) -> bool:
+        """Have an upstream take calls, drain or stop; this outlasts restarts. Return whether that is new. Raises
+        ``EntryNotFound``."""
+        changed = await self.run_script("DUTY", id, duty.value, str(now_s()))
+        if changed is None:
+            raise EntryNotFound(f"no upstream {id!r}; see 'gateway servers list'")
+        return bool(changed)
 
     async def logs(self, id: str) -> list[str]:
         """Return the last lines that a stdio upstream wrote to its stderr."""

@@ -132,10 +132,10 @@ async def _many(browser: Any, redis: str) -> None:
             await asyncio.gather(*(fleet.store.register(spec) for spec in specs))
         page = await browser.new_page(viewport=DESKTOP, color_scheme="light", locale="en-GB")
         await page.goto(f"{fleet.url}/ui/#/upstreams")
-        await page.get_by_text("100 of 1,000 upstreams").wait_for()
+        await page.get_by_text("1,000 upstreams").wait_for()
 
         async def settled() -> bool:
-            return await page.locator(".chip.connected").count() > 60
+            return await page.locator(".chip.connected").count() > 15
 
         await eventually(settled, 60.0, "most are connected")
         await page.screenshot(path=TARGET / "a-thousand-upstreams.png")

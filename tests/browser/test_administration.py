@@ -48,6 +48,9 @@ PAGES = {
     "audit": "admin token",
     "access": "Why may somebody use a tool?",
     "processes": "serves",
+    "errors": "No call has failed lately.",
+    "topology": "Calls under way",
+    "settings": "adminToken",
 }
 """Pages, and what is there once they have what they ask for first."""
 
@@ -258,7 +261,7 @@ async def test_who_may_only_read_sees_everything_and_nothing_to_press(fleet: Fle
         await expect(page.get_by_role("dialog").get_by_role("button")).to_have_text(["Close"])
         await page.keyboard.press("Escape")
         allowed = {"Theme: auto", "Look", "Explain", "Forget the token", "Call", "Cancel"}
-        others = {"upstreams": "1 of 1 upstreams", "tools/evil": "Where a call would go", "events": "hold still"}
+        others = {"upstreams": "1 upstream", "tools/evil": "Where a call would go", "events": "hold still"}
         for where, text in {**PAGES, **others}.items():
             await page.goto(at(fleet, where))
             await expect(page.locator("main")).to_contain_text(text)

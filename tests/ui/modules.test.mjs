@@ -13,7 +13,10 @@ const me = await from("me.js");
 const { ago, number, quantile, seconds, shown } = await from("words.js");
 const { changes, listed, quoted } = await from("views/upstream_forms.js");
 const { rest } = await from("views/audit.js");
-const { inSight } = await from("virtual.js");
+const { inSight, pagesOf } = await from("virtual.js");
+const { cells } = await from("views/upstreams.js");
+const { counted, grouped } = await from("views/topology.js");
+const { found, written } = await from("views/settings.js");
 
 const signs = (before, after) => difference(before, after).map(({ sign, text }) => sign + text);
 
@@ -141,4 +144,33 @@ test("pages look every so often and draw what is new", () => {
   assert.equal(looked, 3);
   const anew = differs();
   assert.deepEqual([anew([1]), anew([1]), anew([2]), anew(null)], [true, false, true, true]);
+});
+
+test("the pages that are asked for are those in sight", () => {
+  assert.deepEqual(pagesOf(0, 0), []);
+  assert.deepEqual(pagesOf(0, 1), [0]);
+  assert.deepEqual(pagesOf(199, 201), [0, 1]);
+  assert.deepEqual(pagesOf(400, 600), [2]);
+});
+
+test("a row of an upstream says what somebody wants of it before how it is", () => {
+  const one = { id: "a", name: "a", transport: "http", status: "connected", duty: "active", statusSince: 0, error: null, lastHealthCheck: { latencyMs: 1.6 } };
+  assert.deepEqual(cells(one), ["a", "", "http", "connected", "", "2 ms", ""]);
+  assert.deepEqual(cells({ ...one, name: "g", duty: "disabled", error: "why", lastHealthCheck: null }), ["a", "g", "http", "disabled", "", "", "why"]);
+});
+
+test("what a worker carries is counted by status and grouped as it comes", () => {
+  const place = (id, group, status = "connected", duty = "active") => ({ id, group, status, duty });
+  const places = [place("a1", "a"), place("b", "b", "error"), place("a2", "a"), place("c", "c", "connected", "draining")];
+  assert.deepEqual(counted(places), [["connected", 2], ["error", 1], ["draining", 1]]);
+  assert.deepEqual(grouped(places).map(([group, ones]) => [group, ones.map((one) => one.id)]), [["a", ["a1", "a2"]], ["b", ["b"]], ["c", ["c"]]]);
+  assert.deepEqual(grouped([place("x", "__proto__")]).length, 1);
+});
+
+test("settings are found by all words, the given ones first", () => {
+  const one = (key, given, description = "") => ({ key, given, description, variable: `GATEWAY_${key.toUpperCase()}` });
+  const all = [one("host", false, "where it listens"), one("port", true, "where it listens"), one("name", false)];
+  assert.deepEqual(found(all, "").map(({ key }) => key), ["port", "host", "name"]);
+  assert.deepEqual(found(all, "LISTENS gateway_h").map(({ key }) => key), ["host"]);
+  assert.deepEqual([written("a"), written(5), written(["x"])], ["a", "5", '["x"]']);
 });

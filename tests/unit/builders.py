@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from shared.choices import Duty
 from shared.mcp.listings import KINDS, Kind
 from shared.models import ServerStatus, UpstreamSpec, make_spec
 from shared.registry.records import ListedCatalog, UpstreamRecord
@@ -50,6 +51,7 @@ def record(
     templates: Iterable[str | dict[str, Any]] = (),
     capabilities: dict[str, Any] | None = None,
     instructions: str = "",
+    duty: Duty = Duty.ACTIVE,
     **options: Any,
 ) -> UpstreamRecord:
     """A registered upstream. What it lists are keys or whole entries; ``options`` are the spec's."""
@@ -61,6 +63,7 @@ def record(
         sequence=sequence,
         status=status,
         status_since=status_since,
+        duty=duty,
         error=error,
         transport_in_use=transport,
         capabilities=capabilities or {},

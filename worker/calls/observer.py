@@ -50,23 +50,6 @@ class CallObserver(Protocol):
         of the gateway's errors."""
 
 
-class Observers:
-    """Several observers as one; they are notified in order."""
-
-    def __init__(self, *observers: CallObserver) -> None:
-        self._begun = [one.begun for one in observers if getattr(one, "hears_begun", True)]
-        self._finished = [one.finished for one in observers]
-        self.hears_begun = bool(self._begun)
-
-    def begun(self, call: ObservedCall, upstream: ObservedUpstream) -> None:
-        for begun in self._begun:
-            begun(call, upstream)
-
-    def finished(self, call: ObservedCall, outcome: str, upstream: ObservedUpstream) -> None:
-        for finished in self._finished:
-            finished(call, outcome, upstream)
-
-
 class Counters:
     """The first observer: counts since this worker started, shown in its record and by ``/metrics``.
 

@@ -411,7 +411,8 @@ class Inventory:
         held = [(id, holding, self.records.get(id, holding.record)) for id, holding in self._held.items()]
         for id, holding, record in held:  # as they were before the first write, whose news may come back meanwhile
             slots = [slot for slot, worker in holding.record.owners if worker == self._worker]
-            await self._store.register(holding.record.spec, "restore", self._worker, slots, record.registered_at)
+            since, duty = record.registered_at, record.duty
+            await self._store.register(holding.record.spec, "restore", self._worker, slots, since, duty)
             for slot in slots:
                 await self._store.claim(id, slot, self._worker)
             if holding.owner is None or holding.leaving:

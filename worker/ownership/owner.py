@@ -13,6 +13,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
+from shared.connections import STARTING
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.freshness import relist_s
 from shared.mcp.listings import CHANGES, KINDS, Kind, KindFacts
@@ -218,7 +219,7 @@ class Owner:
             if line != told and self.status is ServerStatus.CONNECTING:
                 told = line
                 await self._reporter.status(
-                    self._upstream.spec.id, self.status, f"starting: {line[:_SHOWN_LINE]}", None
+                    self._upstream.spec.id, self.status, f"{STARTING}{line[:_SHOWN_LINE]}", None
                 )
 
     async def _prove(self) -> None:

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from shared.choices import Duty
 from shared.errors import RegistryUnavailable
 from shared.registry.members import RETIRING, Members
 from shared.registry.records import UpstreamRecord
@@ -47,12 +48,12 @@ class PlacementPlan(Struct, frozen=True):
 
 def slots_of(record: UpstreamRecord, workers: int, spread: int) -> int:
     """Return how many workers carry this upstream: one for stdio, up to ``spread`` for HTTP, and none for an entry that
-    cannot be run.
+    cannot be run or is disabled.
 
     An upstream with a number of calls that it takes (``maxConcurrency``) has one: only then that number, and turns
     between callers, are exact.
     """
-    if record.spec.problem:
+    if record.spec.problem or record.duty is Duty.DISABLED:
         return 0
     once = traits(record.spec.transport).runs_once or bool(record.spec.settings.get("maxConcurrency"))
     return 1 if once else max(1, min(spread, workers))
@@ -132,6 +133,7 @@ class Placement:
         self._members = members
         self._held = held
         self._worker = worker
+        self._drain_s = settings.fleet.drain_timeout_s
         self._spread = 1 if settings.upstreams.max_concurrency else settings.upstreams.spread
         self._tick_s = settings.fleet.heartbeat_s
         self._available = available
@@ -208,6 +210,8 @@ class Placement:
         if settling:
             return
         for id, slot in plan.releases:
+            if self._calls_go_on(self._held.records.get(id), now):
+                continue
             await self._store.release(id, slot, self._worker)
         for id, slot, heir in plan.moves:
             if self._held.movable(id):
@@ -215,6 +219,16 @@ class Placement:
                 await self._held.hand_over(id)
                 await self._store.release(id, slot, self._worker, heir)
                 break  # one a second
+
+    def _calls_go_on(self, record: UpstreamRecord | None, now: float) -> bool:
+        """Whether calls are under way at a child that was disabled: they may end, for as long as a worker drains."""
+        return (
+            record is not None
+            and record.duty is Duty.DISABLED
+            and traits(record.spec.transport).runs_once
+            and self._held.busy(record.spec.id)
+            and now - record.status_since < self._drain_s
+        )
 
     def _plan(self, now: float) -> PlacementPlan:
         """Return what to do now. Records of which nothing followed are looked at again when they have changed, or the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from functools import lru_cache
@@ -19,6 +20,14 @@ from worker.transports.http_names import NAMES
 _NEXT_ADDRESS_S = 0.25
 """How long one address may take before the next one is tried beside it (RFC 8305 section 5)."""
 _MAX_PROXY_HEAD = 16 * 1024
+_CERTIFICATE_CURES = {
+    9: "it is not valid yet: correct the clock of this machine or of the one that made it",
+    10: "renew it, or correct the clock of this machine",
+    62: "write the name that it has in tls.serverName, or in the url",
+    64: "write the name that it has in tls.serverName, or in the url",
+}
+"""What helps, by OpenSSL's number for what is wrong with a certificate (``X509_V_ERR_…``)."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 ProtocolT = TypeVar("ProtocolT", bound=asyncio.Protocol)
 
 
@@ -44,16 +53,12 @@ async def dial(where: HttpEndpoint, make: Callable[[], ProtocolT], egress: Egres
 
 
 def _tls_words(error: ssl.SSLError) -> str:
-    """Return why TLS with an upstream failed."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _certificate_words(error)
-    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"):
+        cure = _CERTIFICATE_CURES.get(error.verify_code, "name its authority in tls.caFile")
+        return f"its certificate is not trusted ({error.verify_message}); {cure}"
+    if error.reason in _NO_TLS:
         return "it speaks no TLS there; is its url http://?"
     return f"TLS failed: {error.reason or error}"
-
-
-def _certificate_words(error: ssl.SSLCertVerificationError) -> str:
-    return f"its certificate is not trusted ({error.verify_message}); name its authority in tls.caFile"
 
 
 async def _connected(
@@ -67,7 +72,10 @@ async def _connected(
     """Connect to the first address of ``host`` that answers, of those that may be connected to. The name is resolved
     once, so that what was checked is what is connected to."""
     loop = asyncio.get_running_loop()
-    found = await NAMES.resolve(host, port)
+    try:
+        found = await NAMES.resolve(host, port)
+    except socket.gaierror as error:
+        raise OSError(f"no address is known of the host {host!r} ({error.strerror or error})") from error
     refused = {one[4][0]: egress.refusal_of_address(str(one[4][0]), host) for one in found}
     allowed = [one for one in found if not refused[one[4][0]]]
     if not allowed:

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 from typing import Any, cast
 
@@ -19,9 +20,9 @@ import orjson
 
 from shared.child_environment import for_child
 from shared.choices import EraChoice
-from shared.connections import StdioConnection
+from shared.connections import SAID, StdioConnection
 from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown, Refused
-from shared.mcp.methods import DISCOVER
+from shared.mcp.methods import DISCOVER, INITIALIZE
 from shared.mcp.rope import Large, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import cancel, spawn
@@ -36,6 +37,7 @@ from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_des
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.error_output import ErrorOutput
 from worker.transports.lines import LineReader
+from worker.transports.not_started import why_not
 from worker.transports.odd_output import OddOutput
 from worker.transports.patience import Patience
 from worker.transports.sandbox import container_tool, sandboxed
@@ -51,6 +53,15 @@ _LOOK_S = 5.0
 """How often it is looked at most what a child has started."""
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
+_LAST_WORDS_S = 0.05
+"""The seconds to wait for what a child wrote before it exited, if it exits when it should start."""
+_SHOWN_LINE = 200
+_TELLS = re.compile(
+    r"error|exception|cannot|can't|not found|no such|missing|required|fail|invalid|unrecognized|unknown|usage:",
+    re.IGNORECASE,
+)
+_FIRST = (INITIALIZE, DISCOVER)
+"""What is sent to a child first, one of which finds out that it has ended already."""
 
 
 class _Pipes(asyncio.SubprocessProtocol):
@@ -72,7 +83,7 @@ class _Pipes(asyncio.SubprocessProtocol):
             session.wrote_at = session.loop.time()
         if fd == 2:
             for said in self.err.feed(data):
-                session.context.log_line(said.decode("utf-8", "replace"))
+                session.note_line(said.decode("utf-8", "replace"))
             if not session.ready and self.err.open_line:
                 session.context.last_line = self.err.open_line.decode("utf-8", "replace")
             return
@@ -111,8 +122,13 @@ class _Pipes(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
-        if self.session is not None:
-            self.session.ended()
+        session = self.session
+        if session is None:
+            return
+        if session.opening and not session.last_words:  # why it does not start may still be on its way
+            session.loop.call_later(_LAST_WORDS_S, session.ended)
+        else:
+            session.ended()
 
 
 class StdioSession(Session):
@@ -138,6 +154,7 @@ class StdioSession(Session):
         self._containers: tuple[str, dict[str, str]] | None = None  # the tool that made one, with its environment
         self.pid = 0
         self.wrote_at = 0.0  # when the child last wrote something before it was ready
+        self.last_words = ""  # the last line there that says what is wrong, or else the last one
 
     def trim(self) -> None:
         """Look what the child has started, now and then: when it has crashed, nothing leads from it to them."""
@@ -157,6 +174,13 @@ class StdioSession(Session):
         """Return what the child has used so far, in clock ticks."""
         return cpu_ticks(self.pid) if self.pid else 0
 
+    def note_line(self, line: str) -> None:
+        """Take a line that the child wrote to its stderr."""
+        words = line.strip()[:_SHOWN_LINE]
+        if words and (_TELLS.search(words) or not _TELLS.search(self.last_words)):
+            self.last_words = words
+        self.context.log_line(line)
+
     def unended_bytes(self) -> int:
         """Return how much the child has written to its stdout since its last line end."""
         return self._pipes.out.held_bytes if self._pipes is not None else 0
@@ -173,14 +197,15 @@ class StdioSession(Session):
             tool = container_tool(connection, words)
             self._containers = (tool, given) if tool else None
             with launching(settings, words, given, marks) as (command, env, fds):
-                transport, pipes = await self.loop.subprocess_exec(
-                    lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
-                )
+                try:
+                    transport, pipes = await self.loop.subprocess_exec(
+                        lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
+                    )
+                except OSError as error:
+                    raise ConfigError(why_not(error, command[0], folder, env)) from error
         except (OSError, ValueError, ConfigError) as error:
-            misses_folder = isinstance(error, OSError) and connection.cwd and not os.path.isdir(connection.cwd)
-            why = f"there is no folder {connection.cwd!r} (cwd) on this worker's host" if misses_folder else str(error)
             raise NotDelivered(
-                "upstream_unavailable", f"cannot start {connection.command!r}: {why}", {"certain": "1"}
+                "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
             ) from error
         self._transport, self._pipes = transport, pipes
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
@@ -206,11 +231,9 @@ class StdioSession(Session):
             text = f"the process was ended by {signal.Signals(-code).name}"
         else:
             text = f"the process exited with code {code}"
-        error = NotDelivered(
-            "upstream_unavailable",
-            f"{text}; see 'gateway servers logs {self.context.spec.id}'",
-            {"certain": "1"},
-        )
+        said = _said(self.last_words) if self.opening else ""
+        text = f"{text}; see 'gateway servers logs {self.context.spec.id}'{said}"
+        error = NotDelivered("upstream_unavailable", text, {"certain": "1"})
         for call in [c for c in self.correlation.calls.values() if c.method == "initialize"]:
             call.fail(error)
         self.fail_opening(error)
@@ -235,7 +258,9 @@ class StdioSession(Session):
         return super()._fail_unreadable(body, self._unread)
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
-        if self._stdin is None or self._stdin.is_closing():
+        if self._stdin is not None and self._stdin.is_closing() and call.method in _FIRST:
+            self.loop.call_later(_EXIT_S, self.ended)  # which knows by then why it has ended
+        elif self._stdin is None or self._stdin.is_closing():
             self.correlation.forget(id)
             call.fail(NotDelivered("upstream_unavailable", "the process has ended"))
         elif self._stdin.get_write_buffer_size() > self.context.settings.upstreams.stdio_buffer_bytes:
@@ -296,6 +321,11 @@ class StdioSession(Session):
 # ---- reaching a child
 
 
+def _said(words: str) -> str:
+    """Return the end of the error of a child that does not start: what it wrote last, for those who run the gateway."""
+    return f"{SAID}{words}" if words else ""
+
+
 async def _reach(context: SessionContext) -> Reached:
     """Start the child and find its era. Raises ``CallError`` with the reason; then no child is left."""
     choice = context.spec.era
@@ -315,13 +345,13 @@ async def _reach(context: SessionContext) -> Reached:
             elif said is None:
                 said = await _stdio_discovered(session, context)
     except TimeoutError:
-        unended = session.unended_bytes()
+        unended, said_last = session.unended_bytes(), _said(session.last_words)
         await end(session)
         said_so = f"; it wrote {unended} bytes without a line end, which must follow each message" if unended else ""
         raise NotDelivered(
             "upstream_unavailable",
             f"no handshake, and no sign of life for {limit_s:g} s{said_so}; "
-            f"see 'gateway servers logs {context.spec.id}'",
+            f"see 'gateway servers logs {context.spec.id}'{said_last}",
             {"certain": "1"},
         ) from None
     except BaseException:

@@ -5,10 +5,13 @@ import { load as learnWhoIAm, mayWrite, myName } from "./me.js";
 import { store } from "./store.js";
 import { access } from "./views/access.js";
 import { audit } from "./views/audit.js";
+import { errors } from "./views/errors.js";
 import { events } from "./views/events.js";
 import { overview } from "./views/overview.js";
 import { processes } from "./views/processes.js";
 import { sessions } from "./views/sessions.js";
+import { topology } from "./views/topology.js";
+import { settings } from "./views/settings.js";
 import { tools } from "./views/tools.js";
 import { upstreams } from "./views/upstreams.js";
 import { virtual } from "./views/virtual.js";
@@ -19,10 +22,13 @@ const PAGES = [
   ["tools", "Tools", tools],
   ["virtual", "Virtual servers", virtual],
   ["sessions", "Sessions", sessions],
+  ["errors", "Errors", errors],
   ["events", "Events", events],
   ["audit", "Audit", audit],
   ["access", "Access", access],
+  ["topology", "Topology", topology],
   ["processes", "Processes", processes],
+  ["settings", "Settings", settings],
 ];
 const main = document.getElementById("main");
 const live = document.getElementById("live");

@@ -10,11 +10,18 @@ export function inSight(top, height, row, total) {
   return [Math.min(first, total), Math.min(Math.ceil((top + height) / row) + AROUND, total)];
 }
 
+/** The pages on which the rows from `first` to before `after` are. */
+export function pagesOf(first, after) {
+  const found = [];
+  for (let page = Math.floor(first / PAGE); page * PAGE < after; page += 1) found.push(page);
+  return found;
+}
+
 /** A list with rows of one height. `fetchPage(offset, limit)` gives {items, total}, `make(item)` what stands in a row.
- * Returns {element, list, reload(), each(f)}: f gets every row that exists, and its item. */
-export function virtualList(label, fetchPage, make) {
+ * Returns {element, reload(), refresh(), each(f)}: f gets every row that exists, and its item. */
+export function virtualList(label, fetchPage, make, kind = "") {
   const list = h("ul", { "aria-label": label });
-  const element = h("div", { class: "virtual" }, list);
+  const element = h("div", { class: `virtual ${kind}` }, list);
   let rows = new Map();
   let pages = new Map();
   let total = 0;
@@ -80,7 +87,19 @@ export function virtualList(label, fetchPage, make) {
       list.insertBefore(line, next);
       next = line;
     }
-    if (total) for (let page = Math.floor(first / PAGE); page <= Math.floor((after - 1) / PAGE); page += 1) need(page);
+    for (const page of pagesOf(first, after)) need(page);
+  }
+
+  /** Make the rows that exist anew. Whoever has the focus in one keeps it. */
+  function redraw() {
+    for (const [at, made] of rows) {
+      const found = item(at);
+      if (found === undefined) continue;
+      const focused = made.element.contains(document.activeElement);
+      made.item = found;
+      fill(made.element, make(found));
+      if (focused) made.element.querySelector("a")?.focus({ preventScroll: true });
+    }
   }
 
   element.addEventListener("scroll", () => {
@@ -103,6 +122,20 @@ export function virtualList(label, fetchPage, make) {
       grow(found.total);
       draw();
       return found.total;
+    },
+    /** Look again at what is in sight, where it is. Returns how many there are, or null if that is outdated already;
+     * throws what fetchPage throws. */
+    async refresh() {
+      const mine = generation;
+      const [first, after] = inSight(element.scrollTop, element.clientHeight, row(), total);
+      const looked = pagesOf(first, Math.max(after, 1));
+      const found = await Promise.all(looked.map((page) => fetchPage(page * PAGE, PAGE)));
+      if (mine !== generation) return null;
+      pages = new Map(looked.map((page, at) => [page, found[at].items])); // others are asked for when they are in sight
+      grow(found[0].total);
+      redraw();
+      draw();
+      return total;
     },
     each(take) {
       for (const made of rows.values()) if (made.item !== undefined) take(made.element, made.item);

@@ -194,6 +194,10 @@ def test_notes_name_what_has_no_effect() -> None:
         ),
         (StdioConnection("npx"), "see 'gateway servers logs a'", "see 'gateway servers logs a'"),
         (StdioConnection("npx"), "the process exited with code 3", "the process exited with code 3"),
+        (StdioConnection("npx"), "it ended; see 'x'; it said: the key sk-1 is wrong", "it ended; see 'x'"),
+        (StdioConnection("npx"), "starting: with token sk-1", "starting"),
+        (StdioConnection("srv"), "cannot start 'srv': command not found in PATH (/a/b, /c)",
+         "cannot start '***': command not found in PATH (***, ***)"),
     ],
 )  # fmt: skip
 def test_what_a_client_reads_of_an_error_names_no_address_and_no_command(

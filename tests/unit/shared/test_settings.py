@@ -21,6 +21,7 @@ from shared.errors import ConfigError
 from shared.nested_settings import check_path, check_percentile
 from shared.own_settings import check_own, for_upstream
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
+from shared.telemetry_settings import check_trace_url
 
 
 def _value(settings: Settings, knob: Knob) -> Any:
@@ -194,6 +195,8 @@ def _samples(knob: Knob) -> list[Any]:
         return ['{"anonymous":true}', '{"authentication":[{"type":"apiKey"}]}', ""]
     if (meta.extra or {}).get("check") is check_percentile:
         return ["p50", "p95", "p99"]
+    if (meta.extra or {}).get("check") is check_trace_url:
+        return ["http://h.test/trace/{trace}?é=${X}", "https://h.test:1/{trace}", ""]
     if (meta.extra or {}).get("check") is check_path:
         return ["/etc/a.pem", "/é b/${X}", ""]
     if plain is str:
@@ -237,6 +240,12 @@ def test_the_repr_of_settings_tells_no_secret() -> None:
     assert settings.access.admin_token == "hush"
     assert "hush" not in repr(settings)
     assert {knob.key for knob in KNOBS.values() if knob.secret} == {"accessRules", "adminToken", "secret"}
+
+
+@pytest.mark.parametrize("url", ["http://h/no", "{trace}", "javascript:alert('{trace}')", "http:///{trace}"])
+def test_the_address_of_a_trace_is_one_with_a_place_for_its_id(url: str) -> None:
+    ((where, text),) = _problems(file_values={"traceUrl": url})
+    assert where == "gateway.traceUrl" and "{trace}" in text
 
 
 def test_a_setting_is_known_by_its_former_name() -> None:

@@ -1,14 +1,17 @@
-"""``shared.tasks.Deadlines``: everything that is due expires once, within a tick; the clock is ours."""
+"""``shared.tasks``: everything that is due expires once, within a tick (the clock is ours); long work takes turns."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.tasks import Deadlines
+from shared.tasks import Deadlines, cancel, in_turns, spawn
 
 TICK = 0.1
 
@@ -220,3 +223,27 @@ def test_what_an_expiring_item_forgets_does_not_expire_after_it() -> None:
     wheel.add(second)
     _walk(clock, wheel, 1001.5)
     assert second.expired == [] and wheel.held == 0
+
+
+async def test_long_work_lets_others_have_their_turns() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def work() -> Iterator[int]:
+        for number in range(20):
+            until = time.perf_counter() + 0.004
+            while time.perf_counter() < until:
+                pass
+            yield number
+
+    beside = spawn(other(), "other")
+    await asyncio.sleep(0)
+    before = turns
+    assert await in_turns(work()) == list(range(20))
+    assert turns - before >= 15
+    await cancel(beside)

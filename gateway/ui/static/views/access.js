@@ -1,15 +1,36 @@
-// Who uses the dashboard, API keys, and why a principal may use a tool or not.
+// Who uses the dashboard, API keys, who calls, and why a principal may use a tool or not.
 import * as api from "../api.js";
 import { confirmed, dialog, formDialog, labelled } from "../dialog.js";
 import { chip, facts, fill, h, table } from "../dom.js";
 import { forWriters, mayWrite, me, myName } from "../me.js";
-import { ago } from "../words.js";
+import { every } from "../live.js";
+import { ago, number, seconds } from "../words.js";
+
+const BUSIEST = 20;
 
 export function access() {
+  const callers = whoCalls();
   const element = h("div", {}, whoAmI(), me.keys ? keys() : h("section", { class: "card" }, h("h2", {}, "API keys"),
     h("p", { class: "soft" }, "This gateway takes none: add ", h("code", {}, '{"type": "apiKey"}'), " to ", h("code", {}, "access.authentication"), " of its file.")),
-  explaining());
-  return { element };
+  explaining(), callers.element);
+  return { element, update: every(2, callers.load) };
+}
+
+/** Who calls most, as far as callers are known by name. */
+function whoCalls() {
+  const place = h("div", {});
+  async function load() {
+    const traffic = await api.get("traffic").catch(() => null);
+    if (traffic === null) return;
+    const busiest = traffic.principals.sort((one, other) => other.calls - one.calls).slice(0, BUSIEST);
+    fill(place, busiest.length === 0 ? h("p", { class: "soft" }, "Nobody who is known by name has called since the processes started.") : table("Calls by principal", [
+      { label: "Principal", header: true, cell: (one) => one.principal },
+      { label: "Calls", number: true, cell: (one) => number(one.calls, 0) },
+      { label: "Errors", number: true, cell: (one) => number(one.errors, 0) },
+      { label: "On average", number: true, cell: (one) => seconds(one.calls ? one.seconds / one.calls : null) },
+    ], busiest));
+  }
+  return { element: h("section", { class: "card" }, h("h2", {}, "Who calls"), place), load };
 }
 
 function whoAmI() {

@@ -4,15 +4,20 @@ import { chart } from "../chart.js";
 import { chip, fill, h, table } from "../dom.js";
 import { store } from "../store.js";
 import { ago, number, quantile, seconds } from "../words.js";
+import { failures } from "./errors.js";
 import { line } from "./events.js";
 
 const SLOW_EVERY = 2;
+const FAILED = 3;
+const HELD = 10;
 
 export function overview() {
   const tiles = h("dl", { class: "tiles" });
   const wrong = h("div", {});
   const feed = h("ol", { class: "feed", "aria-label": "Latest events" });
   const groups = h("div", {});
+  const failed = h("div", {});
+  const held = h("div", {});
   const perSecond = (value) => `${number(value)}/s`;
   const charts = [
     chart("Calls a second", [
@@ -29,14 +34,19 @@ export function overview() {
   let closed = false;
 
   async function slowly() {
-    const [failing, traffic] = await Promise.all([
-      api.page("servers", { status: "error", limit: 10 }), api.get("traffic"),
+    const [failing, traffic, lately, differing] = await Promise.all([
+      api.page("servers", { status: "error", limit: 10 }), api.get("traffic"), api.get(`errors?limit=${FAILED}`), api.get("quarantine"),
     ]);
     if (closed) return;
     fill(wrong, failing.items.length === 0 ? null : h("section", { class: "card" }, h("h2", {}, "Upstreams that fail"),
       h("ul", { class: "feed" }, failing.items.map((one) => h("li", {}, h("span", { class: "soft" }, ago(one.statusSince)), h("span", {},
         h("a", { href: `#/upstreams/${encodeURIComponent(one.id)}` }, one.id), " ", h("span", { class: "problem" }, one.error || "no reason is known"))))),
       failing.total > failing.items.length ? h("p", { class: "soft" }, `and ${failing.total - failing.items.length} more`) : null));
+    fill(held, differing.length === 0 ? null : h("section", { class: "card" }, h("h2", {}, "Tools that are not as they were approved"),
+      h("ul", { class: "feed" }, differing.slice(0, HELD).map((one) => h("li", {}, chip(one.state, one.heldBack ? "bad" : "warn"), h("span", {},
+        h("a", { href: `#/upstreams/${encodeURIComponent(one.upstream)}` }, one.upstream), ` ${one.tool}${one.heldBack ? ", held back" : ""}`)))),
+      differing.length > HELD ? h("p", { class: "soft" }, `and ${differing.length - HELD} more`) : null));
+    fill(failed, lately.length === 0 ? null : h("section", { class: "card" }, h("h2", {}, "Calls that failed lately"), failures(lately), h("p", {}, h("a", { href: "#/errors" }, "All of them"))));
     const busiest = traffic.groups.sort((one, other) => other.calls - one.calls).slice(0, 12);
     fill(groups, busiest.length === 0 ? h("p", { class: "soft" }, "No call has been made yet. ", h("a", { href: "#/tools" }, "Try a tool.")) : table("Calls by group", [
       { label: "Group", header: true, cell: (one) => one.group },
@@ -72,8 +82,8 @@ export function overview() {
     fill(feed, store.events.slice(0, 8).map(line));
   }
 
-  const element = h("div", {}, tiles, wrong, h("div", { class: "columns" }, charts.map((one) => one.element)),
+  const element = h("div", {}, tiles, wrong, held, h("div", { class: "columns" }, charts.map((one) => one.element)),
     h("div", { class: "columns" }, h("section", { class: "card" }, h("h2", {}, "Busiest groups"), groups),
-      h("section", { class: "card" }, h("h2", {}, "Latest events"), feed)));
+      h("section", { class: "card" }, h("h2", {}, "Latest events"), feed)), failed);
   return { element, update, happened, close: () => { closed = true; charts.forEach((one) => one.destroy()); } };
 }

@@ -5,6 +5,8 @@ import { number } from "../words.js";
 import { virtualList } from "../virtual.js";
 import { trial } from "./trial.js";
 
+const MOST_CONFLICTS = 50;
+
 export function tools(detail, heading) {
   const search = h("input", { type: "search", id: "search", autocomplete: "off" });
   const count = h("p", { class: "soft", role: "status" });
@@ -55,15 +57,26 @@ export function tools(detail, heading) {
     }
   }
 
+  const clashing = h("div", {});
+  api.get("conflicts").then((found) => fill(clashing, conflicts(found)), () => {});
+
   let typing = 0;
   search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(load, 150); });
   load().then(() => choose(detail));
   return {
     element: h("div", { class: "split" },
-      h("section", { class: "card", "aria-label": "List" }, h("div", { class: "field" }, h("label", { for: "search" }, "Search"), search), count, listed.element), place),
+      h("section", { class: "card", "aria-label": "List" }, h("div", { class: "field" }, h("label", { for: "search" }, "Search"), search), count, clashing, listed.element), place),
     moved: choose,
     close: () => { if (running) running.close(); },
   };
+}
+
+function conflicts(found) {
+  if (found.length === 0) return null;
+  return h("details", {}, h("summary", {}, found.length === 1 ? "1 name is that of several groups" : `${number(found.length, 0)} names are those of several groups`),
+    h("ul", { class: "places" }, found.slice(0, MOST_CONFLICTS).map((one) => h("li", {}, h("strong", {}, one.name), ": ",
+      Object.entries(one.listed).map(([group, listed], at) => [at ? ", " : "", h("a", { href: `#/tools/${encodeURIComponent(listed)}` }, listed), h("span", { class: "soft" }, ` (${group})`)])))),
+    found.length > MOST_CONFLICTS ? h("p", { class: "soft" }, `and ${number(found.length - MOST_CONFLICTS, 0)} more`) : null);
 }
 
 function routing(explained) {

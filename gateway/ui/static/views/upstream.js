@@ -6,7 +6,8 @@ import { forWriters } from "../me.js";
 import { store } from "../store.js";
 import { ago, clock, number } from "../words.js";
 import { pins } from "./pins.js";
-import { editing, removing, restarting } from "./upstream_forms.js";
+import { failures } from "./errors.js";
+import { editing, onDuty, removing, restarting } from "./upstream_forms.js";
 
 const MOST_TOOLS = 200;
 
@@ -19,17 +20,20 @@ export function upstream(id, heading) {
   const history = h("ol", { class: "feed", "aria-label": "What happened to it" });
   const tools = h("ul", {});
   const approvals = pins(id);
+  const failed = h("div", {});
+  const failedCard = h("section", { class: "card", hidden: true }, h("h2", {}, "Calls that failed here"), failed);
+  const duties = h("span", { class: "row flat" });
   let now = null;
   const after = (text) => () => { said.textContent = text; load(); };
   const buttons = forWriters(() => h("div", { class: "row" },
     h("button", { type: "button", onclick: () => now && editing(now, after("Changed.")) }, "Change"),
-    h("button", { type: "button", onclick: () => now && restarting(now, after("It begins anew.")) }, "Restart"),
+    h("button", { type: "button", onclick: () => now && restarting(now, after("It begins anew.")) }, "Restart"), duties,
     h("button", { type: "button", class: "danger", onclick: () => removing(id) }, "Remove")));
   const state = h("section", { class: "card", hidden: true }, place, buttons, said);
   const missing = h("div", {});
   const element = h("div", {}, h("p", {}, h("a", { href: "#/upstreams" }, "All upstreams")), missing, state, approvals.element,
     h("div", { class: "columns" }, h("section", { class: "card" }, h("h2", {}, "Tools"), tools),
-      h("section", { class: "card" }, h("h2", {}, "History"), history)), logCard);
+      h("section", { class: "card" }, h("h2", {}, "History"), history)), failedCard, logCard);
 
   async function load() {
     try {
@@ -46,7 +50,24 @@ export function upstream(id, heading) {
       h("li", {}, h("strong", {}, tool.name), tool.description ? h("span", { class: "soft" }, ` – ${tool.description.slice(0, 200)}`) : "")),
       now.tools.length > MOST_TOOLS ? h("li", { class: "soft" }, `and ${now.tools.length - MOST_TOOLS} more`) : null);
     approvals.show(now.pin);
+    showDuties();
+    showFailed();
     if (now.transport === "stdio") await showLogs();
+  }
+
+  /** Buttons for what it may become. They are made anew only when it became something else, so that focus stays. */
+  function showDuties() {
+    if (duties.dataset.duty === now.duty) return;
+    duties.dataset.duty = now.duty;
+    fill(duties, ["draining", "disabled", "active"].filter((duty) => duty !== now.duty).map((duty) => onDuty(now, duty, after)));
+  }
+
+  async function showFailed() {
+    const found = await api.get(`errors?limit=5&upstream=${encodeURIComponent(id)}`).catch(() => []);
+    failedCard.hidden = found.length === 0;
+    if (failed.dataset.newest === String(found[0]?.at)) return;
+    failed.dataset.newest = String(found[0]?.at);
+    fill(failed, failures(found));
   }
 
   async function showLogs() {
@@ -70,8 +91,8 @@ export function upstream(id, heading) {
 function summary(now) {
   const health = now.lastHealthCheck;
   return [
-    h("p", {}, chip(now.status), " since ", ago(now.statusSince)),
-    now.error ? h("p", { class: "note bad" }, now.error) : null,
+    h("p", {}, chip(now.status), " since ", ago(now.statusSince), now.duty === "active" ? null : [" ", chip(now.duty, "warn")]),
+    now.error ? h("p", { class: "note bad" }, now.error, now.advice ? h("span", { class: "advice" }, `What helps: ${now.advice}.`) : null) : null,
     now.notes.map((note) => h("p", { class: "note" }, note)),
     facts([
       ["Group", now.name], ["Transport", now.transport], ["Protocol", [...now.eras, now.protocolVersion || ""].join(" ")],

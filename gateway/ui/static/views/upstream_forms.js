@@ -1,4 +1,4 @@
-// Dialogs about an upstream: adding, changing, beginning anew, removing.
+// Dialogs about an upstream: adding, changing, beginning anew, draining and disabling, removing.
 import * as api from "../api.js";
 import { choice, confirmed, formDialog, labelled } from "../dialog.js";
 import { h } from "../dom.js";
@@ -101,6 +101,25 @@ export function restarting(now, done) {
     await api.change("POST", `${path(now.id)}/restart`);
     done();
   });
+}
+
+const DUTIES = {
+  draining: ["Drain", "It gets no new calls, only those of client sessions and tasks that it has already. It stays connected.", "It drains."],
+  disabled: ["Disable", "It is stopped once its calls are over, and nothing of it is listed, until somebody enables it again.", "It is disabled."],
+  active: ["Enable", "", "It takes calls."],
+};
+
+/** The button that drains, disables or enables an upstream. Only what takes something away is asked about. */
+export function onDuty(now, duty, after) {
+  const [verb, text, said] = DUTIES[duty];
+  async function change() {
+    await api.change("PUT", `${path(now.id)}/duty`, { duty });
+    after(said)();
+  }
+  return h("button", { type: "button", onclick: () => {
+    if (text) confirmed(`${verb} ${now.id}?`, text, verb, change);
+    else change().catch((error) => after(error.message)());
+  } }, verb);
 }
 
 export function removing(id) {

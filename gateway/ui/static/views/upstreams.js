@@ -1,65 +1,64 @@
-// The registered servers: a list with search. One of them is in upstream.js.
+// The registered servers: a list with search, of any length. One of them is in upstream.js.
 import * as api from "../api.js";
-import { chip, fill, h, table } from "../dom.js";
+import { chip, h } from "../dom.js";
 import { every } from "../live.js";
 import { forWriters } from "../me.js";
 import { ago, number } from "../words.js";
+import { virtualList } from "../virtual.js";
 import { upstream } from "./upstream.js";
 import { adding } from "./upstream_forms.js";
 
-const PAGE = 100;
 const STATUSES = ["connected", "connecting", "error", "registered", "stopped"];
-const link = (id) => h("a", { href: `#/upstreams/${encodeURIComponent(id)}` }, id);
+const COLUMNS = ["Upstream", "Group", "Transport", "Status", "Since", "Probe", "Reason"];
 
 export function upstreams(detail, heading) {
   return detail ? upstream(detail, heading) : list();
 }
 
+/** What a row says of an upstream: a word for each column. */
+export function cells(one) {
+  const probe = one.lastHealthCheck ? one.lastHealthCheck.latencyMs : null;
+  return [one.id, one.name === one.id ? "" : one.name, one.transport, one.duty === "active" ? one.status : one.duty,
+    ago(one.statusSince), probe === null ? "" : `${number(probe, 0)} ms`, one.error || ""];
+}
+
+function row(one) {
+  const [id, group, transport, status, since, probe, reason] = cells(one);
+  return h("a", { class: "line", href: `#/upstreams/${encodeURIComponent(id)}` },
+    h("strong", {}, id), h("span", {}, group), h("span", {}, transport), h("span", {}, chip(status)),
+    h("span", { class: "number" }, since), h("span", { class: "number" }, probe), h("span", { class: "problem" }, reason));
+}
+
 function list() {
   const search = h("input", { type: "search", id: "search", autocomplete: "off" });
   const status = h("select", { id: "status" }, h("option", { value: "" }, "any"), STATUSES.map((word) => h("option", { value: word }, word)));
-  const place = h("div", {});
   const count = h("p", { class: "soft", role: "status" });
-  const more = h("button", { type: "button", hidden: true }, "Show more");
-  let limit = PAGE;
-  let asked = 0;
+  const listed = virtualList("Upstreams", (offset, limit) => api.page("servers", { search: search.value, status: status.value, offset, limit }), row, "rows");
 
-  async function load() {
-    asked += 1;
-    const mine = asked;
+  async function load(look) {
+    let text;
     try {
-      const found = await api.page("servers", { search: search.value, status: status.value, limit });
-      if (mine !== asked) return;
-      const text = `${number(found.items.length, 0)} of ${number(found.total, 0)} upstreams`;
-      if (count.textContent !== text) count.textContent = text;
-      more.hidden = found.items.length >= found.total;
-      const focused = place.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-      fill(place, found.items.length === 0 ? h("p", {}, found.total || search.value || status.value ? "None fits." : "No upstream is registered yet.") : table("Upstreams", [
-        { label: "Upstream", header: true, cell: (row) => link(row.id) },
-        { label: "Group", cell: (row) => row.name },
-        { label: "Transport", cell: (row) => row.transport },
-        { label: "Status", cell: (row) => chip(row.status) },
-        { label: "Since", number: true, cell: (row) => ago(row.statusSince) },
-        { label: "Probe", number: true, cell: (row) => (row.lastHealthCheck && row.lastHealthCheck.latencyMs !== null ? `${number(row.lastHealthCheck.latencyMs, 0)} ms` : "") },
-        { label: "Reason", cell: (row) => (row.error ? h("span", { class: "problem" }, row.error) : "") },
-      ], found.items));
-      if (focused) [...place.querySelectorAll("a")].find((a) => a.getAttribute("href") === focused)?.focus();
+      const total = await look();
+      if (total === null) return;
+      const filtered = search.value || status.value;
+      text = total ? `${number(total, 0)} ${total === 1 ? "upstream" : "upstreams"}` : filtered ? "None fits." : "No upstream is registered yet.";
     } catch (error) {
-      if (mine === asked) fill(place, h("p", { class: "problem" }, error.message));
+      text = error.message;
     }
+    if (count.textContent !== text) count.textContent = text;
   }
 
   let typing = 0;
-  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => { limit = PAGE; load(); }, 150); });
-  status.addEventListener("change", () => { limit = PAGE; load(); });
-  more.addEventListener("click", () => { limit += PAGE; load(); });
+  search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(() => load(listed.reload), 150); });
+  status.addEventListener("change", () => load(listed.reload));
+  load(listed.reload);
   return {
     element: h("div", {},
       h("div", { class: "row" },
         h("div", {}, h("label", { for: "search" }, "Search "), search),
         h("div", {}, h("label", { for: "status" }, "Status "), status),
         forWriters(() => h("button", { type: "button", class: "main", onclick: () => adding() }, "Add an upstream"))),
-      h("div", { class: "card" }, count, place, more)),
-    update: every(2, load),
+      h("div", { class: "card" }, count, h("p", { class: "line head", "aria-hidden": "true" }, COLUMNS.map((word) => h("span", {}, word))), listed.element)),
+    update: every(2, () => load(listed.refresh)),
   };
 }

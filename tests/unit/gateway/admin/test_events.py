@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, cast
 
 from gateway.admin.events import EventLog
+from shared.choices import Duty
 from shared.models import ServerStatus
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
@@ -74,3 +75,9 @@ async def test_what_is_asked_for_is_told_of_upstreams_that_there_are() -> None:
     log.restarted("a")
     log.restarted("nothing")
     assert [(event.kind, event.id, event.group) for event in log.recent()] == [("upstream-restart", "a", "group")]
+
+
+async def test_who_is_drained_or_enabled_tells_that() -> None:
+    stages = [(record("a", duty=duty),) for duty in (Duty.ACTIVE, Duty.DRAINING, Duty.ACTIVE)]
+    told = await _told(*stages)
+    assert told[2:] == [("upstream-duty", "a", "draining now"), ("upstream-duty", "a", "active now")]

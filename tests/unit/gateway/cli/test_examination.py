@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cli.examination import cure, examined
+from gateway.cli.examination import examined
 
 NOW = 1_000_000.0
 
@@ -57,14 +57,41 @@ def test_front_ends_that_differ_are_found(change: dict[str, Any], said: str) -> 
     assert any(said in what for what in _levels(overview, [_server()]))
 
 
+def test_what_helps_is_said_with_the_error() -> None:
+    found = examined(_overview(), [_server("a", "error", "why", advice="do this"), _server("b", "error", "new")], NOW)
+    assert [one.do for one in found if "upstream" in one.what] == [
+        "do this",
+        "'gateway servers show b' and 'gateway servers logs b' say more",
+    ]
+
+
+def test_what_somebody_switched_off_is_no_fault() -> None:
+    found = examined(_overview(), [_server("a", "stopped", duty="disabled"), _server("b", duty="draining")], NOW)
+    assert [(one.level, one.what.partition(",")[0]) for one in found[-3:]] == [
+        ("look", "upstream a is disabled"),
+        ("look", "upstream b is draining"),
+        ("fine", "1 of 2 upstreams are connected and answer"),
+    ]
+
+
 @pytest.mark.parametrize(
-    ("error", "words"),
+    ("redis", "level", "said"),
     [
-        ("command not found: npx (PATH: /bin)", "install it"),
-        ("cannot connect to 127.0.0.1:1: [Errno 111] Connection refused", "start the server"),
-        ("initialize was answered HTTP 401", "credentials"),
-        ("something new", "servers logs ID"),
+        ({"persistent": False}, "look", "keeps nothing on disk"),
+        ({"saved": False}, "wrong", "could not write"),
+        ({"mostBytes": 100, "usedBytes": 1, "eviction": "allkeys-lru"}, "wrong", "drops keys"),
+        ({"mostBytes": 100, "usedBytes": 90, "eviction": "noeviction"}, "wrong", "90%"),
+        ({"aheadS": -30.0}, "look", "-30 s off"),
     ],
 )
-def test_each_error_has_a_cure(error: str, words: str) -> None:
-    assert words in cure(error)
+def test_what_will_go_wrong_with_redis_is_said(redis: dict[str, Any], level: str, said: str) -> None:
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, {"redis": redis, "files": []}) if one.do]
+    assert found.level == level and said in found.what
+
+
+def test_a_process_that_has_nearly_all_its_descriptors_open_is_named() -> None:
+    files = [{"process": "worker", "pid": number, "open": 10 * number, "most": 100} for number in (1, 9)]
+    well = {"persistent": True, "saved": True, "mostBytes": 0, "usedBytes": 10, "eviction": "noeviction", "aheadS": 0.1}
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, {"redis": well, "files": files}) if one.do]
+    assert found.level == "wrong" and "worker 9 has 90 of 100" in found.what
+    assert examined(_overview(), [_server()], NOW, {"redis": None, "files": []})

@@ -15,7 +15,7 @@ from gateway.balancers.round_robin import RoundRobin
 from gateway.balancers.weighted import Weighted
 from gateway.routing.catalog import Catalog
 from gateway.routing.view import changed
-from shared.choices import Naming
+from shared.choices import Duty, Naming
 from shared.errors import Refused
 from shared.mcp.listings import CHANGES, KINDS, Kind
 from shared.mcp.methods import PROMPTS_CHANGED, RESOURCES_CHANGED, TOOLS_CHANGED
@@ -586,3 +586,15 @@ def test_a_group_of_which_no_record_changed_is_not_built_again() -> None:
     assert [replica.id for replica in catalog.groups["one"].replicas] == ["a", "c"] and "two" not in catalog.groups
     catalog.rebuild({"a": records["a"]}, 0.0)
     assert [replica.id for replica in catalog.groups["one"].replicas] == ["a"]
+
+
+def test_nothing_of_a_disabled_upstream_is_listed_and_its_group_says_why() -> None:
+    active, disabled = record("a", tools=["x"]), record("a", tools=["x"], duty=Duty.DISABLED)
+    catalog = _catalog(active, record("b", sequence=2, tools=["y"]))
+    assert _names(catalog) == ["x", "y"]
+    assert TOOLS_CHANGED in _rebuild(catalog, disabled, record("b", sequence=2, tools=["y"]))
+    assert _names(catalog) == ["y"] and _names(catalog, "a") == []
+    assert "group 'a' is disabled" in str(catalog.view("a").unknown(Kind.TOOLS, "x"))
+    twin = record("c", "a", sequence=3, tools=["x"])
+    assert TOOLS_CHANGED in _rebuild(catalog, disabled, twin)
+    assert _names(catalog) == ["x"], "another replica has it"

@@ -9,6 +9,7 @@ import pytest
 from gateway.routing import router
 from gateway.routing.catalog import Catalog
 from gateway.routing.routes import Route
+from shared.choices import Duty
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp.listings import Kind
 from shared.models import ServerStatus
@@ -42,6 +43,18 @@ def test_only_available_replicas_that_were_not_tried_are_chosen() -> None:
     assert router.choose(route, {"a"}, 10.0) is by_id["d"]
     assert router.choose(route, {"a", "d"}, 10.0) is None
     assert router.choose(route, {"a", "d"}, 20.0) is by_id["e"]
+
+
+def test_who_drains_or_is_disabled_gets_no_call_that_is_bound_to_nobody() -> None:
+    draining, disabled = _replica("a", 1, duty=Duty.DRAINING), _replica("b", 2, duty=Duty.DISABLED)
+    route = _route(draining, disabled, _replica("c", 3))
+    assert [one.id for one in route.replicas] == ["a", "c"], "a disabled one has nothing"
+    assert {getattr(router.choose(route, (), 0.0), "id", None) for _ in range(4)} == {"c"}
+    assert route.replicas[0].available(0.0), "the sessions that it has already may go on"
+    alone = _route(draining)
+    assert router.choose(alone, (), 0.0) is None
+    assert not router.might_come(alone, 0.0, 0.0)
+    assert "it is draining" in str(router.unavailable(alone, None))
 
 
 @pytest.mark.parametrize(

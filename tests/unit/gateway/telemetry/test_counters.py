@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.admin.overview import traffic
 from gateway.telemetry.counters import BUCKETS_S, Counters
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING, UPSTREAM_ERROR, ObservedCall, Observers
+from shared.metrics.exposition import exposition
 from tests.unit.gateway.fakes import Heard
 
 
@@ -72,3 +74,23 @@ def test_several_observers_hear_the_same_in_their_order() -> None:
     assert first.notes == second.notes == told
     assert first.seconds == [0.5]
     assert (counters.calls, counters.retries) == (1, 1)
+
+
+def test_who_called_is_counted_apart_bounded_and_not_for_metrics() -> None:
+    counters = Counters(max_tools=2)
+    for principal, outcome in (("a", ANSWERED), ("a", "timeout"), ("a", ABANDONED), ("", ANSWERED), ("b", ANSWERED)):
+        counters.finished(ObservedCall(principal=principal), outcome, 0.5)
+    for principal in ("c", "d"):
+        counters.finished(ObservedCall(principal=principal), UPSTREAM_ERROR, 0.5)
+    assert counters.principals == {"a": [3, 1, 1.5], "b": [1, 0, 0.5], "other": [2, 2, 1.0]}
+    assert "principal" not in exposition(counters.families()).decode()
+    (found,) = [one for one in traffic(counters.families()).principals if one.errors == 1]
+    assert (found.principal, found.calls, found.seconds) == ("a", 3, 1.5)
+
+
+def test_calls_that_were_not_answered_with_a_result_are_told() -> None:
+    counters, told = Counters(), []
+    counters.on_failure = lambda call, outcome, seconds: told.append(outcome)
+    for outcome in (ANSWERED, UPSTREAM_ERROR, ABANDONED, "timeout", LISTENING):
+        counters.finished(ObservedCall(), outcome, 0.5)
+    assert told == [UPSTREAM_ERROR, "timeout"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.choices import STRATEGIES, EraChoice, Isolation
+from shared.choices import STRATEGIES, Duty, EraChoice, Isolation
 from shared.connections import HttpConnection, StdioConnection
 from shared.mcp.listings import Kind
 from shared.models import HealthCheckResult, ServerStatus, ToolEntry, UpstreamSpec, make_spec
@@ -211,3 +211,29 @@ def test_the_public_entry_tells_everything_but_secrets() -> None:
     assert entry.last_health_check == HealthCheckResult("a", False)
     assert entry.connection["headers"] == {"X-Key": "***"}
     assert record.entry(with_tools=False).tools == ()
+
+
+@pytest.mark.parametrize(
+    ("duty", "owner", "read", "status"),
+    [
+        ("", b"w", Duty.ACTIVE, ServerStatus.CONNECTED),
+        ("draining", b"w", Duty.DRAINING, ServerStatus.CONNECTED),
+        ("disabled", b"w", Duty.DISABLED, ServerStatus.CONNECTED),
+        ("disabled", b"", Duty.DISABLED, ServerStatus.STOPPED),
+        ("of a newer version", b"w", Duty.ACTIVE, ServerStatus.CONNECTED),
+    ],
+)
+def test_a_disabled_upstream_has_stopped_once_no_worker_has_it(
+    duty: str, owner: bytes, read: Duty, status: ServerStatus
+) -> None:
+    spec = make_spec("u", {"type": "http", "url": "http://up.test/mcp"})
+    fields = list(spec_fields(spec))
+    server = {str(name).encode(): value.encode() if isinstance(value, str) else value
+              for name, value in zip(fields[::2], fields[1::2], strict=True)}  # fmt: skip
+    server |= {b"status": b"connected", b"error": b"old", b"duty": duty.encode()}
+    server |= {b"owner:0": owner} if owner else {}
+    found = read_record("u", 1, server, {}, {b"healthy": b"1"})
+    assert found is not None and (found.duty, found.status) == (read, status)
+    assert found.entry().duty is read
+    stopped = status is ServerStatus.STOPPED
+    assert (found.error is None, found.health is None) == (stopped, stopped)

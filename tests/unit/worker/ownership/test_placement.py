@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from shared.choices import Duty
 from shared.errors import RegistryUnavailable
 from shared.registry.records import UpstreamRecord
 from shared.rendezvous import rank
@@ -83,6 +84,14 @@ def test_nobody_claims_an_entry_that_cannot_be_run_and_who_has_it_gives_it_up() 
     plans = _plans(flawed, _workers("w1", "w2"))
     assert {id: (plan.claims, plan.moves) for id, plan in plans.items()} == {"w1": ([], []), "w2": ([], [])}
     assert plans["w1"].releases == [("b", 0)]
+
+
+def test_nobody_claims_a_disabled_upstream_and_who_has_it_gives_it_up() -> None:
+    off = [record("a", owners=(), duty=Duty.DISABLED), record("b", owners=((0, "w1"),), duty=Duty.DISABLED)]
+    plans = _plans(off, _workers("w1", "w2"))
+    assert {id: (plan.claims, plan.moves) for id, plan in plans.items()} == {"w1": ([], []), "w2": ([], [])}
+    assert plans["w1"].releases == [("b", 0)]
+    assert _plans([record("a", owners=((0, "w1"),), duty=Duty.DRAINING)], _workers("w1"))["w1"].releases == []
 
 
 def test_one_worker_claims_everything_once() -> None:

@@ -1,0 +1,55 @@
+"""The settings that a process goes by, as they may be shown: in a file's units, without secrets. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from shared.connections import MASK, mask_url
+from shared.settings import KNOBS, Knob, Settings
+
+
+class ShownSetting(Struct, rename="camel"):
+    """One setting. ``value`` and ``default`` are as in a file (durations in milliseconds), a secret is masked.
+    ``given``: whether it has another value than the default, by a file, ``variable`` or a flag."""
+
+    key: str
+    section: str
+    variable: str
+    value: Any
+    default: Any
+    given: bool
+    description: str
+
+
+def shown(settings: Settings) -> list[ShownSetting]:
+    """Return all settings, in the order of docs/settings.md."""
+    found = []
+    for knob in KNOBS.values():
+        value = getattr(getattr(settings, knob.section), knob.field)
+        given = value != knob.default
+        found.append(
+            ShownSetting(
+                knob.key,
+                knob.section,
+                knob.variable,
+                _plain(knob, value),
+                _plain(knob, knob.default),
+                given,
+                knob.description,
+            )
+        )
+    return found
+
+
+def _plain(knob: Knob, value: Any) -> Any:
+    """Return a value as JSON has it, and as it may be seen."""
+    if knob.secret:
+        return MASK if value else ""
+    if knob.milliseconds:
+        return round(value * 1000, 3)
+    if isinstance(value, str) and "://" in value and ("@" in value or knob.field == "redis_url"):
+        return mask_url(value)
+    return msgspec.to_builtins(value)
