@@ -61,7 +61,8 @@ class Carrier:
             return await self._one(plan, begun)
         failed: CallError | None = None
         trace = ""
-        for call in plan.calls():
+        calls = plan.calls()
+        for call in calls:
             call.trace = trace
             try:
                 reply = await self._one(call)
@@ -72,8 +73,8 @@ class Carrier:
                 continue
             finally:
                 trace = call.trace  # that of all of them
-            if not isinstance(reply, Answer) or reply.rpc_code not in _NOT_FOUND:
-                return reply
+            if not isinstance(reply, Answer) or reply.rpc_code not in _NOT_FOUND or len(calls) == 1:
+                return reply  # also that the only one that was asked does not know it, in its own words
         if failed is not None:
             raise failed
         return plan.unknown

@@ -351,7 +351,7 @@ class Owner:
         self._ttl_s = None
         declared = [kind for kind, one in KINDS.items() if isinstance(self._capabilities.get(one.capability), dict)]
         required = [kind for kind in declared if kind is Kind.TOOLS]
-        found = {kind: await self._document(kind) for kind in required}
+        found: dict[Kind, bytes] = {kind: await self._document(kind) for kind in required}
         # Some servers do not declare what they have: tools are asked for.
         others = [kind for kind in KINDS if kind not in required and (kind in declared or kind is Kind.TOOLS)]
         read = await asyncio.gather(*(self._optional(kind, within_s) for kind in others), return_exceptions=True)

@@ -206,3 +206,14 @@ async def test_an_unlisted_resource_that_streams_has_been_found() -> None:
     bench.front.upstream("c", told())
     assert isinstance(await bench.carried(*READ), Started)
     assert bench.front.asked == ["c"]
+
+
+@pytest.mark.parametrize("era", Era)
+async def test_the_only_one_that_was_asked_says_itself_that_it_does_not_know(era: Era) -> None:
+    bench = Bench(record("a", templates=["db://users/{id}"]))
+    raw = b'{"code":%d,"message":"users are gone","data":{"uri":"db://users/7","why":"x"}}' % (
+        -32602 if era is MODERN else -32002
+    )
+    bench.front.upstream("a", error(raw))
+    answer = await bench.answer("resources/read", '{"uri":"db://users/7"}', era)
+    assert b'"error":' + raw in answer.whole
