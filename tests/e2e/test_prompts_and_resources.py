@@ -61,7 +61,8 @@ async def test_what_nobody_knows_is_named(fleet: Fleet) -> None:
         assert (modern.status, modern.error["code"], modern.error["data"]["uri"]) == (400, -32602, "nobody://x")
         legacy = await client.legacy("resources/read", {"uri": "nobody://x"})
         assert (legacy.status, legacy.error["code"]) == (200, -32002)
-        assert "greet" in (await client.legacy("prompts/get", {"name": "greeet"})).error["data"]["closeMatches"]
+        unknown = (await client.legacy("prompts/get", {"name": "greeet"})).error["data"]
+        assert unknown["code"] == "prompt_unknown" and "greet" in unknown["closeMatches"]
         empty = await client.legacy(
             "completion/complete", {"ref": {"type": "ref/prompt", "name": "no"}, "argument": {}}
         )

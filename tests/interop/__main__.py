@@ -40,7 +40,7 @@ HEAD = """# The servers that people use
 Written by `make interop`: servers as npm, PyPI and the Go module proxy have them are asked by the Python SDK 1.x,
 directly and through the gateway (two front ends, two workers), and give the same answers: every entry of every list
 with all its members, results, errors in their own words, questions to the client, and progress. The gateway carries no
-tasks of 2025-11-25, so what tools say of them is not compared, and tools that need one are not listed. Tasks of
+tasks of 2025-11-25, so what tools say of them is not compared, nor are tools that need one. Tasks of
 2026-07-28 are compared with a server and a client of FastMCP (`tests/interop/test_fastmcp_tasks.py`).
 
 | server | from | over | tools | prompts | resources | templates | asked | the same |
