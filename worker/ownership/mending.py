@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import orjson
@@ -26,6 +28,11 @@ _OBJECT = Raw(b'{"type":"object"}')
 _MAX_NAME = 2048
 """The longest name or URI of an entry, in characters."""
 _ROLES = {"user", "assistant"}
+_WEB = re.compile(r"(?:https?|wss?|ftp):", re.IGNORECASE)
+_NO_HOST = re.compile(r"[\s<>\\^`{|}\"%]")
+_MAX_EXACT = 2**53
+_TASK_SUPPORT = ("forbidden", "optional", "required")
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|[+-]\d\d:\d\d)")
 _HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 
@@ -146,7 +153,7 @@ class _Entry:
         priority = given.get("priority")
         if priority is not None and not (_is_number(priority) and 0 <= priority <= 1):
             wrong.append("priority")
-        if given.get("lastModified") is not None and not isinstance(given["lastModified"], str):
+        if given.get("lastModified") is not None and not _is_moment(given["lastModified"]):
             wrong.append("lastModified")
         audience = given.get("audience")
         if audience is not None and not (isinstance(audience, list) and set(map(str, audience)) <= _ROLES):
@@ -156,6 +163,11 @@ class _Entry:
             self._put("annotations", kept, f"had a wrong {', '.join(wrong)}")
 
     def _tool(self) -> None:
+        self._output_schema()
+        execution = self.plain.get("execution")
+        if isinstance(execution, dict) and execution.get("taskSupport", _TASK_SUPPORT[0]) not in _TASK_SUPPORT:
+            kept = {name: value for name, value in execution.items() if name != "taskSupport"}
+            self._put("execution", kept, "had a wrong taskSupport")
         schema = self.plain.get("inputSchema")
         if schema is None or schema is True or schema == [] or schema == {}:
             self._put("inputSchema", _OBJECT, "was no object schema")
@@ -163,36 +175,29 @@ class _Entry:
         if not isinstance(schema, dict):
             raise _Unusable("its inputSchema is no object")
         parts = jsonrpc.members(jsonrpc.members(self.raw)["inputSchema"])
-        found: list[str] = []
-        for name in [name for name, value in schema.items() if value is None]:
-            del parts[name]
-            found.append(f"a null {name}")
         kind = schema.get("type")
+        if kind is not None and kind != "object" and not (isinstance(kind, list) and "object" in kind):
+            raise _Unusable(f"its inputSchema is of type {str(kind)[:64]}, and arguments are an object")
+        found = _mend_schema(schema, parts)
+        if found is None:
+            raise _Unusable("its inputSchema has properties that are no object")
         if kind != "object":
-            if kind is not None and not (isinstance(kind, list) and "object" in kind):
-                raise _Unusable(f"its inputSchema is of type {str(kind)[:64]}, and arguments are an object")
             parts = {"type": Raw(b'"object"'), **{name: value for name, value in parts.items() if name != "type"}}
             found.append("no type object")
-        properties = schema.get("properties")
-        if properties is not None:
-            if not isinstance(properties, dict):
-                if properties:
-                    raise _Unusable("its inputSchema has properties that are no object")
-                parts["properties"] = Raw(b"{}")
-                found.append("properties that were no object")
-            elif not all(isinstance(one, dict) for one in properties.values()):
-                inner = jsonrpc.members(parts["properties"])
-                for name, value in properties.items():
-                    if not isinstance(value, dict):
-                        inner[name] = Raw(b'{"not":{}}' if value is False else b"{}")
-                parts["properties"] = Raw(jsonrpc.assemble(inner))
-                found.append("properties without a schema")
-        required = schema.get("required")
-        if required is not None and not (isinstance(required, list) and all(isinstance(one, str) for one in required)):
-            del parts["required"]
-            found.append("a wrong required")
         if found:
             self._put("inputSchema", Raw(jsonrpc.assemble(parts)), f"had {', '.join(found)}")
+
+    def _output_schema(self) -> None:
+        """Mend the schema of results. Front ends show one of another type than object to modern clients alone."""
+        schema = self.plain.get("outputSchema")
+        if not isinstance(schema, dict):
+            return
+        parts = jsonrpc.members(jsonrpc.members(self.raw)["outputSchema"])
+        found = _mend_schema(schema, parts)
+        if found is None:
+            self._drop("outputSchema", "had properties that are no object")
+        elif found:
+            self._put("outputSchema", Raw(jsonrpc.assemble(parts)), f"had {', '.join(found)}")
 
     def _prompt(self) -> None:
         if "arguments" not in self.plain:
@@ -210,11 +215,67 @@ class _Entry:
         address = self.plain[key]
         if not _SCHEME.match(address) and not (self.kind is Kind.TEMPLATES and address.startswith("{")):
             raise _Unusable(f"its {key} {address[:64]!r} has no scheme")
+        if self.kind is Kind.RESOURCES and not _names_a_host(address):
+            raise _Unusable(f"its {key} {address[:64]!r} names no host that there can be")
         if not isinstance(self.plain.get("name"), str):
             self._put("name", address, "was missing")
         size = self.plain.get("size")
-        if size is not None and not (_is_number(size) and size == int(size)):
+        if size is not None and not (_is_number(size) and abs(size) <= _MAX_EXACT and size == int(size)):
             self._drop("size", "was no number of bytes")
+
+
+def _mend_schema(schema: dict[str, Any], parts: dict[str, Raw]) -> list[str] | None:
+    """Mend the members of a JSON schema that clients read, in ``parts``, and return what was wrong with it, or ``None``
+    if it cannot be mended."""
+    found: list[str] = []
+    for name in [name for name, value in schema.items() if value is None]:
+        del parts[name]
+        found.append(f"a null {name}")
+    properties = schema.get("properties")
+    if properties is not None:
+        if not isinstance(properties, dict):
+            if properties:
+                return None
+            parts["properties"] = Raw(b"{}")
+            found.append("properties that were no object")
+        elif not all(isinstance(one, dict) for one in properties.values()):
+            inner = jsonrpc.members(parts["properties"])
+            for name, value in properties.items():
+                if not isinstance(value, dict):
+                    inner[name] = Raw(b'{"not":{}}' if value is False else b"{}")
+            parts["properties"] = Raw(jsonrpc.assemble(inner))
+            found.append("properties without a schema")
+    required = schema.get("required")
+    if required is not None and not (isinstance(required, list) and all(isinstance(one, str) for one in required)):
+        del parts["required"]
+        found.append("a wrong required")
+    return found
+
+
+def _names_a_host(uri: str) -> bool:
+    """Whether a URI of the web has a host and a port that clients can read. Others need none."""
+    if not _WEB.match(uri):
+        return True
+    try:
+        parts = urlsplit(uri)
+        return (
+            bool(parts.hostname)
+            and not _NO_HOST.search(parts.hostname or "")
+            and (parts.port is None or parts.port >= 0)
+        )
+    except ValueError:
+        return False
+
+
+def _is_moment(value: Any) -> bool:
+    """Whether a value is a date with a time and an offset (RFC 3339), as some SDKs demand."""
+    if not isinstance(value, str) or not _MOMENT.fullmatch(value):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_number(value: Any) -> bool:

@@ -144,6 +144,8 @@ def test_a_null_or_wrong_member_is_dropped(kind: Kind, member: str, value: Any) 
         ({"audience": None, "priority": 0.5}, {"priority": 0.5}),
         ({"audience": "user", "priority": "high"}, {}),
         ({"audience": ["everybody"]}, {}),
+        ({"lastModified": "2024-01-01", "priority": 1}, {"priority": 1}),
+        ({"lastModified": "2024-01-01T00:00:00+01:00"}, {"lastModified": "2024-01-01T00:00:00+01:00"}),
     ],
 )
 def test_annotations_are_mended(given_annotations: Any, kept: Any) -> None:
@@ -188,7 +190,19 @@ def test_half_a_character_costs_itself() -> None:
     assert len(found.flaws) == 1
 
 
-KEYS = ["type", "properties", "required", "name", "src", "title", "x"]
+KEYS = [
+    "type",
+    "properties",
+    "required",
+    "name",
+    "src",
+    "title",
+    "x",
+    "lastModified",
+    "priority",
+    "taskSupport",
+    "sizes",
+]
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.sampled_from(["object", "user"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
