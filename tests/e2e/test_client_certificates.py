@@ -25,6 +25,7 @@ from tests.clients import RawClient
 from tests.e2e.test_access import TOOLS
 from tests.e2e.test_up import run
 from tests.fleet import Fleet, eventually
+from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 
 RULES = {
@@ -200,7 +201,7 @@ async def test_a_revoked_certificate_is_out_also_on_open_connections(redis_url: 
         place.ca.write_bytes(place.clients.file.read_bytes() + place.clients.revoked(place.reader))
         await eventually(lambda: _is_out(ann), 20.0, "ann is out")
         with contextlib.suppress(aiohttp.ClientError):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(scaled(20)):
                 await stream.content.read()  # to its end
         assert await tools(bob) == ["find"], "whoever is still trusted connects again"
         place.ca.write_bytes(b"no authority")  # cannot be used: what was read before stays

@@ -14,6 +14,7 @@ import pytest
 
 from tests.clients import RawClient
 from tests.fleet import PYTHON, ROOT, eventually, stdio_connection
+from tests.machine import scaled
 from tests.servers.api import DOCUMENTS
 
 NAMES = ("worker", "shared", "gateway", "redis", "gunicorn", "aiohttp", "uvloop", "msgspec")
@@ -102,7 +103,7 @@ def test_a_worker_started_alone_does_not_import_them_either(folder: Path) -> Non
         env=environment(folder),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=scaled(60),
     )
     assert trapped(folder) == ""
     assert done.returncode == 1 and "Redis does not answer" in done.stderr, done.stderr
@@ -111,7 +112,7 @@ def test_a_worker_started_alone_does_not_import_them_either(folder: Path) -> Non
 def test_the_types_are_shipped(tmp_path: Path) -> None:
     """A wheel says that its packages are typed (PEP 561)."""
     build = [PYTHON, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, timeout=120, capture_output=True)
+    subprocess.run(build, check=True, timeout=scaled(120), capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"gateway/py.typed", "worker/py.typed", "shared/py.typed"} <= set(names)

@@ -21,6 +21,7 @@ from tests.certificates import Authority, Pair, lock
 from tests.clients import RawClient
 from tests.e2e.test_up import environment, run, running, write
 from tests.fleet import PYTHON, ROOT, Fleet, eventually
+from tests.machine import scaled
 from tests.servers.scripted import Scripted
 
 
@@ -115,7 +116,7 @@ async def test_old_versions_and_plain_http_are_refused(fleet: Fleet) -> None:
 async def test_a_handshake_that_does_not_end_is_ended(fleet: Fleet) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(fleet.url.rpartition(":")[2]))
     writer.write(b"\x16\x03\x01")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(scaled(20)):
         with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
             await reader.readexactly(1)
     writer.close()

@@ -19,6 +19,7 @@ from shared.errors import CallError, NotDelivered
 from shared.mcp.versions import Era
 from shared.models import make_spec
 from shared.settings import build
+from tests.machine import scaled
 from tests.token_server import ProtectedUpstreams, TokenServer
 from tests.unit.worker.worker_harness import NoWayToClients
 from worker.calls.client_facts import ClientFacts
@@ -74,7 +75,7 @@ class Reached:
         call = OwnCall("tools/call", json.dumps(params).encode(), Era.MODERN, 10.0)
         call.name, call.client, call.subject_token = tool, ClientFacts(principal), token
         self.upstream.submit(call)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(scaled(10)):
             found: dict[str, Any] = json.loads(await call.future)
         return found
 

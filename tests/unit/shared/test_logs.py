@@ -18,6 +18,7 @@ from shared import logs
 from shared.errors import ConfigError
 from shared.logs import AT_ONCE, ConsoleFormatter, JsonFormatter, Lines, configure
 from shared.settings import build
+from tests.machine import scaled
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +38,7 @@ async def test_a_log_in_a_folder_that_is_followed_does_not_feed_itself(tmp_path:
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(name)s %(message)s"))
         logging.getLogger().handlers[:] = [handler]
-        async with asyncio.timeout(20.0), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(scaled(20.0)), asyncio.TaskGroup() as tasks:
             touching = tasks.create_task(_touch(tmp_path / "config"))
             async for _ in watchfiles.awatch(tmp_path, step=5, debounce=20):
                 break

@@ -22,6 +22,7 @@ from gateway.access.principal import Identity
 from gateway.access.tokens import InvalidToken
 from shared.access.methods import JwtMethod
 from tests.issuer import EC, ED, OTHER_RSA, RSA, jwk
+from tests.machine import scaled
 
 AUDIENCE = "https://mcp.example/mcp"
 ISSUER = "https://idp.example"
@@ -250,7 +251,7 @@ async def test_old_keys_are_used_while_the_issuer_is_away(keys: Path, monkeypatc
     monkeypatch.setattr(KeySet, "_document", hang)
     issuer.keys._fetched_at = issuer.keys._tried_at = float("-inf")
     for _ in range(3):
-        async with asyncio.timeout(1):  # nobody waits for the issuer
+        async with asyncio.timeout(scaled(1)):  # nobody waits for the issuer
             assert await issuer.keys_of(token)
     hanging.set()
 
@@ -277,7 +278,7 @@ async def test_made_up_key_ids_do_not_flood_the_issuer(keys: Path, monkeypatch: 
             await issuer.keys_of(token)
 
     tasks = [asyncio.ensure_future(ask(number)) for number in range(300)]
-    done, waiting = await asyncio.wait(tasks, timeout=1.0)
+    done, waiting = await asyncio.wait(tasks, timeout=scaled(1.0))
     assert len(waiting) == 100 and len(done) == 200  # few wait; the rest is refused at once
     assert await issuer.keys_of(known)  # and nobody else waits
     release.set()
