@@ -84,12 +84,11 @@ class Worker:
         self.metrics_port = MetricsPort(settings, self.figures.instance)
         self.deadlines = deadlines = Deadlines(asyncio.get_running_loop().time)
         self.front_ends = FrontEnds()
-        broker = InputBroker(self.id, key, settings, deadlines)
-        unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
         self._tracing = tracing(settings, "worker", self.id)
-        observer: CallObserver = self.counters
-        if self._tracing is not None:
-            broker.traces = observer = Traces(self._tracing, self.counters, loop_time)
+        traces = Traces(self._tracing, self.counters, loop_time) if self._tracing is not None else None
+        observer: CallObserver = traces or self.counters
+        broker = InputBroker(self.id, key, settings, deadlines, traces=traces)
+        unsolicited = UnsolicitedMessages(broker, deadlines, settings, self.front_ends)
         self._lines = logs.Lines("worker.access", *access_log.NAMES)
         if settings.telemetry.access_log:
             observer = access_log.AccessLog(self._lines, observer, loop_time)

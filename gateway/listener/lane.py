@@ -59,8 +59,6 @@ class Lane:
         self.loop = asyncio.get_running_loop()
         self.begun: dict[Any, BegunRequest] = {}
         """Requests that were begun on the express lane and go on in the ordinary one, by aiohttp's handler."""
-        if tls is not None:
-            tls.on_distrust = self.sweep
         self._make: Callable[[], asyncio.BaseProtocol] = (
             partial(ClientConnection, self) if tls is None else doors(self, tls, settings.clients.head_timeout_s)
         )

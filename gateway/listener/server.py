@@ -121,7 +121,7 @@ class McpRunner(web.AppRunner):
         server.request_handler = handle
         self._tasks.append(spawn(self._sweep(lane), "idle-connections"))
         if self._tls is not None:
-            self._tasks.append(spawn(self._tls.follow(), "certificates"))
+            self._tasks.append(spawn(self._tls.follow(lane.sweep), "certificates"))
         return lane
 
     async def _sweep(self, lane: Lane) -> None:

@@ -34,15 +34,14 @@ class ListenerTls:
     def __init__(self, settings: TlsSettings, certificates: Certificates | None = None) -> None:
         """``certificates`` are those that clients show, where they are asked for."""
         self.certificates = certificates
-        self.on_distrust: Callable[[], None] = lambda: None
-        """Called when connections have to end whose certificates other authorities verified."""
         self._settings = settings
         self._authorities = _content(settings.tls_client_ca)
         self._stamp = self._look()
         self.context = context_of(settings)
 
-    async def follow(self) -> None:
-        """Read the files again whenever they have changed, until cancelled.
+    async def follow(self, on_distrust: Callable[[], None]) -> None:
+        """Read the files again whenever they have changed, until cancelled. ``on_distrust`` is called when connections
+        have to end whose certificates other authorities verified.
 
         They are read once they have stayed the same for a look, as certificate and key are seldom replaced at the same
         instant. Files that cannot be used are logged, and what was read before stays.
@@ -53,10 +52,10 @@ class ListenerTls:
             now = await asyncio.to_thread(self._look)
             if now == before != self._stamp:
                 self._stamp = now
-                await self._renew()
+                await self._renew(on_distrust)
             before = now
 
-    async def _renew(self) -> None:
+    async def _renew(self, on_distrust: Callable[[], None]) -> None:
         try:
             context = await asyncio.to_thread(context_of, self._settings)
         except ConfigError as error:
@@ -70,7 +69,7 @@ class ListenerTls:
         if authorities != self._authorities and self.certificates is not None:
             self._authorities = authorities
             self.certificates.distrust()
-            self.on_distrust()
+            on_distrust()
             _log.warning("tls.clientCa has changed: connections with client certificates end, and may be made again")
 
     def _look(self) -> Stamp:

@@ -83,13 +83,18 @@ def _nothing(is_error: bool, raw: bytes) -> None:
 
 class InputBroker:
     """The open questions and parked calls of one worker. ``max_open`` limits the open questions of all clients
-    together."""
+    together; ``traces`` is ``None`` where calls are not traced."""
 
     def __init__(
-        self, worker: str, key: FleetKey, settings: Settings, deadlines: Deadlines, max_open: int = MAX_OPEN
+        self,
+        worker: str,
+        key: FleetKey,
+        settings: Settings,
+        deadlines: Deadlines,
+        max_open: int = MAX_OPEN,
+        traces: ConfirmationTraces | None = None,
     ) -> None:
-        self.traces: ConfirmationTraces | None = None
-        """Where calls are traced."""
+        self._traces = traces
         self._worker = worker
         self._max_open = max_open
         self._key = key
@@ -139,14 +144,14 @@ class InputBroker:
             text = f"{tool!r} runs only after a person has confirmed it, and nobody can be asked: {why[1]}"
             call.fail(Refused("confirmation_needed", text))
         elif call.era:
-            if self.traces is not None:  # nobody waits: the client comes again, in a call of its own
-                self.traces.confirming(call, need.method, _nothing)(False, b"")
+            if self._traces is not None:  # nobody waits: the client comes again, in a call of its own
+                self._traces.confirming(call, need.method, _nothing)(False, b"")
             state = self._seal(call, fresh=True, round=CONFIRMATION)
             call.complete(False, inputs.write_required({_CONFIRM: need}, state))
         else:
             on_answer: OnAnswer = partial(self._confirmed, call, go_on)
-            if self.traces is not None:
-                on_answer = self.traces.confirming(call, need.method, on_answer)
+            if self._traces is not None:
+                on_answer = self._traces.confirming(call, need.method, on_answer)
             self.relay(call, need, on_answer)
 
     @staticmethod
