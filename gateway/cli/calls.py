@@ -5,6 +5,7 @@ They import ``gateway.cli.mcp_client`` only when they run, because that import t
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import json
 import sys
@@ -65,7 +66,10 @@ def tools(pattern: str | None, limit: int | None, url: str, server: str | None, 
     from gateway.cli.mcp_client import McpClient
 
     where = _where(url, server)
-    listed = [tool for tool in McpClient(where).tools() if pattern is None or _fits(tool, pattern)]
+    everything = McpClient(where).tools()
+    if not everything:
+        _check_server(where)
+    listed = [tool for tool in everything if pattern is None or _fits(tool, pattern)]
     chosen = listed[:limit]
     places = _places(where)
     found = [{"name": "", "description": None, **tool, **(places or {}).get(tool["name"], {})} for tool in chosen]
@@ -190,15 +194,34 @@ def _answer(url: str, server: str | None, as_json: bool, ask: Callable[[McpClien
     from gateway.cli.mcp_client import McpClient
 
     envelope = {"jsonrpc": "2.0", "id": 1}  # made here, because the SDK does not give out the one it received
+    where = _where(url, server)
     try:
-        result = ask(McpClient(_where(url, server), Person().answer))
+        result = ask(McpClient(where, Person().answer))
     except RequestRefused as refused:
         if as_json:
             show.as_json({**envelope, "error": refused.error})
+        else:
+            _check_server(where)  # at an endpoint of nothing, everything is unknown
         raise
     if as_json:
         show.as_json({**envelope, "result": result})
     return result
+
+
+def _check_server(where: Address) -> None:
+    """Raise ``CommandFailed`` if the endpoint is that of a server that is not there, as far as the admin API says."""
+    if where.group is None:
+        return
+    client = AdminClient(where.base)
+    try:
+        names = {one["name"] for one in client.get("servers")} | {one["name"] for one in client.get("virtual-servers")}
+    except CommandFailed:
+        return
+    if where.group not in names:
+        near = difflib.get_close_matches(where.group, names, 1)
+        meant = f" (did you mean {near[0]!r}?)" if near else ""
+        known = command("servers list", where.base)
+        raise CommandFailed(f"no server {where.group!r}{meant}; see '{known}'")
 
 
 async def _progress(progress: float, total: float | None, message: str | None) -> None:

@@ -187,6 +187,12 @@ async def test_a_group_has_an_endpoint_with_its_own_names(served: Served) -> Non
     assert "unknown tool 'whom' (close: who)" in await fails("call", "whom", "--url", served.url, "--server", "web")
 
 
+@pytest.mark.parametrize("command", [["tools"], ["call", "who"], ["read", "x://y"], ["prompt", "p"]])
+async def test_a_server_that_is_not_there_is_named(served: Served, command: list[str]) -> None:
+    said = await fails(*command, "--url", served.url, "--server", "wbe")
+    assert "no server 'wbe' (did you mean 'web'?); see 'gateway servers list --url " in said
+
+
 @pytest.mark.parametrize("command", [["servers"], ["tools"], ["call", "echo", '{"text": "x"}']])
 async def test_a_url_that_was_copied_from_a_client_works(served: Served, command: list[str]) -> None:
     code, text = await run(*command, "--url", f"{served.url}/mcp")
