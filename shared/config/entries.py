@@ -267,6 +267,8 @@ def _reconsider(found: dict[str, Any], kind: str, reading: Reading) -> None:
     has = [key for key in ("command", "url") if found.get(key)]
     if len(has) != 1 or spellings.plain(kind) in spellings.PART_OF_A_CLIENT:
         return
+    if is_known and traits(found["type"]).key not in ("command", "url"):
+        return  # what has a document is described by it, wherever it is reached
     if has == ["url"] and not str(found["url"]).lower().startswith(("http://", "https://", "unix://")):
         return
     if (is_known and traits(found["type"]).key != has[0]) or (not is_known and kind):
