@@ -32,6 +32,8 @@ for as long."""
 
 _LOOK_S = 0.02
 """How often a worker that drains looks whether calls have ended."""
+_FRESH_S = 0.1
+"""How old the list of workers may be for an upstream to be moved to one of them."""
 _AT_ONCE = 32
 """How many upstreams are handed over at once."""
 _CLAIMED_AT_ONCE = 256
@@ -201,6 +203,10 @@ class Placement:
         now = time.time()
         settled = all(now - joined >= JOIN_GRACE_S for joined in self.workers.values())
         plan = self._plan(now)
+        if plan.moves and time.monotonic() - self._asked_at > _FRESH_S:
+            self._note(await self._members.alive())  # the heir may drain by now, and would get it back
+            self._asked_at = time.monotonic()
+            plan = self._plan(now)
         nothing = not (plan.claims or plan.releases or plan.moves)
         self._at_rest = dict(self.workers) if settled and nothing else None
         settling = self._settling
@@ -286,6 +292,8 @@ class Placement:
         short, and those of other upstreams do not keep it. New calls wait in the front ends meanwhile."""
         passed: set[str] = set()
         while True:
+            # What has gone and come back, from a worker that did not know yet that this one drains, goes again.
+            passed = {id for id in passed if id in self._held.records and self._slots(self._held.records[id])}
             idle = [
                 record
                 for id, record in self._held.records.items()
