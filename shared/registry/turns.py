@@ -27,10 +27,10 @@ class Turns:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._waiting.remove(turn)
-            else:
+            if not turn.cancelled():
                 self._pass_on()  # the turn came in the moment in which nobody waited for it any more
+            elif turn in self._waiting:  # else somebody who was done has passed over it meanwhile
+                self._waiting.remove(turn)
             raise
 
     async def __aexit__(self, *_: object) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Ground:
         self.ledger = self.folder / "ledger"
         self.ledger.touch()
         self.request_timeout_s = request_timeout_s
+        self.apart = frozenset(processes.below(os.getpid()))  # what other tests of this process have started
         self.servers = {
             "h1": Server("http", "h", self.ledger),
             "h2": Server("http", "h", self.ledger),
@@ -144,9 +146,10 @@ class Ground:
             await self.stack.aclose()
 
 
-def counts(expected: dict[str, int]) -> list[str]:
-    """Return how the processes below this one differ from these numbers by role."""
-    running = processes.by_role()
+def counts(expected: dict[str, int], apart: Collection[int]) -> list[str]:
+    """Return how the processes below this one differ from these numbers by role; those ``apart`` do not count."""
+    everything = processes.by_role()
+    running = {role: [pid for pid in everything[role] if pid not in apart] for role in expected}
     return [
         f"{len(running[role])} processes '{role}' instead of {count}"
         for role, count in expected.items()

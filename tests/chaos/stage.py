@@ -243,7 +243,7 @@ class Stage(Ground):
         return ""
 
     async def leftovers(self) -> list[str]:
-        left = counts({"front end": 4, "worker": 2, "reaper": 2, "redis": 1})
+        left = counts({"front end": 4, "worker": 2, "reaper": 2, "redis": 1}, self.apart)
         left += children_elsewhere(await self.worker_with("p"))
         run_dir = Path(self.fleet.settings.service.run_dir)
         suffixes = collections.Counter(path.suffix for path in run_dir.iterdir())

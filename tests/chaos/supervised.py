@@ -100,6 +100,6 @@ class Supervised(Ground):
         return ", ".join(bad) or ("" if len(servers) == all_of_them else shown)
 
     async def leftovers(self) -> list[str]:
-        left = counts({"supervisor": 1, "front end": 3, "worker": 2, "reaper": 2, "redis": 1})
+        left = counts({"supervisor": 1, "front end": 3, "worker": 2, "reaper": 2, "redis": 1}, self.apart)
         owners = [pid for pid in processes.by_role()["worker"] if processes.by_role(pid)["stdio child"]]
         return left + children_elsewhere(owners[0] if owners else 0)

@@ -42,3 +42,15 @@ async def test_who_is_cancelled_takes_no_turn() -> None:
     assert inside == [2]
     async with asyncio.timeout(1), turns:
         pass
+
+
+async def test_who_is_cancelled_while_somebody_leaves_hears_of_nothing_else() -> None:
+    turns, inside, leave = Turns(1), list[int](), asyncio.Event()
+    leave.set()
+    async with turns:
+        task = asyncio.ensure_future(_stay(turns, inside, 0, leave))
+        await asyncio.sleep(0)
+        task.cancel()  # and in the same turn of the loop the one before leaves, who passes over it
+    assert [type(one) for one in await asyncio.gather(task, return_exceptions=True)] == [asyncio.CancelledError]
+    async with asyncio.timeout(1), turns:
+        pass
