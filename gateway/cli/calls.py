@@ -5,7 +5,6 @@ They import ``gateway.cli.mcp_client`` only when they run, because that import t
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import json
 import sys
@@ -26,6 +25,7 @@ from gateway.cli.failures import CommandFailed, RequestRefused, command
 from gateway.cli.options import JSON, URL
 from shared.errors import ConfigError
 from shared.logs import escaped
+from shared.settings import suggestion
 
 if TYPE_CHECKING:
     from gateway.cli.mcp_client import McpClient
@@ -218,10 +218,8 @@ def _check_server(where: Address) -> None:
     except CommandFailed:
         return
     if where.group not in names:
-        near = difflib.get_close_matches(where.group, names, 1)
-        meant = f" (did you mean {near[0]!r}?)" if near else ""
         known = command("servers list", where.base)
-        raise CommandFailed(f"no server {where.group!r}{meant}; see '{known}'")
+        raise CommandFailed(f"no server {where.group!r}{suggestion(where.group, names)}; see '{known}'")
 
 
 async def _progress(progress: float, total: float | None, message: str | None) -> None:

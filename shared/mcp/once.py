@@ -8,9 +8,9 @@ that the gateway reads (``Arguments``) is refused as well. What is inside of arg
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Collection
 
 import msgspec
 from msgspec import Raw
@@ -33,10 +33,7 @@ _READ = {
 }
 """Members by which the gateway routes, decides or remembers, by their names without case."""
 _FEW_BYTES = 16 * 1024
-_MOST_SOUND = 1024
-_FEW_CHARACTERS = 256
-_sound: set[tuple[str, ...]] = set()
-"""Names of members that were checked together, as most clients write the same again and again."""
+_FEW = 256
 _object = msgspec.json.Decoder(dict[str, Raw])
 _NAME = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END = re.compile(rb"[ \t\r\n]*([,}])")
@@ -52,8 +49,9 @@ def check_members(text: bytes, *inside: Raw) -> None:
         return
     if len(parts) > MAX_KNOWN:
         raise _too_many(MAX_KNOWN)
-    if len(text) == _around(parts) + sum(map(len, parts.values())):
-        _check_names(tuple(parts))  # nothing is twice: it would make the text longer
+    around = 1 + 4 * len(parts) + sum(map(len, parts))  # bytes that are not of values, if all is ASCII without spaces
+    if len(text) == around + sum(map(len, parts.values())):  # nothing is twice: it would make the text longer
+        (_check_again if around <= _FEW else _check_names)(tuple(parts))
         return
     seen: set[str] = set()
     at = text.find(b"{") + 1
@@ -95,20 +93,15 @@ def check_inside(text: bytes, *names: str) -> None:
             check_members(bytes(parts[name]))
 
 
-def _around(parts: Collection[str]) -> int:
-    """Return how many bytes of an object without spaces are not its values, if its names are of ASCII characters."""
-    return 1 + 4 * len(parts) + sum(map(len, parts))
-
-
 def _check_names(names: tuple[str, ...]) -> None:
     """Raise ``Refused`` if two of the names differ only in case, or one looks like one that the gateway reads."""
-    if names in _sound:
-        return
     seen: set[str] = set()
     for name in names:
         _check_name(name, seen)
-    if len(_sound) < _MOST_SOUND and sum(map(len, names)) <= _FEW_CHARACTERS:
-        _sound.add(names)
+
+
+_check_again = functools.lru_cache(1024)(_check_names)
+"""Most clients write the same names again and again."""
 
 
 def _check_name(name: str, seen: set[str]) -> None:

@@ -1,8 +1,9 @@
 """Where the processes of an instance leave their figures for each other: a private directory, a file for each process.
 
-gunicorn's children share one port, so a scrape reaches any of them; it finds the others here, at most a second old.
-What a process counted before it ended stays: its file is added to ``past`` by whoever looks next, so that counters of
-the instance never fall. Reading and adding happen under a lock, writing replaces the file. No Redis is needed.
+gunicorn's children share one port, so a scrape reaches any of them; it finds the others here, at most a second
+old, or ten seconds where nothing is counted. What a process counted before it ended stays: its file is added to
+``past`` by whoever looks next, so that counters of the instance never fall. Reading and adding happen under a lock,
+writing replaces the file. No Redis is needed.
 """
 
 from __future__ import annotations

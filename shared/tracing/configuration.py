@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import TypeVar
 from urllib.parse import unquote
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from shared.errors import ConfigError
 from shared.tracing.sampling import Sampler, sampler
@@ -83,22 +83,12 @@ def configuration(environment: Mapping[str, str]) -> TraceConfiguration:
     if exporter not in ("otlp", "none"):
         raise ConfigError(f"OTEL_TRACES_EXPORTER is {exporter!r}; traces are exported by 'otlp'")
     _check_exporting(read, "traces")
-    queue = read.number("OTEL_BSP_MAX_QUEUE_SIZE", 2048, int, 1)
-    return TraceConfiguration(
+    return structs.replace(
+        _exporting(read, "BSP", 2048, 5000),
         sampler=sampler(
             read.text("OTEL_TRACES_SAMPLER", "parentbased_always_on"), read.text("OTEL_TRACES_SAMPLER_ARG")
         ),
         baggage=_propagates_baggage(read.text("OTEL_PROPAGATORS", "tracecontext,baggage")),
-        endpoint=_endpoint(read),
-        headers=_headers(read.otlp("HEADERS")),
-        timeout_s=read.number_of(*read.otlp_pair("TIMEOUT", "10000"), float, 1) / 1000,
-        gzip=read.otlp("COMPRESSION") == "gzip",
-        certificate=read.otlp("CERTIFICATE"),
-        client_key=read.otlp("CLIENT_KEY"),
-        client_certificate=read.otlp("CLIENT_CERTIFICATE"),
-        queue=queue,
-        batch=min(queue, read.number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512, int, 1)),
-        delay_s=read.number("OTEL_BSP_SCHEDULE_DELAY", 5000, float, 1) / 1000,
     )
 
 
@@ -106,7 +96,13 @@ def log_configuration(environment: Mapping[str, str]) -> TraceConfiguration:
     """Return what the ``OTEL_*`` variables say of exporting logs, which the audit log is. Raises ``ConfigError``."""
     read = _Variables(environment, "LOGS")
     _check_exporting(read, "logs")
-    queue = read.number("OTEL_BLRP_MAX_QUEUE_SIZE", _MOST_EVENTS, int, 1)
+    return _exporting(read, "BLRP", _MOST_EVENTS, 1000)
+
+
+def _exporting(read: _Variables, processor: str, queue: int, delay_ms: int) -> TraceConfiguration:
+    """Return where to export to, and how. ``processor`` is in the names of the variables of its batches, ``queue`` and
+    ``delay_ms`` are what holds without them."""
+    queue = read.number(f"OTEL_{processor}_MAX_QUEUE_SIZE", queue, int, 1)
     return TraceConfiguration(
         endpoint=_endpoint(read),
         headers=_headers(read.otlp("HEADERS")),
@@ -116,8 +112,8 @@ def log_configuration(environment: Mapping[str, str]) -> TraceConfiguration:
         client_key=read.otlp("CLIENT_KEY"),
         client_certificate=read.otlp("CLIENT_CERTIFICATE"),
         queue=queue,
-        batch=min(queue, read.number("OTEL_BLRP_MAX_EXPORT_BATCH_SIZE", 512, int, 1)),
-        delay_s=read.number("OTEL_BLRP_SCHEDULE_DELAY", 1000, float, 1) / 1000,
+        batch=min(queue, read.number(f"OTEL_{processor}_MAX_EXPORT_BATCH_SIZE", 512, int, 1)),
+        delay_s=read.number(f"OTEL_{processor}_SCHEDULE_DELAY", delay_ms, float, 1) / 1000,
     )
 
 

@@ -193,8 +193,7 @@ class Placement:
     async def _once(self) -> None:
         if self._members_changed or time.monotonic() - self._asked_at >= self._tick_s:
             self._members_changed, self._asked_at = False, 0.0  # until there is an answer
-            self._note(await self._members.alive())
-            self._asked_at = time.monotonic()
+            await self._ask()
         if self._worker not in self.workers:
             self._members_changed = True
             return  # the heartbeat of this worker has to be written first
@@ -204,8 +203,7 @@ class Placement:
         settled = all(now - joined >= JOIN_GRACE_S for joined in self.workers.values())
         plan = self._plan(now)
         if plan.moves and time.monotonic() - self._asked_at > _FRESH_S:
-            self._note(await self._members.alive())  # the heir may drain by now, and would get it back
-            self._asked_at = time.monotonic()
+            await self._ask()  # the heir may drain by now, and would give it back
             plan = self._plan(now)
         nothing = not (plan.claims or plan.releases or plan.moves)
         self._at_rest = dict(self.workers) if settled and nothing else None
@@ -263,6 +261,10 @@ class Placement:
         if record is not None:  # else it was unregistered meanwhile
             await self._store.claim(id, slot, self._worker, traits(record.spec.transport).runs_once)
 
+    async def _ask(self) -> None:
+        self._note(await self._members.alive())
+        self._asked_at = time.monotonic()
+
     def _note(self, alive: dict[str, dict[str, str]]) -> None:
         """Note the live workers. One that drains, or is about to be replaced, keeps what it has for a moment, but gets
         nothing new. Where all are about to be replaced, none is yet."""
@@ -316,7 +318,7 @@ class Placement:
         return [slot for slot, owner in record.owners if owner == self._worker]
 
     async def _others(self) -> list[str]:
-        self._note(await self._members.alive())
+        await self._ask()
         return [worker for worker in self.workers if worker != self._worker]
 
     async def _pass_on(self, record: UpstreamRecord, others: list[str]) -> None:
