@@ -115,6 +115,38 @@ async def test_an_optional_list_that_fails_costs_itself(fleet: Fleet, tmp_path: 
         await fleet.store.unregister("flawed")
 
 
+async def test_optional_lists_are_read_side_by_side(fleet: Fleet, tmp_path: Path) -> None:
+    """One that hangs delays no other: this server answers the first only once it was asked for the last."""
+    flaw = """
+held = []
+def written(out):
+    kinds = {'prompts', 'resources', 'resourceTemplates'} & set(out.get('result', {}))
+    if not kinds: return json.dumps(out).encode()
+    held.append(json.dumps(out).encode())
+    return b'\\n'.join(held) if kinds == {'resourceTemplates'} else b''
+"""
+    await fleet.register("flawed", script_connection(SERVER.format(flaw=flaw, log=str(tmp_path / "log"))))
+    try:
+        assert await _listed(fleet) == (["good"], ["p"], ["file:///r"])
+    finally:
+        await fleet.store.unregister("flawed")
+
+
+async def test_what_may_be_a_secret_in_a_path_is_not_in_the_error(fleet: Fleet) -> None:
+    url = f"{fleet.url}/a/Zk93jdkslajf93kfjdks93kd/sse"  # where this gateway itself answers 404
+    await fleet.register("nowhere", {"type": "sse", "url": url}, connected=False)
+
+    async def error() -> str:
+        record = await fleet.record("nowhere")
+        return (record.error if record is not None else None) or ""
+
+    try:
+        said = await eventually(error, 20.0, "it says why")
+        assert "/a/***/sse answered HTTP 404" in said and "Zk93" not in said
+    finally:
+        await fleet.store.unregister("nowhere")
+
+
 async def test_a_list_that_failed_is_read_again(fleet: Fleet, tmp_path: Path) -> None:
     log, healed = tmp_path / "log", tmp_path / "log.healed"
     flaw = "wrong = {'prompts/list': -32603}"

@@ -170,6 +170,23 @@ def test_headers_that_came_twice_are_refused_in_the_modern_era(lane: Lane) -> No
     )
 
 
+def test_what_agreed_with_a_head_once_is_compared_again_where_it_differs() -> None:
+    """Heads of the same bytes are one object, and mostly come with the same ``_meta``."""
+    head, admission = _express({**HOST, **MODERN, "Mcp-Method": "tools/call", "Mcp-Name": "a-tool"}), _admission()
+
+    def outcome(method: str, name: str) -> object:
+        return _outcome(admission, head, *request(method, META.replace("{", f'{{"name":"{name}",', 1)))
+
+    for _ in range(2):
+        assert outcome("tools/call", "a-tool") == ("ada", Era.MODERN, "2026-07-28", None)
+    assert outcome("tools/call", "b-tool") == ("header_mismatch", "Mcp-Name header 'a-tool' differs from params.name")
+    assert outcome("prompts/get", "a-tool") == (
+        "header_mismatch",
+        "Mcp-Method header 'tools/call' differs from the body",
+    )
+    assert outcome("tools/call", "a-tool") == ("ada", Era.MODERN, "2026-07-28", None)
+
+
 def test_both_lanes_notice_a_header_that_came_twice() -> None:
     raw = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nMcp-Method: a\r\nMcp-Method: b\r\n\r\n"
     framed = read_head(raw, GUARD, 1024)

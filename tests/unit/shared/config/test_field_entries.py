@@ -170,3 +170,9 @@ def test_request_options_of_continue() -> None:
         "/w/proj/c.pem",
         "/w/proj/k.pem",
     )
+
+
+def test_a_document_and_the_address_of_its_api_belong_together() -> None:
+    reading = _read({"type": "openapi", "url": "http://127.0.0.1:1", "spec": "/w/api.yaml"})
+    assert not (reading.problems or reading.warnings or reading.mended)
+    assert reading.spec is not None and reading.spec.transport == "openapi"

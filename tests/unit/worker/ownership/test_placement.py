@@ -436,3 +436,76 @@ async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() 
     await eventually(lambda: ("new", 0) in fleet.claimed)
     await reconciliation.close()
     await cancel(task)
+
+
+class _Draining(_Fleet):
+    """A fleet in which another worker ranks first for the only upstream, a child, and may drain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.id = next(id for id in map(str, range(100)) if rank(id, ["me", "other"])[0] == "other")
+        self.known = {self.id: _up(self.id, {0: "me"}, "stdio")}
+        self.draining: set[str] = set()
+
+    async def alive(self) -> dict[str, dict[str, str]]:
+        found = await super().alive()
+        return {id: {**facts, "draining": "1"} if id in self.draining else facts for id, facts in found.items()}
+
+    def movable(self, id: str) -> bool:
+        return True
+
+    def busy(self, id: str) -> bool:
+        return False
+
+    async def hand_over(self, id: str) -> None:
+        """It can be moved."""
+
+    async def release(self, id: str, slot: int, worker: str, heir: str = "") -> None:
+        self.released.append((id, slot))
+        self.known[id] = _up(id, {slot: heir}, "stdio")
+
+
+def _placement(fleet: Any, heartbeat_s: float) -> Placement:
+    return Placement(fleet, fleet, fleet, "me", build(overrides={"heartbeat_s": heartbeat_s}), lambda: True)
+
+
+async def test_nothing_moves_to_a_worker_that_drains_although_it_was_not_known_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.ownership.placement.JOIN_GRACE_S", 0.3)
+    fleet = _Draining()
+    fleet.joined["other"] = time.time()  # too young to get anything yet
+    placement = _placement(fleet, heartbeat_s=1000.0)  # who is there is not asked again by itself
+    placement.wake.set()
+    task = spawn(placement.run(), "placement")
+    try:
+        await eventually(lambda: fleet.asked == 1)
+        fleet.draining.add("other")
+
+        def asked_again() -> bool:
+            placement.wake.set()
+            return fleet.asked > 1
+
+        await eventually(asked_again, what="it asks before it moves anything")
+        for _ in range(3):
+            placement.wake.set()
+            await eventually(lambda: not placement.wake.is_set())
+        assert not fleet.released
+    finally:
+        await cancel(task)
+
+
+async def test_a_child_that_comes_back_to_a_worker_that_drains_goes_again() -> None:
+    fleet = _Draining()
+    fleet.joined["other"] = 0.0
+    fleet.draining.add("me")
+    task = spawn(_placement(fleet, heartbeat_s=0.001).leave_children(), "leave-children")
+    try:
+        for times in (1, 2):
+            await eventually(lambda times=times: len(fleet.released) == times)  # type: ignore[misc]
+            await eventually(lambda: fleet.known[fleet.id].owners == ((0, "other"),))
+            looked = fleet.looked
+            await eventually(lambda looked=looked: fleet.looked > looked + 5)  # type: ignore[misc]
+            fleet.known[fleet.id] = _up(fleet.id, {0: "me"}, "stdio")
+    finally:
+        await cancel(task)
