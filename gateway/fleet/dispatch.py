@@ -11,18 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from typing import TypeVar, cast
 
 from gateway.calls.events import Answered, CallEvent, Failure
 from gateway.calls.in_flight import InFlight
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.hedging import Hedging
-from gateway.fleet.outgoing import Affinity, Anywhere, Bound, Exact, Only, Outgoing, affinity
+from gateway.fleet.outgoing import Anywhere, Exact, Only, Outgoing
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
-from gateway.fleet.targets import Target, Unbound, Unlinked, lost_task
+from gateway.fleet.targets import Target, Targets, Unlinked, lost_task
 from gateway.routing import router
 from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
 from gateway.routing.routes import Replica, Route
@@ -30,7 +30,7 @@ from gateway.routing.shut import Shut
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
-from shared.errors import SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown
 from shared.rpc import messages as rpc
 
 _T = TypeVar("_T")
@@ -72,11 +72,11 @@ class Dispatcher:
         self._budget = RetryBudget(retry_budget)
         self._registry = registry
         self._pool = pool
-        self._sessions = sessions
         self._observer = observer
         self._max_in_flight = max_in_flight
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
+        self.targets = Targets(registry, pool, sessions)
         self.hedging = Hedging(self, self._loop)
         self.under_way: dict[InFlight, None] = {}
         self.waiting = 0
@@ -84,95 +84,6 @@ class Dispatcher:
     def now(self) -> float:
         """Return the loop time, which ``Replica.available`` needs."""
         return self._loop.time()
-
-    # ---- where a call goes
-
-    def _target(self, call: Outgoing, tried: Collection[str], now: float) -> Target | Unbound | Unlinked | None:
-        """Return where ``call`` goes, or what is missing for that, or ``None`` if no replica can take the call.
-
-        Replicas in ``tried`` are left out; ``now`` is loop time.
-        """
-        where = call.affinity
-        replica: Replica | Unbound | None
-        if type(where) is Anywhere:
-            replica = router.choose(call.route, tried, now)
-        elif type(where) is Only:
-            if where.worker:
-                return self._kept(where.upstream, where.worker, "task")
-            replica = self._only(where, tried, now)
-        else:
-            if type(where) is Exact:
-                exact = self._exact(where, tried, now)
-                if exact is not None:
-                    return exact
-            replica = self._replica(call.route, where, tried, now)
-        if replica is None or type(replica) is Unbound:
-            return replica
-        link = self._pool.link_for(replica, call.session.sid if call.session is not None else "")
-        return Target(replica, link) if link is not None else Unlinked(replica)
-
-    def _exact(self, where: Exact, tried: Collection[str], now: float) -> Target | Unlinked | None:
-        replica = self._registry.catalog.replica(where.upstream)
-        if where.parked:
-            return self._kept(where.upstream, where.worker, "call")
-        if replica is None or replica.id in tried or not replica.available(now):
-            return None  # another replica may take the call
-        link = self._pool.link_for(replica, "")
-        return Target(replica, link) if link is not None else Unlinked(replica)
-
-    def _kept(self, upstream: str, worker: str, what: str) -> Target:
-        """Return where something is kept. Raises ``Refused`` if it is gone."""
-        replica, link = self._registry.catalog.replica(upstream), self._pool.links.get(worker)
-        if replica is None or link is None or not link.ready:
-            again = "it" if what == "call" else "its call"
-            raise Refused("invalid_params", f"the worker that kept this {what} is gone; send {again} anew")
-        return Target(replica, link)
-
-    def _only(self, where: Only, tried: Collection[str], now: float) -> Replica | None:
-        replica = self._registry.catalog.replica(where.upstream)
-        if replica is None:
-            raise Refused("invalid_params", f"the upstream that had this task, {where.upstream!r}, is not registered")
-        return None if replica.id in tried or not replica.available(now) else replica
-
-    def _replica(self, route: Route, where: Affinity, tried: Collection[str], now: float) -> Replica | Unbound | None:
-        """Return the replica for a call, or ``None`` if there is none.
-
-        Under ``Bound`` it is the one that the client session is bound to, or ``Unbound`` if it has to be bound first.
-        """
-        if type(where) is not Bound:
-            return router.choose(route, tried, now)
-        bound = where.session.pins.get(route.group)
-        if bound is not None and bound not in tried:
-            replica = self._registry.catalog.replica(bound)
-            if replica is not None and replica in route.replicas and replica.available(now):
-                failing = replica.watch is not None and replica.watch.failing
-                if not failing or router.choose(route, (bound, *tried), now) is None:
-                    return replica  # also a slow one: the session's state is there
-        return Unbound(where.session, bound)
-
-    async def _bind(self, route: Route, unbound: Unbound, tried: Collection[str]) -> Replica | None:
-        """Bind a session to a replica; return the one that all front ends use, or ``None`` if none can take calls."""
-        session, now = unbound.session, self._loop.time()
-        choice = router.choose(route, tried, now)
-        if choice is None:
-            return None
-        id = await self._sessions.pin(session, route.group, choice.id, instead_of=unbound.instead_of)
-        replica = self._registry.catalog.replica(id)
-        if replica is None or id in tried or replica not in route.replicas or not replica.available(now):
-            await self._sessions.pin(session, route.group, choice.id, instead_of=id)
-            return choice
-        return replica
-
-    async def replica_for(self, route: Route, session: ClientSession | None) -> Replica | None:
-        """Return the replica that would get a call of this session on this route now, or ``None`` if there is none."""
-        route = self._current(route)
-        found = self._replica(route, affinity(route, session), (), self._loop.time())
-        return await self._bind(route, found, ()) if isinstance(found, Unbound) else found
-
-    def _current(self, route: Route) -> Route:
-        """Return the route as it is in the latest catalogue, or ``route`` itself if it is not there any more."""
-        group = self._registry.catalog.groups.get(route.group)
-        return (group.routes[route.entry.kind].get(route.entry.name) if group is not None else None) or route
 
     # ---- sending
 
@@ -185,7 +96,7 @@ class Dispatcher:
         try:
             if len(self.under_way) >= self._max_in_flight:
                 raise self._overloaded()
-            target = self._target(call, (), now)
+            target = self.targets.find(call, (), now)
             if type(target) is not Target:
                 return None
             if target.replica.shut is not None:
@@ -305,7 +216,7 @@ class Dispatcher:
         deadline = self._loop.time() + self._timeout_s
         while call.attempts < max(ATTEMPTS, len(call.route.replicas)) + moved or begun is not None:
             if begun is None:
-                target = await self._reach(call, tried)
+                target = await self.targets.reach(call, tried)
                 if type(target) is not Target:
                     if type(target) is Unlinked:
                         tried.add(target.replica.id)
@@ -349,26 +260,9 @@ class Dispatcher:
                 else:
                     self._pool.look_elsewhere(replica, in_flight.link.worker)
                     await self._wait_change(_ELSEWHERE_S)
-                call.route = self._current(call.route)
+                call.route = self.targets.current(call.route)
         assert last is not None
         raise last
-
-    async def _reach(self, call: Outgoing, tried: Collection[str]) -> Target | Unlinked | None:
-        """Return what ``_target`` returns, after binding the session to a replica if it has to be bound.
-
-        Raises ``Refused`` when the session has ended.
-        """
-        target = self._target(call, tried, self._loop.time())
-        if type(target) is Unbound:
-            replica = await self._bind(call.route, target, tried)
-            if replica is None:
-                target = None
-            else:
-                link = self._pool.link_for(replica, target.session.sid)
-                target = Target(replica, link) if link is not None else Unlinked(replica)
-        if call.session is not None and call.session.ended:  # its end cancelled its calls before this one was there
-            raise Refused("session_unknown", "the session has ended")
-        return target
 
     async def _wait_for_replica(self, call: Outgoing, unlinked: bool, until: float, last: CallError | None) -> None:
         """Wait until the registry or a link changes, and look up the route again.
@@ -382,7 +276,7 @@ class Dispatcher:
             only = type(call.affinity) is Only
             raise lost_task(call, last) if only else router.unavailable(call.route, last)
         await self._wait_change(min(until - now, _LOOK_AGAIN_S))
-        call.route = self._current(call.route)
+        call.route = self.targets.current(call.route)
 
     async def _wait_change(self, timeout_s: float) -> None:
         """Wait until the registry or a link changes, as a call that is not over."""
@@ -446,7 +340,7 @@ class Dispatcher:
 
     async def notify(self, route: Route, session: ClientSession, message: bytes) -> None:
         """Send a notification to the replica that would get a call of this session, or drop it if there is none."""
-        replica = await self.replica_for(route, session)
+        replica = await self.targets.replica_for(route, session)
         link = self._pool.link_for(replica, session.sid) if replica is not None else None
         if replica is not None and link is not None:
             link.notify(replica.id, self.facts(session), message)

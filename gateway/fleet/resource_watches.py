@@ -153,7 +153,7 @@ class ResourceWatches:
             return b""
         self._lift(watch)
         group = self._registry.catalog.groups.get(watch.route.group)
-        replica = await self._dispatcher.replica_for(watch.route, watch.session) if group is not None else None
+        replica = await self._dispatcher.targets.replica_for(watch.route, watch.session) if group is not None else None
         client = self._link(replica, watch) if replica is not None else None
         if watch.session is not None and watch.session.ended:
             return jsonrpc.error_object(_UNAVAILABLE, "the session has ended")
