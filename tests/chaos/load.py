@@ -197,7 +197,10 @@ class Load:
     async def _newcomer(self, tool: str) -> None:
         client = Client(self._urls, "legacy", self._timeout_s)
         try:
-            await client.open()
+            try:
+                await client.open()
+            except aiohttp.ClientConnectionError:
+                await client.open()  # its front end died with the request in its hands
             self.calls.append(await client.do(tool))
             async with client.session.delete(client.url, headers=client.legacy_headers()):
                 pass
