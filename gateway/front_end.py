@@ -25,6 +25,7 @@ from gateway.admission.admit import Admission
 from gateway.admission.authentication import Authentication
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.peers import Peers
+from gateway.admission.prefix import TrustedPrefix
 from gateway.admission.principals import Everybody, Principals
 from gateway.admission.suspects import Suspects
 from gateway.connect.dance import Dance
@@ -78,6 +79,7 @@ from shared.live_rules import Board
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.models import now_s
+from shared.networks import Networks
 from shared.registry.api_keys import KeyStore
 from shared.registry.audit import AuditStore
 from shared.registry.credentials import CredentialStore
@@ -180,7 +182,11 @@ class FrontEnd:
         certified = rules.method(ClientCertificateMethod)
         proxy = TrustedProxy(proxied) if proxied is not None else None
         forwards = proxy.forwards if proxy is not None else None
-        self.peers = Peers(proxy, Certificates(certified, forwards) if certified is not None else None)
+        proxies = Networks((*settings.service.trusted_proxies, *(proxied.addresses if proxied is not None else ())))
+        self.prefix = TrustedPrefix(settings.service.public_url, proxies)
+        certificates = Certificates(certified, forwards) if certified is not None else None
+        asks = bool(rules.authentication and self.prefix)
+        self.peers = Peers(proxy, certificates, self.prefix if asks else None)
         self.suspects = Suspects(settings.clients.max_wrong_credentials_per_peer)
         self.authentication: Authentication | None = None
         self._limits = Limits(rules, store, self.id, tallies.limited)

@@ -41,6 +41,7 @@ tasks              how background tasks are made; the coarse deadline wheel
 memory             settings of the garbage collector and of glibc's allocator
 logs               how a process logs
 loopback           whether an address is reached from this machine only
+networks           the addresses of proxies in front, which are believed (pure)
 version            the version of all three packages
 mcp/               JSON-RPC and MCP vocabulary (pure: no I/O)
 rpc/               frames between front end and worker: pure codec, thin asyncio link

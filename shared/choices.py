@@ -1,10 +1,14 @@
 """The words among which settings and entries choose: balancing strategies, naming, isolation,
-eras, pins, duties and discovery."""
+eras, pins, duties, discovery, and yes or no."""
 
 from __future__ import annotations
 
 import enum
 
+SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
+"""What people write for yes and no."""
+YAML_SWITCHES = ("yes", "on", "no", "off")
+"""Those that are no texts in versions of YAML before 1.2."""
 STRATEGIES: dict[str, str] = {}
 """The names of balancing strategies, and what they mean. ``gateway.balancers`` fills the table. A worker chooses no
 replicas, so it leaves the table empty and takes any name."""

@@ -24,12 +24,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
-from shared.choices import Discovery, Naming, check_log_level, check_strategy
+from shared.choices import SWITCHED, YAML_SWITCHES, Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.former_names import FORMER, FORMER_VARIABLES
 from shared.nested_settings import NESTED, HedgeSettings, LinkSettings, TlsSettings, flat
+from shared.networks import check_networks
 from shared.telemetry_settings import TelemetrySettings
 
 
@@ -46,6 +47,11 @@ class ServiceSettings(Struct, frozen=True):
         Meta(description="where clients see the gateway, with the path that a proxy puts before it; default: as asked",
              extra={"check": check_public_url}),
     ] = ""  # fmt: skip
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(description="addresses or networks of proxies whose X-Forwarded-Prefix the URLs for OAuth follow",
+             extra={"check": check_networks}),
+    ] = ()  # fmt: skip
     keepalive_s: Annotated[float, Meta(gt=0, description="idle client connections are closed after")] = 75.0
     frontends: Annotated[int, Meta(ge=1, le=256, description="front-end processes")] = 1
     workers: Annotated[int, Meta(ge=1, le=256, description="worker processes")] = 1
@@ -424,6 +430,8 @@ def converted(knob: Knob, value: Any, from_text: bool) -> Any:
     plain = typing.get_args(knob.type)[0]
     if from_text and isinstance(value, str) and typing.get_origin(plain) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    if plain is bool and isinstance(value, str) and value.lower() in YAML_SWITCHES:
+        value = SWITCHED[value.lower()]
     if knob.milliseconds:
         number = msgspec.convert(value, float, strict=not from_text)
         return msgspec.convert(number / 1000.0, knob.type)

@@ -7,13 +7,13 @@ not there.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Mapping
 
 from gateway.access.client_certificate import ClientCertificate
 from gateway.access.forwarded_certificate import ForwardedCertificates
 from gateway.access.principal import Identity
 from shared.access.methods import TrustedProxyMethod
+from shared.networks import Networks
 
 _MAX_NAME = 512
 
@@ -22,7 +22,7 @@ class TrustedProxy:
     """Reads whom the proxy names."""
 
     def __init__(self, method: TrustedProxyMethod) -> None:
-        self._networks = [ipaddress.ip_network(one, strict=False) for one in method.addresses]
+        self._networks = Networks(method.addresses)
         self.user_header = method.user_header.lower()
         self._groups_header = method.groups_header.lower()
         self._certificate_header = method.certificate_header.lower()
@@ -54,9 +54,4 @@ class TrustedProxy:
 
     def is_proxy(self, peer: str | None) -> bool:
         """Whether the address at the other end of a connection is the proxy's."""
-        try:
-            address = ipaddress.ip_address((peer or "").partition("%")[0])
-        except ValueError:
-            return False
-        mapped = getattr(address, "ipv4_mapped", None)
-        return any((mapped or address) in network for network in self._networks)
+        return self._networks.has(peer)

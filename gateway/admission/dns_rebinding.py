@@ -46,9 +46,10 @@ class RebindingGuard:
         self._seen_hosts: dict[str | None, bool] = {}
         self._seen_origins: dict[str, bool] = {}
 
-    def base(self, host: str) -> str:
-        """Return the URL before the paths of endpoints: ``publicUrl``, or what the client has in ``Host``."""
-        return self._public_url or f"{self._scheme}://{host.lower()}"
+    def base(self, host: str, prefix: str = "") -> str:
+        """Return the URL before the paths of endpoints: ``publicUrl``, or what the client has in ``Host`` and the
+        prefix that a proxy names."""
+        return self._public_url or f"{self._scheme}://{host.lower()}{prefix}"
 
     def owns(self, host: str) -> bool:
         """Whether the gateway is known to have this name, by its settings and not only by what a client says."""

@@ -35,12 +35,13 @@ def read_head(
     named: Mapping[str, list[str]] = by_name(request.headers.items())
     if without:
         named = {name: values for name, values in named.items() if name not in without}
-    head = RequestHead.read(named, guard, endpoint, has_body, path)
+    prefix = peers.prefix(named, request.remote) if peers is not None else ""
+    head = RequestHead.read(named, guard, endpoint, has_body, prefix + path)
     head.peer = peer
     if peers is not None:
         peers.introduce(head, named, request.remote, request.transport)
     if head.proof is not None:
-        url = guard.base(request.headers.get("Host", "")) + request.rel_url.raw_path
+        url = guard.base(request.headers.get("Host", "")) + prefix + request.rel_url.raw_path
         head.proof = structs.replace(head.proof, method=request.method, url=url)
     return head
 

@@ -1,5 +1,5 @@
 """HTTP requests and answers.
 
 ``bodies`` bodies of requests while they arrive · ``heads`` the head of an answer · ``responses`` whole and large JSON
-answers · ``event_stream`` server-sent events · ``prefix`` (pure) the path that a proxy puts before ours.
+answers · ``event_stream`` server-sent events.
 """

@@ -11,14 +11,19 @@ from aiohttp import web
 from gateway.access.dpop import ALGORITHMS
 from gateway.admission.challenges import WELL_KNOWN
 from gateway.admission.dns_rebinding import RebindingGuard
+from gateway.admission.prefix import HEADER, TrustedPrefix
 from shared.access.methods import ClientCertificateMethod, IntrospectionMethod, JwtMethod, TrustedProxyMethod
 from shared.access.rules import AccessRules
 
 
 def add_metadata_routes(
-    app: web.Application, rules_of: Callable[[], AccessRules], guard: RebindingGuard, name: str
+    app: web.Application, rules_of: Callable[[], AccessRules], guard: RebindingGuard, prefix: TrustedPrefix, name: str
 ) -> None:
-    """Add the metadata documents to an application. They are there if there are authorization servers to name."""
+    """Add the metadata documents to an application. They are there if there are authorization servers to name.
+
+    Where a proxy puts a path before the gateway's own, clients repeat that path behind the well-known one. Proxies
+    pass it as it is, or take it away.
+    """
     if not rules_of().authentication:
         return
 
@@ -31,9 +36,13 @@ def add_metadata_routes(
         issuers = [issuer for issuer in dict.fromkeys(named) if issuer]
         if not issuers:
             raise web.HTTPNotFound
-        path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).rstrip("/")
+        before = request.match_info["before"]
+        if before and not prefix.fits(before, request.remote):
+            raise web.HTTPNotFound
+        path = request.rel_url.raw_path.removeprefix(WELL_KNOWN).removeprefix(before).rstrip("/")
+        seen = before or prefix.forwarded(request.headers.getall(HEADER, ()), request.remote)
         document: dict[str, Any] = {
-            "resource": guard.base(request.headers.get("Host", "")) + path,
+            "resource": guard.base(request.headers.get("Host", ""), seen) + path,
             "authorization_servers": issuers,
             "scopes_supported": sorted(rules.basic_scopes),
             "bearer_methods_supported": ["header"],
@@ -48,8 +57,8 @@ def add_metadata_routes(
         return web.Response(
             body=msgspec.json.encode(document),
             content_type="application/json",
-            headers={"Cache-Control": "max-age=60"},
+            headers={"Cache-Control": "max-age=60", "Vary": HEADER},
         )
 
-    for path in ("", "/mcp", "/sse", "/servers/{name}/mcp", "/servers/{name}/sse"):
-        app.router.add_get(WELL_KNOWN + path, metadata)
+    for path in ("/servers/{name}/mcp", "/servers/{name}/sse", "/mcp", "/sse", ""):  # the longest first
+        app.router.add_get(WELL_KNOWN + "{before:(?:/[^/{}]+)*}" + path, metadata)

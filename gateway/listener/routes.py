@@ -110,7 +110,7 @@ def routes(front: FrontEnd) -> web.Application:
     for path in ("/", "/servers/{name}", "/servers/{name}/"):
         app.router.add_post(path, lead)
     app.on_response_prepare.append(add_cors)
-    add_metadata_routes(app, lambda: front.rules, guard, front.settings.service.name)
+    add_metadata_routes(app, lambda: front.rules, guard, front.prefix, front.settings.service.name)
     add_pages(app, guard)
     name = front.settings.service.name
     add_connect_routes(app, front.dance, front.principals, guard, front.peers, name, lambda: front.rules)

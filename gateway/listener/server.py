@@ -77,8 +77,7 @@ class McpRunner(web.AppRunner):
         loop = asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        proxy = front.peers.proxy
-        ordinary_headers = frozenset(("dpop", *(proxy.headers if proxy is not None else ())))
+        ordinary_headers = front.peers.headers | {"dpop"}
         wariness = Wariness(front.suspects, front.authentication) if front.authentication is not None else None
         lane = Lane(
             server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls, wariness

@@ -12,10 +12,10 @@ from aiohttp import web
 from msgspec import structs
 
 from gateway.admission.caller import Caller
+from gateway.admission.prefix import public_prefix
 from gateway.admission.request_head import RequestHead
 from gateway.http.bodies import BodyReader
 from gateway.http.event_stream import EventStream
-from gateway.http.prefix import public_prefix
 from gateway.http.responses import accepted
 from gateway.protocol import answers
 from gateway.protocol.batches import check_batch

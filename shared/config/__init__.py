@@ -7,6 +7,7 @@ load      ``load`` and ``parse``: a file as ``Config`` (settings values and upst
 documents the bytes of a file as a document
 lenient_json  JSON with comments, and JSON5
 roots     where the entries are in it, whoever wrote it
+file_rules  what it says of all of them: which servers and tools it wants
 entries   one entry as a spec; what is wrong with it costs this entry alone
 tool_lists  which tools an entry includes and excludes
 web_entries  what an entry says of a server that is reached by a URL

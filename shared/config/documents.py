@@ -7,10 +7,11 @@ can say so of the one entry that it concerns.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Generator, Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -37,17 +38,31 @@ def _members(pairs: list[tuple[Any, Any]]) -> Members:
 
 
 class _Loader(yaml.SafeLoader):
-    """A ``SafeLoader`` that makes ``Members``."""
+    """A ``SafeLoader`` that makes ``Members``, and takes plain words for what YAML 1.2 says, as the readers of most
+    clients do: ``on``, ``22:22`` and ``0123`` are texts, and so is every key."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
     def make_members(self, node: yaml.MappingNode) -> Generator[Members, None, None]:
         found = Members()
         yield found
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and not key.tag.endswith(":merge"):
+                key.tag = "tag:yaml.org,2002:str"
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         found.update(self.construct_mapping(node))
         found.twice = tuple(str(key) for key in found if isinstance(key, Hashable) and keys.count(key) > 1)
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.make_members)
+for _tag, _words, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", [*"-+0123456789"]),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?", [*"-+.0123456789"]),
+    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
+    ("merge", r"<<", ["<"]),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_words})\Z"), _first)
 
 
 def decode(data: bytes, file: Path) -> Any:

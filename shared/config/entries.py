@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from shared.choices import SWITCHED
 from shared.config import spellings
 from shared.config.env_file import read_env_file
 from shared.config.expand import DOLLARS, DOLLARS_OF_ARGUMENTS, REFERENCES, expand, home_expanded
@@ -33,7 +34,6 @@ from shared.sandbox import parse_sandbox
 from shared.settings import suggestion
 from shared.transports import traits
 
-_SWITCHED = {**dict.fromkeys(("true", "yes", "on", "1"), True), **dict.fromkeys(("false", "no", "off", "0"), False)}
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 _NAME = re.compile(r"[\w.@+-]+")
 """What the name of a program looks like that is not a path."""
@@ -109,7 +109,7 @@ def _switch(raw: dict[str, Any], reading: Reading) -> None:
     for key in spellings.SWITCHES:
         if key not in raw:
             continue
-        on = _SWITCHED.get(str(raw[key]).strip().lower())
+        on = SWITCHED.get(str(raw[key]).strip().lower())
         if on is None:
             reading.problem(key, "must be true or false")
         elif on is key.startswith("disable"):

@@ -1,9 +1,10 @@
 """Expansion of references in the strings of configuration files. Pure: the variables are an argument.
 
-What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${{ secrets.VAR }}``
-(Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also ``${file:PATH}``), ``{{VAR}}`` (LibreChat), ``$VAR``
-(Gemini CLI, Crush), ``${input:id}`` (VS Code), ``${user_config.id}`` (Claude's extensions) and ``${cmd: PROGRAM}``
-(mcphub.nvim). ``editor_variables`` are what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
+What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${localEnv:VAR}``
+(dev containers), ``${{ secrets.VAR }}`` (Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also
+``${file:PATH}``), ``{{VAR}}`` (LibreChat), ``os.environ/VAR`` (LiteLLM), ``$VAR`` (Gemini CLI, Crush), ``${input:id}``
+(VS Code), ``${user_config.id}`` (Claude's extensions) and ``${cmd: PROGRAM}`` (mcphub.nvim). ``editor_variables`` are
+what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
 ``${exec:PROGRAM}`` is our own (``commands``).
 """
 
@@ -20,10 +21,12 @@ from shared.config.commands import MARK, WHY
 
 REFERENCES = re.compile(
     r"\$\{\{\s*(?P<secret>(?:secrets|inputs|env)\.[A-Za-z_][A-Za-z0-9_]*)\s*\}\}"
-    r"|\$\{(?P<name>/|(?:file|exec|cmd):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)(?::-(?P<default>(?:[^}\\$]|\\.|\$\{[^{}]*\}|\$)*))?\}"
+    r"|\$\{ *(?P<name>/|(?:file|exec|cmd):[^{}\n]+?|[A-Za-z_][A-Za-z0-9_:./-]*?)"
+    r"(?: *|:[-=](?P<default>(?:[^}\\$]|\\.|\$\{[^{}]*\}|\$)*))\}"
     r"|(?<![${])\{env:(?P<braced>[A-Za-z_][A-Za-z0-9_]*)\}"
     r"|(?<![${])\{(?P<file>file:[^{}\n]+)\}"
     r"|(?<!\$)\{\{(?P<user>[A-Z][A-Z0-9_]*)\}\}"
+    r"|\Aos\.environ/(?P<python>[A-Za-z_][A-Za-z0-9_]*)\Z"
 )
 """References as most clients write them."""
 _NAME = r"\$(?P<dollar>[A-Z_][A-Z0-9_]*)(?!\w)"
@@ -32,6 +35,8 @@ DOLLARS = re.compile(REFERENCES.pattern + rf"""|(?<![^\s:=/,;"']){_NAME}""")
 DOLLARS_OF_ARGUMENTS = re.compile(REFERENCES.pattern + rf"|(?:(?<![\s\S])|(?<==)){_NAME}")
 """The same where an argument or its value begins: an argument may be a program, in which ``$`` has its own meaning."""
 _ASKED = ("input:", "user_config.")
+_OF_ENVIRONMENT = ("env:", "ENV:", "localEnv:")
+_SHORT_DEFAULT = re.compile(r"([A-Z_][A-Z0-9_]*)[:-](.*)")
 _EDITORS_OWN = ("command:", "config:")
 _DOT_FOLDERS = (".vscode", ".cursor", ".gemini", ".kiro", ".roo", ".zed", ".codex", ".continue", ".windsurf", ".github")
 
@@ -76,7 +81,7 @@ def _expand_text(
         if dollar:
             value = None if dollar in kept else variables.get(dollar)
             return match[0] if value is None else value
-        name, default = _meant(match), match["default"]
+        name, default = _with_default(_meant(match), match["default"])
         if name.startswith(_EDITORS_OWN):
             problems.append((path, f"${{{name}}} asks an editor, and a gateway is none: write the value"))
             return ""
@@ -115,11 +120,18 @@ def _meant(match: re.Match[str]) -> str:
         return match["secret"].partition(".")[2]
     if match["file"]:
         return str(match["file"])
-    name = match["name"] or match["braced"] or match["user"]
-    name = name.removeprefix("env:")
+    name = match["name"] or match["braced"] or match["user"] or match["python"]
+    for prefix in _OF_ENVIRONMENT:
+        name = name.removeprefix(prefix)
     if name.startswith("cmd:"):  # mcphub.nvim
         return MARK + name.removeprefix("cmd:").strip()
     return "workspaceFolder" if name.startswith("workspaceFolder:") else name
+
+
+def _with_default(name: str, default: str | None) -> tuple[str, str | None]:
+    """Return a name and its default, which shells write behind ``-`` and dev containers behind ``:``."""
+    short = _SHORT_DEFAULT.fullmatch(name) if default is None else None
+    return (short[1], short[2]) if short is not None else (name, default)
 
 
 def input_variable(id: str) -> str:

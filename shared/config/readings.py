@@ -11,6 +11,7 @@ from shared.models import UpstreamSpec
 
 Said = list[tuple[str, str]]
 _DOLLAR = re.compile(r"(?:.*\s)?\$[A-Z_][A-Z0-9_]*")
+_MAX_EXACT = 2**53
 _RUNS = re.compile(r"(?:.*\s)?\$\(.+\)")
 
 
@@ -80,6 +81,8 @@ def texts(values: list[Any], key: str, reading: Reading) -> list[str] | None:
             reading.mend(key, "a null is left out")
         elif isinstance(value, bool):
             found.append("true" if value else "false")
+        elif isinstance(value, float) and value.is_integer() and abs(value) < _MAX_EXACT:
+            found.append(str(int(value)))  # as JavaScript writes 1e3 and 8080.0
         elif isinstance(value, str | int | float):
             found.append(str(value))
         elif hasattr(value, "isoformat"):  # YAML and TOML know dates

@@ -2,30 +2,29 @@
 
 Clients keep them under ``mcpServers``, ``servers``, ``mcp.servers``, ``mcp_servers``, ``context_servers``, ``mcp`` or
 ``extensions``, as a map by id or as a list, in files of their own or between all their other settings; a few write the
-map alone. What such a file says of whole servers (``mcp.allowed``) is read here too.
+map alone.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
 from shared.config.documents import Members
+from shared.config.file_rules import hidden, is_obeyed, shown, why_off
 from shared.config.spellings import is_comment
 from shared.settings import suggestion
 
 OWN = ("gateway", "mcpServers", "servers", "access", "virtualServers")
 _OURS = ("gateway", "access", "virtualServers")
 ROOTS = ("mcpServers", "servers", "mcp_servers", "context_servers", "mcp", "extensions")
+_IN_MCP = ("servers", "mcpServers", "stdio_servers", "sse_servers", "shttp_servers")
+"""Places with entries in an object ``mcp``: editors', and OpenHands' lists."""
 _LIKE_ROOTS = ("mcpserver", "mcpservers", "servers", "contextservers")
 SILENT = ("$schema", "inputs", "user_config", "globalShortcut", "preferences", "projects")
-_ALLOW = (("mcp", "allowed"), ("", "enabledMcpjsonServers"))
-_DENY = (("mcp", "excluded"), ("", "disabledMcpjsonServers"), ("", "disabledMcpServers"))
 _WITHIN = (
     ("settings",),
     ("customizations", "vscode"),
@@ -35,8 +34,6 @@ _WITHIN = (
     ("experimental",),
 )
 """Places in files of editors that have a document of their own in them: workspaces, dev containers, extensions."""
-_EXCLUDE_ALL = ("excludeTools", "exclude_tools", "disabledTools", "disabled_tools")
-"""Lists at the top of a file that take tools of any server out (Gemini CLI and its extensions)."""
 _MARKS_OF_ENTRIES = ("command", "cmd", "url", "serverUrl", "httpUrl", "uri", "connection")
 
 
@@ -82,7 +79,15 @@ def find(document: Mapping[str, Any]) -> Roots:
         bare.twice = getattr(document, "twice", ())
         known = set(bare)
         found.entries += entries_of("", bare, found.problems)
-    found.entries = list(_chosen(found.entries, document))
+    found.entries = [
+        structs.replace(
+            one,
+            off=why_off(one.id, one.raw, document),
+            hidden=tuple(hidden(one.id, document)),
+            shown=shown(one.id, document),
+        )
+        for one in found.entries
+    ]
     _warn_of_the_rest(document, known, found)
     return found
 
@@ -93,7 +98,7 @@ def _rooms(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         if not isinstance(key, str):
             continue
         if key == "mcp" and isinstance(value, dict):
-            inner = [name for name in ("servers", "mcpServers") if isinstance(value.get(name), dict | list)]
+            inner = [name for name in _IN_MCP if isinstance(value.get(name), dict | list)]
             for name in inner:
                 yield key, f"mcp.{name}", value[name]
             entries = {id: one for id, one in value.items() if id not in inner and _is_entry(one)}
@@ -171,7 +176,9 @@ def entries_of(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Fo
     if room is None:
         return []
     if isinstance(room, list):
-        return [_listed(f"{path}[{place}]", place, raw) for place, raw in enumerate(room)]
+        last = path.rpartition(".")[2]
+        unnamed = last.removesuffix("s") if last.endswith("_servers") and path != last else "server"
+        return [_listed(f"{path}[{place}]", f"{unnamed}-{place + 1}", raw) for place, raw in enumerate(room)]
     if not isinstance(room, dict):
         problems.append((path, "must be an object of id: connection"))
         return []
@@ -183,101 +190,21 @@ def entries_of(path: str, room: Any, problems: list[tuple[str, str]]) -> list[Fo
     ]
 
 
-def _listed(path: str, place: int, raw: Any) -> Found:
-    """Return an entry of a list. Its id is among its members."""
+def _listed(path: str, unnamed: str, raw: Any) -> Found:
+    """Return an entry of a list. Its id is among its members, or ``unnamed``."""
     if not isinstance(raw, dict):
-        return Found(f"server-{place + 1}", path, raw)
+        return Found(unnamed, path, raw)
     naming = next((key for key in ("id", "name") if raw.get(key)), "")
     found = Members({key: value for key, value in raw.items() if key != naming})
     found.twice = getattr(raw, "twice", ())
-    return Found(str(raw[naming]) if naming else f"server-{place + 1}", path, found)
-
-
-def _chosen(entries: list[Found], document: Mapping[str, Any]) -> Iterator[Found]:
-    """Yield the entries with what the file as a whole says of them: that it does not want one, or not all its tools."""
-    allowed, denied = list(_lists(document, _ALLOW)), list(_lists(document, _DENY))
-    for entry in entries:
-        off = [f"not in {key}" for key, names in allowed if entry.id not in names]
-        off += [f"in {key}" for key, names in denied if entry.id in names]
-        if not _is_allowed(entry.raw, document):
-            off.append("not at one of mcpSettings.allowedDomains")
-        shown = _shown(entry.id, document)
-        if shown == ():
-            off.append("not in tools")
-        yield structs.replace(entry, off=off[0] if off else "", hidden=tuple(_hidden(entry.id, document)), shown=shown)
-
-
-def _lists(document: Mapping[str, Any], places: tuple[tuple[str, str], ...]) -> Iterator[tuple[str, list[Any]]]:
-    for inside, key in places:
-        where = document.get(inside) if inside else document
-        if isinstance(where, dict) and isinstance(where.get(key), list):
-            yield f"{inside}.{key}".lstrip("."), where[key]
-
-
-def _is_allowed(raw: Any, document: Mapping[str, Any]) -> bool:
-    """Whether an entry has no URL, or LibreChat's ``mcpSettings.allowedDomains`` (``x.org``, ``*.x.org``,
-    ``https://x.org:8443``) has its host. Schemes and ports are not compared."""
-    settings = document.get("mcpSettings")
-    allowed = settings.get("allowedDomains") if isinstance(settings, dict) else None
-    if not isinstance(allowed, list) or not isinstance(raw, dict):
-        return True
-    urls = [raw[key] for key in ("url", "serverUrl", "httpUrl", "uri") if isinstance(raw.get(key), str)]
-    patterns = [_host(str(one) if "://" in str(one) else f"//{one}") for one in allowed]
-    return all(any(fnmatchcase(_host(url), one) for one in patterns) for url in urls)
-
-
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def _hidden(id: str, document: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the tools of a server that a file as a whole turns off: opencode's ``tools`` (``{"server_tool": false,
-    "server*": false}``) and ``permission`` (``"deny"``), and the lists of Gemini CLI."""
-    for place, off in (("tools", False), ("permission", "deny")):
-        chosen = document.get(place)
-        for pattern, on in chosen.items() if isinstance(chosen, dict) and "mcp" in document else ():
-            if on is off or on == off == "deny":
-                if str(pattern).startswith(f"{id}_"):
-                    yield str(pattern).removeprefix(f"{id}_")
-                elif fnmatchcase(f"{id}_", str(pattern)):
-                    yield "*"
-    tools = document.get("tools")
-    lists = [document.get(key) for key in _EXCLUDE_ALL] + [tools.get("exclude") if isinstance(tools, dict) else None]
-    for names in lists:
-        for name in names if isinstance(names, list) else ():
-            if isinstance(name, str):
-                yield name.removeprefix(f"{id}__")
-
-
-def _shown(id: str, document: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """Return the tools of a server that an agent of Kiro or Amazon Q may use (``None``: all):
-    ``["read", "@server", "@other/tool", "*"]``."""
-    tools = document.get("tools")
-    if not isinstance(tools, list) or "mcpServers" not in document or "*" in tools:
-        return None
-    chosen = [one.removeprefix("@") for one in tools if isinstance(one, str) and one.startswith("@")]
-    if not chosen:
-        return None
-    found: list[str] = []
-    for one in chosen:
-        server, _, tool = one.partition("/")
-        if fnmatchcase(id, server):
-            if tool in ("", "*"):
-                return None
-            found.append(tool)
-    return tuple(found)
+    return Found(str(raw[naming]) if naming else unnamed, path, found)
 
 
 def _warn_of_the_rest(document: Mapping[str, Any], known: set[str], found: Roots) -> None:
     """Say which keys at the top were not read. The settings of another product are named in one line."""
     rest = [str(key) for key in document if key not in known and key not in OWN and key not in SILENT]
     rest = [key for key in rest if not is_comment(key)]
-    rest = [key for key in rest if ("", key) not in _ALLOW + _DENY and not (key == "tools" and "mcp" in document)]
-    rest = [key for key in rest if key not in _EXCLUDE_ALL and not (key == "tools" and "mcpServers" in document)]
-    rest = [key for key in rest if not (key == "permission" and "mcp" in document)]
+    rest = [key for key in rest if not is_obeyed(key, document)]
     if not found.entries and ({"packages", "remotes"} & set(rest)):
         text = "describes a server for the MCP registry: register it with 'gateway add FILE'"
         found.warnings.append((next(key for key in rest if key in ("packages", "remotes")), text))

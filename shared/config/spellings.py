@@ -48,6 +48,10 @@ VARIABLES = (
     "requestOptions",
     "requestInit",
     "auth",
+    "auth_type",
+    "auth_value",
+    "authentication_token",
+    "static_headers",
 )
 DURATIONS = {
     "startup_timeout_sec": ("startTimeout", 1000),

@@ -77,6 +77,13 @@ def _meaning(key: str, value: Any) -> tuple[str, Any]:
         return "disabled", True
     if word in ("authorizationtoken", "bearertoken", "accesstoken", "apikey") and isinstance(value, str) and value:
         return "auth", value
+    if (
+        word == "apikey"
+        and isinstance(value, dict)
+        and value.get("authorization_type") == "bearer"
+        and value.get("key")
+    ):
+        return "auth", value["key"]  # LibreChat
     if word == "toolconfiguration" and isinstance(value, dict):
         if value.get("enabled") is False:
             return "disabled", True

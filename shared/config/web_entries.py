@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ _LOCAL = re.compile(
     r"(localhost|host\.docker\.internal|0\.0\.0\.0|127(\.\d{1,3}){3}|\[::1\])(:\d+)?([/?].*)?", re.IGNORECASE
 )
 _HOST = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}(:\d+)?([/?].*)?")
+_SCHEMES = {"api_key": "", "authorization": "", "basic": "Basic ", "bearer_token": "Bearer ", "token": "token "}
+"""What LiteLLM's ``auth_type`` puts before the credentials."""
 _ON_SOCKET = re.compile(r"https?\+unix://([^/]+)(/.*)?", re.IGNORECASE)
 
 
@@ -71,6 +74,8 @@ def headers_of(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[
     wanted = entry.get("env_http_headers", {})
     named = dict(wanted) if isinstance(wanted, dict) else {}
     values = {name: variables.get(str(variable)) for name, variable in named.items()}
+    for name, value in _of_litellm(entry, reading).items():
+        headers.setdefault(name, value)
     if is_token("auth", entry.get("auth")):
         headers.setdefault("Authorization", f"Bearer {entry['auth']}")
     bearer = entry.get("bearer_token_env_var")
@@ -86,6 +91,20 @@ def headers_of(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[
     headers = {name: value.strip() for name, value in headers.items()}  # secrets of files end with a line end
     warn_of_dollars(headers, "headers", reading)
     found["headers"] = headers
+
+
+def _of_litellm(entry: dict[str, Any], reading: Reading) -> dict[str, str]:
+    """Return the headers that an entry of LiteLLM names in words of its own."""
+    headers = text_map(entry.get("static_headers") or {}, "static_headers", "Name: value", reading)
+    kind, value = entry.get("auth_type"), entry.get("auth_value") or entry.get("authentication_token")
+    if kind in (None, "none"):
+        return headers
+    if not isinstance(value, str) or kind not in _SCHEMES:
+        reading.warn("auth_type", "is not used: say in 'auth' how the gateway gets a token, or put one into 'headers'")
+        return headers
+    if kind == "basic" and ":" in value:
+        value = b64encode(value.encode()).decode()
+    return {**headers, "X-API-Key" if kind == "api_key" else "Authorization": _SCHEMES[kind] + value}
 
 
 def tls_of(found: dict[str, Any], variables: Mapping[str, str], base: Path, reading: Reading) -> None:

@@ -19,6 +19,7 @@ from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.nested_settings import check_path, check_percentile
+from shared.networks import check_networks
 from shared.own_settings import check_own, for_upstream
 from shared.settings import KNOBS, Knob, Settings, build, suggestion, to_environment
 from shared.telemetry_settings import check_trace_url
@@ -189,6 +190,8 @@ def _samples(knob: Knob) -> list[Any]:
         return list(STRATEGIES)
     if (meta.extra or {}).get("check") is check_rules:
         return [("a.test",), ("*",), ("10.0.0.0/8", "::1", "*.b.test"), ()]
+    if (meta.extra or {}).get("check") is check_networks:
+        return [("10.0.0.0/8",), ("::1", "192.0.2.7"), ()]
     if (meta.extra or {}).get("check") is check_public_url:
         return ["https://h.test/a/b", "http://h.test:80", ""]
     if (meta.extra or {}).get("check") is check_access:
@@ -256,3 +259,11 @@ def test_a_setting_is_known_by_its_former_name() -> None:
     for own in ({"maxListed": 9}, {"maxEntries": 9}):  # records of before are in Redis
         assert check_own(own) == [] and for_upstream(settings, own).health.max_entries == 9
     assert [key for key, _ in check_own({"maxListing": 1})] == ["maxListing"]
+
+
+def test_a_switch_may_be_a_word() -> None:
+    """YAML has words for yes and no that JSON has not."""
+    for word, on in (("yes", True), ("On", True), ("no", False), ("off", False)):
+        assert build({"ephemeral": word}).service.ephemeral is on
+        assert build(environment={"GATEWAY_EPHEMERAL": word}).service.ephemeral is on
+    assert _problems(file_values={"ephemeral": "maybe"})

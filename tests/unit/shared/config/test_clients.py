@@ -126,6 +126,15 @@ CLIENTS: list[tuple[str, str, list[str]]] = [
      '{"mcpServers": {"w": {"url": "https://w/mcp", "transport": "streamable-http", "auth": "oauth", "icon": "i"},'
      ' "t": {"command": "py", "transport": "stdio", "include_tags": ["x"]}}}',
      ["w: http https://w/mcp", "t: error tags"]),
+    ("config.toml",  # OpenHands
+     '[core]\nx = 1\n[mcp]\nsse_servers = ["https://s/sse"]\nshttp_servers = [{url = "https://h/mcp", api_key = "k"}]\n'
+     'stdio_servers = [{name = "f", command = "uvx"}]\n',
+     ["f: uvx", "sse_server-1: http https://s/sse", "shttp_server-1: http https://h/mcp Authorization"]),
+    ("litellm.yaml",
+     'model_list: []\nmcp_servers:\n  z: {url: "https://z/mcp", auth_type: bearer_token, auth_value: os.environ/KEY,'
+     " allowed_tools: [a]}\n  k: {url: 'https://k/mcp', auth_type: api_key, auth_value: x,"
+     " static_headers: {X-A: b}}\n  o: {url: 'https://o/mcp', auth_type: oauth2, client_id: x}\n",
+     ["z: http https://z/mcp Authorization +a", "k: http https://k/mcp X-A X-API-Key", "o: http https://o/mcp"]),
     ("inspector.json",
      '{"mcpServers": {"default-server": {"type": "sse", "url": "http://l/sse", "note": "For SSE connections"}}}',
      ["default-server: sse http://l/sse"]),

@@ -109,3 +109,23 @@ def test_a_half_of_a_character_is_replaced() -> None:
 def test_text_in_another_encoding_is_refused_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"c.json is not UTF-8 text \(line 2\): save it as UTF-8"):
         decode('{"a":\n"\xfc"}'.encode("latin-1"), Path("c.json"))
+
+
+def test_yaml_takes_words_for_what_yaml_1_2_says() -> None:
+    """Versions before took ``on`` for true, ``22:22`` for 1342 and ``0123`` for 83."""
+    text = """
+    servers:
+      on: {args: [on, No, 22:22, 0123, 1_000, 2024-01-01], list: [true, False, 8080, 1.5, ~, -1]}
+      1: {x: "1"}
+      1.10: {<<: {y: 2}}
+      null: {}
+    """
+    assert decode(text.encode(), Path("c.yaml")) == {
+        "servers": {
+            "on": {"args": ["on", "No", "22:22", "0123", "1_000", "2024-01-01"],
+                   "list": [True, False, 8080, 1.5, None, -1]},
+            "1": {"x": "1"},
+            "1.10": {"y": 2},
+            "null": {},
+        }
+    }  # fmt: skip

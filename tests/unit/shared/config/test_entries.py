@@ -83,7 +83,7 @@ def test_a_command_needs_no_type(kind: dict[str, Any]) -> None:
         ({"command": "it's one"}, "it's one", ()),
         ({"transport": {"type": "stdio", "command": "npx", "args": ["x"]}, "command": None}, "npx", ("x",)),
         ({"args": None}, "x", ()),
-        ({"args": [8080, True, 1.5, None, "y"]}, "x", ("8080", "true", "1.5", "y")),
+        ({"args": [8080, True, 1.5, 8e3, None, "y"]}, "x", ("8080", "true", "1.5", "8000", "y")),
         ({"command": "~/bin/x", "args": ["~/d", "--a=~/d"]}, "/home/ada/bin/x", ("/home/ada/d", "--a=~/d")),
         ({"command": "${userHome}/x", "args": ["${workspaceFolder}${/}y"]}, "/home/ada/x", ("/w/proj/y",)),
     ],

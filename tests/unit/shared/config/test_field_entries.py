@@ -176,3 +176,24 @@ def test_a_document_and_the_address_of_its_api_belong_together() -> None:
     reading = _read({"type": "openapi", "url": "http://127.0.0.1:1", "spec": "/w/api.yaml"})
     assert not (reading.problems or reading.warnings or reading.mended)
     assert reading.spec is not None and reading.spec.transport == "openapi"
+
+
+@pytest.mark.parametrize(
+    ("entry", "headers"),
+    [
+        ({"auth_type": "bearer_token", "auth_value": "v"}, {"Authorization": "Bearer v"}),
+        ({"auth_type": "authorization", "authentication_token": "v"}, {"Authorization": "v"}),
+        ({"auth_type": "basic", "auth_value": "u:p"}, {"Authorization": "Basic dTpw"}),
+        ({"auth_type": "basic", "auth_value": "dTpw"}, {"Authorization": "Basic dTpw"}),
+        ({"auth_type": "api_key", "auth_value": "v", "headers": {"A": "b"}}, {"A": "b", "X-API-Key": "v"}),
+        ({"auth_type": "none", "static_headers": {"A": "b"}}, {"A": "b"}),
+        ({"apiKey": {"source": "admin", "authorization_type": "bearer", "key": "v"}}, {"Authorization": "Bearer v"}),
+    ],
+)
+def test_credentials_in_the_words_of_litellm_and_librechat(entry: dict[str, Any], headers: dict[str, str]) -> None:
+    assert _http({"url": "https://u/mcp", **entry}).headers == headers
+
+
+def test_a_way_to_authenticate_that_is_not_known_is_said() -> None:
+    reading = _read({"url": "https://u/mcp", "auth_type": "aws_sigv4"})
+    assert [path for path, _ in reading.warnings] == ["mcpServers.one.auth_type"]
