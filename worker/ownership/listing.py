@@ -39,7 +39,7 @@ def _page(member: str) -> msgspec.json.Decoder[Any]:
     meanwhile."""
     names = {"entries": member, "next_cursor": "nextCursor", "ttl_ms": "ttlMs"}
     none: Any = msgspec.field(default_factory=list)
-    fields: list[Any] = [("entries", list[Raw], none), ("next_cursor", Any, None), ("ttl_ms", Any, None)]
+    fields: list[Any] = [("entries", list[Raw] | None, none), ("next_cursor", Any, None), ("ttl_ms", Any, None)]
     return msgspec.json.Decoder(msgspec.defstruct("_Page", fields, rename=names))
 
 
@@ -65,11 +65,12 @@ class _Pages:
         except (msgspec.DecodeError, RecursionError) as error:
             text = f"its {facts.method} is not a list of {facts.member}: {error}"
             raise OutcomeUnknown("upstream_protocol", text) from error
-        self.entries += page.entries
+        self.entries += page.entries or ()  # Go writes an empty list as null
         self.size += len(raw)
         if isinstance(page.ttl_ms, int | float) and not isinstance(page.ttl_ms, bool):
             self.ttl_ms = min(float(page.ttl_ms), self.ttl_ms if self.ttl_ms is not None else float("inf"))
-        return page.next_cursor if isinstance(page.next_cursor, str | int) else None
+        cursor = page.next_cursor
+        return cursor if isinstance(cursor, str | int) and cursor != "" else None  # Go writes no cursor as ""
 
 
 async def read_list(session: UpstreamSession, kind: Kind, settings: Settings) -> Listing:

@@ -168,13 +168,13 @@ class _Entry:
         if isinstance(execution, dict) and execution.get("taskSupport", _TASK_SUPPORT[0]) not in _TASK_SUPPORT:
             kept = {name: value for name, value in execution.items() if name != "taskSupport"}
             self._put("execution", kept, "had a wrong taskSupport")
-        schema = self.plain.get("inputSchema")
+        schema = self._input_schema()
         if schema is None or schema is True or schema == [] or schema == {}:
             self._put("inputSchema", _OBJECT, "was no object schema")
             return
         if not isinstance(schema, dict):
             raise _Unusable("its inputSchema is no object")
-        parts = jsonrpc.members(jsonrpc.members(self.raw)["inputSchema"])
+        parts = jsonrpc.members(self._changed.get("inputSchema") or jsonrpc.members(self.raw)["inputSchema"])
         kind = schema.get("type")
         if kind is not None and kind != "object" and not (isinstance(kind, list) and "object" in kind):
             raise _Unusable(f"its inputSchema is of type {str(kind)[:64]}, and arguments are an object")
@@ -186,6 +186,19 @@ class _Entry:
             found.append("no type object")
         if found:
             self._put("inputSchema", Raw(jsonrpc.assemble(parts)), f"had {', '.join(found)}")
+
+    def _input_schema(self) -> Any:
+        """Return the schema of the arguments, which some servers have under the names of models' own interfaces, or as
+        a text."""
+        schema = self.plain.get("inputSchema")
+        for name in ("input_schema", "parameters"):
+            if schema is None and isinstance(self.plain.get(name), dict):
+                schema = self.plain[name]
+                self._put("inputSchema", jsonrpc.members(self.raw)[name], f"was called {name}")
+        if isinstance(schema, str) and schema.lstrip().startswith("{"):
+            schema = orjson.loads(schema)
+            self._put("inputSchema", schema, "was a text")
+        return schema
 
     def _output_schema(self) -> None:
         """Mend the schema of results. Front ends show one of another type than object to modern clients alone."""

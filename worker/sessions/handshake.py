@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -9,21 +10,28 @@ from msgspec import Raw, Struct
 
 from shared.errors import OutcomeUnknown
 from shared.mcp import tasks
-from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS
+from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, MODERN_VERSIONS
 from shared.version import VERSION
 from worker.calls.client_facts import NOBODY, ClientFacts
 
+_VERSION = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""What can be in a header as a version."""
 _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """The capabilities that a session declares which several clients share. A question that a client cannot answer is
 refused per call. Roots are never declared, because one client's folders would be shown to all."""
 
 
 class Greeting(Struct, frozen=True):
-    """A server's answer: all of it, the protocol version, and whether its log level can be set."""
+    """A server's answer: all of it, the protocol version, and whether its log level can be set.
+
+    Tools are called alike in all versions of the era. So a server is served whose version nobody knows (``1.0``, a
+    draft's), with ``flaws`` that say so; it is told its own version in each request, or none.
+    """
 
     server: dict[str, Any]
     version: str
     logs: bool
+    flaws: tuple[str, ...] = ()
 
 
 def offer(client: ClientFacts, name: str) -> dict[str, Any]:
@@ -43,12 +51,18 @@ def read_answer(result: bytes) -> Greeting:
     """Return what the answer says. Raises ``OutcomeUnknown`` if the gateway cannot go on with such a server."""
     try:
         server = orjson.loads(result)
-        version = str(server["protocolVersion"])
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise OutcomeUnknown("upstream_protocol", "the answer to initialize names no protocolVersion") from error
-    if version not in (*LEGACY_VERSIONS, DRAFT_OF_THE_FIRST):
+    except orjson.JSONDecodeError as error:
+        raise OutcomeUnknown("upstream_protocol", "the answer to initialize is no JSON") from error
+    if not isinstance(server, dict):
+        raise OutcomeUnknown("upstream_protocol", "the answer to initialize is no object")
+    version = str(server.get("protocolVersion") or "")
+    if version in MODERN_VERSIONS:
         raise OutcomeUnknown(
-            "upstream_protocol", f"the upstream wants protocol version {version!r}, which we do not speak"
+            "upstream_protocol", f"the upstream answers initialize with version {version}, which has no such method"
         )
+    flaws: tuple[str, ...] = ()
+    if version not in (*LEGACY_VERSIONS, DRAFT_OF_THE_FIRST):
+        version = version if _VERSION.fullmatch(version) else ""
+        flaws = (f"initialize: its protocol version {version!r} is none that is known",)
     capabilities = server.get("capabilities")
-    return Greeting(server, version, isinstance(capabilities, dict) and "logging" in capabilities)
+    return Greeting(server, version, isinstance(capabilities, dict) and "logging" in capabilities, flaws)

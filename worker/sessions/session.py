@@ -35,6 +35,7 @@ from shared.mcp.text import BOM, id_of_unreadable
 from shared.mcp.versions import Era, other_version
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
+from worker.bridge.errors import well_formed
 from worker.bridge.inputs import ROOTS, Need
 from worker.calls.call import Call, CarryingSession
 from worker.calls.client_facts import NOBODY, ClientFacts
@@ -73,7 +74,7 @@ class Session:
     streams_apart = False
     """Whether everything about a call arrives on a stream of its own."""
     flaws: tuple[str, ...] = ()
-    """What the session itself left out of the list of tools that it gave last, one sentence each."""
+    """What was mended of the session's greeting, or left out of its list of tools, one sentence each."""
 
     def __init__(
         self, context: SessionContext, era: Era = Era.LEGACY, client: ClientFacts = NOBODY, sid_of_client: str = ""
@@ -334,6 +335,7 @@ class Session:
             raw = await self._initialize({**offered, "protocolVersion": other})
         greeting = handshake.read_answer(raw)
         self.server, self.protocol_version, self.logs = greeting.server, greeting.version, greeting.logs
+        self.flaws = greeting.flaws
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
 
     async def _initialize(self, members: dict[str, Any]) -> bytes:
@@ -386,8 +388,12 @@ class Session:
             _log.debug("%s: ignored %s", self.context.spec.id, outcome.reason)
         elif type(outcome) is Answered:
             self.last_used = self.loop.time()
-            if not (outcome.is_error and self.doubts(outcome.call, outcome.raw)):
-                outcome.call.answer(outcome.is_error, outcome.raw)
+            if outcome.is_error:
+                error = well_formed(outcome.raw)
+                if not self.doubts(outcome.call, error):
+                    outcome.call.answer(True, error)
+            else:
+                outcome.call.answer(False, outcome.raw)
         elif type(outcome) is Progressed:
             outcome.call.interim(outcome.message, self.loop.time())
         elif type(outcome) is Asked:

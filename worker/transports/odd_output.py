@@ -18,6 +18,9 @@ _MOST_TAIL = 256 * 1024
 """Bytes of the last line of a value over several lines, which has no line end, at most."""
 _HEAD = re.compile(rb"\s*content-(?:length|type)\s*:", re.IGNORECASE)
 _LENGTH = re.compile(rb"\s*content-length\s*:\s*(\d{1,12})\s*", re.IGNORECASE)
+_OF_MESSAGES = re.compile(rb'"(?:id|method)"')
+"""A member that every message has. A line without one is not worth reading as JSON: a child that logs to its output
+must not keep its neighbours from being served."""
 _TOKEN = re.compile(rb'[\[\]{}]|"(?:[^"\\]|\\.)*("?)', re.DOTALL)
 _REST_OF_STRING = re.compile(rb'(?:[^"\\]|\\.)*("?)', re.DOTALL)
 _OPENS = re.compile(rb'\s*(?:\{\s*(?:"|$)|\[\s*(?:\{|$))')
@@ -182,7 +185,10 @@ class OddOutput:
                 self._give_up()
             else:
                 self._extend(self._open, bytes(line))
-        elif (isinstance(line, Large) or line.strip()) and not self._receive(line):
+        elif isinstance(line, Large) or _OF_MESSAGES.search(line):
+            if not self._receive(line):
+                self.unread(line)
+        elif line.strip():
             self.unread(line)
 
     def unread(self, line: Whole) -> None:
@@ -293,5 +299,5 @@ class OddOutput:
         return found
 
     def _refuse(self, line: Whole) -> None:
-        if not self._unreadable(line):
+        if not ((isinstance(line, Large) or _OF_MESSAGES.search(line)) and self._unreadable(line)):
             self._note(line[:500])

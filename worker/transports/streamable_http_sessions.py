@@ -13,6 +13,8 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from msgspec import Raw
+
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
 from shared.mcp import jsonrpc, sse
@@ -108,7 +110,7 @@ class HttpSession(Session):
         if json_body and (200 <= post.status < 300 or post.status in (400, 404)) and self.receive_bytes(body):
             if not post.unanswered:
                 return
-            self._adopt_idless_error(post, body)
+            self._adopt_idless(post, body)
             if not post.unanswered:
                 return
         self.correlation.forget(post.id)
@@ -127,17 +129,17 @@ class HttpSession(Session):
                 self.receive_bytes(data, post.call)
         return not post.unanswered
 
-    def _adopt_idless_error(self, post: Post, body: Whole) -> None:
-        """Answer the call with an error that has no usable id. On the call's own response it can only mean this
+    def _adopt_idless(self, post: Post, body: Whole) -> None:
+        """Answer the call with an answer that has no usable id. As the call's own response it can only mean this
         call."""
         try:
-            message = jsonrpc.decode(body)
+            message = jsonrpc.decode_answer(body)
         except Refused:
             return
-        if bytes(message.id) not in (b"", b"null") or not message.error or post.call is None:
+        if bytes(message.id) not in (b"", b"null") or message.method or post.call is None:
             return
-        if self.correlation.forget(post.id) is not None:
-            post.call.answer(True, bytes(message.error))
+        message.id = Raw(b"%d" % post.id)
+        self._receive(message, post.call)
 
     def _verdict(self, post: Post, body: Whole) -> CallError:
         """Return the error for an HTTP response that is not an MCP answer."""

@@ -20,17 +20,18 @@ def test_a_page_has_entries_a_cursor_and_a_time(kind: Kind) -> None:
     assert pages.add(facts, json.dumps({facts.member: [{"name": "b"}], "ttlMs": 90}).encode()) is None
     assert [bytes(one) for one in pages.entries] == [b'{"name": "a"}', b"5", b'{"name": "b"}']
     assert pages.ttl_ms == 90 and pages.size > 100
-    assert pages.add(facts, b"{}") is None and len(pages.entries) == 3
+    for empty in (b"{}", b'{"%b": null}' % facts.member.encode()):
+        assert pages.add(facts, empty) is None and len(pages.entries) == 3
 
 
-@pytest.mark.parametrize(("cursor", "read"), [(5, 5), (None, None), ([], None), ({"a": 1}, None), (True, True)])
+@pytest.mark.parametrize(
+    ("cursor", "read"), [(5, 5), ("", None), (None, None), ([], None), ({"a": 1}, None), (True, True)]
+)
 def test_a_cursor_is_text_or_a_number(cursor: Any, read: Any) -> None:
     assert _Pages().add(KINDS[Kind.TOOLS], json.dumps({"tools": [], "nextCursor": cursor}).encode()) == read
 
 
-@pytest.mark.parametrize(
-    "page", [b"[]", b"5", b'{"tools":5}', b'{"tools":null}', b'{"tools":{}}', b"{", b"[" * 100_000]
-)
+@pytest.mark.parametrize("page", [b"[]", b"5", b'{"tools":5}', b'{"tools":{}}', b"{", b"[" * 100_000])
 def test_what_is_no_list_is_named(page: bytes) -> None:
     with pytest.raises(OutcomeUnknown, match=r"its tools/list is not a list of tools"):
         _Pages().add(KINDS[Kind.TOOLS], page)

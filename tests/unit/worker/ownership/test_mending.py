@@ -76,6 +76,20 @@ def test_an_input_schema_is_mended(schema: Any, expected: Any) -> None:
     assert len(flaws) == 1 and "'t'" in flaws[0] and "inputSchema" in flaws[0]
 
 
+@pytest.mark.parametrize("key", ["input_schema", "parameters"])
+def test_an_input_schema_of_another_name_is_taken(key: str) -> None:
+    schema = {"properties": {"a": None}}
+    entries, flaws = _mended(Kind.TOOLS, _with(Kind.TOOLS, **{"inputSchema": ABSENT, key: schema}))
+    assert entries[0]["inputSchema"] == {"type": "object", "properties": {"a": {}}}
+    assert f"was called {key}" in flaws[0]
+
+
+def test_an_input_schema_that_is_a_text_is_read() -> None:
+    entries, flaws = _mended(Kind.TOOLS, _with(Kind.TOOLS, inputSchema='{"type": "object", "required": ["a"]}'))
+    assert entries[0]["inputSchema"] == {"type": "object", "required": ["a"]} and "was a text" in flaws[0]
+    assert _mended(Kind.TOOLS, _with(Kind.TOOLS, inputSchema="{object"))[0] == []
+
+
 @pytest.mark.parametrize("schema", ["object", 5, False, [1], {"type": "string"}, {"type": 5}, {"properties": ["a"]}])
 def test_a_tool_whose_arguments_cannot_be_known_is_left_out_alone(schema: Any) -> None:
     entries, flaws = _mended(Kind.TOOLS, _with(Kind.TOOLS, inputSchema=schema), GOOD[Kind.TOOLS])

@@ -166,3 +166,15 @@ def test_a_head_without_end_is_bounded() -> None:
     for _ in range(50):
         reader.feed(b"x" * 90)
     assert len(reader._line) <= 100
+
+
+def test_a_line_without_a_member_of_messages_is_not_read_as_json() -> None:
+    """What a child logs to its output is no work for the worker that its neighbours share."""
+    child = Child()
+    tried: list[bytes] = []
+    receive = child.receive
+    child.odd._receive = lambda line: tried.append(bytes(line)) or receive(line)
+    noise = [b"{log", b'{"level": "info"}', b"id method", b'"a', b"[1]", b"\x1b[32mok\x1b[0m"]
+    child.feed(b"first\n" + b"\n".join(noise * 50) + b"\n" + PLAIN + b"\n")
+    assert child.messages == [ONE] and tried == [PLAIN]
+    assert len(child.noted) == 1 + len(noise) * 50
