@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
+import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
+from shared.models import ServerStatus
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually
 
@@ -355,6 +358,48 @@ async def test_an_entry_has_limits_of_its_own(fleet: Fleet, raw: RawClient) -> N
         reply = await raw.call("brief__echo")
         assert reply.error["data"]["code"] == "timeout" and "0.3 s" in reply.error["message"]
         await fleet.store.unregister("brief")
+
+
+async def test_an_entry_has_a_time_to_connect_of_its_own(fleet: Fleet, raw: RawClient) -> None:
+    """A host that drops what is sent to it, as firewalls do: a full queue of connections looks like that."""
+    with socket.socket() as full, contextlib.ExitStack() as waiting:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(4):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        entry = {"url": f"http://127.0.0.1:{full.getsockname()[1]}/mcp"}
+        await fleet.register("firewalled", entry, connected=False, settings={"connectTimeout": 300})
+        assert "0.3 s" in await fleet.failed("firewalled")
+        await fleet.store.unregister("firewalled")
+
+
+@pytest.mark.parametrize("sessions", [False, True], ids=["without sessions", "with sessions"])
+@pytest.mark.parametrize("status", [400, 404, 405, 500])
+async def test_a_server_that_refuses_ping_by_http_stays_connected(
+    fleet: Fleet, raw: RawClient, status: int, sessions: bool
+) -> None:
+    async def say(up: Upstream, request: web.BaseRequest, message: dict[str, Any]) -> web.StreamResponse | None:
+        return web.Response(status=status) if message.get("method") == "ping" else None
+
+    id = f"pinged-{status}-{sessions}"
+    async with Upstream(say, sessions) as upstream:
+        own = {"healthCheckInterval": 100, "unhealthyAfter": 1}
+        await fleet.register(id, upstream.connection, settings=own)
+        try:
+            lists = upstream.count("tools/list")
+            await eventually(lambda: upstream.count("tools/list") >= lists + 2, what="asked in another way")
+            seen = [one.get("method") for one in upstream.seen]
+            await eventually(lambda: upstream.count("tools/list") >= lists + 6, what="asked so again")
+            record = await fleet.record(id)
+            assert record is not None and record.status is ServerStatus.CONNECTED
+            later = {one.get("method") for one in upstream.seen[len(seen) :]}
+            assert later == {"tools/list"}, "what it does not know is remembered, and its session is kept"
+            async with RawClient(f"{fleet.url}/servers/{id}/mcp") as client:
+                assert (await client.call("echo")).content == "called"
+        finally:
+            await fleet.store.unregister(id)
 
 
 async def test_an_upstream_on_a_unix_socket_is_served(fleet: Fleet, raw: RawClient, tmp_path: Path) -> None:

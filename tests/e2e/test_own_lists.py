@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import uuid
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection, stdio_connection
@@ -98,6 +101,78 @@ async def test_what_a_login_registers_is_seen_and_called_by_the_one_who_logged_i
                 await eventually(lambda: len(heard.messages) > told, what="told of the end as well")
                 assert await names(other) == ["login", "logout", "secret"], "the other is still logged in"
                 assert len(heard_by_other.messages) == 2, heard_by_other.messages
+
+
+class Lobby:
+    """A server over HTTP that registers a tool for the session which logs in, and tells it on its stream."""
+
+    def __init__(self) -> None:
+        self.tools: dict[str, list[str]] = {}
+        self.news: dict[str, asyncio.Queue[bytes]] = {}
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        sid = request.headers.get("Mcp-Session-Id", "")
+        if request.method == "GET":
+            return await self._stream(request, sid)
+        if request.method == "DELETE":
+            return web.Response()
+        message = await request.json()
+        if "id" not in message:
+            return web.Response(status=202)
+        if message["method"] == "initialize":
+            sid = uuid.uuid4().hex
+            self.tools[sid], self.news[sid] = ["login"], asyncio.Queue()
+        result = self._result(message, sid)
+        error = {"code": -32601, "message": "no"}
+        answer = {"result": result} if result is not None else {"error": error}
+        headers = {"Mcp-Session-Id": sid} if message["method"] == "initialize" else {}
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], **answer}, headers=headers)
+
+    async def _stream(self, request: web.Request, sid: str) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            await response.write(b"data: " + await self.news[sid].get() + b"\n\n")
+
+    def _result(self, message: dict[str, Any], sid: str) -> dict[str, Any] | None:
+        if message["method"] == "initialize":
+            declared = {"tools": {"listChanged": True}}
+            server = {"name": "lobby", "version": "1"}
+            return {"protocolVersion": "2025-06-18", "capabilities": declared, "serverInfo": server}
+        if message["method"] == "tools/list":
+            return {"tools": [{"name": one, "inputSchema": {"type": "object"}} for one in self.tools[sid]]}
+        if message["method"] != "tools/call" or message["params"]["name"] not in self.tools[sid]:
+            return {} if message["method"] == "ping" else None
+        if message["params"]["name"] == "login":
+            self.tools[sid].append("secret")
+            self.news[sid].put_nowait(b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}')
+        return {"content": [{"type": "text", "text": f"{message['params']['name']} ran"}]}
+
+
+async def test_a_login_over_http_is_for_the_one_who_logged_in(redis_url: str) -> None:
+    app = web.Application()
+    app.router.add_route("*", "/mcp", Lobby().handle)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with Fleet(redis_url, 2, 2) as fleet:
+            await fleet.register("own", {"url": f"http://127.0.0.1:{runner.addresses[0][1]}/mcp"})
+            async with RawClient(fleet.urls[0]) as one, RawClient(fleet.urls[1]) as other:
+                await one.initialize()
+                await other.initialize()
+                async with standing(one, one.url) as heard:
+                    assert (await other.legacy_call("login")).content == "login ran"
+                    assert await names(one) == ["login"]
+                    assert (await one.legacy_call("secret")).error["data"]["code"] == "tool_unknown"
+                    assert (await one.legacy_call("login")).content == "login ran"
+                    await eventually(
+                        lambda: "notifications/tools/list_changed" in heard.methods(), what="the client is told"
+                    )
+                    assert await names(one, fleet.urls[1]) == ["login", "secret"], "at any front end"
+                    assert (await one.legacy_call("secret", url=fleet.urls[1])).content == "secret ran"
+    finally:
+        await runner.cleanup()
 
 
 async def test_a_client_that_has_roots_sees_the_tools_for_such_clients_at_once(

@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from tests.clients import RawClient
 from tests.fleet import Fleet, eventually, script_connection
-from tests.machine import stretched
+from tests.machine import scaled, stretched
 
 SERVER = """
 import json, os, subprocess, sys, time
@@ -73,6 +73,17 @@ async def test_a_child_that_shows_no_life_is_given_up_in_time_with_words(fleet: 
     await fleet.store.unregister("dead")
 
 
+async def test_an_entry_has_a_time_to_start_of_its_own(fleet: Fleet) -> None:
+    limit_s = stretched(4.0)
+    entry = _server(f"time.sleep({limit_s * 0.75})")
+    await fleet.register("late", entry, connected=False, settings={"startTimeout": limit_s * 1000})
+    await fleet.connected("late")
+    await fleet.store.unregister("late")
+    await fleet.register("brief", _server("time.sleep(3600)"), connected=False, settings={"startTimeout": 200})
+    assert "no sign of life for 0.2 s" in await fleet.failed("brief")
+    await fleet.store.unregister("brief")
+
+
 async def test_what_a_starting_child_says_is_its_status_and_calls_are_told(
     fleet: Fleet, raw: RawClient, tmp_path: Path
 ) -> None:
@@ -104,15 +115,23 @@ for name, apart in (('browser', True), ('helper', False)):
 
 
 def _left(mark: str) -> list[str]:
-    """The processes with this mark in their command line, zombies excepted."""
-    found = []
+    """What follows this mark in the command lines of processes, zombies excepted."""
+    return sorted(_marked(mark).values())
+
+
+def _pids(mark: str) -> set[int]:
+    return set(_marked(mark))
+
+
+def _marked(mark: str) -> dict[int, str]:
+    found: dict[int, str] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        found += [word.removeprefix(mark) for word in words if word.startswith(mark)]
-    return sorted(found)
+        found |= {int(pid): word.removeprefix(mark) for word in words if word.startswith(mark)}
+    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a child left behind is found in /proc")
@@ -127,3 +146,18 @@ async def test_what_a_child_started_ends_with_it(fleet: Fleet, raw: RawClient, t
         await eventually(lambda: _left(mark) == ["browser", "helper"], 20.0, "those of the old child have ended")
     await fleet.store.unregister("leaves")
     await eventually(lambda: _left(mark) == [], 20.0, "all have ended")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a child left behind is found in /proc")
+async def test_what_a_child_started_ends_when_it_moves_to_another_worker(redis_url: str, tmp_path: Path) -> None:
+    mark = f"moved-{tmp_path.name}-{os.getpid()}-"
+    async with Fleet(redis_url, 1, 2, stop_timeout_s=0.3) as fleet:
+        await fleet.register("leaves", _server(LEAVES.format(mark=mark)))
+        before = _pids(mark)
+        assert len(before) == 2
+        owner = await fleet.pid_of_owner("leaves")
+        (worker,) = [one for one in fleet.workers if one.process is not None and one.process.pid == owner]
+        await worker.stop(scaled(15.0))
+        await eventually(lambda: len(_pids(mark) - before) == 2, 20.0, "the child runs at the other worker")
+        assert not _pids(mark) & before, "nothing of the first one is left"
+    assert not _pids(mark)
