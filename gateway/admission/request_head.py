@@ -104,7 +104,7 @@ class RequestHead(Struct, gc=False):
             headers,
             endpoint,
             refusal,
-            sessions[0] if sessions else None,
+            (sessions[0] or None) if sessions else None,  # a client may have the header, and nothing to fill it with
             credentials[0] if credentials else None,
             has_body=has_body,
             resource=resource,

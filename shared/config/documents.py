@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Generator, Hashable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 
@@ -41,8 +41,6 @@ class _Loader(yaml.SafeLoader):
     """A ``SafeLoader`` that makes ``Members``, and takes plain words for what YAML 1.2 says, as the readers of most
     clients do: ``on``, ``22:22`` and ``0123`` are texts, and so is every key."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def make_members(self, node: yaml.MappingNode) -> Generator[Members, None, None]:
         found = Members()
         yield found
@@ -54,6 +52,7 @@ class _Loader(yaml.SafeLoader):
         found.twice = tuple(str(key) for key in found if isinstance(key, Hashable) and keys.count(key) > 1)
 
 
+_Loader.yaml_implicit_resolvers = {}
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.make_members)
 for _tag, _words, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", [*"tTfF"]),

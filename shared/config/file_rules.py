@@ -101,11 +101,9 @@ def _url(raw: Any) -> str:
 def _words(raw: Any) -> list[str]:
     """Return the command of an entry with its arguments."""
     words: list[str] = []
-    for name in ("command", "args"):
-        given = (
-            next((raw[key] for key in spellings.SPELLINGS[name] if key in raw), []) if isinstance(raw, Mapping) else []
-        )
-        words += [str(one) for one in given] if isinstance(given, list) else [str(given)]
+    for name in ("command", "args") if isinstance(raw, Mapping) else ():
+        given: Any = next((raw[key] for key in spellings.SPELLINGS[name] if key in raw), [])
+        words += map(str, given) if isinstance(given, list) else [str(given)]
     return words
 
 

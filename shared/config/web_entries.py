@@ -74,8 +74,7 @@ def headers_of(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[
     wanted = entry.get("env_http_headers", {})
     named = dict(wanted) if isinstance(wanted, dict) else {}
     values = {name: variables.get(str(variable)) for name, variable in named.items()}
-    for name, value in _of_litellm(entry, reading).items():
-        headers.setdefault(name, value)
+    headers = {**_of_litellm(entry, reading), **headers}
     if is_token("auth", entry.get("auth")):
         headers.setdefault("Authorization", f"Bearer {entry['auth']}")
     bearer = entry.get("bearer_token_env_var")

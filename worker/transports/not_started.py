@@ -35,7 +35,10 @@ def why_not(error: Exception, command: str, folder: str | None, environment: Map
         return f"{str(place)!r} is a folder, not executable"
     if not os.access(place, os.X_OK):
         return f"{str(place)!r} is not executable"
-    interpreter = _interpreter(place)
+    first = _first_line(place)
+    if first.startswith(b"#!") and first.endswith(b"\r\n"):
+        return "its first line ends as lines do on Windows: save the file with the line ends of Unix"
+    interpreter = _interpreter(first)
     if interpreter and not os.path.exists(interpreter):
         return f"the interpreter that its first line names is not there: {interpreter!r}"
     if error.errno == errno.ENOEXEC:
@@ -53,12 +56,15 @@ def _place(command: str, folder: str | None, environment: Mapping[str, str]) -> 
     return Path(which) if which is not None else None
 
 
-def _interpreter(place: Path) -> str:
-    """Return the program that the first line of a script names, or an empty text."""
+def _first_line(place: Path) -> bytes:
     try:
         with place.open("rb") as file:
-            line = file.readline(512)
+            return file.readline(512)
     except OSError:
-        return ""
+        return b""
+
+
+def _interpreter(line: bytes) -> str:
+    """Return the program that the first line of a script names, or an empty text."""
     words = line.removeprefix(b"#!").split() if line.startswith(b"#!") else []
     return words[0].decode("utf-8", "surrogateescape") if words else ""

@@ -25,6 +25,11 @@ def test_a_plain_head_is_framed() -> None:
     assert (framed.head.session, framed.head.headers.version, framed.head.has_body) == ("s1", "2025-11-25", True)
 
 
+def test_a_session_header_without_a_value_is_none() -> None:
+    framed = read_head(_raw(*PLAIN, "Mcp-Session-Id: "), GUARD, MAX_BODY)
+    assert framed is not None and framed.head.session is None
+
+
 @pytest.mark.parametrize(
     "lines",
     [

@@ -41,6 +41,7 @@ def test_what_cannot_be_run_is_named(tmp_path: Path) -> None:
     assert _why(plain) == f"{plain!r} is not executable"
     assert _why("plain", environment={"PATH": str(tmp_path)}) == f"{plain!r} is not executable"
     assert _why(str(tmp_path)) == f"{str(tmp_path)!r} is a folder, not executable"
+    assert "line ends of Unix" in _why(_file(tmp_path / "windows", "#!/bin/sh\r\nexit\r\n", 0o755))
     assert "neither a program" in _why(_file(tmp_path / "words", "hello\n", 0o755))
 
 
