@@ -168,13 +168,14 @@ class AuditLog:
         try:
             while True:
                 await asyncio.sleep(_EVERY_S)
-                await self._flush()
+                await self.flush()
         finally:
-            await self._flush()
+            await self.flush()
             if self._exporter is not None:
                 await self._exporter.close(_CLOSE_S)
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Write the events that wait, in batches."""
         while self._waiting:
             batch = [self._waiting[at] for at in range(min(_BATCH, len(self._waiting)))]
             chain = (self._number, self._previous)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.admin.overview import traffic
-from gateway.telemetry.counters import BUCKETS_S, Counters
+from gateway.telemetry.counters import Counters
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING, UPSTREAM_ERROR, ObservedCall, Observers
 from shared.metrics.exposition import exposition
+from shared.metrics.families import BUCKETS_S
 from tests.unit.gateway.fakes import Heard
 
 
