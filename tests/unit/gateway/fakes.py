@@ -235,6 +235,8 @@ def local_tool(name: str, call: Callable[[Raw], bytes] = lambda arguments: b"{}"
 class Heard:
     """A ``CallObserver`` that notes what it is told, in order: (what, which call, …)."""
 
+    hears_begun = True
+
     def __init__(self) -> None:
         self.notes: list[tuple[object, ...]] = []
         self.failed: list[tuple[int, str]] = []

@@ -90,8 +90,8 @@ def test_who_called_is_counted_apart_bounded_and_not_for_metrics() -> None:
 
 
 def test_calls_that_were_not_answered_with_a_result_are_told() -> None:
-    counters, told = Counters(), []
-    counters.on_failure = lambda call, outcome, seconds: told.append(outcome)
+    told: list[str] = []
+    counters = Counters(on_failure=lambda call, outcome, seconds: told.append(outcome))
     for outcome in (ANSWERED, UPSTREAM_ERROR, ABANDONED, "timeout", LISTENING):
         counters.finished(ObservedCall(), outcome, 0.5)
     assert told == [UPSTREAM_ERROR, "timeout"]
