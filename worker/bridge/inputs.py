@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from shared.errors import CallError, Refused
 from shared.loopback import is_loopback_host
 from shared.mcp import jsonrpc
+from shared.mcp.once import check_members
 
 ELICIT = "elicitation/create"
 SAMPLE = "sampling/createMessage"
@@ -134,7 +135,7 @@ def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: 
         mode = elicitation_mode(params)
         if mode not in (declared or {"form": {}}):  # an empty object means form only
             return -32602, f"the client did not declare elicitation mode {mode[:32]!r}"
-        if mode == "url" and not _is_safe_url(params):
+        if _asks_for_unsafe_url(params, mode):
             return -32602, UNSAFE_URL
     return None
 
@@ -148,7 +149,7 @@ def capability_missing(need: Need) -> bytes:
     return jsonrpc.error_object(-32021, text, data)
 
 
-UNSAFE_URL = "the URL of the elicitation is neither https nor http of this machine"
+UNSAFE_URL = "the URL of the elicitation is neither https nor http of this machine, or not plainly so"
 """Why a client is not asked to open a URL. Browsers open it, and there ``javascript:`` and ``file:`` run or read
 something (2025-11-25, elicitation, "Safe URL Handling")."""
 
@@ -157,13 +158,31 @@ class _Url(Struct):
     url: str = ""
 
 
+_NOT_IN_URLS = frozenset("\\<>\"^`{|} ")
+"""Characters that readers of URLs disagree about: for a browser a backslash ends the host, for others it does not."""
+
+
 def _is_safe_url(params: bytes) -> bool:
     try:
-        parts = urlsplit(msgspec.json.decode(params or b"{}", type=_Url).url)
+        url = msgspec.json.decode(params or b"{}", type=_Url).url
+        parts = urlsplit(url)
         host = parts.hostname or ""
     except (msgspec.DecodeError, ValueError):
         return False
+    if not url.isprintable() or not _NOT_IN_URLS.isdisjoint(url) or "@" in parts.netloc:
+        return False  # what stands before an @ looks like the host to a person
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(host)))
+
+
+def _asks_for_unsafe_url(params: bytes, mode: str) -> bool:
+    """Whether an elicitation may have a client open such a URL, also a client that reads another one of two members, or
+    names of members in any case."""
+    try:
+        check_members(params)
+        named = [name for name in jsonrpc.members(params) if name.casefold() == "url"]
+    except Refused:
+        return True
+    return (mode == "url" or bool(named)) and (named != ["url"] or not _is_safe_url(params))
 
 
 def has_unsafe_url(error: bytes) -> bool:
