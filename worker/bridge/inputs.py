@@ -158,7 +158,7 @@ class _Url(Struct):
     url: str = ""
 
 
-_NOT_IN_URLS = frozenset("\\<>\"^`{|} ")
+_NOT_IN_URLS = frozenset('\\<>"^`{|} ')
 """Characters that readers of URLs disagree about: for a browser a backslash ends the host, for others it does not."""
 
 
