@@ -75,9 +75,9 @@ class _Routes:
     def guarded(
         self, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return a handler that checks ``Host``, and answers errors. Other sites may send a browser here to read a page:
-        what its button begins must come from that page, and what a program begins has a ``Content-Type`` that no form
-        has."""
+        """Return a handler that checks ``Host``, and answers errors. Other sites may send a browser here to read a
+        page: what its button begins must come from that page, and what a program begins has a ``Content-Type`` that no
+        form has."""
 
         async def handle(request: web.Request) -> web.Response:
             try:

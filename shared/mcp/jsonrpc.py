@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
-from shared.mcp.large_json import WORTHWHILE, ShortenedJson
 from shared.mcp.batch_items import MAX_BATCH, batch_items
+from shared.mcp.large_json import WORTHWHILE, ShortenedJson
 from shared.mcp.once import check_count, check_inputs, check_members, check_width
 from shared.mcp.rope import Body, Large, Whole
 from shared.mcp.text import BOM, without_lone_surrogates
