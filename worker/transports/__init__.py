@@ -4,8 +4,8 @@
 
 Child processes: ``stdio`` the transport · ``not_started`` why a command cannot be started · ``confinement`` their user
 and limits · ``sandbox`` what they are shut in · ``patience`` how long a child may take to start · ``descendants`` what
-it leaves behind · ``lines`` (pure) splitting its stdout · ``odd_output`` (pure) messages that are not one a line ·
-``error_output`` (pure) its stderr.
+it leaves behind · ``child_output`` what it writes · ``lines`` (pure) splitting its stdout · ``odd_output`` (pure)
+messages that are not one a line · ``error_output`` (pure) its stderr.
 
 HTTP: ``streamable_http`` (with ``streamable_http_sessions``, ``http_post``, ``http_standing_get``) · ``http_sse`` the
 older transport · ``http_reach`` reaching an upstream by its URL · ``http_client`` the lean HTTP/1.1 client under

@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from worker.transports.content_coding import Decoder
-from worker.transports.turns import Turns
+from worker.transports.turns import Turns, has_many_lines
 
 _PIECE = 8 * 1024
-_FEW_LINES = 64
-"""A piece of a body with so many lines at most is taken as it is: a line costs some microseconds."""
-
-
-def has_many_lines(data: bytes) -> bool:
-    """Whether to read these bytes as an event stream may take long."""
-    return len(data) > _PIECE and data.count(b"\n") > _FEW_LINES
 
 
 class BodyInTurns:

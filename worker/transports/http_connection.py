@@ -13,9 +13,10 @@ import httptools
 from shared.errors import OutcomeUnknown
 from worker.transports.content_coding import Decoder, decoder_for
 from worker.transports.cookies import SET_COOKIE, cookie_in
-from worker.transports.http_body import BodyInTurns, has_many_lines
+from worker.transports.http_body import BodyInTurns
 from worker.transports.http_exchange import Exchange
 from worker.transports.http_heads import END, LENIENT, KnownHead, ResponseHeads
+from worker.transports.turns import has_many_lines
 
 _READ = frozenset(
     (

@@ -19,6 +19,14 @@ _MOST_LEFT = 16 * 1024 * 1024
 _LEAST = 512
 """As so many bytes each piece of work counts at least."""
 
+_SMALL = 8 * 1024
+_FEW_LINES = 64
+
+
+def has_many_lines(data: bytes) -> bool:
+    """Whether to read these bytes line by line may take long: a line costs some microseconds, or 60 if it is junk."""
+    return len(data) > _SMALL and data.count(b"\n") > _FEW_LINES
+
 
 class Turns:
     """Does work in the order in which it was given.
