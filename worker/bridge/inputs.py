@@ -27,6 +27,7 @@ INPUT_REQUIRED = b'"input_required"'
 URL_REQUIRED = -32042
 """``URLElicitationRequiredError`` (2025-11-25, elicitation, "URL Elicitation Required Error")."""
 _SHOWN = 1000
+_SPACES = str.maketrans("\r\n\t", "   ")
 """How many characters of its arguments a person sees who is to confirm a call."""
 MAX_REQUESTS = 64
 """The largest number of questions of one call that may be open at a time."""
@@ -238,7 +239,10 @@ def with_token(params: bytes, token: bytes) -> tuple[bytes, bytes]:
 def confirmation(tool: str, params: bytes) -> Need:
     """Return the question whether a person wants a call of ``tool`` with these ``params`` to be made."""
     arguments = jsonrpc.arguments_of(params).decode("utf-8", "replace")
-    shown = arguments if len(arguments) <= _SHOWN else f"{arguments[:_SHOWN]}…"
+    plain = arguments[:_SHOWN].translate(_SPACES)
+    shown = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in plain)  # such as what turns text
+    if len(arguments) > _SHOWN:
+        shown += f"… ({len(arguments) - _SHOWN} more characters, not shown)"
     message = f"{tool} may delete or change something for good. Run it with {shown or 'no arguments'}?"
     asked = {"mode": "form", "message": message, "requestedSchema": {"type": "object", "properties": {}}}
     return Need(ELICIT, msgspec.json.encode(asked))

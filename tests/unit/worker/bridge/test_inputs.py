@@ -333,3 +333,16 @@ def test_reading_raises_nothing_else(data: bytes) -> None:
             parse(data)
         except Refused:
             pass
+
+
+def test_a_person_sees_what_is_to_be_confirmed() -> None:
+    """Nothing in the arguments hides or turns the rest, and what is not shown is counted."""
+
+    def asked(arguments: str) -> str:
+        params = b'{"name":"t","arguments":%b}' % arguments.encode()
+        return str(json.loads(inputs.confirmation("drop", params).params)["message"])
+
+    assert 'Run it with {  "a": 1}?' in asked('{\n\t"a": 1}')
+    hidden = asked('{"file": "a\u202etxt.exe\u200b", "b": "\u00e9\u4f60"}')
+    assert hidden.isprintable() and "a\\u202etxt.exe\\u200b" in hidden and "\u00e9\u4f60" in hidden
+    assert "(514 more characters, not shown)?" in asked('{"pad": "%s", "file": "x"}' % ("a" * 1490))
