@@ -203,7 +203,9 @@ class StdioSession(Session):
             self._write(message)
 
     def send_notification(self, message: bytes) -> None:
-        if self._stdin is not None and not self._stdin.is_closing():
+        """Send a notification, or an answer to what the child asked, unless the child does not read: it may ask without
+        end."""
+        if self._stdin is not None and not self._stdin.is_closing() and self.has_room():
             self._write(message)
 
     def has_room(self) -> bool:
