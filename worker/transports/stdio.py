@@ -16,12 +16,11 @@ import re
 import signal
 from typing import Any, cast
 
-import orjson
-
 from shared.child_environment import for_child
 from shared.choices import EraChoice
 from shared.connections import SAID, StdioConnection
 from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown, Refused
+from shared.mcp import values
 from shared.mcp.methods import DISCOVER, INITIALIZE
 from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_MODERN, Era
@@ -340,8 +339,8 @@ async def _stdio_discovered(session: StdioSession, context: SessionContext) -> A
     """Return the child's answer to ``server/discover``. Raises ``CallError``."""
     answer = await session.request(DISCOVER, timeout_s=context.settings.calls.request_timeout_max_s)
     try:
-        return orjson.loads(answer)
-    except orjson.JSONDecodeError as error:
+        return values.loads(answer)
+    except ValueError as error:
         raise OutcomeUnknown("upstream_protocol", f"its answer to server/discover is unreadable: {error}") from error
 
 
