@@ -29,7 +29,7 @@ class Members(dict[Any, Any]):
     twice: tuple[str, ...] = ()
 
 
-def _twice(keys: Iterable[Hashable]) -> tuple[str, ...]:
+def repeated(keys: Iterable[Hashable]) -> tuple[str, ...]:
     """Return those of the keys that are there more than once."""
     return tuple(str(key) for key, count in Counter(keys).items() if count > 1)
 
@@ -37,7 +37,7 @@ def _twice(keys: Iterable[Hashable]) -> tuple[str, ...]:
 def _members(pairs: list[tuple[Any, Any]]) -> Members:
     found = Members(pairs)
     if len(found) < len(pairs):
-        found.twice = _twice(key for key, _ in pairs)
+        found.twice = repeated(key for key, _ in pairs)
     return found
 
 
@@ -49,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         yield found
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         found.update(self.construct_mapping(node))
-        found.twice = _twice(key for key in keys if isinstance(key, Hashable))
+        found.twice = repeated(key for key in keys if isinstance(key, Hashable))
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.make_members)

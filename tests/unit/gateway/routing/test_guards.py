@@ -13,7 +13,6 @@ from gateway.admission.caller import Caller
 from gateway.admission.request_head import RequestHead
 from gateway.admission.routing_headers import RoutingHeaders
 from gateway.protocol.plans import OneOf
-from gateway.routing import guards
 from gateway.routing.guards import Guard
 from gateway.routing.shapes import shape_of
 from shared.access import rules as access_rules
@@ -110,7 +109,7 @@ def test_arguments_with_a_condition_have_a_bounded_number_of_values(monkeypatch:
     guard = Guard(any_of=(Condition("args.path == 'a'"),))
     long_text = json.dumps({"path": "a", "text": "," * 200_000, "rows": list(range(5000))})
     guard.check(long_text.encode(), "ada", "key")
-    monkeypatch.setattr(guards.json, "loads", lambda *_, **__: pytest.fail("it is not taken apart"))
+    monkeypatch.setattr(json, "loads", lambda *_, **__: pytest.fail("it is not taken apart"))
     many = json.dumps({"path": "a", "rows": [{"a": 1}] * 100_000})
     with pytest.raises(Refused, match="more than 10000 members and elements"):
         guard.check(many.encode(), "ada", "key")

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.config import documents
-from shared.config.documents import Members, decode
+from shared.config.documents import Members, decode, repeated
 from shared.errors import ConfigError
 
 PLAIN = {"a": 1}
@@ -123,7 +122,7 @@ def test_keys_that_are_there_twice_are_found_without_comparing_each_with_all(nam
 
         __hash__ = str.__hash__
 
-    assert documents._twice(Key(f"k{number % 900}") for number in range(1000)) == tuple(f"k{one}" for one in range(100))
+    assert repeated(Key(f"k{number % 900}") for number in range(1000)) == tuple(f"k{one}" for one in range(100))
     assert Key.compared < 2000
     keys = ("k0", "k1", "k2", "k0", "k1")
     written = ["\n".join(f"{key}: 1" for key in keys), "{" + ",".join(f'"{key}": 1' for key in keys) + "}"]

@@ -194,7 +194,7 @@ def test_params_that_are_no_object_have_no_digest(params: bytes) -> None:
 # ---- who may be asked what
 
 
-BOTH = {"elicitation": {"form": {}, "url": {}}}
+BOTH: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}}
 
 
 @pytest.mark.parametrize(

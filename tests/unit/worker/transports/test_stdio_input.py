@@ -28,11 +28,18 @@ class Stdin:
         return False
 
 
+class Deaf(StdioSession):
+    """The session of a child that does not read."""
+
+    def __init__(self, stdin: Any) -> None:
+        context: Any = SimpleNamespace(settings=build(overrides={"stdio_buffer_bytes": LIMIT}))
+        super().__init__(context, Era.LEGACY)
+        self._stdin = stdin
+
+
 async def test_a_child_that_asks_without_end_and_reads_nothing_costs_a_bounded_buffer() -> None:
-    context: Any = SimpleNamespace(settings=build(overrides={"stdio_buffer_bytes": LIMIT}))
-    session = StdioSession(context, Era.LEGACY)
-    stdin: Any = Stdin()
-    session._stdin = stdin
+    stdin = Stdin()
+    session = Deaf(stdin)
     for number in range(10_000):
         session.receive_bytes(b'{"jsonrpc":"2.0","id":%d,"method":"ping"}' % number)
     assert LIMIT < stdin.held < LIMIT + 200
