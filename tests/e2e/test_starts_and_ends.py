@@ -149,7 +149,9 @@ async def test_what_a_child_started_ends_with_it(fleet: Fleet, raw: RawClient, t
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a child left behind is found in /proc")
-async def test_what_a_child_started_ends_when_it_moves_to_another_worker(redis_url: str, tmp_path: Path) -> None:
+async def test_what_a_child_started_ends_when_its_worker_leaves_and_another_runs_it(
+    redis_url: str, tmp_path: Path
+) -> None:
     mark = f"moved-{tmp_path.name}-{os.getpid()}-"
     async with Fleet(redis_url, 1, 2, stop_timeout_s=0.3) as fleet:
         await fleet.register("leaves", _server(LEAVES.format(mark=mark)))

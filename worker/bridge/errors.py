@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from shared.mcp import values
 from shared.mcp.rope import Body
 
 _INTERNAL = -32603
@@ -19,8 +20,8 @@ _LONGEST_CODE = 12
 def well_formed(raw: Body) -> Body:
     """Return the JSON of an error object with a code and a message. One that has both stays as it is."""
     try:
-        given = orjson.loads(bytes(raw))
-    except orjson.JSONDecodeError:
+        given = values.loads(bytes(raw))
+    except ValueError:
         return raw
     error: dict[str, Any] = dict(given) if isinstance(given, dict) else {"message": given}
     code, message = error.get("code"), error.get("message")

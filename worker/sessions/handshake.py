@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import orjson
+import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import OutcomeUnknown
-from shared.mcp import tasks
+from shared.mcp import tasks, values
 from shared.mcp.versions import DRAFT_OF_THE_FIRST, LATEST_LEGACY, LEGACY_VERSIONS, MODERN_VERSIONS
 from shared.version import VERSION
 from worker.calls.client_facts import NOBODY, ClientFacts
@@ -20,9 +20,13 @@ _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """The capabilities that a session declares which several clients share. A question that a client cannot answer is
 refused per call. Roots are never declared, because one client's folders would be shown to all."""
 
+_MOST_CAPABILITIES, _MOST_INSTRUCTIONS = 64 * 1024, 64 * 1024
+"""Bytes of capabilities, and characters of instructions. Servers of the field have a hundredth of that at most."""
+_SPECIFIED = ("completions", "experimental", "extensions", "logging", "prompts", "resources", "tasks", "tools")
+
 
 class Greeting(Struct, frozen=True):
-    """A server's answer: all of it, the protocol version, and whether its log level can be set.
+    """A server's answer: what is remembered of it, the protocol version, and whether its log level can be set.
 
     Tools are called alike in all versions of the era. So a server is served whose version nobody knows (``1.0``, a
     draft's), with ``flaws`` that say so; it is told its own version in each request, or none.
@@ -50,9 +54,9 @@ def offer(client: ClientFacts, name: str) -> dict[str, Any]:
 def read_answer(result: bytes) -> Greeting:
     """Return what the answer says. Raises ``OutcomeUnknown`` if the gateway cannot go on with such a server."""
     try:
-        server = orjson.loads(result)
-    except orjson.JSONDecodeError as error:
-        raise OutcomeUnknown("upstream_protocol", "the answer to initialize is no JSON") from error
+        server = values.loads(result)
+    except ValueError as error:
+        raise OutcomeUnknown("upstream_protocol", "the answer to initialize cannot be read") from error
     if not isinstance(server, dict):
         raise OutcomeUnknown("upstream_protocol", "the answer to initialize is no object")
     version = str(server.get("protocolVersion") or "")
@@ -65,4 +69,23 @@ def read_answer(result: bytes) -> Greeting:
         version = version if _VERSION.fullmatch(version) else ""
         flaws = (f"initialize: its protocol version {version!r} is none that is known",)
     capabilities = server.get("capabilities")
-    return Greeting(server, version, isinstance(capabilities, dict) and "logging" in capabilities, flaws)
+    return Greeting(
+        {"protocolVersion": version, **kept(server)},
+        version,
+        isinstance(capabilities, dict) and "logging" in capabilities,
+        flaws,
+    )
+
+
+def kept(said: dict[str, Any]) -> dict[str, Any]:
+    """Return what is remembered of an upstream's answer to ``initialize`` or ``server/discover``: its capabilities and
+    its instructions, as far as they are no longer than any that make sense. Each session remembers them, and each front
+    end."""
+    capabilities, instructions = said.get("capabilities"), said.get("instructions")
+    found: dict[str, Any] = {}
+    if isinstance(capabilities, dict):
+        fits = len(msgspec.json.encode(capabilities)) <= _MOST_CAPABILITIES
+        found["capabilities"] = capabilities if fits else {one: {} for one in _SPECIFIED if one in capabilities}
+    if isinstance(instructions, str):
+        found["instructions"] = instructions[:_MOST_INSTRUCTIONS]
+    return found
