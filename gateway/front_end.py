@@ -228,7 +228,7 @@ class FrontEnd:
             lambda: registry.records.values(),
             self._tools_listed,
             lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
-            lambda: [*tallies.families(), *dispatcher.hedging.families()],
+            lambda: [*tallies.families(), *dispatcher.hedging.families(), *pool.traffic.families("frontend")],
         )
         audit = self._audit
         audit_waiting = (lambda: audit.waiting) if audit is not None else None

@@ -115,6 +115,9 @@ def errors(limit: int, url: str, as_json: bool, tool: str | None, **wanted: str 
     if as_json:
         show.as_json(found)
         return
+    if not found:
+        click.echo("no call that fits failed lately" if chosen else "no call failed lately", err=True)
+        return
     show.table(
         ["AGO", "OUTCOME", "METHOD", "NAME", "GROUP", "UPSTREAM", "PRINCIPAL", "MS", "REQUEST", "ERROR"],
         [
