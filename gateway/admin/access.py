@@ -66,6 +66,11 @@ class AccessApi:
         """Whether an audit log is kept in Redis."""
         return self.rules.audit is not None and self.rules.audit.redis
 
+    @property
+    def audit_trouble(self) -> str:
+        """Why this front end cannot write its audit log now, or nothing."""
+        return self._log.failing if self._log is not None else ""
+
     async def keys(self, request: web.Request) -> web.Response:
         """``GET /admin/v1/keys``: all keys, without what they are."""
         made = [

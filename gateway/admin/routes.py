@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
@@ -335,7 +336,7 @@ class _AdminApi:
         return _json(await self._queries.overview())
 
     async def diagnosis(self, request: web.Request) -> web.Response:
-        return _json(await self._queries.diagnosis())
+        return _json(structs.replace(await self._queries.diagnosis(), audit=self._access.audit_trouble))
 
     async def traffic(self, request: web.Request) -> web.Response:
         return _json(await self._queries.traffic())

@@ -198,10 +198,12 @@ class OpenFiles(Struct, rename="camel"):
 
 
 class Diagnosis(Struct, rename="camel"):
-    """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes."""
+    """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes.
+    ``audit`` says why the front end that was asked cannot write its audit log, and is empty if it can."""
 
     redis: RedisCondition | None
     files: list[OpenFiles]
+    audit: str = ""
 
 
 class RestartAsked(Struct, rename="camel"):

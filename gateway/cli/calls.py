@@ -135,7 +135,8 @@ def call(
     try:
         parsed = json.loads(arguments)
     except json.JSONDecodeError as error:
-        raise ConfigError(f'ARGUMENTS are not JSON: {error}; example: \'{{"text": "hello"}}\'') from error
+        text = f'ARGUMENTS are not JSON: {error}; example: \'{{"text": "hello"}}\', or one by one: --arg text=hello'
+        raise ConfigError(text) from error
     if not isinstance(parsed, dict):
         raise ConfigError("ARGUMENTS must be a JSON object")
     given = spoken.pairs(pairs)

@@ -31,7 +31,9 @@ def examined(
     diagnosis: Mapping[str, Any] | None = None,
 ) -> list[Finding]:
     """Return what is found; ``now`` is Unix time here. A gateway of another version may have no ``diagnosis``."""
-    soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"])] if diagnosis is not None else []
+    soon = []
+    if diagnosis is not None:
+        soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"]), *_audit(diagnosis.get("audit", ""))]
     return [*_processes(overview, now), *soon, *_upstreams(servers)]
 
 
@@ -59,6 +61,15 @@ def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
     if abs(redis.get("aheadS") or 0.0) > _REDIS_SKEW_S:
         yield Finding(
             "look", f"the clock of Redis is {redis['aheadS']:+.0f} s off", "synchronise the clocks (chrony, timesyncd)"
+        )
+
+
+def _audit(trouble: str) -> Iterator[Finding]:
+    if trouble:
+        yield Finding(
+            "wrong",
+            f"the audit log cannot be written: {trouble}",
+            "make room on its disk, or correct access.audit.file; events wait, and are lost when too many do",
         )
 
 

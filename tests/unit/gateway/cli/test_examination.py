@@ -71,6 +71,12 @@ def test_what_helps_is_said_with_the_error() -> None:
     ]
 
 
+def test_an_audit_log_that_cannot_be_written_is_found() -> None:
+    diagnosis = {"redis": None, "files": [], "audit": "[Errno 28] No space left on device"}
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, diagnosis) if one.do]
+    assert found.level == "wrong" and "No space left" in found.what and "access.audit.file" in found.do
+
+
 def test_while_redis_is_away_workers_are_not_said_to_be_gone() -> None:
     """The front end that was asked knows its own links, and nothing else of the fleet."""
     found = _levels(_overview(redis=False, workers=[]), [_server()])
