@@ -17,7 +17,14 @@ def _overview(**changes: Any) -> dict[str, Any]:
 
 
 def _server(id: str = "a", status: str = "connected", error: str | None = None, **more: Any) -> dict[str, Any]:
-    made = {"id": id, "transport": "stdio", "status": status, "error": error, "notes": [], "lastHealthCheck": None}
+    made: dict[str, Any] = {
+        "id": id,
+        "transport": "stdio",
+        "status": status,
+        "error": error,
+        "notes": [],
+        "lastHealthCheck": None,
+    }
     return {**made, **more}
 
 
@@ -72,7 +79,7 @@ def test_what_helps_is_said_with_the_error() -> None:
 
 
 def test_an_audit_log_that_cannot_be_written_is_found() -> None:
-    diagnosis = {"redis": None, "files": [], "audit": "[Errno 28] No space left on device"}
+    diagnosis: dict[str, Any] = {"redis": None, "files": [], "audit": "[Errno 28] No space left on device"}
     (found,) = [one for one in examined(_overview(), [_server()], NOW, diagnosis) if one.do]
     assert found.level == "wrong" and "No space left" in found.what and "access.audit.file" in found.do
 
