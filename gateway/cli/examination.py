@@ -29,12 +29,13 @@ def examined(
     servers: Sequence[Mapping[str, Any]],
     now: float,
     diagnosis: Mapping[str, Any] | None = None,
+    quarantine: Sequence[Mapping[str, Any]] = (),
 ) -> list[Finding]:
     """Return what is found; ``now`` is Unix time here. A gateway of another version may have no ``diagnosis``."""
     soon = []
     if diagnosis is not None:
         soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"]), *_audit(diagnosis.get("audit", ""))]
-    return [*_processes(overview, now), *soon, *_upstreams(servers)]
+    return [*_processes(overview, now), *soon, *_pinned(quarantine), *_upstreams(servers)]
 
 
 def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
@@ -129,6 +130,15 @@ def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
         level = "wrong" if times >= _MANY_RESTARTS else "look"
         yield Finding(
             level, f"{name} was replaced {times} times", "its last lines are in the log of 'gateway up' or 'serve'"
+        )
+
+
+def _pinned(quarantine: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for upstream, held in Counter(one["upstream"] for one in quarantine if one["heldBack"]).items():
+        yield Finding(
+            "look",
+            f"upstream {upstream} holds back {show.counted(held, 'tool')} that nobody has approved as listed now",
+            f"'gateway tools diff {upstream}' shows what differs, 'gateway tools approve {upstream} TOOL' approves it",
         )
 
 

@@ -168,9 +168,10 @@ def doctor(url: str, as_json: bool) -> None:
     overview, servers = client.get("overview"), client.get("servers")
     try:
         diagnosis = client.get("diagnosis")
+        quarantine = client.get("quarantine")
     except CommandFailed:  # of an older version; what else is wrong is found in any case
-        diagnosis = None
-    found = examination.examined(overview, servers, time.time(), diagnosis)
+        diagnosis, quarantine = None, []
+    found = examination.examined(overview, servers, time.time(), diagnosis, quarantine)
     if as_json:
         show.as_json([{"level": one.level, "what": one.what, "do": one.do} for one in found])
     else:

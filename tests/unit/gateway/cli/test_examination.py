@@ -84,6 +84,14 @@ def test_an_audit_log_that_cannot_be_written_is_found() -> None:
     assert found.level == "wrong" and "No space left" in found.what and "access.audit.file" in found.do
 
 
+def test_tools_that_are_held_back_are_found() -> None:
+    held = {"upstream": "bank", "group": "bank", "tool": "pay", "state": "changed", "heldBack": True}
+    (found,) = [
+        one for one in examined(_overview(), [_server()], NOW, None, [held, {**held, "heldBack": False}]) if one.do
+    ]
+    assert found.what.startswith("upstream bank holds back 1 tool ") and "gateway tools diff bank" in found.do
+
+
 def test_while_redis_is_away_workers_are_not_said_to_be_gone() -> None:
     """The front end that was asked knows its own links, and nothing else of the fleet."""
     found = _levels(_overview(redis=False, workers=[]), [_server()])
