@@ -283,7 +283,7 @@ def check(file: str, strict: bool) -> None:
     groups = len({spec.name for spec in running})
     counted = f"{len(running)} upstream{'' if len(running) == 1 else 's'} in {groups} group{'' if groups == 1 else 's'}"
     verdict = f"would run without {len(flawed)} of its entries" if flawed else "is fine"
-    click.echo(f"{file} {verdict}: {counted}, port {settings.service.port}")
+    click.echo(escaped(f"{file} {verdict}: {counted}, port {settings.service.port}"))
     for spec in running:
         click.echo(escaped(f"  {spec.id} ({spec.name}, {spec.transport}){_shown_tools(spec)}"))
     for spec in flawed:

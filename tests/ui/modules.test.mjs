@@ -14,6 +14,7 @@ const { ago, number, quantile, seconds, shown } = await from("words.js");
 const { changes, listed, quoted } = await from("views/upstream_forms.js");
 const { rest } = await from("views/audit.js");
 const { inSight, pagesOf } = await from("virtual.js");
+const { span } = await from("chart.js");
 const { cells } = await from("views/upstreams.js");
 const { probed } = await from("views/upstream.js");
 const { counted, grouped } = await from("views/topology.js");
@@ -53,6 +54,12 @@ test("the order of members makes no difference, that of lists does", () => {
   assert.notDeepEqual(lines([1, 2]), lines([2, 1]));
   assert.deepEqual(lines(null), []);
   assert.deepEqual(lines(JSON.parse('{"__proto__": 1}')), ["{", '  "__proto__": 1', "}"]);
+});
+
+test("a chart shows a minute at least", () => {
+  assert.deepEqual(span(null, null, 1000), [940, 1000]);
+  assert.deepEqual(span(998, 1000, 1001), [940, 1000]);
+  assert.deepEqual(span(100, 1000, 1001), [100, 1000]);
 });
 
 test("why a probe failed is said once", () => {
