@@ -110,9 +110,11 @@ def _head(now: Looked, before: Looked | None) -> list[Text]:
     buckets = [
         round(grown(partial(_bucket, at))) for at in range(min((len(one["buckets"]) for one in ends), default=0))
     ]
-    redis = "Redis answers" if overview["redis"] else "Redis does not answer"
-    processes = f"{show.counted(len(ends), 'front end')}   {show.counted(len(overview['workers']), 'worker')}"
-    title = f"{overview['name']}   {processes}   {redis}"
+    if overview["redis"]:
+        processes = f"{show.counted(len(ends), 'front end')}   {show.counted(len(overview['workers']), 'worker')}"
+        title = f"{overview['name']}   {processes}   Redis answers"
+    else:
+        title = f"{overview['name']}   Redis does not answer: this front end alone is known"
     half, most = show.within(buckets, 0.5), show.within(buckets, 0.99)
     figures = [
         f"{calls / seconds:.1f} calls/s   {errors / seconds:.1f} errors/s" if seconds else "…",

@@ -41,6 +41,12 @@ def test_rates_are_of_the_time_between_two_looks() -> None:
     assert "50.0     10" in lines[4]
 
 
+def test_without_redis_workers_are_not_counted() -> None:
+    assert "2 workers" in text(looked(0.0))[0]
+    lines = text(looked(0.0, redis=False, workers=[]))
+    assert "Redis does not answer" in lines[0] and "worker" not in lines[0]
+
+
 def test_a_front_end_that_was_replaced_counts_from_zero_and_nothing_is_negative() -> None:
     assert "10.0 calls/s" in text(looked(12.0, 20), looked(10.0, 0))[1]
     assert "0.0 calls/s" in text(looked(12.0, 20), looked(10.0, 50))[1]
