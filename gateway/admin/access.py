@@ -198,11 +198,10 @@ class AccessApi:
 
 def _limits(rules: AccessRules, roles: Collection[str], route: Route) -> Iterator[str]:
     """Yield the limits that calls of a route count for, if they are made by a principal with these roles."""
-    called = f"{route.group}/{route.entry.name}"
     for limit in rules.limits:
         if limit.role not in (EVERYBODY, *roles):
             continue
-        if limit.pattern is not None and not limit.pattern.matches_call("tools/call", called):
+        if limit.pattern is not None and not limit.pattern.matches_call("tools/call", route.group, route.entry.name):
             continue
         rate = limit.rate
         most = f"{rate.calls} calls in {rate.seconds:g} s" if rate is not None else f"{limit.concurrent} calls at once"

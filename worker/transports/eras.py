@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from shared.errors import NotDelivered
+from shared.mcp import values
 from shared.mcp.versions import MODERN_VERSIONS
 from shared.oauth.challenges import read_challenge
 
@@ -53,6 +52,6 @@ def http_verdict(status: int, body: bytes, refusal: bytes = b"") -> bool:
     if status == 429 or status >= 500:
         raise NotDelivered("upstream_unavailable", f"HTTP {status}: it cannot serve now", {"http": str(status)})
     try:
-        return bool(is_modern(orjson.loads(body)))
-    except orjson.JSONDecodeError:
+        return bool(is_modern(values.loads(body)))
+    except ValueError:
         return False

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
-
 from shared.choices import EraChoice
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
-from shared.mcp import sse
+from shared.mcp import sse, values
 from shared.mcp.methods import DISCOVER
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import cancel, spawn
@@ -87,7 +85,7 @@ async def _discovered(pool: HttpPool, context: SessionContext) -> dict[str, Any]
         answer = await _ask_discover(pool, context)
         if not http_verdict(answer.status, answer.body, answer.refusal):
             return None
-        return orjson.loads(answer.body).get("result") or {}
+        return values.loads(answer.body).get("result") or {}
     except CallError as error:
         return error
 
