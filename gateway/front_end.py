@@ -367,6 +367,7 @@ class FrontEnd:
         return [
             *self._tallies.families(kept_from_calls, self._search, waiting),
             *self._dispatcher.hedging.families(),
+            *self._pool.traffic.families("frontend"),
         ]
 
     @property

@@ -31,6 +31,14 @@ def _cure(words: str, advice: str, command: bool | None = None) -> _Cure:
 _CURES = (
     _cure("answered error -32601: cannot tell", "it sends back what it gets: it is no MCP server", True),
     _cure("the upstream answered error", "the server itself says so: look at its configuration and its log"),
+    _cure(
+        "nobody has connected to it",
+        "somebody has to sign in: what the upstream has is read in the name of one who did",
+    ),
+    _cure(
+        "environment variable .* is not set",
+        "set it in the environment from which the gateway is started, and start that anew",
+    ),
     # Commands.
     _cure("no folder|working directory", "correct cwd in the entry, or make that folder on the workers' machine", True),
     _cure(
@@ -77,18 +85,28 @@ _CURES = (
     _cure(
         "tls: ", "correct caFile, certFile or keyFile in the entry's tls; they are files of the workers' machine", False
     ),
+    _cure(
+        r"\b401\b.*(expired|invalid_token)",
+        "put a new token into the entry's header, or use auth, which renews tokens by itself",
+        False,
+    ),
     _cure("expired", "renew the server's certificate, or set the clock of the workers' machine", False),
     _cure(
-        "hostname mismatch|not valid for|ip address mismatch", "write the certificate's name in tls.serverName", False
+        "hostname mismatch|not valid for|ip address mismatch",
+        "'openssl s_client -connect HOST:PORT' shows the name that the certificate has",
+        False,
     ),
     _cure(
-        "self.signed|local issuer|not trusted", "name its authority, or the certificate itself, in tls.caFile", False
+        "self.signed|local issuer|not trusted",
+        "get the authority's certificate from whoever runs the server (PEM, a file of the workers' machine)",
+        False,
     ),
     _cure("speaks no tls", "write http:// in the url, or correct the port", False),
     _cure("https port|plain http", "write https:// in the url", False),
     _cure(
         r"\b401\b",
-        "it wants credentials: add a header (Authorization: Bearer …) or auth; 'gateway connect ID' signs a person in",
+        "it wants credentials: add a header (Authorization: Bearer …) or auth; with auth of type user, "
+        "'gateway connect ID' signs a person in",
         False,
     ),
     _cure(r"\b403\b", "it refuses the credentials of the entry, or the address or Host it is asked under", False),

@@ -14,12 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import types
 from collections.abc import Iterator
 
 import orjson
 
 from shared.errors import ConfigError
-from shared.settings import Settings, build, to_environment
+from shared.settings import KNOBS, SOURCES, Settings, build
 
 VARIABLE = "GATEWAY_SETTINGS_FD"
 """The environment variable that names the descriptor of the socket."""
@@ -33,6 +34,26 @@ def offer(settings: Settings) -> socket.socket:
     The caller closes it when the process is started. Raises ``ConfigError`` for settings that are too large.
     """
     return socket_with(orjson.dumps({**standard_variables(), **to_environment(settings)}))
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment variables from which ``build`` makes these settings again. Defaults are left out."""
+    variables: dict[str, str] = {}
+    for knob in KNOBS.values():
+        value = getattr(getattr(settings, knob.section), knob.field)
+        if value == knob.default or isinstance(value, types.NoneType):
+            continue
+        if knob.milliseconds:
+            variables[knob.variable] = repr(value * 1000.0)
+        elif isinstance(value, tuple):
+            variables[knob.variable] = ",".join(value) or ","  # an empty text would count as not set
+        elif isinstance(value, bool):
+            variables[knob.variable] = "true" if value else "false"
+        else:
+            variables[knob.variable] = str(getattr(value, "value", value))
+    if settings.sources:
+        variables[SOURCES] = orjson.dumps(settings.sources).decode()
+    return variables
 
 
 def socket_with(content: bytes) -> socket.socket:

@@ -9,13 +9,12 @@ A setting is a field of one of the small Structs below. All its names follow fro
 Some stand in a file in an object of their own (``shared.nested_settings``).
 
 A flag wins over the environment, the environment over the file, the file over the default. Processes that the command
-``gateway up`` starts are handed all settings (``shared.handover``), as the variables that ``to_environment`` returns.
+``gateway up`` starts are handed all settings (``shared.handover``).
 """
 
 from __future__ import annotations
 
 import difflib
-import types
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -353,7 +352,8 @@ class FleetSettings(Struct, frozen=True):
 
 
 class Settings(Struct, frozen=True):
-    """All settings, in sections."""
+    """All settings, in sections. ``sources`` says where those come from that somebody gave, by key: ``file``,
+    ``variable`` or ``flag``."""
 
     service: ServiceSettings = ServiceSettings()
     tls: TlsSettings = TlsSettings()
@@ -369,6 +369,7 @@ class Settings(Struct, frozen=True):
     fleet: FleetSettings = FleetSettings()
     link: LinkSettings = LinkSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    sources: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return "Settings(…)"  # holds the admin token and the fleet's key
@@ -397,6 +398,8 @@ def _camel(snake: str) -> str:
 def _knobs() -> dict[str, Knob]:
     found: dict[str, Knob] = {}
     for section in msgspec.structs.fields(Settings):
+        if section.name == "sources":
+            continue
         hints = typing.get_type_hints(section.type, include_extras=True)
         for field in msgspec.structs.fields(section.type):
             milliseconds = field.name.endswith("_s")
@@ -422,7 +425,9 @@ def _knobs() -> dict[str, Knob]:
 KNOBS: dict[str, Knob] = _knobs()
 """Every setting by its camelCase key."""
 _BY_FIELD = {knob.field: knob for knob in KNOBS.values()}
-_SECTIONS: dict[str, Any] = typing.get_type_hints(Settings)
+_SECTIONS: dict[str, Any] = {name: hint for name, hint in typing.get_type_hints(Settings).items() if name != "sources"}
+SOURCES = "GATEWAY_SETTING_SOURCES"
+"""The variable that says of settings that are handed over where they came from (JSON)."""
 
 
 def converted(knob: Knob, value: Any, from_text: bool) -> Any:
@@ -461,6 +466,7 @@ def build(
     ``None`` means "not given". Raises ``ConfigError`` that names every wrong value.
     """
     sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    sources: dict[str, str] = {}
     problems: list[tuple[str, str]] = []
 
     def put(knob: Knob, value: Any, where: str, from_text: bool) -> None:
@@ -475,37 +481,27 @@ def build(
             problems.append((f"gateway.{key}", "unknown setting" + suggestion(str(key), KNOBS)))
         else:
             put(knob, value, f"gateway.{key}", from_text=False)
+            sources[knob.key] = "file"
     given = environment or {}
     for knob in KNOBS.values() if given else ():
         text = given.get(knob.variable) or given.get(FORMER_VARIABLES.get(knob.variable, ""))
         if text:
             put(knob, text, knob.variable, from_text=True)
+            sources[knob.key] = "variable"
+    if given.get(SOURCES):
+        try:
+            sources = msgspec.json.decode(given[SOURCES], type=dict[str, str])
+        except msgspec.DecodeError:
+            problems.append((SOURCES, "is for processes that the gateway starts itself; unset it"))
     for name, value in (overrides or {}).items():
         if value is None:
             continue
         knob = _BY_FIELD[name]
+        sources[knob.key] = "flag"
         try:
             sections[knob.section][name] = _checked(knob, msgspec.convert(value, knob.type, strict=False))
         except (msgspec.ValidationError, ValueError) as error:
             problems.append((name, f"{error} ({knob.description})"))
     if problems:
         raise ConfigError(problems)
-    return Settings(**{name: _SECTIONS[name](**values) for name, values in sections.items()})
-
-
-def to_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment variables from which ``build`` makes these settings again. Defaults are left out."""
-    variables: dict[str, str] = {}
-    for knob in KNOBS.values():
-        value = getattr(getattr(settings, knob.section), knob.field)
-        if value == knob.default or isinstance(value, types.NoneType):
-            continue
-        if knob.milliseconds:
-            variables[knob.variable] = repr(value * 1000.0)
-        elif isinstance(value, tuple):
-            variables[knob.variable] = ",".join(value) or ","  # an empty text would count as not set
-        elif isinstance(value, bool):
-            variables[knob.variable] = "true" if value else "false"
-        else:
-            variables[knob.variable] = str(getattr(value, "value", value))
-    return variables
+    return Settings(**{name: _SECTIONS[name](**values) for name, values in sections.items()}, sources=sources)

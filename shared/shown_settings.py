@@ -13,7 +13,9 @@ from shared.settings import KNOBS, Knob, Settings
 
 class ShownSetting(Struct, rename="camel"):
     """One setting. ``value`` and ``default`` are as in a file (durations in milliseconds), a secret is masked.
-    ``given``: whether it has another value than the default, by a file, ``variable`` or a flag."""
+    ``given``: whether it has another value than the default. ``source`` says where that comes from: ``file``,
+    ``variable`` or ``flag``; ``gateway`` where the gateway itself chose it, as it does the address of a Redis that it
+    starts."""
 
     key: str
     section: str
@@ -22,6 +24,7 @@ class ShownSetting(Struct, rename="camel"):
     default: Any
     given: bool
     description: str
+    source: str = ""
 
 
 def shown(settings: Settings) -> list[ShownSetting]:
@@ -39,6 +42,7 @@ def shown(settings: Settings) -> list[ShownSetting]:
                 _plain(knob, knob.default),
                 given,
                 knob.description,
+                settings.sources.get(knob.key, "gateway") if given else "",
             )
         )
     return found

@@ -42,13 +42,14 @@ class UpstreamSessions(enum.Enum):
 class TransportTraits(Struct, frozen=True):
     """The properties of one transport.
 
-    ``spellings`` are its names in configuration files, ``foreign`` those in files of other clients alone. ``key`` is
-    the member of a connection that identifies the transport if none is named. ``connection`` is the type of its
-    connections. ``runs_once``: only a single worker runs the upstream, because two would be two servers.
-    ``locks_era``: one session speaks one era for its whole life.
+    ``title`` is what people call it. ``spellings`` are its names in configuration files, ``foreign`` those in files of
+    other clients alone. ``key`` is the member of a connection that identifies the transport if none is named.
+    ``connection`` is the type of its connections. ``runs_once``: only a single worker runs the upstream, because two
+    would be two servers. ``locks_era``: one session speaks one era for its whole life.
     """
 
     name: str
+    title: str
     spellings: tuple[str, ...]
     key: str
     connection: type[StdioConnection] | type[HttpConnection]
@@ -94,6 +95,7 @@ def _check_api(given: Mapping[str, Any]) -> None:
 _ROWS = (
     TransportTraits(
         "stdio",
+        "stdio",
         ("stdio",),
         "command",
         StdioConnection,
@@ -105,6 +107,7 @@ _ROWS = (
     ),
     TransportTraits(
         "http",
+        "Streamable HTTP",
         ("http", "streamable-http", "streamable_http", "streamableHttp"),
         "url",
         HttpConnection,
@@ -112,14 +115,16 @@ _ROWS = (
         UpstreamSessions.OFFERED,
         foreign=("https", "remote", "streamable", "httpStream"),
     ),
-    TransportTraits("sse", ("sse",), "url", HttpConnection, _check_url, UpstreamSessions.CONNECTION),
-    TransportTraits("openapi", ("openapi",), "spec", OpenApiConnection, _check_api, UpstreamSessions.OFFERED),
+    TransportTraits("sse", "HTTP+SSE", ("sse",), "url", HttpConnection, _check_url, UpstreamSessions.CONNECTION),
+    TransportTraits(
+        "openapi", "HTTP API (OpenAPI)", ("openapi",), "spec", OpenApiConnection, _check_api, UpstreamSessions.OFFERED
+    ),
 )
 TRANSPORTS: dict[str, TransportTraits] = {row.name: row for row in _ROWS}
 """The traits of every transport, by its name."""
 _BY_KEY = sorted(_ROWS, key=lambda row: row.key == "url")  # every address has a URL, so it tells least
 _SPELLINGS = {spelling: row for row in _ROWS for spelling in row.spellings}
-_UNKNOWN = TransportTraits("", (), "", HttpConnection, _check_url, UpstreamSessions.CONNECTION)
+_UNKNOWN = TransportTraits("", "", (), "", HttpConnection, _check_url, UpstreamSessions.CONNECTION)
 
 
 def traits(name: str) -> TransportTraits:

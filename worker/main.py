@@ -192,7 +192,8 @@ class Worker:
             family = gauge(name, text)
             family.samples.append(Sample((), value))
             found.append(family)
-        return [*found, self.rpc.broker.tasks.tally.family, *self.inventory.figures()]
+        links = self.rpc.traffic.families("worker")
+        return [*found, *links, self.rpc.broker.tasks.tally.family, *self.inventory.figures()]
 
     async def _be_known(self) -> None:
         """Renew this worker's record, or join anew if Redis has it no more. Raises ``RegistryUnavailable``."""

@@ -20,6 +20,7 @@ from shared.mcp.listings import Kind
 from shared.mcp.methods import LISTEN, OWN_LIST
 from shared.mcp.tasks import METHODS as TASK_METHODS
 from shared.mcp.versions import Era
+from shared.metrics.links import LinkTraffic
 from shared.rpc import messages as rpc
 from shared.rpc.connection import SLACK, BodyStream, Link
 from shared.rpc.framing import CHUNK
@@ -280,6 +281,7 @@ class RpcServer:
         self.inventory = inventory
         self.deadlines = deadlines
         self.draining = False
+        self.traffic = LinkTraffic()
         self.loop = asyncio.get_running_loop()
         self.clock: Callable[[], float] = self.loop.time
         self._alive_at = self.clock()
@@ -374,7 +376,7 @@ class RpcServer:
 
         joining = Joining(side, _PROOF_S, proven, failed)
         self._enter(joining)
-        return joining, Link(joining, 0, self.stalled)
+        return joining, Link(joining, 0, self.stalled, self.traffic)
 
     def _refused(self, place: str, error: HandshakeError) -> None:
         """Log that a peer did not prove itself; not for every attempt, because anybody can make any number."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -11,14 +12,16 @@ from aiohttp import web
 from gateway.access.policy import RolePolicy
 from gateway.access.principal import Identity
 from gateway.access.roles import Roles
+from gateway.admin.explaining import tool_at
 from gateway.admin.rights import PRINCIPAL
 from gateway.admin.schemas import AccessExplanation, MadeKey, NewKey, ShownKey
 from gateway.fleet.registry_view import RegistryView
 from gateway.http.bodies import BodyReader
+from gateway.routing.routes import Route
 from gateway.telemetry.audit import AuditLog
 from shared.access import keys
 from shared.access.methods import ApiKeyMethod
-from shared.access.rules import AccessRules
+from shared.access.rules import EVERYBODY, AccessRules
 from shared.errors import ConfigError, EntryNotFound
 from shared.mcp.listings import Kind
 from shared.registry.api_keys import KeyStore
@@ -62,6 +65,11 @@ class AccessApi:
     def has_audit(self) -> bool:
         """Whether an audit log is kept in Redis."""
         return self.rules.audit is not None and self.rules.audit.redis
+
+    @property
+    def audit_trouble(self) -> str:
+        """Why this front end cannot write its audit log now, or nothing."""
+        return self._log.failing if self._log is not None else ""
 
     async def keys(self, request: web.Request) -> web.Response:
         """``GET /admin/v1/keys``: all keys, without what they are."""
@@ -140,19 +148,21 @@ class AccessApi:
         principal, tool = request.query.get("as"), request.query.get("tool")
         if principal is None or not tool:
             raise ConfigError("name the principal and the tool: /admin/v1/access/explain?as=key:ci&tool=NAME")
-        return _json(await self.explained(tool, principal, request.query.get("claims", "")))
+        claims, server = request.query.get("claims", ""), request.query.get("server", "")
+        return _json(await self.explained(tool, principal, claims, server))
 
-    async def explained(self, tool: str, principal: str, claims: str) -> AccessExplanation:
-        """Return which rule decides whether a principal may use a tool. Raises ``ConfigError`` or ``EntryNotFound``."""
+    async def explained(self, tool: str, principal: str, claims: str, server: str = "") -> AccessExplanation:
+        """Return which rule decides whether a principal may use a tool of ``/mcp``, or of the endpoint ``server``.
+        Raises ``ConfigError`` or ``EntryNotFound``."""
         identity = await self._identity(principal, claims)
         await self._registry.catch_up()
-        route = self._registry.catalog.everything.find(Kind.TOOLS, tool)
-        if route is None:
-            raise EntryNotFound(f"there is no tool {tool!r}")
+        route = tool_at(self._registry.catalog, tool, server)
         granted, reachable = Roles(self.rules).of(identity)
         names = [role.name for role in granted]
+        limits = list(_limits(self.rules, names, route))
         if not self.rules.roles:
-            return AccessExplanation(tool, principal, names, True, "allowed: no roles are configured")
+            why = "allowed: no roles are configured"
+            return AccessExplanation(tool, principal, names, True, why, limits=limits)
         verdict = RolePolicy(self.rules).judge(granted, reachable, Kind.TOOLS, route)
         rules = [f"{rule.path}: {rule.pattern.text}" for rule in verdict.rules]
         conditions = [one.text for one in (*verdict.guard.any_of, *verdict.guard.none_of)] if verdict.guard else []
@@ -162,7 +172,7 @@ class AccessApi:
             why = f"shown, and refused until the token has the scope {' '.join(verdict.guard.scopes)!r}"
         else:
             why = "allowed if its arguments fulfil the conditions" if conditions else "allowed"
-        return AccessExplanation(tool, principal, names, verdict.shown, why, rules, conditions)
+        return AccessExplanation(tool, principal, names, verdict.shown, why, rules, conditions, limits)
 
     async def _identity(self, principal: str, claims: str) -> Identity:
         if principal.startswith("key:"):
@@ -184,6 +194,18 @@ class AccessApi:
         roles = given[name] if record is None else record.roles
         every = method.roles if method else ()
         return Identity(f"key:{name}", "key", {"key": name}, given=(*every, *roles))
+
+
+def _limits(rules: AccessRules, roles: Collection[str], route: Route) -> Iterator[str]:
+    """Yield the limits that calls of a route count for, if they are made by a principal with these roles."""
+    for limit in rules.limits:
+        if limit.role not in (EVERYBODY, *roles):
+            continue
+        if limit.pattern is not None and not limit.pattern.matches_call("tools/call", route.group, route.entry.name):
+            continue
+        rate = limit.rate
+        most = f"{rate.calls} calls in {rate.seconds:g} s" if rate is not None else f"{limit.concurrent} calls at once"
+        yield f"{limit.name}: {most}{', of all its callers together' if limit.shared else ''}"
 
 
 def _json(value: Any, status: int = 200) -> web.Response:

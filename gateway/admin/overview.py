@@ -31,7 +31,7 @@ from shared.registry.records import UpstreamRecord
 _CALLS, _SECONDS, _DURATIONS = "gateway_calls", "gateway_call_seconds", "gateway_call_duration_seconds"
 _PRINCIPAL_CALLS, _PRINCIPAL_ERRORS = "gateway_principal_calls", "gateway_principal_errors"
 _PRINCIPAL_SECONDS = "gateway_principal_seconds"
-_UPSTREAM = "gateway_upstream_duration_seconds"
+_UPSTREAM, _WAITING = "gateway_upstream_duration_seconds", "gateway_upstream_waiting"
 
 
 def statuses(records: Iterable[UpstreamRecord]) -> dict[str, int]:
@@ -87,12 +87,17 @@ def traffic(counted: Iterable[Family]) -> Traffic:
     for sample in _samples(families.get(_DURATIONS)):
         of_group = groups.setdefault(sample.labels[0], TrafficOfGroup(sample.labels[0]))
         of_group.buckets, of_group.seconds = sample.buckets, sample.value
-    upstreams = []
+    upstreams: dict[tuple[str, ...], TrafficOfUpstream] = {}
     for sample in _samples(families.get(_UPSTREAM)):
         of, upstream = sample.labels
-        failed = failed_at[of, upstream]
-        upstreams.append(TrafficOfUpstream(of, upstream, sum(sample.buckets), sample.value, sample.buckets, failed))
-    return Traffic(now_s(), list(groups.values()), list(tools.values()), upstreams, _principals(families))
+        upstreams[sample.labels] = TrafficOfUpstream(
+            of, upstream, sum(sample.buckets), sample.value, sample.buckets, failed_at[of, upstream]
+        )
+    for (of, upstream), waiting in _series(families.get(_WAITING)):
+        upstreams.setdefault((of, upstream), TrafficOfUpstream(of, upstream)).waiting = int(waiting)
+    return Traffic(
+        now_s(), list(groups.values()), list(tools.values()), list(upstreams.values()), _principals(families)
+    )
 
 
 def _principals(families: Mapping[str, Family]) -> list[TrafficOfPrincipal]:

@@ -13,6 +13,7 @@ import orjson
 from msgspec import Struct, structs
 
 from gateway.admin.events import EventLog
+from gateway.admin.explaining import Explaining
 from gateway.admin.overview import open_files, statuses, topology, traffic
 from gateway.admin.schemas import (
     Conflict,
@@ -22,7 +23,6 @@ from gateway.admin.schemas import (
     ListedTool,
     Overview,
     QuarantinedTool,
-    ReplicaState,
     ShownFailure,
     Topology,
     Traffic,
@@ -32,10 +32,9 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.pins import public_entry
 from gateway.fleet.registry_view import RegistryView
-from gateway.routing.routes import Replica, Route
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.failed_calls import FailedCalls
-from shared.choices import Duty, Pin
+from shared.choices import Pin
 from shared.errors import EntryNotFound, RegistryUnavailable
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
@@ -95,14 +94,13 @@ class Queries:
         self.events = events
         self._store = store
         self._registry = registry
-        self._dispatcher = dispatcher
         self._sessions = sessions
         self._figures = figures
         self._frontends = frontends
         self._workers = workers
         self._frontend = frontend
         self._facts = facts
-        self._ejection = ejection
+        self._explaining = Explaining(store, registry, dispatcher, ejection, figures)
         self.ready = ready
 
     @property
@@ -303,35 +301,9 @@ class Queries:
 
     # ---- explaining
 
-    async def explain(self, tool: str) -> Explanation:
+    async def explain(self, tool: str, server: str = "") -> Explanation:
         """Return where a call of ``tool`` would go, and why. Raises ``EntryNotFound``."""
-        await self._registry.catch_up()
-        view = self._registry.catalog.everything
-        route = view.find(Kind.TOOLS, tool)
-        if route is None:
-            error = view.unknown(Kind.TOOLS, tool)
-            close = ", ".join(error.data.get("closeMatches", ()))
-            raise EntryNotFound(f"{error.message}{f'; close: {close}' if close else ''}")
-        return self._explanation(tool, route)
-
-    def _explanation(self, tool: str, route: Route) -> Explanation:
-        now = self._dispatcher.now()
-        able = [replica for replica in route.replicas if replica.available(now) and not replica.drains]
-        choice: str | None = None
-        if not able:
-            because = "no replica is available; a call is answered with upstream_unavailable"
-        elif len(able) == 1:
-            choice, because = able[0].id, "it is the only available replica"
-        else:
-            welcome = [one for one in able if one.avoid_until <= now]
-            if len(welcome) == 1:
-                choice, because = welcome[0].id, "the others are ejected or avoided"
-            else:
-                likely, because = route.balancer.likely(welcome or able)
-                choice = likely.id if likely is not None else None
-        candidates = [_candidate(replica, self._ejection.state(replica, now), now) for replica in route.replicas]
-        strategy = type(route.balancer).__name__
-        return Explanation(tool, route.group, route.entry.name, strategy, candidates, choice, because)
+        return await self._explaining.explain(tool, server)
 
 
 def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
@@ -349,23 +321,3 @@ def _member(id: str, facts: MemberFacts, kind: type[_Member]) -> _Member:
         except (msgspec.ValidationError, ValueError):
             continue
     return kind(id=id, **found)
-
-
-def _candidate(replica: Replica, kept_away: str, now: float) -> ReplicaState:
-    record = replica.record
-    up = replica.available(now) and not replica.drains
-    if record.duty is not Duty.ACTIVE:
-        kept_away = record.duty.value
-    suspected = "refused a call just now" if replica.suspect_until > now else record.status.value
-    return ReplicaState(
-        replica.id,
-        record.status.value,
-        up,
-        (kept_away or None) if up or record.duty is not Duty.ACTIVE else record.error or suspected,
-        replica.in_flight,
-        replica.in_flight_elsewhere,
-        replica.weight,
-        [owner for _, owner in record.owners],
-        record.spec.isolation.value,
-        round(replica.latency_s * 1000, 1) if replica.watch is not None else None,
-    )

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from gateway.admin.access import AccessApi
 from gateway.admin.commands import Commands
@@ -19,7 +20,7 @@ from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Page, Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.rights import PRINCIPAL, RIGHTS, AdminRights
-from gateway.admin.schemas import Change, DutySet, ErrorBody, LogLevel, Me, Registration, RestartAsked
+from gateway.admin.schemas import Change, DutySet, ErrorBody, LogLevel, Me, Registration, RestartAsked, ShownTransport
 from gateway.admin.virtual_servers import VirtualServersApi
 from gateway.admission.dns_rebinding import RebindingGuard, foreign_site
 from gateway.admission.request_head import is_json
@@ -33,6 +34,7 @@ from shared.metrics.exposition import CONTENT_TYPE
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
 from shared.shown_settings import shown
+from shared.transports import TRANSPORTS, UpstreamSessions
 from shared.version import VERSION
 
 _SIGN_OF_LIFE_S = 15.0
@@ -96,6 +98,7 @@ def add_admin_routes(
         ("PUT", "servers/{id}/pins/{tool}", pins.approve),
         ("DELETE", "servers/{id}/pins/{tool}", pins.withdraw),
         ("GET", "me", api.me),
+        ("GET", "transports", api.transports),
         ("GET", "tools", api.tools),
         ("GET", "conflicts", api.conflicts),
         ("GET", "quarantine", api.quarantine),
@@ -279,6 +282,14 @@ class _AdminApi:
             )
         )
 
+    async def transports(self, request: web.Request) -> web.Response:
+        return _json(
+            [
+                ShownTransport(row.name, row.title, row.key, row.sessions is UpstreamSessions.PROCESS)
+                for row in TRANSPORTS.values()
+            ]
+        )
+
     async def tools(self, request: web.Request) -> web.Response:
         schemas = request.query.get("schemas", "true") in ("true", "1")
         return _counted(*self._queries.tools(request.query.get("server"), _page(request), schemas))
@@ -325,7 +336,7 @@ class _AdminApi:
         return _json(await self._queries.overview())
 
     async def diagnosis(self, request: web.Request) -> web.Response:
-        return _json(await self._queries.diagnosis())
+        return _json(structs.replace(await self._queries.diagnosis(), audit=self._access.audit_trouble))
 
     async def traffic(self, request: web.Request) -> web.Response:
         return _json(await self._queries.traffic())
@@ -371,10 +382,11 @@ class _AdminApi:
         tool = request.query.get("tool")
         if not tool:
             raise ConfigError("name the tool: /admin/v1/explain?tool=NAME")
-        explanation = await self._queries.explain(tool)
+        server = request.query.get("server", "")
+        explanation = await self._queries.explain(tool, server)
         if "as" in request.query:
             claims = request.query.get("claims", "")
-            explanation.access = await self._access.explained(tool, request.query["as"], claims)
+            explanation.access = await self._access.explained(tool, request.query["as"], claims, server)
         return _json(explanation)
 
     async def openapi(self, request: web.Request) -> web.Response:

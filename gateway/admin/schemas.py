@@ -7,6 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from shared.choices import Duty, EraChoice, Isolation, Pin
+from shared.models import HealthCheckResult
 from shared.registry.condition import RedisCondition
 from shared.registry.failed_calls import FailedCall
 
@@ -50,6 +51,17 @@ class DutySet(Struct, rename="camel", forbid_unknown_fields=True):
     duty: Duty
 
 
+class ShownTransport(Struct, rename="camel"):
+    """A transport: its name in an entry, what people call it, and the member of a connection that stands for it.
+    ``runs_process``: its upstreams are child processes of a worker, so they have error output, and a restart ends
+    them."""
+
+    name: str
+    title: str
+    key: str
+    runs_process: bool
+
+
 class ListedTool(Struct, rename="camel"):
     """A tool as clients see it."""
 
@@ -70,7 +82,8 @@ class Conflict(Struct, rename="camel"):
 
 class ReplicaState(Struct, rename="camel"):
     """A replica in an explanation. ``reason`` says why it gets no calls, or fewer. ``latency_ms`` is the average time
-    to an answer as the asked front end sees it, if it is measured."""
+    to an answer as the asked front end sees it, if it is measured. ``waiting``, ``calls`` and ``errors`` are those
+    of ``TrafficOfUpstream``."""
 
     id: str
     status: str
@@ -82,6 +95,10 @@ class ReplicaState(Struct, rename="camel"):
     workers: list[str]
     isolation: str
     latency_ms: float | None = None
+    waiting: int = 0
+    calls: int = 0
+    errors: int = 0
+    last_health_check: HealthCheckResult | None = None
 
 
 class Explanation(Struct, rename="camel"):
@@ -181,10 +198,12 @@ class OpenFiles(Struct, rename="camel"):
 
 
 class Diagnosis(Struct, rename="camel"):
-    """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes."""
+    """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes.
+    ``audit`` says why the front end that was asked cannot write its audit log, and is empty if it can."""
 
     redis: RedisCondition | None
     files: list[OpenFiles]
+    audit: str = ""
 
 
 class RestartAsked(Struct, rename="camel"):
@@ -267,7 +286,8 @@ class Approval(Struct, rename="camel", forbid_unknown_fields=True):
 
 
 class AccessExplanation(Struct, rename="camel"):
-    """Why a principal may use a tool, or not. ``rules`` are the places in the configuration that decided."""
+    """Why a principal may use a tool, or not. ``rules`` are the places in the configuration that decided, ``limits``
+    those that such a call counts for."""
 
     tool: str
     principal: str
@@ -276,6 +296,7 @@ class AccessExplanation(Struct, rename="camel"):
     verdict: str
     rules: list[str] = []
     conditions: list[str] = []
+    limits: list[str] = []
 
 
 class Me(Struct, rename="camel"):
@@ -329,7 +350,7 @@ class TrafficOfTool(Struct, rename="camel"):
 
 class TrafficOfUpstream(Struct, rename="camel"):
     """How long one upstream took to answer its workers (as in ``FrontEndState``). ``errors`` are those of clients'
-    calls that were sent there last."""
+    calls that were sent there last; ``waiting`` calls wait for a place there now (``maxConcurrency``)."""
 
     group: str
     upstream: str
@@ -337,6 +358,7 @@ class TrafficOfUpstream(Struct, rename="camel"):
     seconds: float = 0.0
     buckets: list[int] = []
     errors: int = 0
+    waiting: int = 0
 
 
 class TrafficOfPrincipal(Struct, rename="camel"):

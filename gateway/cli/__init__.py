@@ -15,6 +15,7 @@ arguments    ``key=value`` as the values that a tool's schema wants (pure)
 asking       what a server asks a person, on the terminal
 content      what tools, resources and prompts answer, shown or saved
 look         commands that show a gateway's state: ``status``, ``topology``, ``settings``, …
+screen       ``status --watch`` on a terminal: a screen that fits, and keys to look closer
 watching     commands that show what a gateway does now: ``top``, ``errors``, ``events``, ``doctor``
 examination  what ``doctor`` finds (pure)
 access       commands on access: ``keys create``, ``list``, ``revoke``, ``access explain``, ``audit``

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
@@ -66,6 +66,9 @@ def keys_list(group_url: str, url: str | None, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
+    if not found:
+        click.echo("there is no key yet: 'gateway keys create NAME --role ROLE' makes one", err=True)
+        return
     show.table(
         ["NAME", "ID", "ROLES", "MADE", "EXPIRES", "FROM"],
         [
@@ -108,13 +111,18 @@ def access(ctx: click.Context, url: str) -> None:
 @click.argument("tool")
 @click.option("--as", "principal", required=True, metavar="PRINCIPAL", help="key:NAME, or ISSUER#SUBJECT with --claims")
 @click.option("--claims", default="", metavar="JSON", help="the claims of a token of this principal")
+@click.option(
+    "--server", default="", metavar="NAME", help="as seen at this group's or virtual server's endpoint [/mcp]"
+)
 @JSON
 @URL_HERE
 @click.pass_obj
-def access_explain(group_url: str, url: str | None, tool: str, principal: str, claims: str, as_json: bool) -> None:
+def access_explain(
+    group_url: str, url: str | None, tool: str, principal: str, claims: str, server: str, as_json: bool
+) -> None:
     """Say whether a principal may use TOOL, and which rule decides."""
-    query = f"tool={quote(tool, safe='')}&as={quote(principal, safe='')}&claims={quote(claims, safe='')}"
-    found = AdminClient(url or group_url).get(f"access/explain?{query}")
+    query = {"tool": tool, "as": principal, "claims": claims, **({"server": server} if server else {})}
+    found = AdminClient(url or group_url).get(f"access/explain?{urlencode(query, quote_via=quote)}")
     if as_json:
         show.as_json(found)
         return
@@ -125,6 +133,7 @@ def access_explain(group_url: str, url: str | None, tool: str, principal: str, c
         ["verdict", found["verdict"]],
         *(["rule", one] for one in found["rules"]),
         *(["condition", one] for one in found["conditions"]),
+        *(["limit", one] for one in found["limits"]),
     ]
     show.table(["FIELD", "VALUE"], rows)
 

@@ -76,11 +76,12 @@ def tools(pattern: str | None, limit: int | None, url: str, server: str | None, 
     if as_json:
         show.as_json(found)
         return
+    placed = any("group" in tool for tool in found)  # those of a virtual server are not
     rows = []
     for tool in found:
-        place = [] if places is None else [tool.get("group"), ", ".join(tool.get("replicas", ()))]
+        place = [] if not placed else [tool.get("group"), ", ".join(tool.get("replicas", ()))]
         rows.append([tool["name"], *place, (tool["description"] or "").split("\n")[0][:80]])
-    columns = ["TOOL", *(["GROUP", "REPLICAS"] if places is not None else []), "DESCRIPTION"]
+    columns = ["TOOL", *(["GROUP", "REPLICAS"] if placed else []), "DESCRIPTION"]
     show.table(columns, rows, paged=True)
     if len(listed) > len(chosen):
         click.echo(f"{len(listed) - len(chosen)} more; choose with a PATTERN, or a larger --limit", err=True)
@@ -135,7 +136,8 @@ def call(
     try:
         parsed = json.loads(arguments)
     except json.JSONDecodeError as error:
-        raise ConfigError(f'ARGUMENTS are not JSON: {error}; example: \'{{"text": "hello"}}\'') from error
+        text = f'ARGUMENTS are not JSON: {error}; example: \'{{"text": "hello"}}\', or one by one: --arg text=hello'
+        raise ConfigError(text) from error
     if not isinstance(parsed, dict):
         raise ConfigError("ARGUMENTS must be a JSON object")
     given = spoken.pairs(pairs)

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import click
 
 from gateway.cli.admin_client import AdminClient
-from gateway.cli.failures import CommandFailed
+from gateway.cli.failures import API_KEY, CommandFailed
 from gateway.cli.options import URL
 from shared.logs import escaped
 
@@ -23,7 +23,9 @@ def add_to(cli: click.Group) -> None:
 
 @click.command()
 @click.argument("upstream")
-@click.option("--token", envvar="GATEWAY_TOKEN", default="", help="your API key or access token at the gateway")
+@click.option(
+    "--token", envvar=["GATEWAY_TOKEN", API_KEY], default="", help="your API key or access token at the gateway"
+)
 @click.option("--no-browser", is_flag=True, help="only show the link")
 @click.option("--timeout", type=float, default=300.0, metavar="SECONDS", help="how long to wait [300]")
 @click.option("--forget", is_flag=True, help="end the connection instead")

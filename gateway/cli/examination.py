@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gateway.cli import show
+from shared.transports import traits
+
 _SKEW_S = 30.0
 _MANY_RESTARTS = 3
 _SLOW_PROBE_MS = 1000.0
 _NEARLY_FULL = 0.85
 _REDIS_SKEW_S = 5.0
-
-_ELSE = "'gateway servers show ID' and 'gateway servers logs ID' say more"
 
 
 class Finding(NamedTuple):
@@ -28,10 +29,13 @@ def examined(
     servers: Sequence[Mapping[str, Any]],
     now: float,
     diagnosis: Mapping[str, Any] | None = None,
+    quarantine: Sequence[Mapping[str, Any]] = (),
 ) -> list[Finding]:
     """Return what is found; ``now`` is Unix time here. A gateway of another version may have no ``diagnosis``."""
-    soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"])] if diagnosis is not None else []
-    return [*_processes(overview, now), *soon, *_upstreams(servers)]
+    soon = []
+    if diagnosis is not None:
+        soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"]), *_audit(diagnosis.get("audit", ""))]
+    return [*_processes(overview, now), *soon, *_pinned(quarantine), *_upstreams(servers)]
 
 
 def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
@@ -39,7 +43,8 @@ def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "look",
             "Redis keeps nothing on disk: what was registered by hand, and client sessions, end with it",
-            "set 'appendonly yes' in Redis, or declare every upstream in the gateway's file",
+            "set 'appendonly yes' in Redis (or leave out --ephemeral, if it is that of 'gateway up'), or declare every "
+            "upstream in the gateway's file",
         )
     if redis.get("saved") is False:
         yield Finding(
@@ -60,6 +65,15 @@ def _redis(redis: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
+def _audit(trouble: str) -> Iterator[Finding]:
+    if trouble:
+        yield Finding(
+            "wrong",
+            f"the audit log cannot be written: {trouble}",
+            "make room on its disk, or correct access.audit.file; events wait, and are lost when too many do",
+        )
+
+
 def _files(processes: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     for one in processes:
         if one["open"] > one["most"] * _NEARLY_FULL:
@@ -76,14 +90,21 @@ def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
         yield Finding("fine", "Redis answers")
     else:
         yield Finding(
-            "wrong", "Redis does not answer: nothing can be registered, sessions are kept in memory", "start it"
+            "wrong",
+            "Redis does not answer: nothing can be registered, sessions are kept in memory",
+            "start it, or look at its log and its disk; 'gateway settings' says where it is (redisUrl)",
         )
+        if any(one["workers"] for one in frontends):
+            yield Finding("fine", "calls are answered: the front end that was asked has links to workers")
+            return  # who else there is, only Redis knows
     if not workers:
         yield Finding(
             "wrong", "no worker is running: no call can be answered", "start one: 'gateway worker', or 'gateway up'"
         )
     else:
-        yield Finding("fine", f"{len(frontends)} front ends and {len(workers)} workers are alive")
+        yield Finding(
+            "fine", f"alive: {show.counted(len(frontends), 'front end')}, {show.counted(len(workers), 'worker')}"
+        )
     for one in frontends:
         if one["workers"] < len(workers):
             yield Finding(
@@ -112,6 +133,22 @@ def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
         )
 
 
+def _pinned(quarantine: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    for upstream, held in Counter(one["upstream"] for one in quarantine if one["heldBack"]).items():
+        yield Finding(
+            "look",
+            f"upstream {upstream} holds back {show.counted(held, 'tool')} that nobody has approved as listed now",
+            f"'gateway tools diff {upstream}' shows what differs, 'gateway tools approve {upstream} TOOL' approves it",
+        )
+
+
+def _more(server: Mapping[str, Any]) -> str:
+    """Return where more is said of an upstream. Only one that a worker runs writes error output here."""
+    shown = f"'gateway servers show {server['id']}'"
+    runs = traits(server["transport"]).runs_once
+    return f"{shown} and 'gateway servers logs {server['id']}' say more" if runs else f"{shown} says more"
+
+
 def _upstreams(servers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     if not servers:
         yield Finding("look", "no upstream is registered", "gateway servers add ID URL, or: servers add ID -- COMMAND")
@@ -126,15 +163,9 @@ def _upstreams(servers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
                 continue
         if one["status"] in ("error", "stopped"):
             error = one["error"] or one["status"]
-            yield Finding(
-                "wrong", f"upstream {one['id']}: {error}", one.get("advice") or _ELSE.replace("ID", one["id"])
-            )
+            yield Finding("wrong", f"upstream {one['id']}: {error}", one.get("advice") or _more(one))
         elif one["status"] != "connected":
-            yield Finding(
-                "look",
-                f"upstream {one['id']} is {one['status']}",
-                f"wait; 'gateway servers logs {one['id']}' says more",
-            )
+            yield Finding("look", f"upstream {one['id']} is {one['status']}", f"wait; {_more(one)}")
         elif (health.get("latencyMs") or 0) > _SLOW_PROBE_MS:
             yield Finding(
                 "look",

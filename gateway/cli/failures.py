@@ -22,6 +22,9 @@ CLIENT_CERT, CLIENT_KEY = "GATEWAY_CLIENT_CERT_FILE", "GATEWAY_CLIENT_KEY_FILE"
 """The environment variables that name the certificate which commands show to a gateway that asks for one, and its
 key."""
 
+API_KEY = "GATEWAY_API_KEY"
+"""The environment variable with the key or token by which commands call tools, as any client has one."""
+
 CONNECT_S = 10.0
 """How long connecting may take. TLS with a server that does not speak TLS may never finish."""
 
@@ -39,8 +42,11 @@ class RequestRefused(CommandFailed):
     def __init__(self, error: dict[str, Any]) -> None:
         self.error = error
         data = error.get("data")
-        close = data.get("closeMatches") if isinstance(data, dict) else None
+        said = data if isinstance(data, dict) else {}
+        close = said.get("closeMatches")
         more = f"close: {', '.join(map(str, close))}" if isinstance(close, list) and close else f"code {error['code']}"
+        if said.get("code") == "unauthenticated":
+            more = f"commands send the key or token that {API_KEY} holds"
         super().__init__(f"{error['message']} ({more})")
 
 

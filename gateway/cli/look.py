@@ -8,18 +8,20 @@ import sys
 import time
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
-from gateway.cli import show
+from gateway.cli import screen, show
 from gateway.cli.admin_client import AdminClient
 from gateway.cli.failures import CommandFailed
 from gateway.cli.options import JSON, URL
 from shared.logs import escaped
-from shared.metrics.families import BUCKETS_S
 
 _EVENTS = 5
+_EVERY_S = 2.0
+_LINES_OF_LOG = 100
+_FAILURES = 5
 
 
 def add_to(cli: click.Group) -> None:
@@ -28,29 +30,13 @@ def add_to(cli: click.Group) -> None:
         cli.add_command(command)
 
 
-def _watching(once: Callable[[], None], watch: bool) -> None:
+def _again_and_again(once: Callable[[], None]) -> None:
     while True:
-        if watch and sys.stdout.isatty():
-            click.clear()
         try:
             once()
-        except CommandFailed as error:
-            if not watch:
-                raise
-            click.echo(escaped(f"error: {error}"), err=True)  # whoever watches wants to see it come back
-        if not watch:
-            return
-        time.sleep(2.0)
-
-
-def _within(buckets: list[int], share: float) -> str:
-    """Return in what time this share of all calls was answered, by the buckets of ``shared.metrics.families``."""
-    total, below = sum(buckets), 0
-    for count, limit_s in zip(buckets, (*BUCKETS_S, None), strict=False):
-        below += count
-        if total and below >= share * total:
-            return f"<{limit_s * 1000:g}ms" if limit_s is not None else f">{BUCKETS_S[-1]:g}s"
-    return ""
+        except CommandFailed as error:  # whoever watches wants to see it come back
+            click.echo(escaped(f"error: {error}"), err=True)
+        time.sleep(_EVERY_S)
 
 
 def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) -> None:
@@ -59,6 +45,8 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
     ``before`` keeps each front end's count of calls and when it was read, for the rate. The first rate is since the
     front end started.
     """
+    if not found["redis"]:
+        click.echo("Redis does not answer: other front ends and the workers are not known, calls go on", err=True)
     several_hosts = len({one["host"] for one in (*found["frontends"], *found["workers"])}) > 1
 
     def process(one: dict[str, Any]) -> list[Any]:
@@ -72,7 +60,7 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
         per_s = f"{(calls - then[0]) / max(now - then[1], 0.001):.1f}"
         before[one["id"]] = (calls, now)
         counts = [calls, per_s, one["inFlight"], one["streams"], one["retries"]]
-        rows.append([*process(one), *counts, _within(one["buckets"], 0.5), _within(one["buckets"], 0.99)])
+        rows.append([*process(one), *counts, show.within(one["buckets"], 0.5), show.within(one["buckets"], 0.99)])
     show.table(
         ["FRONT END", *columns, "CALLS", "CALLS/S", "IN FLIGHT", "STREAMS", "RETRIES", "P50", "P99"],
         rows,
@@ -113,7 +101,7 @@ def _show_status(found: dict[str, Any], before: dict[str, tuple[int, float]]) ->
 
 @click.command()
 @URL
-@click.option("--watch", is_flag=True, help="again every 2 s")
+@click.option("--watch", is_flag=True, help="again every 2 s; on a terminal a screen with keys to look closer")
 @JSON
 def status(url: str, watch: bool, as_json: bool) -> None:
     """Front ends, workers, upstreams; calls per second, in flight."""
@@ -121,7 +109,9 @@ def status(url: str, watch: bool, as_json: bool) -> None:
     before: dict[str, tuple[int, float]] = {}
 
     def once() -> None:
-        found = {kind: client.get(kind) for kind in ("frontends", "workers", "servers", "restarts")}
+        overview = client.get("overview")  # there also while Redis is away
+        found = {kind: overview[kind] for kind in ("redis", "frontends", "workers", "restarts")}
+        found["servers"] = client.get("servers")
         if watch:
             found["events"] = client.get("events")[-_EVENTS:]
         if as_json:
@@ -129,7 +119,31 @@ def status(url: str, watch: bool, as_json: bool) -> None:
         else:
             _show_status(found, before)
 
-    _watching(once, watch)
+    if not watch:
+        once()
+    elif as_json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        _again_and_again(once)
+    else:
+        screen.watch(lambda: _looked(client), lambda id: _closer(client, id))
+
+
+def _looked(client: AdminClient) -> screen.Looked:
+    found = {kind: client.get(kind) for kind in ("overview", "servers", "traffic", "events")}
+    return screen.Looked(at=time.monotonic(), **found)
+
+
+def _closer(client: AdminClient, id: str) -> dict[str, Any]:
+    """Return what is known of one upstream: itself, its last calls that failed, and the end of its error output."""
+    path = f"servers/{quote(id, safe='')}"
+    failed = client.get(f"errors?limit={_FAILURES}&upstream={quote(id, safe='')}")
+    return {
+        "server": client.get(path),
+        "errors": [
+            f"{show.ago(one['at'])} ago  {one.get('name', '')}  {one.get('outcome', '')}: {one.get('error', '')}"
+            for one in failed
+        ],
+        "logs": client.get(f"{path}/logs")[-_LINES_OF_LOG:],
+    }
 
 
 @click.command()
@@ -190,12 +204,21 @@ def settings(everything: bool, url: str, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
-    rows = [[one["key"], _value(one["value"]), _value(one["default"]), one["variable"]] for one in found]
-    show.table(["SETTING", "VALUE", "DEFAULT", "VARIABLE"], rows)
+    rows = [
+        [one["key"], _value(one["value"]), _value(one["default"]), one.get("source", ""), one["variable"]]
+        for one in found
+    ]
+    show.table(["SETTING", "VALUE", "DEFAULT", "FROM", "VARIABLE"], rows)
 
 
 def _value(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _probed(health: dict[str, Any] | None) -> str:
+    if health is None:
+        return ""
+    return f"{'good' if health['healthy'] else 'bad'}, {show.ago(health['checkedAt'])} ago"
 
 
 def _placed(place: dict[str, Any]) -> str:
@@ -209,12 +232,17 @@ def _placed(place: dict[str, Any]) -> str:
     "--as", "principal", metavar="PRINCIPAL", help="whether this one may: key:NAME, or ISSUER#SUBJECT with --claims"
 )
 @click.option("--claims", default="", metavar="JSON", help="the claims of a token of this principal")
+@click.option(
+    "--server", default="", metavar="NAME", help="as seen at this group's or virtual server's endpoint [/mcp]"
+)
 @URL
 @JSON
-def explain(tool: str, principal: str | None, claims: str, url: str, as_json: bool) -> None:
+def explain(tool: str, principal: str | None, claims: str, server: str, url: str, as_json: bool) -> None:
     """Where a call of TOOL would go, and why; and whether a principal may make it."""
-    whose = f"&as={quote(principal, safe='')}&claims={quote(claims, safe='')}" if principal is not None else ""
-    found = AdminClient(url).get(f"explain?tool={quote(tool, safe='')}{whose}")
+    query = {"tool": tool, **({"server": server} if server else {})}
+    if principal is not None:
+        query |= {"as": principal, "claims": claims}
+    found = AdminClient(url).get(f"explain?{urlencode(query, quote_via=quote)}")
     if as_json:
         show.as_json(found)
         return
@@ -222,7 +250,10 @@ def explain(tool: str, principal: str | None, claims: str, url: str, as_json: bo
         escaped(f"{found['tool']}: tool {found['upstreamName']!r} of group {found['group']!r}, {found['balancer']}")
     )
     show.table(
-        ["REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "LATENCY MS", "WEIGHT", "WORKERS", "REASON"],
+        [
+            *("REPLICA", "STATUS", "AVAILABLE", "IN FLIGHT", "ELSEWHERE", "WAITING", "CALLS", "ERRORS"),
+            *("LATENCY MS", "LAST PROBE", "WEIGHT", "WORKERS", "REASON"),
+        ],
         [
             [
                 one["id"],
@@ -230,7 +261,8 @@ def explain(tool: str, principal: str | None, claims: str, url: str, as_json: bo
                 "yes" if one["available"] else "no",
                 one["inFlight"],
                 one["inFlightElsewhere"],
-                one.get("latencyMs"),
+                *(one.get(figure) for figure in ("waiting", "calls", "errors", "latencyMs")),
+                _probed(one.get("lastHealthCheck")),
                 one["weight"],
                 ", ".join(one["workers"]),
                 one["reason"],
@@ -243,7 +275,7 @@ def explain(tool: str, principal: str | None, claims: str, url: str, as_json: bo
         roles = ", ".join(access["roles"]) or "none"
         who = access["principal"] or "nobody (no credentials)"
         click.echo(escaped(f"for {who}, roles {roles}: {access['verdict']}"))
-        for what in ("rules", "conditions"):
+        for what in ("rules", "conditions", "limits"):
             for one in access[what]:
                 click.echo(escaped(f"  {what.removesuffix('s')} {one}"))
         if not access["shown"]:

@@ -132,7 +132,7 @@ class McpClient:
 
     @asynccontextmanager
     async def _connect(self) -> AsyncIterator[Client]:
-        key = os.environ.get("GATEWAY_API_KEY")
+        key = os.environ.get(failures.API_KEY)
         async with httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=httpx2.Timeout(None, connect=failures.CONNECT_S),  # the SDK limits the time of an answer

@@ -67,7 +67,8 @@ async def narrate(gateway: Any) -> None:
     while True:
         for entry in gateway.list():
             if entry.status is ServerStatus.CONNECTED:
-                said = f"connected, {len(entry.tools)} tools, {'+'.join(entry.eras)}"
+                count = len(entry.tools)
+                said = f"connected, {count} tool{'' if count == 1 else 's'}, {'+'.join(entry.eras)}"
             elif entry.status is ServerStatus.ERROR:
                 said = f"error: {entry.error}{f'; {entry.advice}' if entry.advice else ''}"
             else:

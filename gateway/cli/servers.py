@@ -80,7 +80,12 @@ def servers_show(group_url: str, url: str | None, id: str, as_json: bool) -> Non
         return
     tools, differing = one.pop("tools"), one.pop("differing", {})
     health = one.pop("lastHealthCheck") or {}
-    rows = [[name, json.dumps(value) if isinstance(value, dict | list) else value] for name, value in one.items()]
+    rows = [
+        [name, json.dumps(value) if isinstance(value, dict | list) else value]
+        for name, value in {**one, "statusSince": show.at(one["statusSince"])}.items()
+    ]
+    if health:
+        health["checkedAt"] = show.at(health["checkedAt"])
     rows += [[f"health.{name}", value] for name, value in health.items()]
     held = "is held back" if one.get("pin") == "block" else "is listed, and not approved"
     rows += [

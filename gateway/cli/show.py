@@ -14,13 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.logs import escaped
+from shared.metrics.families import BUCKETS_S
 
-_COLOURS = {
+COLOURS = {
     "connected": "green",
     "error": "red",
     "connecting": "yellow",
     "registered": "yellow",
     "stopped": "dim",
+    "draining": "yellow",
+    "disabled": "dim",
     "yes": "green",
     "no": "red",
 }
@@ -64,7 +67,28 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
 def _cell(cell: Any) -> Text:
     """Return a cell; what upstreams and clients say cannot steer the terminal."""
     text = "" if cell is None else str(cell)
-    return Text(escaped(text), style=_COLOURS.get(text, ""))
+    return Text(escaped(text), style=COLOURS.get(text, ""))
+
+
+def counted(number: int, what: str) -> str:
+    """Return so many of something, as people say it."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def within(buckets: Sequence[int], share: float) -> str:
+    """Return in what time this share of all calls was answered, by the buckets of ``shared.metrics.families``."""
+    total, below = sum(buckets), 0
+    for count, limit_s in zip(buckets, (*BUCKETS_S, None), strict=False):
+        below += count
+        if total and below >= share * total:
+            return f"<{limit_s * 1000:g}ms" if limit_s is not None else f">{BUCKETS_S[-1]:g}s"
+    return ""
+
+
+def at(unix_s: float) -> str:
+    """Return a moment (Unix time) as the clock here has it, and how long ago it is."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_s))
+    return f"{when} ({ago(unix_s)} ago)" if ago(unix_s) else ""
 
 
 def ago(unix_s: float | str | None) -> str:

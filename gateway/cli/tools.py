@@ -67,10 +67,11 @@ def diff(id: str, tool: str | None, url: str, as_json: bool) -> None:
         click.echo(escaped(f"digest {found['digest']}") if found["digest"] else "not listed now")
     else:
         differing = [one for one in found if one["state"] != "approved"]
-        show.table(
-            ["TOOL", "STATE", "APPROVED", "BY"],
-            [[one["tool"], one["state"], show.ago(one["approvedAt"]), one["approvedBy"]] for one in differing],
-        )
+        if differing:
+            show.table(
+                ["TOOL", "STATE", "APPROVED", "BY"],
+                [[one["tool"], one["state"], show.ago(one["approvedAt"]), one["approvedBy"]] for one in differing],
+            )
         click.echo(f"{len(found) - len(differing)} of {len(found)} tools are as they were approved")
 
 

@@ -272,16 +272,18 @@ def check(file: str, strict: bool) -> None:
 
     Exit code 0: the gateway would start with it, without the entries that are listed as an error.
     """
-    from gateway.supervisor.start_checks import check_tls
+    from gateway.supervisor.start_checks import check_key_sets, check_tls
 
     config = load(file, strict=strict, own=True)
     settings = build(config.settings, os.environ)
     check_tls(settings)
+    check_key_sets(settings)
     running = [spec for spec in config.upstreams if not spec.problem]
     flawed = [spec for spec in config.upstreams if spec.problem]
     groups = len({spec.name for spec in running})
+    counted = f"{len(running)} upstream{'' if len(running) == 1 else 's'} in {groups} group{'' if groups == 1 else 's'}"
     verdict = f"would run without {len(flawed)} of its entries" if flawed else "is fine"
-    click.echo(f"{file} {verdict}: {len(running)} upstreams in {groups} groups, port {settings.service.port}")
+    click.echo(escaped(f"{file} {verdict}: {counted}, port {settings.service.port}"))
     for spec in running:
         click.echo(escaped(f"  {spec.id} ({spec.name}, {spec.transport}){_shown_tools(spec)}"))
     for spec in flawed:

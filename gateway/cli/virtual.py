@@ -42,6 +42,9 @@ def virtual_list(group_url: str, url: str | None, as_json: bool) -> None:
     if as_json:
         show.as_json(found)
         return
+    if not found:
+        click.echo("there is no virtual server yet: 'gateway virtual set NAME FILE' makes one", err=True)
+        return
     rows = [
         [one["name"], *(len(one[kind]) for kind in _SHOWN), one["source"], len(one["notes"]) or ""] for one in found
     ]

@@ -115,6 +115,9 @@ def errors(limit: int, url: str, as_json: bool, tool: str | None, **wanted: str 
     if as_json:
         show.as_json(found)
         return
+    if not found:
+        click.echo("no call that fits failed lately" if chosen else "no call failed lately", err=True)
+        return
     show.table(
         ["AGO", "OUTCOME", "METHOD", "NAME", "GROUP", "UPSTREAM", "PRINCIPAL", "MS", "REQUEST", "ERROR"],
         [
@@ -165,9 +168,10 @@ def doctor(url: str, as_json: bool) -> None:
     overview, servers = client.get("overview"), client.get("servers")
     try:
         diagnosis = client.get("diagnosis")
+        quarantine = client.get("quarantine")
     except CommandFailed:  # of an older version; what else is wrong is found in any case
-        diagnosis = None
-    found = examination.examined(overview, servers, time.time(), diagnosis)
+        diagnosis, quarantine = None, []
+    found = examination.examined(overview, servers, time.time(), diagnosis, quarantine)
     if as_json:
         show.as_json([{"level": one.level, "what": one.what, "do": one.do} for one in found])
     else:

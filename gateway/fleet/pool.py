@@ -14,6 +14,7 @@ from gateway.fleet.worker_affinity import WorkerAffinity
 from gateway.fleet.worker_link import LinkEvents, WorkerLink
 from gateway.routing.routes import Replica
 from shared.errors import RegistryUnavailable
+from shared.metrics.links import LinkTraffic
 from shared.registry import deaths
 from shared.registry.members import Members
 from shared.rendezvous import first
@@ -49,6 +50,7 @@ class WorkerPool:
         self._key = key
         self._settings = settings
         self.links: dict[str, WorkerLink] = {}
+        self.traffic = LinkTraffic()
         self._connecting: set[str] = set()
         self._redial = Redial()
         self._affinity = WorkerAffinity()
@@ -195,11 +197,11 @@ class WorkerPool:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 if path := _path(address):
-                    await loop.create_unix_connection(lambda: Link(joining, 0), path)
+                    await loop.create_unix_connection(lambda: Link(joining, 0, traffic=self.traffic), path)
                 else:
                     host, _, port = address.rpartition(":")
                     await loop.create_connection(
-                        lambda: Link(joining, 0),
+                        lambda: Link(joining, 0, traffic=self.traffic),
                         host.strip("[]"),
                         int(port),
                         ssl=context,

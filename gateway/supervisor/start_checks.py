@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import secrets
+from pathlib import Path
 
 from msgspec import structs
 
 from shared import tls
 from shared.access import rules as access_rules
+from shared.access.methods import JwtMethod
 from shared.access.rules import AccessRules
 from shared.errors import ConfigError
 from shared.loopback import is_loopback_host
@@ -29,6 +31,7 @@ def check_start(settings: Settings) -> None:
     """Refuse to start, or to replace processes, with settings that no process should run with. Raises
     ``ConfigError``."""
     check_tls(settings)
+    check_key_sets(settings)
     check_exposure(settings)
     check_traces(settings)
     audit = rules_of(settings).audit
@@ -49,6 +52,21 @@ def check_tls(settings: Settings) -> None:
         raise ConfigError([("tls.keyFile", "is nothing without tls.certFile, the certificate that it belongs to")])
     elif files.tls_client_ca:
         raise ConfigError([("tls.clientCa", "needs tls.certFile: only over TLS do clients show certificates")])
+
+
+def check_key_sets(settings: Settings) -> None:
+    """Refuse rules of access whose files with the keys of an issuer are not there: no token of it could be accepted.
+    Raises ``ConfigError`` that names each file."""
+    problems = []
+    for number, method in enumerate(rules_of(settings).authentication):
+        if isinstance(method, JwtMethod) and method.jwks_file:
+            try:
+                Path(method.jwks_file).read_bytes()
+            except OSError as error:
+                place = f"access.authentication[{number}].jwksFile"
+                problems.append((place, f"cannot read {method.jwks_file}: {error.strerror or error}"))
+    if problems:
+        raise ConfigError(problems)
 
 
 def check_exposure(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -260,6 +261,21 @@ def read(document: Any) -> AccessRules:
     if problems:
         raise ConfigError(problems)
     return AccessRules(tuple(methods), whole.anonymous, roles, tuple(limits), audit, confirm)
+
+
+def with_paths(document: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Return a document that ``read`` takes with the paths of files in it relative to the folder ``base``."""
+
+    def anchored(one: Any, key: str) -> Any:
+        path = one.get(key) if isinstance(one, dict) else None
+        return {**one, key: str(base / Path(path).expanduser())} if path else one
+
+    found = dict(document)
+    if "authentication" in found:
+        found["authentication"] = [anchored(one, "jwksFile") for one in found["authentication"]]
+    if "audit" in found:
+        found["audit"] = anchored(found["audit"], "file")
+    return found
 
 
 def parse(text: str) -> AccessRules:

@@ -127,7 +127,7 @@ def _settings(document: dict[str, Any], environment: Mapping[str, str], problems
         problems.append(("gateway", "must be an object"))
         return {}
     if "access" in document:
-        settings = {**settings, **_access(document["access"], environment, problems)}
+        settings = {**settings, **_access(document["access"], environment, problems, base)}
     try:
         build(settings)
     except ConfigError as error:
@@ -136,16 +136,16 @@ def _settings(document: dict[str, Any], environment: Mapping[str, str], problems
     return with_paths(settings, base)
 
 
-def _access(written: Any, environment: Mapping[str, str], problems: Said) -> dict[str, str]:
+def _access(written: Any, environment: Mapping[str, str], problems: Said, base: Path) -> dict[str, str]:
     """Return the setting that holds the rules of access. Whatever is wrong with one of them is a problem of the file:
-    a rule is obeyed or refused, never ignored."""
+    a rule is obeyed or refused, never ignored. Paths of files start at ``base``."""
     document = expand(written, environment, "access", problems)
     try:
         access_rules.read(document)
     except ConfigError as error:
         problems += error.problems
         return {}
-    return {"accessRules": json.dumps(document)}
+    return {"accessRules": json.dumps(access_rules.with_paths(document, base))}
 
 
 def _unmatched(settings: dict[str, Any], readings: list[Reading]) -> Said:

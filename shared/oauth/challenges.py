@@ -9,6 +9,7 @@ from msgspec import Struct
 
 _MEMBER = re.compile(r'(?<![A-Za-z_])([A-Za-z_]++)\s*+=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+(?: [\x21\x23-\x5b\x5d-\x7e]+)*")
+_PLAIN = re.compile(r"[ -~]{1,200}")
 _LONGEST = 8192
 
 
@@ -19,6 +20,13 @@ class Challenge(Struct, frozen=True):
     error: str = ""
     scope: str = ""
     resource_metadata: str = ""
+    description: str = ""
+
+    @property
+    def said(self) -> str:
+        """What the upstream says about it, in parentheses behind a space, or nothing."""
+        words = ": ".join(one for one in (self.error, self.description) if _PLAIN.fullmatch(one))
+        return f" ({words})" if words else ""
 
     @property
     def asks_for_token(self) -> bool:
@@ -39,4 +47,5 @@ def read_challenge(status: int, header: bytes) -> Challenge:
         found.get("error", ""),
         scope if _SCOPE.fullmatch(scope) else "",
         found.get("resource_metadata", ""),
+        found.get("error_description", ""),
     )

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from shared.mcp.rope import Body, Large
+from shared.metrics.links import LinkTraffic
 from shared.rpc.framing import (
     CHUNK,
     COPIED,
@@ -142,9 +143,17 @@ class Peer(Protocol):
 
 
 class Link(asyncio.BufferedProtocol):
-    """One connection. ``stale`` is called before frames are read; if it returns true, the link is dropped instead."""
+    """One connection. ``stale`` is called before frames are read; if it returns true, the link is dropped instead.
+    ``traffic`` counts what all links of this process carry."""
 
-    def __init__(self, peer: Peer, max_body_bytes: int, stale: Callable[[], bool] | None = None) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        max_body_bytes: int,
+        stale: Callable[[], bool] | None = None,
+        traffic: LinkTraffic | None = None,
+    ) -> None:
+        self._traffic = traffic if traffic is not None else LinkTraffic()
         self._peer = peer
         self.max_body = max_body_bytes
         self._stale = stale
@@ -210,12 +219,15 @@ class Link(asyncio.BufferedProtocol):
         self._push(head.stream)
 
     def _put(self, head: bytes, body: bytes | memoryview) -> None:
-        size = len(body)
+        size, traffic = len(body), self._traffic
+        sizes = pack_sizes(len(head), size)
+        traffic.frames += 1
+        traffic.sent_bytes += len(sizes) + len(head) + size
         if size:
-            self._out += (pack_sizes(len(head), size), head, body)
+            self._out += (sizes, head, body)
             self._out_bodies += size
         else:
-            self._out += (pack_sizes(len(head), 0), head)
+            self._out += (sizes, head)
         if not self.scheduled:
             self.scheduled = True
             self._loop.call_soon(self._flush)
@@ -225,6 +237,7 @@ class Link(asyncio.BufferedProtocol):
         out, self._out = self._out, []
         bodies, self._out_bodies = self._out_bodies, 0
         if self._transport is not None and not self.closed:
+            self._traffic.writes += 1
             if bodies > COPIED:
                 self._transport.writelines(out)
             else:
@@ -274,6 +287,7 @@ class Link(asyncio.BufferedProtocol):
         if self._stale is not None and self._stale():
             self.abort()
             return
+        self._traffic.received_bytes += nbytes
         try:
             self._reader.received(nbytes, self._receive)
         except UNREADABLE as error:

@@ -332,6 +332,9 @@ async def test_limits_hold_over_front_ends(redis_url: str) -> None:
         async with Fleet(redis_url, frontends=2, workers=1, **settings) as fleet:
             await fleet.register("slow", upstreams.connection("slow"))
             key, few = await make_key(fleet, "r", "r"), await make_key(fleet, "few", "few")
+            for name, limit in (("r", "r.calls: 20 calls in 3600 s"), ("few", "few.concurrent: 3 calls at once")):
+                explained = (await admin(fleet, "GET", f"access/explain?as=key:{name}&tool=find"))[1]
+                assert explained["limits"] == [limit]
             async with As(fleet.urls[0], key) as one, As(fleet.urls[1], key) as two:
                 answers = await asyncio.gather(*(client.call("find") for client in (one, two) for _ in range(15)))
                 assert [answer.status for answer in answers].count(200) == 20

@@ -193,6 +193,18 @@ async def _ready(admin: Admin) -> bool:
     return (await admin("GET", "/readyz"))[0] == 200
 
 
+async def test_the_api_says_what_transports_are(admin: Admin) -> None:
+    """The dashboard offers those that need only a URL, and shows error output of those that are processes."""
+    status, rows = await admin("GET", "transports")
+    assert status == 200 and {row["name"]: (row["key"], row["runsProcess"]) for row in rows} == {
+        "stdio": ("command", True),
+        "http": ("url", False),
+        "sse": ("url", False),
+        "openapi": ("spec", False),
+    }
+    assert all(row["title"] for row in rows)
+
+
 async def test_lists_are_searched_and_paged(fleet: Fleet, admin: Admin, session: aiohttp.ClientSession) -> None:
     async with Scripted("paged", "modern", "alpha", "beta", "gamma") as upstream:
         await fleet.register("paged", upstream.connection)

@@ -106,6 +106,12 @@ async def test_a_replica_is_drained_disabled_and_enabled(fleet: Fleet) -> None:
         "first": (False, "draining"),
         "second": (True, None),
     }
+    assert all(one["lastHealthCheck"]["healthy"] and one["waiting"] == 0 for one in explained["candidates"])
+
+    async def counted() -> bool:
+        return all(one["calls"] > 0 for one in (await ask(fleet, "explain?tool=who"))["candidates"])
+
+    await eventually(counted, 15.0, "the calls of both are counted")
     assert "first is draining" in await gateway(fleet, "doctor")
     await gateway(fleet, "servers", "disable", "first", "second")
     for id in ("first", "second"):
@@ -115,6 +121,8 @@ async def test_a_replica_is_drained_disabled_and_enabled(fleet: Fleet) -> None:
         return ["who" in await listed(url) for url in fleet.urls] == [False, False]
 
     await eventually(gone, 15.0, "nothing of it is listed")
+    why = (await ask(fleet, "explain?tool=who"))["error"]
+    assert "upstream 'second' has it, and is disabled: 'gateway servers enable second'" in why
     async with RawClient(fleet.urls[1].replace("/mcp", "/servers/pair/mcp")) as client:
         assert "is disabled" in (await client.call("who")).error["message"]
     async with aiohttp.ClientSession() as session, session.get(f"{fleet.url}/metrics") as response:

@@ -89,6 +89,9 @@ async def test_a_changed_or_new_tool_is_unknown_until_it_is_approved(fleet: Flee
         assert await names(at_group) == ["look"]
     assert not bank.tool_calls
 
+    for named in ("pay", "bank__pay"):
+        why = (await get(fleet, f"admin/v1/explain?tool={named}"))["error"]
+        assert "holds it back, because it is changed: 'gateway tools diff bank pay'" in why
     assert '-  "description": "Pay a bill."' in await gateway(fleet, "tools", "diff", "bank", "pay")
     table = await gateway(fleet, "tools", "diff", "bank")
     assert "changed" in table and "new" in table and "1 of 3 tools" in table

@@ -17,6 +17,7 @@ import pytest_asyncio
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
 from tests.clients import RawClient
+from tests.e2e.test_up import run
 from tests.fleet import Fleet, alive, eventually, script_connection, stdio_connection
 from tests.machine import stretched
 from tests.servers.raw import RawUpstreams
@@ -71,6 +72,10 @@ async def test_calls_flow_without_redis_and_an_emptied_redis_is_filled_again(
             async with client.session.post(f"{fleet.url}/admin/v1/servers", json=body) as response:
                 assert response.status == 503
                 assert "Redis does not answer" in (await response.json())["error"]
+            code, shown = await run("status", "--url", fleet.url)
+            assert code == 0 and "Redis does not answer: other front ends" in shown and "connected" in shown
+            code, found = await run("doctor", "--url", fleet.url)
+            assert code == 1 and "Redis does not answer" in found and "no worker is running" not in found
             await asyncio.sleep(6.0)  # longer than a heartbeat lives: nobody may take the child away
             assert (await client.call("who")).content == child
             await own_redis.start()  # empty

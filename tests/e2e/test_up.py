@@ -380,7 +380,7 @@ async def test_check_names_what_would_not_run_and_what_has_no_effect(tmp_path: P
     code, output = await run("check", str(file))
     assert code == 0
     for line in (
-        "would run without 1 of its entries: 1 upstreams in 1 groups",
+        "would run without 1 of its entries: 1 upstream in 1 group",
         "good one (good one, stdio), only tools: a",
         "asks: error: url: ${input:k} asks a person, and a gateway has none: set the environment variable "
         "GATEWAY_INPUT_K",

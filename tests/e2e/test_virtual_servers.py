@@ -179,6 +179,22 @@ async def test_what_is_hidden_is_unknown_in_the_same_words(client: Both) -> None
     assert (await client.ask("example/unknown"))["error"]["code"] == -32601
 
 
+async def test_a_tool_is_explained_as_its_clients_see_it(fleet: Fleet) -> None:
+    status, found = await admin(fleet, "GET", "explain?tool=find&server=support")
+    assert (status, found["group"], found["upstreamName"], found["choice"]) == (
+        200,
+        "search",
+        "search_documents",
+        "search",
+    )
+    status, found = await admin(fleet, "GET", "explain?tool=find")
+    assert found["group"] == "files", "at /mcp"
+    status, found = await admin(fleet, "GET", "explain?tool=delete_all&server=support")
+    assert status == 404 and "virtual server 'support' does not show it" in found["error"]
+    status, found = await admin(fleet, "GET", "explain?tool=find&server=suport")
+    assert status == 404 and "did you mean 'support'?" in found["error"]
+
+
 async def test_prompts_resources_templates_and_completion(client: Both) -> None:
     prompt = await client.ask("prompts/get", {"name": "hail", "arguments": {"person": "Ada"}})
     assert "Hello Ada" in json.dumps(prompt["result"])

@@ -11,6 +11,7 @@ from tests.clients import RawClient
 from tests.fleet import PYTHON, ROOT, Fleet, eventually
 from tests.machine import scaled
 from tests.servers.scripted import Scripted
+from tests.terminal import on_terminal
 
 EVIL = "\x1b[2Jevil"
 
@@ -70,6 +71,25 @@ async def test_someone_on_call_sees_what_the_gateway_does(redis_url: str) -> Non
         await fleet.failed("down")
         found = await _said(fleet, "doctor", code=1)
         assert "upstream down: cannot connect" in found and "start the server" in found and "Traceback" not in found
+
+
+async def test_the_watched_screen_is_walked_with_keys(redis_url: str) -> None:
+    async with Fleet(redis_url) as fleet, Scripted("well", "modern") as upstream:
+        await fleet.register("well", upstream.connection)
+        await fleet.store.register(make_spec("down", {"type": "http", "url": "http://127.0.0.1:1/mcp"}))
+        await fleet.failed("down")
+        async with on_terminal("status", "--watch", "--url", fleet.url, COLUMNS="80") as terminal:
+            await terminal.says(r"> down .*error")
+            terminal.types("\x1b[B")
+            await terminal.says(r"> well .*connected")
+            terminal.types("k\r")
+            await terminal.says(r"what helps +start the server")
+            terminal.types("\x1b")
+            await eventually(
+                lambda: terminal.output.rpartition("q end")[0].endswith("only what fails   "), 20.0, "back"
+            )
+            terminal.types("q")
+            assert await terminal.ended() == 0
 
 
 async def test_what_an_upstream_says_steers_no_terminal(redis_url: str) -> None:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from shared.metrics.links import LinkTraffic
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
 from shared.rpc.framing import CHUNK, WINDOW
@@ -65,6 +66,25 @@ async def test_bodies_of_every_size_arrive_whole_in_both_directions(tmp_path: Pa
         f"a{number}": body for number, body in enumerate(bodies)
     }
     frontend.link.close()
+    server.close()
+
+
+async def test_what_a_link_carries_is_counted_at_both_ends(tmp_path: Path) -> None:
+    loop, peers, counts = asyncio.get_running_loop(), (Peer(), Peer()), (LinkTraffic(), LinkTraffic())
+    server = await loop.create_unix_server(lambda: Link(peers[0], 1000, traffic=counts[0]), str(tmp_path / "l"))
+    await loop.create_unix_connection(lambda: Link(peers[1], 10_000_000, traffic=counts[1]), str(tmp_path / "l"))
+    await eventually(lambda: peers[0].link and peers[1].link)
+    assert peers[0].link and peers[1].link
+    for number in range(3):
+        peers[0].link.send(rpc.Answer(number), b"x" * 100)
+    await eventually(lambda: len(peers[1].frames) == 3)
+    peers[0].link.send(rpc.Answer(3), os.urandom(3 * CHUNK))
+    await eventually(lambda: len(peers[1].frames) == 4)
+    assert (counts[0].frames, counts[0].writes) == (3 + 3, 2), (
+        "those of one tick leave together, and a large one in parts"
+    )
+    assert counts[0].sent_bytes == counts[1].received_bytes > 3 * CHUNK + 300
+    peers[0].link.close()
     server.close()
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
-from shared.handover import VARIABLE, offer, offered, received
-from shared.settings import build, to_environment
+from shared.handover import VARIABLE, offer, offered, received, to_environment
+from shared.settings import build
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = 65534

@@ -14,7 +14,9 @@ const { ago, number, quantile, seconds, shown } = await from("words.js");
 const { changes, listed, quoted } = await from("views/upstream_forms.js");
 const { rest } = await from("views/audit.js");
 const { inSight, pagesOf } = await from("virtual.js");
+const { span } = await from("chart.js");
 const { cells } = await from("views/upstreams.js");
+const { probed } = await from("views/upstream.js");
 const { counted, grouped } = await from("views/topology.js");
 const { found, written } = await from("views/settings.js");
 
@@ -52,6 +54,30 @@ test("the order of members makes no difference, that of lists does", () => {
   assert.notDeepEqual(lines([1, 2]), lines([2, 1]));
   assert.deepEqual(lines(null), []);
   assert.deepEqual(lines(JSON.parse('{"__proto__": 1}')), ["{", '  "__proto__": 1', "}"]);
+});
+
+test("a chart shows a minute at least", () => {
+  assert.deepEqual(span(null, null, 1000), [940, 1000]);
+  assert.deepEqual(span(998, 1000, 1001), [940, 1000]);
+  assert.deepEqual(span(100, 1000, 1001), [100, 1000]);
+});
+
+test("why a probe failed is said once", () => {
+  assert.equal(probed({ healthy: true }, null), "healthy");
+  assert.equal(probed({ healthy: false, error: "refused" }, "refused"), "failed");
+  assert.equal(probed({ healthy: false, error: "late" }, null), "late");
+  assert.equal(probed({ healthy: false, error: null }, null), "failed");
+});
+
+test("transports are those that the gateway has, and none while it does not say", async () => {
+  const { runsProcess, transports } = await from("transports.js");
+  globalThis.fetch = async () => { throw new TypeError("down"); };
+  assert.equal(await runsProcess("pipe"), false);
+  globalThis.fetch = async () => new Response(JSON.stringify([{ name: "pipe", title: "Pipe", key: "command", runsProcess: true }]));
+  assert.equal(await runsProcess("pipe"), true);
+  globalThis.fetch = async () => { throw new Error("asked once"); };
+  assert.deepEqual((await transports()).map(({ title }) => title), ["Pipe"]);
+  assert.equal(await runsProcess("other"), false);
 });
 
 test("what cannot be seen is made visible", () => {

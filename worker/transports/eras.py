@@ -12,6 +12,7 @@ from typing import Any
 from shared.errors import NotDelivered
 from shared.mcp import values
 from shared.mcp.versions import MODERN_VERSIONS
+from shared.oauth.challenges import read_challenge
 
 MODERN_CODES = (-32020, -32021, -32022)
 
@@ -38,12 +39,14 @@ def speaks_modern(error: dict[str, Any]) -> bool:
     return not isinstance(supported, list) or any(version in MODERN_VERSIONS for version in supported)
 
 
-def http_verdict(status: int, body: bytes) -> bool:
-    """Whether the HTTP answer to ``server/discover`` means modern. Raises ``NotDelivered`` if it means nothing."""
+def http_verdict(status: int, body: bytes, refusal: bytes = b"") -> bool:
+    """Whether the HTTP answer to ``server/discover`` means modern. Raises ``NotDelivered`` if it means nothing.
+
+    ``refusal`` is the value of ``WWW-Authenticate``."""
     if status in (401, 403):
         raise NotDelivered(
             "upstream_unavailable",
-            f"HTTP {status}: check the headers configured for it",
+            f"HTTP {status}{read_challenge(status, refusal).said}: check the headers configured for it",
             {"http": str(status)},
         )
     if status == 429 or status >= 500:

@@ -3,6 +3,21 @@ Pure."""
 
 from __future__ import annotations
 
+import re
+
+_TELLS = re.compile(
+    r"error|exception|cannot|can't|not found|no such|missing|required|fail|invalid|unrecognized|unknown|usage:",
+    re.IGNORECASE,
+)
+
+
+def tells_more(words: str, before: str) -> bool:
+    """Whether a line says more about what is wrong than an earlier one. As a rule the last one says most; npm says it
+    once, below its code, and then what else one could do."""
+    if before.startswith("npm err") and words.startswith("npm err"):
+        return " code " in before
+    return bool(_TELLS.search(words)) or not _TELLS.search(before)
+
 
 class ErrorOutput:
     """Takes chunks and returns complete lines, of which a carriage return begins the same line anew. What is beyond

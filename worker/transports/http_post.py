@@ -59,6 +59,7 @@ class Post:
         "last_event_id",
         "pieces",
         "reader",
+        "refusal",
         "request",
         "resumes",
         "retry_after",
@@ -84,6 +85,7 @@ class Post:
         self.resumes = 0
         self.session_header = b""
         self.retry_after = b""
+        self.refusal = b""  # WWW-Authenticate of a 401 or 403
         self.sid = ""  # the upstream session on which the request was sent
 
     @property
@@ -96,6 +98,8 @@ class Post:
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status = status
         self.kind = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if status in (401, 403):
+            self.refusal = headers.get(b"www-authenticate", b"")
         self.session_header = headers.get(b"mcp-session-id", b"")
         if self.session_header:
             self.session.on_session_header(self)

@@ -28,7 +28,7 @@ def why_not(error: Exception, command: str, folder: str | None, environment: Map
     if place is None:
         if "/" in command:
             return f"there is no such file: {command!r}"
-        searched = [one for one in environment.get("PATH", os.defpath).split(os.pathsep) if one]
+        searched = list(dict.fromkeys(one for one in environment.get("PATH", os.defpath).split(os.pathsep) if one))
         more = f" and {len(searched) - _SHOWN} more" if len(searched) > _SHOWN else ""
         return f"command not found in PATH ({', '.join(searched[:_SHOWN])}{more})"
     if place.is_dir():

@@ -21,6 +21,7 @@ from shared.mcp import jsonrpc
 from shared.mcp.methods import DISCOVER, TOOLS_CALL, TOOLS_LIST
 from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_MODERN, MODERN_VERSIONS, Era
+from shared.oauth.challenges import read_challenge
 from shared.tasks import spawn
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
@@ -277,7 +278,8 @@ class OpenApiSession(HttpSession):
         where, status = self.pool.endpoint.authority, post.status
         if status == 401:
             self.correlation.forget(post.id)
-            text = f"{where} answered HTTP 401: check the headers configured for it, or its auth"
+            said = read_challenge(status, post.refusal).said
+            text = f"{where} answered HTTP 401{said}: check the headers configured for it, or its auth"
             call.fail(NotDelivered(self.pool.refused_code, text, {"http": "401"}))
         elif status in overload.STATUSES:
             self.correlation.forget(post.id)

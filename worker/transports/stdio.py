@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import re
 import signal
 from typing import Any, cast
 
@@ -35,6 +34,7 @@ from worker.transports.child_output import ChildOutput
 from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
+from worker.transports.error_output import tells_more
 from worker.transports.not_started import why_not
 from worker.transports.patience import Patience
 from worker.transports.sandbox import container_tool, sandboxed
@@ -50,10 +50,6 @@ _LOOK_S = 5.0
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
 _SHOWN_LINE = 200
-_TELLS = re.compile(
-    r"error|exception|cannot|can't|not found|no such|missing|required|fail|invalid|unrecognized|unknown|usage:",
-    re.IGNORECASE,
-)
 _FIRST = (INITIALIZE, DISCOVER)
 """What is sent to a child first, one of which finds out that it has ended already."""
 
@@ -109,7 +105,7 @@ class StdioSession(Session):
     def note_line(self, line: str) -> None:
         """Take a line that the child wrote to its stderr."""
         words = line.strip()[:_SHOWN_LINE]
-        if words and (_TELLS.search(words) or not _TELLS.search(self.last_words)):
+        if words and tells_more(words, self.last_words):
             self.last_words = words
         self.context.log_line(line)
 

@@ -32,12 +32,13 @@ class _Answer:
         self.pool = pool
         self.request: bytes | tuple[bytes, ...] = request
         self.status = 0
+        self.refusal = b""
         self.body = b""
         self.reader: sse.Reader | None = None
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        self.status = status
+        self.status, self.refusal = status, headers.get(b"www-authenticate", b"")
         if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
             self.reader = sse.Reader(1024 * 1024)
 
@@ -82,7 +83,9 @@ async def _discovered(pool: HttpPool, context: SessionContext) -> dict[str, Any]
     """Return what a modern upstream says of itself, ``None`` for a legacy one, or why its answer means nothing."""
     try:
         answer = await _ask_discover(pool, context)
-        return (values.loads(answer.body).get("result") or {}) if http_verdict(answer.status, answer.body) else None
+        if not http_verdict(answer.status, answer.body, answer.refusal):
+            return None
+        return values.loads(answer.body).get("result") or {}
     except CallError as error:
         return error
 

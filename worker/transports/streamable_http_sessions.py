@@ -21,6 +21,7 @@ from shared.mcp import jsonrpc, sse
 from shared.mcp.methods import INITIALIZE, LISTEN, NAMED_BY, PING
 from shared.mcp.rope import Body, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
+from shared.oauth.challenges import read_challenge
 from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 from worker.calls.call import Call
@@ -149,9 +150,10 @@ class HttpSession(Session):
         """Return the error for an HTTP response that is not an MCP answer."""
         where, status = self.pool.endpoint.authority, post.status
         if status in (401, 403):
+            said = read_challenge(status, post.refusal).said
             return NotDelivered(
                 self.pool.refused_code,
-                f"{where} answered HTTP {status}: check the headers configured for it, or its auth",
+                f"{where} answered HTTP {status}{said}: check the headers configured for it, or its auth",
                 {"http": str(status)},
             )
         if status in overload.STATUSES:

@@ -2,6 +2,14 @@
 import { fill, h } from "./dom.js";
 import { clock } from "./words.js";
 
+const LEAST_S = 60;
+
+/** The times between which a chart is drawn: a minute at least, also before there is anything to draw. */
+export function span(low, high, now) {
+  const end = high ?? now;
+  return [Math.min(low ?? end, end - LEAST_S), end];
+}
+
 /** A chart of `series`: [{label, of(sample), text(value)}], its axis up to `least` at least. Returns {element,
  * update(samples), destroy()}. */
 export function chart(title, series, axis, least) {
@@ -23,7 +31,7 @@ export function chart(title, series, axis, least) {
       height: 170,
       legend: { show: false },
       cursor: { show: false },
-      scales: { y: { range: (_, low, high) => [0, Math.max((high || 0) * 1.1, least)] } },
+      scales: { x: { range: (_, low, high) => span(low, high, Date.now() / 1000) }, y: { range: (_, low, high) => [0, Math.max((high || 0) * 1.1, least)] } },
       axes: [{ ...lines, space: 80, size: 30, values: (_, ticks) => ticks.map(clock) }, { ...lines, size: 62, values: (_, ticks) => ticks.map(axis) }],
       series: [{}, ...series.map((one, at) => ({ stroke: colour(`--series-${at + 1}`), width: 2, spanGaps: true, points: { show: false } }))],
     };

@@ -23,6 +23,14 @@ from shared.cures import cure
         ("http", "cannot connect to h:1: [Errno 111] Connection refused", "start the server"),
         ("http", "cannot connect to h:80: no address is known of the host 'h' (…)", "correct the host"),
         ("http", "h answered HTTP 401: check the headers", "gateway connect a"),
+        ("http", "h answered HTTP 401 (invalid_token: token expired): check the headers", "put a new token"),
+        (
+            "http",
+            "cannot connect to h:1: its certificate is not trusted (it has expired)",
+            "renew the server's certificate",
+        ),
+        ("http", "nobody has connected to it yet: 'gateway connect a'", "somebody has to sign in"),
+        ("stdio", "args[0]: environment variable API_KEY is not set; set it", "from which the gateway is started"),
         ("http", "h answered HTTP 404, no MCP answer", "/mcp"),
         ("http", "h answered text/html instead of MCP (9 bytes)", "web page"),
         ("http", "cannot connect to h:443: it speaks no TLS at this port (wrong version number)", "http://"),
@@ -40,6 +48,19 @@ def test_each_error_has_a_cure(transport: str, error: str | None, words: str) ->
     found = cure(error, transport, "a")
     assert words in found and bool(found) is bool(words)
     assert "ID" not in found.split()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "its certificate is not trusted (self-signed certificate); name its authority in tls.caFile",
+        "its certificate is not trusted (Hostname mismatch); write its name in tls.serverName",
+    ],
+)
+def test_a_cure_does_not_repeat_what_the_error_says(error: str) -> None:
+    """Both are shown, one behind the other."""
+    found = cure(error, "http", "a")
+    assert found and not any(word in found for word in ("tls.caFile", "tls.serverName"))
 
 
 def test_an_id_is_written_as_it_is() -> None:

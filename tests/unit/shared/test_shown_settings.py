@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
+from msgspec import structs
 
-from shared.settings import KNOBS, build
+from shared.errors import ConfigError
+from shared.handover import to_environment
+from shared.settings import KNOBS, SOURCES, build
 from shared.shown_settings import shown
 
 
@@ -27,3 +31,17 @@ def test_settings_are_shown_as_a_file_has_them_and_without_secrets() -> None:
     assert "hush" not in msgspec.json.encode(list(found.values())).decode()
     assert found["adminToken"].given and found["adminToken"].value and not found["accessRules"].value
     assert {one.key for one in shown(build()) if one.given} == set()
+
+
+def test_each_value_says_where_it_comes_from_also_after_it_was_handed_over() -> None:
+    given = {"port": 1, "name": "city", "frontends": 2, "workers": 1}
+    settings = build(given, {"GATEWAY_PORT": "2", "GATEWAY_NAME": "town"}, {"port": 3, "host": None})
+    settings = structs.replace(settings, registry=structs.replace(settings.registry, redis_url="unix:///tmp/r.sock"))
+    wanted = {"port": "flag", "name": "variable", "frontends": "file", "redisUrl": "gateway"}
+    for one in (settings, build(environment=to_environment(settings))):
+        assert {row.key: row.source for row in shown(one) if row.source} == wanted, "workers has its default"
+
+
+def test_what_says_where_values_come_from_is_not_for_people() -> None:
+    with pytest.raises(ConfigError, match="unset it"):
+        build(environment={SOURCES: "file"})

@@ -118,6 +118,7 @@ function explaining() {
         fill(answer, h("p", { class: `note ${found.shown ? "good" : "bad"}` }, found.verdict), facts([
           ["Roles", found.roles.join(", ") || "none"],
           ["Decided by", found.rules.length ? h("ul", {}, found.rules.map((one) => h("li", {}, one))) : ""],
+          ["Limits", found.limits.length ? h("ul", {}, found.limits.map((one) => h("li", {}, one))) : ""],
           ["Conditions", found.conditions.length ? h("ul", {}, found.conditions.map((one) => h("li", {}, one))) : ""],
         ]));
       } catch (error) {

@@ -9,6 +9,7 @@ import { line } from "./events.js";
 
 const SLOW_EVERY = 2;
 const FAILED = 3;
+const FAILING = 5;
 const HELD = 10;
 
 export function overview() {
@@ -35,13 +36,13 @@ export function overview() {
 
   async function slowly() {
     const [failing, traffic, lately, differing] = await Promise.all([
-      api.page("servers", { status: "error", limit: 10 }), api.get("traffic"), api.get(`errors?limit=${FAILED}`), api.get("quarantine"),
+      api.page("servers", { status: "error", limit: FAILING }), api.get("traffic"), api.get(`errors?limit=${FAILED}`), api.get("quarantine"),
     ]);
     if (closed) return;
     fill(wrong, failing.items.length === 0 ? null : h("section", { class: "card" }, h("h2", {}, "Upstreams that fail"),
       h("ul", { class: "feed" }, failing.items.map((one) => h("li", {}, h("span", { class: "soft" }, ago(one.statusSince)), h("span", {},
         h("a", { href: `#/upstreams/${encodeURIComponent(one.id)}` }, one.id), " ", h("span", { class: "problem" }, one.error || "no reason is known"))))),
-      failing.total > failing.items.length ? h("p", { class: "soft" }, `and ${failing.total - failing.items.length} more`) : null));
+      failing.total > failing.items.length ? h("p", {}, h("a", { href: "#/upstreams" }, `and ${number(failing.total - failing.items.length, 0)} more`)) : null));
     fill(held, differing.length === 0 ? null : h("section", { class: "card" }, h("h2", {}, "Tools that are not as they were approved"),
       h("ul", { class: "feed" }, differing.slice(0, HELD).map((one) => h("li", {}, chip(one.state, one.heldBack ? "bad" : "warn"), h("span", {},
         h("a", { href: `#/upstreams/${encodeURIComponent(one.upstream)}` }, one.upstream), ` ${one.tool}${one.heldBack ? ", held back" : ""}`)))),

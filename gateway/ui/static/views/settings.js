@@ -22,7 +22,7 @@ export function settings() {
   function show() {
     const rows = found(all, search.value);
     fill(place, rows.length === 0 ? h("p", {}, "None fits.") : table("Settings", [
-      { label: "Setting", header: true, cell: (one) => [h("span", { class: "mono" }, one.key), " ", one.given ? chip("given", "good") : ""] },
+      { label: "Setting", header: true, cell: (one) => [h("span", { class: "mono" }, one.key), " ", one.given ? chip(one.source, "good") : ""] },
       { label: "Value", cell: (one) => h("code", {}, written(one.value)) },
       { label: "Default", cell: (one) => (one.given ? h("code", {}, written(one.default)) : "") },
       { label: "What it is", cell: (one) => one.description },
@@ -31,7 +31,7 @@ export function settings() {
   }
   api.get("settings").then((got) => { all = got; show(); }, (error) => fill(place, h("p", { class: "problem" }, error.message)));
   return {
-    element: h("div", {}, h("p", { class: "soft" }, "As the front end that answers has them. Durations are milliseconds; secrets are masked. A value that was given is from a file, a variable or a flag."),
+    element: h("div", {}, h("p", { class: "soft" }, "As the front end that answers has them. Durations are milliseconds; secrets are masked. Those that are not their default stand first, each with where its value comes from: the file, a variable of the environment, a flag, or the gateway itself."),
       h("div", { class: "field" }, h("label", { for: "search" }, "Search"), search), h("section", { class: "card" }, place)),
   };
 }

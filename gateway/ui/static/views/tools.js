@@ -87,6 +87,9 @@ function routing(explained) {
       { label: "Status", cell: (one) => chip(one.status) },
       { label: "Takes calls", cell: (one) => (one.available ? "yes" : `no: ${one.reason}`) },
       { label: "In flight", number: true, cell: (one) => number(one.inFlight + one.inFlightElsewhere, 0) },
+      { label: "Waiting", number: true, cell: (one) => number(one.waiting, 0) },
+      { label: "Calls", number: true, cell: (one) => number(one.calls, 0) },
+      { label: "Errors", number: true, cell: (one) => number(one.errors, 0) },
       { label: "Weight", number: true, cell: (one) => number(one.weight, 0) },
       { label: "Workers", cell: (one) => one.workers.join(", ") },
     ], explained.candidates));

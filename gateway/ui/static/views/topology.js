@@ -55,7 +55,7 @@ export function topology() {
     ]))));
     fill(workers, now.workers.length === 0 ? h("p", { class: "note bad" }, "No worker is running: no call can be answered.") : now.workers.map(({ worker, upstreams }) =>
       h("article", { class: "card", "data-id": worker.id }, h("h3", { class: "mono" }, worker.id, worker.draining ? [" ", chip("drains", "warn")] : ""), facts([
-        ["Host", worker.host], ["Up", ago(worker.startedAt)], ["Linked to", `${worker.links} front ends`], ["Calls under way", number(worker.load, 0)],
+        ["Host", worker.host], ["Up", ago(worker.startedAt)], ["Linked front ends", number(worker.links, 0)], ["Calls under way", number(worker.load, 0)],
         ["Carries", `${number(upstreams.length, 0)} upstreams, leads ${number(upstreams.filter((one) => one.leads).length, 0)}`],
       ]), carried(upstreams))));
     for (const one of workers.querySelectorAll("article")) if (opened.has(one.dataset.id)) one.querySelector("details")?.setAttribute("open", "");

@@ -4,6 +4,7 @@ import { chip, facts, fill, h } from "../dom.js";
 import { every } from "../live.js";
 import { forWriters } from "../me.js";
 import { store } from "../store.js";
+import { runsProcess } from "../transports.js";
 import { ago, clock, number } from "../words.js";
 import { pins } from "./pins.js";
 import { failures } from "./errors.js";
@@ -52,7 +53,7 @@ export function upstream(id, heading) {
     approvals.show(now.pin);
     showDuties();
     showFailed();
-    if (now.transport === "stdio") await showLogs();
+    if (await runsProcess(now.transport)) await showLogs();
   }
 
   /** Buttons for what it may become. They are made anew only when it became something else, so that focus stays. */
@@ -88,6 +89,12 @@ export function upstream(id, heading) {
   return { element, happened, update: every(2, load) };
 }
 
+/** How a probe ended. The reason is said once, where it is that of the upstream as well. */
+export function probed(health, error) {
+  if (health.healthy) return "healthy";
+  return health.error && health.error !== error ? health.error : "failed";
+}
+
 function summary(now) {
   const health = now.lastHealthCheck;
   return [
@@ -100,7 +107,7 @@ function summary(now) {
       ["Shown tools", now.includeTools ? now.includeTools.join(", ") : ""], ["Hidden tools", now.excludeTools.join(", ")],
       ["Tools that change", now.pin === "off" ? "" : now.pin === "block" ? "are held back" : "are shown, with a warning"],
       ["Workers", now.owners.join(", ")],
-      ["Last probe", health ? `${health.healthy ? "healthy" : health.error || "unhealthy"}, ${health.latencyMs === null ? "" : `${number(health.latencyMs, 0)} ms, `}${clock(health.checkedAt)}` : ""],
+      ["Last probe", health ? `${probed(health, now.error)}, ${health.latencyMs === null ? "" : `${number(health.latencyMs, 0)} ms, `}${clock(health.checkedAt)}` : ""],
       ["Connection", h("code", {}, JSON.stringify(now.connection))],
     ]),
   ];

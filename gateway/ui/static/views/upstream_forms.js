@@ -3,6 +3,7 @@ import * as api from "../api.js";
 import { choice, confirmed, formDialog, labelled } from "../dialog.js";
 import { h } from "../dom.js";
 import { me } from "../me.js";
+import { runsProcess, transports } from "../transports.js";
 
 const path = (id) => `servers/${encodeURIComponent(id)}`;
 const words = (list) => (list || []).join("\n");
@@ -26,11 +27,12 @@ function object(text, what) {
   return value;
 }
 
-export function adding() {
+export async function adding() {
+  const byUrl = (await transports()).filter((one) => one.key === "url");
   const id = h("input", { required: true, autocomplete: "off" });
   const where = h("input", { type: "url", required: true, autocomplete: "off" });
   const group = h("input", { autocomplete: "off" });
-  const kind = choice([["", "find out"], ["http", "Streamable HTTP"], ["sse", "HTTP+SSE"]], "");
+  const kind = choice([["", "find out"], ...byUrl.map((one) => [one.name, one.title])], "");
   const command = h("input", { autocomplete: "off", spellcheck: "false" });
   formDialog("Add an upstream", [
     labelled("Id", id), labelled("URL", where), labelled("Transport", kind), labelled("Group (default: the id)", group),
@@ -92,9 +94,8 @@ export function editing(now, done) {
   });
 }
 
-export function restarting(now, done) {
-  const once = now.transport === "stdio";
-  confirmed(`Restart ${now.id}?`, once
+export async function restarting(now, done) {
+  confirmed(`Restart ${now.id}?`, await runsProcess(now.transport)
     ? "Its process is ended and started anew. Calls that it is working on fail."
     : "Every worker opens new connections and sessions to it. Calls under way are still answered.",
   "Restart", async () => {

@@ -17,7 +17,15 @@ def _overview(**changes: Any) -> dict[str, Any]:
 
 
 def _server(id: str = "a", status: str = "connected", error: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"id": id, "status": status, "error": error, "notes": [], "lastHealthCheck": None, **more}
+    made: dict[str, Any] = {
+        "id": id,
+        "transport": "stdio",
+        "status": status,
+        "error": error,
+        "notes": [],
+        "lastHealthCheck": None,
+    }
+    return {**made, **more}
 
 
 def _levels(overview: dict[str, Any], servers: list[dict[str, Any]]) -> dict[str, str]:
@@ -58,11 +66,40 @@ def test_front_ends_that_differ_are_found(change: dict[str, Any], said: str) -> 
 
 
 def test_what_helps_is_said_with_the_error() -> None:
-    found = examined(_overview(), [_server("a", "error", "why", advice="do this"), _server("b", "error", "new")], NOW)
-    assert [one.do for one in found if "upstream" in one.what] == [
+    servers = [
+        _server("a", "error", "why", advice="do this"),
+        _server("b", "error", "new"),
+        _server("c", "error", "new", transport="http"),
+    ]
+    assert [one.do for one in examined(_overview(), servers, NOW) if "upstream" in one.what] == [
         "do this",
         "'gateway servers show b' and 'gateway servers logs b' say more",
+        "'gateway servers show c' says more",
     ]
+
+
+def test_an_audit_log_that_cannot_be_written_is_found() -> None:
+    diagnosis: dict[str, Any] = {"redis": None, "files": [], "audit": "[Errno 28] No space left on device"}
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, diagnosis) if one.do]
+    assert found.level == "wrong" and "No space left" in found.what and "access.audit.file" in found.do
+
+
+def test_tools_that_are_held_back_are_found() -> None:
+    held = {"upstream": "bank", "group": "bank", "tool": "pay", "state": "changed", "heldBack": True}
+    (found,) = [
+        one for one in examined(_overview(), [_server()], NOW, None, [held, {**held, "heldBack": False}]) if one.do
+    ]
+    assert found.what.startswith("upstream bank holds back 1 tool ") and "gateway tools diff bank" in found.do
+
+
+def test_while_redis_is_away_workers_are_not_said_to_be_gone() -> None:
+    """The front end that was asked knows its own links, and nothing else of the fleet."""
+    found = _levels(_overview(redis=False, workers=[]), [_server()])
+    assert not any("no worker is running" in what for what in found)
+    assert any("links to workers" in what for what in found)
+    overview = _overview(redis=False, workers=[])
+    overview["frontends"] = [{**overview["frontends"][0], "workers": 0}]
+    assert any("no worker is running" in what for what in _levels(overview, [_server()]))
 
 
 def test_what_somebody_switched_off_is_no_fault() -> None:

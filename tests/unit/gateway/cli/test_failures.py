@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.cli.failures import command, nothing_answers, with_url
+from gateway.cli.failures import RequestRefused, command, nothing_answers, with_url
 
 OTHER = "http://127.0.0.1:4555"
 
@@ -40,3 +40,9 @@ def test_hints_of_the_gateway_get_it_too() -> None:
 )
 def test_how_to_start_one_that_answers_there(base: str, start: str) -> None:
     assert f"start one with {start}," in str(nothing_answers(base))
+
+
+def test_who_is_not_known_is_told_where_commands_take_their_key() -> None:
+    error = {"code": -31022, "message": "authentication is needed", "data": {"code": "unauthenticated"}}
+    assert "GATEWAY_API_KEY" in str(RequestRefused(error))
+    assert "(code -32602)" in str(RequestRefused({"code": -32602, "message": "no", "data": None}))

@@ -30,6 +30,12 @@ def _ends(error: BaseException) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
+def test_the_readme_names_every_command() -> None:
+    section = (ROOT / "README.md").read_text().partition("## Commands\n")[2]
+    named = section.partition("`gateway ")[2].partition("`")[0]
+    assert sorted(named.replace("|", " ").split()) == sorted(word for words in MODULES.values() for word in words)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "output"),
     [

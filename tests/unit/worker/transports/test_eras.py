@@ -100,6 +100,14 @@ def test_a_refusal_of_credentials_says_where_to_look() -> None:
         http_verdict(401, b"")
 
 
+def test_a_refusal_of_credentials_says_what_the_upstream_says_of_it() -> None:
+    refusal = b'Bearer error="invalid_token", error_description="token expired"'
+    with pytest.raises(NotDelivered, match=r"HTTP 401 \(invalid_token: token expired\): check"):
+        http_verdict(401, b"", refusal)
+    with pytest.raises(NotDelivered, match="HTTP 401: check"):
+        http_verdict(401, b"", b'Bearer error_description="\x1b[2J"')
+
+
 @given(st.sampled_from([200, 202, 400, 404]), st.binary(max_size=40))
 def test_no_body_makes_a_verdict_fail(status: int, body: bytes) -> None:
     assert http_verdict(status, body) is False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.transports.error_output import ErrorOutput
+from worker.transports.error_output import ErrorOutput, tells_more
 
 
 @pytest.mark.parametrize(
@@ -34,3 +34,26 @@ def test_a_progress_bar_without_end_takes_no_room() -> None:
         assert output.feed(b"\r%d of 10000 [#####     ]" % number) == []
     assert output.open_line == b"9999 of 10000 [#####     ]"
     assert sum(len(value) for value in vars(output).values() if isinstance(value, bytes)) < 100
+
+
+@pytest.mark.parametrize(
+    ("lines", "kept"),
+    [
+        (["Traceback (most recent call last):", "ValueError: the key is wrong"], "ValueError: the key is wrong"),
+        (["FATAL: missing API_KEY", "bye"], "FATAL: missing API_KEY"),
+        (
+            [
+                "npm error code E404",
+                "npm error 404 Not Found - GET https://registry.npmjs.org/nothing",
+                "npm error 404 Note that you can also install from a tarball",
+                "npm error A complete log of this run can be found in: /x",
+            ],
+            "npm error 404 Not Found - GET https://registry.npmjs.org/nothing",
+        ),
+    ],
+)
+def test_the_line_that_says_what_is_wrong_is_kept(lines: list[str], kept: str) -> None:
+    words = ""
+    for line in lines:
+        words = line if tells_more(line, words) else words
+    assert words == kept

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -139,6 +140,14 @@ def test_nothing_but_the_table_and_its_own_file_compares_a_transport_by_its_name
 
 def test_every_exception_is_still_needed() -> None:
     assert ALLOWED.keys() - _found() == set()
+
+
+def test_the_dashboard_knows_no_transport_by_its_name() -> None:
+    """It asks the admin API what it must know (``GET /admin/v1/transports``)."""
+    quoted = re.compile(rf"""["'`]({"|".join(map(re.escape, _NAME_OF))})["'`]""")
+    scripts = [path for path in (ROOT / "gateway/ui/static").rglob("*.js") if path.parent.name != "vendor"]
+    assert scripts
+    assert {path.name: found[0] for path in scripts if (found := quoted.search(path.read_text()))} == {}
 
 
 @pytest.mark.parametrize(
