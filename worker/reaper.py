@@ -130,7 +130,8 @@ def watch(pipe: int, incarnation: str, silence_s: float, life: int = -1) -> None
     ``STOPPED_S`` of a worker that is stopped, and at the end."""
     heard_at = time.monotonic()
     while True:
-        readable, _, _ = select.select([pipe], [], [], _LOOK_S)
+        wait_s = max(heard_at + STOPPED_S - time.monotonic(), _LOOK_S)  # nothing is decided sooner
+        readable, _, _ = select.select([pipe], [], [], wait_s)
         now = time.monotonic()
         if readable:
             heard_at = now

@@ -37,7 +37,7 @@ from shared.metrics.process import ProcessFigures
 from shared.registry.figures import FiguresStore
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
-from shared.tasks import cancel, in_turns, spawn
+from shared.tasks import cancel, in_turns, spawn, tick
 from shared.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -174,7 +174,7 @@ class Publisher:
                         self._in_redis = _Written(values, now)
             except Exception:  # calls must not suffer, nor figures of later
                 _log.exception("writing figures failed")
-            await asyncio.sleep(_EVERY_S)
+            await tick(_EVERY_S)
 
     async def _to_redis(self) -> bool:
         """Write the figures for the fleet, and return whether Redis has them."""

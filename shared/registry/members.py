@@ -31,6 +31,7 @@ class Members:
         self._ttl_ms = int(ttl_s * 1000)
         self._set = store.keys.workers if kind == "worker" else store.keys.frontends
         self._foreign: set[str] = set()
+        self._written: tuple[str, Mapping[str, str]] | None = None
         self._key = store.keys.worker if kind == "worker" else store.keys.frontend
 
     async def join(self, id: str, facts: Mapping[str, str]) -> None:
@@ -50,8 +51,14 @@ class Members:
         The check and the write are one step. If an expired record came back with its old facts, other processes would
         believe that the member was alive all the time.
         """
-        fields = [part for fact in self._signed(id, facts).items() for part in fact]
-        return bool(await self._store.run_script("BEAT", self._key(id), str(self._ttl_ms), *fields))
+        if self._written == (id, facts):
+            async with translated():
+                alive = bool(await self._store.redis.pexpire(self._key(id), self._ttl_ms))
+        else:
+            fields = [part for fact in self._signed(id, facts).items() for part in fact]
+            alive = bool(await self._store.run_script("BEAT", self._key(id), str(self._ttl_ms), *fields))
+        self._written = (id, facts) if alive else None
+        return alive
 
     async def leave(self, id: str) -> None:
         """Delete the record of member ``id`` and announce that."""

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.tasks import Deadlines, cancel, in_turns, spawn
+from shared.tasks import Deadlines, cancel, in_turns, next_tick, spawn, tick
+from tests.fleet import eventually
 
 TICK = 0.1
 
@@ -223,6 +224,42 @@ def test_what_an_expiring_item_forgets_does_not_expire_after_it() -> None:
     wheel.add(second)
     _walk(clock, wheel, 1001.5)
     assert second.expired == [] and wheel.held == 0
+
+
+async def test_an_empty_wheel_rests_and_goes_on_with_the_next_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    wheel, clock = Deadlines(loop.time, 0.005), Clock()
+    advanced = 0
+    advance = wheel.advance
+
+    def counting() -> None:
+        nonlocal advanced
+        advanced += 1
+        advance()
+
+    monkeypatch.setattr(wheel, "advance", counting)
+    running = spawn(wheel.run(), "deadlines")
+    for _ in range(2):
+        item, over = Item(clock, loop.time() + 0.01), Item(clock, loop.time() + 30.0)
+        wheel.add(over)
+        wheel.add(item)
+        wheel.forget(over)
+        await eventually(lambda item=item: item.expired)
+        before = advanced
+        await asyncio.sleep(0.1)
+        assert advanced <= before + 1
+    await cancel(running)
+    wheel.add(item)  # as calls may while a worker drains
+
+
+async def test_what_comes_round_in_a_process_comes_round_together() -> None:
+    loop = asyncio.get_running_loop()
+    due = next_tick(0.25)
+    assert due / 0.25 == pytest.approx(round(due / 0.25))
+    assert 0.12 < due - loop.time() < 0.38
+    began = loop.time()
+    await asyncio.gather(*(tick(0.02) for _ in range(3)))
+    assert loop.time() - began >= 0.009
 
 
 async def test_long_work_lets_others_have_their_turns() -> None:
