@@ -275,7 +275,7 @@ class Worker:
         assert self._life is not None
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            *(*SAFE_PYTHON, reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
+            *(*SAFE_PYTHON, "-S", reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(self._life.descriptor,),  # as long as it lives, children may live
             env=for_child(os.environ, ()),  # children can read the reaper's environment
