@@ -173,3 +173,9 @@ async def test_a_front_end_finishes_running_calls_before_it_stops(redis_url: str
 
 async def _in_flight(fleet: Fleet) -> bool:
     return any(int(facts["load"]) > 0 for facts in (await fleet.worker_facts()).values())
+
+
+async def test_a_front_end_that_is_linked_says_so_before_its_next_heartbeat(redis_url: str) -> None:
+    async with Fleet(redis_url, workers=0, heartbeat_s=600.0, heartbeat_ttl_s=1800.0) as fleet:
+        await fleet.add_worker()
+        await eventually(fleet._linked, 20.0, "its record has the link")
