@@ -337,7 +337,7 @@ class FleetSettings(Struct, frozen=True):
 
     heartbeat_s: Annotated[float, Meta(gt=0, description="between two heartbeats in Redis")] = 1.0
     heartbeat_ttl_s: Annotated[float, Meta(gt=0, description="a silent process counts as dead after")] = 5.0
-    link_ping_s: Annotated[float, Meta(gt=0, description="between two pings on a link, five times that while no call is under way; three unanswered end it")] = 0.5
+    link_ping_s: Annotated[float, Meta(gt=0, description="between two pings on a link; three unanswered end it")] = 0.5
     drain_timeout_s: Annotated[float, Meta(gt=0, description="running calls get this long at shutdown")] = 20.0
     drain_delay_s: Annotated[
         float, Meta(ge=0, description="/readyz says 503 so long before a front end that ends stops accepting")
