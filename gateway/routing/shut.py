@@ -25,6 +25,11 @@ class Shut:
         """When everybody may try again."""
         self._refusals: dict[str, tuple[float, CallError]] = {}
 
+    @property
+    def callers(self) -> int:
+        """How many callers are remembered."""
+        return len(self._refusals)
+
     def note(self, caller: str, seconds: str, error: CallError, now: float) -> None:
         """Note that a call was refused with ``error``, and would be for so many seconds."""
         try:

@@ -207,10 +207,9 @@ async def test_what_may_run_twice_is_sent_to_the_same_replica_by_another_worker_
     bench = Bench(read, workers=("w1", "w2") if others else ("w1",))
     sending = asyncio.ensure_future(bench.send(bench.call()))
     await asyncio.sleep(0)
-    name, carrier = next((name, one) for name, one in bench.front.workers.items() if one.fake.calls)
+    carrier = next(one for one in bench.front.workers.values() if one.fake.calls)
     bench.front.upstream("a", result())
-    del bench.front.pool.links[name]
-    bench.front.pool._note_lost(name)
+    bench.front.pool.lose(carrier.link)
     carrier.lose()
     await asyncio.sleep(0)
     if not others:
@@ -376,8 +375,7 @@ async def test_a_replica_that_moves_to_another_worker_is_waited_for_longer(monke
 async def test_a_call_waits_while_a_dead_workers_upstream_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "WAKE_S", 0.0)
     bench = Bench(*ONE)
-    del bench.front.pool.links["w1"]
-    bench.front.pool._note_lost("w1")
+    bench.front.pool.lose(bench.front.worker.link)
     sending = asyncio.ensure_future(bench.send(bench.call()))
     await asyncio.sleep(0.05)
     assert not sending.done()
