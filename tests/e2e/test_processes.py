@@ -8,6 +8,7 @@ import os
 import signal
 import time
 
+from shared.registry.members import Members
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, alive, eventually, stdio_connection
 from tests.machine import scaled
@@ -178,4 +179,9 @@ async def _in_flight(fleet: Fleet) -> bool:
 async def test_a_front_end_that_is_linked_says_so_before_its_next_heartbeat(redis_url: str) -> None:
     async with Fleet(redis_url, workers=0, heartbeat_s=600.0, heartbeat_ttl_s=1800.0) as fleet:
         await fleet.add_worker()
-        await eventually(fleet._linked, 20.0, "its record has the link")
+
+        async def linked() -> bool:
+            records = await Members(fleet.store, "frontend", 5.0).alive()
+            return [facts["workers"] for facts in records.values()] == ["1"]
+
+        await eventually(linked, 20.0)

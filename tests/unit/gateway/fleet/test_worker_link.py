@@ -26,6 +26,7 @@ from shared.mcp import jsonrpc
 from shared.mcp.listings import Kind
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
+from shared.rpc.peer_credentials import Credentials
 from tests.unit.builders import record
 from tests.unit.gateway.fakes import FakeLink, Unheard, outgoing
 
@@ -298,8 +299,8 @@ async def test_a_link_on_which_nobody_waits_is_pinged_less_often_unless_its_work
 ) -> None:
     client = WorkerLink("w1", "f1", 1.0, Unheard(), lambda client: None)
     link = _Answering(client, stopped)
+    monkeypatch.setattr(worker_link, "credentials", lambda socket: Credentials(1, 0))
     client.on_connected(cast(Link, link))
-    client._pid = 1
     if called:
         head, call = rpc.Call(0, "up", "ping"), outgoing(ROUTE, None, method="ping")
         client.call(Replica(record("up")), head, call, None, lambda one: rpc.OpenSession("s", "", ""), 0.0)
