@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_MOMENT = 0.125
+"""The share of a period before its end that counts as its end: a timer may come a little early."""
 _TURN_S = 0.003
 """How long work that others can wait for keeps the loop at once."""
 _running: set[asyncio.Task[Any]] = set()
@@ -60,9 +63,9 @@ async def in_turns(pieces: Iterable[_T]) -> list[_T]:
 
 
 def next_tick(every_s: float) -> float:
-    """Return the loop time at which what a process does every ``every_s`` is due next: a whole multiple of it, and at
-    least half of it away. So what comes round in a process comes round together and wakes it once."""
-    return (round(asyncio.get_running_loop().time() / every_s) + 1) * every_s
+    """Return the loop time at which what a process does every ``every_s`` is due next: a whole multiple of it, and not
+    in the same moment. So what comes round in a process comes round together and wakes it once."""
+    return (math.floor(asyncio.get_running_loop().time() / every_s + _MOMENT) + 1) * every_s
 
 
 async def tick(every_s: float) -> float:

@@ -169,7 +169,7 @@ class Publisher:
                     await self._write()
                     self._at_hand = _Written(values, now)
                 if now >= due and self._in_redis.is_due(values, now):
-                    due = now + _TO_REDIS_EVERY_S
+                    due = now + _TO_REDIS_EVERY_S - _EVERY_S / 2
                     if await self._to_redis():
                         self._in_redis = _Written(values, now)
             except Exception:  # calls must not suffer, nor figures of later

@@ -195,7 +195,7 @@ class Placement:
         # Who joins or leaves says so; only the record of another worker may end without a word.
         alone = len(self.workers) == 1 and not self._leaving and not self._settling
         ask_s = self._ttl_s if alone else self._tick_s
-        if self._members_changed or time.monotonic() - self._asked_at >= ask_s:
+        if self._members_changed or time.monotonic() - self._asked_at > ask_s - self._tick_s / 2:
             self._members_changed, self._asked_at = False, 0.0  # until there is an answer
             await self._ask()
         if self._worker not in self.workers:

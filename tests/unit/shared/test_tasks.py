@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.tasks import Deadlines, cancel, in_turns, next_tick, spawn, tick
+from shared.tasks import Deadlines, cancel, in_turns, next_tick, spawn
 from tests.fleet import eventually
 
 TICK = 0.1
@@ -253,14 +253,14 @@ async def test_an_empty_wheel_rests_and_goes_on_with_the_next_item(monkeypatch: 
     wheel.add(item)  # as calls may while a worker drains
 
 
-async def test_what_comes_round_in_a_process_comes_round_together() -> None:
-    loop = asyncio.get_running_loop()
-    due = next_tick(0.25)
-    assert due / 0.25 == pytest.approx(round(due / 0.25))
-    assert 0.12 < due - loop.time() < 0.38
-    began = loop.time()
-    await asyncio.gather(*(tick(0.02) for _ in range(3)))
-    assert loop.time() - began >= 0.009
+@pytest.mark.parametrize(("now", "due"), [(10.0, 10.25), (10.1, 10.25), (10.21, 10.25), (10.2499, 10.5), (10.26, 10.5)])
+async def test_what_comes_round_in_a_process_comes_round_together(
+    now: float, due: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        found = next_tick(0.25)
+    assert found == due
 
 
 async def test_long_work_lets_others_have_their_turns() -> None:
