@@ -131,3 +131,4 @@ class FleetEvents:
 
     def links_changed(self) -> None:
         self._registry.wake()
+        self._heartbeat.beat_now()  # the supervisor waits for links when it starts or replaces processes

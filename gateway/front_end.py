@@ -92,7 +92,7 @@ from shared.registry.used_states import StateMarks
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.secrets import FleetKey
 from shared.settings import Settings
-from shared.tasks import cancel, spawn
+from shared.tasks import cancel, spawn, tick
 from shared.tracing.tracing import FLUSH_S, audit_exporter, tracing
 from shared.version import VERSION
 
@@ -382,7 +382,7 @@ class FrontEnd:
     async def _tick(self) -> None:
         """Once a second: renew the Date header, show signs of life on silent calls, extend and drop client sessions."""
         while True:
-            await asyncio.sleep(1.0)
+            await tick(1.0)
             Process.tick()
             self._dispatcher.show_life(self.settings.calls.keepalive_comment_s)
             self._open.end_expired(now_s())

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Protocol, TypeVar
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_MOMENT = 0.125
+"""The share of a period before its end that counts as its end: a timer may come a little early."""
 _TURN_S = 0.003
 """How long work that others can wait for keeps the loop at once."""
 _running: set[asyncio.Task[Any]] = set()
@@ -59,6 +62,20 @@ async def in_turns(pieces: Iterable[_T]) -> list[_T]:
     return found
 
 
+def next_tick(every_s: float) -> float:
+    """Return the loop time at which what a process does every ``every_s`` is due next: a whole multiple of it, and not
+    in the same moment. So what comes round in a process comes round together and wakes it once."""
+    return (math.floor(asyncio.get_running_loop().time() / every_s + _MOMENT) + 1) * every_s
+
+
+async def tick(every_s: float) -> float:
+    """Sleep until ``next_tick``. Return by how much the loop was late (seconds)."""
+    loop = asyncio.get_running_loop()
+    due = next_tick(every_s)
+    await asyncio.sleep(due - loop.time())
+    return max(loop.time() - due, 0.0)
+
+
 class Expirable(Protocol):
     """An object with a deadline. ``expires_at`` is in loop seconds; 0 means that there is no deadline (any more)."""
 
@@ -82,6 +99,7 @@ class Deadlines:
         self._buckets: dict[int, dict[Expirable, None]] = {}
         self._slots: dict[Expirable, int] = {}
         self._next = int(clock() / tick_s)
+        self._empty: asyncio.Future[None] | None = None  # where ``run`` waits for an object
 
     @property
     def held(self) -> int:
@@ -90,6 +108,8 @@ class Deadlines:
 
     def add(self, item: Expirable) -> None:
         """Watch ``item`` until its ``expires_at``."""
+        if self._empty is not None:
+            self._begin(self._empty)
         slot = max(int(item.expires_at / self._tick_s) + 1, self._next)
         self._slots[item] = slot
         bucket = self._buckets.get(slot)
@@ -97,6 +117,13 @@ class Deadlines:
             self._buckets[slot] = {item: None}
         else:
             bucket[item] = None
+
+    def _begin(self, empty: asyncio.Future[None]) -> None:
+        """Let ``run`` go on. The buckets that became due while it waited are all empty."""
+        self._buckets.clear()
+        self._next = int(self._clock() / self._tick_s)
+        self._empty = None
+        empty.set_result(None)
 
     def forget(self, item: Expirable) -> None:
         """Stop watching ``item``, if it is watched."""
@@ -131,7 +158,13 @@ class Deadlines:
                     _log.exception("a deadline handler failed")
 
     async def run(self) -> None:
-        """Call ``advance`` once a tick until cancelled."""
+        """Call ``advance`` once a tick while there are objects, until cancelled."""
         while True:
+            if not self._slots:
+                self._empty = asyncio.get_running_loop().create_future()
+                try:
+                    await self._empty
+                finally:
+                    self._empty = None
             await asyncio.sleep(self._tick_s)
             self.advance()

@@ -2,6 +2,10 @@
 
 import sys
 
-from worker.main import main
+from shared.registry import lean_redis
+
+lean_redis.load()
+
+from worker.main import main  # noqa: E402
 
 sys.exit(main())

@@ -36,7 +36,7 @@ from shared.safe_python import SAFE_PYTHON
 from shared.seclusion import keep_descriptors, seclude
 from shared.secrets import FleetKey
 from shared.settings import Settings
-from shared.tasks import Deadlines, cancel, spawn
+from shared.tasks import Deadlines, cancel, spawn, tick
 from shared.tracing.tracing import FLUSH_S, check_traces, tracing
 from shared.version import VERSION
 from worker import reaper
@@ -237,7 +237,7 @@ class Worker:
             if supervised and str(os.getppid()) != supervised:
                 _log.warning("the supervisor is gone; stopping")
                 self.stopping.set()
-            await asyncio.sleep(self.settings.fleet.heartbeat_s)
+            await tick(self.settings.fleet.heartbeat_s)
 
     def _guard_stdio(self) -> None:
         """Stop the stdio children before other workers start them elsewhere (``stdioOnRedisLoss: stop``).
@@ -270,13 +270,13 @@ class Worker:
                     await self._start_reaper()
                 else:
                     self._reaper.stdin.write(b".")
-            await asyncio.sleep(0.25)
+            await tick(0.25)
 
     async def _start_reaper(self) -> None:
         assert self._life is not None
         silence_s = max(1.0, self.settings.fleet.heartbeat_ttl_s * _SILENT)
         self._reaper = await asyncio.create_subprocess_exec(
-            *(*SAFE_PYTHON, reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
+            *(*SAFE_PYTHON, "-S", reaper.__file__, self.id, str(silence_s), str(self._life.descriptor)),
             stdin=asyncio.subprocess.PIPE,
             pass_fds=(self._life.descriptor,),  # as long as it lives, children may live
             env=for_child(os.environ, ()),  # children can read the reaper's environment

@@ -21,7 +21,7 @@ from shared.access.rules import EVERYBODY, AccessRules, Limit, Rate
 from shared.errors import Limited, RegistryUnavailable
 from shared.metrics.tally import Tally
 from shared.registry.store import RegistryStore
-from shared.tasks import spawn
+from shared.tasks import spawn, tick
 
 _BATCH_OF = 50
 """A batch is this fraction of what a limit allows at once."""
@@ -298,7 +298,7 @@ class Limits:
     async def run(self) -> None:
         """Give back slots that are not used, until cancelled."""
         while True:
-            await asyncio.sleep(1.0)
+            await tick(1.0)
             now = time.monotonic()
             for bucket in list(self._buckets.values()):
                 if type(bucket) is _Slots and bucket.held > bucket.used and now - bucket.idle_since > 1.0:

@@ -25,6 +25,7 @@ _WAITING = 1000
 """Events that wait for a follower that reads slowly; further ones are dropped, and it is told how many."""
 MOST_FOLLOWERS = 100
 _LOOK_S = 1.0
+_IDLE_S = 60.0
 _MEMBERS_S = 10.0
 """How often the members are read from Redis, to find those that were killed: nobody announces their end."""
 _WORDS = 300
@@ -113,7 +114,7 @@ class EventLog:
 
     async def _watch_registry(self) -> None:
         while True:
-            await self._registry.wait_change(_LOOK_S)
+            await self._registry.wait_change(_IDLE_S)
             if self._registry.available != self._redis:
                 self._redis = self._registry.available
                 self.note("redis", "redis", "answers again" if self._redis else "does not answer; served from memory")

@@ -24,6 +24,7 @@ from shared.errors import ConfigError
 from shared.handover import VARIABLE, offer
 from shared.logs import escaped
 from shared.models import UpstreamSpec
+from shared.registry import lean_redis
 from shared.seclusion import seclude
 from shared.settings import Settings, build
 from shared.tasks import cancel, spawn
@@ -135,6 +136,7 @@ async def _run_up(
     on_terminal: bool,
     reread: Callable[[], tuple[Mapping[str, Any], Settings]],
 ) -> int:
+    lean_redis.load()
     from gateway.api import Gateway
 
     def note(step: Any = None) -> None:
@@ -199,6 +201,7 @@ def serve(config: str | None, strict: bool, **flags: Any) -> None:
 
 
 async def _run_serve(config: str | None, strict: bool, loaded: Any, settings: Any, flags: dict[str, Any]) -> int:
+    lean_redis.load()
     from gateway.supervisor.config_follower import ConfigFollower, log_remarks, reconcile
     from gateway.supervisor.lifecycle import Supervisor
     from gateway.supervisor.rolling import Restarts

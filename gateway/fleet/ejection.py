@@ -21,9 +21,12 @@ from shared.errors import STATUS
 from shared.metrics.tally import Tally
 from shared.models import ServerStatus
 from shared.settings import RoutingSettings
+from shared.tasks import tick
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 0.25
+_IDLE_S = 1.0
+"""How often is looked whether a group has more than one replica."""
 _HANGS_S = 1.0
 """A trial that is slow and not answered for so long has failed. What is answered sooner is judged by its answer."""
 _OLDEST = 512
@@ -58,8 +61,9 @@ class Ejection:
     async def run(self, under_way: Iterable[InFlight]) -> None:
         """Compare latencies a few times a second until cancelled."""
         loop = asyncio.get_running_loop()
+        groups: list[Group] = []
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await tick(_LOOK_S if groups else _IDLE_S)
             groups = [one for one in self._registry.catalog.groups.values() if len(one.replicas) > 1]
             if not groups:
                 continue

@@ -14,9 +14,12 @@ from shared.errors import RegistryUnavailable
 from shared.registry.client import translated
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
+from shared.tasks import tick
 
 _EXPIRES_MS = 3000
 _LOOK_EVERY = 10
+_IDLE_S = 1.0
+"""How often is looked whether a group uses such a strategy, and whether there is another front end."""
 _MOST = 1_000_000
 
 
@@ -38,12 +41,13 @@ class InFlightExchange:
         """Exchange counts until cancelled."""
         rounds = 0
         while True:
-            await asyncio.sleep(self._every_s)
+            await (asyncio.sleep(self._every_s) if self._others else tick(_IDLE_S))
             groups = self._registry.catalog.groups.values()
             if not any(group.balancer.counts_calls for group in groups):
+                self._others = []
                 continue
             try:
-                if rounds % _LOOK_EVERY == 0:
+                if rounds % _LOOK_EVERY == 0 or not self._others:
                     self._others = [id for id in await self._members.alive() if id != self._frontend]
                 rounds += 1
                 if self._others:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from shared.errors import RegistryUnavailable
 from shared.registry.members import Members
+from shared.tasks import next_tick
 
 
 class Heartbeat:
@@ -33,7 +34,7 @@ class Heartbeat:
             except RegistryUnavailable:
                 pass
             try:
-                async with asyncio.timeout(self._every_s):
+                async with asyncio.timeout_at(next_tick(self._every_s)):
                     await self._now.wait()
             except TimeoutError:
                 pass

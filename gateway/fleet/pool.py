@@ -24,9 +24,10 @@ from shared.rpc.handshake import FrontEndSide, HandshakeError
 from shared.rpc.joining import Joining, of_tls
 from shared.secrets import FleetKey
 from shared.settings import Settings
-from shared.tasks import spawn
+from shared.tasks import next_tick, spawn
 
 _log = logging.getLogger(__name__)
+_LOOK_S = 2.0
 _LIVED_S = 1.0
 _CONNECT_S = 3.0
 _PROOF_S = 3.0
@@ -120,7 +121,9 @@ class WorkerPool:
 
     async def run(self, events: LinkEvents) -> None:
         """Keep a link to every live worker until cancelled; ``events`` is notified of what comes on the links."""
+        ttl_s = self._settings.fleet.heartbeat_ttl_s
         while True:
+            look_s = _LOOK_S
             try:
                 alive = await self._members.alive()
                 self._affinity.reconsider({id: _load(facts) for id, facts in alive.items()})
@@ -131,11 +134,13 @@ class WorkerPool:
                     if not known and not self._redial.waits(worker, now):
                         self._connecting.add(worker)
                         spawn(self._connect(worker, facts, events), f"link {worker}")
+                if len(alive) == 1 and self.links.keys() == alive.keys():
+                    look_s = max(look_s, ttl_s)  # one that joins says so, and the end of a link is seen
             except RegistryUnavailable:
                 pass
             self._wake.clear()
             try:
-                async with asyncio.timeout(2.0):
+                async with asyncio.timeout_at(next_tick(look_s)):
                     await self._wake.wait()
             except TimeoutError:
                 pass

@@ -28,7 +28,7 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.registry.virtual_servers import VirtualServerStore
 from shared.settings import Settings
-from shared.tasks import spawn
+from shared.tasks import spawn, tick
 
 _log = logging.getLogger(__name__)
 _OVER = object()
@@ -200,7 +200,8 @@ class RegistryView:
             self._events.session_ended(sid)
 
     def on_connection(self, available: bool) -> None:
-        """Do nothing: calls are served from memory while Redis is away."""
+        """Wake who waits for a change. Calls are served from memory while Redis is away."""
+        self.wake()
 
     # ---- rebuilding
 
@@ -312,7 +313,7 @@ class RegistryView:
                 waiter.set_result(None)
 
     async def wait_change(self, timeout_s: float) -> None:
-        """Wait until the next rebuild or link change, but no longer than ``timeout_s``."""
+        """Wait until the next rebuild, link change or change of ``available``, but no longer than ``timeout_s``."""
         waiter = self._loop.create_future()
         self._waiters.append(waiter)
         try:
@@ -327,7 +328,7 @@ class RegistryView:
         The upstream's entries leave the lists then.
         """
         while True:
-            await asyncio.sleep(1.0)
+            await tick(1.0)
             grace_s = self.settings.routing.catalog_grace_s
             now = time.time()
             if any(

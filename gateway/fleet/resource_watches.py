@@ -24,7 +24,7 @@ from shared.mcp import jsonrpc
 from shared.settings import Settings
 from shared.tasks import spawn
 
-_LOOK_AGAIN_S = 1.0
+_LOOK_AGAIN_S, _IDLE_S = 1.0, 60.0
 _UNAVAILABLE = -31001
 WatchKey = tuple[str, str, str]
 """(group, URI at the upstream, id of the client session if it has an upstream session of its own, else empty)."""
@@ -179,7 +179,7 @@ class ResourceWatches:
     async def keep(self) -> None:
         """Move watches that lost their worker or replica, until cancelled."""
         while True:
-            await self._registry.wait_change(_LOOK_AGAIN_S)
+            await self._registry.wait_change(_LOOK_AGAIN_S if self._watches else _IDLE_S)
             for watch in [watch for watch in self._watches.values() if not self._holds(watch)]:
                 if not watch.placing.locked():
                     spawn(self._move(watch), "move-subscription")

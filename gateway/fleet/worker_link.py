@@ -20,9 +20,13 @@ from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
 from shared.rpc.framing import CHUNK
 from shared.rpc.peer_credentials import credentials, is_stopped
+from shared.tasks import tick
 
 _log = logging.getLogger(__name__)
 _UNANSWERED = 3
+_IDLE_PINGS = 5
+"""With no call under way only every so many pings is sent: nobody waits for the worker, and the kernel is asked instead
+whether it is stopped."""
 _MAX_ANNOUNCED = 100_000
 """The client sessions whose facts one worker has to remember, at most; the oldest are dropped first."""
 _bits: set[int] = set()
@@ -328,15 +332,18 @@ class WorkerLink:
     async def keep_checking(self) -> None:
         """Ping the worker, and end the link after ``_UNANSWERED`` pings: its loop hangs, or nothing passes. If the
         kernel says that the worker is stopped, one is enough."""
+        rounds = 0
         while self._link is not None and not self._link.closed:
             unanswered = self._ping - self._pong
             if unanswered >= _UNANSWERED or (unanswered and self._pid and is_stopped(self._pid)):
                 _log.warning("worker %s does not answer; dropping its link", self.worker)
                 self._link.abort()
                 return
-            self._ping += 1
-            self._link.send(rpc.Ping(self._ping))
-            await asyncio.sleep(self._ping_s)
+            rounds += 1
+            if self.in_flight or unanswered or rounds % _IDLE_PINGS == 0 or (self._pid and is_stopped(self._pid)):
+                self._ping += 1
+                self._link.send(rpc.Ping(self._ping))
+            await tick(self._ping_s)
 
     def close(self) -> None:
         """Close the link."""

@@ -24,7 +24,7 @@ from gateway.listener.tls import ListenerTls
 from gateway.listener.wary import Wariness
 from gateway.protocol import answers
 from shared.errors import Refused
-from shared.tasks import cancel, spawn
+from shared.tasks import cancel, spawn, tick
 
 _NEVER_S = 1e9
 _SWEEP_S = 1.0
@@ -125,7 +125,7 @@ class McpRunner(web.AppRunner):
 
     async def _sweep(self, lane: Lane) -> None:
         while True:
-            await asyncio.sleep(_SWEEP_S)
+            await tick(_SWEEP_S)
             lane.sweep()
 
     async def cleanup(self) -> None:

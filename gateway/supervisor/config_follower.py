@@ -33,6 +33,8 @@ from shared.virtual_servers import VirtualServer
 
 NO_VIRTUAL: Mapping[str, VirtualServer] = {}
 _log = logging.getLogger(__name__)
+_STEP_MS = 250
+"""How often is looked whether something was heard of files. They are read when the next look finds nothing more."""
 _LOOK_AGAIN_MS = 5000
 """How often files are compared although nothing was heard of them: some file systems say nothing."""
 
@@ -153,7 +155,7 @@ class ConfigFollower:
             self._other_folders.clear()
             changes = awatch(
                 *self._folders(),
-                step=50,
+                step=_STEP_MS,
                 debounce=200,
                 recursive=False,
                 stop_event=self._other_folders,

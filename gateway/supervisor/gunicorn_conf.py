@@ -15,11 +15,10 @@ import tempfile
 import time
 from typing import Any
 
-import redis
-
 from shared.child_environment import for_process
 from shared.handover import received
 from shared.metrics.instance_directory import VARIABLE
+from shared.registry import lean_redis
 from shared.registry.keys import Keys
 from shared.seclusion import seclude
 
@@ -48,6 +47,7 @@ _wait_s = 0.0
 
 def on_starting(server: Any) -> None:
     """Load what front ends run, and hide gunicorn from stdio children, and with it the front ends that it forks."""
+    lean_redis.load()
     for module in ("gateway.app", "aiohttp.worker", "uvloop"):
         importlib.import_module(module)
     gc.collect()
@@ -71,6 +71,8 @@ def pre_fork(server: Any, worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """Count a front end that ended, for ``gateway status``; one that lived only shortly delays the next (backoff)."""
+    import redis  # which this process has loaded before it forks
+
     global _wait_s
     lived_s = time.monotonic() - _born.pop(worker.age, time.monotonic())
     if not server.LISTENERS or len(server.WORKERS) >= server.num_workers:

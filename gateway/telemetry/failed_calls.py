@@ -6,13 +6,12 @@ to Redis once a second, at most ``_AT_ONCE`` of them: where thousands fail, thos
 
 from __future__ import annotations
 
-import asyncio
-
 from gateway.telemetry.observer import ObservedCall, arrived
 from shared.errors import RegistryUnavailable
 from shared.mcp.versions import Era
 from shared.models import now_s
 from shared.registry.failed_calls import MOST, FailedCall, FailedCallStore
+from shared.tasks import tick
 
 _AT_ONCE = 50
 _EVERY_S = 1.0
@@ -55,7 +54,7 @@ class FailedCalls:
     async def run(self) -> None:
         """Write what was noted, until cancelled."""
         while True:
-            await asyncio.sleep(_EVERY_S)
+            await tick(_EVERY_S)
             await self._write()
 
     async def _write(self) -> None:

@@ -6,16 +6,16 @@ loop's figures are there.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
 from bisect import bisect_left
 from pathlib import Path
 
 from shared.metrics.families import Family, Sample, counter, gauge, histogram
+from shared.tasks import tick
 
 _LIMITS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-EVERY_S = 0.2
+EVERY_S = 0.5
 """How often the loop's lag is measured."""
 _LABELS = ("process", "pid")
 
@@ -33,11 +33,8 @@ class ProcessFigures:
 
     async def watch_loop(self) -> None:
         """Measure by how much the loop is late, until cancelled."""
-        loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + EVERY_S
-            await asyncio.sleep(EVERY_S)
-            self.late(max(loop.time() - due, 0.0))
+            self.late(await tick(EVERY_S))
 
     def late(self, seconds: float) -> None:
         """Note that the loop was late."""

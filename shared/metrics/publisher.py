@@ -37,7 +37,7 @@ from shared.metrics.process import ProcessFigures
 from shared.registry.figures import FiguresStore
 from shared.registry.members import Members
 from shared.registry.store import RegistryStore
-from shared.tasks import cancel, in_turns, spawn
+from shared.tasks import cancel, in_turns, spawn, tick
 from shared.version import VERSION
 
 _log = logging.getLogger(__name__)
@@ -169,12 +169,12 @@ class Publisher:
                     await self._write()
                     self._at_hand = _Written(values, now)
                 if now >= due and self._in_redis.is_due(values, now):
-                    due = now + _TO_REDIS_EVERY_S
+                    due = now + _TO_REDIS_EVERY_S - _EVERY_S / 2
                     if await self._to_redis():
                         self._in_redis = _Written(values, now)
             except Exception:  # calls must not suffer, nor figures of later
                 _log.exception("writing figures failed")
-            await asyncio.sleep(_EVERY_S)
+            await tick(_EVERY_S)
 
     async def _to_redis(self) -> bool:
         """Write the figures for the fleet, and return whether Redis has them."""

@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 RESTART = "restart"
 """The kind under which is announced that a user wants every worker to begin anew with an upstream."""
 _BLOCK_MS = 1000
+_SILENT_READS = 5
+"""After so many reads without an entry is asked whether the log is still the same. One that was emptied mostly shows
+sooner: processes find their records gone, join anew, and the entry about that has another epoch."""
 _MAX_ENTRIES = 512
 _GATHER_S, _GATHER_MANY_S, _MANY = 0.005, 0.05, 4
 """After records were loaded, changes are gathered for so long; longer, if they were more than a few. One upstream that
@@ -76,6 +79,7 @@ class ChangeFollower:
         """The number of the last change that ``follower`` has received."""
         self._position: bytes | str = "$"
         self._load_again_at = 0.0
+        self._silent = 0  # reads since the last entry
         self.available = False
         self.ready = asyncio.Event()
 
@@ -138,8 +142,12 @@ class ChangeFollower:
         )
         BREAKER.answered()
         if not answer:
-            await self._check_epoch()
+            self._silent += 1
+            if self._silent >= _SILENT_READS:
+                self._silent = 0
+                await self._check_epoch()
             return
+        self._silent = 0
         entries = answer[0][1] if isinstance(answer, list) else next(iter(answer.values()))[0]
         changed: dict[str, None] = {}
         announced: dict[str, set[str]] = {}
@@ -176,7 +184,7 @@ class ChangeFollower:
         return (epoch or b"") == self._epoch
 
     async def _check_epoch(self) -> None:
-        """Load everything again if the log has another epoch. Called when no entry arrived for a while."""
+        """Load everything again if the log has another epoch. Called when no entry has arrived for a while."""
         epoch = await self._redis.get(self._store.keys.epoch)
         if (epoch or b"") != self._epoch:
             await self._reload()

@@ -13,6 +13,7 @@ from shared.registry.store import RegistryStore
 
 _log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
+_WAIT_S = 60.0
 
 
 async def wake(store: RegistryStore, whom: str, text: str) -> None:
@@ -35,7 +36,7 @@ async def follow(
             await pubsub.subscribe(*map(store.keys.wake, names))
             await begun()
             while True:
-                item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                item = await pubsub.get_message(ignore_subscribe_messages=True, timeout=_WAIT_S)
                 if item is not None:
                     try:
                         await heard(item["data"].decode())

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 
+from shared.registry.members import Members
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, alive, eventually, stdio_connection
 from tests.machine import scaled
@@ -173,3 +174,14 @@ async def test_a_front_end_finishes_running_calls_before_it_stops(redis_url: str
 
 async def _in_flight(fleet: Fleet) -> bool:
     return any(int(facts["load"]) > 0 for facts in (await fleet.worker_facts()).values())
+
+
+async def test_a_front_end_that_is_linked_says_so_before_its_next_heartbeat(redis_url: str) -> None:
+    async with Fleet(redis_url, workers=0, heartbeat_s=600.0, heartbeat_ttl_s=1800.0) as fleet:
+        await fleet.add_worker()
+
+        async def linked() -> bool:
+            records = await Members(fleet.store, "frontend", 5.0).alive()
+            return [facts["workers"] for facts in records.values()] == ["1"]
+
+        await eventually(linked, 20.0)

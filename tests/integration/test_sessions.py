@@ -84,7 +84,15 @@ async def test_who_was_counted_as_dead_comes_back_as_somebody_new(store: Registr
     await members.join("w", {"joined_at": "1"})
     assert await members.beat("w", {"joined_at": "1", "load": "2"})
     assert (await members.alive())["w"] == {"joined_at": "1", "load": "2"}
+    await store.redis.pexpire(store.keys.worker("w"), 60)
+    assert await members.beat("w", {"joined_at": "1", "load": "2"})
+    assert await store.redis.pttl(store.keys.worker("w")) > 1000, "renewed, though nothing has changed"
+    await store.redis.hset(store.keys.worker("w"), "load", "99")
+    for _ in range(11):
+        assert await members.beat("w", {"joined_at": "1", "load": "2"})
+    assert (await members.alive())["w"]["load"] == "2", "what somebody wrote there does not stay"
     await store.redis.delete(store.keys.worker("w"))
+    assert not await members.beat("w", {"joined_at": "1", "load": "2"})
     assert not await members.beat("w", {"joined_at": "1"})
     assert "w" not in await members.alive(), "nobody sees the old facts come back"
     await members.join("w", {"joined_at": "2"})

@@ -23,6 +23,7 @@ from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rendezvous import rank
 from shared.settings import Settings
+from shared.tasks import next_tick
 from shared.transports import traits
 
 _log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ class Placement:
         self._worker = worker
         self._drain_s = settings.fleet.drain_timeout_s
         self._spread = 1 if settings.upstreams.max_concurrency else settings.upstreams.spread
-        self._tick_s = settings.fleet.heartbeat_s
+        self._tick_s, self._ttl_s = settings.fleet.heartbeat_s, settings.fleet.heartbeat_ttl_s
         self._available = available
         self._settling_since = float("-inf")
         self._incumbents: dict[tuple[str, int], str] = {}  # while that lasts: the owners before
@@ -184,14 +185,17 @@ class Placement:
                 except Exception:  # missing a round is better than never claiming again
                     _log.exception("a round of placement failed")
             try:
-                async with asyncio.timeout(self._tick_s):
+                async with asyncio.timeout_at(next_tick(self._tick_s)):
                     await self.wake.wait()
             except TimeoutError:
-                pass
+                continue
             await asyncio.sleep(0.02)  # let a burst of changes arrive
 
     async def _once(self) -> None:
-        if self._members_changed or time.monotonic() - self._asked_at >= self._tick_s:
+        # Who joins or leaves says so; only the record of another worker may end without a word.
+        alone = len(self.workers) == 1 and not self._leaving and not self._settling
+        ask_s = self._ttl_s if alone else self._tick_s
+        if self._members_changed or time.monotonic() - self._asked_at > ask_s - self._tick_s / 2:
             self._members_changed, self._asked_at = False, 0.0  # until there is an answer
             await self._ask()
         if self._worker not in self.workers:

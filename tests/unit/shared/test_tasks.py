@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.tasks import Deadlines, cancel, in_turns, spawn
+from shared.tasks import Deadlines, cancel, in_turns, next_tick, spawn
+from tests.fleet import eventually
 
 TICK = 0.1
 
@@ -223,6 +224,43 @@ def test_what_an_expiring_item_forgets_does_not_expire_after_it() -> None:
     wheel.add(second)
     _walk(clock, wheel, 1001.5)
     assert second.expired == [] and wheel.held == 0
+
+
+async def test_an_empty_wheel_rests_and_goes_on_with_the_next_item(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    wheel, clock = Deadlines(loop.time, 0.005), Clock()
+    item = Item(clock, 0.0)
+    advance, advanced = wheel.advance, 0
+
+    def counting() -> None:
+        nonlocal advanced
+        advanced += 1
+        advance()
+
+    monkeypatch.setattr(wheel, "advance", counting)
+    running = spawn(wheel.run(), "deadlines")
+    for count in (1, 2):
+        over = Item(clock, loop.time() + 30.0)
+        wheel.add(over)
+        wheel.forget(over)
+        item.expires_at = loop.time() + 0.01
+        wheel.add(item)
+        await eventually(lambda count=count: len(item.expired) == count)  # type: ignore[misc]
+        before = advanced
+        await asyncio.sleep(0.1)
+        assert advanced <= before + 1
+    await cancel(running)
+    wheel.add(item)  # as calls may while a worker drains
+
+
+@pytest.mark.parametrize(("now", "due"), [(10.0, 10.25), (10.1, 10.25), (10.21, 10.25), (10.2499, 10.5), (10.26, 10.5)])
+async def test_what_comes_round_in_a_process_comes_round_together(
+    now: float, due: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "time", lambda: now)
+        found = next_tick(0.25)
+    assert found == due
 
 
 async def test_long_work_lets_others_have_their_turns() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -16,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from gateway.balancers import NO_CHOICE
 from gateway.calls.events import Answered, CallEvent, Failure, Interim, Resumed
 from gateway.calls.in_flight import InFlight
+from gateway.fleet import worker_link
 from gateway.fleet.worker_link import WorkerLink
 from gateway.routing.entries import Entry
 from gateway.routing.routes import Replica, Route
@@ -24,6 +26,7 @@ from shared.mcp import jsonrpc
 from shared.mcp.listings import Kind
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
+from shared.rpc.peer_credentials import Credentials
 from tests.unit.builders import record
 from tests.unit.gateway.fakes import FakeLink, Unheard, outgoing
 
@@ -268,6 +271,50 @@ def test_a_call_that_is_over_is_not_found_any_more() -> None:
         client.on_closed(link, None)
 
     asyncio.run(play())
+
+
+class _Answering(FakeLink):
+    """A link to a worker that answers pings unless it is stopped."""
+
+    def __init__(self, client: WorkerLink, stopped: bool) -> None:
+        super().__init__()
+        self.client = client
+        self.stopped = stopped
+        self.pings = 0
+
+    def send(self, head: rpc.Head, body: bytes | memoryview = b"") -> None:
+        super().send(head, body)
+        if isinstance(head, rpc.Ping):
+            self.pings += 1
+            if not self.stopped:
+                self.client.on_frame(cast(Link, self), rpc.Pong(head.number), b"")
+
+
+@pytest.mark.parametrize(
+    ("called", "stopped", "pings", "rounds"),
+    [(True, False, 20, 20), (False, False, 4, 20), (True, True, 1, 1), (False, True, 1, 1)],
+)
+async def test_a_link_on_which_nobody_waits_is_pinged_less_often_unless_its_worker_is_stopped(
+    called: bool, stopped: bool, pings: int, rounds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = WorkerLink("w1", "f1", 1.0, Unheard(), lambda client: None)
+    link = _Answering(client, stopped)
+    monkeypatch.setattr(worker_link, "credentials", lambda socket: Credentials(1, 0))
+    client.on_connected(cast(Link, link))
+    if called:
+        head, call = rpc.Call(0, "up", "ping"), outgoing(ROUTE, None, method="ping")
+        client.call(Replica(record("up")), head, call, None, lambda one: rpc.OpenSession("s", "", ""), 0.0)
+    waited = 0
+
+    async def wait(every_s: float) -> None:
+        nonlocal waited
+        waited += 1
+        link.closed = waited == 20
+
+    monkeypatch.setattr(worker_link, "tick", wait)
+    monkeypatch.setattr(worker_link, "is_stopped", lambda pid: stopped)
+    await client.keep_checking()
+    assert (link.pings, waited) == (pings, rounds)
 
 
 class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,valid-type]

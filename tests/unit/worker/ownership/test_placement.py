@@ -317,7 +317,9 @@ class _Fleet:
 @pytest_asyncio.fixture
 async def placed() -> AsyncIterator[tuple[Placement, _Fleet]]:
     fleet: Any = _Fleet()
-    placement = Placement(fleet, fleet, fleet, "me", build(overrides={"heartbeat_s": 0.001}), lambda: True)
+    placement = Placement(
+        fleet, fleet, fleet, "me", build(overrides={"heartbeat_s": 0.001, "heartbeat_ttl_s": 0.001}), lambda: True
+    )
     task = spawn(placement.run(), "placement")
     yield placement, fleet
     await cancel(task)
@@ -342,6 +344,26 @@ async def test_a_fleet_at_rest_is_not_looked_through_again(placed: tuple[Placeme
     fleet.joined["other"] = 0.0
     await _rounds(fleet, 2)
     assert fleet.looked > before
+
+
+async def test_a_worker_that_is_alone_does_not_ask_again_and_again_who_is_there() -> None:
+    fleet: Any = _Fleet()
+    settings = build(overrides={"heartbeat_s": 0.001, "heartbeat_ttl_s": 60.0})
+    rounds = 0
+
+    def available() -> bool:
+        nonlocal rounds
+        rounds += 1
+        return True
+
+    placement = Placement(fleet, fleet, fleet, "me", settings, available)
+    task = spawn(placement.run(), "placement")
+    await eventually(lambda: rounds > 20)
+    assert fleet.asked == 1
+    fleet.joined["other"] = 0.0
+    placement.look()
+    await _rounds(fleet, 3)
+    await cancel(task)
 
 
 async def test_of_many_upstreams_only_those_that_changed_are_looked_at_again(
@@ -430,7 +452,7 @@ class _LostStore:
 async def test_what_a_snapshot_brought_is_placed_though_the_rest_of_it_failed() -> None:
     fleet: Any = _Fleet()
     store: Any = _LostStore()
-    settings = build(overrides={"heartbeat_s": 0.001})
+    settings = build(overrides={"heartbeat_s": 0.001, "heartbeat_ttl_s": 0.001})
     inventory = Inventory(store, "me", settings, store)
     placement = Placement(fleet, fleet, inventory, "me", settings, lambda: True)
     reconciliation = Reconciliation(store, inventory, store.be_known, placement.wake.set)
