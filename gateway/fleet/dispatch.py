@@ -103,8 +103,7 @@ class Dispatcher:
             if target.replica.shut is not None:
                 room = self._with_room(call, target, now)
                 if type(room) is not Target:
-                    self._note_begin(call, now)
-                    self._note_end(call, room.error.code, room.error.message)
+                    self._note_refusal(call, room.error, now)
                     return room
                 target = room
             if call.quota is not None:
@@ -128,6 +127,13 @@ class Dispatcher:
             return soonest(full)
         other = self.targets.find(call, full, now)
         return other if type(other) is Target else target  # the replica of a session is asked before it is changed
+
+    def _note_refusal(self, call: Outgoing, error: CallError, now: float) -> None:
+        """Note a call that ends as it begins."""
+        call.started_at, call.error = now, error.message
+        if self._observer is not None:
+            self._observer.begun(call)
+            self._observer.finished(call, error.code, 0.0)
 
     def _overloaded(self) -> CallError:
         return NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")

@@ -90,4 +90,8 @@ def refusals(replicas: Iterable[Shuttable], caller: str, now: float) -> dict[str
 
 def soonest(known: Mapping[str, Refusal]) -> Refusal:
     """Return which refusal a client gets that all replicas refuse: of the one that has room first."""
-    return min(known.values(), key=lambda one: one.error.retry_after_s)
+    return next(iter(known.values())) if len(known) == 1 else min(known.values(), key=_retry_after_s)
+
+
+def _retry_after_s(refusal: Refusal) -> int:
+    return refusal.error.retry_after_s
