@@ -266,7 +266,8 @@ class Worker:
             if self._reaper is not None and self._reaper.stdin is not None:
                 if self._reaper.returncode is not None:
                     _log.warning("the reaper died; starting another")
-                    await self._start_reaper()
+                    with contextlib.suppress(OSError):  # no descriptor is free, for now: calls go on meanwhile
+                        await self._start_reaper()
                 else:
                     self._reaper.stdin.write(b".")
             await asyncio.sleep(0.25)
