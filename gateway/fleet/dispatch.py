@@ -30,7 +30,7 @@ from gateway.routing.shut import Refusal, Shut, refusals, soonest
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
-from shared.errors import SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown
+from shared.errors import ELSEWHERE, SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown
 from shared.rpc import messages as rpc
 
 _T = TypeVar("_T")
@@ -265,6 +265,8 @@ class Dispatcher:
                 raise error  # the attempt has cost an upstream something, and most others seem to fail as well
             last = most_useful(last, error)
             alone = type(call.affinity) is Only or router.choose(call.route, tried, self._loop.time()) is None
+            if ELSEWHERE in event.data:
+                self._pool.pass_over(in_flight.link.worker)
             if event.code == "not_delivered" and alone:
                 tried.clear()
                 moved = min(moved + 1, _MOST_MOVED)
@@ -307,7 +309,7 @@ class Dispatcher:
         """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""
         tried.add(replica.id)
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
-        shut = data.pop(SHUT, "")
+        shut, _ = data.pop(SHUT, ""), data.pop(ELSEWHERE, "")
         kind = OutcomeUnknown if event.delivered else NotDelivered
         text = replica.record.spec.connection.concealed(event.message)
         error = kind(event.code, f"upstream {replica.id!r}: {text}", data)

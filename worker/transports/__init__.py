@@ -15,6 +15,8 @@ same client with tokens · ``content_coding`` compressed bodies · ``cookies`` (
 (pure) which refusals may be about a session · ``overload`` (pure) which say that there is no room · ``eras`` (pure)
 which eras an answer means.
 
+Both: ``exhausted`` (pure) a connection or a child that this worker has no descriptor for.
+
 HTTP APIs that speak no MCP: ``openapi`` the transport, over the same HTTP client · ``openapi_document`` getting the
 document and having it read (``worker.openapi``).
 """
