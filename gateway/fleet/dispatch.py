@@ -44,8 +44,9 @@ WAKE_S = 3.0
 it waits as long as a call may take."""
 _LOOK_AGAIN_S = 1.0
 """How often a call that waits looks whether it still makes sense to wait."""
-_ELSEWHERE_S = 0.05
-"""How long a call waits before it asks another worker, while Redis cannot say which one has the upstream."""
+_MOVED_S, _ELSEWHERE_S = 0.2, 0.05
+"""How long a call waits before it is sent again; and at first, while Redis cannot say which worker has the upstream, so
+that others are asked."""
 _MOST_MOVED = 20
 """How often a call is sent again because the worker does not have the upstream any more, or not yet."""
 
@@ -271,10 +272,10 @@ class Dispatcher:
                 tried.clear()
                 moved = min(moved + 1, _MOST_MOVED)
                 if self._registry.follower.available:
-                    await self._wait_change(0.2)  # all that could take it is moving to another worker
+                    await self._wait_change(_MOVED_S)  # all that could take it is moving to another worker
                 else:
                     self._pool.look_elsewhere(replica, in_flight.link.worker)
-                    await self._wait_change(_ELSEWHERE_S)
+                    await self._wait_change(min(_ELSEWHERE_S * moved, _MOVED_S))
                 call.route = self.targets.current(call.route)
         assert last is not None
         raise last

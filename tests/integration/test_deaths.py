@@ -104,3 +104,14 @@ async def test_the_reaper_of_a_stopped_worker_gives_its_lock_up(tmp_path: Path) 
     finally:
         worker.kill()
         await worker.wait()
+
+
+async def test_a_dead_worker_leaves_no_files_though_redis_does_not_take_the_news(tmp_path: Path) -> None:
+    store = RegistryStore(RegistrySettings("unix:///nowhere/redis.sock"))
+    socket = tmp_path / "w.sock"
+    socket.touch()
+    os.close(deaths.hold(socket))
+    members = Members(store, "worker", _TTL_S)
+    assert not await deaths.report(members, "w", f"unix:{socket}", within_s=0.1)
+    assert list(tmp_path.iterdir()) == []
+    await store.close()

@@ -291,6 +291,11 @@ class Inventory:
 
     # ---- placement's view
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether this worker has upstreams."""
+        return bool(self._held)
+
     def movable(self, id: str) -> bool:
         """Whether a handover of the upstream now would disturb no client."""
         holding = self._held.get(id)
