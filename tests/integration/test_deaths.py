@@ -46,6 +46,25 @@ async def test_who_has_joined_anew_is_not_buried_for_what_was_before(store: Regi
     assert await members.bury("w", "2.0"), "it is gone, whoever did it"
 
 
+async def test_who_joins_anew_while_its_expired_record_is_looked_at_stays_a_member(
+    store: RegistryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Members(store, "worker", _TTL_S)
+    for id in ("anew", "gone"):
+        await members.join(id, {"joined_at": "1.0"})
+        await store.redis.delete(store.keys.worker(id))
+    key = members._key
+
+    async def joins_first(name: str, *arguments: object) -> object:
+        await store.redis.hset(key("anew"), "joined_at", "2.0")  # as ``join`` does
+        return await run(name, *arguments)
+
+    run = store.run_script
+    monkeypatch.setattr(store, "run_script", joins_first)
+    assert await members.alive() == {}
+    assert await store.redis.smembers(store.keys.workers) == {b"anew"}
+
+
 async def test_a_worker_owns_nothing_once_its_record_is_gone(store: RegistryStore) -> None:
     members = Members(store, "worker", _TTL_S)
     await members.join("w", {"joined_at": "1.0"})
