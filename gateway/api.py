@@ -89,13 +89,15 @@ class Gateway:
         state_dir: str | Path | None = None,
         narrated: bool = False,
         reread: Callable[[], tuple[Mapping[str, Any], Settings]] | None = None,
+        on_restart: Callable[[RollStep | None], None] = lambda step: None,
     ) -> None:
         """``strict`` refuses a ``config`` with any flaw, also with one that would cost a single entry.
 
         ``state_dir`` is where a Redis of the gateway's own keeps registrations and sessions for the next start; without
         it nothing is kept. ``narrated``: whoever made this gateway shows the state of each entry, so that flaws of
         entries need not be logged too. ``reread`` returns the file's settings, and all settings, as they are at a
-        ``restart``; without it they follow from ``config`` and the arguments.
+        ``restart``; without it they follow from ``config`` and the arguments. ``on_restart`` is called with each
+        step of a restart, and with ``None`` when one has gone through.
         """
         self._strict = strict
         self._narrated = narrated
@@ -120,8 +122,7 @@ class Gateway:
         self._reread = reread or self._reread_file
         self._file_settings: Mapping[str, Any] = {}
         self._restarts: Restarts | None = None
-        self.on_restart: Callable[[RollStep | None], None] = lambda step: None
-        """Called with each step of a restart, and with ``None`` when one has gone through."""
+        self._on_restart = on_restart
         self._supervisor = Supervisor(self._settings)
         self._pending: list[tuple[UpstreamSpec | str, Handle]] = []
         self._records: dict[str, UpstreamRecord] = {}
@@ -265,9 +266,7 @@ class Gateway:
                 take_rules=self._supervisor.take_rules,
             )
             self._tasks.append(spawn(self.config_follower.run(), "configuration"))
-        self._restarts = Restarts(
-            self._supervisor, self._reread_settings, self._restarted, lambda step: self.on_restart(step)
-        )
+        self._restarts = Restarts(self._supervisor, self._reread_settings, self._restarted, self._on_restart)
         # What this program registered at its last start may have been kept: it says it again, and has the last word.
         await self._apply("replace" if self.state_dir else "create")
         await self._wait_connected(wait_connected_s)
@@ -312,7 +311,7 @@ class Gateway:
         self._settings = self._supervisor.given
         if self.config_follower is not None:
             self.config_follower.restarted(self._file_settings)
-        self.on_restart(None)
+        self._on_restart(None)
 
     def kill(self) -> None:
         """End all processes of the gateway at once; ``stop`` then only cleans up."""

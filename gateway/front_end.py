@@ -76,6 +76,7 @@ from shared.egress import Egress
 from shared.errors import RegistryUnavailable
 from shared.live_rules import Board
 from shared.mcp.listings import Kind
+from shared.metrics.families import Family
 from shared.metrics.publisher import Publisher
 from shared.models import now_s
 from shared.registry.api_keys import KeyStore
@@ -125,9 +126,8 @@ class FrontEnd:
         policy = policy or policy_of(rules)
 
         # The fleet: the registry's copy, links to workers, client sessions, calls.
-        self._counters = Counters(settings.telemetry.metrics_max_tools)
         self._failed = FailedCalls(FailedCallStore(store), self.id, settings.telemetry.trace_url)
-        self._counters.on_failure = self._failed.note
+        self._counters = Counters(settings.telemetry.metrics_max_tools, self._failed.note)
         self._tallies = tallies = Tallies(settings.telemetry.metrics_max_tools)
         self._audit = self._exported = None
         if rules.audit is not None:
@@ -228,11 +228,8 @@ class FrontEnd:
             lambda: registry.records.values(),
             self._tools_listed,
             lambda upstream: len(registry.catalog.pinning.differing.get(upstream, ())),
-            lambda: [*tallies.families(), *dispatcher.hedging.families()],
+            self._families,
         )
-        audit = self._audit
-        audit_waiting = (lambda: audit.waiting) if audit is not None else None
-        tallies.watch(ejection.ejected_of_groups, self._search, audit_waiting)
         self.figures = Publisher(
             "frontend", self.id, figures.counted, figures.known, store, settings.fleet.heartbeat_ttl_s
         )
@@ -314,7 +311,7 @@ class FrontEnd:
 
     def tell_of_dropped_sessions(self, listener: Callable[[str], None]) -> None:
         """Call ``listener`` with the id of each client session that this front end does not know any more."""
-        self._sessions.on_dropped = listener
+        self._sessions.tell_of_dropped(listener)
 
     def facts(self) -> dict[str, str]:
         """Return what this front end publishes with its heartbeat."""
@@ -357,6 +354,14 @@ class FrontEnd:
 
     def _tools_listed(self) -> int:
         return len(self.registry.catalog.everything.routes[Kind.TOOLS])
+
+    def _families(self) -> list[Family]:
+        waiting = self._audit.waiting if self._audit is not None else None
+        kept_from_calls = self._ejection.ejected_of_groups()
+        return [
+            *self._tallies.families(kept_from_calls, self._search, waiting),
+            *self._dispatcher.hedging.families(),
+        ]
 
     @property
     def ready(self) -> bool:

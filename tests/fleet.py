@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -228,7 +229,7 @@ class Fleet:
     async def connected(self, *ids: str, within_s: float = 30.0) -> None:
         """Wait until these are connected and routed by every front end."""
         for id in ids:
-            await eventually(lambda id=id: self._is(id, ServerStatus.CONNECTED), within_s, f"{id} connected")
+            await eventually(functools.partial(self._is, id, ServerStatus.CONNECTED), within_s, f"{id} connected")
         await asyncio.gather(*(self._routed(frontend, ids, within_s) for frontend in self.frontends))
 
     async def _routed(self, frontend: Supervisor, ids: tuple[str, ...], within_s: float) -> None:

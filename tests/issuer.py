@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from typing import Any
+from urllib.parse import unquote_plus
 
 import jwt
 from aiohttp import web
@@ -32,6 +34,7 @@ class Issuer:
         self.keys = [jwk(RSA, "rsa-1"), jwk(EC, "ec-1"), jwk(ED, "ed-1")]
         self.url = ""
         self.asked = 0
+        self.client = ("gw", "password")
         self.behaviour = "ok"
         self.active: dict[str, dict[str, Any]] = {}
         self._runner: web.AppRunner | None = None
@@ -76,7 +79,8 @@ class Issuer:
     async def _introspect(self, request: web.Request) -> web.Response:
         self.asked += 1
         form = await request.post()
-        if request.headers.get("Authorization", "") != "Basic Z3c6cGFzc3dvcmQ=":
+        pair = base64.b64decode(request.headers.get("Authorization", "").removeprefix("Basic ")).decode()
+        if tuple(unquote_plus(part) for part in pair.split(":")) != self.client:  # RFC 6749 section 2.3.1
             return web.Response(status=401)
         return web.json_response(self.active.get(str(form["token"]), {"active": False}))
 

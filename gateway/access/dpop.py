@@ -58,6 +58,11 @@ class Proofs:
         self._seen: dict[bytes, float] = {}
         self._swept_at = 0.0
 
+    @property
+    def remembered(self) -> int:
+        """How many proofs are remembered, so that none counts twice."""
+        return len(self._seen)
+
     def check(self, proof: Proof | None, token: str, thumbprint: str) -> None:
         """Raise ``InvalidProof`` unless the request proves that its sender has the key that the token is bound to."""
         if proof is None or not proof.texts:

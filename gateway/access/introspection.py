@@ -8,7 +8,6 @@ import logging
 import time
 from typing import Any
 
-import aiohttp
 from msgspec import structs
 
 from gateway.access.principal import Identity
@@ -16,6 +15,7 @@ from gateway.access.tokens import MAX_TOKEN, InvalidToken, check_audience, ident
 from shared.access.methods import IntrospectionMethod
 from shared.egress import Egress
 from shared.oauth.http import OAuthError, OAuthHttp
+from shared.oauth.tokens import basic_authorization
 
 _log = logging.getLogger(__name__)
 _TIMEOUT_S = 5.0
@@ -70,7 +70,7 @@ class Introspection:
 
     async def _ask(self, token: str) -> Any:
         method = self.method
-        auth = aiohttp.BasicAuth(method.client_id, method.client_secret).encode()
+        auth = basic_authorization(method.client_id, method.client_secret)
         fields = {"token": token, "token_type_hint": "access_token"}
         status, found = await self._http.post(method.url, fields, {"Authorization": auth})
         if status != 200:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jwt
@@ -37,9 +37,11 @@ _options: Any = {
 class JwtIssuer:
     """Verifies the tokens of one issuer."""
 
-    def __init__(self, method: JwtMethod, egress: Egress | None = None) -> None:
+    def __init__(
+        self, method: JwtMethod, egress: Egress | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.method = method
-        self.keys = KeySet(method, egress)
+        self.keys = KeySet(method, egress, clock)
 
     def precheck(self, token: UnverifiedToken, audiences: frozenset[str]) -> None:
         """Raise ``InvalidToken`` for what no key could make valid."""

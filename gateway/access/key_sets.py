@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,8 +39,11 @@ _ASYMMETRIC = ("RSA", "EC", "OKP")
 class KeySet:
     """The keys of one issuer by their ids; keys without an id have the empty one."""
 
-    def __init__(self, method: JwtMethod, egress: Egress | None = None) -> None:
+    def __init__(
+        self, method: JwtMethod, egress: Egress | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._method = method
+        self._clock = clock
         self._http = OAuthHttp(egress or Egress(), timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES)
         self._keys: dict[str, list[jwt.PyJWK]] = {}
         self._fetched_at = float("-inf")
@@ -59,12 +62,12 @@ class KeySet:
     @property
     def loaded(self) -> bool:
         """Whether keys were fetched not too long ago."""
-        return time.monotonic() - self._fetched_at < _FRESH_S
+        return self._clock() - self._fetched_at < _FRESH_S
 
     @property
     def may_fetch(self) -> bool:
         """Whether another attempt may be made now."""
-        return time.monotonic() - self._tried_at >= _AGAIN_S
+        return self._clock() - self._tried_at >= _AGAIN_S
 
     def lacks(self, key_id: str | None, algorithm: str) -> bool:
         """Whether there is no key for a signature, and asking the issuer again is not allowed yet."""
@@ -74,7 +77,7 @@ class KeySet:
     def refresh(self) -> None:
         """Begin to fetch the keys, unless that was tried just now. Old keys stay if it fails."""
         if (self._fetching is None or self._fetching.done()) and self.may_fetch:
-            self._tried_at = time.monotonic()
+            self._tried_at = self._clock()
             self._fetching = spawn(self._fetch(), "fetch-key-set")
 
     async def fetch(self) -> None:
@@ -98,7 +101,7 @@ class KeySet:
             _log.warning("cannot get the keys of %s: %s", self._method.issuer, text)
             return
         self._keys = keys
-        self._fetched_at = time.monotonic()
+        self._fetched_at = self._clock()
 
     async def _document(self) -> Any:
         if self._method.jwks_file:

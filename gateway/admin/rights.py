@@ -47,9 +47,9 @@ _OF_PROXIES = re.compile(
 _LOG_EVERY_S = 10.0
 
 
-PRINCIPAL = "principal"
+PRINCIPAL = web.RequestKey("principal", str)
 """The key of a request under which stands who sent it, once that is known."""
-RIGHTS = "rights"
+RIGHTS = web.RequestKey("rights", str)
 """The key of a request that may be answered, under which stands what its sender may do: ``read`` or ``write``."""
 
 

@@ -271,7 +271,7 @@ class _AdminApi:
         return _json(
             Me(
                 principal=request.get(PRINCIPAL, ""),
-                rights=request[RIGHTS],
+                rights="write" if request[RIGHTS] == "write" else "read",
                 commands=self._rights.may_run_commands(request),
                 roles=self._access.roles,
                 keys=self._access.takes_keys,

@@ -57,6 +57,11 @@ class Suspects:
         return peer in self._of
 
     @property
+    def peers(self) -> int:
+        """How many peers are remembered."""
+        return len(self._of)
+
+    @property
     def error(self) -> Refused:
         """What a peer is told whose credentials are not looked at."""
         text = "too many wrong credentials came from this address; try again"

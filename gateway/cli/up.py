@@ -137,7 +137,17 @@ async def _run_up(
 ) -> int:
     from gateway.api import Gateway
 
-    gateway = Gateway(config=config, settings=settings, strict=strict, narrated=on_terminal, reread=reread)
+    def note(step: Any = None) -> None:
+        if step is None:
+            port = int(gateway.url.rpartition(":")[2])
+            sealed = bool(settings.access.secret)
+            state.write(port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token, sealed)
+        elif on_terminal and step.state in ("replaced", "removed", "failed"):
+            narration.say(f"  restart: {step.process} {step.state}{f' (pid {step.pid})' if step.pid else ''}")
+
+    gateway = Gateway(
+        config=config, settings=settings, strict=strict, narrated=on_terminal, reread=reread, on_restart=note
+    )
     loop = asyncio.get_running_loop()
     stopping = _Stopping(gateway.kill)
     loop.add_signal_handler(signal.SIGHUP, _reload, gateway)
@@ -152,16 +162,7 @@ async def _run_up(
     await starting
     port = int(gateway.url.rpartition(":")[2])
 
-    def note(step: Any = None) -> None:
-        if step is None:
-            state.write(
-                port, gateway.redis_url, settings.registry.key_prefix, gateway.admin_token, bool(settings.access.secret)
-            )
-        elif on_terminal and step.state in ("replaced", "removed", "failed"):
-            narration.say(f"  restart: {step.process} {step.state}{f' (pid {step.pid})' if step.pid else ''}")
-
     note()
-    gateway.on_restart = note
     try:
         narration.greet(gateway, config, state.file_of(port))
         telling = spawn(narration.narrate(gateway), "narrate")

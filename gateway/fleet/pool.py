@@ -247,22 +247,25 @@ class WorkerPool:
         def closed(link: WorkerLink) -> None:
             loop = asyncio.get_running_loop()
             loop.call_later(self._redial.failed(link.worker, loop.time()), self._wake.set)
-            if self.links.get(link.worker) is link:
-                del self.links[link.worker]
-                self._chosen.clear()  # what was chosen refers to links
-                self._note_lost(link.worker)
+            if self.lose(link):
                 events.links_changed()
                 self._wake.set()
 
         return closed
 
-    def _note_lost(self, worker: str) -> None:
-        """Note that a link broke, and find out whether its worker is dead."""
+    def lose(self, link: WorkerLink) -> bool:
+        """Forget a link that broke, and find out whether its worker is dead. Return whether the link was in use."""
+        worker = link.worker
+        if self.links.get(worker) is not link:
+            return False
+        del self.links[worker]
+        self._chosen.clear()  # what was chosen refers to links
         if len(self._lost) >= _MAX_LOST:
             del self._lost[next(iter(self._lost))]
         self._lost[worker] = asyncio.get_running_loop().time()
         address, within_s = self._addresses.pop(worker, ""), self._settings.fleet.heartbeat_ttl_s
         spawn(deaths.report(self._members, worker, address, within_s), f"whether {worker} is dead")
+        return True
 
     def reply(self, question_id: str, sid: str, is_error: bool, raw: bytes) -> None:
         """Send a client's answer to the worker that waits for it. The worker put its own id in ``question_id``."""

@@ -204,6 +204,11 @@ class RegistryView:
 
     # ---- rebuilding
 
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether a rebuild is under way that leaves others their turns of the loop."""
+        return self._turns is not None and not self._turns.done()
+
     def _rebuild_soon(self) -> None:
         if self._scheduled is None:
             at = max(self._loop.time() + _COALESCE_S, self._paused_until)
@@ -228,7 +233,7 @@ class RegistryView:
 
     def _rebuild_in_turns(self) -> None:
         self._unschedule()
-        if self._turns is not None and not self._turns.done():
+        if self.is_rebuilding:
             self._rebuild_soon()  # what is under way has not seen everything
         else:
             self._turns = spawn(self._take_turns(), "rebuild")

@@ -32,6 +32,11 @@ class Bodies:
         self.held = 0
         self._held_of: dict[str, int] = {}
 
+    @property
+    def peers(self) -> int:
+        """How many peers have a body under way."""
+        return len(self._held_of)
+
     def hold(self, peer: str, size: int) -> None:
         """Count ``size`` more bytes. Raises ``Refused`` (429 or 503), and counts nothing, where that is too much."""
         of_peer = self._held_of.get(peer, 0) + size

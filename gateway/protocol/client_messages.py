@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from gateway.admission.caller import Caller
@@ -33,6 +35,12 @@ class ClientMessages:
         self._dispatcher = dispatcher
         self._elicitations = elicitations
         self._pool = pool
+        self._notifications: dict[str, Callable[[ClientSession, Message], None]] = {
+            INITIALIZED: lambda session, message: None,
+            CANCELLED: self._cancelled,
+            PROGRESS: self._progressed,
+            ROOTS_CHANGED: lambda session, message: pool.roots_changed(session.sid),
+        }
 
     async def take(self, caller: Caller, message: Message) -> None:
         """Carry out a cancellation, or pass on a response or a notification.
@@ -46,17 +54,18 @@ class ClientMessages:
         if not message.method:
             if message.id:
                 self._answered(session, message)
-        elif message.method == CANCELLED:
-            self._cancelled(session, message)
-        elif message.method == PROGRESS:
-            self._progressed(session, message)
-        elif message.method == ROOTS_CHANGED:
-            self._pool.roots_changed(session.sid)
-        elif message.method != INITIALIZED and not too_long(message.method):
-            route = caller.view.passthrough
-            if route is not None and not caller.view.denies(message.method):
-                notification = jsonrpc.notification(message.method, message.params)
-                await self._dispatcher.notify(route, session, notification)
+            return
+        known = self._notifications.get(message.method)
+        if known is not None:
+            known(session, message)
+        elif not too_long(message.method):
+            await self._pass_on(caller, session, message)
+
+    async def _pass_on(self, caller: Caller, session: ClientSession, message: Message) -> None:
+        route = caller.view.passthrough
+        if route is not None and not caller.view.denies(message.method):
+            notification = jsonrpc.notification(message.method, message.params)
+            await self._dispatcher.notify(route, session, notification)
 
     def _cancelled(self, session: ClientSession, message: Message) -> None:
         try:

@@ -42,6 +42,11 @@ class Shut:
         self._refusals: dict[str, Refusal] = {}
         self._of_everybody: Refusal | None = None
 
+    @property
+    def callers(self) -> int:
+        """How many callers are remembered."""
+        return len(self._refusals)
+
     def note(self, caller: str, said: str, error: CallError, now: float) -> None:
         """Note that a call was refused with ``error``, and for how long it would be, as the worker ``said`` it."""
         seconds, _, whom = said.partition(" ")

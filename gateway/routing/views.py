@@ -33,7 +33,8 @@ class Views:
         self._catalog = catalog
         self._policy = policy
         self._kept: dict[ViewKey, View] = {}
-        self._entries = 0
+        self.entries = 0
+        """How many entries the kept views have together."""
         self._watched: dict[ViewKey, View] = {}
         self._generation = catalog.generation
         self._is_plain = policy is None and catalog.settings.discovery is Discovery.LIST
@@ -42,6 +43,11 @@ class Views:
         if policy is None:
             self.lasting = frozenset((("", ""),))
             self.watch(self.of("", ""))
+
+    @property
+    def kept(self) -> int:
+        """How many views are kept."""
+        return len(self._kept)
 
     def take(self, policy: ViewPolicy | None) -> None:
         """Go by another policy, from the next generation of the catalogue on, which begins at once."""
@@ -61,7 +67,7 @@ class Views:
         """Forget the views of an earlier generation."""
         self._generation = self._catalog.generation
         self._kept.clear()
-        self._entries = 0
+        self.entries = 0
 
     def _make(self, key: ViewKey) -> View:
         return at_once(self._making(key))
@@ -75,9 +81,9 @@ class Views:
         # Views of unknown names are not kept: clients can make up any number of names. Those of hidden ones are, so
         # that nobody can tell by the time that it takes what is there.
         if whole.groups or not name:
-            self._entries += _entries_of(view)
-            while self._kept and (len(self._kept) >= _KEPT or self._entries > _KEPT_ENTRIES):
-                self._entries -= _entries_of(self._kept.pop(next(iter(self._kept))))
+            self.entries += _entries_of(view)
+            while self._kept and (len(self._kept) >= _KEPT or self.entries > _KEPT_ENTRIES):
+                self.entries -= _entries_of(self._kept.pop(next(iter(self._kept))))
             self._kept[key] = view
         return view
 

@@ -37,6 +37,11 @@ class SessionRoom:
     def __len__(self) -> int:
         return len(self._all)
 
+    @property
+    def peers(self) -> int:
+        """How many peers have a session."""
+        return len(self._of)
+
     def enter(self, session: ClientSession, peer: str, size: int, now: float) -> list[str]:
         """Count a session with ``size`` bytes of facts. Return the ids of those that have to end for it."""
         guest = _Guest(session, peer, 1 + size // _UNIT_BYTES, now)

@@ -41,8 +41,7 @@ often."""
 class SessionTable:
     """The client sessions that this front end knows, and their facts in Redis.
 
-    ``known`` has the sessions by id. ``frontend`` is this front end's id. ``on_dropped`` is called with the id of each
-    session that is not known any more.
+    ``known`` has the sessions by id. ``frontend`` is this front end's id.
     """
 
     def __init__(
@@ -64,7 +63,7 @@ class SessionTable:
         self.known: dict[str, ClientSession] = {}
         self._round = 0
         self._room = SessionRoom(settings.max_client_sessions, settings.max_client_sessions_per_peer)
-        self.on_dropped: Callable[[str], None] | None = None
+        self._drop_listeners: list[Callable[[str], None]] = []
         self._ended: dict[int, float] = {}
         """When sessions ended (loop time), by hashes of their ids, of which one has some 150 bytes. After as long as an
         unused session lives, its id alone says that it is over."""
@@ -143,14 +142,18 @@ class SessionTable:
         self.known[session.sid] = session
         session.known = True
 
+    def tell_of_dropped(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with the id of each session that is not known any more."""
+        self._drop_listeners.append(listener)
+
     def _drop(self, sid: str) -> ClientSession | None:
         session = self.known.pop(sid, None)
         self._room.leave(sid)
         self._unsaved.pop(sid, None)
         if session is not None:
             session.known = False
-            if self.on_dropped is not None:
-                self.on_dropped(sid)
+            for listener in self._drop_listeners:
+                listener(sid)
         return session
 
     def cached(self, sid: str, principal: str | None = None) -> ClientSession | None:

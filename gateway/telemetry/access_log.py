@@ -33,10 +33,12 @@ class AccessLog:
     """An observer that writes a line for each call that is over. It stands before ``inner``, another observer, which
     costs less than to tell both of everything."""
 
+    hears_begun = True
+
     def __init__(self, lines: Lines, inner: CallObserver) -> None:
         self._waiting = lines.waiting
         self._grew = lines.grew
-        self._begun = inner.begun if getattr(inner, "hears_begun", True) else None
+        self._begun = inner.begun if inner.hears_begun else None
         self._finished = inner.finished
         self.attempted = inner.attempted
         self.attempt_failed = inner.attempt_failed

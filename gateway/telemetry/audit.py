@@ -15,7 +15,6 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ import msgspec
 import orjson
 from msgspec import Raw
 
+from gateway.telemetry.elicitations import about, answers_in
 from gateway.telemetry.observer import LISTENING, ObservedCall
 from gateway.telemetry.redaction import read_pointer, redacted
 from shared.access.rules import AuditDocument
@@ -86,8 +86,6 @@ class AuditLog:
         self.failing = ""
         """Why events cannot be written now, or empty."""
         self.missing_in_redis = 0
-        self.on_continued: Callable[[ObservedCall, bytes], None] = lambda call, params: None
-        """Called with a call that came again with answers, and its params."""
         self._store = store
         self._frontend = frontend
         self._waiting: deque[_Event] = deque()
@@ -134,7 +132,8 @@ class AuditLog:
             facts["resultBytes"] = call.result_bytes
         self._add("call", facts, bytes(params) if self.wanted.arguments != "none" else None)
         if call.answers:
-            self.on_continued(call, bytes(getattr(call, "params", b"")))
+            for action, question in answers_in(bytes(params)):
+                self.note("elicitation", outcome=action, question=question, **about(call))
 
     # ---- other events
 
@@ -168,13 +167,14 @@ class AuditLog:
         try:
             while True:
                 await asyncio.sleep(_EVERY_S)
-                await self._flush()
+                await self.flush()
         finally:
-            await self._flush()
+            await self.flush()
             if self._exporter is not None:
                 await self._exporter.close(_CLOSE_S)
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Write the events that wait, in batches."""
         while self._waiting:
             batch = [self._waiting[at] for at in range(min(_BATCH, len(self._waiting)))]
             chain = (self._number, self._previous)

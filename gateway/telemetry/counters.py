@@ -40,7 +40,8 @@ class Counters:
     ``calls`` counts calls that were answered or failed, ``errors`` those that the upstream answered with an error,
     ``failures`` by error code those that failed in the gateway. ``buckets`` and ``seconds`` are the durations of
     answered calls. ``principals`` counts calls, errors and seconds by who called, where callers are authenticated.
-    ``families`` has all of it by name. ``on_failure`` is called for each call that was not answered with a result.
+    ``families`` has all of it by name. ``on_failure``, if given, is called with each call that was not
+    answered with a result.
     """
 
     hears_begun = False
@@ -49,22 +50,24 @@ class Counters:
         "_legacy",
         "_max_tools",
         "_modern",
+        "_on_failure",
         "_tools",
         "calls",
         "errors",
         "failures",
-        "on_failure",
         "principals",
         "repeats",
     )
 
-    def __init__(self, max_tools: int = 1000) -> None:
+    def __init__(
+        self, max_tools: int = 1000, on_failure: Callable[[ObservedCall, str, float], None] | None = None
+    ) -> None:
         self.calls = 0
         self.errors = 0
         self.repeats: dict[str, int] = {}
         self.failures: dict[str, int] = {}
         self.principals: dict[str, list[float]] = {}
-        self.on_failure: Callable[[ObservedCall, str, float], None] | None = None
+        self._on_failure = on_failure
         self._max_tools = max_tools
         self._tools: set[tuple[str, str]] = set()
         self._groups: dict[str, Durations] = {}
@@ -128,13 +131,13 @@ class Counters:
             durations.buckets[bisect_left(BUCKETS_S, seconds)] += 1
             if outcome is UPSTREAM_ERROR:
                 self.errors += 1
-                if self.on_failure is not None:
-                    self.on_failure(call, outcome, seconds)
+                if self._on_failure is not None:
+                    self._on_failure(call, outcome, seconds)
         elif outcome not in _NO_ERRORS:
             self.calls += 1
             self.failures[outcome] = self.failures.get(outcome, 0) + 1
-            if self.on_failure is not None:
-                self.on_failure(call, outcome, seconds)
+            if self._on_failure is not None:
+                self._on_failure(call, outcome, seconds)
 
     def _row(self, rows: dict[_Key, _Row], key: _Key) -> _Row:
         """Return the row of a call that has none yet under its own names."""

@@ -7,12 +7,12 @@ answer may come to another front end. Questions beside calls, on standing stream
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
 
-from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.observer import ObservedCall
 
 _METHOD = "elicitation/create"
@@ -21,6 +21,13 @@ _ACTIONS = ("accept", "decline", "cancel")
 _MOST = 100
 """More questions of one result are not noted singly."""
 NOTHING = Raw(b"null")
+
+
+class Notes(Protocol):
+    """Where events are noted (``telemetry.audit``)."""
+
+    def note(self, kind: str, **facts: Any) -> None:
+        """Note an event."""
 
 
 class Asker(Protocol):
@@ -59,9 +66,8 @@ class _Response(Struct):
 class Elicitations:
     """Notes questions and answers in ``audit``."""
 
-    def __init__(self, audit: AuditLog) -> None:
+    def __init__(self, audit: Notes) -> None:
         self._audit = audit
-        audit.on_continued = self.continued
 
     def asked(self, call: ObservedCall, message: bytes) -> None:
         """Note a request on the stream of a handshake-era client's call, if it asks a person."""
@@ -82,7 +88,7 @@ class Elicitations:
 
     def _note_asked(self, call: ObservedCall, question: _Question, digest: str) -> None:
         mode = question.params.mode if question.params is not None else ""
-        self._audit.note("elicitation", outcome="asked", mode=mode[:20], question=digest, **_about(call))
+        self._audit.note("elicitation", outcome="asked", mode=mode[:20], question=digest, **about(call))
 
     def answered(self, session: Asker, id: bytes, result: bytes) -> None:
         """Note a response of a handshake-era client, if it is a person's answer."""
@@ -97,19 +103,20 @@ class Elicitations:
                 client=session.client_info,
             )
 
-    def continued(self, call: ObservedCall, params: bytes) -> None:
-        """Note the answers with which a modern client's call has come again."""
-        found = _read(params, _Retry)
-        if found is None:
-            return
-        for key, response in list(found.input_responses.items())[:_MOST]:
-            action = _action(bytes(response))
-            if action:
-                digest = _digest(found.request_state.encode(), key.encode())
-                self._audit.note("elicitation", outcome=action, question=digest, **_about(call))
+
+def answers_in(params: bytes) -> Iterator[tuple[str, str]]:
+    """Yield (action, question) of each answer with which a modern client's call has come again."""
+    found = _read(params, _Retry)
+    if found is None:
+        return
+    for key, response in list(found.input_responses.items())[:_MOST]:
+        action = _action(bytes(response))
+        if action:
+            yield action, _digest(found.request_state.encode(), key.encode())
 
 
-def _about(call: ObservedCall) -> dict[str, Any]:
+def about(call: ObservedCall) -> dict[str, Any]:
+    """Return the facts of the call that a question or an answer belongs to."""
     session = getattr(call, "session", None)
     return {
         "principal": call.principal,

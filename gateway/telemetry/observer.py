@@ -104,6 +104,8 @@ def arrived(call: ObservedCall) -> Context | None:
 class CallObserver(Protocol):
     """What is notified of calls. One whose ``hears_begun`` is false need not be told of beginnings."""
 
+    hears_begun: bool
+
     def begun(self, call: ObservedCall) -> None:
         """Called when a call has begun."""
 
@@ -123,9 +125,11 @@ class CallObserver(Protocol):
 class Observers:
     """Several observers as one; they are notified in order."""
 
+    hears_begun = True
+
     def __init__(self, *observers: CallObserver) -> None:
         self._observers = observers
-        self._begun = [one.begun for one in observers if getattr(one, "hears_begun", True)]
+        self._begun = [one.begun for one in observers if one.hears_begun]
         self._finished = [one.finished for one in observers]
 
     def begun(self, call: ObservedCall) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Protocol
 
 from shared.metrics.families import Family, Sample, gauge
@@ -29,37 +29,25 @@ class Tallies:
             "gateway_ejections", "How often a front end kept a replica from calls", ("group", "reason"), labelled
         )
         self.audited = Tally("gateway_audit_events", "Events of the audit log, written or lost", ("result",))
-        self._ejected: Callable[[], Iterable[tuple[str, str]]] = tuple
-        self._searched: Searched | None = None
-        self._audit_waiting: Callable[[], int] | None = None
 
-    def watch(
-        self,
-        ejected: Callable[[], Iterable[tuple[str, str]]],
-        searched: Searched | None = None,
-        audit_waiting: Callable[[], int] | None = None,
-    ) -> None:
-        """Show these as well: the replicas that are kept from calls now, as (group, upstream), the indexes of searches,
-        and how many events wait to be written."""
-        self._ejected, self._searched, self._audit_waiting = ejected, searched, audit_waiting
-
-    def families(self) -> list[Family]:
-        """Return all of it."""
+    def families(
+        self, kept_from_calls: Iterable[tuple[str, str]], searched: Searched, audit_waiting: int | None
+    ) -> list[Family]:
+        """Return all of it, with what is so now: the replicas that are kept from calls, as (group, upstream), the
+        indexes of searches, and how many events wait to be written, where there is an audit log."""
         labels = ("group", "upstream")
         ejected = gauge("gateway_upstream_ejected", "How many front ends keep an upstream from calls now", labels)
-        ejected.samples += [Sample(one, 1) for one in self._ejected()]
+        ejected.samples += [Sample(one, 1) for one in kept_from_calls]
         tallies = (self.authentications, self.limited, self.ejections, self.audited)
         found = [ejected, *(one.family for one in tallies)]
-        if self._searched is not None:
-            one = self._searched
-            found += [
-                _gauge("gateway_tool_search_indexes", "Indexes of tools that are searched", one.indexes),
-                _gauge("gateway_tool_search_index_bytes", "Bytes of these indexes", one.used_bytes),
-                _gauge("gateway_tool_searches_waiting", "Searches for tools that wait or run", one.waiting),
-            ]
-        if self._audit_waiting is not None:
+        found += [
+            _gauge("gateway_tool_search_indexes", "Indexes of tools that are searched", searched.indexes),
+            _gauge("gateway_tool_search_index_bytes", "Bytes of these indexes", searched.used_bytes),
+            _gauge("gateway_tool_searches_waiting", "Searches for tools that wait or run", searched.waiting),
+        ]
+        if audit_waiting is not None:
             text = "Events of the audit log that wait to be written"
-            found.append(_gauge("gateway_audit_waiting", text, self._audit_waiting()))
+            found.append(_gauge("gateway_audit_waiting", text, audit_waiting))
         return found
 
 

@@ -53,6 +53,8 @@ class Traces:
     """A ``CallObserver`` that makes spans. ``counters`` are told of attempts and ends as well: calls that are not
     traced, which are nearly all, then cost least."""
 
+    hears_begun = True
+
     def __init__(self, tracing: Tracing, counters: CallObserver) -> None:
         self._note_attempt = counters.attempted
         self._note_end = counters.finished

@@ -106,8 +106,13 @@ def _proof(client: Client, methods: tuple[str, ...], audience: str) -> tuple[dic
         return {"client_id": client.id}, {}
     if "client_secret_post" in methods and "client_secret_basic" not in methods:
         return {"client_id": client.id, "client_secret": client.secret}, {}
-    pair = f"{quote(client.id, safe='')}:{quote(client.secret, safe='')}"  # RFC 6749 section 2.3.1
-    return {}, {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+    return {}, {"Authorization": basic_authorization(client.id, client.secret)}
+
+
+def basic_authorization(client_id: str, secret: str) -> str:
+    """Return the value of ``Authorization`` by which a client proves itself with a secret (RFC 6749 section 2.3.1)."""
+    pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
+    return "Basic " + base64.b64encode(pair.encode()).decode()
 
 
 def _assertion(client: Client, audience: str) -> str:

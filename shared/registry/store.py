@@ -147,7 +147,7 @@ class RegistryStore:
         writes its ``slots`` in the same step, so that no process sees the upstream without its owner, when it was
         registered, and its ``duty``.
         """
-        fields = self._spec_fields(spec)
+        fields = self.sealed_fields(spec)
         once = "1" if traits(spec.transport).runs_once else "0"
         for slot in slots:
             fields += [f"owner:{slot}", owner]
@@ -164,7 +164,7 @@ class RegistryStore:
         if outcome == b"missing":
             raise EntryNotFound(f"no upstream {spec.id!r}; see 'gateway servers list'")
 
-    def _spec_fields(self, spec: UpstreamSpec) -> list[str | bytes]:
+    def sealed_fields(self, spec: UpstreamSpec) -> list[str | bytes]:
         """Return the fields of a spec. If they are sealed, those that stand beside the seal are for people only."""
         fields = spec_fields(spec)
         if not self.seals.active:

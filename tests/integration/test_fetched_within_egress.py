@@ -65,6 +65,13 @@ async def test_introspection_is_within_the_rules(issuer: Issuer) -> None:
     assert issuer.asked == 1
 
 
+async def test_any_characters_may_be_in_the_secret_that_introspection_is_asked_with(issuer: Issuer) -> None:
+    issuer.client = ("g:w", "a%3A+b c\u00e9")
+    issuer.active["good"] = {"active": True, "sub": "ann", "exp": 2e10}
+    method = IntrospectionMethod(url=f"{issuer.url}/introspect", client_id="g:w", client_secret=issuer.client[1])
+    assert (await Introspection(method).verify("good", frozenset())).id
+
+
 async def test_a_redirect_of_the_keys_is_not_followed(issuer: Issuer) -> None:
     issuer.behaviour = "redirects"
     keys = KeySet(JwtMethod(issuer=issuer.url, jwks_url=f"{issuer.url}/keys"))

@@ -186,7 +186,7 @@ async def test_that_a_session_has_ended_is_remembered_for_as_long_as_its_id_coul
 async def test_listeners_are_told_of_sessions_that_are_dropped(store: RegistryStore) -> None:
     mine = table(store, "f1")
     told: list[str] = []
-    mine.on_dropped = told.append
+    mine.tell_of_dropped(told.append)
     opened = await mine.open("2025-11-25", "", "", b"{}", b"")
     await mine.end(opened.sid)
     assert told == [opened.sid]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import gc
+from collections import deque
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +28,7 @@ def test_a_busy_moment_counts_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> N
         nonlocal now
         now += work_s
 
-    monkeypatch.setattr(machine, "_measured", machine.deque())
+    monkeypatch.setattr(machine, "_measured", deque())
     monkeypatch.setattr(machine, "_work", work)
     monkeypatch.setattr(machine, "perf_counter", lambda: now)
     assert machine.scaled(10.0) == 10.0

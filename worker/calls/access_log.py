@@ -23,7 +23,7 @@ class AccessLog:
         self._grew = lines.grew
         self._clock = clock
         self._finished = inner.finished
-        self.hears_begun = getattr(inner, "hears_begun", True)
+        self.hears_begun = inner.hears_begun
         self.begun = inner.begun
 
     def finished(self, call: ObservedCall, outcome: str, upstream: ObservedUpstream) -> None:

@@ -42,6 +42,8 @@ class ObservedUpstream(Protocol):
 class CallObserver(Protocol):
     """Is notified of calls to upstreams. One whose ``hears_begun`` is false is only told of ends."""
 
+    hears_begun: bool
+
     def begun(self, call: ObservedCall, upstream: ObservedUpstream) -> None:
         """Note that a call is given to an upstream."""
 
@@ -125,16 +127,22 @@ class Traffic:
     """The number of calls in flight at one upstream, and of those that came (``count``), for as long as this worker has
     it. ``observer`` is notified as well, and of ends so is ``left``, if the upstream has a limit (``calls.gate``)."""
 
-    __slots__ = ("_begun", "_observer", "count", "group", "id", "in_flight", "left")
+    __slots__ = ("_begun", "_left", "_observer", "count", "group", "id", "in_flight")
 
-    def __init__(self, observer: CallObserver | None = None, id: str = "", group: str = "") -> None:
+    def __init__(
+        self,
+        observer: CallObserver | None = None,
+        id: str = "",
+        group: str = "",
+        left: Callable[[Any, str], None] | None = None,
+    ) -> None:
         self._observer = observer
-        self._begun = observer.begun if observer is not None and getattr(observer, "hears_begun", True) else None
+        self._begun = observer.begun if observer is not None and observer.hears_begun else None
         self.id = id
         self.group = group
         self.in_flight = 0
         self.count = 0
-        self.left: Callable[[Any, str], None] | None = None
+        self._left = left
 
     def begun(self, call: ObservedCall) -> None:
         self.in_flight += 1
@@ -146,5 +154,5 @@ class Traffic:
         self.in_flight -= 1
         if self._observer is not None:
             self._observer.finished(call, outcome, self)
-        if self.left is not None:
-            self.left(call, outcome)
+        if self._left is not None:
+            self._left(call, outcome)

@@ -126,6 +126,8 @@ class Traces:
     """A ``CallObserver`` that makes spans. ``counters`` are told of ends as well: calls that are not traced, which are
     nearly all, then cost least. ``clock`` is the one by which calls say when they started."""
 
+    hears_begun = True
+
     def __init__(self, tracing: Tracing, counters: CallObserver, clock: Callable[[], float] = time.monotonic) -> None:
         self._note_end = counters.finished
         self._add = tracing.add

@@ -82,7 +82,6 @@ class Upstream:
             spec, settings, incarnation, _SessionListener(self), unsolicited, self._logged, credentials
         )
         self.facts: UpstreamFacts | None = None
-        self.traffic = Traffic(observer, spec.id, spec.name)
         self.subscriptions = ResourceSubscriptions(
             spec.id, settings.upstreams.max_subscriptions, self._session_to_watch
         )
@@ -99,6 +98,7 @@ class Upstream:
         self._legacy_tried = False
         self._closed = False
         self._gate = self._make_gate()
+        self.traffic = Traffic(observer, spec.id, spec.name, self._gate.left if self._gate is not None else None)
 
     @property
     def waiting(self) -> int | None:
@@ -113,9 +113,7 @@ class Upstream:
         learned = limits.concurrency == "adaptive"
         concurrency = Learned(limits.max_concurrency) if learned else Fixed(limits.max_concurrency)
         waiting, clock = limits.max_pending, self._loop.time
-        gate = Gate(self.spec.id, concurrency, waiting, limits.max_queue_wait_s, clock, self._let_in)
-        self.traffic.left = gate.left
-        return gate
+        return Gate(self.spec.id, concurrency, waiting, limits.max_queue_wait_s, clock, self._let_in)
 
     def join(self, whole: Upstream) -> None:
         """Be a part of another upstream, which counts calls and lets them in."""

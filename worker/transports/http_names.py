@@ -31,6 +31,11 @@ class Names:
         self._found: OrderedDict[tuple[str, int], tuple[float, Addresses]] = OrderedDict()
         self._under_way: dict[tuple[str, int], asyncio.Task[Addresses | OSError]] = {}
 
+    @property
+    def kept(self) -> int:
+        """How many hosts' addresses are kept."""
+        return len(self._found)
+
     async def resolve(self, host: str, port: int) -> Addresses:
         """Return the addresses of a host. Raises ``OSError`` if it has none."""
         loop = asyncio.get_running_loop()

@@ -42,6 +42,11 @@ class HeadedReader:
         self._body: Rope | None = None  # ``None`` while a message is skipped
         self.overlong = 0
 
+    @property
+    def held(self) -> int:
+        """How many bytes of an unfinished line are held."""
+        return len(self._line)
+
     def feed(self, data: bytes) -> list[Whole]:
         """Return what ``data`` completes. A message over the limit is skipped and counted."""
         found: list[Whole] = []
@@ -79,7 +84,7 @@ class HeadedReader:
             self.overlong += not fits
 
 
-class _OpenValue:
+class OpenValue:
     """The lines of a JSON value of which the end has not arrived."""
 
     def __init__(self) -> None:
@@ -113,7 +118,7 @@ class _OpenValue:
 
     def whole(self) -> bytes:
         """Return the lines as one. A line end inside of a string becomes what JSON has for it."""
-        parts, scanned = [], _OpenValue()
+        parts, scanned = [], OpenValue()
         for line in self.lines[:-1]:
             scanned.add(line)
             parts += [line.rstrip(b"\r"), b"\\n"] if scanned.in_string else [line, b"\n"]
@@ -126,8 +131,8 @@ class _Tail:
     What was looked at once is not looked at again, however many chunks it comes in.
     """
 
-    def __init__(self, value: _OpenValue) -> None:
-        self._probe = _OpenValue()
+    def __init__(self, value: OpenValue) -> None:
+        self._probe = OpenValue()
         self._probe.depth, self._probe.in_string = value.depth, value.in_string
         self._seen = 0
 
@@ -159,7 +164,7 @@ class OddOutput:
         self._unreadable = unreadable
         self._note = note
         self._headed: HeadedReader | None = None
-        self._open: _OpenValue | None = None
+        self._open: OpenValue | None = None
         self._tail: _Tail | None = None
         self.active = False
         """Whether chunks of output are to be given to ``feed``, because a message began that is not on one line."""
@@ -206,7 +211,7 @@ class OddOutput:
             elif self._open.in_string:  # a string goes on in the same write, or it was cut off
                 self._give_up()
 
-    def _ends_in_tail(self, value: _OpenValue) -> bool:
+    def _ends_in_tail(self, value: OpenValue) -> bool:
         if not 0 < self._lines.held_bytes <= _MOST_TAIL:
             return False  # its line end says where it ends
         if self._tail is None:
@@ -224,14 +229,14 @@ class OddOutput:
 
     def _begin(self, line: bytes) -> bool:
         """Begin a value over several lines. Return false if it ends on this line, or if it was cut off."""
-        value = _OpenValue()
+        value = OpenValue()
         if value.add(line) is not None or not (value.in_string or line.rstrip().endswith(_GOES_ON)):
             return False
         self._open = value
         self.active = True
         return True
 
-    def _extend(self, value: _OpenValue, line: bytes) -> None:
+    def _extend(self, value: OpenValue, line: bytes) -> None:
         self._tail = None
         rest = value.add(line)
         if rest is None:
@@ -260,7 +265,7 @@ class OddOutput:
         self._open = self._tail = None
         self.active = False
 
-    def _note_all(self, value: _OpenValue) -> None:
+    def _note_all(self, value: OpenValue) -> None:
         for line in value.lines[:_NOTED_LINES]:
             self._note(line)
         if len(value.lines) > _NOTED_LINES:
@@ -275,7 +280,7 @@ class OddOutput:
             if left < 0:
                 break
             begin = line.find(b"{", at)
-            value = _OpenValue()
+            value = OpenValue()
             rest = value.add(line[begin:]) if begin >= 0 else None
             if rest is None:
                 break

@@ -55,7 +55,7 @@ def run(plan: Plan) -> Iterator[Outcome]:
         for _ in range(plan.instances):
             with _far_apart(plan, port, "required") as ours, _far_apart(plan, port, "off") as theirs:
                 load = Load((call("modern_0"),))
-                sides = (Side(one.port, one.pids, load) for one in (ours, theirs))
-                found += compare(*sides, plan.of_each_instance())
+                subject, reference = (Side(one.port, one.pids, load) for one in (ours, theirs))
+                found += compare(subject, reference, plan.of_each_instance())
     what = "links over TCP with TLS: CPU per call"
     yield Outcome("link-tls", what, found.ratios(cpu), Budget(_MOST), "×without", found.note(cpu, "µs", "without"))

@@ -80,6 +80,9 @@ class Unheard:
     def resource_updated(self, upstream: str, uri: str, sid: str, params: bytes) -> None:
         """Do nothing."""
 
+    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
+        """Do nothing."""
+
     def unsolicited(self, sid: str, message: bytes, dropped: int) -> None:
         """Do nothing."""
 
@@ -161,7 +164,7 @@ class Front:
         max_in_flight: int = 100,
     ) -> None:
         settings = settings or build({"redisUrl": "unix:///nowhere/redis.sock"})
-        store = RegistryStore(settings.registry)
+        store = self.store = RegistryStore(settings.registry)
         members = Members(store, "frontend", 5.0)
         self.registry = RegistryView(store, settings, policy)
         self.pool = WorkerPool(members, "f1", KEY, settings)
@@ -231,6 +234,8 @@ def local_tool(name: str, call: Callable[[Raw], bytes] = lambda arguments: b"{}"
 
 class Heard:
     """A ``CallObserver`` that notes what it is told, in order: (what, which call, …)."""
+
+    hears_begun = True
 
     def __init__(self) -> None:
         self.notes: list[tuple[object, ...]] = []

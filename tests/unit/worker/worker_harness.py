@@ -168,7 +168,7 @@ class NotedEvents:
 
 
 class NoWayToClients:
-    """``sessions.context.Unsolicited``: nobody can be asked or told while no call of theirs is in flight."""
+    """``UnsolicitedPath``: nobody can be asked or told while no call of theirs is in flight."""
 
     def ask(self, session: str, client: ClientFacts, need: Need, on_answer: OnAnswer) -> None:
         on_answer(True, jsonrpc.error_object(-32603, "the client has no stream on which to be asked"))
@@ -178,6 +178,9 @@ class NoWayToClients:
 
     def inquire(self, session: str) -> None:
         """There is nobody to ask."""
+
+    def own_list_changed(self, upstream: str, kind: str, session: str) -> None:
+        """There is nobody to tell."""
 
 
 def make_context(

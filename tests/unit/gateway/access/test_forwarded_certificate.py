@@ -113,7 +113,8 @@ def test_a_token_says_which_certificate_it_is_bound_to() -> None:
     claims = {"sub": "ann", "cnf": {"x5t#S256": "abc="}}
     found = identity(claims, "iss", ())
     assert found.certificate == "abc" and found.thumbprint == ""
-    for odd in ({"x5t#S256": 1}, {"x5t#S256": ""}, {"x5t#S256": "a", "jkt": "b"}, {"x5t": "a"}, {}, [], "a"):
+    bent: list[Any] = [{"x5t#S256": 1}, {"x5t#S256": ""}, {"x5t#S256": "a", "jkt": "b"}, {"x5t": "a"}, {}, [], "a"]
+    for odd in bent:
         with pytest.raises(InvalidToken):
             identity({"sub": "ann", "cnf": odd}, "iss", ())
 

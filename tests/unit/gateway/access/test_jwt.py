@@ -28,7 +28,18 @@ AUDIENCE = "https://mcp.example/mcp"
 ISSUER = "https://idp.example"
 P384 = ec.generate_private_key(ec.SECP384R1())
 SHORT = rsa.generate_private_key(public_exponent=65537, key_size=1024)
+A_DAY_S = 86_400.0
 NESTED = "[" * 5000 + "]" * 5000
+
+
+class Clock:
+    """Time stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def claims(**changed: Any) -> dict[str, Any]:
@@ -239,7 +250,8 @@ async def test_of_claims_that_are_there_twice_the_last_counts_for_all(keys: Path
 
 
 async def test_old_keys_are_used_while_the_issuer_is_away(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    issuer = JwtIssuer(JwtMethod(issuer=ISSUER, jwks_file=str(keys)))
+    clock = Clock()
+    issuer = JwtIssuer(JwtMethod(issuer=ISSUER, jwks_file=str(keys)), clock=clock)
     token = UnverifiedToken.read(signed(GOOD, claims()))
     assert token is not None and await issuer.keys_of(token)
     hanging = asyncio.Event()
@@ -249,7 +261,7 @@ async def test_old_keys_are_used_while_the_issuer_is_away(keys: Path, monkeypatc
         raise OSError("away")
 
     monkeypatch.setattr(KeySet, "_document", hang)
-    issuer.keys._fetched_at = issuer.keys._tried_at = float("-inf")
+    clock.now += A_DAY_S
     for _ in range(3):
         async with asyncio.timeout(scaled(1)):  # nobody waits for the issuer
             assert await issuer.keys_of(token)
@@ -257,7 +269,8 @@ async def test_old_keys_are_used_while_the_issuer_is_away(keys: Path, monkeypatc
 
 
 async def test_made_up_key_ids_do_not_flood_the_issuer(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    issuer = JwtIssuer(JwtMethod(issuer=ISSUER, jwks_file=str(keys)))
+    clock = Clock()
+    issuer = JwtIssuer(JwtMethod(issuer=ISSUER, jwks_file=str(keys)), clock=clock)
     known = UnverifiedToken.read(signed(GOOD, claims()))
     assert known is not None and await issuer.keys_of(known)
     asked = []
@@ -269,7 +282,7 @@ async def test_made_up_key_ids_do_not_flood_the_issuer(keys: Path, monkeypatch: 
         return json.loads(keys.read_bytes())
 
     monkeypatch.setattr(KeySet, "_document", slow)
-    issuer.keys._tried_at = float("-inf")
+    clock.now += A_DAY_S
 
     async def ask(number: int) -> None:
         token = UnverifiedToken.read(signed({**GOOD, "kid": f"made-up-{number}"}, claims()))
@@ -287,11 +300,12 @@ async def test_made_up_key_ids_do_not_flood_the_issuer(keys: Path, monkeypatch: 
 
 
 async def test_a_new_key_is_fetched_when_a_token_names_it(keys: Path) -> None:
-    issuer = JwtIssuer(JwtMethod(issuer=ISSUER, jwks_file=str(keys)))
+    clock = Clock()
+    issuer = JwtIssuer(JwtMethod(issuer=ISSUER, jwks_file=str(keys)), clock=clock)
     old = UnverifiedToken.read(signed(GOOD, claims()))
     assert old is not None and await issuer.keys_of(old)
     keys.write_text(json.dumps({"keys": [jwk(OTHER_RSA, "rsa-2")]}))
-    issuer.keys._tried_at = float("-inf")
+    clock.now += A_DAY_S
     new = UnverifiedToken.read(jwt.encode(claims(), OTHER_RSA, "RS256", {"kid": "rsa-2"}))
     assert new is not None
     assert issuer.verify(new, await issuer.keys_of(new)).id == f"{ISSUER}#ann"

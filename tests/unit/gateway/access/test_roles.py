@@ -100,7 +100,12 @@ def test_variables_are_translated_once_for_all_conditions(monkeypatch: pytest.Mo
 
     made: list[Any] = []
     context = cel.Context
-    monkeypatch.setattr(cel, "Context", lambda variables: made.append(variables) or context(variables))
+
+    def noted(variables: Any) -> Any:
+        made.append(variables)
+        return context(variables)
+
+    monkeypatch.setattr(cel, "Context", noted)
     roles = {f"r{n}": {"when": f"claims.team == 'g{n}'", "allow": ["*"]} for n in range(50)}
     assert named(roles, somebody({"team": "g7"})) == (["r7"], [])
     assert len(made) == 1

@@ -13,7 +13,7 @@ from gateway.access.principal import ANONYMOUS, Principal
 from gateway.admission.admit import Admission, SessionRead
 from gateway.admission.caller import Caller, Waits
 from gateway.admission.dns_rebinding import RebindingGuard
-from gateway.admission.principals import Everybody
+from gateway.admission.principals import Everybody, Principals
 from gateway.admission.request_head import RequestHead
 from gateway.listener.heads import read_head
 from gateway.listener.routes import head_of
@@ -69,6 +69,13 @@ class As:
             raise self.principal
         return self.principal
 
+    async def resolve(self, head: RequestHead) -> None:
+        """See ``Principals``."""
+
+    def step_up(self, head: RequestHead, scopes: tuple[str, ...], text: str) -> str:
+        """See ``Principals``."""
+        return ""
+
 
 class HidesB:
     """A ``ViewPolicy``: all classes but that of ``ADA`` do not see the group ``b``."""
@@ -84,10 +91,10 @@ def _session(sid: str = "s", principal: str = "ada", endpoint: str = "", version
     return ClientSession(sid, version, principal, endpoint)
 
 
-def _admission(*known: ClientSession, principals: As | Everybody | None = None) -> Admission:
+def _admission(*known: ClientSession, principals: Principals | None = None, sessions: Known | None = None) -> Admission:
     catalog = Catalog(RoutingSettings())
     catalog.rebuild({id: record(id, sequence=n, tools=[f"{id}-tool"]) for n, id in enumerate("ab")}, 0.0)
-    return Admission(principals or As(ADA), Views(catalog, HidesB()), Known(*known))
+    return Admission(principals or As(ADA), Views(catalog, HidesB()), sessions or Known(*known))
 
 
 # ---- heads of either lane
@@ -387,8 +394,9 @@ def test_an_initialize_on_http_sse_is_of_the_session_that_the_stream_opened() ->
 @LANES
 def test_anothers_session_that_is_known_here_takes_the_way_of_one_that_never_was(lane: Lane) -> None:
     theirs = _session("theirs", principal="eve")
-    admission = _admission(theirs, _session("mine"))
+    sessions = Known(theirs, _session("mine"))
+    admission = _admission(sessions=sessions)
     message, params = request("ping", "{}")
     asked = [_outcome(admission, lane({**HOST, "Mcp-Session-Id": sid}), message, params) for sid in ("theirs", "never")]
     assert asked == [Waits.SESSION, Waits.SESSION]
-    assert theirs.sid not in admission._sessions.used  # type: ignore[attr-defined]
+    assert theirs.sid not in sessions.used

@@ -71,7 +71,7 @@ def test_what_is_known_of_peers_is_bounded() -> None:
     suspects = Suspects(10, Clock())
     for number in range(30_000):
         suspects.wrong(f"peer {number}")
-    assert len(suspects._of) <= 10_000
+    assert suspects.peers <= 10_000
     assert "peer 29999" in suspects
 
 

@@ -6,9 +6,10 @@ import pytest
 
 from gateway.calls.events import Answered, Failure
 from gateway.calls.in_flight import InFlight
-from gateway.fleet.outgoing import Exact, Outgoing
+from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact
 from gateway.routing.shut import Refusal
 from shared.errors import SHUT, NotDelivered
+from shared.registry.records import UpstreamRecord
 from shared.rpc import messages as rpc
 from tests.unit.builders import record
 from tests.unit.gateway.fakes import Front, Heard, outgoing, result
@@ -25,16 +26,15 @@ def full(retry_after_s: int = 1) -> Failure:
 class Clients:
     """Callers at a front end with these upstreams, and their calls on the express lane."""
 
-    def __init__(self, *records: object) -> None:
+    def __init__(self, *records: UpstreamRecord) -> None:
         self.heard = Heard()
-        self.front = Front(*records, observer=self.heard)  # type: ignore[arg-type]
+        self.front = Front(*records, observer=self.heard)
         self.dispatcher = self.front.dispatcher
 
-    def begin(self, who: str = "ada", **options: object) -> InFlight | Refusal | None:
-        call: Outgoing = outgoing(self.front.route("t"))
-        call.principal = who
-        for name, value in options.items():
-            setattr(call, name, value)
+    def begin(self, who: str = "ada", affinity: Affinity = ANYWHERE) -> InFlight | Refusal | None:
+        """Begin a call, as the express lane does."""
+        call = outgoing(self.front.route("t"))
+        call.principal, call.affinity = who, affinity
         return self.dispatcher.begin(call)
 
     def refuse(self, event: Failure) -> str:

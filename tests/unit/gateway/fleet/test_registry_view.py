@@ -26,7 +26,7 @@ class _Redis:
         self.records: dict[str, UpstreamRecord] = {}
         self.current = True
         self.loaded = 0
-        monkeypatch.setattr(front.registry._store, "load_all", self.load_all)
+        monkeypatch.setattr(front.store, "load_all", self.load_all)
         monkeypatch.setattr(front.registry.follower, "is_current", self.is_current)
         monkeypatch.setattr(front.registry.virtual, "load_again", lambda epoch: None)
         front.registry.follower.ready.set()
@@ -78,13 +78,31 @@ async def test_the_end_of_one_gap_is_not_believed_when_another_one_is_there(
 
 
 class _Told:
-    """Hears of changes."""
+    """``RegistryEvents`` that notes changes of lists."""
 
     def __init__(self) -> None:
         self.changes: list[set[str]] = []
 
     def lists_changed(self, changes: Mapping[ViewKey, set[str]]) -> None:
         self.changes.append(set().union(*changes.values()))
+
+    def workers_changed(self) -> None:
+        pass
+
+    def session_ended(self, sid: str) -> None:
+        pass
+
+    def key_changed(self, name: str) -> None:
+        pass
+
+    def level_set(self, sid: str, level: str) -> None:
+        pass
+
+    def announced(self, kind: str, id: str) -> None:
+        pass
+
+    def changes_missed(self) -> None:
+        pass
 
 
 async def test_a_rebuild_leaves_others_their_turns_and_another_one_at_once_takes_its_place(
@@ -93,7 +111,8 @@ async def test_a_rebuild_leaves_others_their_turns_and_another_one_at_once_takes
     monkeypatch.setattr(registry_view, "_TURN_S", 0.0)  # each step is a turn of its own
     front, told = Front(KNOWN), _Told()
     registry = front.registry
-    registry._events = told  # type: ignore[assignment]
+    running = asyncio.ensure_future(registry.run(told))
+    await asyncio.sleep(0)
 
     def lists(tool: str) -> bool:
         return tool in registry.catalog.everything.routes[Kind.TOOLS]
@@ -103,14 +122,13 @@ async def test_a_rebuild_leaves_others_their_turns_and_another_one_at_once_takes
     async with asyncio.timeout(10.0):
         while not lists("u"):
             await asyncio.sleep(0)
-            turns += registry._turns is not None
+            turns += registry.is_rebuilding
     assert turns > 10
     await eventually(lambda: told.changes == [{TOOLS_CHANGED, PROMPTS_CHANGED}], what="it is told, once")
 
     registry.on_upstreams({"b": record("b", "h", sequence=2, tools=["v"])}, {"a": {PROMPTS_CHANGED}})
-    begun = registry._turns
     async with asyncio.timeout(10.0):
-        while registry._turns is begun:
+        while not registry.is_rebuilding:
             await asyncio.sleep(0)
     for _ in range(5):
         await asyncio.sleep(0)
@@ -118,8 +136,9 @@ async def test_a_rebuild_leaves_others_their_turns_and_another_one_at_once_takes
     registry.take_policy(None)
     assert lists("v"), "at once"
     assert told.changes[1:] == [{TOOLS_CHANGED, PROMPTS_CHANGED}]
-    await asyncio.wait({registry._turns})  # type: ignore[arg-type]
+    await eventually(lambda: not registry.is_rebuilding)
     assert lists("v") and len(told.changes) == 2
+    running.cancel()
 
 
 LONG = record("b", "h", sequence=2, tools=[f"tool_{n}" for n in range(5000)])
@@ -150,7 +169,7 @@ async def test_catching_up_waits_for_a_long_list(monkeypatch: pytest.MonkeyPatch
     async def last_change() -> int:
         return 0
 
-    monkeypatch.setattr(front.registry._store, "last_change", last_change)
+    monkeypatch.setattr(front.store, "last_change", last_change)
     front.registry.on_upstreams({"b": LONG}, {})
     await front.registry.catch_up()
     assert _tools(front) == 5001

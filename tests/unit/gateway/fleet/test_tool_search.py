@@ -31,8 +31,8 @@ async def test_views_of_one_key_share_an_index_that_has_what_the_view_shows() ->
     assert await found(search, view(["file_a", "file_b"])) == ["file_a", "file_b"]
     assert await found(search, view(["file_b"])) == ["file_b"]
     assert await found(search, view(["file_a", "file_b"], without="file_a")) == ["file_b"]
-    assert len(search._indexes) == 1
-    assert await found(search, view(["file_c"], "other")) == ["file_c"] and len(search._indexes) == 2
+    assert search.indexes == 1
+    assert await found(search, view(["file_c"], "other")) == ["file_c"] and search.indexes == 2
     search.close()
 
 
@@ -48,7 +48,7 @@ async def test_indexes_that_take_too_much_are_given_up_and_built_again() -> None
     search = ToolSearch(1)
     for key in ("a", "b", "a"):
         assert await found(search, view([f"file_{key}"], key)) == [f"file_{key}"]
-        assert [one[0][0] for one in search._indexes] == [key]
+        assert search.indexes == 1
     search.close()
 
 
@@ -76,6 +76,6 @@ async def test_nothing_is_kept_of_a_view_without_tools() -> None:
         for number in range(20):
             view = searched(views.of(f"made-up-{number}", ""), None)
             assert await search.find(view, "x", 5) == []
-        assert not search._indexes
+        assert not search.indexes
     finally:
         search.close()

@@ -39,7 +39,7 @@ def test_what_has_ended_is_counted_no_more() -> None:
     for arrival in arrivals:
         arrival.end()
         arrival.end()
-    assert bodies.held == 0 and not bodies._held_of
+    assert bodies.held == 0 and bodies.peers == 0
 
 
 def test_one_body_of_the_largest_size_fits_whatever_the_bounds() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import email.utils
+
 import pytest
 
-from gateway.http import heads
 from gateway.http.heads import Process, json_head
 
 
@@ -13,7 +14,7 @@ def test_a_head_says_the_second_in_which_it_is_sent(
     status: int, keep_alive: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for second in ("Sun, 22 Nov 2026 12:00:00 GMT", "Sun, 22 Nov 2026 12:00:01 GMT"):
-        monkeypatch.setattr(heads.email.utils, "formatdate", lambda usegmt, second=second: second)
+        monkeypatch.setattr(email.utils, "formatdate", lambda usegmt, second=second: second)
         Process.tick()
         for length in (5, 6, 5):
             lines = json_head(status, length, keep_alive).decode().split("\r\n")

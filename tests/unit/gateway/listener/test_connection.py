@@ -13,6 +13,7 @@ from gateway.http.bodies import Bodies
 from gateway.listener.connection import ClientConnection
 from gateway.listener.heads import Heads
 from gateway.listener.room import Room
+from gateway.listener.wary import Wariness
 from gateway.protocol.serving import BegunRequest
 from shared.rpc import messages as rpc
 from shared.rpc.connection import BodyStream, Link
@@ -69,7 +70,7 @@ class ExpressOnly:
         self.bodies = Bodies(self.limits, 1024 * 1024)
         self.room = Room(self.limits)
         self.begun: dict[Any, BegunRequest] = {}
-        self.wariness = None
+        self.wariness: Wariness | None = None
 
     def ordinary(self) -> Any:
         raise AssertionError("the request left the express lane")
@@ -137,7 +138,9 @@ async def test_a_refusal_for_want_of_room_is_answered_on_the_express_lane() -> N
     answer = client.written
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"\r\nRetry-After: 4" in head and json.loads(body)["error"]["data"]["code"] == "overloaded"
-    assert not lane.bench.front.dispatcher.under_way and not connection._busy
+    assert not lane.bench.front.dispatcher.under_way
+    connection.data_received(_post(CALL))
+    assert len(worker.fake.calls) == 2, "the connection serves on"
 
 
 async def test_signs_of_life_may_end_calls() -> None:

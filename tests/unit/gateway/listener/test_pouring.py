@@ -20,6 +20,9 @@ class Ends:
         loop = asyncio.get_running_loop()
         self.pouring = Pouring(loop, self, cast(asyncio.Transport, self), self.sizes.append)
 
+    def wants(self, more: bool) -> None:
+        self._reading_paused = not more
+
     def data_received(self, data: bytes) -> None:
         self.got.append(data)
 
@@ -62,7 +65,7 @@ async def test_small_reads_come_at_once() -> None:
 
 async def test_nothing_is_read_on_while_aiohttp_wants_nothing() -> None:
     ends = Ends()
-    ends._reading_paused = True
+    ends.wants(False)
     ends.pouring.take(b"a" * 3 * PIECE)
     await _turns(ends, lambda one: len(one.got) == 3)
     assert not ends.reads

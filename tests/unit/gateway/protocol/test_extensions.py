@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.protocol.extensions import TASKS, declared_upwards, params_upwards
+from gateway.protocol.extensions import declared_upwards, params_upwards
+from shared.mcp.tasks import EXTENSION as TASKS
 
 UI = "io.modelcontextprotocol/ui"
 

@@ -444,7 +444,7 @@ async def test_an_unknown_method_goes_on_only_at_the_endpoint_of_a_group() -> No
 async def test_a_task_is_looked_for_again_before_its_upstream_is_said_to_be_gone() -> None:
     """The tool may have been called by way of a front end that knew of its upstream before this one does."""
     bench = Bench()
-    declared = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {tasks.EXTENSION: {}}}}
+    declared: dict[str, Any] = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {tasks.EXTENSION: {}}}}
 
     def asked(upstream: str, principal: str = "ada") -> str:
         id = task_ids.seal(KEY, task_ids.TaskId(upstream, principal, "1", "echo"))

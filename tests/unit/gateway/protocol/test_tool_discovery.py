@@ -128,7 +128,7 @@ async def test_a_search_is_observed_with_what_was_asked() -> None:
     assert isinstance(made, Effect)
     result = json.loads((await made.run()).whole)["result"]
     assert [one["name"] for one in result["structuredContent"]["tools"]] == ["tell"] and "resultType" not in result
-    call = OBSERVED.calls[-1]
+    call: Any = OBSERVED.calls[-1]
     assert (call.method, call.name, call.group, call.principal) == ("tools/call", "search_tools", "", "ada")
     assert b'"tell"' in call.params
 

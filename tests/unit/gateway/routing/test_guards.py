@@ -79,7 +79,7 @@ async def test_only_calls_have_arguments_that_conditions_go_by() -> None:
     """What reads a resource or completes is not let in by arguments that nobody will look at."""
     rule = {"match": "files/*", "args": "args.path.startsWith('/public/')"}
     rules = access_rules.read({"roles": {"r": {"allow": [rule]}}})
-    offered = {"resources": ["file:///a"], "prompts": ["ask"], "templates": ["db://{t}"]}
+    offered: dict[str, Any] = {"resources": ["file:///a"], "prompts": ["ask"], "templates": ["db://{t}"]}
     files = record("files", tools=["read"], capabilities={"completions": {}}, **offered)
     bench = Bench(files, policy=RolePolicy(rules))
     caller = Caller(ADA, MODERN, VERSIONS[MODERN], bench.front.registry.views.of("", "r"))

@@ -141,7 +141,8 @@ def test_what_is_written_is_what_changed() -> None:
 
 def test_after_any_changes_it_finds_what_a_new_one_finds() -> None:
     chance, words = random.Random(7), ["file", "mail", "page", "user", "get", "set", "find", "drop"]
-    index, present = ToolIndex(), {}
+    index = ToolIndex()
+    present: dict[str, Any] = {}
     for step in range(60):
         for _ in range(chance.randint(0, 6)):
             name = f"{chance.choice(words)}_{chance.choice(words)}_{chance.randint(0, 3)}"

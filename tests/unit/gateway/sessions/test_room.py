@@ -64,4 +64,4 @@ def test_what_has_ended_is_not_counted() -> None:
         assert room.enter(_session(str(number)), "p", 10, 0.0) == []
         room.leave(str(number))
         room.leave("unknown")
-    assert len(room) == 0 and not room._of and not room._units_of
+    assert len(room) == 0 and room.peers == 0

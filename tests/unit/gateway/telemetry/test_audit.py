@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -11,6 +11,7 @@ from gateway.telemetry.audit import AuditLog, verify
 from gateway.telemetry.observer import ObservedCall
 from shared.access.rules import AuditDocument
 from shared.errors import RegistryUnavailable
+from shared.registry.audit import AuditStore
 from shared.tracing.spans import request
 
 
@@ -47,10 +48,10 @@ class Call(ObservedCall, kw_only=True):
 class Bench:
     def __init__(self, exporter: Any = None, **wanted: Any) -> None:
         self.store: Any = Store()
-        self.log = AuditLog(AuditDocument(**wanted), self.store, "f", exporter=exporter)
+        self.log = AuditLog(AuditDocument(**wanted), cast(AuditStore, self.store), "f", exporter=exporter)
 
     async def lines(self) -> list[dict[str, Any]]:
-        await self.log._flush()
+        await self.log.flush()
         return [json.loads(line) for line in self.store.lines]
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gateway.admin.overview import traffic
-from gateway.telemetry.counters import BUCKETS_S, Counters
+from gateway.telemetry.counters import Counters
 from gateway.telemetry.observer import ABANDONED, ANSWERED, LISTENING, UPSTREAM_ERROR, ObservedCall, Observers
 from shared.metrics.exposition import exposition
+from shared.metrics.families import BUCKETS_S
 from tests.unit.gateway.fakes import Heard
 
 
@@ -89,8 +90,8 @@ def test_who_called_is_counted_apart_bounded_and_not_for_metrics() -> None:
 
 
 def test_calls_that_were_not_answered_with_a_result_are_told() -> None:
-    counters, told = Counters(), []
-    counters.on_failure = lambda call, outcome, seconds: told.append(outcome)
+    told: list[str] = []
+    counters = Counters(on_failure=lambda call, outcome, seconds: told.append(outcome))
     for outcome in (ANSWERED, UPSTREAM_ERROR, ABANDONED, "timeout", LISTENING):
         counters.finished(ObservedCall(), outcome, 0.5)
     assert told == [UPSTREAM_ERROR, "timeout"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.metrics import publisher
-from shared.metrics.families import Family, Sample, counter
+from shared.metrics.families import Family, Sample, Snapshot, counter
 from shared.metrics.instance_directory import VARIABLE, InstanceDirectory
 from shared.metrics.publisher import Publisher
 from shared.registry.figures import FiguresStore
@@ -43,9 +43,12 @@ async def test_figures_that_do_not_change_are_not_written_again(
     store = RegistryStore(build(overrides={"redis_url": "redis://127.0.0.1:1"}).registry)
     files: list[float] = []
     write = InstanceDirectory.write
-    monkeypatch.setattr(
-        InstanceDirectory, "write", lambda self, snapshot: (files.append(calls), write(self, snapshot))[1]
-    )
+
+    def noted(self: InstanceDirectory, snapshot: Snapshot) -> None:
+        files.append(calls)
+        write(self, snapshot)
+
+    monkeypatch.setattr(InstanceDirectory, "write", noted)
     one = Publisher("worker", "w", counted, list, store, 5.0, {VARIABLE: str(tmp_path)})
     one.start()
     try:

@@ -20,7 +20,7 @@ FIELDS = st.dictionaries(st.from_regex(r"[a-z_]{1,8}", fullmatch=True), st.binar
 
 def written(secret: str, spec: UpstreamSpec = SPEC) -> dict[bytes, bytes]:
     """The hash of a spec as a fleet with this secret writes it."""
-    fields = RegistryStore(RegistrySettings(redis_url="redis://127.0.0.1:1"), secret)._spec_fields(spec)
+    fields = RegistryStore(RegistrySettings(redis_url="redis://127.0.0.1:1"), secret).sealed_fields(spec)
     raw = [value if isinstance(value, bytes) else value.encode() for value in fields]
     return dict(zip(raw[::2], raw[1::2], strict=True))
 

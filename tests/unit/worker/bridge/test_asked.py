@@ -227,7 +227,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert self.rounds <= MAX_ROUNDS + self.failed
 
 
-class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
+class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,valid-type]
     """Runs the machine."""
 
     settings = settings(derandomize=True, max_examples=100, stateful_step_count=40)

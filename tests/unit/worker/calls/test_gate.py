@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from shared.errors import CallError
@@ -31,7 +33,8 @@ class Bench:
     def __init__(self, limit: int, max_waiting: int = 100, max_wait_s: float = 1.0) -> None:
         self.now = 100.0
         self.started: list[Call] = []
-        self.gate = Gate("up", Fixed(limit), max_waiting, max_wait_s, lambda: self.now, self.started.append)
+        self.start: Callable[[Call], None] = self.started.append
+        self.gate = Gate("up", Fixed(limit), max_waiting, max_wait_s, lambda: self.now, lambda call: self.start(call))
 
     def enter(self, caller: str = "", expires_at: float = 0.0) -> Wanted:
         call = Wanted(expires_at)
@@ -165,7 +168,7 @@ def test_a_full_queue_has_room_for_who_has_none_of_it() -> None:
 
 def test_calls_that_fail_as_they_start_do_not_pile_up_on_the_stack() -> None:
     bench = Bench(1, max_waiting=10_000)
-    bench.gate._start = lambda call: bench.gate.left(call, "upstream_unavailable") if bench.now > 100 else None
+    bench.start = lambda call: bench.gate.left(call, "upstream_unavailable") if bench.now > 100 else None
     bench.enter()
     bench.gate.service_s = 0.00001
     for _ in range(5000):

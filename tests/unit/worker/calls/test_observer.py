@@ -37,6 +37,8 @@ ERROR = {"code": -5, "message": "no"}
 class NotedCalls:
     """``calls.observer.CallObserver``: notes what it hears."""
 
+    hears_begun = True
+
     def __init__(self) -> None:
         self.heard: list[tuple[str, ...]] = []
 
@@ -306,6 +308,8 @@ async def test_a_parked_call_that_is_left_while_questions_are_gathered_ends_once
 
 class Traces:
     """``calls.observer.CallObserver``: notes what calls say of themselves."""
+
+    hears_begun = True
 
     def __init__(self) -> None:
         self.told: list[tuple[str, str, str]] = []

@@ -416,7 +416,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.harness.expect_nothing_left()
 
 
-class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
+class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,valid-type]
     """Runs the machine. Without shrinking: an example takes long enough, and reads like a script as it is."""
 
     settings = settings(

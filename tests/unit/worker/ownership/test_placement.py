@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -355,13 +356,17 @@ async def test_of_many_upstreams_only_those_that_changed_are_looked_at_again(
         return decide(of, *rest)
 
     monkeypatch.setattr("worker.ownership.placement.decide", counting)
+
+    def is_claimed(id: str) -> bool:
+        return (id, 0) in fleet.claimed
+
     placement.wake.set()
     await eventually(lambda: sum(looked) >= 100)
     looked.clear()
     for number in range(5):
         fleet.known[f"new{number}"] = _up(f"new{number}")
         placement.wake.set()
-        await eventually(lambda number=number: (f"new{number}", 0) in fleet.claimed)
+        await eventually(functools.partial(is_claimed, f"new{number}"))
     await _rounds(fleet, 2)
     assert sum(looked) < 30
     fleet.joined["other"] = 0.0

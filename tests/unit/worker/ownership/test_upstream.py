@@ -38,7 +38,10 @@ class Deaf:
     def listed(self) -> ListedCatalog:
         return ListedCatalog()
 
-    def own_list_changed(self, upstream: str, kind: str, sid: str) -> None:
+    def own_list_changed(self, upstream: str, kind: str, session: str) -> None:
+        pass
+
+    def inquire(self, session: str) -> None:
         pass
 
     def tell(self, sid: str, message: bytes) -> None:

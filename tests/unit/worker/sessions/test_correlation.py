@@ -42,7 +42,7 @@ def test_answers_find_their_calls_in_any_order(order: list[int]) -> None:
         outcome = _receive(correlation, id=ids[index], result={"n": index})
         assert isinstance(outcome, Answered)
         assert outcome.call is calls[index]
-        assert (outcome.is_error, json.loads(outcome.raw)) == (False, {"n": index})
+        assert (outcome.is_error, json.loads(bytes(outcome.raw))) == (False, {"n": index})
     assert correlation.calls == {}
 
 
@@ -52,7 +52,7 @@ def test_an_error_is_an_answer() -> None:
     assert isinstance(outcome, Answered)
     assert outcome.call is call
     assert outcome.is_error
-    assert json.loads(outcome.raw) == {"code": -5, "message": "no"}
+    assert json.loads(bytes(outcome.raw)) == {"code": -5, "message": "no"}
 
 
 def test_an_upstream_that_makes_a_string_of_our_id_is_understood() -> None:
@@ -161,4 +161,4 @@ def test_an_error_in_which_nothing_is_does_not_hide_the_result(nothing: Any) -> 
     correlation = Correlation()
     outcome = _receive(correlation, id=correlation.begin(_call()), result={"a": 1}, error=nothing)
     assert isinstance(outcome, Answered)
-    assert (outcome.is_error, json.loads(outcome.raw)) == (False, {"a": 1})
+    assert (outcome.is_error, json.loads(bytes(outcome.raw))) == (False, {"a": 1})

@@ -125,7 +125,8 @@ def test_who_answers_while_it_is_taken_back_disturbs_no_other() -> None:
 
 
 def test_an_heir_takes_over_what_its_call_was_asked_and_nothing_else() -> None:
-    upstream, other, taken = Upstream(), FakeAsker(), []
+    upstream, other = Upstream(), FakeAsker()
+    taken: list[Any] = []
     call, heir = Call("tools/call", b"{}", 0, 30.0), _Heir(taken)
     first, second = upstream.asks(b"1", call), upstream.asks(b"2", call)
     others = upstream.asks(b"3", other)

@@ -770,7 +770,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert current is None or current.closed or len(current.correlation.calls) == listening
 
 
-class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,name-defined]
+class TestAnyOrder(AnyOrder.TestCase):  # type: ignore[misc,valid-type]
     """Runs the machine."""
 
     settings = settings(derandomize=True, max_examples=100, stateful_step_count=25)

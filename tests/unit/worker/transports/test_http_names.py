@@ -92,4 +92,4 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     _, names = Service(monkeypatch), Names()
     for number in range(1100):
         await names.resolve(f"h{number}.test", 80)
-    assert len(names._found) == 1024
+    assert names.kept == 1024

@@ -12,7 +12,7 @@ from worker.transports.lines import LineReader
 
 def _read(chunks: list[bytes], limit: int = 1000) -> tuple[list[bytes], int]:
     reader = LineReader(limit)
-    return [line for chunk in chunks for line in reader.feed(chunk)], reader.overlong
+    return [bytes(line) for chunk in chunks for line in reader.feed(chunk)], reader.overlong
 
 
 @pytest.mark.parametrize(

@@ -139,14 +139,14 @@ def test_a_value_or_a_headed_message_over_the_limit_costs_itself() -> None:
 def test_what_was_looked_at_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a child that writes a byte at a time keeps the worker from everything else."""
     looked_at = 0
-    add = odd_output._OpenValue.add
+    add = odd_output.OpenValue.add
 
-    def counted(value: odd_output._OpenValue, line: bytes) -> bytes | None:
+    def counted(value: odd_output.OpenValue, line: bytes) -> bytes | None:
         nonlocal looked_at
         looked_at += len(line)
         return add(value, line)
 
-    monkeypatch.setattr(odd_output._OpenValue, "add", counted)
+    monkeypatch.setattr(odd_output.OpenValue, "add", counted)
     child = read(b"{\n", b'"a":[[[[' + b'"x",' * 5000, *[b"[]"] * 3000, limit=10**6)
     assert looked_at < 100_000 and child.messages == []
     looked_at = 0
@@ -165,4 +165,4 @@ def test_a_head_without_end_is_bounded() -> None:
     reader = HeadedReader(100)
     for _ in range(50):
         reader.feed(b"x" * 90)
-    assert len(reader._line) <= 100
+    assert reader.held <= 100
