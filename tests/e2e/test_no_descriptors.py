@@ -10,6 +10,8 @@ import signal
 import time
 from collections.abc import Iterator
 
+import pytest
+
 from tests.chaos.processes import by_role
 from tests.clients import RawClient
 from tests.fleet import Fleet, alive, eventually
@@ -51,11 +53,12 @@ async def test_a_worker_that_cannot_replace_its_reaper_now_serves_on_and_does_so
         assert (await client.call("up_who")).content == "up"
 
 
+@pytest.mark.parametrize("era", ["modern", "legacy"])
 async def test_what_one_worker_has_no_descriptor_for_another_one_does_and_the_upstream_stays_connected(
-    redis_url: str,
+    redis_url: str, era: str
 ) -> None:
     async with Fleet(redis_url, 1, 2) as fleet, RawUpstreams() as upstreams, RawClient(fleet.urls[0]) as client:
-        endpoint = upstreams.add("up", [_TOOL])
+        endpoint = upstreams.add("up", [_TOOL], era)
         await fleet.register("up", upstreams.connection("up"))
 
         async def shared() -> bool:
