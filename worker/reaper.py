@@ -37,6 +37,8 @@ _LOOK_S = 0.1
 LABEL = "--label"
 """Before the labels of a container in the command line of its tool (``worker.transports.sandbox``)."""
 _MARKS = "GATEWAY_UPSTREAM_"
+_EXEC_LOOKS, _EXEC_LOOK_S = 100, 0.005
+"""How often a process is looked at again that begins another program."""
 _TOOL_S, _REMOVED_S = 10.0, 20.0
 """How long a tool may take for one answer, and how long containers are looked for that are still being made."""
 Tool = tuple[str, tuple[tuple[str, str], ...]]
@@ -47,12 +49,40 @@ def marked_processes(variable: str, values: Collection[str]) -> list[int]:
     """Return the pids in whose environment a variable has one of these values (Linux: read from /proc)."""
     wanted = {f"{variable}={value}".encode() for value in values}
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit() and int(name) != os.getpid():
-            with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                if not wanted.isdisjoint(file.read().split(b"\0")):
-                    found.append(int(name))
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    for _ in range(_EXEC_LOOKS):
+        executing = []
+        for pid in pids:
+            environment = _environment(pid)
+            if not wanted.isdisjoint(environment.split(b"\0")):
+                found.append(pid)
+            elif not environment and _is_executing(pid):
+                executing.append(pid)
+        if not executing:
+            break
+        pids = executing
+        time.sleep(_EXEC_LOOK_S)
     return found
+
+
+def _environment(pid: int) -> bytes:
+    """Return the environment of a process, or nothing if there is none to read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _is_executing(pid: int) -> bool:
+    """Whether a process without an environment begins another program at this moment: it has a program, unlike a
+    thread of the kernel, and no arguments yet either. Its parent may have gone on, or have been killed, before."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return not file.read(1)
+    except OSError:
+        return False
 
 
 def kill_marked(incarnation: str) -> int:

@@ -199,11 +199,10 @@ class Quota:
     def _about(self, call: LimitedCall) -> tuple[_Bucket, ...]:
         if not self._of_patterns:
             return self._general
-        text = f"{call.group}/{call.name}"
         return self._general + tuple(
             one
             for one in self._of_patterns
-            if one.limit.pattern is not None and one.limit.pattern.matches_call(call.method, text)
+            if one.limit.pattern is not None and one.limit.pattern.matches_call(call.method, call.group, call.name)
         )
 
     def take(self, call: LimitedCall) -> bool:

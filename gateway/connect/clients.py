@@ -18,6 +18,10 @@ from shared.upstream_auth import UserAuth
 DOCUMENT_PATH = "/connect/client.json"
 CALLBACK_PATH = "/connect/callback"
 _ID_LIMIT = 2048
+_REGISTERED = "client."
+_MOST_REGISTERED = 20
+"""How many registrations are kept for one upstream: there is one for each URL at which a browser has seen the gateway,
+and where no ``publicUrl`` is set, a client may write any address into ``Host``."""
 
 
 class _Registered(Struct, frozen=True):
@@ -51,11 +55,16 @@ async def client_for(
             f"{server.issuer} registers no clients: register the gateway there with the redirect URI "
             f"{base + CALLBACK_PATH}, and write clientId (and clientSecret) into auth"
         )
-    place = "client." + hashlib.sha256(f"{server.issuer} {base}".encode()).hexdigest()[:32]
+    place = _REGISTERED + hashlib.sha256(f"{server.issuer} {base}".encode()).hexdigest()[:32]
     known = await store.read(upstream, place, _Registered)
     if known is not None and known.redirect == base + CALLBACK_PATH:
         return known.client
     client = await _register(server, http, document(base, name))
+    registered = [one for one in await store.places(upstream) if one.startswith(_REGISTERED)]
+    for old in registered[
+        : max(0, len(registered) - _MOST_REGISTERED + 1)
+    ]:  # what was given to them is renewed as before
+        await store.remove(upstream, old)
     await store.write(upstream, place, _Registered(client, base + CALLBACK_PATH))
     return client
 

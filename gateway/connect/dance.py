@@ -8,6 +8,7 @@ the answer says that it is from there (RFC 9207). Raises ``ConnectError`` and ``
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -32,6 +33,9 @@ from shared.upstream_auth import UserAuth
 
 _FLOW_S = 900.0
 """How long a person may take to sign in."""
+_AT_ONCE = 4
+"""How many flows of one upstream begin at once. Each asks several servers, which may take ten seconds to answer, and a
+link may be used again and again."""
 
 
 class ConnectError(Exception):
@@ -79,6 +83,7 @@ class Dance:
         self._settings = settings
         self._registry = registry
         self._store = store
+        self._turns: dict[str, asyncio.Semaphore] = {}
 
     def shown(self, upstream: str) -> str:
         """Return the host of an upstream to which callers connect. Raises ``ConnectError``."""
@@ -125,6 +130,11 @@ class Dance:
 
     async def begin(self, ticket: Ticket, base: str) -> Began:
         """Return where to send the browser. ``base`` is the gateway's own URL as the browser knows it."""
+        self._entry(ticket.upstream)
+        async with self._turns.setdefault(ticket.upstream, asyncio.Semaphore(_AT_ONCE)):
+            return await self._begin(ticket, base)
+
+    async def _begin(self, ticket: Ticket, base: str) -> Began:
         connection, auth = self._entry(ticket.upstream)
         http = self._http(connection)
         resource = await resource_of(http, connection.url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import web
@@ -74,8 +75,9 @@ class _Routes:
     def guarded(
         self, handler: Callable[[web.Request], Awaitable[web.Response]]
     ) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Return a handler that checks ``Host``, and answers errors. Other sites may send a browser here: what a page
-        begins needs a ticket, and what a program begins a ``Content-Type`` that no form has."""
+        """Return a handler that checks ``Host``, and answers errors. Other sites may send a browser here to read a
+        page: what its button begins must come from that page, and what a program begins has a ``Content-Type`` that no
+        form has."""
 
         async def handle(request: web.Request) -> web.Response:
             try:
@@ -164,9 +166,10 @@ class _Routes:
             request.content_length is None or request.content_length > _MAX_FORM
         ):  # before it is read: anybody may send it
             raise ConnectError(413, "The form is too large, or does not say how large it is.")
+        base = self._base(request)
+        _check_own_page(request, base)
         ticket = self._dance.read_ticket(upstream, str((await request.post()).get("ticket", "")))
         await self._check_same(request, ticket.principal)
-        base = self._base(request)
         began = await self._dance.begin(ticket, base)
         response = web.Response(status=303, headers={**pages.HEADERS, "Location": began.url})
         response.set_cookie(
@@ -193,6 +196,19 @@ class _Routes:
         upstream = request.match_info["upstream"]
         await self._dance.disconnect(upstream, (await self._caller(request, upstream)).id)
         return _json({"connected": False})
+
+
+def _check_own_page(request: web.Request, base: str) -> None:
+    """Raise ``ConnectError`` for a form of another site. Whoever has a link could otherwise send it in the browser of
+    somebody else, who would connect an account of theirs without having seen for whom.
+
+    Browsers say where a form is from in one header or the other (W3C Fetch Metadata; Fetch standard, "Origin header").
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    own = {f"//{request.headers.get('Host', '').lower()}", f"//{urlsplit(base).netloc.lower()}"}
+    named = origin.lower().partition(":")[2] if origin is not None else ""
+    if site not in ("same-origin", "none") if site is not None else (origin is not None and named not in own):
+        raise ConnectError(403, "Another site sent this form. Open the link, and continue from there.")
 
 
 def _is_program(request: web.Request) -> bool:

@@ -7,6 +7,7 @@ waits for), the answer becomes an event stream with one event for each response 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterable
 
 from aiohttp import web
 from msgspec import structs
@@ -23,7 +24,15 @@ from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import Era
 
 _AT_ONCE = 20
-"""So many requests of a batch begin in one turn of the loop: that takes some 2 ms, and others wait."""
+"""So many messages of a batch are taken in one turn of the loop: that takes some 2 ms, and others wait."""
+
+
+async def few_at_once(messages: Iterable[Message]) -> AsyncIterator[Message]:
+    """Yield messages in their order. After a few of them the loop belongs to others for a turn."""
+    for number, message in enumerate(messages, 1):
+        yield message
+        if number % _AT_ONCE == 0:
+            await asyncio.sleep(0)
 
 
 def check_batch(version: str, messages: list[Message]) -> None:
@@ -52,7 +61,7 @@ class Batches:
                     check(message)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
-        for message in messages:
+        async for message in few_at_once(messages):
             if not message.is_request:
                 await self._messages.take(caller, message)
         wanted = [message for message in messages if message.is_request]
@@ -61,10 +70,8 @@ class Batches:
         taker = BatchAnswer(request, caller.session is not None and caller.session.wants_warnings)
         try:
             async with asyncio.TaskGroup() as group:
-                for number, message in enumerate(wanted, 1):
+                async for message in few_at_once(wanted):
                     group.create_task(self._serving.serve_to(taker, head, message, caller))
-                    if number % _AT_ONCE == 0:
-                        await asyncio.sleep(0)
         except* ConnectionError as gone:  # the client is gone; the task group has cancelled the other requests
             raise gone.exceptions[0] from None
         return await taker.end()

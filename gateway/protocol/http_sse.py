@@ -18,7 +18,7 @@ from gateway.http.event_stream import EventStream
 from gateway.http.prefix import public_prefix
 from gateway.http.responses import accepted
 from gateway.protocol import answers
-from gateway.protocol.batches import check_batch
+from gateway.protocol.batches import check_batch, few_at_once
 from gateway.protocol.client_messages import ClientMessages, check
 from gateway.protocol.large_bodies import LargeBodies
 from gateway.protocol.serving import Serving
@@ -120,7 +120,7 @@ class SseEndpoint:
                     check(message)
         except CallError as error:
             return answers.failure(error, b"null").to_response()
-        for message in messages:
+        async for message in few_at_once(messages):
             await self._handle(head, caller, session, message)
         return accepted()
 

@@ -13,6 +13,11 @@ from typing import Any, Protocol
 from msgspec import Raw, Struct
 
 from shared.errors import InsufficientScope, Refused
+from shared.mcp import values
+
+_MOST_VALUES = 10_000
+"""The members and elements of arguments on which there is a condition. To take them apart for the condition takes some
+2 µs each, while all other clients wait."""
 
 
 class ArgumentCondition(Protocol):
@@ -48,6 +53,11 @@ class Guard(Struct, frozen=True):
             raise InsufficientScope(f"this needs the scope {' '.join(self.scopes)!r}", self.scopes)
         if not (self.any_of or self.none_of):
             return
+        if values.may_have_more(bytes(arguments), _MOST_VALUES) and max(values.count(bytes(arguments))) > _MOST_VALUES:
+            text = (
+                f"params.arguments: more than {_MOST_VALUES} members and elements, and a rule has a condition on them"
+            )
+            raise Refused("invalid_params", text)
         reads = {name.casefold(): name for one in (*self.any_of, *self.none_of) for name in one.reads}
         try:
             args = json.loads(bytes(arguments) or b"{}", object_pairs_hook=partial(_once, reads))

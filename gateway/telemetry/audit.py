@@ -41,6 +41,8 @@ _EVERY_S = 0.2
 _BATCH = 500
 _MAX_ARGUMENTS = 64 * 1024
 """Longer arguments are noted as a digest."""
+_MAX_DEPTH = 200
+"""So are arguments that are nested deeper."""
 _TURN_S = 0.005
 """So long lines are made in one go; then others have a turn."""
 _EXPORTED = ("principal", "method", "group", "upstream", "outcome", "session", "client")
@@ -269,6 +271,7 @@ class AuditLog:
             if self.wanted.arguments == "digest" or len(raw) > _MAX_ARGUMENTS:
                 return {"arguments": digest}
             arguments = json.loads(raw, object_pairs_hook=members)
+            _check_depth(arguments)
         except (CallError, ValueError, RecursionError):
             return {"params": {"sha256": hashlib.sha256(params).hexdigest(), "bytes": len(params)}}
         shown = arguments if self.wanted.arguments == "full" else redacted(arguments, self._pointers)
@@ -316,6 +319,19 @@ class Required:
         """See ``Quota``."""
         if self._inner is not None:
             self._inner.release(call)
+
+
+def _check_depth(arguments: Any) -> None:
+    """Raise ``RecursionError`` for arguments that are nested so deep that a reader of the log may not read the line."""
+    left = [(arguments, 0)]
+    while left:
+        value, depth = left.pop()
+        if depth > _MAX_DEPTH:
+            raise RecursionError
+        if isinstance(value, dict):
+            left += [(inner, depth + 1) for inner in value.values()]
+        elif isinstance(value, list):
+            left += [(inner, depth + 1) for inner in value]
 
 
 def verify(lines: Any) -> tuple[int, list[str]]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Generator, Hashable
+from collections import Counter
+from collections.abc import Generator, Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,15 @@ class Members(dict[Any, Any]):
     twice: tuple[str, ...] = ()
 
 
+def repeated(keys: Iterable[Hashable]) -> tuple[str, ...]:
+    """Return those of the keys that are there more than once."""
+    return tuple(str(key) for key, count in Counter(keys).items() if count > 1)
+
+
 def _members(pairs: list[tuple[Any, Any]]) -> Members:
     found = Members(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        found.twice = tuple(str(key) for key in found if keys.count(key) > 1)
+        found.twice = repeated(key for key, _ in pairs)
     return found
 
 
@@ -44,7 +49,7 @@ class _Loader(yaml.SafeLoader):
         yield found
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if not key.tag.endswith(":merge")]
         found.update(self.construct_mapping(node))
-        found.twice = tuple(str(key) for key in found if isinstance(key, Hashable) and keys.count(key) > 1)
+        found.twice = repeated(key for key in keys if isinstance(key, Hashable))
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.make_members)

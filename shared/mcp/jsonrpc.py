@@ -15,8 +15,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from shared.errors import Refused
+from shared.mcp.batch_items import MAX_BATCH, batch_items
 from shared.mcp.large_json import WORTHWHILE, ShortenedJson
-from shared.mcp.once import check_count, check_inputs, check_members, spaces
+from shared.mcp.once import check_count, check_inputs, check_members, check_width, spaces
 from shared.mcp.rope import Body, Large, Whole
 from shared.mcp.text import BOM, without_lone_surrogates
 
@@ -29,8 +30,6 @@ _NO_MEMBERS = Raw(b"[]")
 
 MAX_ID = 1024
 """The longest request id, in bytes. Ids travel in the head of frames, and with every message of a stream."""
-MAX_BATCH = 1000
-"""The largest number of messages in a batch. A batch is handled in one go, while all other clients wait."""
 _KEPT_META = 1024
 _ZERO = ord("0")
 _INTEGER = re.compile(rb"-?(0|[1-9][0-9]*)\Z")
@@ -301,13 +300,13 @@ def decode_batch(body: Whole) -> list[Message]:
     """Return the messages of a JSON-RPC batch (MCP 2025-03-26 only). Raises ``Refused`` like ``decode``."""
     check_text(body)
     try:
-        items = msgspec.json.decode(bytes(body), type=list[Raw])
+        items = batch_items(bytes(body))
     except (msgspec.DecodeError, RecursionError) as error:
         raise Refused("parse_error", f"the body is not JSON: {error}") from error
     if not items:
         raise Refused("invalid_request", "an empty batch")
     if len(items) > MAX_BATCH:
-        raise Refused("invalid_request", f"a batch of {len(items)} messages; {MAX_BATCH} may be")
+        raise Refused("invalid_request", f"a batch of more than {MAX_BATCH} messages")
     return [decode(bytes(item)) for item in items]
 
 
@@ -430,12 +429,13 @@ def text(raw: Raw, member: str) -> str:
 
 def members(raw: Raw | bytes) -> dict[str, Raw]:
     """Return the members of an object in their order, values untouched. Raises ``Refused`` (-32602) for anything
-    else."""
+    else, and for far too many."""
     if not raw:
         return {}
     try:
         if len(raw) >= WORTHWHILE:
             hollow = ShortenedJson(bytes(raw))
+            check_width(hollow.text or bytes(raw))
             found = _without_texts(_object, hollow)
             if found is not None and not any(map(hollow.marks, found)):
                 return {name: cast(Raw, hollow.whole(value)) for name, value in found.items()}

@@ -13,7 +13,7 @@ import json
 import re
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from shared.errors import Refused
 
@@ -35,6 +35,23 @@ _READ = {
 _FEW_BYTES = 16 * 1024
 _FEW = 256
 _object = msgspec.json.Decoder(dict[str, Raw])
+
+
+class _Containers(Struct, gc=False):
+    """Members that may have a table, or the text of a book, in them."""
+
+    arguments: Raw = Raw()
+    params: Raw = Raw()
+    result: Raw = Raw()
+    data: Raw = Raw()
+    content: Raw = Raw()
+    contents: Raw = Raw()
+    messages: Raw = Raw()
+    structured: Raw = msgspec.field(name="structuredContent", default=Raw())
+    meta: Raw = msgspec.field(name="_meta", default=Raw())
+
+
+_containers = msgspec.json.Decoder(_Containers)
 _NAME = re.compile(rb'[ \t\r\n]*"((?:[^"\\]|\\.)*)"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _END = re.compile(rb"[ \t\r\n]*([,}])")
 
@@ -130,6 +147,18 @@ def check_count(text: bytes, *inside: Raw) -> None:
     colons = text.count(b":")
     if colons > MAX_MEMBERS and colons - sum(bytes(one).count(b":") for one in inside) > MAX_MEMBERS:
         raise _too_many(MAX_MEMBERS)
+
+
+def check_width(text: bytes) -> None:
+    """Raise ``Refused`` (-32602) if the object ``text`` may have more than ``MAX_MEMBERS`` itself, whatever is in
+    members that usually have much in them. An object of a million takes some seconds, and 200 MB, to be taken apart."""
+    if len(text) < _FEW_BYTES or text.count(b":") <= MAX_MEMBERS:
+        return
+    try:
+        found = _containers.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return
+    check_count(text, *(getattr(found, name) for name in found.__struct_fields__))
 
 
 def _too_many(most: int) -> Refused:

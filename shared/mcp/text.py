@@ -7,7 +7,8 @@ import re
 import unicodedata
 from itertools import islice
 
-import orjson
+import msgspec
+from msgspec import Raw
 
 from shared.errors import Refused
 from shared.mcp.rope import Whole
@@ -77,8 +78,8 @@ def without_lone_surrogates(body: bytes) -> bytes:
 def is_json(body: Whole) -> bool:
     """Whether a body is JSON as a whole, and not only the beginning of it."""
     try:
-        orjson.loads(bytes(body))
-    except orjson.JSONDecodeError:
+        msgspec.json.decode(bytes(body), type=Raw)  # nothing is made of what is in it
+    except (msgspec.DecodeError, RecursionError):
         return False
     return True
 

@@ -43,7 +43,7 @@ from worker.front_ends import FrontEnds
 from worker.input.broker import InputBroker
 from worker.ownership.upstream import Upstream
 from worker.rpc_server import FrontEndPeer, RpcServer
-from worker.transports.http_client import _Connection
+from worker.transports.http_connection import Connection
 from worker.transports.transport import UpstreamFacts
 
 _META = b'{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}'
@@ -172,7 +172,7 @@ class WorkerPath:
         pool = upstream._pool
         assert pool is not None
         self.upstream = Remembers()
-        self._connection = _Connection(pool)
+        self._connection = Connection(pool)
         self._connection.connection_made(self.upstream)
         pool._open.add(self._connection)
         pool.put_back(self._connection)

@@ -264,6 +264,33 @@ async def test_a_link_is_for_one_person_and_one_upstream(
             assert document["redirect_uris"] == [f"{base}/connect/callback"]
 
 
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "null"}, 303),
+        ({"Origin": "{own}"}, 303),
+        ({}, 303),
+    ],
+)
+async def test_no_other_site_presses_the_button(
+    fleet: Fleet, issuer: Issuer, box: str, said: dict[str, str], status: int
+) -> None:
+    """Whoever has a link could send it in somebody else's browser, whose account they would get."""
+    link = await link_for(fleet, issuer.token(sub="eve"))
+    form = {"ticket": parse_qs(urlsplit(link).query)["ticket"][0]}
+    headers = {name: value.format(own=fleet.url) for name, value in said.items()}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{fleet.url}/connect/box", data=form, headers=headers, allow_redirects=False) as answer,
+    ):
+        assert answer.status == status, await answer.text()
+        assert (status == 303) == bool(answer.cookies)
+
+
 async def test_a_request_asks_for_what_the_specification_wants(
     fleet: Fleet, issuer: Issuer, server: TokenServer, upstreams: ProtectedUpstreams, box: str
 ) -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from tests.fleet import alive, eventually
+from worker import reaper
 from worker.transports.descendants import CHILD, descendants, end_descendants
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
@@ -67,3 +68,18 @@ async def test_nothing_is_left(starts: str, count: int, crashes: bool) -> None:
 def _kill_all(pids: list[int]) -> None:
     for pid in filter(alive, pids):
         os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_process_that_begins_another_program_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no environment for a moment, and its parent may have been killed in that moment."""
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "input()", env={CHILD: "m"}, stdin=-1)
+    looks: list[int] = []
+    environment, is_executing = reaper._environment, reaper._is_executing
+    monkeypatch.setattr(reaper, "_environment", lambda pid: environment(pid) if looks.count(pid) >= 2 else b"")
+    monkeypatch.setattr(reaper, "_is_executing", lambda pid: pid == child.pid and not looks.append(pid))
+    try:
+        assert not is_executing(child.pid), "it has begun"
+        assert reaper.marked_processes(CHILD, ("m",)) == [child.pid] and looks == [child.pid] * 2
+    finally:
+        child.kill()
+        await child.wait()

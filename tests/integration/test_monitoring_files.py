@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
@@ -50,10 +51,10 @@ def _known() -> dict[str, set[str]]:
     counters.attempted(call, "u", "w")
     counters.finished(call, ANSWERED, 0.1)
     tallies = Tallies()
-    tallies.watch(list, ToolSearch(1), lambda: 0)
+    of_tallies = functools.partial(tallies.families, (), ToolSearch(1), 0)
     holds = (1, 1, 1, 1)
     front = FrontEndFigures(
-        counters, lambda: holds, 1, lambda: [record("u")], lambda: 1, lambda upstream: 0, tallies.families
+        counters, lambda: holds, 1, lambda: [record("u")], lambda: 1, lambda upstream: 0, of_tallies
     )
     store = RegistryStore(build(overrides={"redis_url": "redis://127.0.0.1:1"}).registry)
     publisher = _Publisher("frontend", "f", front.counted, front.known, store, 5.0, {})

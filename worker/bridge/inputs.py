@@ -16,6 +16,7 @@ from msgspec import Raw, Struct
 from shared.errors import CallError, Refused
 from shared.loopback import is_loopback_host
 from shared.mcp import jsonrpc
+from shared.mcp.once import check_members
 
 ELICIT = "elicitation/create"
 SAMPLE = "sampling/createMessage"
@@ -26,6 +27,7 @@ INPUT_REQUIRED = b'"input_required"'
 URL_REQUIRED = -32042
 """``URLElicitationRequiredError`` (2025-11-25, elicitation, "URL Elicitation Required Error")."""
 _SHOWN = 1000
+_SPACES = str.maketrans("\r\n\t", "   ")
 """How many characters of its arguments a person sees who is to confirm a call."""
 MAX_REQUESTS = 64
 """The largest number of questions of one call that may be open at a time."""
@@ -134,7 +136,7 @@ def refusal(capabilities: Mapping[str, Any], method: str, params: bytes, alone: 
         mode = elicitation_mode(params)
         if mode not in (declared or {"form": {}}):  # an empty object means form only
             return -32602, f"the client did not declare elicitation mode {mode[:32]!r}"
-        if mode == "url" and not _is_safe_url(params):
+        if _asks_for_unsafe_url(params, mode):
             return -32602, UNSAFE_URL
     return None
 
@@ -148,7 +150,7 @@ def capability_missing(need: Need) -> bytes:
     return jsonrpc.error_object(-32021, text, data)
 
 
-UNSAFE_URL = "the URL of the elicitation is neither https nor http of this machine"
+UNSAFE_URL = "the URL of the elicitation is neither https nor http of this machine, or not plainly so"
 """Why a client is not asked to open a URL. Browsers open it, and there ``javascript:`` and ``file:`` run or read
 something (2025-11-25, elicitation, "Safe URL Handling")."""
 
@@ -157,13 +159,31 @@ class _Url(Struct):
     url: str = ""
 
 
+_NOT_IN_URLS = frozenset('\\<>"^`{|} ')
+"""Characters that readers of URLs disagree about: for a browser a backslash ends the host, for others it does not."""
+
+
 def _is_safe_url(params: bytes) -> bool:
     try:
-        parts = urlsplit(msgspec.json.decode(params or b"{}", type=_Url).url)
+        url = msgspec.json.decode(params or b"{}", type=_Url).url
+        parts = urlsplit(url)
         host = parts.hostname or ""
     except (msgspec.DecodeError, ValueError):
         return False
+    if not url.isprintable() or not _NOT_IN_URLS.isdisjoint(url) or "@" in parts.netloc:
+        return False  # what stands before an @ looks like the host to a person
     return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback_host(host)))
+
+
+def _asks_for_unsafe_url(params: bytes, mode: str) -> bool:
+    """Whether an elicitation may have a client open such a URL, also a client that reads another one of two members, or
+    names of members in any case."""
+    try:
+        check_members(params)
+        named = [name for name in jsonrpc.members(params) if name.casefold() == "url"]
+    except Refused:
+        return True
+    return (mode == "url" or bool(named)) and (named != ["url"] or not _is_safe_url(params))
 
 
 def has_unsafe_url(error: bytes) -> bool:
@@ -219,7 +239,10 @@ def with_token(params: bytes, token: bytes) -> tuple[bytes, bytes]:
 def confirmation(tool: str, params: bytes) -> Need:
     """Return the question whether a person wants a call of ``tool`` with these ``params`` to be made."""
     arguments = jsonrpc.arguments_of(params).decode("utf-8", "replace")
-    shown = arguments if len(arguments) <= _SHOWN else f"{arguments[:_SHOWN]}…"
+    plain = arguments[:_SHOWN].translate(_SPACES)
+    shown = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in plain)  # such as what turns text
+    if len(arguments) > _SHOWN:
+        shown += f"… ({len(arguments) - _SHOWN} more characters, not shown)"
     message = f"{tool} may delete or change something for good. Run it with {shown or 'no arguments'}?"
     asked = {"mode": "form", "message": message, "requestedSchema": {"type": "object", "properties": {}}}
     return Need(ELICIT, msgspec.json.encode(asked))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
-
 from shared.errors import CallError
+from shared.mcp import values
 from shared.mcp.rope import Body
 from shared.mcp.versions import Era
 from worker.calls.call import Call
@@ -44,8 +43,8 @@ class UpstreamError(CallError):
         self.raw = raw
 
         try:
-            detail: Any = orjson.loads(raw)
-        except orjson.JSONDecodeError:
+            detail: Any = values.loads(raw)
+        except ValueError:
             detail = {}
         self.detail: dict[str, Any] = detail if isinstance(detail, dict) else {}
         self.rpc_code = self.detail.get("code")

@@ -9,10 +9,9 @@ import base64
 import http
 
 import msgspec
-import orjson
 from msgspec import Raw
 
-from shared.mcp import jsonrpc
+from shared.mcp import jsonrpc, values
 
 MOST_OF_A_REFUSAL = 8 * 1024
 """The bytes of the body of a refusal that models get. Some servers answer with a page of a megabyte."""
@@ -77,9 +76,9 @@ def _is_json(kind: bytes) -> bool:
 def _json(body: bytes) -> bytes | None:
     """Return the JSON in a body, or ``None`` if there is none. What msgspec reads and orjson does not is text."""
     try:
-        orjson.loads(body)
+        values.loads(body)
         return bytes(msgspec.json.decode(body, type=Raw)).strip()
-    except (orjson.JSONDecodeError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError):
         return None
 
 

@@ -31,6 +31,10 @@ _NEVER_ARGUMENTS = frozenset(
 """Headers that no argument sets: the specification says so of three (OpenAPI 3.1 section 4.8.12), HTTP of others."""
 _MEDIA = ("application/json", "+json", "application/x-www-form-urlencoded", "multipart/form-data", "text/", "")
 """Media types of bodies by how well a model can write them. The last one stands for all others."""
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_MEDIA_TYPE = re.compile(r"[\x21-\x7e]+(?:[ \t]*;[ \t]*[\x20-\x7e]*)?")
+"""Names of headers and cookies (RFC 9110 section 5.1, RFC 6265 section 4.1.1), and what a media type is written with.
+Anything else would end its header, and begin others next to the entry's own."""
 _LONGEST_NAME, _LONGEST_TEXT, _LONGEST_INSTRUCTIONS = 64, 8192, 4096
 _MOST_FLAWS = 50
 _STYLES = {"query": "form", "cookie": "form", "path": "simple", "header": "simple"}
@@ -187,6 +191,8 @@ class _Reader:
             return None
         if where == "query" and name in self._asked.taken_query:
             return None
+        if where in ("header", "cookie") and not _TOKEN.fullmatch(name):
+            raise Unusable(f"{name[:60]!r} is no name of a {where}")
         style = checked.style or _STYLES[where]
         content = source.get("content")
         described = source.get("schema")
@@ -209,6 +215,8 @@ class _Reader:
         if not content:
             raise Unusable("its request body has no media type")
         media = min(content, key=_rank)
+        if not _MEDIA_TYPE.fullmatch(media):
+            raise Unusable(f"{media[:60]!r} is no media type")
         given = content[media] if isinstance(content[media], dict) else {}
         described = given.get("schema") or {}
         shown = schema.of(described)

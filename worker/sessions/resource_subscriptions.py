@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import msgspec
-import orjson
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
-from shared.mcp import jsonrpc
+from shared.mcp import jsonrpc, values
 from shared.mcp.methods import ACKNOWLEDGED, LISTEN, SUBSCRIBE, UNSUBSCRIBE
 from shared.mcp.versions import Era
 from shared.tasks import cancel, spawn
@@ -315,8 +314,8 @@ class ListenCall(OwnCall):
 
 def _honoured(params: bytes) -> set[str]:
     try:
-        listed: Any = orjson.loads(params)["notifications"]["resourceSubscriptions"]
-    except (orjson.JSONDecodeError, KeyError, TypeError):
+        listed: Any = values.loads(params)["notifications"]["resourceSubscriptions"]
+    except (ValueError, KeyError, TypeError):
         return set()
     return {uri for uri in listed if isinstance(uri, str)} if isinstance(listed, list) else set()
 

@@ -4,16 +4,18 @@
 
 Child processes: ``stdio`` the transport · ``not_started`` why a command cannot be started · ``confinement`` their user
 and limits · ``sandbox`` what they are shut in · ``patience`` how long a child may take to start · ``descendants`` what
-it leaves behind · ``lines`` (pure) splitting its stdout · ``odd_output`` (pure) messages that are not one a line ·
-``error_output`` (pure) its stderr.
+it leaves behind · ``child_output`` what it writes · ``lines`` (pure) splitting its stdout · ``odd_output`` (pure)
+messages that are not one a line · ``error_output`` (pure) its stderr.
 
 HTTP: ``streamable_http`` (with ``streamable_http_sessions``, ``http_post``, ``http_standing_get``) · ``http_sse`` the
 older transport · ``http_reach`` reaching an upstream by its URL · ``http_client`` the lean HTTP/1.1 client under
-both, for any ``http_exchange``, on connections that ``http_dial`` opens to an ``http_endpoint``, whose address
-``http_names`` finds, with the ``http_heads`` that it knows, and ``http_redirects`` (pure) · ``http_authorized`` the
-same client with tokens · ``content_coding`` compressed bodies · ``cookies`` (pure) of a session · ``session_doubts``
-(pure) which refusals may be about a session · ``overload`` (pure) which say that there is no room · ``eras`` (pure)
-which eras an answer means.
+both, for any ``http_exchange``, on connections (``http_connection``) that ``http_dial`` opens to an ``http_endpoint``,
+whose address ``http_names`` finds, with the ``http_heads`` that it knows, and ``http_redirects`` (pure) ·
+``http_authorized`` the same client with tokens · ``http_body`` bodies that take long to be read · ``content_coding``
+compressed ones · ``cookies`` (pure) of a session · ``session_doubts`` (pure) which refusals may be about a session ·
+``overload`` (pure) which say that there is no room · ``eras`` (pure) which eras an answer means.
+
+Both: ``turns`` work that takes long, between which the loop belongs to others.
 
 Both: ``exhausted`` (pure) a connection or a child that this worker has no descriptor for.
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import brotli  # type: ignore[import-untyped]
 
-_PART = 256 * 1024
+_PART = 64 * 1024
 """The most bytes that one part of decoded data has, so that a small body cannot grow unseen to any size."""
 _MAX_CODINGS = 2
 _MAX_MEMBERS = 256

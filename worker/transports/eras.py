@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from shared.errors import NotDelivered
+from shared.mcp import values
 from shared.mcp.versions import MODERN_VERSIONS
 
 MODERN_CODES = (-32020, -32021, -32022)
@@ -50,6 +49,6 @@ def http_verdict(status: int, body: bytes) -> bool:
     if status == 429 or status >= 500:
         raise NotDelivered("upstream_unavailable", f"HTTP {status}: it cannot serve now", {"http": str(status)})
     try:
-        return bool(is_modern(orjson.loads(body)))
-    except orjson.JSONDecodeError:
+        return bool(is_modern(values.loads(body)))
+    except ValueError:
         return False

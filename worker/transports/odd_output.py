@@ -169,6 +169,11 @@ class OddOutput:
         self.active = False
         """Whether chunks of output are to be given to ``feed``, because a message began that is not on one line."""
 
+    @property
+    def headed(self) -> bool:
+        """Whether each message has a head, so that output is to be given to ``feed`` as it comes."""
+        return self._headed is not None
+
     def feed(self, data: bytes) -> None:
         """Take a chunk of output. Only while ``active``."""
         if self._headed is not None:

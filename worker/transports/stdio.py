@@ -16,14 +16,13 @@ import re
 import signal
 from typing import Any, cast
 
-import orjson
-
 from shared.child_environment import for_child
 from shared.choices import EraChoice
 from shared.connections import SAID, StdioConnection
 from shared.errors import CallError, ConfigError, NotDelivered, OutcomeUnknown, Refused
+from shared.mcp import values
 from shared.mcp.methods import DISCOVER, INITIALIZE
-from shared.mcp.rope import Large, Whole
+from shared.mcp.rope import Whole
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import cancel, spawn
 from worker.calls.call import Call
@@ -32,14 +31,12 @@ from worker.calls.own_call import UpstreamError
 from worker.reaper import MARKER, end_containers
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
+from worker.transports.child_output import ChildOutput
 from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
-from worker.transports.error_output import ErrorOutput
 from worker.transports.exhausted import exhausted
-from worker.transports.lines import LineReader
 from worker.transports.not_started import why_not
-from worker.transports.odd_output import OddOutput
 from worker.transports.patience import Patience
 from worker.transports.sandbox import container_tool, sandboxed
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, end, facts_of
@@ -49,13 +46,10 @@ _HURRY = 0.2
 """The share of ``heartbeatTtl`` that is the longest wait between closing a child's stdin, SIGTERM and SIGKILL, if
 children must end before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
-_STDERR_LINE = 8 * 1024
 _LOOK_S = 5.0
 """How often it is looked at most what a child has started."""
 _EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
-_LAST_WORDS_S = 0.05
-"""The seconds to wait for what a child wrote before it exited, if it exits when it should start."""
 _SHOWN_LINE = 200
 _TELLS = re.compile(
     r"error|exception|cannot|can't|not found|no such|missing|required|fail|invalid|unrecognized|unknown|usage:",
@@ -63,73 +57,6 @@ _TELLS = re.compile(
 )
 _FIRST = (INITIALIZE, DISCOVER)
 """What is sent to a child first, one of which finds out that it has ended already."""
-
-
-class _Pipes(asyncio.SubprocessProtocol):
-    """What comes from a child. ``session`` is ``None`` when the session is over: the transport may live longer."""
-
-    def __init__(self, session: StdioSession) -> None:
-        self.session: StdioSession | None = session
-        limit = session.context.settings.calls.max_result_bytes
-        self.out = LineReader(limit)
-        self.err = ErrorOutput(_STDERR_LINE)
-        self.odd: OddOutput | None = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
-        self.exited = asyncio.get_running_loop().create_future()
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        session, odd = self.session, self.odd
-        if session is None or odd is None:
-            return
-        if not session.ready:
-            session.wrote_at = session.loop.time()
-        if fd == 2:
-            for said in self.err.feed(data):
-                session.note_line(said.decode("utf-8", "replace"))
-            if not session.ready and self.err.open_line:
-                session.context.last_line = self.err.open_line.decode("utf-8", "replace")
-            return
-        skipped = self.out.overlong
-        if odd.active:
-            odd.feed(data)
-        else:
-            lines = iter(self.out.feed(data))
-            for line in lines:
-                if (isinstance(line, Large) or line.strip()) and not session.receive_bytes(line):
-                    odd.unread(line)
-                    for following in lines:
-                        odd.take(following)
-                    odd.settle(data)
-        if self.out.overlong > skipped:
-            session.context.log_line("[stdout] a line larger than maxResultBytes was skipped")
-
-    def part(self) -> None:
-        """Refer to the session no more, and to nothing that refers to this."""
-        self.session = self.odd = None
-
-    def _receive(self, body: Whole) -> bool:
-        return self.session is None or self.session.receive_bytes(body)
-
-    def _fail_unreadable(self, body: Whole) -> bool:
-        return self.session is not None and self.session.fail_unreadable(body)
-
-    def _note(self, line: bytes) -> None:
-        if self.session is not None:
-            self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if fd == 1 and self.session is not None:  # mostly because the child exits; its exit code says more
-            self.session.loop.call_later(_EXIT_S, self.session.ended)
-
-    def process_exited(self) -> None:
-        if not self.exited.done():
-            self.exited.set_result(None)
-        session = self.session
-        if session is None:
-            return
-        if session.opening and not session.last_words:  # why it does not start may still be on its way
-            session.loop.call_later(_LAST_WORDS_S, session.ended)
-        else:
-            session.ended()
 
 
 class StdioSession(Session):
@@ -147,7 +74,7 @@ class StdioSession(Session):
         self._fresh = fresh  # the probe started the child, and may have made the handshake
         self._transport: asyncio.SubprocessTransport | None = None
         self._stdin: asyncio.WriteTransport | None = None
-        self._pipes: _Pipes | None = None
+        self._pipes: ChildOutput | None = None
         self._unread = Refused("parse_error", "the body is not JSON")
         self._mark = ""
         self._began: dict[int, int] = {}  # descendants of the child, as they were seen last
@@ -165,6 +92,11 @@ class StdioSession(Session):
 
     async def _look(self) -> None:
         self._began = await asyncio.to_thread(descendants, self.pid)
+
+    @property
+    def child(self) -> asyncio.SubprocessTransport | None:
+        """The child's transport, while it runs."""
+        return self._transport
 
     def patience(self) -> Patience:
         """Return how long the child may take to start (``stdioStartTimeout``)."""
@@ -200,7 +132,7 @@ class StdioSession(Session):
             with launching(settings, words, given, marks) as (command, env, fds):
                 try:
                     transport, pipes = await self.loop.subprocess_exec(
-                        lambda: _Pipes(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
+                        lambda: ChildOutput(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds
                     )
                 except OSError as error:
                     raise ConfigError(why_not(error, command[0], folder, env)) from error
@@ -275,7 +207,9 @@ class StdioSession(Session):
             self._write(message)
 
     def send_notification(self, message: bytes) -> None:
-        if self._stdin is not None and not self._stdin.is_closing():
+        """Send a notification, or an answer to what the child asked, unless the child does not read: it may ask without
+        end."""
+        if self._stdin is not None and not self._stdin.is_closing() and self.has_room():
             self._write(message)
 
     def has_room(self) -> bool:
@@ -410,8 +344,8 @@ async def _stdio_discovered(session: StdioSession, context: SessionContext) -> A
     """Return the child's answer to ``server/discover``. Raises ``CallError``."""
     answer = await session.request(DISCOVER, timeout_s=context.settings.calls.request_timeout_max_s)
     try:
-        return orjson.loads(answer)
-    except orjson.JSONDecodeError as error:
+        return values.loads(answer)
+    except ValueError as error:
         raise OutcomeUnknown("upstream_protocol", f"its answer to server/discover is unreadable: {error}") from error
 
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import orjson
-
 from shared.choices import EraChoice
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
-from shared.mcp import sse
+from shared.mcp import sse, values
 from shared.mcp.methods import DISCOVER
 from shared.mcp.versions import LATEST_MODERN, Era
 from shared.tasks import cancel, spawn
@@ -84,7 +82,7 @@ async def _discovered(pool: HttpPool, context: SessionContext) -> dict[str, Any]
     """Return what a modern upstream says of itself, ``None`` for a legacy one, or why its answer means nothing."""
     try:
         answer = await _ask_discover(pool, context)
-        return (orjson.loads(answer.body).get("result") or {}) if http_verdict(answer.status, answer.body) else None
+        return (values.loads(answer.body).get("result") or {}) if http_verdict(answer.status, answer.body) else None
     except CallError as error:
         return error
 

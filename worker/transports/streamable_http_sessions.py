@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
 _EVENTS_BEGIN = (b"e", b"d", b":", b"i", b"r")
 """The bytes with which an event stream begins: ``event:``, ``data:``, a comment, ``id:``, ``retry:``."""
+_MOST_LINES = 2000
+"""The lines of an event stream that is read in one go, because its response does not say that it is one."""
 _RESUMES = 3
 _LINGER_S = 1.0
 _DOUBT_S = 5.0
@@ -117,6 +119,8 @@ class HttpSession(Session):
     def _events(self, post: Post, body: Whole) -> bool:
         """Handle a body that is an event stream, though the response does not say so. Return whether it answered the
         call."""
+        if bytes(body).count(b"\n") > _MOST_LINES:
+            return False
         reader = sse.Reader(self.context.settings.calls.max_result_bytes)
         try:
             found = [event.data for event in reader.feed(bytes(body))]

@@ -14,6 +14,7 @@ from shared.mcp.versions import Era
 from shared.tasks import spawn
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.sessions.context import SessionContext
+from worker.sessions.handshake import kept
 from worker.sessions.session import Session
 
 
@@ -75,16 +76,9 @@ def facts_of(
     eras: tuple[str, ...], transport: str, url: str, sessionful: bool, version: str, said: dict[str, Any]
 ) -> UpstreamFacts:
     """Return the facts. ``said`` is the upstream's answer to ``initialize`` or ``server/discover``."""
-    capabilities = said.get("capabilities")
-    instructions = said.get("instructions")
+    said = kept(said)
     return UpstreamFacts(
-        eras,
-        transport,
-        url,
-        sessionful,
-        version,
-        declared(capabilities),
-        instructions if isinstance(instructions, str) else "",
+        eras, transport, url, sessionful, version, declared(said.get("capabilities")), said.get("instructions", "")
     )
 
 

@@ -148,3 +148,19 @@ def test_what_could_not_be_taken_back_is_not_given_out(size: int) -> None:
     with pytest.raises(CallError) as caught:
         request_state.seal(KEY, _with_inner(size))
     assert caught.value.code == "upstream_protocol"
+
+
+def test_long_params_are_compared_as_they_were_written() -> None:
+    """To read a megabyte of small objects for its digest took 300 ms, in which nobody else was served."""
+    table = b"[%b]" % b",".join([b'{"a":1}'] * 20_000)
+    params = b'{"name":"t","arguments":{"rows":%b}%b}'
+    digest = request_state.request_digest("tools/call", params % (table, b""))
+    retry = params % (table, b',"requestState":"s","inputResponses":{},"_meta":{"a":1}')
+    assert request_state.request_digest("tools/call", retry) == digest
+    for other in (params.replace(b'"t"', b'"u"') % (table, b""), params % (table[:-2] + b"2}]", b"")):
+        assert request_state.request_digest("tools/call", other) != digest
+    assert request_state.request_digest("prompts/get", params % (table, b"")) != digest
+    spaced = table.replace(b":", b": ")
+    assert request_state.request_digest("tools/call", params % (spaced, b"")) != digest
+    short = request_state.request_digest("tools/call", params % (b'[{"a":1}]', b""))
+    assert request_state.request_digest("tools/call", params % (b'[{"a": 1}]', b"")) == short

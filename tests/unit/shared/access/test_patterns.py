@@ -44,6 +44,42 @@ def test_what_is_about_everything_of_a_group(pattern: str, covers: bool) -> None
     assert patterns.read(pattern).covers("a") is covers
 
 
+@pytest.mark.parametrize(
+    ("pattern", "group", "name", "about"),
+    [
+        ("a/*", "a/b", "x", False),
+        ("a/b*", "a/b", "x", False),
+        ("a/*", "a", "b/x", True),
+        ("a/b/*", "a/b", "x", True),
+        ("a/b/x", "a/b", "x", True),
+        ("a*/x", "a/b", "x", True),
+        ("*/x", "a/b", "x", True),
+        ("*", "a/b", "x", True),
+        ("*x", "a/b", "x", None),
+        ("notes/file:///a/*", "notes", "file:///a/b", True),
+        ("notes/file:///a/*", "notes/file:", "//b/c", False),
+    ],
+)
+def test_a_group_is_meant_by_its_whole_name(pattern: str, group: str, name: str, about: bool | None) -> None:
+    """Names of groups may have slashes: who may use ``a`` may not use ``a/b`` for that."""
+    if about is None:
+        with pytest.raises(ValueError, match="names no group"):
+            patterns.read(pattern)
+        return
+    found = patterns.read(pattern)
+    assert found.matches(Kind.RESOURCES, group, name) is about
+    assert found.matches_call("tools/call", group, name) is about
+    assert not found.covers("a/b") or pattern in ("*", "a/b/*")
+    assert about is False or found.may_concern(group)
+    assert found == patterns.read(pattern), "rules that are read again are compared"
+
+
+def test_a_pattern_takes_little_time_to_be_read_however_many_slashes_it_has() -> None:
+    assert len(patterns.read("*/" * 2000 + "x").ways) <= 130
+    with pytest.raises(ValueError, match="longer than"):
+        patterns.read("a/" * 100_000 + "x")
+
+
 @given(st.text("ab*/", min_size=1, max_size=8), st.text("ab/\n", max_size=10))
 def test_stars_stand_for_any_characters(pattern: str, text: str) -> None:
     stars = "".join(".*" if one == "*" else re.escape(one) for one in pattern)

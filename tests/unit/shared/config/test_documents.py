@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from shared.config.documents import Members, decode
+from shared.config.documents import Members, decode, repeated
 from shared.errors import ConfigError
 
 PLAIN = {"a": 1}
@@ -109,3 +109,21 @@ def test_a_half_of_a_character_is_replaced() -> None:
 def test_text_in_another_encoding_is_refused_with_its_line() -> None:
     with pytest.raises(ConfigError, match=r"c.json is not UTF-8 text \(line 2\): save it as UTF-8"):
         decode('{"a":\n"\xfc"}'.encode("latin-1"), Path("c.json"))
+
+
+@pytest.mark.parametrize("name", ["c.yaml", "c.json"])
+def test_keys_that_are_there_twice_are_found_without_comparing_each_with_all(name: str) -> None:
+    class Key(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Key.compared += 1
+            return str.__eq__(self, str(other))
+
+        __hash__ = str.__hash__
+
+    assert repeated(Key(f"k{number % 900}") for number in range(1000)) == tuple(f"k{one}" for one in range(100))
+    assert Key.compared < 2000
+    keys = ("k0", "k1", "k2", "k0", "k1")
+    written = ["\n".join(f"{key}: 1" for key in keys), "{" + ",".join(f'"{key}": 1' for key in keys) + "}"]
+    assert decode(written[name == "c.json"].encode(), Path(name)).twice == ("k0", "k1")

@@ -194,6 +194,9 @@ def test_params_that_are_no_object_have_no_digest(params: bytes) -> None:
 # ---- who may be asked what
 
 
+BOTH: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}}
+
+
 @pytest.mark.parametrize(
     ("capabilities", "method", "params", "code"),
     [
@@ -212,6 +215,15 @@ def test_params_that_are_no_object_have_no_digest(params: bytes) -> None:
         ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"//x.test"}', -32602),
         ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"https://"}', -32602),
         ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":7}', -32602),
+        # a browser goes to x.test
+        ({"elicitation": {"url": {}}}, ELICIT, rb'{"mode":"url","url":"http://x.test\\@127.0.0.1/"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url","url":"https://bank.test@x.test/"}', -32602),
+        ({"elicitation": {"url": {}}}, ELICIT, rb'{"mode":"url","url":"https://x.test/\u202egpj"}', -32602),
+        # another reader takes the other one, or names in any case
+        (BOTH, ELICIT, b'{"mode":"url","url":"file:///a","url":"https://x.test"}', -32602),
+        (BOTH, ELICIT, b'{"mode":"url","url":"file:///a","mode":"form"}', -32602),
+        (BOTH, ELICIT, b'{"Mode":"url","Url":"file:///a"}', -32602),
+        (BOTH, ELICIT, b'{"mode":"form","url":"https://x.test"}', None),
         ({"elicitation": {"url": {}}}, ELICIT, b'{"mode":"url"}', -32602),
         ({"elicitation": {}}, ELICIT, b'{"mode":"url"}', -32602),
         ({"elicitation": {"form": {}}}, ELICIT, b'{"mode":"url"}', -32602),
@@ -321,3 +333,16 @@ def test_reading_raises_nothing_else(data: bytes) -> None:
             parse(data)
         except Refused:
             pass
+
+
+def test_a_person_sees_what_is_to_be_confirmed() -> None:
+    """Nothing in the arguments hides or turns the rest, and what is not shown is counted."""
+
+    def asked(arguments: str) -> str:
+        params = b'{"name":"t","arguments":%b}' % arguments.encode()
+        return str(json.loads(inputs.confirmation("drop", params).params)["message"])
+
+    assert 'Run it with {  "a": 1}?' in asked('{\n\t"a": 1}')
+    hidden = asked('{"file": "a\u202etxt.exe\u200b", "b": "\u00e9\u4f60"}')
+    assert hidden.isprintable() and "a\\u202etxt.exe\\u200b" in hidden and "\u00e9\u4f60" in hidden
+    assert "(514 more characters, not shown)?" in asked('{"pad": "%s", "file": "x"}' % ("a" * 1490))

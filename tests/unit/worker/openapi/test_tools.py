@@ -178,3 +178,43 @@ def test_a_public_document_is_read_without_a_flaw() -> None:
     assert found["gists_delete"]["annotations"]["destructiveHint"] and found["gists_get"]["annotations"]["readOnlyHint"]
     contents = found["repos_get-content"]
     assert sorted(contents["inputSchema"]["required"]) == ["owner", "path", "repo"]
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"parameters": [{"name": "X-A: 1\r\nX-B", "in": "header"}]},
+        {"parameters": [{"name": "Authorization ", "in": "header"}]},
+        {"parameters": [{"name": "X-\u00e9", "in": "header"}]},
+        {"parameters": [{"name": "", "in": "header"}]},
+        {"parameters": [{"name": "a=1\r\nX-B: 2\r\nc", "in": "cookie"}]},
+        {"parameters": [{"name": "a=1; admin", "in": "cookie"}]},
+        {"requestBody": {"content": {"application/json\r\nX-B: 1": {}}}},
+        {"requestBody": {"content": {"application/json\r\n\r\nDELETE / HTTP/1.1": {}}}},
+    ],
+)
+def test_no_name_in_a_document_begins_another_header(members: dict[str, Any]) -> None:
+    """Requests carry the credentials of the entry, whoever wrote the document."""
+    for one in members.get("parameters", ()):
+        one["schema"] = {"type": "string"}
+    api = read(operation(**members))
+    assert not api.tools and not api.operations
+    (flaw,) = api.flaws
+    assert flaw.startswith("GET /a is left out: ") and flaw.isprintable()
+
+
+def test_names_and_media_types_of_the_field_are_taken() -> None:
+    for media in (
+        "application/json; charset=utf-8",
+        "*/*",
+        "application/vnd.a+json;v=1",
+        'multipart/form-data; boundary="a b"',
+    ):
+        document = operation(
+            parameters=[
+                {"name": "X-Api_Ver.1", "in": "header", "schema": {}},
+                {"name": "sid", "in": "cookie", "schema": {}},
+            ],
+            requestBody={"content": {media: {}}},
+        )
+        assert len(read(document).operations) == 1
