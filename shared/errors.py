@@ -89,6 +89,13 @@ SHUT = "shut"
 """The key of ``CallError.data`` under which a worker tells front ends for how many seconds it would repeat a refusal.
 Clients do not see it."""
 
+EVERYBODY = "everybody"
+"""The word behind these seconds if any other caller would be refused as well."""
+
+ELSEWHERE = "elsewhere"
+"""The key of ``CallError.data`` by which a worker tells front ends that another worker of the upstream may take the
+call. Clients do not see it."""
+
 RETRY_AFTER_S = {"too_much": 1, "too_much_of_peer": 1, "too_many_wrong": 1, "draining": 1, "overloaded": 1}
 """Error code -> the ``Retry-After`` header of its answer (RFC 9110 section 10.2.3), where another try makes sense."""
 

@@ -347,7 +347,7 @@ class FleetSettings(Struct, frozen=True):
     drain_delay_s: Annotated[
         float, Meta(ge=0, description="/readyz says 503 so long before a front end that ends stops accepting")
     ] = 0.0
-    restart_min_s: Annotated[float, Meta(gt=0, description="first wait before a dead process is replaced")] = 0.2
+    restart_min_s: Annotated[float, Meta(gt=0, description="first wait before what died soon is replaced")] = 0.2
     restart_max_s: Annotated[float, Meta(gt=0, description="longest wait before a dead process is replaced")] = 10.0
 
 

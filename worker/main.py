@@ -61,6 +61,10 @@ _STALE = 0.4
 """The share of ``heartbeatTtl`` after which a worker without a successful heartbeat ends its children itself
 (``stdioOnRedisLoss: stop``), while it still counts as alive."""
 
+_HOPES, _ASK_AGAIN_S = 0.5, 0.1
+"""The share of ``drainTimeout`` for which a worker that is to leave serves on while Redis is away, and how often it
+asks whether Redis is back."""
+
 
 class Worker:
     """One worker. Its id is its incarnation: random, new at every start. It drains when ``stopping`` is set."""
@@ -213,7 +217,6 @@ class Worker:
 
     async def _beat(self) -> None:
         """Send a heartbeat, write batched reports and do housekeeping, once every ``heartbeat_s``."""
-        supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
         loop = asyncio.get_running_loop()
         failed = False
         while True:
@@ -234,10 +237,16 @@ class Worker:
             except Exception:  # without heartbeats the others would count us as dead
                 _log.exception("a heartbeat failed")
             self.inventory.trim()
-            if supervised and str(os.getppid()) != supervised:
+            if self._orphaned:
                 _log.warning("the supervisor is gone; stopping")
                 self.stopping.set()
             await tick(self.settings.fleet.heartbeat_s)
+
+    @property
+    def _orphaned(self) -> bool:
+        """Whether the supervisor that started this worker is gone, and everything ends."""
+        supervised = os.environ.get("GATEWAY_SUPERVISOR_PID")
+        return bool(supervised) and str(os.getppid()) != supervised
 
     def _guard_stdio(self) -> None:
         """Stop the stdio children before other workers start them elsewhere (``stdioOnRedisLoss: stop``).
@@ -267,7 +276,8 @@ class Worker:
             if self._reaper is not None and self._reaper.stdin is not None:
                 if self._reaper.returncode is not None:
                     _log.warning("the reaper died; starting another")
-                    await self._start_reaper()
+                    with contextlib.suppress(OSError):  # no descriptor is free, for now: calls go on meanwhile
+                        await self._start_reaper()
                 else:
                     self._reaper.stdin.write(b".")
             await tick(0.25)
@@ -282,15 +292,28 @@ class Worker:
             env=for_child(os.environ, ()),  # children can read the reaper's environment
         )
 
+    async def _serve_on(self, until: float) -> None:
+        """Go on as before while Redis does not answer, as no other worker could take over what this one has, but no
+        longer than ``until`` (loop time)."""
+        loop = asyncio.get_running_loop()
+        others = any(worker != self.id for worker in self.placement.workers)
+        while others and self.inventory.holds_any and not self._orphaned and loop.time() < until:
+            try:
+                await self.store.ping()
+                return
+            except RegistryUnavailable:
+                await asyncio.sleep(_ASK_AGAIN_S)
+
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.fleet.drain_timeout_s
+        await self._serve_on(loop.time() + self.settings.fleet.drain_timeout_s * _HOPES)
         _log.info("worker %s drains: %d calls in flight", self.id, self.front_ends.in_flight)
         self.rpc.go_away()
         self.inventory.draining = True
         await cancel(tasks[-1])  # placement
         with contextlib.suppress(RegistryUnavailable):
             await self.members.beat(self.id, self._facts())
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.settings.fleet.drain_timeout_s
         with contextlib.suppress(RegistryUnavailable):
             await self.placement.leave(all_of_them=False)  # new calls go to the other workers from now on
         children = spawn(self.placement.leave_children(), "leave-children")

@@ -26,11 +26,11 @@ from gateway.fleet.targets import Target, Targets, Unlinked, lost_task
 from gateway.routing import router
 from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
 from gateway.routing.routes import Replica, Route
-from gateway.routing.shut import Shut
+from gateway.routing.shut import Refusal, Shut, refusals, soonest
 from gateway.sessions.session import ClientSession
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.observer import ABANDONED, ANSWERED, UPSTREAM_ERROR, CallObserver, ObservedCall
-from shared.errors import SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown
+from shared.errors import ELSEWHERE, SHUT, STATUS, CallError, NotDelivered, OutcomeUnknown
 from shared.rpc import messages as rpc
 
 _T = TypeVar("_T")
@@ -44,8 +44,9 @@ WAKE_S = 3.0
 it waits as long as a call may take."""
 _LOOK_AGAIN_S = 1.0
 """How often a call that waits looks whether it still makes sense to wait."""
-_ELSEWHERE_S = 0.05
-"""How long a call waits before it asks another worker, while Redis cannot say which one has the upstream."""
+_MOVED_S, _ELSEWHERE_S = 0.2, 0.05
+"""How long a call waits before it is sent again; and at first, while Redis cannot say which worker has the upstream, so
+that others are asked."""
 _MOST_MOVED = 20
 """How often a call is sent again because the worker does not have the upstream any more, or not yet."""
 
@@ -87,10 +88,11 @@ class Dispatcher:
 
     # ---- sending
 
-    def begin(self, call: Outgoing) -> InFlight | None:
-        """Send ``call`` if nothing has to be awaited for that, else return ``None``.
+    def begin(self, call: Outgoing) -> InFlight | Refusal | None:
+        """Send ``call`` if nothing has to be awaited for that, else return ``None``; or return the refusal of an
+        upstream that would refuse it again.
 
-        Raises ``CallError`` for a call that is refused.
+        Raises ``CallError`` for a call that is refused otherwise.
         """
         now = self._loop.time()
         try:
@@ -100,7 +102,11 @@ class Dispatcher:
             if type(target) is not Target:
                 return None
             if target.replica.shut is not None:
-                self._check_shut(call, target.replica, now)
+                room = self._with_room(call, target, now)
+                if type(room) is not Target:
+                    self._note_refusal(call, room.error, now)
+                    return room
+                target = room
             if call.quota is not None:
                 call.counted = call.quota.take(call)
                 if not call.counted:
@@ -111,16 +117,24 @@ class Dispatcher:
             raise
         return self._start(call, target, now)
 
-    def _check_shut(self, call: Outgoing, replica: Replica, now: float) -> None:
-        """Raise the error of a call that the replica has no room for, unless another one may have."""
-        shut = replica.shut
-        if shut is None or len(call.route.replicas) > 1:
-            return
-        error = shut.refusal(_caller(call), now)
-        if error is not None:
-            raise error.with_traceback(None)
-        if now >= shut.until:
-            replica.shut = None
+    def _with_room(self, call: Outgoing, target: Target, now: float) -> Target | Refusal:
+        """Return where a call goes for which ``target`` may have no room: to another replica, or nowhere."""
+        if type(call.affinity) in (Exact, Only):
+            return target  # what it is about is there, and may have its place already
+        full = refusals(call.route.replicas, _caller(call), now)
+        if target.replica.id not in full:
+            return target
+        if len(full) == len(call.route.replicas) or router.choose(call.route, full, now) is None:
+            return soonest(full)
+        other = self.targets.find(call, full, now)
+        return other if type(other) is Target else target  # the replica of a session is asked before it is changed
+
+    def _note_refusal(self, call: Outgoing, error: CallError, now: float) -> None:
+        """Note a call that ends as it begins."""
+        call.started_at, call.error = now, error.message
+        if self._observer is not None:
+            self._observer.begun(call)
+            self._observer.finished(call, error.code, 0.0)
 
     def _overloaded(self) -> CallError:
         return NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
@@ -161,7 +175,7 @@ class Dispatcher:
         return link.call(replica, head, call, session, self.facts, self._loop.time())
 
     def leg_failed(self, leg: InFlight, event: Failure) -> None:
-        self._judge(event, cast(Replica, leg.replica), set())
+        self._judge(cast(Outgoing, leg.call), event, cast(Replica, leg.replica), set())
         self._note_failure(leg, event)
 
     def _note_begin(self, call: ObservedCall, now: float) -> None:
@@ -239,7 +253,7 @@ class Dispatcher:
                 return in_flight, event
             self._drop(in_flight)
             replica = cast(Replica, in_flight.replica)
-            error = self._judge(event, replica, tried)
+            error = self._judge(call, event, replica, tried)
             self._note_failure(in_flight, event)
             if self._observer is not None:
                 self._observer.attempt_failed(call, event.code)
@@ -252,14 +266,16 @@ class Dispatcher:
                 raise error  # the attempt has cost an upstream something, and most others seem to fail as well
             last = most_useful(last, error)
             alone = type(call.affinity) is Only or router.choose(call.route, tried, self._loop.time()) is None
+            if ELSEWHERE in event.data:
+                self._pool.pass_over(in_flight.link.worker)
             if event.code == "not_delivered" and alone:
                 tried.clear()
                 moved = min(moved + 1, _MOST_MOVED)
                 if self._registry.follower.available:
-                    await self._wait_change(0.2)  # all that could take it is moving to another worker
+                    await self._wait_change(_MOVED_S)  # all that could take it is moving to another worker
                 else:
                     self._pool.look_elsewhere(replica, in_flight.link.worker)
-                    await self._wait_change(_ELSEWHERE_S)
+                    await self._wait_change(min(_ELSEWHERE_S * moved, _MOVED_S))
                 call.route = self.targets.current(call.route)
         assert last is not None
         raise last
@@ -290,15 +306,19 @@ class Dispatcher:
         """Whether a replica of the route is about to be served by another worker."""
         return any(one.returns or self._pool.is_moving(one) for one in route.replicas)
 
-    def _judge(self, event: Failure, replica: Replica, tried: set[str]) -> CallError:
+    def _judge(self, call: Outgoing, event: Failure, replica: Replica, tried: set[str]) -> CallError:
         """Note that ``replica`` failed, add it to ``tried``, and return the failure as an error."""
         tried.add(replica.id)
         data = {**event.data, "upstream": replica.id, "group": replica.record.spec.name}
-        data.pop(SHUT, None)
+        shut, _ = data.pop(SHUT, ""), data.pop(ELSEWHERE, "")
         kind = OutcomeUnknown if event.delivered else NotDelivered
         text = replica.record.spec.connection.concealed(event.message)
         error = kind(event.code, f"upstream {replica.id!r}: {text}", data)
         self._avoid(event, replica, error.retry_after_s)
+        if shut:
+            replica.shut = replica.shut or Shut()
+            kept = kind(error.code, error.message, data)  # one that is raised would keep what its frames hold
+            replica.shut.note(_caller(call), shut, kept, self._loop.time())
         return error
 
     def _avoid(self, event: Failure, replica: Replica, retry_after_s: int) -> None:
@@ -395,13 +415,15 @@ class Dispatcher:
     def refused(self, in_flight: InFlight, event: Failure) -> CallError | None:
         """Return the error of a call that was refused for want of room and that no other replica can take, and note
         its end. Return ``None`` for a failure that has to go through ``send``."""
-        call, replica = cast(Outgoing, in_flight.call), cast(Replica, in_flight.replica)
-        if event.code != "overloaded" or router.choose(call.route, (replica.id,), self._loop.time()) is not None:
+        if event.code != "overloaded":
             return None
-        error = self._judge(event, replica, set())
-        if SHUT in event.data:
-            replica.shut = replica.shut or Shut()
-            replica.shut.note(_caller(call), event.data[SHUT], error, self._loop.time())
+        call, replica, now = cast(Outgoing, in_flight.call), cast(Replica, in_flight.replica), self._loop.time()
+        full = refusals(call.route.replicas, _caller(call), now)
+        if router.choose(call.route, {replica.id, *full}, now) is not None:
+            return None
+        error = self._judge(call, event, replica, set())
+        for one in full.values():
+            error = most_useful(error, one.error)
         self._drop(in_flight)
         self._note_end(call, error.code, error.message)
         return error

@@ -35,6 +35,8 @@ _PROOF_S = 3.0
 
 _TAKEN_OVER_S = 3.0
 """How long it may take another worker to take over what a dead one had, once it is known to be dead."""
+_EXHAUSTED_S = 1.0
+"""For how long a worker that could open no connection gets only calls that no other worker can take."""
 _MAX_LOST = 1000
 _MAX_CHOSEN = 100_000
 """The client sessions whose workers are remembered."""
@@ -59,6 +61,7 @@ class WorkerPool:
         """By client session and upstream: the links to choose from, and the one that was chosen."""
         self._wake = asyncio.Event()
         self._addresses: dict[str, str] = {}  # of the workers that are linked
+        self._exhausted: set[str] = set()
         self._lost: dict[str, float] = {}  # when the link to a worker broke that may be dead, in loop seconds
 
     def link_for(self, replica: Replica, sid: str) -> WorkerLink | None:
@@ -76,6 +79,8 @@ class WorkerPool:
         ]
         if len(ready) <= 1:
             return ready[0] if ready else None
+        if self._exhausted and not (sid and replica.binds):
+            ready = [link for link in ready if link.worker not in self._exhausted] or ready
         if sid:
             chosen = self._chosen.get(sid)
             known = chosen.get(replica.id) if chosen is not None else None
@@ -103,6 +108,11 @@ class WorkerPool:
         any other worker that is linked may have it. The next record of the replica says who has."""
         left = tuple(one for one in replica.workers if one != worker)
         replica.workers = left or tuple(sorted(one for one in self.links if one != worker)) or replica.workers
+
+    def pass_over(self, worker: str) -> None:
+        """Note that ``worker`` can open no connections to upstreams now: for a moment others are preferred."""
+        self._exhausted.add(worker)
+        asyncio.get_running_loop().call_later(_EXHAUSTED_S, self._exhausted.discard, worker)
 
     def leader_of(self, replica: Replica) -> WorkerLink | None:
         """Return a link to the owner of the replica's lowest slot, so that all front ends use the same worker.

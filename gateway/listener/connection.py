@@ -302,7 +302,7 @@ class ClientConnection(asyncio.Protocol):
             return
         answer = answers.failure(error, b"null")
         head = json_head(answer.status, len(answer.whole), keep_alive=False)
-        transport.write(b"%b%b\r\n%b" % (head, _lines(answer), answer.whole))
+        transport.write(b"%b%b\r\n%b" % (head, answer.lines, answer.whole))
         if transport.can_write_eof():
             transport.write_eof()
 
@@ -373,7 +373,7 @@ class ClientConnection(asyncio.Protocol):
         if transport is None:
             return
         body = answer.body
-        extra = _lines(answer) if answer.challenge or answer.retry_after_s else b""
+        extra = answer.lines if answer.challenge or answer.retry_after_s else b""
         if len(body) == 1:
             transport.write(self._start(answer.status, len(body[0]), body[0], extra))
         else:
@@ -492,8 +492,3 @@ class ClientConnection(asyncio.Protocol):
             self._transport.abort()  # it would stay until its client reads
         else:
             self.end()
-
-
-def _lines(answer: Answer) -> bytes:
-    """Return the lines of the headers that an answer has beside those of every answer."""
-    return "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items()).encode("latin-1", "replace")

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.http.responses import JsonAnswer
+from gateway.routing.shut import Refusal
 from shared.errors import RETRY_AFTER_S, WIRE, CallError, GatewayError, Unauthorized
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
@@ -60,6 +61,13 @@ class Answer(Struct, gc=False):
         return found
 
     @property
+    def lines(self) -> bytes:
+        """The lines of these headers in an HTTP head."""
+        if not self.challenge:
+            return b"Retry-After: %d\r\n" % self.retry_after_s if self.retry_after_s else b""
+        return "".join(f"{name}: {value}\r\n" for name, value in self.headers.items()).encode("latin-1", "replace")
+
+    @property
     def whole(self) -> bytes:
         """The body in one piece."""
         return self.body[0] if len(self.body) == 1 else b"".join(self.body)
@@ -101,9 +109,22 @@ def failure(failed: GatewayError, id: bytes, era: Era | None = None, status: int
     return Answer((error_body(failed, id),), status, failed.wire.rpc, retry_after_s=again, challenge=challenge)
 
 
+def repeated(refusal: Refusal, id: bytes, era: Era) -> Answer:
+    """Return what ``failure`` returns for an upstream's refusal, most of which was written before."""
+    said = refusal.said.get(era)
+    if said is None:
+        said = refusal.said[era] = failure(refusal.error, id, era), _error_object(refusal.error)
+    first, error = said
+    return Answer((jsonrpc.error_response(id, error),), first.status, first.rpc_code, retry_after_s=first.retry_after_s)
+
+
 def error_body(failed: GatewayError, id: bytes) -> bytes:
     """Return the JSON-RPC error response for an error of the gateway."""
+    return jsonrpc.error_response(id, _error_object(failed))
+
+
+def _error_object(failed: GatewayError) -> bytes:
     data: dict[str, Any] = {"code": failed.code}
     if isinstance(failed, CallError):
         data.update(failed.data)
-    return jsonrpc.error_response(id, jsonrpc.error_object(failed.wire.rpc, str(failed), data))
+    return jsonrpc.error_object(failed.wire.rpc, str(failed), data)

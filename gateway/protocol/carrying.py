@@ -17,6 +17,7 @@ from gateway.fleet.outgoing import Exact, Outgoing
 from gateway.protocol import answers
 from gateway.protocol.answers import Answer
 from gateway.protocol.plans import OneOf
+from gateway.routing.shut import Refusal
 from gateway.sessions.session import ClientSession
 from gateway.telemetry.elicitations import Elicitations
 from gateway.telemetry.observer import ABANDONED
@@ -48,8 +49,8 @@ class Carrier:
         """``elicitations`` notes questions to people, where there is an audit log."""
         self._dispatcher = dispatcher
         self.elicitations = elicitations
-        self.begin: Callable[[Outgoing], InFlight | None] = dispatcher.begin
-        """Send a call if nothing has to be awaited for that, else return ``None``. Raises ``CallError``."""
+        self.begin: Callable[[Outgoing], InFlight | Refusal | None] = dispatcher.begin
+        """See ``Dispatcher.begin``."""
 
     async def carry(self, plan: Outgoing | OneOf, begun: InFlight | None = None) -> Answer | Started:
         """Send what is planned, or go on with what was ``begun`` for it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 from msgspec import Struct, structs
@@ -31,6 +31,7 @@ from gateway.protocol.call_stream import relay
 from gateway.protocol.carrying import Carrier, Started
 from gateway.protocol.methods import Methods
 from gateway.protocol.plans import Effect, Listen, OneOf, Widen
+from gateway.routing.shut import Refusal
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.audit import AuditLog
 from gateway.telemetry.traces import Traces
@@ -139,7 +140,9 @@ class Serving:
             if self._traces is not None and era is not None and plan is None:
                 self._traces.refused(head, message, params, era, error.code)
             return answers.failure(error, id if id != b"null" else _id_in(data[at:]), era)
-        return None if in_flight is None else BegunRequest(id, message, params, caller, in_flight)
+        if type(in_flight) is InFlight:
+            return BegunRequest(id, message, params, caller, in_flight)
+        return None if in_flight is None else answers.repeated(cast(Refusal, in_flight), id, era)
 
     # ---- awaiting what is missing
 

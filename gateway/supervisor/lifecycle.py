@@ -23,7 +23,7 @@ from pathlib import Path
 from msgspec import structs
 
 from gateway.supervisor.embedded_redis import EmbeddedRedis
-from gateway.supervisor.processes import spawn_child
+from gateway.supervisor.processes import longer, persistently, spawn_child
 from gateway.supervisor.start_checks import check_start, with_admin_token
 from gateway.supervisor.state_directory import StateDirectory
 from shared import supervision
@@ -44,7 +44,7 @@ from shared.tasks import cancel, spawn
 _log = logging.getLogger(__name__)
 _READY_S = 30.0
 SETTLED_S = 10.0
-"""A child that lived longer than this is replaced with the shortest wait."""
+"""A child that lived longer than this is replaced at once."""
 _KEPT_LINES = 30
 FRONT_ENDS = "front ends"
 """The name of gunicorn as a child."""
@@ -405,9 +405,8 @@ class Supervisor:
         return fleet.drain_timeout_s + fleet.drain_delay_s + 10.0 if self._ready else 2.0
 
     async def watch(self, child: Child) -> None:
-        """Replace a child whenever it dies, with backoff; other children go on."""
-        fleet = self.settings.fleet
-        wait_s = fleet.restart_min_s
+        """Replace a child whenever it dies: at once if it had settled, else with backoff; other children go on."""
+        fleet, wait_s = self.settings.fleet, 0.0
         loop = asyncio.get_running_loop()
         while True:
             assert child.process is not None
@@ -415,15 +414,14 @@ class Supervisor:
             code = await child.process.wait()
             if self._stopping:
                 return
-            wait_s = fleet.restart_min_s if loop.time() - started > SETTLED_S else wait_s
+            wait_s = 0.0 if loop.time() - started > SETTLED_S else longer(wait_s, fleet)
             _log.warning("%s ended (code %s: %s); starting another in %.1f s", child.name, code, child.reason, wait_s)
             if child.is_worker:
                 spawn(self._report_death(child.process.pid), f"death of {child.name}")
-            await self._note_restart(child)
+            spawn(self._note_restart(child), f"restart of {child.name}")  # also while Redis does not answer
             await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, fleet.restart_max_s)
             child.restarts += 1
-            await child.start()
+            wait_s = await persistently(child.start, child.name, wait_s, fleet)
 
     async def _report_death(self, pid: int) -> None:
         """Have the upstreams of a dead worker taken over as soon as nothing of it runs any more."""

@@ -1,14 +1,20 @@
-"""Child processes of the supervisor: in sessions of their own, and ended by the kernel if the supervisor is killed."""
+"""Child processes of the supervisor: in sessions of their own, ended by the kernel if the supervisor is killed, and
+started again after ever longer waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from shared.settings import FleetSettings
+
+_log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -35,3 +41,20 @@ async def spawn_child(
         pass_fds=tuple(pass_fds),
         **streams,
     )
+
+
+def longer(wait_s: float, fleet: FleetSettings) -> float:
+    """Return how long to wait before a process is started again, after having waited ``wait_s`` in vain."""
+    return min(max(wait_s * 2, fleet.restart_min_s), fleet.restart_max_s)
+
+
+async def persistently(start: Callable[[], Awaitable[None]], name: str, wait_s: float, fleet: FleetSettings) -> float:
+    """Start a process, again and again while no descriptor or no process is free. Return the last wait."""
+    while True:
+        try:
+            await start()
+            return wait_s
+        except OSError as error:
+            wait_s = longer(wait_s, fleet)
+            _log.error("%s cannot be started: %s; trying again in %.1f s", name, error, wait_s)
+            await asyncio.sleep(wait_s)

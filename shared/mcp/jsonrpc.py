@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 from shared.errors import Refused
 from shared.mcp.batch_items import MAX_BATCH, batch_items
 from shared.mcp.large_json import WORTHWHILE, ShortenedJson
-from shared.mcp.once import check_count, check_inputs, check_members, check_width
+from shared.mcp.once import check_count, check_inputs, check_members, check_width, spaces
 from shared.mcp.rope import Body, Large, Whole
 from shared.mcp.text import BOM, without_lone_surrogates
 
@@ -89,7 +89,8 @@ _VERSION = _IN_PLACE_OF_VERSIONS[0]
 _AROUND_REQUEST = len(b'{"jsonrpc":"2.0","id":,"method":"","params":}')
 _AROUND_CALL, _AROUND_META = len(b'{"name":,"arguments":}'), len(b',"_meta":')
 """Bytes around the values of a message that is written without spaces and without other members, in whatever order. A
-text of just this length has each of these members once: whatever else were in it would make it longer."""
+text of just this length, spaces not counted, has each of these members once: whatever else were in it would make it
+longer."""
 _object = msgspec.json.Decoder(dict[str, Raw])
 _encode = msgspec.json.Encoder().encode
 NO_PARAMS = Params()
@@ -248,7 +249,10 @@ def _decode_checked(body: Body, once: bool = False) -> Message:
     except RecursionError as error:
         raise Refused("parse_error", "the body is nested too deeply") from error
     if once and not _is_plain_request(message, len(body)):
-        check_members(bytes(body), message.params, message.result, message.error)
+        text = bytes(body)
+        beside = spaces(text, message.id, message.method.encode(), message.params)
+        if not _is_plain_request(message, len(text) - beside):
+            check_members(text, message.params, message.result, message.error)
     return _checked(message)
 
 
@@ -334,7 +338,7 @@ def params_of(raw: Raw | bytes) -> Params:
         raise Refused("parse_error", "params are nested too deeply") from error
     name, arguments, meta = params.name, params.arguments, params.raw_meta
     plain = _AROUND_CALL + len(name) + len(arguments) + (_AROUND_META + len(meta) if meta else 0)
-    if size != plain or not name or not arguments:
+    if not name or not arguments or (size != plain and size - spaces(bytes(raw), name, arguments, meta) != plain):
         check_members(bytes(raw), arguments, meta)
         check_inputs(bytes(params.input_responses))
     params.meta = _meta_in(params) if meta else None

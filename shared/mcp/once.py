@@ -67,7 +67,9 @@ def check_members(text: bytes, *inside: Raw) -> None:
     if len(parts) > MAX_KNOWN:
         raise _too_many(MAX_KNOWN)
     around = 1 + 4 * len(parts) + sum(map(len, parts))  # bytes that are not of values, if all is ASCII without spaces
-    if len(text) == around + sum(map(len, parts.values())):  # nothing is twice: it would make the text longer
+    values = list(map(bytes, parts.values()))
+    written = len(text) - spaces(text, *values, "".join(parts).encode())
+    if written == around + sum(map(len, values)):  # nothing is twice: it would make the text longer
         (_check_again if around <= _FEW else _check_names)(tuple(parts))
         return
     seen: set[str] = set()
@@ -86,6 +88,12 @@ def check_members(text: bytes, *inside: Raw) -> None:
         if end[1] == b"}":
             return
         at = end.end()
+
+
+def spaces(text: bytes, *parts: bytes | Raw) -> int:
+    """Return how many spaces are in ``text`` beside those that are in ``parts`` of it. Many programs write some behind
+    each comma and colon."""
+    return text.count(b" ") - sum(bytes(part).count(b" ") for part in parts)
 
 
 def check_inputs(text: bytes) -> None:

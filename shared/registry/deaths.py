@@ -91,12 +91,20 @@ async def report(members: Members, worker: str, address: str, within_s: float) -
         if ended:
             buried = buried or await _bury(members, worker, socket)
             if buried and not listens(socket):
-                with contextlib.suppress(OSError):
-                    socket.unlink(missing_ok=True)
-                    drop(socket)
+                _clean_up(socket)
                 break
         await asyncio.sleep(_LOOK_S if not buried else _LOOK_AGAIN_S)
+    else:
+        if has_ended(socket) and not listens(socket):
+            _clean_up(socket)  # Redis took nothing meanwhile, and the record has expired
     return buried
+
+
+def _clean_up(socket: Path) -> None:
+    """Remove what a process that is no more has left in the run directory."""
+    with contextlib.suppress(OSError):
+        socket.unlink(missing_ok=True)
+        drop(socket)
 
 
 async def _bury(members: Members, worker: str, socket: Path) -> bool:

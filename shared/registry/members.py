@@ -107,9 +107,9 @@ class Members:
             for id in ids:
                 pipe.hgetall(self._key(id))
             rows = await pipe.execute() if ids else []
-            gone = [id for id, row in zip(ids, rows, strict=True) if not row]
-            if gone:
-                await self._store.redis.srem(self._set, *gone)
+        gone = [part for id, row in zip(ids, rows, strict=True) if not row for part in (id, self._key(id))]
+        if gone:
+            await self._store.run_script("EXPIRED", self._set, *gone)
         return {id: facts for id, row in zip(ids, rows, strict=True) if row and (facts := self._read(id, row))}
 
     def _signed(self, id: str, facts: Mapping[str, str]) -> dict[str, str | bytes]:

@@ -224,6 +224,15 @@ if to ~= '' then redis.call('PUBLISH', P..'wake:'..to, 'outbox '..sid) end
 return {before, heavy}
 """
 
+# ARGV: prefix, set of members, then the id and the key of the record of each that seems to have expired. One that has
+# joined anew meanwhile stays in the set.
+EXPIRED = """
+for at = 3, #ARGV, 2 do
+  if redis.call('EXISTS', ARGV[at + 1]) == 0 then redis.call('SREM', ARGV[2], ARGV[at]) end
+end
+return 1
+"""
+
 # ARGV: prefix, key of a member's record, its TTL in ms, field, value, … → 0, and nothing written, if it has expired
 BEAT = """
 if redis.call('EXISTS', ARGV[2]) == 0 then return 0 end

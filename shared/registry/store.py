@@ -57,6 +57,7 @@ class RegistryStore:
                 "PIN",
                 "LEAVE",
                 "CLEAR",
+                "EXPIRED",
                 "BEAT",
                 "BURY",
                 "MARK",

@@ -11,7 +11,7 @@ from shared.rpc import messages as rpc
 from tests.cost.hot_path import REQUEST, FrontEndPath, WorkerPath, flush, frame, receive
 from tests.cost.test_cost import count
 
-SHARE = 0.4
+SHARE = 0.36
 
 
 async def test_a_repeated_refusal_costs_a_fraction_of_a_served_call(monkeypatch: pytest.MonkeyPatch) -> None:

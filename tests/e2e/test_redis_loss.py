@@ -205,3 +205,23 @@ async def test_an_upstream_can_ask_without_redis_where_the_stream_is_held(own_re
             await client.post(reply, client.legacy_headers())
             await eventually(lambda: "q" in up.replies, 5.0, "answered")
         await own_redis.start()
+
+
+async def test_a_worker_that_is_to_leave_while_redis_hangs_serves_on_and_hands_over_afterwards(
+    own_redis: EmbeddedRedis,
+) -> None:
+    async with Fleet(own_redis.url, 1, 2, drain_timeout_s=stretched(20.0)) as fleet, RawClient(fleet.urls[0]) as client:
+        await fleet.register("s", stdio_connection("s"))
+        child = (await client.call("who")).content
+        pid = await fleet.pid_of_owner("s")
+        assert own_redis.process is not None
+        own_redis.process.send_signal(signal.SIGSTOP)
+        fleet.signal_worker(pid, signal.SIGTERM)
+        until = time.monotonic() + 3.0  # it would have left, and nobody could take over what it had
+        while time.monotonic() < until:
+            answer = await client.call("who")
+            assert answer.content == child, answer.body
+        own_redis.process.send_signal(signal.SIGCONT)
+        await eventually(lambda: not alive(pid), 20.0, "it has left")
+        answer = await client.call("who")
+        assert answer.content not in ("", child), answer.body

@@ -46,6 +46,25 @@ async def test_who_has_joined_anew_is_not_buried_for_what_was_before(store: Regi
     assert await members.bury("w", "2.0"), "it is gone, whoever did it"
 
 
+async def test_who_joins_anew_while_its_expired_record_is_looked_at_stays_a_member(
+    store: RegistryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = Members(store, "worker", _TTL_S)
+    for id in ("anew", "gone"):
+        await members.join(id, {"joined_at": "1.0"})
+        await store.redis.delete(store.keys.worker(id))
+    key = members._key
+
+    async def joins_first(name: str, *arguments: object) -> object:
+        await store.redis.hset(key("anew"), "joined_at", "2.0")  # as ``join`` does
+        return await run(name, *arguments)
+
+    run = store.run_script
+    monkeypatch.setattr(store, "run_script", joins_first)
+    assert await members.alive() == {}
+    assert await store.redis.smembers(store.keys.workers) == {b"anew"}
+
+
 async def test_a_worker_owns_nothing_once_its_record_is_gone(store: RegistryStore) -> None:
     members = Members(store, "worker", _TTL_S)
     await members.join("w", {"joined_at": "1.0"})
@@ -104,3 +123,14 @@ async def test_the_reaper_of_a_stopped_worker_gives_its_lock_up(tmp_path: Path) 
     finally:
         worker.kill()
         await worker.wait()
+
+
+async def test_a_dead_worker_leaves_no_files_though_redis_does_not_take_the_news(tmp_path: Path) -> None:
+    store = RegistryStore(RegistrySettings("unix:///nowhere/redis.sock"))
+    socket = tmp_path / "w.sock"
+    socket.touch()
+    os.close(deaths.hold(socket))
+    members = Members(store, "worker", _TTL_S)
+    assert not await deaths.report(members, "w", f"unix:{socket}", within_s=0.1)
+    assert list(tmp_path.iterdir()) == []
+    await store.close()

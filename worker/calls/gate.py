@@ -16,7 +16,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from shared.errors import SHUT, NotDelivered
+from shared.errors import EVERYBODY, SHUT, NotDelivered
 from worker.calls.call import Call
 from worker.calls.concurrency import Concurrency
 from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR
@@ -139,7 +139,7 @@ class Gate:
         if call.expires_at and now + wait_s + self.service_s > call.expires_at:
             return False
         if self._lasts(now):
-            return before < (self.concurrency.limit + 1) // 2
+            return before < self._few
         if before < self.concurrency.limit:
             return True
         if not self.service_s:
@@ -160,8 +160,14 @@ class Gate:
         text = f"{self.running} calls of upstream {self._upstream!r} are under way and {self.waiting} wait"
         data = {"retryAfter": str(max(1, math.ceil(wait_s)))}
         if self._lasts(self._clock()):
-            data[SHUT] = f"{_SHUT * self.waiting * self.service_s / self.concurrency.limit:.4f}"
+            shut_s = _SHUT * self.waiting * self.service_s / self.concurrency.limit
+            data[SHUT] = f"{shut_s:.4f} {EVERYBODY}" if len(self._queues) >= self._few else f"{shut_s:.4f}"
         call.fail(NotDelivered("overloaded", text, data))
+
+    @property
+    def _few(self) -> int:
+        """How many calls wait while an overload lasts."""
+        return (self.concurrency.limit + 1) // 2
 
     def _lasts(self, now: float) -> bool:
         """Whether there is more load than the upstream takes, and not only a burst."""

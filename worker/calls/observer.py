@@ -124,10 +124,10 @@ class Counters:
 
 
 class Traffic:
-    """The number of calls in flight at one upstream, for as long as this worker has it. ``observer`` is notified as
-    well, and of ends so is ``left``, if the upstream has a limit (``calls.gate``)."""
+    """The number of calls in flight at one upstream, and of those that came (``count``), for as long as this worker has
+    it. ``observer`` is notified as well, and of ends so is ``left``, if the upstream has a limit (``calls.gate``)."""
 
-    __slots__ = ("_begun", "_left", "_observer", "group", "id", "in_flight")
+    __slots__ = ("_begun", "_left", "_observer", "count", "group", "id", "in_flight")
 
     def __init__(
         self,
@@ -141,10 +141,12 @@ class Traffic:
         self.id = id
         self.group = group
         self.in_flight = 0
+        self.count = 0
         self._left = left
 
     def begun(self, call: ObservedCall) -> None:
         self.in_flight += 1
+        self.count += 1
         if self._begun is not None:
             self._begun(call, self)
 

@@ -31,6 +31,12 @@ def is_of(record: UpstreamRecord) -> bool:
         return False
 
 
+_UNUSED_S = 2.0
+"""A child that was called within this time is in use: while it moves, the next call would wait for it to start."""
+_PUT_OFF_S = 60.0
+"""For how long its move is put off because of that."""
+
+
 class Leaders(Protocol):
     """Reaches the worker that leads an upstream."""
 
@@ -64,11 +70,25 @@ class Holding:
         self.task: asyncio.Task[None] | None = None
         self.leaving = False
         self._leaders = leaders
+        self._calls_seen = 0
+        self._used_at = self._wanted_at = 0.0
 
     @property
     def runs_once(self) -> bool:
         """Whether only a single worker may run the upstream."""
         return traits(self.record.spec.transport).runs_once
+
+    def movable(self, now: float) -> bool:
+        """Whether a handover now would disturb no client. ``now`` is loop time. Asked again and again while another
+        worker should have the upstream."""
+        traffic = self.upstream.traffic
+        if self.runs_once:
+            self._wanted_at = self._wanted_at or now
+            if traffic.count != self._calls_seen:
+                self._calls_seen, self._used_at = traffic.count, now
+            if now - self._used_at < _UNUSED_S and now - self._wanted_at < _PUT_OFF_S:
+                return False
+        return not self.upstream.holds_state
 
     def announced(self, method: str) -> None:
         """Handle that the upstream announced a changed list: its leader reads the list again."""

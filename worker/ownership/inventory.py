@@ -291,10 +291,15 @@ class Inventory:
 
     # ---- placement's view
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether this worker has upstreams."""
+        return bool(self._held)
+
     def movable(self, id: str) -> bool:
         """Whether a handover of the upstream now would disturb no client."""
         holding = self._held.get(id)
-        return holding is not None and not holding.upstream.holds_state
+        return holding is not None and holding.movable(asyncio.get_running_loop().time())
 
     def busy(self, id: str) -> bool:
         """Whether a call is under way at the upstream, also one that waits for its client's input."""

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from shared.connections import STARTING
-from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.errors import ELSEWHERE, CallError, NotDelivered, OutcomeUnknown
 from shared.freshness import relist_s
 from shared.mcp.listings import CHANGES, KINDS, Kind, KindFacts
 from shared.mcp.methods import DISCOVER, LISTEN, PING
@@ -303,14 +303,15 @@ class Owner:
                     _log.info("upstream %s does not answer %s; it is asked for a list", self._upstream.spec.id, ping)
                     self._knows_ping, error = False, None
         latency_ms = (loop.time() - started) * 1000
+        untold = error is not None and (error.code == "overloaded" or ELSEWHERE in error.data)
         if error is None:
             self._policy.succeeded()
-        elif error.code != "overloaded":  # who has no room for a probe is alive, and says so
+        elif not untold:  # who has no room for a probe is alive, and of whom none reached nothing is known
             self._policy.failed(certain=bool(error.data.get("certain")))
         self._reporter.health(
             HealthCheckResult(
                 self._upstream.spec.id,
-                error is None or (error.code == "overloaded" and not self._policy.down),
+                error is None or (untold and not self._policy.down),
                 round(latency_ms, 1),
                 error.message if error else None,
                 now_s(),

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import ELSEWHERE, CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc, tasks
 from shared.mcp.methods import (
     CANCELLED,
@@ -197,7 +197,8 @@ class Session:
         except TimeoutError:
             self._failure = NotDelivered("upstream_unavailable", "no handshake in time", {"certain": "1"})
         except CallError as error:
-            code = "overloaded" if error.code == "overloaded" else "upstream_unavailable"
+            passed_on = error.code == "overloaded" or ELSEWHERE in error.data
+            code = error.code if passed_on else "upstream_unavailable"
             self._failure = NotDelivered(code, error.message, error.data)
         else:
             self.ready = True

@@ -17,6 +17,8 @@ compressed ones · ``cookies`` (pure) of a session · ``session_doubts`` (pure) 
 
 Both: ``turns`` work that takes long, between which the loop belongs to others.
 
+Both: ``exhausted`` (pure) a connection or a child that this worker has no descriptor for.
+
 HTTP APIs that speak no MCP: ``openapi`` the transport, over the same HTTP client · ``openapi_document`` getting the
 document and having it read (``worker.openapi``).
 """

@@ -18,6 +18,7 @@ from shared.egress import Egress
 from shared.errors import CallError, NotDelivered
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
+from worker.transports.exhausted import exhausted
 from worker.transports.http_connection import Connection
 from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
@@ -91,7 +92,7 @@ class HttpPool:
         except (TimeoutError, OSError, ValueError) as error:  # ValueError: the host is not a valid name
             self._opening -= 1
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"
-            failure = NotDelivered(
+            failure = exhausted(error) or NotDelivered(
                 "upstream_unavailable", f"cannot connect to {where.shown}: {reason}", {"certain": "1"}
             )
             # Without an open connection the whole queue fails; with one, the other exchanges may still be served.

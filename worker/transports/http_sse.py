@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from shared.connections import mask_url
-from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.errors import ELSEWHERE, CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.methods import INITIALIZE
 from shared.mcp.versions import Era
@@ -73,7 +73,8 @@ class _Stream:
         self._end(NotDelivered("upstream_unavailable", "the upstream closed its event stream", {"certain": "1"}))
 
     def on_failed(self, error: CallError) -> None:
-        self._end(NotDelivered("upstream_unavailable", error.message, error.data))
+        code = error.code if ELSEWHERE in error.data else "upstream_unavailable"
+        self._end(NotDelivered(code, error.message, error.data))
 
     def _end(self, error: CallError) -> None:
         self.session.stream_lost(error)

@@ -35,6 +35,7 @@ from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
 from worker.transports.error_output import tells_more
+from worker.transports.exhausted import exhausted
 from worker.transports.not_started import why_not
 from worker.transports.patience import Patience
 from worker.transports.sandbox import container_tool, sandboxed
@@ -132,8 +133,12 @@ class StdioSession(Session):
                 except OSError as error:
                     raise ConfigError(why_not(error, command[0], folder, env)) from error
         except (OSError, ValueError, ConfigError) as error:
-            raise NotDelivered(
-                "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
+            raise (
+                exhausted(error)
+                or exhausted(error.__cause__)
+                or NotDelivered(
+                    "upstream_unavailable", f"cannot start {connection.command!r}: {error}", {"certain": "1"}
+                )
             ) from error
         self._transport, self._pipes = transport, pipes
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))

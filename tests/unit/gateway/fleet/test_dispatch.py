@@ -48,6 +48,12 @@ class Bench:
         """A request for the tool."""
         return outgoing(self.front.route("t"), **options)  # type: ignore[arg-type]
 
+    def begin(self, call: Outgoing) -> InFlight:
+        """Begin a call, as the express lane does."""
+        begun = self.dispatcher.begin(call)
+        assert isinstance(begun, InFlight)
+        return begun
+
     async def send(self, call: Outgoing, begun: InFlight | None = None) -> Answered:
         """Send a call and end it with its answer, as ``Carrier`` does."""
         in_flight, event = await self.dispatcher.send(call, begun)
@@ -101,7 +107,7 @@ async def test_a_call_begins_once_is_attempted_where_it_may_run_and_is_over_once
     for id, frames in answers.items():
         bench.front.upstream(id, *frames)
     call = bench.call()
-    begun = bench.dispatcher.begin(call) if express else None
+    begun = bench.begin(call) if express else None
     assert express is (begun is not None)
     failure = None
     try:
@@ -133,8 +139,7 @@ async def test_a_call_that_is_refused_for_want_of_room_begins_and_ends_unsent(ex
 @pytest.mark.parametrize("end", ["answered", "complete", "discard"])
 async def test_a_call_that_is_over_is_not_ended_again(end: str) -> None:
     bench = Bench(*ONE)
-    in_flight = bench.dispatcher.begin(bench.call())
-    assert in_flight is not None
+    in_flight = bench.begin(bench.call())
     ends: dict[str, Callable[[], None]] = {
         "answered": lambda: bench.dispatcher.answered(in_flight, Answered(False, b"{}")),
         "complete": lambda: bench.dispatcher.complete(in_flight, LISTENING),
@@ -153,8 +158,7 @@ async def test_a_call_that_is_over_is_not_ended_again(end: str) -> None:
 
 async def test_a_call_that_nobody_took_over_is_cancelled() -> None:
     bench = Bench(*ONE)
-    in_flight = bench.dispatcher.begin(bench.call())
-    assert in_flight is not None
+    in_flight = bench.begin(bench.call())
     bench.dispatcher.discard(in_flight)
     assert bench.heard.notes == [("begun", 0), *_attempts("a"), ("finished", 0, ABANDONED)]
     assert [head.call for head, _ in bench.front.worker.fake.frames if isinstance(head, rpc.Cancel)] == [1]
@@ -165,7 +169,7 @@ async def test_a_call_that_nobody_took_over_is_cancelled() -> None:
 async def test_a_call_whose_client_leaves_is_abandoned_and_handed_over(express: bool) -> None:
     bench = Bench(*ONE)
     call = bench.call()
-    begun = bench.dispatcher.begin(call) if express else None
+    begun = bench.begin(call) if express else None
     waiting = asyncio.ensure_future(bench.dispatcher.send(call, begun))
     await asyncio.sleep(0)
     assert len(bench.dispatcher.under_way) == 1
@@ -470,8 +474,7 @@ async def test_a_call_of_a_session_that_ended_meanwhile_is_refused() -> None:
 
 async def test_calls_that_were_silent_for_long_show_a_sign_of_life() -> None:
     bench = Bench(*ONE)
-    in_flight = bench.dispatcher.begin(bench.call())
-    assert in_flight is not None
+    in_flight = bench.begin(bench.call())
     heard: list[None] = []
     in_flight.listener = lambda: heard.append(None)
     bench.dispatcher.show_life(60.0)

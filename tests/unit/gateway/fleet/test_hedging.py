@@ -55,7 +55,7 @@ class Bench:
         """Begin a call."""
         call = structs.replace(outgoing(self.front.route("t")), affinity=affinity)
         begun = self.dispatcher.begin(call)
-        assert begun is not None
+        assert isinstance(begun, InFlight)
         return begun
 
     async def call(self, begun: InFlight | None = None) -> Answered:

@@ -13,10 +13,19 @@ FULL = NotDelivered("overloaded", "full", {"retryAfter": "1"})
 def test_only_who_was_refused_is_refused_and_only_for_a_moment() -> None:
     shut = Shut()
     shut.note("greedy", "0.1", FULL, 10.0)
-    assert shut.refusal("greedy", 10.05) is FULL
+    known = shut.refusal("greedy", 10.05)
+    assert known is not None and known.error is FULL
     assert shut.refusal("modest", 10.05) is None
     assert shut.refusal("greedy", 10.11) is None
     assert 10.05 < shut.until < 10.11
+
+
+def test_everybody_is_refused_for_as_long_as_that_was_said() -> None:
+    shut = Shut()
+    shut.note("greedy", "0.1 everybody", FULL, 10.0)
+    known = shut.refusal("modest", 10.05)
+    assert known is not None and known is shut.refusal("greedy", 10.05)
+    assert shut.refusal("modest", 10.11) is None
 
 
 @pytest.mark.parametrize("seconds", ["0", "-1", "nan", "soon", ""])

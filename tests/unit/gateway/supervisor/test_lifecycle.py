@@ -70,4 +70,35 @@ async def test_what_had_settled_is_replaced_at_once(
 ) -> None:
     monkeypatch.setattr(lifecycle, "SETTLED_S", 0.1)
     lives = "import sys, time; time.sleep(0.3); sys.exit('error: it cannot')"
-    assert await _waits(lives, 3, caplog) == [0.05, 0.05, 0.05]
+    assert await _waits(lives, 3, caplog) == [0.0, 0.0, 0.0]
+
+
+async def test_what_cannot_be_started_for_now_is_tried_again_and_redis_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    supervisor = Supervisor(build(overrides={"restart_min_s": 0.01, "restart_max_s": 0.02}))
+    noted, silent = Noted(), asyncio.Event()
+    noted.hincrby = lambda *_: silent.wait()  # type: ignore[assignment, method-assign]
+    supervisor.store = cast(RegistryStore, noted)
+    child = Child("worker 1", [sys.executable, "-c", "import time; time.sleep(60)"], {})
+    await child.start()
+    assert child.process is not None
+    first, tries, start = child.process, 0, child.start
+
+    async def no_room() -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise OSError(24, "Too many open files")
+        await start()
+
+    monkeypatch.setattr(child, "start", no_room)
+    watch = spawn(supervisor.watch(child), "watch")
+    try:
+        first.kill()
+        await eventually(lambda: child.process is not first, 20.0, "replaced")
+        assert tries == 4 and not child.ended
+    finally:
+        await cancel(watch)
+        await child.stop(5.0)
+        silent.set()

@@ -160,15 +160,25 @@ def test_a_request_has_as_many_answers_as_there_are_questions() -> None:
         _read((CALL % f'{{"name":"a","inputResponses":{{{many}}}}}').encode())
 
 
+def test_a_call_as_python_writes_it_is_known_by_its_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``json.dumps`` puts a space behind each comma and colon."""
+    arguments = {"a b": "c d", "e": [1, 2]}
+    params = {"name": "a b", "arguments": arguments, "_meta": {"x": "y z"}}
+    body = json.dumps({"jsonrpc": "2.0", "id": "i d", "method": "m d", "params": params}).encode()
+    _read(body)  # the same ``_meta`` is read once
+    monkeypatch.setattr(jsonrpc, "check_members", lambda *_: pytest.fail("looked at member by member"))
+    _read(body)
+
+
 VALUES = ('{"a":1,"a":2}', '"}"', "3")
-NAMES = ("a", "b", "A", "n\\u0061me", "name", "ä", "straße", "STRASSE", "arguments", "")
+NAMES = ("a", "b", "A", "n\\u0061me", "name", "ä", "straße", "STRASSE", "arguments", "", " ", "\\u0020")
 SPACES = ("", " ", "\n\t")
 
 
 @pytest.mark.parametrize("before", SPACES)
 @pytest.mark.parametrize("after", SPACES)
 def test_it_finds_what_a_reader_of_all_pairs_finds(before: str, after: str) -> None:
-    """Whatever is written without spaces is recognised by its length alone."""
+    """Whatever is written without other white space than spaces is recognised by its length alone."""
     for names in itertools.product(NAMES, repeat=3):
         pairs = [f'{before}"{name}"{after}:{before}{value}{after}' for name, value in zip(names, VALUES, strict=True)]
         text = "{" + ",".join(pairs) + "}"

@@ -107,6 +107,23 @@ def test_under_lasting_overload_a_refusal_says_for_how_long_it_would_be_repeated
     assert 0 < float(last.error.data["shut"]) < 2 * 0.05, "before the two that wait have begun"
 
 
+def test_under_lasting_overload_everybody_is_refused_only_where_a_newcomer_would_be() -> None:
+    def refused_last(*callers: str) -> str:
+        bench = Bench(4, max_wait_s=1.0)
+        bench.known(0.1)
+        for number in range(600):
+            if number % 10 == 0 and bench.started:
+                bench.end(0.05)
+            last = bench.enter(callers[number % len(callers)])
+        assert last.error is not None
+        newcomer = bench.enter("newcomer")
+        assert (newcomer.error is not None) is last.error.data["shut"].endswith(" everybody")
+        return str(last.error.data["shut"])
+
+    assert not refused_last("greedy").endswith("everybody")
+    assert refused_last("a", "b", "c", "d", "e").endswith("everybody")
+
+
 def test_a_call_that_could_not_be_answered_in_its_time_is_refused_and_not_run() -> None:
     bench = Bench(1, max_wait_s=10.0)
     bench.known(1.0)

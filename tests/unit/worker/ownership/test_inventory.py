@@ -11,6 +11,8 @@ from shared.registry.changes import RESTART
 from shared.registry.records import UpstreamRecord
 from shared.settings import Settings
 from tests.unit.builders import record
+from worker.calls.observer import ANSWERED
+from worker.calls.own_call import OwnCall
 from worker.ownership.holding import Holding
 from worker.ownership.inventory import Inventory
 
@@ -49,3 +51,24 @@ async def test_what_is_to_begin_anew_is_another_upstream_object_afterwards_at_ev
     inventory.hint(RESTART, "a")
     assert made == ["a", "b", "a"], "who is about to leave goes on with what it has"
     await inventory.close()
+
+
+async def test_a_child_that_clients_use_is_not_moved_between_two_of_their_calls_but_not_put_off_for_ever() -> None:
+    nothing = cast(Any, None)
+    used, unused, web = (
+        Holding(record(id, transport=transport), Settings(), "w1", nothing, nothing, nothing, nothing)
+        for id, transport in (("used", "stdio"), ("unused", "stdio"), ("web", "http"))
+    )
+    call = OwnCall("tools/call", b"{}")
+    for at in range(1000, 1059):
+        for one in (used, web):
+            one.upstream.traffic.begun(call)
+            one.upstream.traffic.finished(call, ANSWERED)
+        assert not used.movable(at)
+        assert unused.movable(at), "nobody called it"
+        assert web.movable(at), "another worker has it before this one lets go"
+    assert used.movable(1062), "it was not called for a while"
+    used.upstream.traffic.begun(call)
+    assert not used.movable(1070), "a call is under way"
+    used.upstream.traffic.finished(call, ANSWERED)
+    assert used.movable(1070), "in use, but for too long"
