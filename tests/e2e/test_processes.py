@@ -14,6 +14,9 @@ from tests.fleet import Fleet, SdkServer, alive, eventually, stdio_connection
 from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 
+UPSTREAMS = 16
+"""Which worker has which is chance: that one of two has all of so many happens once in 65,536 times."""
+
 
 async def who(client: RawClient, tool: str) -> int:
     """The pid of the stdio child that answers."""
@@ -114,10 +117,10 @@ async def _joined(fleet: Fleet, count: int) -> bool:
 
 async def test_a_joining_worker_takes_its_share(redis_url: str) -> None:
     async with RawUpstreams() as upstreams, Fleet(redis_url, frontends=1, workers=1, spread=1) as fleet:
-        for number in range(8):
+        for number in range(UPSTREAMS):
             upstreams.add(f"h{number}", [{"name": f"who{number}", "inputSchema": {"type": "object"}}])
             await fleet.register(f"h{number}", upstreams.connection(f"h{number}"), connected=False)
-        await fleet.connected(*(f"h{number}" for number in range(8)))
+        await fleet.connected(*(f"h{number}" for number in range(UPSTREAMS)))
         await fleet.add_worker()
 
         async def shared() -> bool:
@@ -127,7 +130,7 @@ async def test_a_joining_worker_takes_its_share(redis_url: str) -> None:
         async with RawClient(fleet.urls[0]) as client:
 
             async def served() -> bool:
-                bodies = [(await client.call(f"who{number}")).body for number in range(8)]
+                bodies = [(await client.call(f"who{number}")).body for number in range(UPSTREAMS)]
                 assert all("result" in body for body in bodies), bodies
                 return await shared()
 
