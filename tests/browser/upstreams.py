@@ -26,7 +26,7 @@ BOOKING = {
 }
 XSS = '"><img src=x onerror="alert(1)"><script>alert(2)</script><svg/onload=alert(3)>\u202e{{7*7}}${alert(4)}'
 LINK = "javascript:alert(5)"
-PLACE = 'https://example.com/"onclick="alert(10)'
+PLACE = "https://example.com/'onclick='alert(10)"
 """The gateway refuses to pass on a question that sends people to a script; so this is the worst that arrives."""
 
 

@@ -451,7 +451,7 @@ async def test_a_reader_that_goes_away_is_no_error(served: Served, command: list
 async def test_ctrl_c_ends_what_watches(served: Served, columns: str) -> None:
     """No id and no heading is folded, also on the narrowest terminal that people use."""
     async with sitting_at("status", "--watch", "--url", served.url, COLUMNS=columns) as terminal:
-        await terminal.says("FRONT END[\\s\\S]*WORKER[\\s\\S]*UPSTREAM[\\s\\S]*older")
+        await terminal.says("1 front end[\\s\\S]*1 worker[\\s\\S]*UPSTREAM[\\s\\S]*older")
         terminal.types(CTRL_C)
         assert await terminal.ended() == 130
         assert "Traceback" not in terminal.output and "rror: " not in terminal.output

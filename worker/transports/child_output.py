@@ -68,7 +68,7 @@ class ChildOutput(asyncio.SubprocessProtocol):
         self.err = ErrorOutput(_STDERR_LINE)
         self.odd: OddOutput | None = OddOutput(self.out, limit, self._receive, self._fail_unreadable, self._note)
         self.exited = asyncio.get_running_loop().create_future()
-        self.turns = Turns(self._hold, self._read_on, self._failed)
+        self._turns: Turns | None = None  # once there were very many lines
         self._over: Callable[[], None] | None = None  # what is to be done when all is read
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
@@ -77,8 +77,10 @@ class ChildOutput(asyncio.SubprocessProtocol):
             return
         if not session.ready:
             session.wrote_at = session.loop.time()
-        if self.turns.busy or has_many_lines(data):
-            self.turns.add(self._said(data) if fd == 2 else self._written(data), len(data))
+        if self.busy or has_many_lines(data):
+            if self._turns is None:
+                self._turns = Turns(self._hold, self._read_on, self._failed)
+            self._turns.add(self._said(data) if fd == 2 else self._written(data), len(data))
             return
         if fd == 2:
             self._note_errors(session, self.err.feed(data))
@@ -135,6 +137,11 @@ class ChildOutput(asyncio.SubprocessProtocol):
         if self.session is not None:
             self._note_skipped(self.session, skipped)
 
+    @property
+    def busy(self) -> bool:
+        """Whether some of what came is not read yet."""
+        return self._turns is not None and self._turns.busy
+
     def _hold(self) -> None:
         """Read no more of what the child writes for now."""
         for pipe in self._readers():
@@ -157,7 +164,9 @@ class ChildOutput(asyncio.SubprocessProtocol):
 
     def part(self) -> None:
         """Refer to the session no more, and to nothing that refers to this."""
-        self.turns.drop()
+        if self._turns is not None:
+            self._turns.drop()
+        self._turns = None
         self.session = self.odd = self._over = None
 
     def _receive(self, body: Whole) -> bool:
@@ -171,7 +180,7 @@ class ChildOutput(asyncio.SubprocessProtocol):
             self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        if self.turns.busy and self.session is not None:
+        if self.busy and self.session is not None:
             self._over = self.session.ended
         elif fd == 1 and self.session is not None:  # mostly because the child exits; its exit code says more
             self.session.loop.call_later(_EXIT_S, self.session.ended)
@@ -182,7 +191,7 @@ class ChildOutput(asyncio.SubprocessProtocol):
         session = self.session
         if session is None:
             return
-        if self.turns.busy:  # the answers of its last calls may be among what is not read yet
+        if self.busy:  # the answers of its last calls may be among what is not read yet
             self._over = session.ended
         elif session.opening and not session.last_words:  # why it does not start may still be on its way
             session.loop.call_later(_LAST_WORDS_S, session.ended)

@@ -69,7 +69,7 @@ def one_step_a_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def turns_until_read(child: Child, output: ChildOutput) -> int:
     count = 0
-    while output.turns.busy:
+    while output.busy:
         assert child.pipes[1].paused and child.pipes[2].paused, "nothing more is read meanwhile"
         await asyncio.sleep(0)
         count += 1
@@ -117,7 +117,7 @@ async def test_a_session_that_is_over_reads_no_more() -> None:
     pipes = ChildOutput(child)
     pipes.pipe_data_received(1, JUNK + ANSWER + b"\n")
     pipes.part()
-    assert not pipes.turns.busy
+    assert not pipes.busy
     for _ in range(3):
         await asyncio.sleep(0)
     assert not child.messages
