@@ -6,8 +6,10 @@ The supervisor starts again what ends; who starts the supervisor again, as syste
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 from collections.abc import Mapping
@@ -22,6 +24,16 @@ from tests.fleet import PYTHON, ROOT, alive, eventually
 _START_S = 40.0
 
 
+def _lasting_port() -> int:
+    """Return a free port that stays free while nobody listens: the kernel gives none below 32768 to those who connect
+    (Linux, ``ip_local_port_range``), and a client that tries again and again may otherwise get the very one."""
+    for port in random.sample(range(20_000, 30_000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 class Supervised(Ground):
     """See the module. ``settings`` are further ones of the gateway, ``more`` further upstreams, as in a file."""
 
@@ -30,9 +42,7 @@ class Supervised(Ground):
     def __init__(self, request_timeout_s: float = 8.0) -> None:
         super().__init__(request_timeout_s)
         self.more: dict[str, Any] = {}
-        with socket.socket() as free:  # one port for all lives of the gateway: clients know no other
-            free.bind(("127.0.0.1", 0))
-            self._url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        self._url = f"http://127.0.0.1:{_lasting_port()}"  # for all lives of the gateway: clients know no other
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=self.request_timeout_s))
         self.process: asyncio.subprocess.Process | None = None
 
