@@ -267,6 +267,9 @@ async def test_a_session_of_http_sse_whose_stream_outlives_it_is_opened_again(
         streams.clear()  # they stay open, as a proxy holds them
         for call in (raw.legacy_call, raw.legacy_call, raw.call):
             assert (await call("outlives__echo")).content == "called"
+        streams.clear()
+        at_once = await asyncio.gather(*(raw.legacy_call("outlives__echo") for _ in range(8)))
+        assert [one.content for one in at_once] == ["called"] * 8, "none has run that was refused"
     finally:
         await fleet.store.unregister("outlives")
         await runner.cleanup()

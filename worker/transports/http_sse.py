@@ -105,7 +105,7 @@ class _Post:
             self.body = (self.body + data)[:_SHOWN_BYTES]
 
     def on_complete(self) -> None:
-        self.session.notices.pop(self, None)
+        self._over()
         if session_doubts.names_lost_session(self.status, self.body) and self.session.refused(self):
             return
         if self.status in overload.STATUSES:
@@ -114,10 +114,16 @@ class _Post:
             text = f"the upstream answered HTTP {self.status} to the message"
             kind = OutcomeUnknown if self.status >= 500 else NotDelivered
             self._fail(kind("upstream_unavailable", text, {"http": str(self.status)}))
+        elif self.target != self.session.target:  # it was taken, and the stream that had its answer is gone
+            self._fail(_forgotten())
 
     def on_failed(self, error: CallError) -> None:
-        self.session.notices.pop(self, None)
+        self._over()
         self._fail(error)
+
+    def _over(self) -> None:
+        self.session.notices.pop(self, None)
+        self.session.posted.discard(self.id)
 
     def _fail(self, error: CallError) -> None:
         if self.call is not None and self.session.correlation.calls.get(self.id) is self.call:
@@ -125,8 +131,13 @@ class _Post:
             self.call.fail(error)
 
 
+def _forgotten() -> CallError:
+    return OutcomeUnknown("outcome_unknown", "the upstream forgot the session; the call may have run")
+
+
 class SseSession(Session):
-    """A session: one GET stream and its POST endpoint."""
+    """A session: one GET stream and its POST endpoint. ``posted`` has the ids of calls of which the server has not said
+    yet whether it takes them."""
 
     def __init__(
         self, context: SessionContext, pool: HttpPool, client: ClientFacts = NOBODY, sid_of_client: str = ""
@@ -137,6 +148,7 @@ class SseSession(Session):
         self._stream: _Stream | None = None
         self._head = b""
         self.target = ""
+        self.posted: set[int] = set()
         self._cookies = Cookies()
 
     async def connect(self) -> None:
@@ -198,12 +210,13 @@ class SseSession(Session):
         return True
 
     def _reopen(self) -> None:
-        """Forget the stream. The next call opens another one; what was asked on this one is not answered any more."""
+        """Forget the stream. The next call opens another one; what was asked on this one is not answered any more. Of
+        what the server has not said yet whether it takes it, it says so now (``_Post``)."""
         stream, self._stream = self._stream, None
         if stream is not None:
             self.pool.cancel(stream)
-        for other in self.correlation.drain():
-            other.fail(OutcomeUnknown("outcome_unknown", "the upstream forgot the session; the call may have run"))
+        for id in self.correlation.calls.keys() - self.posted:
+            self.correlation.calls.pop(id).fail(_forgotten())
         self.reset()
         self.target = ""
         self._cookies.clear()
@@ -228,6 +241,8 @@ class SseSession(Session):
         post = _Post(self, request, id, call)
         if call is None:
             self.notices[post] = len(message)
+        else:
+            self.posted.add(id)
         self.pool.submit(post)
 
     async def disconnect(self) -> None:
