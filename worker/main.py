@@ -154,14 +154,14 @@ class Worker:
             spawn(self.deadlines.run(), "deadlines"),
             spawn(self._stay_alive(), "alive"),
             spawn(self.follower.run(), "follow-changes"),
-            spawn(self._beat(), "heartbeat"),
         ]
+        beating = spawn(self._beat(), "heartbeat")
         await self.follower.ready.wait()
-        tasks.append(spawn(self.placement.run(), "placement"))
+        placing = spawn(self.placement.run(), "placement")
         memory.tune()
         _log.info("worker %s is up (pid %d)", self.id, os.getpid())
         await self.stopping.wait()
-        await self._drain(tasks)
+        await self._drain(tasks, beating, placing)
 
     def _socket_path(self) -> Path:
         directory = self.settings.service.run_dir
@@ -304,14 +304,16 @@ class Worker:
             except RegistryUnavailable:
                 await asyncio.sleep(_ASK_AGAIN_S)
 
-    async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _drain(
+        self, tasks: list[asyncio.Task[None]], beating: asyncio.Task[None], placing: asyncio.Task[None]
+    ) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.settings.fleet.drain_timeout_s
         await self._serve_on(loop.time() + self.settings.fleet.drain_timeout_s * _HOPES)
         _log.info("worker %s drains: %d calls in flight", self.id, self.front_ends.in_flight)
         self.rpc.go_away()
         self.inventory.draining = True
-        await cancel(tasks[-1])  # placement
+        await cancel(placing)
         with contextlib.suppress(RegistryUnavailable):
             await self.members.beat(self.id, self._facts())
         with contextlib.suppress(RegistryUnavailable):
@@ -328,6 +330,7 @@ class Worker:
         self._lines.flush()
         self.metrics_port.close()
         await self.figures.stop()
+        await cancel(beating)  # a heartbeat after the record is gone would write another one
         with contextlib.suppress(RegistryUnavailable):
             await self.inventory.flush()
             await self.members.leave(self.id)

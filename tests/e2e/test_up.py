@@ -304,8 +304,10 @@ async def test_sighup_ends_no_front_end_service(tmp_path: Path, redis_url: str) 
 
 
 async def test_a_worker_whose_terminal_goes_away_drains(redis_url: str) -> None:
+    """Its heartbeats, which are as frequent as can be here, write no record any more when it has left."""
     store = RegistryStore(RegistrySettings(redis_url=redis_url, key_prefix="hup-worker:"))
-    worker = await gateway("worker", "--redis-url", redis_url, GATEWAY_KEY_PREFIX="hup-worker:")
+    environment = {"GATEWAY_KEY_PREFIX": "hup-worker:", "GATEWAY_HEARTBEAT": "2"}
+    worker = await gateway("worker", "--redis-url", redis_url, **environment)
     try:
         members = Members(store, "worker", 5.0)
         await eventually(members.alive, 20.0, "it has joined")
