@@ -27,8 +27,8 @@ INPUT_REQUIRED = b'"input_required"'
 URL_REQUIRED = -32042
 """``URLElicitationRequiredError`` (2025-11-25, elicitation, "URL Elicitation Required Error")."""
 _SHOWN = 1000
-_SPACES = str.maketrans("\r\n\t", "   ")
 """How many characters of its arguments a person sees who is to confirm a call."""
+_SPACES = str.maketrans("\r\n\t", "   ")
 MAX_REQUESTS = 64
 """The largest number of questions of one call that may be open at a time."""
 

@@ -19,7 +19,7 @@ from worker.transports.turns import Turns, has_many_lines
 
 _log = logging.getLogger(__name__)
 _STDERR_LINE = 8 * 1024
-_EXIT_S = 0.25
+EXIT_S = 0.25
 """The seconds to wait for the exit of a child that closed its output."""
 _LAST_WORDS_S = 0.05
 """The seconds to wait for what a child wrote before it exited, if it exits when it should start."""
@@ -183,7 +183,7 @@ class ChildOutput(asyncio.SubprocessProtocol):
         if self.busy and self.session is not None:
             self._over = self.session.ended
         elif fd == 1 and self.session is not None:  # mostly because the child exits; its exit code says more
-            self.session.loop.call_later(_EXIT_S, self.session.ended)
+            self.session.loop.call_later(EXIT_S, self.session.ended)
 
     def process_exited(self) -> None:
         if not self.exited.done():

@@ -30,7 +30,7 @@ from worker.calls.own_call import UpstreamError
 from worker.reaper import MARKER, end_containers
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
-from worker.transports.child_output import ChildOutput
+from worker.transports.child_output import EXIT_S, ChildOutput
 from worker.transports.confinement import launching, of_the_user
 from worker.transports.descendants import CHILD, cpu_ticks, descendants, end_descendants, new_mark
 from worker.transports.eras import is_modern, speaks_modern
@@ -48,8 +48,6 @@ children must end before the worker counts as dead."""
 _CARRIAGE = bytes.maketrans(b"\r\n", b"  ")
 _LOOK_S = 5.0
 """How often it is looked at most what a child has started."""
-_EXIT_S = 0.25
-"""The seconds to wait for the exit of a child that closed its output."""
 _SHOWN_LINE = 200
 _FIRST = (INITIALIZE, DISCOVER)
 """What is sent to a child first, one of which finds out that it has ended already."""
@@ -192,7 +190,7 @@ class StdioSession(Session):
 
     def send_request(self, id: int, call: Call, message: bytes) -> None:
         if self._stdin is not None and self._stdin.is_closing() and call.method in _FIRST:
-            self.loop.call_later(_EXIT_S, self.ended)  # which knows by then why it has ended
+            self.loop.call_later(EXIT_S, self.ended)  # which knows by then why it has ended
         elif self._stdin is None or self._stdin.is_closing():
             self.correlation.forget(id)
             call.fail(NotDelivered("upstream_unavailable", "the process has ended"))
