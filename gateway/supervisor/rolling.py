@@ -335,7 +335,7 @@ class _Rolling:
             self._began = time.monotonic()
         step.state = state  # type: ignore[assignment]
         step.took_s = round(time.monotonic() - self._began, 2)
-        _log.info("restart: %s %s%s", step.process, state, f" (pid {step.pid})" if step.pid else "")
+        _log.info("restart: %s %s%s", step.process, state, f" (new pid {step.pid})" if step.pid else "")
         await self._report(self._roll, step)
 
     async def _mark(self, members: Members, values: set[str], field: str) -> None:
