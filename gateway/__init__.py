@@ -12,7 +12,7 @@ api          ``Gateway``: register, start, list, stop, from Python
 supervisor/  the processes behind ``gateway up`` and ``Gateway.start``: Redis, workers, front ends
 app          the gunicorn factory
 listener/    connections: the express lane before aiohttp, and aiohttp's routes
-front_end    the composition root of one front-end process
+front_end/   the composition root of one front-end process
 fleet_events events of the fleet, passed on to its parts
 live_rules   rules of access that change while it runs
 admin/       the admin API, health endpoints, metrics

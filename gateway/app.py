@@ -7,7 +7,7 @@ import os
 
 from aiohttp import web
 
-from gateway.front_end import FrontEnd
+from gateway.front_end.front_end import FrontEnd
 from gateway.listener.server import McpRunner
 from shared import logs, memory
 from shared.errors import RegistryUnavailable

@@ -17,7 +17,7 @@ from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.http_requests import read_head
 from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
-from gateway.front_end import FrontEnd
+from gateway.front_end.front_end import FrontEnd
 from gateway.http.bodies import peer_of
 from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
@@ -54,29 +54,30 @@ def head_of(
 def routes(front: FrontEnd) -> web.Application:
     """Return the aiohttp application that answers everything but a ``POST /mcp`` without an ``Origin``."""
     app = web.Application(client_max_size=front.settings.calls.max_body_bytes + 1)
-    guard = front.guard
+    access, protocol, admin = front.access, front.protocol, front.admin
+    guard = access.guard
 
     def head(request: web.Request, has_body: bool = True) -> RequestHead:
-        return head_of(request, guard, request.match_info.get("name", ""), has_body, front.peers)
+        return head_of(request, guard, request.match_info.get("name", ""), has_body, access.peers)
 
     async def post(request: web.Request) -> web.StreamResponse:
-        response = await front.posts.post(request, head(request))
+        response = await protocol.posts.post(request, head(request))
         origin = request.headers.get("Origin")
         if origin is not None and isinstance(response, JsonAnswer) and response.status != 403:
             response.add_headers(cors_headers(origin))
         return response
 
     async def get(request: web.Request) -> web.StreamResponse:
-        return await front.session_streams.get(request, head(request, has_body=False))
+        return await protocol.session_streams.get(request, head(request, has_body=False))
 
     async def delete(request: web.Request) -> web.StreamResponse:
-        return await front.session_streams.delete(request, head(request, has_body=False))
+        return await protocol.session_streams.delete(request, head(request, has_body=False))
 
     async def sse(request: web.Request) -> web.StreamResponse:
-        return await front.sse.get(request, head(request, has_body=False))
+        return await protocol.sse.get(request, head(request, has_body=False))
 
     async def messages(request: web.Request) -> web.StreamResponse:
-        return await front.sse.post(request, head(request))
+        return await protocol.sse.post(request, head(request))
 
     async def lead(request: web.Request) -> web.StreamResponse:
         text = f"MCP is served at {_SLASHES.sub('/', request.path.rstrip('/') + '/mcp')}: add /mcp to the URL"
@@ -110,22 +111,22 @@ def routes(front: FrontEnd) -> web.Application:
     for path in ("/", "/servers/{name}", "/servers/{name}/"):
         app.router.add_post(path, lead)
     app.on_response_prepare.append(add_cors)
-    add_metadata_routes(app, lambda: front.rules, guard, front.prefix, front.settings.service.name)
-    add_pages(app, guard)
     name = front.settings.service.name
-    add_connect_routes(app, front.dance, front.principals, guard, front.peers, name, lambda: front.rules)
-    rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)
+    add_metadata_routes(app, lambda: access.rules, guard, access.prefix, name)
+    add_pages(app, guard)
+    add_connect_routes(app, front.dance, access.principals, guard, access.peers, name, lambda: access.rules)
+    rights = AdminRights(front.settings, access.rules, access.principals, guard, access.peers)
     add_admin_routes(
         app,
-        front.queries,
-        front.commands,
-        front.restarting,
+        admin.queries,
+        admin.commands,
+        admin.restarting,
         front.settings,
-        front.reader,
+        protocol.reader,
         rights,
-        front.access,
-        front.virtual,
-        front.pins,
+        admin.access,
+        admin.virtual,
+        admin.pins,
     )
     return app
 

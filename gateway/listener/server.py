@@ -16,7 +16,7 @@ from aiohttp.http import HttpProcessingError, RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
-from gateway.front_end import FrontEnd
+from gateway.front_end.front_end import FrontEnd
 from gateway.listener.heads import endpoint_at, framing_fault, target_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
@@ -68,19 +68,26 @@ class McpRunner(web.AppRunner):
         logging.getLogger("aiohttp.server").addFilter(_is_ours)
         self._front = front
         self._lane: Lane | None = None
-        self._tls = ListenerTls(front.settings.tls, front.peers.certificates) if front.settings.tls.on else None
+        self._tls = ListenerTls(front.settings.tls, front.access.peers.certificates) if front.settings.tls.on else None
         self._tasks: list[asyncio.Task[None]] = []
 
     async def _make_server(self) -> Any:
         server = await super()._make_server()
         front, ordinary, handle_ordinary = self._front, server.request_factory, server.request_handler
-        loop = asyncio.get_running_loop()
+        access, protocol, loop = front.access, front.protocol, asyncio.get_running_loop()
         max_body_bytes = front.settings.calls.max_body_bytes
         limit = max_body_bytes + 1
-        ordinary_headers = front.peers.headers | {"dpop"}
-        wariness = Wariness(front.suspects, front.authentication) if front.authentication is not None else None
+        ordinary_headers = access.peers.headers | {"dpop"}
+        wariness = Wariness(access.suspects, access.authentication) if access.authentication is not None else None
         lane = Lane(
-            server, front.guard, front.serving, front.bodies, front.settings, ordinary_headers, self._tls, wariness
+            server,
+            access.guard,
+            protocol.serving,
+            protocol.bodies,
+            front.settings,
+            ordinary_headers,
+            self._tls,
+            wariness,
         )
         self._lane = lane
         front.tell_of_dropped_sessions(lane.heads.forget_session)
@@ -98,8 +105,8 @@ class McpRunner(web.AppRunner):
                 return answers.failure(Refused("invalid_request", fault), b"null").to_response().close()
             try:
                 if type(request) is web.BaseRequest:
-                    head = head_of(request, front.guard, endpoint_at(request.path) or "", peers=front.peers)
-                    response = await front.posts.post(request, head, begun)
+                    head = head_of(request, access.guard, endpoint_at(request.path) or "", peers=access.peers)
+                    response = await protocol.posts.post(request, head, begun)
                 else:
                     response = await handle_ordinary(request)
                 if request.content.exception() is not None:
@@ -114,7 +121,7 @@ class McpRunner(web.AppRunner):
                 raise
             finally:
                 if begun is not None:
-                    front.serving.carrier.discard(begun.in_flight)
+                    protocol.serving.carrier.discard(begun.in_flight)
 
         server.request_factory = make
         server.request_handler = handle
