@@ -13,7 +13,7 @@ any    any      confirmed: the gateway's own question whether a call is to be ma
 ====== ======== ============================================================================================
 
 ``worker.bridge`` decides; this module has the tables, timers and seals. Counterparts: ``gateway.fleet.worker_link``
-brings the answers of clients, ``gateway.protocol.methods`` routes retries by the sealed state
+brings the answers of clients, ``gateway.protocol.outgoing_requests`` routes retries by the sealed state
 (``shared.request_state``).
 """
 

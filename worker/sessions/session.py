@@ -14,9 +14,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import msgspec
-import orjson
 
-from shared.errors import ELSEWHERE, CallError, NotDelivered, OutcomeUnknown, Refused
+from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import jsonrpc, tasks
 from shared.mcp.methods import (
     CANCELLED,
@@ -27,40 +26,30 @@ from shared.mcp.methods import (
     LOGGED,
     PING,
     PROGRESS,
-    SET_LEVEL,
-    wants_warnings,
 )
 from shared.mcp.rope import Body, Whole
 from shared.mcp.text import BOM, id_of_unreadable
-from shared.mcp.versions import Era, other_version
+from shared.mcp.versions import Era
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
 from worker.bridge.errors import well_formed
 from worker.bridge.inputs import ROOTS, Need
 from worker.calls.call import Call, CarryingSession
 from worker.calls.client_facts import NOBODY, ClientFacts
-from worker.calls.own_call import OwnCall, UpstreamError
-from worker.sessions import handshake
+from worker.calls.own_call import UpstreamError
+from worker.sessions import own_requests
 from worker.sessions.attribution import Attribution, ToCall, ToClient
 from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
 from worker.sessions.log_levels import LogLevels
+from worker.sessions.opening import Opening
 from worker.sessions.questions import Questions
+from worker.sessions.state_loss import StateLoss
 
 _log = logging.getLogger(__name__)
 _MAX_NOTICES, _MAX_NOTICE_BYTES = 16, 1024 * 1024
 """The limits for notifications that one session holds on their way to the upstream: number and bytes. A single one is
 sent whatever its size."""
-_STATE_LOST = jsonrpc.notification(
-    LOGGED,
-    jsonrpc.assemble(
-        {
-            "level": "warning",
-            "logger": "gateway",
-            "data": "the upstream's session with this client has ended; a new one is opened, its state is lost",
-        }
-    ),
-)
 
 
 def _room_for(waiting: Collection[int]) -> bool:
@@ -97,10 +86,9 @@ class Session:
         self._waiting: deque[Call] = deque()
         self.notices: dict[object, int] = {}  # messages without an answer on their way to the upstream, and their size
         self._early: list[bytes] = []  # notifications that wait for the handshake
-        self._opening: asyncio.Task[None] | None = None
-        self._failure: CallError = NotDelivered("upstream_unavailable", "not connected")
+        self._opening = Opening()
+        self._state_loss = StateLoss(context.unsolicited, sid_of_client, client)
         self._was_ready = False
-        self._said_lost = False  # whether the client was notified of lost state since the session was ready last
         self.inquired_at = 0.0  # when front ends were asked whether the client has a stream open (0: not idle)
 
     # ---- calls
@@ -116,7 +104,7 @@ class Session:
         call.upstream_era = self.era
         call.holder = call.carrier = self
         if self.ready:
-            self._transmit(call)
+            self.transmit(call)
         elif self.closed:
             call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
         elif len(self._waiting) >= self.context.settings.upstreams.max_pending:
@@ -145,34 +133,27 @@ class Session:
 
     def start(self) -> asyncio.Task[None]:
         """Begin to open the session. The returned task ends when the session is ready or has failed."""
-        if self._opening is None:
-            self._opening = spawn(self._open_and_drain(), f"open {self.context.spec.id}")
-        return self._opening
+        return self._opening.begin(self._open_and_drain, self.context.spec.id)
 
     async def open(self) -> None:
         """Open the session and wait. Raises ``CallError`` with the reason if the upstream cannot be reached."""
         await asyncio.wait({self.start()})  # which may be cancelled by ``close``
         if not self.ready:
-            failure = self._failure
-            self._failure = NotDelivered(failure.code, failure.message, failure.data)
-            try:
-                raise failure
-            finally:
-                del failure  # it refers to this frame now
+            self._opening.raise_failure()
 
     @property
     def opening(self) -> bool:
         """Whether the session is being opened now."""
-        return self._opening is not None and not self._opening.done()
+        return self._opening.under_way
 
     def fail_opening(self, error: CallError) -> None:
         """Set the reason that callers waiting for the session to open will get."""
-        self._failure = error
+        self._opening.failure = error
 
     def reset(self) -> None:
         """Make the next call open the session anew, because the upstream has forgotten it."""
         self.ready = False
-        self._opening = None
+        self._opening.forget()
         self._questions.withdraw_all()
 
     def become(self, era: Era) -> None:
@@ -184,40 +165,34 @@ class Session:
         """Return the time-out within which the session must be open. It raises ``TimeoutError``."""
         return asyncio.timeout(self.context.settings.upstreams.start_timeout_s)
 
-    async def _open_and_drain(self) -> None:
-        try:
-            async with self.patience():
-                await self.connect()
-                if self.sid_of_client:
-                    self._levels.level = self.client.log_level
-                if (
-                    self.logs and self._levels.level
-                ):  # the level was set on a session that was lost, and not on this one
-                    await self._set_level()
-        except TimeoutError:
-            self._failure = NotDelivered("upstream_unavailable", "no handshake in time", {"certain": "1"})
-        except CallError as error:
-            passed_on = error.code == "overloaded" or ELSEWHERE in error.data
-            code = error.code if passed_on else "upstream_unavailable"
-            self._failure = NotDelivered(code, error.message, error.data)
-        else:
-            self.ready = True
-            if self._was_ready:
-                self.context.events.reopened(self)
-            self._was_ready, self._said_lost = True, False
-            early, self._early = self._early, []
-            for message in early:
-                self.send_notification(message)
-            now = self.loop.time()
-            while self._waiting:
-                call = self._waiting.popleft()
-                if not call.done:
-                    call.connected_at = now
-                    self._transmit(call)
-            return
-        self.lost(self._failure)
+    async def _connect_and_set_level(self) -> None:
+        await self.connect()
+        if self.sid_of_client:
+            self._levels.level = self.client.log_level
+        if self.logs and self._levels.level:  # the level was set on a session that was lost, and not on this one
+            await own_requests.set_level(self, self._levels.level)
 
-    def _transmit(self, call: Call) -> None:
+    async def _open_and_drain(self) -> None:
+        if not await self._opening.succeeds(self._connect_and_set_level, self.patience()):
+            self.lost(self._opening.failure)
+            return
+        self.ready = True
+        if self._was_ready:
+            self.context.events.reopened(self)
+        self._was_ready = True
+        self._state_loss.over()
+        early, self._early = self._early, []
+        for message in early:
+            self.send_notification(message)
+        now = self.loop.time()
+        while self._waiting:
+            call = self._waiting.popleft()
+            if not call.done:
+                call.connected_at = now
+                self.transmit(call)
+
+    def transmit(self, call: Call) -> None:
+        """Send a call on the session, which is ready."""
         if self.logs and self._levels.is_too_high(call):
             spawn(self._raise_level(call), "set-level")
             return
@@ -285,71 +260,28 @@ class Session:
     async def _raise_level(self, call: Call) -> None:
         """Set the level that a call's client asked for, and send the call."""
         self._levels.level = call.client.log_level
-        await self._set_level()
+        await own_requests.set_level(self, self._levels.level)
         if self.closed:
             call.fail(NotDelivered("upstream_unavailable", "the upstream session has ended"))
         elif not call.done:
-            self._transmit(call)
-
-    async def _set_level(self) -> None:
-        level = {"level": self._levels.level}
-        try:
-            await self.request(SET_LEVEL, level, self.context.settings.upstreams.connect_timeout_s)
-        except CallError as error:
-            _log.info("%s: its log level could not be set: %s", self.context.spec.id, error)
+            self.transmit(call)
 
     def own_params(self, members: dict[str, Any]) -> bytes:
         """Return ``params`` of a request of the worker's own, with the ``_meta`` that the era requires."""
-        return bridge_params.translate(
-            orjson.dumps(members), Era.LEGACY, self.era, None, b"{}", self.context.client_info
-        )
+        return own_requests.params(self.context, self.era, members)
 
     async def request(self, method: str, members: dict[str, Any] | None = None, timeout_s: float = 30.0) -> bytes:
         """Send a request of the worker's own on a session that is ready, and return the JSON of the result. Raises
         ``CallError``."""
-        call = OwnCall(method, self.own_params(members or {}), self.era, timeout_s)
-        call.upstream_era = self.era
-        call.holder = self
-        self._transmit(call)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await call.future
-        except TimeoutError:
-            call.stop("timeout")
-            raise OutcomeUnknown("timeout", f"no answer to {method} in {timeout_s:g} s") from None
-        except asyncio.CancelledError:
-            call.stop("nobody waits for it")
-            raise
-        finally:
-            del call  # an error of its future refers to this frame
+        return await own_requests.request(self, method, members or {}, timeout_s)
 
     async def handshake(self) -> None:
         """Send ``initialize`` and ``notifications/initialized``. Version, capabilities and identity are noted. Raises
         ``CallError``."""
-        offered = handshake.offer(self.client, self.context.settings.service.name)
-        try:
-            raw = await self._initialize(offered)
-        except UpstreamError as refused:
-            other = other_version(refused.detail)
-            if other is None:
-                raise
-            raw = await self._initialize({**offered, "protocolVersion": other})
-        greeting = handshake.read_answer(raw)
+        greeting = await own_requests.initialize(self, self.client)
         self.server, self.protocol_version, self.logs = greeting.server, greeting.version, greeting.logs
         self.flaws = greeting.flaws
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
-
-    async def _initialize(self, members: dict[str, Any]) -> bytes:
-        call = OwnCall(INITIALIZE, msgspec.json.encode(members), Era.LEGACY, 0)
-        id = self.correlation.begin(call)
-        self.send_request(id, call, jsonrpc.request(b"%d" % id, INITIALIZE, call.params))
-        try:
-            return await call.future
-        except asyncio.CancelledError:
-            self.correlation.forget(id)
-            raise
-        finally:
-            del call  # an error of its future refers to this frame
 
     # ---- what arrives
 
@@ -437,14 +369,8 @@ class Session:
         The message goes on the stream of ``call``, if a call found the session gone, else on the client's standing
         stream.
         """
-        level = self.client.log_level
-        if not self.sid_of_client or not self.logs or self._said_lost or (level and not wants_warnings(level)):
-            return
-        self._said_lost = True
-        if call is not None:
-            call.interim(_STATE_LOST, self.loop.time())
-        else:
-            self._notify_client(_STATE_LOST)
+        if self.logs:
+            self._state_loss.tell(call, self.loop.time())
 
     def _asked(self, asked: Asked, call: Call | None) -> None:
         """Handle a request of the upstream. ``ping`` is answered here; all others go to the client that they are
@@ -509,8 +435,7 @@ class Session:
 
     async def close(self) -> None:
         """End the session in good order. Calls in flight fail."""
-        if self._opening is not None and self.opening:
-            self._opening.cancel()
+        self._opening.cancel()
         self.closed = True
         self.ready = False
         for call in [*self._waiting, *self.correlation.drain()]:

@@ -32,7 +32,8 @@ class Deaf(StdioSession):
     """The session of a child that does not read."""
 
     def __init__(self, stdin: Any) -> None:
-        context: Any = SimpleNamespace(settings=build(overrides={"stdio_buffer_bytes": LIMIT}))
+        settings = build(overrides={"stdio_buffer_bytes": LIMIT})
+        context: Any = SimpleNamespace(settings=settings, unsolicited=None)
         super().__init__(context, Era.LEGACY)
         self._stdin = stdin
 
