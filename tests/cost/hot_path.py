@@ -177,7 +177,7 @@ class WorkerPath:
         pool._open.add(self._connection)
         pool.put_back(self._connection)
         if not modern:  # a client without a session borrows one of those that were opened for its like
-            session = upstream._lease(OwnCall("tools/call", PARAMS), era)
+            session = upstream._leases.lend(OwnCall("tools/call", PARAMS), era)
             session.protocol_version, session.ready = LATEST_LEGACY, True
         limits = settings.calls
         inventory: Any = SimpleNamespace(submit=lambda id, call: upstream.submit(call), limits=lambda id: limits)

@@ -14,7 +14,6 @@ from typing import Protocol
 
 from msgspec import structs
 
-from shared.choices import EraChoice
 from shared.errors import CallError, NotDelivered, Refused
 from shared.isolation import FOR_ALL, SessionUse, era_for, session_use
 from shared.mcp import jsonrpc
@@ -32,7 +31,9 @@ from worker.calls.concurrency import Fixed, Learned
 from worker.calls.gate import Gate
 from worker.calls.observer import CallObserver, Traffic
 from worker.credentials.source import Credentials
+from worker.ownership.leases import Leases
 from worker.ownership.own_lists import OwnLists
+from worker.ownership.second_era import SecondEra
 from worker.sessions.context import SessionContext, UnsolicitedPath, UpstreamSession
 from worker.sessions.resource_subscriptions import ResourceSubscriptions
 from worker.sessions.session import Session
@@ -42,7 +43,6 @@ from worker.transports.transport import Pool, UpstreamFacts
 _log = logging.getLogger(__name__)
 _INQUIRY_S = 2.0
 """The seconds that front ends have to answer that the client of an idle upstream session has a stream open."""
-PoolKey = tuple[str, bytes]
 
 
 class UpstreamEvents(Protocol):
@@ -92,10 +92,8 @@ class Upstream:
         self._shared: dict[Era, Session] = {}
         self._for_all: list[Session | None] = [None, None]  # by a call's era: the session for all such calls, if any
         self._by_client: dict[str, Session] = {}
-        self._leases: dict[PoolKey, list[Session]] = {}
-        self._for_legacy: list[Call] = []
-        self._trying_legacy: asyncio.Task[None] | None = None
-        self._legacy_tried = False
+        self._leases = Leases(settings.upstreams.session_pool, self._make_lent)
+        self._second_era = SecondEra(self)
         self._closed = False
         self._gate = self._make_gate()
         self.traffic = Traffic(observer, spec.id, spec.name, self._gate.left if self._gate is not None else None)
@@ -139,7 +137,7 @@ class Upstream:
         if session is not None and kind.runs_once:
             self._shared[session.era] = session
         self.facts = facts
-        self._legacy_tried = False
+        self._second_era.forget()
         self._for_all = [None, None]
 
     def _leave(self, facts: UpstreamFacts) -> None:
@@ -152,10 +150,9 @@ class Upstream:
 
     def _take_all(self) -> tuple[list[Session], Pool | None]:
         """Remove and return all sessions and the pool, so that no call finds them any more."""
-        leased = [session for pool in self._leases.values() for session in pool]
-        sessions = [*self._shared.values(), *self._by_client.values(), *leased]
+        sessions = [*self._shared.values(), *self._by_client.values(), *self._leases.clear()]
         pool, self._pool = self._pool, None
-        self._shared, self._by_client, self._leases = {}, {}, {}
+        self._shared, self._by_client = {}, {}
         self._for_all = [None, None]
         return sessions, pool
 
@@ -188,8 +185,8 @@ class Upstream:
         if facts is None or self._closed:
             call.fail(NotDelivered("not_delivered", f"upstream {self.spec.id!r} is not connected here yet"))
             return None
-        if call.era == Era.LEGACY and self._may_speak_legacy(facts):
-            self._try_legacy(call, facts.transport)
+        if call.era == Era.LEGACY and self._second_era.is_to_be_tried(facts):
+            self._second_era.hold(call, facts.transport)
             return None
         use = session_use(
             self.spec.isolation, facts.transport, facts.eras, facts.sessionful, call.era, bool(call.session)
@@ -215,8 +212,8 @@ class Upstream:
 
     async def _list_for(self, kind: Kind, call: Call) -> None:
         async def session() -> Session:
-            if self.facts is not None and self._may_speak_legacy(self.facts):
-                await asyncio.wait({self._begin_legacy(self.facts.transport)})
+            if self.facts is not None and self._second_era.is_to_be_tried(self.facts):
+                await asyncio.wait({self._second_era.begin(self.facts.transport)})
             if self.facts is None:
                 raise NotDelivered("upstream_unavailable", f"upstream {self.spec.id!r} is not connected any more")
             own = self._client_session(era_for(Era.LEGACY, self.facts.eras), call.session, call.client)
@@ -244,29 +241,8 @@ class Upstream:
         else:
             call.fail(Refused("method_unknown", f"upstream {self.spec.id!r} knows no {LISTEN}"))
 
-    def _may_speak_legacy(self, facts: UpstreamFacts) -> bool:
-        """Whether the legacy era is still to be tried. A child locks to the era of its first request, so the probe
-        found only one."""
-        return (
-            traits(facts.transport).locks_era
-            and facts.eras == (Era.MODERN.word,)
-            and self.spec.era is EraChoice.AUTO
-            and not self._legacy_tried
-        )
-
-    def _try_legacy(self, call: Call, transport: str) -> None:
-        """Serve a legacy client by a second child in the legacy era, if the server has that era. The child is started
-        lazily."""
-        self._for_legacy.append(call)
-        self._begin_legacy(transport)
-
-    def _begin_legacy(self, transport: str) -> asyncio.Task[None]:
-        if self._trying_legacy is None:
-            self._trying_legacy = spawn(self._open_legacy(transport), f"second era of {self.spec.id}")
-        return self._trying_legacy
-
-    async def _open_legacy(self, transport: str) -> None:
-        """Open the second session, and carry the waiting calls, whatever became of the upstream meanwhile."""
+    async def open_second_era(self, transport: str) -> None:
+        """Open a session in the legacy era beside the modern one, and keep it if the server has that era."""
         listener = _SessionListener(self, tentative=True)
         context = self.context.with_events(listener)
         session = DRIVERS[transport].make_session(context, Era.LEGACY, self._pool)
@@ -279,12 +255,6 @@ class Upstream:
             self._for_all = [None, None]
         else:  # the server has no such era, or the session was closed meanwhile
             await session.close()
-        self._legacy_tried, self._trying_legacy = True, None
-        waiting, self._for_legacy = self._for_legacy, []
-        for call in waiting:
-            if not call.done:
-                call.connected_at = self._loop.time()
-                self.submit(call)
 
     def _session_for(self, use: SessionUse, era: Era, call: Call) -> Session:
         """Return the session for a call. Raises ``CallError`` if there is no room for another one."""
@@ -292,7 +262,7 @@ class Upstream:
             return self._shared_session(era)
         if use is SessionUse.CLIENT:
             return self._client_session(era, call.session, call.client)
-        return self._lease(call, era)
+        return self._leases.lend(call, era)
 
     def _shared_session(self, era: Era) -> Session:
         shared = self._shared.get(era)
@@ -330,28 +300,17 @@ class Upstream:
         """Return how calls of a client session use sessions of this upstream."""
         return session_use(self.spec.isolation, facts.transport, facts.eras, facts.sessionful, Era.LEGACY, True)
 
-    def _lease(self, call: Call, era: Era) -> Session:
-        """Return an idle session of the same principal, or a new one, or at the pool's limit the least used one."""
-        call.learn_client()
-        pool = self._leases.setdefault((call.client.principal, call.client.capabilities), [])
-        for session in pool:
-            if not session.active and not session.closed:
-                return session
-        pool[:] = [session for session in pool if not session.closed]
-        if len(pool) >= self.settings.upstreams.session_pool:
-            return min(pool, key=lambda session: session.active)
-        self._check_room()
-        session = self._make(era, call.client)
-        pool.append(session)
-        return session
-
     def _check_room(self) -> None:
         limit = self.settings.upstreams.max_upstream_sessions
-        if len(self._by_client) + sum(map(len, self._leases.values())) >= limit:
+        if len(self._by_client) + len(self._leases) >= limit:
             raise NotDelivered(
                 "overloaded",
                 f"upstream {self.spec.id!r} has {limit} sessions open here, the limit (maxUpstreamSessions)",
             )
+
+    def _make_lent(self, era: Era, client: ClientFacts) -> Session:
+        self._check_room()
+        return self._make(era, client)
 
     def _make(self, era: Era, client: ClientFacts = NOBODY, sid: str = "") -> Session:
         assert self.facts is not None
@@ -386,8 +345,7 @@ class Upstream:
         self.subscriptions.renew(session)
         self.own_lists.end_client(session.sid_of_client)
         self._by_client = {sid: own for sid, own in self._by_client.items() if own is not session}
-        for pool in self._leases.values():
-            pool[:] = [one for one in pool if one is not session]
+        self._leases.forget(session)
         if error.data.get("certain"):
             self._events.trouble(error)
 
@@ -433,8 +391,6 @@ class Upstream:
         """Close what has been idle for too long. Called about once a second."""
         if self._pool is not None:
             self._pool.trim()
-        if not self._by_client and not self._leases:
-            return
         deadline = self._loop.time() - self.settings.upstreams.upstream_session_idle_s
         for sid, session in list(self._by_client.items()):
             if session.active or session.last_used >= deadline or self.subscriptions.uses(sid):
@@ -445,12 +401,7 @@ class Upstream:
             elif session.inquired_at < self._loop.time() - _INQUIRY_S:
                 session.notify_state_lost()
                 self.end_client(sid)
-        for key, pool in list(self._leases.items()):
-            for session in [s for s in pool if not s.active and s.last_used < deadline]:
-                pool.remove(session)
-                spawn(session.close(), "close-upstream-session")
-            if not pool:
-                del self._leases[key]
+        self._leases.trim(deadline)
 
     @property
     def holds_state(self) -> bool:
@@ -460,7 +411,7 @@ class Upstream:
     @property
     def keeps_state(self) -> bool:
         """Whether clients have sessions or subscriptions here."""
-        return bool(self._by_client or any(self._leases.values()) or self.subscriptions)
+        return bool(self._by_client or self._leases or self.subscriptions)
 
     @property
     def busy(self) -> bool:
