@@ -1,8 +1,8 @@
 """The state that the gateway seals into a modern client's ``requestState``.
 
 Specification 2026-07-28, basic/patterns/mrtr, server requirements. Written by the worker that answers
-``input_required`` (``worker.input.broker``); read by the front end that routes the retry (``gateway.protocol.methods``)
-and by the worker that takes the retry.
+``input_required`` (``worker.input.broker``); read by the front end that routes the retry
+(``gateway.protocol.outgoing_requests``) and by the worker that takes the retry.
 """
 
 from __future__ import annotations

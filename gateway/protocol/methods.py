@@ -6,7 +6,6 @@ is answered exactly as if it did not exist.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,19 +16,18 @@ from msgspec import Raw
 from gateway.access.used_states import UsedStates
 from gateway.admission.caller import Caller, Waits
 from gateway.admission.request_head import RequestHead
-from gateway.calls.events import Answered
 from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.known_tasks import KnownTasks
-from gateway.fleet.outgoing import ANYWHERE, Affinity, Exact, Only, Outgoing, affinity
+from gateway.fleet.outgoing import Only, Outgoing
 from gateway.fleet.own_lists import OwnLists
 from gateway.fleet.tool_search import ToolSearch
 from gateway.protocol import answers
 from gateway.protocol.annotated import parameter_headers
 from gateway.protocol.answers import Answer
-from gateway.protocol.extensions import declared_upwards, params_upwards
-from gateway.protocol.initialize import read_initialize
 from gateway.protocol.offers import Offers
-from gateway.protocol.plans import Effect, Listen, OneOf, Plan, Widen
+from gateway.protocol.outgoing_requests import OutgoingRequests
+from gateway.protocol.plans import Listen, OneOf, Plan, Widen
+from gateway.protocol.session_methods import SessionMethods
 from gateway.protocol.tool_discovery import ToolDiscovery
 from gateway.routing.discovery import SEARCH_TOOLS
 from gateway.routing.entries import renamed
@@ -37,8 +35,6 @@ from gateway.routing.local_tools import LocalTool
 from gateway.routing.routes import Route
 from gateway.sessions.table import SessionTable
 from gateway.streams.subscriptions import StreamSubscriptions
-from gateway.telemetry.observer import ABANDONED
-from shared import request_state
 from shared.errors import CallError, Refused
 from shared.mcp import jsonrpc, tasks
 from shared.mcp.jsonrpc import Message, Params
@@ -47,7 +43,6 @@ from shared.mcp.methods import (
     DISCOVER,
     INITIALIZE,
     LISTEN,
-    LOG_LEVELS,
     OURS,
     PING,
     SET_LEVEL,
@@ -56,15 +51,9 @@ from shared.mcp.methods import (
 )
 from shared.mcp.once import check_inside
 from shared.mcp.versions import Era
-from shared.rpc.framing import COPIED, too_long
+from shared.rpc.framing import COPIED
 from shared.secrets import FleetKey
 
-_MAX_TOKEN = 1024
-_MAX_HEADERS = 16 * 1024
-"""Longest progress token, and longest names and values of ``Mcp-Param-*`` headers together: heads of frames are
-bounded."""
-_SURELY_SHORT = 1024
-"""A name of so many characters is never too long for the head of a frame, whatever characters they are."""
 _MAX_METHOD = 256
 NO_ARGUMENTS = Raw(b"{}")
 """Params of requests that have no arguments, whatever a client writes into them: no condition on arguments may go by
@@ -91,16 +80,13 @@ class Methods:
     ) -> None:
         """``discovery`` answers the tools by which others are found; there are none of them without it.
         ``used_states`` count retries that are calls of their own; without them they are not counted."""
-        self._used_states = used_states or UsedStates()
+        self._requests = OutgoingRequests(key, used_states or UsedStates())
         self._own_lists = own_lists
         self._known_tasks = known_tasks
         self._discovery = discovery or ToolDiscovery(dispatcher, ToolSearch(0))
         self._call_tool = self._named(Kind.TOOLS)
         self._offers = offers
-        self._dispatcher = dispatcher
-        self._subscriptions = subscriptions
-        self._sessions = sessions
-        self._key = key
+        of_sessions = SessionMethods(offers, dispatcher, subscriptions, sessions, own_lists, self._requests)
         both: dict[str, Planner] = {
             "tools/call": self._call_tool,
             "prompts/get": self._named(Kind.PROMPTS),
@@ -109,11 +95,11 @@ class Methods:
             **{facts.method: self._list(kind) for kind, facts in KINDS.items()},
         }
         legacy: dict[str, Planner] = {
-            INITIALIZE: self._initialize,
             PING: self._ping,
-            SUBSCRIBE: self._subscribe,
-            UNSUBSCRIBE: self._unsubscribe,
-            SET_LEVEL: self._set_level,
+            INITIALIZE: of_sessions.initialize,
+            SUBSCRIBE: of_sessions.subscribe,
+            UNSUBSCRIBE: of_sessions.unsubscribe,
+            SET_LEVEL: of_sessions.set_level,
         }
         modern: dict[str, Planner] = {
             DISCOVER: self._discover,
@@ -148,7 +134,7 @@ class Methods:
             raise Refused("method_unknown", f"method {message.method[:64]!r} is not offered here")
         if len(message.method) > _MAX_METHOD:
             raise Refused("method_unknown", f"method {message.method[:64]!r}… is too long")
-        return self._outgoing(message, bytes(message.params), params, caller, route, head)
+        return self._requests.make(message, bytes(message.params), params, caller, route, head)
 
     # ---- the gateway's own answers
 
@@ -160,28 +146,6 @@ class Methods:
 
     def _listen(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         return Listen()
-
-    def _initialize(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """Open a session. Over HTTP+SSE the stream has opened it already: note what its client says of itself."""
-        facts = read_initialize(message)
-
-        async def run() -> Answer:
-            session = caller.session
-            capabilities = declared_upwards(facts.capabilities, caller.view.scope.group is not None)
-            if session is None:
-                endpoint = caller.view.endpoint
-                session = await self._sessions.open(
-                    facts.version, caller.principal.id, endpoint, capabilities, facts.client_info, peer=head.peer
-                )
-            else:
-                session.version, session.capabilities = facts.version, capabilities
-                session.client_info, session.initialized = facts.client_info, True
-                await self._sessions.save(session)
-            answer = answers.result(bytes(message.id), self._offers.initialize(caller.view, facts.version))
-            answer.session = session.sid
-            return answer
-
-        return Effect(run)
 
     def _list(self, kind: Kind) -> Planner:
         def plan(message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
@@ -226,7 +190,7 @@ class Methods:
             elif len(body) <= COPIED:
                 body = bytes(body)
             headers = parameter_headers(route, message.params, sent, caller, head) if route.entry.annotated else None
-            outgoing = self._outgoing(message, body, params, caller, route, head, upstream_name, headers)
+            outgoing = self._requests.make(message, body, params, caller, route, head, upstream_name, headers)
             if route.guard is not None and route.guard.confirm:
                 outgoing.confirm = name
             return outgoing
@@ -280,7 +244,7 @@ class Methods:
         if route.entry.name != name:
             parts["ref"] = Raw(renamed(bytes(parts["ref"]), member, route.entry.name))
             body = jsonrpc.assemble(parts)
-        return self._outgoing(message, body, params, caller, route, head)
+        return self._requests.make(message, body, params, caller, route, head)
 
     def _task(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
         """Plan what a client asks about a task: only the upstream that has the task can answer. The worker puts the
@@ -293,7 +257,7 @@ class Methods:
             if fresh or error.code != "invalid_params" or not self._known_tasks.ours(id, caller.principal.id):
                 raise
             return Waits.CATALOGUE  # the copy may not have its upstream yet
-        outgoing = self._outgoing(message, bytes(message.params), params, caller, task.route, head)
+        outgoing = self._requests.make(message, bytes(message.params), params, caller, task.route, head)
         outgoing.affinity, outgoing.name = Only(task.upstream, task.worker), task.route.entry.name
         return outgoing
 
@@ -347,134 +311,9 @@ class Methods:
             _check_guard(route, NO_ARGUMENTS, caller)
         body = bytes(message.params)
         if upstream_uri == uri:
-            return self._outgoing(message, body, params, caller, route, head, upstream_uri)
+            return self._requests.make(message, body, params, caller, route, head, upstream_uri)
         body = renamed(body, "uri", upstream_uri)
-        return self._outgoing(message, body, params, caller, route, head, upstream_uri, listed_name=uri)
-
-    # ---- subscriptions and log levels of a session
-
-    def _subscribe(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """Plan ``resources/subscribe``. Updates come on the session's standing stream."""
-        uri, session = _uri_and_session(params, caller)
-
-        async def run() -> Answer:
-            failed = await self._subscriptions.subscribe(session, uri, self._own_lists.view_of(session, caller.view))
-            if failed:
-                return answers.error(bytes(message.id), failed, caller.era, -32603)
-            return answers.result(bytes(message.id), b"{}")
-
-        return Effect(run)
-
-    def _unsubscribe(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        uri, session = _uri_and_session(params, caller)
-
-        async def run() -> Answer:
-            await self._subscriptions.unsubscribe(session, uri)
-            return answers.result(bytes(message.id), b"{}")
-
-        return Effect(run)
-
-    def _set_level(self, message: Message, params: Params, caller: Caller, head: RequestHead, fresh: bool) -> Plan:
-        """Plan ``logging/setLevel``: it is sent to groups that log, on upstream sessions that belong to this client.
-
-        On upstream sessions that clients share, the worker sets the level that a call needs, and filters log messages
-        for each client.
-        """
-        level = jsonrpc.text(jsonrpc.few_members(message.params).get("level", jsonrpc.ABSENT), "level")
-        if level not in LOG_LEVELS:
-            raise Refused("invalid_params", f"params.level must be one of {', '.join(LOG_LEVELS)}")
-        session = caller.session
-        told: list[Outgoing] = []
-        for group in caller.view.groups.values() if session is not None else ():
-            route = group.any_route()
-            if route.binds and any("logging" in replica.record.capabilities for replica in group.replicas):
-                told.append(self._outgoing(message, bytes(message.params), params, caller, route, head))
-
-        async def run() -> Answer:
-            if session is not None:
-                await self._subscriptions.set_level(session, level)
-            # A group that cannot be reached logs at its own level; that is no error for the client.
-            await asyncio.gather(*map(self._send_and_forget, told), return_exceptions=True)
-            return answers.result(bytes(message.id), b"{}")
-
-        return Effect(run)
-
-    async def _send_and_forget(self, call: Outgoing) -> None:
-        """Send a request whose answer is not needed."""
-        in_flight, event = await self._dispatcher.send(call)
-        in_flight.unwanted = True  # an answer in chunks is not read
-        if isinstance(event, Answered):
-            self._dispatcher.answered(in_flight, event)
-            if event.stream is not None:
-                in_flight.refuse_body()
-        else:
-            self._dispatcher.complete(in_flight, ABANDONED)
-
-    # ---- requests for upstreams
-
-    def _outgoing(
-        self,
-        message: Message,
-        body: bytes | memoryview,
-        params: Params,
-        caller: Caller,
-        route: Route,
-        head: RequestHead,
-        name: str = "",
-        headers: dict[str, str] | None = None,
-        listed_name: str = "",
-    ) -> Outgoing:
-        """Return the request for one of the route's replicas, with ``body`` as its params. Raises ``Refused``.
-
-        ``listed_name`` is the URI that the result must name instead of ``name``, or empty.
-        """
-        token = bytes(params.meta.progress_token) if params.meta is not None else b""
-        if (
-            len(token) > _MAX_TOKEN
-            or (len(name) > _SURELY_SHORT and too_long(name))
-            or (listed_name and too_long(listed_name))
-            or (headers is not None and sum(len(one) + len(value) for one, value in headers.items()) > _MAX_HEADERS)
-        ):
-            raise Refused("invalid_params", "progress token, name, URI or annotated arguments are too long")
-        if params.task or (params.meta is not None and params.meta.extended):
-            body = params_upwards(bytes(body), caller.view.scope.group is not None)
-        session = caller.session
-        where: Affinity = ANYWHERE
-        if session is not None and not (params.request_state and caller.era):
-            where = affinity(route, session)
-        principal = caller.principal
-        outgoing = Outgoing(  # by position as far as that goes: names would take 0.7 µs more
-            route,
-            body,
-            where,
-            session,
-            token,
-            headers,
-            principal.subject_token,
-            method=message.method,
-            name=name,
-            listed_name=listed_name,
-            group=route.group,
-            principal=principal.id,
-            era=caller.era,
-            id=bytes(message.id),
-            client=head,
-            meta=params.meta,
-            quota=principal.quota,
-        )
-        return self._going_on(outgoing, params, caller, route) if params.request_state and caller.era else outgoing
-
-    def _going_on(self, outgoing: Outgoing, params: Params, caller: Caller, route: Route) -> Outgoing:
-        """Return the request that goes on with the call which the ``requestState`` names. The call was counted when it
-        began. Raises ``Refused`` (-32602)."""
-        text = jsonrpc.text(params.request_state, "requestState")
-        state = request_state.unseal(self._key, text, caller.principal.id)
-        group = caller.view.groups.get(route.group)
-        if group is None or all(replica.id != state.upstream for replica in group.replicas):
-            raise Refused("invalid_params", "params.requestState belongs to another request, or its upstream is gone")
-        outgoing.affinity, outgoing.answers = Exact(state.upstream, state.worker, bool(state.parked)), True
-        outgoing.quota = self._used_states.quota(state, text, outgoing, bytes(outgoing.params))
-        return outgoing
+        return self._requests.make(message, body, params, caller, route, head, upstream_uri, listed_name=uri)
 
 
 def _check_guard(route: Route, params: Raw, caller: Caller) -> None:
@@ -483,15 +322,6 @@ def _check_guard(route: Route, params: Raw, caller: Caller) -> None:
     assert route.guard is not None
     arguments = jsonrpc.arguments_of(params) or b""
     route.guard.check(arguments, caller.principal.id, caller.principal.kind)
-
-
-def _uri_and_session(params: Params, caller: Caller) -> tuple[str, Any]:
-    uri = jsonrpc.text(params.uri, "uri")
-    if caller.session is None:
-        raise Refused("invalid_request", "a subscription belongs to a session: send initialize first")
-    if too_long(uri):
-        raise Refused("invalid_params", "params.uri is too long")
-    return uri, caller.session
 
 
 def _completes_closed(route: Route, parts: dict[str, Any]) -> bool:
