@@ -5,6 +5,7 @@ module             what lives there
 ================== =====================================================================
 errors             the one exception tree and the table code -> JSON-RPC -> HTTP
 settings           every setting, its default and its environment variable
+knobs              one setting: its names, its type, and values of it (pure)
 nested_settings    settings that are an object of their own in a file: TLS
 telemetry_settings settings of what the gateway shows of itself
 shown_settings     settings as they may be shown (pure)

@@ -12,7 +12,8 @@ from msgspec import structs
 
 from shared.errors import ConfigError
 from shared.former_names import FORMER
-from shared.settings import KNOBS, Settings, build, converted, suggestion
+from shared.knobs import converted, suggestion
+from shared.settings import KNOBS, Settings, build
 
 OWN = (
     "requestTimeout",

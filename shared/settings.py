@@ -14,7 +14,6 @@ A flag wins over the environment, the environment over the file, the file over t
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -23,11 +22,12 @@ import msgspec
 from msgspec import Meta, Struct
 
 from shared.access.rules import check_access
-from shared.choices import SWITCHED, YAML_SWITCHES, Discovery, Naming, check_log_level, check_strategy
+from shared.choices import Discovery, Naming, check_log_level, check_strategy
 from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.former_names import FORMER, FORMER_VARIABLES
+from shared.knobs import Knob, checked, converted, knobs_of, suggestion
 from shared.nested_settings import NESTED, HedgeSettings, LinkSettings, TlsSettings, flat
 from shared.networks import check_networks
 from shared.telemetry_settings import TelemetrySettings
@@ -375,84 +375,12 @@ class Settings(Struct, frozen=True):
         return "Settings(…)"  # holds the admin token and the fleet's key
 
 
-class Knob(Struct, frozen=True):
-    """The names and the type of one setting. ``key`` is camelCase, with a dot where it stands in an object of its own;
-    ``variable`` starts with ``GATEWAY_``."""
-
-    section: str
-    field: str
-    key: str
-    variable: str
-    type: Any
-    default: Any
-    description: str
-    milliseconds: bool
-    secret: bool
-
-
-def _camel(snake: str) -> str:
-    head, *rest = snake.split("_")
-    return head + "".join(word.capitalize() for word in rest)
-
-
-def _knobs() -> dict[str, Knob]:
-    found: dict[str, Knob] = {}
-    for section in msgspec.structs.fields(Settings):
-        if section.name == "sources":
-            continue
-        hints = typing.get_type_hints(section.type, include_extras=True)
-        for field in msgspec.structs.fields(section.type):
-            milliseconds = field.name.endswith("_s")
-            stem = field.name[:-2] if milliseconds else field.name
-            own = stem.removeprefix(section.name + "_")
-            hint = hints[field.name]
-            meta = hint.__metadata__[0]
-            knob = Knob(
-                section=section.name,
-                field=field.name,
-                key=f"{section.name}.{_camel(own)}" if section.name in NESTED else _camel(stem),
-                variable="GATEWAY_" + stem.upper(),
-                type=hint,
-                default=field.default,
-                description=meta.description or "",
-                milliseconds=milliseconds,
-                secret=field.name in ("admin_token", "access_rules", "secret"),
-            )
-            found[knob.key] = knob
-    return found
-
-
-KNOBS: dict[str, Knob] = _knobs()
+KNOBS: dict[str, Knob] = knobs_of(Settings, NESTED)
 """Every setting by its camelCase key."""
 _BY_FIELD = {knob.field: knob for knob in KNOBS.values()}
 _SECTIONS: dict[str, Any] = {name: hint for name, hint in typing.get_type_hints(Settings).items() if name != "sources"}
 SOURCES = "GATEWAY_SETTING_SOURCES"
 """The variable that says of settings that are handed over where they came from (JSON)."""
-
-
-def converted(knob: Knob, value: Any, from_text: bool) -> Any:
-    """Return ``value`` as the knob's Python type. Raises ``msgspec.ValidationError`` or ``ValueError``."""
-    plain = typing.get_args(knob.type)[0]
-    if from_text and isinstance(value, str) and typing.get_origin(plain) is tuple:
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if plain is bool and isinstance(value, str) and value.lower() in YAML_SWITCHES:
-        value = SWITCHED[value.lower()]
-    if knob.milliseconds:
-        number = msgspec.convert(value, float, strict=not from_text)
-        return msgspec.convert(number / 1000.0, knob.type)
-    return _checked(knob, msgspec.convert(value, knob.type, strict=not from_text))
-
-
-def _checked(knob: Knob, value: Any) -> Any:
-    """Return ``value`` if the knob's own check accepts it. The check raises ``ValueError``."""
-    check = (knob.type.__metadata__[0].extra or {}).get("check")
-    return value if check is None else check(value)
-
-
-def suggestion(word: str, known: typing.Iterable[str]) -> str:
-    """Return `` (did you mean X?)`` or an empty string, for error messages about unknown keys."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def build(
@@ -499,7 +427,7 @@ def build(
         knob = _BY_FIELD[name]
         sources[knob.key] = "flag"
         try:
-            sections[knob.section][name] = _checked(knob, msgspec.convert(value, knob.type, strict=False))
+            sections[knob.section][name] = checked(knob, msgspec.convert(value, knob.type, strict=False))
         except (msgspec.ValidationError, ValueError) as error:
             problems.append((name, f"{error} ({knob.description})"))
     if problems:

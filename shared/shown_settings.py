@@ -8,7 +8,8 @@ import msgspec
 from msgspec import Struct
 
 from shared.connections import MASK, mask_url
-from shared.settings import KNOBS, Knob, Settings
+from shared.knobs import Knob
+from shared.settings import KNOBS, Settings
 
 
 class ShownSetting(Struct, rename="camel"):

@@ -17,8 +17,8 @@ from shared.access import patterns
 from shared.access.patterns import Pattern
 from shared.choices import Discovery
 from shared.errors import ConfigError
+from shared.knobs import suggestion
 from shared.mcp.listings import Kind
-from shared.settings import suggestion
 
 Problems = list[tuple[str, str]]
 MAX_DOCUMENT_BYTES = 256 * 1024

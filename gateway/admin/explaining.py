@@ -19,10 +19,10 @@ from gateway.routing.routes import Replica, Route
 from gateway.routing.steps import at_once
 from shared.choices import Duty, Pin
 from shared.errors import EntryNotFound, RegistryUnavailable
+from shared.knobs import suggestion
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.registry.store import RegistryStore
-from shared.settings import suggestion
 
 _MOST_REASONS = 5
 

@@ -36,6 +36,7 @@ from gateway.sessions.table import SessionTable
 from gateway.telemetry.failed_calls import FailedCalls
 from shared.choices import Pin
 from shared.errors import EntryNotFound, RegistryUnavailable
+from shared.knobs import suggestion
 from shared.mcp.listings import Kind
 from shared.metrics.publisher import Publisher
 from shared.models import HealthCheckResult, ServerEntry, UpstreamSpec
@@ -43,7 +44,6 @@ from shared.registry.condition import condition
 from shared.registry.members import Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
-from shared.settings import suggestion
 from shared.version import VERSION
 
 _Item = TypeVar("_Item")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from shared.errors import ConfigError
-from shared.settings import suggestion
+from shared.knobs import suggestion
 
 _SWITCHED = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 

@@ -24,8 +24,8 @@ from gateway.cli.content import Shown, printable
 from gateway.cli.failures import CommandFailed, RequestRefused, command
 from gateway.cli.options import JSON, URL
 from shared.errors import ConfigError
+from shared.knobs import suggestion
 from shared.logs import escaped
-from shared.settings import suggestion
 
 if TYPE_CHECKING:
     from gateway.cli.mcp_client import McpClient

@@ -28,10 +28,10 @@ from shared.config.web_entries import auth_of, headers_of, is_auth, is_token, me
 from shared.connections import HttpConnection, StdioConnection
 from shared.errors import ConfigError
 from shared.former_names import FORMER
+from shared.knobs import suggestion
 from shared.models import MAX_ID, UpstreamSpec, is_id, make_spec
 from shared.own_settings import OWN
 from shared.sandbox import parse_sandbox
-from shared.settings import suggestion
 from shared.transports import traits
 
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")

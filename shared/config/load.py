@@ -25,9 +25,10 @@ from shared.config.projects import of_projects
 from shared.config.readings import Reading
 from shared.config.roots import OWN, ROOTS, Found, find
 from shared.errors import ConfigError
+from shared.knobs import suggestion
 from shared.models import UpstreamSpec
 from shared.nested_settings import with_paths
-from shared.settings import build, suggestion
+from shared.settings import build
 from shared.virtual_servers import VirtualServer, read_all
 
 Said = list[tuple[str, str]]

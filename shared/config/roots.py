@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 from shared.config.documents import Members
 from shared.config.file_rules import hidden, is_obeyed, shown, why_off
 from shared.config.spellings import is_comment
-from shared.settings import suggestion
+from shared.knobs import suggestion
 
 OWN = ("gateway", "mcpServers", "servers", "access", "virtualServers")
 _OURS = ("gateway", "access", "virtualServers")

@@ -19,10 +19,11 @@ from shared.connections import check_public_url
 from shared.egress import check_rules
 from shared.errors import ConfigError
 from shared.handover import to_environment
+from shared.knobs import Knob, suggestion
 from shared.nested_settings import check_path, check_percentile
 from shared.networks import check_networks
 from shared.own_settings import check_own, for_upstream
-from shared.settings import KNOBS, SOURCES, Knob, Settings, build, suggestion
+from shared.settings import KNOBS, SOURCES, Settings, build
 from shared.telemetry_settings import check_trace_url
 
 
