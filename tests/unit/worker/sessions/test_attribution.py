@@ -10,45 +10,31 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from msgspec import Raw
 
 from shared.mcp import jsonrpc
 from shared.mcp.methods import ACKNOWLEDGED, INITIALIZED, LISTEN, NOT_FOR_CLIENTS, ROOTS_CHANGED, SUBSCRIPTION_META
 from shared.mcp.versions import Era
-from worker.bridge.inputs import ELICIT, ROOTS, SAMPLE
-from worker.sessions.attribution import (
-    MAX_GIVEN_UP,
-    Attribution,
-    GivenUp,
-    ToCall,
-    ToClient,
-    ToNobody,
-    integer,
+from tests.unit.worker.sessions.fake_calls import (
+    CLIENT,
+    LATER,
+    LEGACY,
+    LENT,
+    MODERN,
+    NEWS,
+    NOBODY,
+    NOW,
+    OWN,
+    SHARED,
+    FakeCall,
+    GivenUpCalls,
+    Who,
+    attribution_of,
+    expect,
+    numbered,
 )
-
-LEGACY, MODERN = Era.LEGACY, Era.MODERN
-NOW, LATER = 100.0, 100.5
-NEWS = "notifications/x/news"
-CLIENT, NOBODY = ToClient(), ToNobody()
-
-
-class FakeCall:
-    """``sessions.attribution.CallInFlight``: a call of which nothing is known but what attribution looks at."""
-
-    def __init__(
-        self, name: str, session: str = "", method: str = "tools/call", ours: bool = False, log_level: str = ""
-    ) -> None:
-        self.name = name
-        self.session = session
-        self.method = method
-        self.ours = ours
-        self.log_level = log_level
-
-    def __repr__(self) -> str:
-        return self.name
-
+from worker.bridge.inputs import ELICIT, ROOTS, SAMPLE
+from worker.sessions.attribution import MAX_GIVEN_UP, GivenUp, integer
 
 ADA, ADA_TOO, BOB = FakeCall("ada", "s1"), FakeCall("ada-too", "s1"), FakeCall("bob", "s2")
 NO_SESSION = FakeCall("no-session")
@@ -58,30 +44,6 @@ LISTENING = FakeCall("listen", method=LISTEN)
 OUR_LISTEN = FakeCall("our-listen", method=LISTEN, ours=True)
 ADA_LOGS, BOB_LOGS = FakeCall("ada-logs", "s1", log_level="info"), FakeCall("bob-logs", "s2", log_level="debug")
 LISTEN_LOGS = FakeCall("listen-logs", method=LISTEN, log_level="debug")
-
-SHARED, LENT, OWN = "shared", "lent", "own"
-"""Sessions: clients share it and no client stands behind it; a pool lends it to one client after the other; it is one
-client's own (that of ``s1`` here)."""
-Who = FakeCall | ToClient | ToNobody | str
-"""Whom it is about; a text is part of the reason why it is about nobody."""
-GivenUpCalls = dict[str, float]
-"""Until when a call of a client session that was given up may still be at it."""
-
-
-def _attribution(kind: str, given_up: GivenUpCalls, era: Era = LEGACY) -> Attribution[FakeCall]:
-    attribution: Attribution[FakeCall] = Attribution(era, own=kind == OWN, without_client=kind == SHARED)
-    for number, (session, until) in enumerate(given_up.items()):
-        attribution.given_up.add(1000 + number, session, until)
-    return attribution
-
-
-def _expect(found: ToCall[FakeCall] | ToClient | ToNobody, expected: Who) -> None:
-    if isinstance(expected, FakeCall):
-        assert isinstance(found, ToCall) and found.call is expected
-    elif isinstance(expected, str):
-        assert isinstance(found, ToNobody) and expected in found.reason
-    else:
-        assert found == expected
 
 
 def _row(name: str, *values: Any) -> Any:
@@ -157,7 +119,7 @@ def test_a_question_is_about_the_only_call_that_it_can_be_about(
     kind: str, stream: FakeCall | None, in_flight: list[FakeCall], given_up: GivenUpCalls, whose: Who,
     method: str, era: Era,
 ) -> None:  # fmt: skip
-    _expect(_attribution(kind, given_up, era).question(method, stream, in_flight, NOW), whose)
+    expect(attribution_of(kind, given_up, era).question(method, stream, in_flight, NOW), whose)
 
 
 @pytest.mark.parametrize(
@@ -180,15 +142,15 @@ def test_roots_are_asked_only_where_a_client_stands_behind_the_session(
     kind: str, stream: FakeCall | None, in_flight: list[FakeCall], given_up: GivenUpCalls, whose: Who
 ) -> None:
     """A session that clients share would tell one client's folders to all of them."""
-    _expect(_attribution(kind, given_up).question(ROOTS, stream, in_flight, NOW), whose)
+    expect(attribution_of(kind, given_up).question(ROOTS, stream, in_flight, NOW), whose)
 
 
 def test_the_reason_says_what_the_administrator_can_do() -> None:
     for refused in (
-        _attribution(SHARED, {}).question(ELICIT, None, [ADA, BOB], NOW),
-        _attribution(SHARED, {}).question(ROOTS, ADA, [ADA], NOW),
+        attribution_of(SHARED, {}).question(ELICIT, None, [ADA, BOB], NOW),
+        attribution_of(SHARED, {}).question(ROOTS, ADA, [ADA], NOW),
     ):
-        _expect(refused, "set isolation: client")
+        expect(refused, "set isolation: client")
 
 
 # ---- log messages
@@ -225,7 +187,7 @@ LEGACY_LOGS = [
 def test_a_legacy_log_message_is_about_the_only_call_that_it_can_be_about(
     kind: str, stream: FakeCall | None, in_flight: list[FakeCall], given_up: GivenUpCalls, whose: Who
 ) -> None:
-    _expect(_attribution(kind, given_up).log_message(stream, in_flight, NOW), whose)
+    expect(attribution_of(kind, given_up).log_message(stream, in_flight, NOW), whose)
 
 
 MODERN_LOGS = [
@@ -258,7 +220,7 @@ def test_a_modern_log_message_is_for_the_only_call_that_asked_for_some(
     kind: str, stream: FakeCall | None, in_flight: list[FakeCall], given_up: GivenUpCalls, whose: Who
 ) -> None:
     """A modern server logs only for requests that asked for it (2026-07-28, logging)."""
-    _expect(_attribution(kind, given_up, MODERN).log_message(stream, in_flight, NOW), whose)
+    expect(attribution_of(kind, given_up, MODERN).log_message(stream, in_flight, NOW), whose)
 
 
 # ---- other notifications
@@ -292,10 +254,6 @@ NOTIFICATIONS = [
 ]
 
 
-def _numbered(calls: list[FakeCall]) -> dict[int, FakeCall]:
-    return {10 + number: call for number, call in enumerate(calls)}
-
-
 @pytest.mark.parametrize("era", Era)
 @pytest.mark.parametrize("method", [NEWS, "notifications/elicitation/complete"])
 @pytest.mark.parametrize(("kind", "stream", "in_flight", "given_up", "whose"), NOTIFICATIONS)
@@ -303,8 +261,8 @@ def test_a_notification_is_about_the_only_call_that_it_can_be_about(
     kind: str, stream: FakeCall | None, in_flight: list[FakeCall], given_up: GivenUpCalls, whose: Who,
     method: str, era: Era,
 ) -> None:  # fmt: skip
-    attribution = _attribution(kind, given_up, era)
-    _expect(attribution.notification(method, b'{"n":1}', stream, _numbered(in_flight), NOW), whose)
+    attribution = attribution_of(kind, given_up, era)
+    expect(attribution.notification(method, b'{"n":1}', stream, numbered(in_flight), NOW), whose)
 
 
 @pytest.mark.parametrize("era", Era)
@@ -325,7 +283,7 @@ def test_a_notification_is_about_the_only_call_that_it_can_be_about(
 def test_what_is_not_for_clients_reaches_listens_only(
     stream: FakeCall | None, in_flight: list[FakeCall], whose: Who, kind: str, method: str, era: Era
 ) -> None:
-    _expect(_attribution(kind, {}, era).notification(method, b"{}", stream, _numbered(in_flight), NOW), whose)
+    expect(attribution_of(kind, {}, era).notification(method, b"{}", stream, numbered(in_flight), NOW), whose)
 
 
 def test_these_are_not_for_clients() -> None:
@@ -359,7 +317,7 @@ def _tagged(id: Any) -> bytes:
 def test_a_subscription_id_names_a_listen_where_all_share_one_channel(
     era: Era, method: str, params: bytes, stream: FakeCall | None, whose: Who, kind: str
 ) -> None:
-    _expect(_attribution(kind, {}, era).notification(method, params, stream, IN_FLIGHT, NOW), whose)
+    expect(attribution_of(kind, {}, era).notification(method, params, stream, IN_FLIGHT, NOW), whose)
 
 
 @pytest.mark.parametrize(
@@ -383,9 +341,9 @@ def test_a_subscription_id_names_a_listen_where_all_share_one_channel(
     ],
 )
 def test_a_tag_that_names_no_listen_names_nobody(params: bytes) -> None:
-    attribution = _attribution(SHARED, {}, MODERN)
-    _expect(attribution.notification(NEWS, params, None, IN_FLIGHT, NOW), NOBODY)
-    _expect(attribution.notification(ACKNOWLEDGED, params, None, IN_FLIGHT, NOW), NOBODY)
+    attribution = attribution_of(SHARED, {}, MODERN)
+    expect(attribution.notification(NEWS, params, None, IN_FLIGHT, NOW), NOBODY)
+    expect(attribution.notification(ACKNOWLEDGED, params, None, IN_FLIGHT, NOW), NOBODY)
 
 
 # ---- calls that were given up
@@ -464,68 +422,3 @@ def test_the_newest_are_remembered() -> None:
 )
 def test_an_id_of_ours_is_an_integer_or_its_text(raw: bytes, found: int | None) -> None:
     assert integer(Raw(raw)) == found
-
-
-# ---- any mixture
-
-MIXTURES = st.lists(
-    st.builds(
-        FakeCall,
-        st.just("call"),
-        st.sampled_from(["", "s1", "s2"]),
-        st.sampled_from(["tools/call", "tools/call", LISTEN]),
-        st.sampled_from([False, False, True]),
-        st.sampled_from(["", "info"]),
-    ),
-    max_size=4,
-)
-GIVEN_UPS = st.dictionaries(st.sampled_from(["", "s1", "s2"]), st.sampled_from([NOW, LATER]))
-
-
-def _may_be_about(calls: list[FakeCall], given_up: GivenUpCalls) -> list[str]:
-    """The clients that something without a stream may be about; of one without a session each is another."""
-    clients = {call.session or f"?{id(call)}" for call in calls if not call.ours and call.method != LISTEN}
-    left = {session or "?given-up" for session, until in given_up.items() if until > NOW}
-    return sorted(clients | left)
-
-
-@pytest.mark.parametrize("kind", [SHARED, LENT])
-@given(calls=MIXTURES, given_up=GIVEN_UPS, era=st.sampled_from(Era))
-def test_where_it_may_be_about_two_clients_neither_is_asked_or_told(
-    kind: str, calls: list[FakeCall], given_up: GivenUpCalls, era: Era
-) -> None:
-    attribution, clients = _attribution(kind, given_up, era), _may_be_about(calls, given_up)
-    found = [
-        attribution.question(ELICIT, None, calls, NOW),
-        attribution.notification(NEWS, b"{}", None, _numbered(calls), NOW),
-    ]
-    if era is LEGACY:
-        found.append(attribution.log_message(None, calls, NOW))
-    for one in found:
-        assert not isinstance(one, ToClient)
-        if isinstance(one, ToCall):
-            assert not one.call.ours and one.call.method != LISTEN
-            assert len(clients) == 1
-
-
-@given(calls=MIXTURES, given_up=GIVEN_UPS)
-def test_where_two_modern_calls_asked_for_logs_neither_is_told(calls: list[FakeCall], given_up: GivenUpCalls) -> None:
-    found = _attribution(SHARED, given_up, MODERN).log_message(None, calls, NOW)
-    asked = [call for call in calls if call.log_level and call.method != LISTEN]
-    if isinstance(found, ToCall):
-        assert asked == [found.call]
-        assert all(session == found.call.session != "" for session, until in given_up.items() if until > NOW)
-    else:
-        assert found == NOBODY
-
-
-@pytest.mark.parametrize("kind", [SHARED, LENT, OWN])
-@given(calls=MIXTURES, given_up=GIVEN_UPS, era=st.sampled_from(Era), at=st.integers(0, 3))
-def test_what_comes_on_a_calls_own_stream_is_about_that_call(
-    kind: str, calls: list[FakeCall], given_up: GivenUpCalls, era: Era, at: int
-) -> None:
-    attribution, call = _attribution(kind, given_up, era), FakeCall("the call", "s1")
-    in_flight = [*calls[:at], call, *calls[at:]]
-    _expect(attribution.question(ELICIT, call, in_flight, NOW), call)
-    _expect(attribution.log_message(call, in_flight, NOW), call)
-    _expect(attribution.notification(NEWS, b"{}", call, _numbered(in_flight), NOW), call)
