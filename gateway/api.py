@@ -116,9 +116,8 @@ class Gateway:
             "state_dir": str(state_dir) if state_dir is not None else None,
         }
         self._whole = settings
-        self._settings = settings or build(
-            file_values=self._config.settings if self._config else None, overrides=self._overrides
-        )
+        of_file = self._config.settings if self._config else None
+        self._settings = settings or build(file_values=of_file, overrides=self._overrides)
         self._reread = reread or self._reread_file
         self._file_settings: Mapping[str, Any] = {}
         self._restarts: Restarts | None = None

@@ -84,7 +84,15 @@ def add_admin_routes(
     app.router.add_get("/healthz", api.healthz)
     app.router.add_get("/readyz", api.readyz)
     app.router.add_get("/metrics", api.metrics if settings.access.open_metrics else api.guarded(api.metrics))
-    for method, path, handler in (
+    for method, path, handler in _routes(api, access, virtual, pins):
+        app.router.add_route(method, f"/admin/v1/{path}", api.guarded(handler))
+
+
+def _routes(
+    api: _AdminApi, access: AccessApi, virtual: VirtualServersApi, pins: PinsApi
+) -> tuple[tuple[str, str, Handler], ...]:
+    """Return methods, paths and handlers of the admin API."""
+    return (
         ("GET", "servers", api.servers),
         ("POST", "servers", api.register),
         ("GET", "servers/{id}", api.server),
@@ -130,8 +138,7 @@ def add_admin_routes(
         ("PUT", "virtual-servers/{name}", virtual.put),
         ("DELETE", "virtual-servers/{name}", virtual.remove),
         ("GET", "openapi.json", api.openapi),
-    ):
-        app.router.add_route(method, f"/admin/v1/{path}", api.guarded(handler))
+    )
 
 
 class _AdminApi:

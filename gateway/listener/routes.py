@@ -18,6 +18,7 @@ from gateway.admission.http_requests import read_head
 from gateway.admission.peers import Peers
 from gateway.admission.request_head import RequestHead
 from gateway.front_end.front_end import FrontEnd
+from gateway.front_end.protocol import FrontEndProtocol
 from gateway.http.bodies import peer_of
 from gateway.http.responses import JsonAnswer
 from gateway.listener.connect_routes import add_connect_routes
@@ -54,11 +55,34 @@ def head_of(
 def routes(front: FrontEnd) -> web.Application:
     """Return the aiohttp application that answers everything but a ``POST /mcp`` without an ``Origin``."""
     app = web.Application(client_max_size=front.settings.calls.max_body_bytes + 1)
-    access, protocol, admin = front.access, front.protocol, front.admin
+    access, admin, name = front.access, front.admin, front.settings.service.name
     guard = access.guard
+    _add_endpoints(app, front.protocol, guard, access.peers)
+    _add_cors(app, guard, front.settings.access.admin_origins)
+    add_metadata_routes(app, lambda: access.rules, guard, access.prefix, name)
+    add_pages(app, guard)
+    add_connect_routes(app, front.dance, access.principals, guard, access.peers, name, lambda: access.rules)
+    rights = AdminRights(front.settings, access.rules, access.principals, guard, access.peers)
+    add_admin_routes(
+        app,
+        admin.queries,
+        admin.commands,
+        admin.restarting,
+        front.settings,
+        front.protocol.reader,
+        rights,
+        admin.access,
+        admin.virtual,
+        admin.pins,
+    )
+    return app
+
+
+def _add_endpoints(app: web.Application, protocol: FrontEndProtocol, guard: RebindingGuard, peers: Peers) -> None:
+    """Add the endpoints of MCP, under all the paths that clients are given."""
 
     def head(request: web.Request, has_body: bool = True) -> RequestHead:
-        return head_of(request, guard, request.match_info.get("name", ""), has_body, access.peers)
+        return head_of(request, guard, request.match_info.get("name", ""), has_body, peers)
 
     async def post(request: web.Request) -> web.StreamResponse:
         response = await protocol.posts.post(request, head(request))
@@ -86,15 +110,6 @@ def routes(front: FrontEnd) -> web.Application:
     async def options(request: web.Request) -> web.StreamResponse:
         return refusal(request, guard) or web.Response(status=204)
 
-    async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
-        origin = request.headers.get("Origin")
-        if request.path.startswith(("/admin/", "/metrics")):
-            allowed = front.settings.access.admin_origins
-            if origin is not None and origin.lower() in {one.lower().rstrip("/") for one in allowed}:
-                response.headers.update(cors_headers(origin))
-        elif origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
-            response.headers.update(cors_headers(origin))
-
     def add_endpoint(prefix: str, end: str) -> None:
         app.router.add_post(f"{prefix}mcp{end}", post)
         app.router.add_get(f"{prefix}mcp{end}", get, allow_head=False)
@@ -110,25 +125,20 @@ def routes(front: FrontEnd) -> web.Application:
         add_endpoint(prefix, "{_2:/*}")
     for path in ("/", "/servers/{name}", "/servers/{name}/"):
         app.router.add_post(path, lead)
+
+
+def _add_cors(app: web.Application, guard: RebindingGuard, admin_origins: tuple[str, ...]) -> None:
+    """Add CORS headers to the answers for web pages of origins that are accepted."""
+
+    async def add_cors(request: web.Request, response: web.StreamResponse) -> None:
+        origin = request.headers.get("Origin")
+        if request.path.startswith(("/admin/", "/metrics")):
+            if origin is not None and origin.lower() in {one.lower().rstrip("/") for one in admin_origins}:
+                response.headers.update(cors_headers(origin))
+        elif origin is not None and guard.refusal(request.headers.get("Host"), origin) is None:
+            response.headers.update(cors_headers(origin))
+
     app.on_response_prepare.append(add_cors)
-    name = front.settings.service.name
-    add_metadata_routes(app, lambda: access.rules, guard, access.prefix, name)
-    add_pages(app, guard)
-    add_connect_routes(app, front.dance, access.principals, guard, access.peers, name, lambda: access.rules)
-    rights = AdminRights(front.settings, access.rules, access.principals, guard, access.peers)
-    add_admin_routes(
-        app,
-        admin.queries,
-        admin.commands,
-        admin.restarting,
-        front.settings,
-        protocol.reader,
-        rights,
-        admin.access,
-        admin.virtual,
-        admin.pins,
-    )
-    return app
 
 
 def refusal(request: web.BaseRequest, guard: RebindingGuard) -> web.StreamResponse | None:

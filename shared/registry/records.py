@@ -150,25 +150,7 @@ def read_record(
         server = {**{name: value for name, value in server.items() if name not in _SIGNED}, **told}
     catalog = seals.signed_fields("catalog", id, catalog) or {}
     text = {key.decode(): value.decode() for key, value in server.items()}
-    transport = text["transport"]
-    kind: Any = traits(transport).connection
-    spec = UpstreamSpec(
-        id=id,
-        name=text["name"],
-        transport=transport,
-        connection=msgspec.json.decode(server[b"connection"], type=kind),
-        weight=int(text.get("weight", "1")),
-        metadata=msgspec.json.decode(server.get(b"metadata", b"{}")),
-        isolation=Isolation(text.get("isolation", "auto")),
-        era=EraChoice(text.get("era", "auto")),
-        balancer=text.get("balancer") or None,
-        source=text.get("source", "api"),
-        include_tools=_texts(server.get(b"include_tools", b"")),
-        exclude_tools=_texts(server.get(b"exclude_tools", b"")) or (),
-        settings=msgspec.json.decode(server.get(b"settings") or b"{}", type=dict[str, Any]),
-        problem=foreign or text.get("problem", ""),
-        pin=Pin(text.get("pin") or "off"),
-    )
+    spec = _spec(id, server, text, foreign)
     if spec.problem:
         return _flawed(spec, sequence, text)
     owners = tuple(
@@ -190,20 +172,49 @@ def read_record(
         eras=tuple(filter(None, text.get("eras", "").split(","))),
         sessionful=text.get("sessionful") == "1",
         protocol_version=text.get("protocol_version") or None,
-        transport_in_use=text.get("transport_in_use", transport),
+        transport_in_use=text.get("transport_in_use", spec.transport),
         url_in_use=text.get("url_in_use", ""),
         capabilities=orjson.loads(text.get("capabilities") or "{}"),
         instructions=text.get("instructions", ""),
         owners=owners,
-        catalog=ListedCatalog(
-            catalog.get(b"digest", b"").decode(),
-            {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
-            float(catalog.get(b"listed_at", b"0")),
-            _texts(catalog.get(b"notes", b"")) or (),
-            msgspec.json.decode(catalog.get(b"added") or b"{}", type=dict[str, dict[str, float]]),
-            float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
-        ),
+        catalog=_catalog(catalog),
         health=None if stopped else read_health(id, health),
+    )
+
+
+def _spec(id: str, server: Fields, text: dict[str, str], foreign: str) -> UpstreamSpec:
+    """Return what users registered. ``text`` are the same fields as texts; ``foreign`` is why the record cannot be run,
+    or empty."""
+    transport = text["transport"]
+    kind: Any = traits(transport).connection
+    return UpstreamSpec(
+        id=id,
+        name=text["name"],
+        transport=transport,
+        connection=msgspec.json.decode(server[b"connection"], type=kind),
+        weight=int(text.get("weight", "1")),
+        metadata=msgspec.json.decode(server.get(b"metadata", b"{}")),
+        isolation=Isolation(text.get("isolation", "auto")),
+        era=EraChoice(text.get("era", "auto")),
+        balancer=text.get("balancer") or None,
+        source=text.get("source", "api"),
+        include_tools=_texts(server.get(b"include_tools", b"")),
+        exclude_tools=_texts(server.get(b"exclude_tools", b"")) or (),
+        settings=msgspec.json.decode(server.get(b"settings") or b"{}", type=dict[str, Any]),
+        problem=foreign or text.get("problem", ""),
+        pin=Pin(text.get("pin") or "off"),
+    )
+
+
+def _catalog(catalog: Fields) -> ListedCatalog:
+    """Return the lists that were read last."""
+    return ListedCatalog(
+        catalog.get(b"digest", b"").decode(),
+        {kind: catalog[kind.encode()] for kind in Kind if kind.encode() in catalog},
+        float(catalog.get(b"listed_at", b"0")),
+        _texts(catalog.get(b"notes", b"")) or (),
+        msgspec.json.decode(catalog.get(b"added") or b"{}", type=dict[str, dict[str, float]]),
+        float(ttl) / 1000 if (ttl := catalog.get(b"ttl_ms", b"")) else None,
     )
 
 

@@ -71,6 +71,15 @@ class _Traffic:
                         pass
 
 
+def _expect_all_replaced(roll: dict[str, Any], before: dict[str, set[int]], after: dict[str, set[int]]) -> None:
+    """A restart says that it replaced two workers and two front ends, for a changed setting, and these are gone."""
+    assert [step["state"] for step in roll["steps"]] == ["replaced"] * 4
+    assert roll["changed"] == ["requestTimeout"] and not roll["notApplied"]
+    assert {kind: len(pids) for kind, pids in after.items()} == {"workers": 2, "frontends": 2}
+    assert not any(before[kind] & after[kind] for kind in before)
+    assert {step["pid"] for step in roll["steps"]} == after["workers"] | after["frontends"]
+
+
 async def test_nothing_fails_while_every_process_is_replaced(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         web = await stack.enter_async_context(SdkServer("http", "web"))
@@ -126,13 +135,7 @@ async def test_nothing_fails_while_every_process_is_replaced(tmp_path: Path) -> 
         assert not any(stream.done() for stream in streams)
         await cancel(*streams)
         assert code == 0, output
-        roll = json.loads(output)
-        assert [step["state"] for step in roll["steps"]] == ["replaced"] * 4
-        assert roll["changed"] == ["requestTimeout"] and not roll["notApplied"]
-        after = await _pids(url)
-        assert {kind: len(pids) for kind, pids in after.items()} == {"workers": 2, "frontends": 2}
-        assert not any(before[kind] & after[kind] for kind in before)
-        assert {step["pid"] for step in roll["steps"]} == after["workers"] | after["frontends"]
+        _expect_all_replaced(json.loads(output), before, await _pids(url))
         assert traffic.failed == [] and traffic.done > 50
         restarts = await _facts(url, "restarts")
         assert not restarts, "what is replaced on purpose did not die"

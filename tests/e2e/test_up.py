@@ -103,6 +103,52 @@ def config_entry(connection: dict[str, Any], **options: Any) -> dict[str, Any]:
     return {**connection, **options}
 
 
+async def _commands_work(command: Command, url: str) -> None:
+    """What people type first, at a gateway with the servers ``web`` and ``local``."""
+    code, text = await run("servers", GATEWAY_URL=url)
+    assert code == 0 and "web" in text and "connected" in text
+    code, text = await run("tools", "--json", "--url", url)
+    assert code == 0 and {"echo", "local__echo"} <= {tool["name"] for tool in json.loads(text)}
+    code, text = await run("call", "echo", '{"text": "through"}', "--url", url)
+    assert (code, text.strip()) == (0, "through")
+    code, text = await run("call", "ecko", "--url", url)
+    assert code == 1 and "unknown tool 'ecko' (close: echo)" in text
+    code, text = await run("call", "echo", "{not json", "--url", url)
+    assert code == 2 and "not JSON" in text
+    code, text = await run("explain", "echo", "--url", url)
+    assert code == 0 and "it is the only available replica" in text
+    code, text = await run("status", "--url", url)
+    assert code == 0 and "FRONT END" in text and "WORKER" in text
+    code, text = await run("health", "--url", url)
+    assert code == 0 and "yes" in text
+    third = (sys.executable, "-m", "tests.servers.sdk", "stdio", "third")
+    code, text = await run("servers", "add", "third", "--url", url, "--", *third)
+    assert code == 0, text
+    await command.says(r"third \(third, stdio\): connected")
+    code, text = await run("servers", "show", "third", "--url", url)
+    assert code == 0 and "connected" in text and "echo" in text
+    code, text = await run("servers", "remove", "third", "--url", url)
+    assert code == 0
+    await command.says(r"third: removed")
+    code, text = await run("servers", "--url", url, "remove", "third")
+    assert code == 1 and "no upstream 'third'" in text
+
+    code, text = await run("servers", "show", "web", "--url", url)
+    assert code == 0 and "health.latencyMs" in text and "health.checkedAt" in text
+
+
+async def _pages_are_served(client: RawClient, url: str) -> None:
+    async with client.session.get(f"{url}/metrics") as response:
+        text = await response.text()
+        assert 'gateway_calls_total{group="' in text and "gateway_upstream_up" in text
+    async with client.session.get(f"{url}/admin/v1/openapi.json") as response:
+        described = await response.json()
+        assert "/admin/v1/servers/{id}" in described["paths"] and "ServerEntry" in described["components"]["schemas"]
+    for path in ("/healthz", "/readyz"):
+        async with client.session.get(url + path) as response:
+            assert response.status == 200
+
+
 async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_path: Path) -> None:
     async with SdkServer("http", "one") as server:
         config = write(
@@ -117,48 +163,7 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 child = int((await client.call("local__who")).content.split(":")[1])
                 redis = await command.says(r"redis-cli -s (\S+)")
 
-                code, text = await run("servers", GATEWAY_URL=url)
-                assert code == 0 and "web" in text and "connected" in text
-                code, text = await run("tools", "--json", "--url", url)
-                assert code == 0 and {"echo", "local__echo"} <= {tool["name"] for tool in json.loads(text)}
-                code, text = await run("call", "echo", '{"text": "through"}', "--url", url)
-                assert (code, text.strip()) == (0, "through")
-                code, text = await run("call", "ecko", "--url", url)
-                assert code == 1 and "unknown tool 'ecko' (close: echo)" in text
-                code, text = await run("call", "echo", "{not json", "--url", url)
-                assert code == 2 and "not JSON" in text
-                code, text = await run("explain", "echo", "--url", url)
-                assert code == 0 and "it is the only available replica" in text
-                code, text = await run("status", "--url", url)
-                assert code == 0 and "FRONT END" in text and "WORKER" in text
-                code, text = await run("health", "--url", url)
-                assert code == 0 and "yes" in text
-                code, text = await run(
-                    "servers",
-                    "add",
-                    "third",
-                    "--url",
-                    url,
-                    "--",
-                    sys.executable,
-                    "-m",
-                    "tests.servers.sdk",
-                    "stdio",
-                    "third",
-                )
-                assert code == 0, text
-                await command.says(r"third \(third, stdio\): connected")
-                code, text = await run("servers", "show", "third", "--url", url)
-                assert code == 0 and "connected" in text and "echo" in text
-                code, text = await run("servers", "remove", "third", "--url", url)
-                assert code == 0
-                await command.says(r"third: removed")
-                code, text = await run("servers", "--url", url, "remove", "third")
-                assert code == 1 and "no upstream 'third'" in text
-
-                code, text = await run("servers", "show", "web", "--url", url)
-                assert code == 0 and "health.latencyMs" in text and "health.checkedAt" in text
-
+                await _commands_work(command, url)
                 write(config, {"web": config_entry(server.connection, name="renamed")})
                 await command.says(r"web \(renamed, http\): connected")
                 await eventually(lambda: not alive(child), 10.0, "the child left with its entry")
@@ -166,18 +171,7 @@ async def test_up_serves_shows_follows_its_file_and_leaves_nothing_behind(tmp_pa
                 await command.says(r"old configuration stays.*gateway.prot: unknown setting \(did you mean 'port'\?\)")
                 assert "result" in (await client.call("renamed__echo", {"text": "x"})).body
 
-                async with client.session.get(f"{url}/metrics") as response:
-                    text = await response.text()
-                    assert 'gateway_calls_total{group="' in text and "gateway_upstream_up" in text
-                async with client.session.get(f"{url}/admin/v1/openapi.json") as response:
-                    described = await response.json()
-                    assert (
-                        "/admin/v1/servers/{id}" in described["paths"]
-                        and "ServerEntry" in described["components"]["schemas"]
-                    )
-                for path in ("/healthz", "/readyz"):
-                    async with client.session.get(url + path) as response:
-                        assert response.status == 200
+                await _pages_are_served(client, url)
             pids = _family(command.process.pid)
         assert command.process.returncode == 0
         assert not [pid for pid in pids if alive(pid)] and not Path(redis).exists()

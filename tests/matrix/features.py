@@ -12,9 +12,10 @@ from typing import Any
 
 from tests.fleet import eventually
 from tests.machine import stretched
+from tests.matrix.asking import ORDER
 from tests.matrix.cells import BEFORE_2025_06
 from tests.matrix.stage import OWN_GROUP, PAGE, Stage, refused
-from tests.matrix.upstream import ORDER, UNKNOWN
+from tests.matrix.upstream import UNKNOWN
 from tests.matrix.wire import Wire
 
 

@@ -17,20 +17,13 @@ import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.stdio import stdio_server
-from mcp.shared.exceptions import MCPError, UrlElicitationRequiredError
-from mcp.shared.message import ServerMessageMetadata
+from mcp.shared.exceptions import MCPError
 from mcp.types import (
     Annotations,
     CallToolResult,
     Completion,
-    CreateMessageRequest,
-    CreateMessageResult,
-    ElicitRequestURLParams,
     EmptyResult,
     Icon,
-    InputRequiredResult,
-    ListRootsRequest,
-    ListRootsResult,
     ListToolsResult,
     PaginatedRequestParams,
     ResourceLink,
@@ -42,8 +35,8 @@ from mcp.types import (
 )
 from pydantic import BaseModel, Field
 
+from tests.matrix.asking import add_asking_tools
 from tests.matrix.jobs import Jobs, add_job_and_panel
-from tests.servers.asking import ROOTS, ask_model, form, given, in_either_era, required
 
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 PAGE = 9
@@ -53,29 +46,6 @@ PLACE = '"x-later":"here"'
 """What the SDK writes in the result of ``mirror``; on the wire ``UNKNOWN`` stands there, and beside ``content``."""
 ICON = Icon(src="https://pages.invalid/icon.png", mime_type="image/png", sizes=["48x48"])
 HINTS = ToolAnnotations(title="Hinted", read_only_hint=True, open_world_hint=False)
-ORDER: dict[str, Any] = {
-    "method": "elicitation/create",
-    "params": {
-        "mode": "form",
-        "message": "What would you like?",
-        "requestedSchema": {
-            "type": "object",
-            "properties": {
-                "colour": {"type": "string", "enum": ["red", "blue"], "default": "red"},
-                "size": {
-                    "type": "string",
-                    "oneOf": [{"const": "s", "title": "Small"}, {"const": "l", "title": "Large"}],
-                },
-                "extras": {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "default": ["a"]},
-                "count": {"type": "integer", "minimum": 1, "default": 2},
-                "gift": {"type": "boolean", "default": True},
-            },
-            "required": ["colour"],
-        },
-    },
-}
-"""A form with defaults (SEP-1034) and choices (SEP-1330)."""
-asking: set[asyncio.Task[None]] = set()
 heard: deque[str] = deque(maxlen=200)
 """Raw messages that call ``mirror``, as they came."""
 
@@ -97,8 +67,10 @@ def make(name: str) -> MCPServer:
     """The server; names of resources begin with ``name``."""
     server = MCPServer(name, instructions=f"I am {name}.", extensions=[Jobs(name)])
     simple_tools(server, name)
+    waiting_tools(server)
+    showing_tools(server, name)
     add_job_and_panel(server, name)
-    asking_tools(server)
+    add_asking_tools(server)
     prompts_and_resources(server, name)
     changing_tools(server, name)
     lower_level(server)
@@ -151,6 +123,9 @@ def simple_tools(server: MCPServer, name: str) -> None:
         await asyncio.sleep(0.02)
         return "spoken"
 
+
+def waiting_tools(server: MCPServer) -> None:
+    """What is cancelled, and tells of it."""
     waiting: Counter[str] = Counter()
     cancelled: Counter[str] = Counter()
 
@@ -169,6 +144,10 @@ def simple_tools(server: MCPServer, name: str) -> None:
     def waits(key: str) -> str:
         """How many began to wait, and how many of these were cancelled."""
         return f"{waiting[key]} {cancelled[key]}"
+
+
+def showing_tools(server: MCPServer, name: str) -> None:
+    """What shows everything that travels beside arguments and texts."""
 
     @server.tool()
     def region(ctx: Context, where: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
@@ -194,103 +173,6 @@ def simple_tools(server: MCPServer, name: str) -> None:
     def recall(marker: str) -> str:
         """The raw call of ``mirror`` that has this marker."""
         return next((raw for raw in reversed(heard) if marker in raw), "")
-
-
-def asking_tools(server: MCPServer) -> None:
-    """What needs the client."""
-
-    @server.tool(structured_output=False)
-    @in_either_era
-    def ask(ctx: Context) -> str | InputRequiredResult:
-        """A form."""
-        answer = given(ctx, "colour")
-        return required(colour=form("Which colour?", colour="string")) if answer is None else outcome(answer)
-
-    @server.tool(structured_output=False)
-    @in_either_era
-    def order(ctx: Context) -> str | InputRequiredResult:
-        """A form with defaults and choices of every kind."""
-        answer = given(ctx, "order")
-        return required(order=ORDER) if answer is None else outcome(answer)
-
-    answers: dict[str, str] = {}
-
-    @server.tool()
-    async def later(ctx: Context, key: str) -> str:
-        """Ask the client for its folders when this call is over."""
-        session = ctx.session
-
-        async def ask() -> None:
-            for _ in range(20):  # its standing stream may not be open yet
-                try:
-                    found = await session.send_request(ListRootsRequest(), ListRootsResult)
-                    answers[key] = ",".join(str(root.uri) for root in found.roots)
-                    return
-                except MCPError as error:
-                    answers[key] = f"{error.error.code}"
-                await asyncio.sleep(0.2)
-
-        asking.add(asyncio.create_task(ask()))
-        return "later"
-
-    @server.tool()
-    def later_answer(key: str) -> str:
-        """What came of ``later``."""
-        return answers.get(key, "")
-
-    @server.tool(structured_output=False)
-    @in_either_era
-    def sample(ctx: Context) -> str | InputRequiredResult:
-        """The client's model."""
-        answer = given(ctx, "model")
-        return required(model=ask_model("Say hi", 9)) if answer is None else f"model said {answer['content']['text']}"
-
-    @server.tool(structured_output=False)
-    async def think(ctx: Context, key: str) -> Any:
-        """The client's model, about this key."""
-        asked = ask_model(f"About {key}", 9)
-        if ctx.protocol_version == "2026-07-28":
-            answer = given(ctx, "model")
-            return required(model=asked) if answer is None else f"{key}: model said {answer['content']['text']}"
-        related = ServerMessageMetadata(related_request_id=ctx.request_id)
-        wanted = CreateMessageRequest.model_validate(asked)
-        found = await ctx.session.send_request(wanted, CreateMessageResult, metadata=related)
-        return f"{key}: model said {found.content.text}"
-
-    @server.tool(structured_output=False)
-    @in_either_era
-    def roots(ctx: Context) -> str | InputRequiredResult:
-        """The client's folders."""
-        answer = given(ctx, "roots")
-        return required(roots=ROOTS) if answer is None else ",".join(root["uri"] for root in answer["roots"])
-
-    @server.tool(structured_output=False)
-    async def visit(ctx: Context, key: str) -> Any:
-        """A page to visit."""
-        page = f"https://pages.invalid/{key}"
-        if ctx.protocol_version != "2026-07-28":
-            answer = await ctx.elicit_url("Please visit", page, key)
-            await ctx.session.send_elicit_complete(key)
-            return answer.action
-        answer = given(ctx, "page")
-        params = {"mode": "url", "message": "Please visit", "url": page}
-        return required(page={"method": "elicitation/create", "params": params}) if answer is None else answer["action"]
-
-    visited: set[str] = set()
-
-    @server.tool()
-    def pay(key: str) -> str:
-        """Refuse once with -32042 (2025-11-25): a page has to be visited first."""
-        if key in visited:
-            return "paid"
-        visited.add(key)
-        page = f"https://pages.invalid/{key}"
-        raise UrlElicitationRequiredError([ElicitRequestURLParams(message="Pay", url=page, elicitation_id=key)])
-
-
-def outcome(answer: dict[str, Any]) -> str:
-    """What came of a form."""
-    return f"{answer['action']}: {(answer.get('content') or {}).get('colour')}"
 
 
 def prompts_and_resources(server: MCPServer, name: str) -> None:

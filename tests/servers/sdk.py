@@ -39,6 +39,22 @@ class Colour(BaseModel):
 def make(name: str) -> MCPServer:
     """The server."""
     server = MCPServer(name, instructions=f"I am {name}.")
+    simple_tools(server, name)
+    growing_tool(server, name)
+    asking_tools(server)
+    subscriptions(server)
+    prompts_and_resources(server, name)
+
+    @server.tool()
+    def crash() -> str:
+        """End the process at once."""
+        os._exit(3)
+
+    return server
+
+
+def simple_tools(server: MCPServer, name: str) -> None:
+    """What answers by itself."""
     counter = {"calls": 0}
 
     @server.tool()
@@ -87,6 +103,10 @@ def make(name: str) -> MCPServer:
             await asyncio.sleep(0.02)
         return "finished"
 
+
+def growing_tool(server: MCPServer, name: str) -> None:
+    """What changes the list of tools."""
+
     @server.tool()
     async def grow(ctx: Context, tool: str) -> str:
         """Add a tool and announce it."""
@@ -103,6 +123,10 @@ def make(name: str) -> MCPServer:
         if notify is not None:
             await notify()
         return "grown"
+
+
+def asking_tools(server: MCPServer) -> None:
+    """What needs the client, or tells it something."""
 
     @server.tool()
     async def ask(ctx: Context) -> str:
@@ -130,6 +154,9 @@ def make(name: str) -> MCPServer:
         await asyncio.sleep(0.02)
         return "logged"
 
+
+def subscriptions(server: MCPServer) -> None:
+    """What clients subscribe to, and what they say of their roots."""
     subscribers: dict[str, list[Any]] = {}
 
     async def subscribe(ctx: Any, params: SubscribeRequestParams) -> EmptyResult:
@@ -165,6 +192,10 @@ def make(name: str) -> MCPServer:
         await ctx.notify_resource_updated(uri)
         return str(len(subscribers.get(uri, [])))
 
+
+def prompts_and_resources(server: MCPServer, name: str) -> None:
+    """What is read."""
+
     @server.prompt()
     def greet(person: str) -> str:
         """Greet somebody."""
@@ -189,13 +220,6 @@ def make(name: str) -> MCPServer:
     async def complete(ref, argument, context):  # type: ignore[no-untyped-def]
         """People and numbers."""
         return Completion(values=[argument.value + "-completed"], total=1, has_more=False)
-
-    @server.tool()
-    def crash() -> str:
-        """End the process at once."""
-        os._exit(3)
-
-    return server
 
 
 async def serve(transport: str, name: str) -> None:
