@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
+import zlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -24,12 +26,6 @@ TOOLS = [
     {"name": "delete_all", "inputSchema": SCHEMA},
     {"name": "read_file", "inputSchema": SCHEMA},
 ]
-
-
-@pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
 
 
 def rules(issuer: Issuer) -> str:
@@ -96,6 +92,12 @@ async def admin(fleet: Fleet, method: str, path: str, body: Any = None, headers:
     ):
         text = await response.text()
         return response.status, json.loads(text) if text else None
+
+
+def unknown_key() -> str:
+    """A key of the right form that nobody made."""
+    text = "gwk_" + secrets.token_urlsafe(32)
+    return f"{text}{zlib.crc32(text.encode()):08x}"
 
 
 async def make_key(fleet: Fleet, name: str, *roles: str) -> str:

@@ -25,12 +25,6 @@ from tests.unit.gateway.access.test_jwt import GOOD, HEADERS, signed
 
 
 @pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
-@pytest_asyncio.fixture(scope="module")
 async def upstreams() -> AsyncIterator[RawUpstreams]:
     async with RawUpstreams() as upstreams:
         upstreams.add("search", TOOLS)

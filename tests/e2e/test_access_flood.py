@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -12,19 +11,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from tests.e2e.test_access import TOOLS, As, make_key
+from tests.e2e.test_access import TOOLS, As, make_key, unknown_key
 from tests.fleet import Fleet, eventually
 from tests.issuer import Issuer
 from tests.servers.raw import RawUpstreams
 
 PING = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
 HEADERS = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-
-
-@pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -39,12 +32,6 @@ async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
         async with Fleet(redis_url, 1, 1, max_wrong_credentials_per_peer=3, **settings) as fleet:
             await fleet.register("search", upstreams.connection("search"))
             yield fleet
-
-
-def unknown_key() -> str:
-    """A key of the right form that nobody made."""
-    text = "gwk_" + secrets.token_urlsafe(32)
-    return f"{text}{zlib.crc32(text.encode()):08x}"
 
 
 def malformed() -> str:

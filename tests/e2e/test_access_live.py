@@ -7,9 +7,7 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import signal
-import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 from tests.clients import RawClient
-from tests.e2e.test_access import TOOLS, As
+from tests.e2e.test_access import TOOLS, As, unknown_key
 from tests.e2e.test_up import Command, gateway
 from tests.fleet import eventually
 from tests.issuer import Issuer
@@ -31,11 +29,6 @@ _MANY = 12
 """So many connections reach both front ends all but certainly."""
 
 
-def new_key() -> str:
-    text = "gwk_" + secrets.token_urlsafe(32)
-    return f"{text}{zlib.crc32(text.encode()):08x}"
-
-
 class Up:
     """A running gateway, its file, and two keys of which the file has digests."""
 
@@ -43,7 +36,7 @@ class Up:
         self.file = folder / "gateway.json"
         self.upstream = upstream
         self.issuer = issuer
-        self.ann, self.ben = new_key(), new_key()
+        self.ann, self.ben = unknown_key(), unknown_key()
         self.command: Command | None = None
         self.url = ""
 

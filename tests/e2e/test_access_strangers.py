@@ -27,12 +27,6 @@ MADE_UP = "AAAAAAAA"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
     rules = {
         "authentication": [{"type": "jwt", "issuer": issuer.url, "audience": "https://mcp.example/mcp"}],

@@ -34,12 +34,6 @@ async def up(fleet: Fleet) -> AsyncIterator[Scripted]:
         yield up
 
 
-@pytest_asyncio.fixture
-async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
-    async with RawClient(fleet.urls[0]) as client:
-        yield client
-
-
 async def begin(client: RawClient, url: str = "") -> None:
     """A session of a client that can be asked everything."""
     client.url = url or client.url

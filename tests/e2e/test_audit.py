@@ -23,12 +23,6 @@ ASKED = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": 
 
 
 @pytest_asyncio.fixture(scope="module")
-async def collector() -> AsyncIterator[Collector]:
-    async with Collector() as collector:
-        yield collector
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, tmp_path_factory: Any, collector: Collector) -> AsyncIterator[Fleet]:
     async with RawUpstreams() as upstreams:
         upstreams.add("search")

@@ -14,12 +14,6 @@ from tests.servers.raw import RawUpstreams
 
 
 @pytest_asyncio.fixture(scope="module")
-async def upstreams() -> AsyncIterator[RawUpstreams]:
-    async with RawUpstreams() as upstreams:
-        yield upstreams
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     async with Fleet(redis_url, frontends=1, workers=1) as fleet:
         annotated = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}

@@ -19,12 +19,6 @@ BELOW = {"X-Forwarded-Prefix": "/gw"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
     """A gateway that believes a proxy at 127.0.0.1, and nobody else."""
     rules = json.dumps({"authentication": [{"type": "jwt", "issuer": issuer.url}]})

@@ -32,12 +32,6 @@ URL_META = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"url"
 JSON = {"Accept": "application/json", "Content-Type": "application/json"}
 
 
-@pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[TokenServer]:
     async with TokenServer() as server:

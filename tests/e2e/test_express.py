@@ -21,12 +21,6 @@ from tests.servers.raw import RawUpstreams
 
 
 @pytest_asyncio.fixture(scope="module")
-async def upstreams() -> AsyncIterator[RawUpstreams]:
-    async with RawUpstreams() as upstreams:
-        yield upstreams
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     async with SdkServer("http", "sdk") as sdk, Fleet(redis_url) as fleet:
         upstreams.add("up")

@@ -33,12 +33,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-@pytest_asyncio.fixture
-async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
-    async with RawClient(fleet.urls[0]) as client:
-        yield client
-
-
 async def pair(fleet: Fleet, upstreams: RawUpstreams, group: str) -> None:
     """Two replicas with tools ``{group}_who`` and, read-only, ``{group}_read``."""
     tools = [

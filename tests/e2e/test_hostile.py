@@ -27,12 +27,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-@pytest_asyncio.fixture
-async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
-    async with RawClient(fleet.urls[0]) as client:
-        yield client
-
-
 def http(body: bytes, extra: str = "") -> bytes:
     """One HTTP response."""
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{extra}Content-Length: {len(body)}\r\n\r\n"

@@ -42,18 +42,6 @@ class ProtectedApi(Api):
 
 
 @pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
-@pytest_asyncio.fixture(scope="module")
-async def server() -> AsyncIterator[TokenServer]:
-    async with TokenServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, issuer: Issuer) -> AsyncIterator[Fleet]:
     rules = {"authentication": [{"type": "jwt", "issuer": issuer.url, "audience": AUDIENCE}]}
     settings = {"admin_token": "the-admin-token", "access_rules": json.dumps(rules), "allow_stdio_registration": True}

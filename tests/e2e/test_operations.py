@@ -30,12 +30,6 @@ CONTEXT = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
 
 
 @pytest_asyncio.fixture(scope="module")
-async def upstreams() -> AsyncIterator[RawUpstreams]:
-    async with RawUpstreams() as upstreams:
-        yield upstreams
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     tools = [{"name": "who", "inputSchema": {"type": "object"}}]
     async with Fleet(redis_url, 2, 2, drain_timeout_s=scaled(20.0), refresh_interval_s=0.5) as fleet:

@@ -23,12 +23,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-@pytest_asyncio.fixture
-async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
-    async with RawClient(fleet.urls[0]) as client:
-        yield client
-
-
 async def register(fleet: Fleet, upstreams: RawUpstreams, group: str, count: int, balancer: str | None = None) -> None:
     """Register ``group-1`` … with the tools ``{group}_who`` and, read-only, ``{group}_read``."""
     tools = [

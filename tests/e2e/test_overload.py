@@ -29,12 +29,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-@pytest_asyncio.fixture
-async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
-    async with RawClient(fleet.urls[0]) as client:
-        yield client
-
-
 async def register(fleet: Fleet, upstreams: RawUpstreams, group: str, count: int, era: str = "modern") -> None:
     """Register ``group-1`` … as replicas with a tool ``{group}_who``."""
     for number in range(1, count + 1):

@@ -19,12 +19,6 @@ TRACE = {
 
 
 @pytest_asyncio.fixture(scope="module")
-async def upstreams() -> AsyncIterator[RawUpstreams]:
-    async with RawUpstreams() as upstreams:
-        yield upstreams
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     async with Fleet(redis_url, list_ttl_s=0.2) as fleet:
         for era in ("legacy", "modern"):

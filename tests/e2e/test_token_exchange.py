@@ -21,18 +21,6 @@ AUDIENCE = "https://mcp.example/mcp"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
-@pytest_asyncio.fixture(scope="module")
-async def server() -> AsyncIterator[TokenServer]:
-    async with TokenServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
 async def upstreams(server: TokenServer) -> AsyncIterator[ProtectedUpstreams]:
     async with ProtectedUpstreams(server) as upstreams:
         upstreams.add("modern")

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 from mcp import ClientSession
@@ -16,6 +15,7 @@ from mcp.client.sse import sse_client
 from mcp.types import ElicitResult
 
 from tests.clients import RawClient
+from tests.e2e.test_access import admin
 from tests.e2e.test_access_views import make_key
 from tests.e2e.test_metrics import scrape, total
 from tests.fleet import Fleet, SdkServer, eventually
@@ -73,15 +73,6 @@ async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]
         }.items():
             assert (await admin(fleet, "PUT", f"virtual-servers/{name}", document))[0] == 201
         yield fleet
-
-
-async def admin(fleet: Fleet, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, f"{fleet.url}/admin/v1/{path}", json=body, headers=ADMIN) as response,
-    ):
-        text = await response.text()
-        return response.status, json.loads(text) if text else None
 
 
 async def tools(client: RawClient, **options: Any) -> list[str]:

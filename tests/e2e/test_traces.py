@@ -48,18 +48,6 @@ def variables(collector: Collector, **more: str) -> Iterator[None]:
 
 
 @pytest_asyncio.fixture(scope="module")
-async def collector() -> AsyncIterator[Collector]:
-    async with Collector() as collector:
-        yield collector
-
-
-@pytest_asyncio.fixture(scope="module")
-async def upstreams() -> AsyncIterator[RawUpstreams]:
-    async with RawUpstreams() as upstreams:
-        yield upstreams
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, collector: Collector, upstreams: RawUpstreams) -> AsyncIterator[Fleet]:
     with variables(collector, OTEL_EXPORTER_OTLP_HEADERS="x-key=hidden%20key", OTEL_SERVICE_NAME="ours"):
         async with (

@@ -21,12 +21,6 @@ TOOLS = [{"name": "wipe", "inputSchema": {"type": "object"}, "annotations": {"de
 
 
 @pytest_asyncio.fixture(scope="module")
-async def collector() -> AsyncIterator[Collector]:
-    async with Collector() as collector:
-        yield collector
-
-
-@pytest_asyncio.fixture(scope="module")
 async def fleet(redis_url: str, collector: Collector) -> AsyncIterator[Fleet]:
     with variables(collector):
         async with RawUpstreams() as upstreams:

@@ -18,12 +18,6 @@ SECRET = "s3cret:/%"
 
 
 @pytest_asyncio.fixture(scope="module")
-async def server() -> AsyncIterator[TokenServer]:
-    async with TokenServer() as server:
-        yield server
-
-
-@pytest_asyncio.fixture(scope="module")
 async def upstreams(server: TokenServer) -> AsyncIterator[ProtectedUpstreams]:
     async with ProtectedUpstreams(server) as upstreams:
         yield upstreams

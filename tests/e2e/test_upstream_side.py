@@ -27,12 +27,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
             yield fleet
 
 
-@pytest_asyncio.fixture
-async def client(fleet: Fleet) -> AsyncIterator[RawClient]:
-    async with RawClient(fleet.urls[0]) as client:
-        yield client
-
-
 async def test_configured_headers_are_sent_with_every_request(fleet: Fleet, client: RawClient) -> None:
     async with RawUpstreams() as upstreams:
         endpoint = upstreams.add("h", [{"name": "h_who", "inputSchema": {"type": "object"}}])

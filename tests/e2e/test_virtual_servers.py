@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -16,6 +15,7 @@ from gateway.supervisor.config_follower import ConfigFollower
 from shared.choices import EraChoice
 from shared.tasks import cancel, spawn
 from tests.clients import RawClient
+from tests.e2e.test_access import admin
 from tests.fleet import Fleet, SdkServer, eventually
 from tests.servers.raw import RawUpstreams
 from tests.streams import listening, sse_data, standing
@@ -72,15 +72,6 @@ async def fleet(redis_url: str, upstreams: RawUpstreams) -> AsyncIterator[Fleet]
         await fleet.register("asker", notes.connection, era=EraChoice.LEGACY)
         assert (await put(fleet, "support", SUPPORT))[0] == 201
         yield fleet
-
-
-async def admin(fleet: Fleet, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    async with (
-        aiohttp.ClientSession() as session,
-        session.request(method, f"{fleet.url}/admin/v1/{path}", json=body, headers=ADMIN) as response,
-    ):
-        text = await response.text()
-        return response.status, json.loads(text) if text else None
 
 
 async def put(fleet: Fleet, name: str, document: Any) -> tuple[int, Any]:

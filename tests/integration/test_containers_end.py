@@ -14,11 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import CallError
 from shared.models import make_spec
 from shared.settings import build
 from tests.fleet import alive, eventually
-from tests.unit.worker.worker_harness import NoWayToClients
+from tests.unit.worker.worker_harness import NoLeader, NoWayToClients
 from worker import reaper
 from worker.ownership.make_upstream import make_upstream
 from worker.reaper import MARKER
@@ -82,20 +81,10 @@ def _ended(pid: int) -> bool:
     return True
 
 
-class Deaf:
-    """``ownership.upstream.UpstreamEvents``."""
-
-    def announced(self, method: str) -> None:
-        """Nobody reads its lists here."""
-
-    def trouble(self, error: CallError) -> None:
-        """Nobody leads it here."""
-
-
 async def test_a_container_that_does_not_end_with_its_input_is_removed_with_its_upstream(state: Path) -> None:
     spec = make_spec("up", {"command": "serve", "sandbox": {"type": "docker", "image": "i"}}, era="legacy")
     settings = build(overrides={"stop_timeout_s": 0.2})
-    upstream = make_upstream(spec, settings, "w", Deaf(), NoWayToClients(), lambda line: None, None, None)
+    upstream = make_upstream(spec, settings, "w", NoLeader(), NoWayToClients(), lambda line: None, None, None)
     reached = await DRIVERS["stdio"].reach(upstream.context)
     (pid,) = _containers(state)
     assert not _ended(pid)

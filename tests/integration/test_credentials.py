@@ -15,27 +15,17 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from shared.errors import CallError, NotDelivered
+from shared.errors import NotDelivered
 from shared.mcp.versions import Era
 from shared.models import make_spec
 from shared.settings import build
 from tests.machine import scaled
 from tests.token_server import ProtectedUpstreams, TokenServer
-from tests.unit.worker.worker_harness import NoWayToClients
+from tests.unit.worker.worker_harness import NoLeader, NoWayToClients
 from worker.calls.client_facts import ClientFacts
 from worker.calls.own_call import OwnCall
 from worker.ownership.make_upstream import make_upstream
 from worker.transports import DRIVERS
-
-
-class Deaf:
-    """``ownership.upstream.UpstreamEvents``."""
-
-    def announced(self, method: str) -> None:
-        """Nobody reads its lists here."""
-
-    def trouble(self, error: CallError) -> None:
-        """Nobody leads it here."""
 
 
 @pytest_asyncio.fixture
@@ -56,7 +46,9 @@ class Reached:
     def __init__(self, url: str, auth: dict[str, Any], **settings: Any) -> None:
         spec = make_spec("up", {"url": url, "auth": {"type": "clientCredentials", **auth}})
         self.settings = build(overrides=settings)
-        self.upstream = make_upstream(spec, self.settings, "w", Deaf(), NoWayToClients(), lambda line: None, None, None)
+        self.upstream = make_upstream(
+            spec, self.settings, "w", NoLeader(), NoWayToClients(), lambda line: None, None, None
+        )
 
     async def reach(self) -> Reached:
         """Probe it, as its leader does."""

@@ -25,21 +25,11 @@ from shared.models import make_spec
 from shared.settings import build
 from tests.chaos.ground import Server
 from tests.fleet import ROOT, eventually
-from tests.unit.worker.worker_harness import NoWayToClients
+from tests.unit.worker.worker_harness import NoLeader, NoWayToClients
 from worker.calls.client_facts import ClientFacts
 from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
 from worker.transports.transport import UpstreamFacts
-
-
-class Leader:
-    """``ownership.upstream.UpstreamEvents``: nobody leads the upstream here."""
-
-    def announced(self, method: str) -> None:
-        """Its lists are not read."""
-
-    def trouble(self, error: CallError) -> None:
-        """Its health is not looked after."""
 
 
 @pytest.fixture
@@ -60,7 +50,7 @@ def objects() -> Counter[str]:
 def make(connection: dict[str, Any], url: str = "") -> Upstream:
     """Return an upstream in which each client has a session of its own."""
     spec = make_spec("up", connection, isolation="client")
-    upstream = Upstream(spec, build(), "worker", Leader(), NoWayToClients(), lambda line: None)
+    upstream = Upstream(spec, build(), "worker", NoLeader(), NoWayToClients(), lambda line: None)
     upstream.adopt(UpstreamFacts(("legacy",), connection["type"], url, True, LATEST_LEGACY))
     return upstream
 

@@ -20,6 +20,7 @@ from shared.errors import CallError
 from shared.mcp import jsonrpc
 from shared.mcp.versions import Era
 from shared.models import UpstreamSpec
+from shared.registry.records import ListedCatalog
 from shared.rpc import messages as rpc
 from shared.rpc.connection import Link
 from shared.secrets import FleetKey
@@ -165,6 +166,22 @@ class NotedEvents:
 
     def forgotten(self, session: UpstreamSession) -> None:
         self.forgettings += 1
+
+
+class NoLeader:
+    """``ownership.upstream.UpstreamEvents``: nobody reads an upstream's lists, or looks after its health."""
+
+    def announced(self, method: str) -> None:
+        """Its lists are not read."""
+
+    def trouble(self, error: CallError) -> None:
+        """It is left as it is."""
+
+    def look(self) -> None:
+        """Its lists are not read."""
+
+    def listed(self) -> ListedCatalog:
+        return ListedCatalog()
 
 
 class NoWayToClients:

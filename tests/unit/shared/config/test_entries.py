@@ -13,6 +13,7 @@ from shared.config.expand import editor_variables
 from shared.config.readings import Reading
 from shared.config.roots import Found
 from shared.connections import HttpConnection, OpenApiConnection, StdioConnection
+from tests.unit.shared.config.readings import http_in, stdio_in
 
 BASE = Path("/w/proj")
 ELSEWHERE = "is part of another client, and has no command or URL to reach it by"
@@ -24,19 +25,11 @@ def _read(raw: Any, id: str = "one", base: Path = BASE, **found: Any) -> Reading
 
 
 def _stdio(raw: dict[str, Any]) -> StdioConnection:
-    reading = _read({"command": "x", **raw})
-    assert not reading.problems
-    assert reading.spec is not None
-    assert isinstance(reading.spec.connection, StdioConnection)
-    return reading.spec.connection
+    return stdio_in(_read({"command": "x", **raw}))
 
 
 def _http(raw: dict[str, Any]) -> HttpConnection:
-    reading = _read(raw)
-    assert not reading.problems
-    assert reading.spec is not None
-    assert isinstance(reading.spec.connection, HttpConnection)
-    return reading.spec.connection
+    return http_in(_read(raw))
 
 
 @pytest.mark.parametrize("key", ["url", "httpUrl", "serverUrl", "server_url", "uri", "endpoint"])

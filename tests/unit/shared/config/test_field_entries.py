@@ -12,6 +12,7 @@ from shared.config.expand import editor_variables
 from shared.config.readings import Reading
 from shared.config.roots import Found
 from shared.connections import HttpConnection, StdioConnection
+from tests.unit.shared.config.readings import http_in, stdio_in
 
 BASE = Path("/w/proj")
 ENVIRONMENT = {"HOME": "/home/ada", "PAT": "p0", "PATH": "/nowhere"}
@@ -22,19 +23,11 @@ def _read(raw: Any, **found: Any) -> Reading:
 
 
 def _stdio(raw: dict[str, Any]) -> StdioConnection:
-    reading = _read(raw)
-    assert not reading.problems
-    assert reading.spec is not None
-    assert isinstance(reading.spec.connection, StdioConnection)
-    return reading.spec.connection
+    return stdio_in(_read(raw))
 
 
 def _http(raw: dict[str, Any]) -> HttpConnection:
-    reading = _read(raw)
-    assert not reading.problems
-    assert reading.spec is not None
-    assert isinstance(reading.spec.connection, HttpConnection)
-    return reading.spec.connection
+    return http_in(_read(raw))
 
 
 def test_a_dollar_before_a_name_is_a_reference_where_the_variable_is_set() -> None:
