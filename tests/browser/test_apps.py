@@ -1,4 +1,4 @@
-"""Interfaces of tools (MCP Apps) in the dashboard: one made with the official SDK works, a hostile one reaches nothing."""
+"""Interfaces of tools (MCP Apps) in the dashboard: one of the official SDK works, a hostile one reaches nothing."""
 
 from __future__ import annotations
 
