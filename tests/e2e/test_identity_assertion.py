@@ -54,12 +54,6 @@ class ResourceServer(TokenServer):
 
 
 @pytest_asyncio.fixture(scope="module")
-async def issuer() -> AsyncIterator[Issuer]:
-    async with Issuer() as issuer:
-        yield issuer
-
-
-@pytest_asyncio.fixture(scope="module")
 async def provider() -> AsyncIterator[IdentityServer]:
     async with IdentityServer() as provider:
         yield provider

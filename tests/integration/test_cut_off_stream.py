@@ -15,9 +15,8 @@ from shared.errors import CallError
 from shared.mcp.versions import LATEST_LEGACY, Era
 from shared.models import make_spec
 from shared.settings import build
-from tests.integration.test_ended_sessions import Leader
 from tests.machine import scaled
-from tests.unit.worker.worker_harness import NoWayToClients
+from tests.unit.worker.worker_harness import NoLeader, NoWayToClients
 from worker.calls.client_facts import ClientFacts
 from worker.calls.own_call import OwnCall
 from worker.ownership.upstream import Upstream
@@ -73,7 +72,7 @@ async def server() -> AsyncIterator[Server]:
 async def upstream(server: Server) -> AsyncIterator[Upstream]:
     settings = build({"healthCheckTimeout": 2000})
     spec = make_spec("up", {"type": "sse", "url": server.url}, isolation="client")
-    upstream = Upstream(spec, settings, "worker", Leader(), NoWayToClients(), lambda line: None)
+    upstream = Upstream(spec, settings, "worker", NoLeader(), NoWayToClients(), lambda line: None)
     upstream.adopt(UpstreamFacts(("legacy",), "sse", server.url, True, LATEST_LEGACY))
     yield upstream
     await upstream.close()

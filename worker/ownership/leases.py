@@ -3,7 +3,8 @@ else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 from shared.mcp.versions import Era
 from shared.tasks import spawn
@@ -28,6 +29,10 @@ class Leases:
     def __len__(self) -> int:
         return sum(map(len, self._pools.values()))
 
+    def __iter__(self) -> Iterator[Session]:
+        """Iterate over all of them."""
+        return itertools.chain.from_iterable(self._pools.values())
+
     def lend(self, call: Call, era: Era) -> Session:
         """Return an idle session of the same principal, or a new one, or at the pool's limit the least used one. Raises
         ``CallError`` if there is no room for another one."""
@@ -48,10 +53,9 @@ class Leases:
         for pool in self._pools.values():
             pool[:] = [one for one in pool if one is not session]
 
-    def clear(self) -> list[Session]:
-        """Remove and return all sessions."""
-        pools, self._pools = self._pools, {}
-        return [session for pool in pools.values() for session in pool]
+    def clear(self) -> None:
+        """Lend none of the sessions any more."""
+        self._pools = {}
 
     def trim(self, deadline: float) -> None:
         """Close the sessions that were not used since ``deadline``, a time of the loop."""

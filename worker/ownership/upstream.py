@@ -150,7 +150,8 @@ class Upstream:
 
     def _take_all(self) -> tuple[list[Session], Pool | None]:
         """Remove and return all sessions and the pool, so that no call finds them any more."""
-        sessions = [*self._shared.values(), *self._by_client.values(), *self._leases.clear()]
+        sessions = [*self._shared.values(), *self._by_client.values(), *self._leases]
+        self._leases.clear()
         pool, self._pool = self._pool, None
         self._shared, self._by_client = {}, {}
         self._for_all = [None, None]
@@ -353,8 +354,7 @@ class Upstream:
 
     def was_cut_off(self) -> None:
         """Handle that this worker reached nobody for a while."""
-        leased = [session for pool in self._leases.values() for session in pool]
-        for session in (*self._shared.values(), *self._by_client.values(), *leased):
+        for session in (*self._shared.values(), *self._by_client.values(), *self._leases):
             session.was_cut_off()
 
     def roots_changed(self, sid: str) -> None:

@@ -225,7 +225,8 @@ class SseSession(Session):
         section 5). After ten seconds without a network, answers may come ten seconds late; a new stream works at once.
         """
         if self.ready:
-            self.ready, self._opening, self._doubted = False, None, True
+            self.ready, self._doubted = False, True
+            self._opening.forget()
             self.start()
 
     async def _answers(self) -> bool:
