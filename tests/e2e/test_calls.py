@@ -16,7 +16,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from tests.e2e.failing_commands import answering, fails, on_terminal, told
+from tests.e2e.commands import answering, fails, on_terminal, told
 from tests.e2e.test_up import ROOT, _family, environment, run, running, write
 from tests.fleet import PYTHON, stdio_connection
 from tests.servers.scripted import Exchange, Scripted, said

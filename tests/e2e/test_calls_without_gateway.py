@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.e2e.failing_commands import Answers, answering, fails, on_terminal, told
+from tests.e2e.commands import Answers, answering, fails, on_terminal, told
 from tests.e2e.test_up import _family, gateway, write
 from tests.fleet import eventually, stdio_connection
 

@@ -13,14 +13,13 @@ import pytest_asyncio
 
 from tests.attack import Judge, bystanders, session
 from tests.clients import MODERN_META, RawClient
-from tests.e2e.hostile.calls import CLIENT_LIMITS, MAX_PARKED, call, is_back_to_bystanders, progress
+from tests.e2e.hostile.calls import BLUE, CLIENT_LIMITS, MAX_PARKED, call, is_back_to_bystanders, progress
 from tests.fleet import Fleet, eventually, script_connection
 from tests.machine import scaled
 from tests.servers.scripted import Exchange, Scripted, echo, said
 from tests.streams import calling
 
 ASKABLE = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {"form": {}}}}
-BLUE = {"action": "accept", "content": {"colour": "blue"}}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Commands that fail as commands do."""
+"""Commands as people run them, on a terminal or not, what they say when they fail, and what is no gateway."""
 
 from __future__ import annotations
 
