@@ -36,6 +36,8 @@ class Introspection:
         self._http = OAuthHttp(egress or Egress(), timeout_s=_TIMEOUT_S, max_bytes=_MAX_BYTES)
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._refused: dict[bytes, float] = {}
+        self.trouble = ""
+        """Why the server could not be asked when that was tried last, or nothing."""
 
     async def verify(self, token: str, audiences: frozenset[str]) -> Identity:
         """Return whom a token is about. Raises ``InvalidToken``, also if the server does not answer."""
@@ -48,8 +50,10 @@ class Introspection:
             async with self._turns:
                 claims = await self._ask(token)
         except (OAuthError, ValueError) as error:
-            _log.warning("introspection at %s failed: %s", self.method.url, error or type(error).__name__)
+            self.trouble = str(error) or type(error).__name__
+            _log.warning("introspection at %s failed: %s", self.method.url, self.trouble)
             raise InvalidToken("the authorization server cannot be asked about the token; try again") from error
+        self.trouble = ""
         if not isinstance(claims, dict) or claims.get("active") is not True:
             if len(self._refused) >= _MAX_REFUSED:
                 self._refused.clear()

@@ -50,6 +50,8 @@ class KeySet:
         self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._waiting = 0
+        self.trouble = ""
+        """Why the keys could not be fetched when that was tried last, or nothing."""
 
     def find(self, key_id: str | None, algorithm: str) -> list[jwt.PyJWK]:
         """Return the keys that may have made a signature. Without a key id, all that fit the algorithm."""
@@ -97,10 +99,10 @@ class KeySet:
             document = await self._document()
             keys = _keys(document)
         except (OSError, ValueError, RecursionError, OAuthError) as error:
-            text = str(error) or type(error).__name__
-            _log.warning("cannot get the keys of %s: %s", self._method.issuer, text)
+            self.trouble = str(error) or type(error).__name__
+            _log.warning("cannot get the keys of %s: %s", self._method.issuer, self.trouble)
             return
-        self._keys = keys
+        self._keys, self.trouble = keys, ""
         self._fetched_at = self._clock()
 
     async def _document(self) -> Any:

@@ -15,6 +15,7 @@ from gateway.access.roles import Roles
 from gateway.admin.explaining import tool_at
 from gateway.admin.rights import PRINCIPAL
 from gateway.admin.schemas import AccessExplanation, MadeKey, NewKey, ShownKey
+from gateway.admission.authentication import Authentication
 from gateway.fleet.registry_view import RegistryView
 from gateway.http.bodies import BodyReader
 from gateway.routing.routes import Route
@@ -41,9 +42,11 @@ class AccessApi:
         registry: RegistryView,
         bodies: BodyReader,
         log: AuditLog | None = None,
+        authentication: Authentication | None = None,
     ) -> None:
         """``log`` is this front end's audit log, if there is one."""
         self._log = log
+        self._authentication = authentication
         self.rules = rules
         """Those of now: they may change while this front end runs."""
         self._audit = audit
@@ -70,6 +73,11 @@ class AccessApi:
     def audit_trouble(self) -> str:
         """Why this front end cannot write its audit log now, or nothing."""
         return self._log.failing if self._log is not None else ""
+
+    @property
+    def server_troubles(self) -> dict[str, str]:
+        """The authorization servers that this front end could not ask, and why."""
+        return self._authentication.troubles() if self._authentication is not None else {}
 
     async def keys(self, request: web.Request) -> web.Response:
         """``GET /admin/v1/keys``: all keys, without what they are."""

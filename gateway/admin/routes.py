@@ -343,7 +343,9 @@ class _AdminApi:
         return _json(await self._queries.overview())
 
     async def diagnosis(self, request: web.Request) -> web.Response:
-        return _json(structs.replace(await self._queries.diagnosis(), audit=self._access.audit_trouble))
+        access = self._access
+        found = await self._queries.diagnosis()
+        return _json(structs.replace(found, audit=access.audit_trouble, authorization_servers=access.server_troubles))
 
     async def traffic(self, request: web.Request) -> web.Response:
         return _json(await self._queries.traffic())

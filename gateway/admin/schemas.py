@@ -201,11 +201,13 @@ class OpenFiles(Struct, rename="camel"):
 
 class Diagnosis(Struct, rename="camel"):
     """What may go wrong soon: how Redis is doing (``None`` if it does not answer), and descriptors of the processes.
-    ``audit`` says why the front end that was asked cannot write its audit log, and is empty if it can."""
+    ``audit`` says why the front end that was asked cannot write its audit log, and is empty if it can;
+    ``authorization_servers`` are those that it could not ask when it tried last, and why."""
 
     redis: RedisCondition | None
     files: list[OpenFiles]
     audit: str = ""
+    authorization_servers: dict[str, str] = {}
 
 
 class RestartAsked(Struct, rename="camel"):

@@ -114,6 +114,13 @@ class Authentication:
             self._known.clear()
         self._take(rules)
 
+    def troubles(self) -> dict[str, str]:
+        """Return the authorization servers that could not be asked when that was tried last, and why."""
+        found = {issuer: one.keys.trouble for issuer, one in self._issuers.items()}
+        if self._introspection is not None:
+            found[self._introspection.method.url] = self._introspection.trouble
+        return {server: why for server, why in found.items() if why}
+
     def again(self, principal: Principal, before: AccessRules, after: AccessRules) -> Principal | None:
         """Return a principal under changed rules, or ``None`` if it may do something else now, or may have ended."""
         if before.authentication != after.authentication or before.anonymous != after.anonymous:

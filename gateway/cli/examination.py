@@ -35,6 +35,7 @@ def examined(
     soon = []
     if diagnosis is not None:
         soon = [*_redis(diagnosis["redis"] or {}), *_files(diagnosis["files"]), *_audit(diagnosis.get("audit", ""))]
+        soon += _authorization_servers(diagnosis.get("authorizationServers", {}))
     return [*_processes(overview, now), *soon, *_pinned(quarantine), *_upstreams(servers)]
 
 
@@ -71,6 +72,16 @@ def _audit(trouble: str) -> Iterator[Finding]:
             "wrong",
             f"the audit log cannot be written: {trouble}",
             "make room on its disk, or correct access.audit.file; events wait, and are lost when too many do",
+        )
+
+
+def _authorization_servers(troubles: Mapping[str, str]) -> Iterator[Finding]:
+    for server, why in troubles.items():
+        yield Finding(
+            "wrong",
+            f"the authorization server {server} cannot be asked: {why}",
+            "callers whose tokens need it are refused; look whether this host reaches it, and at jwksUrl, jwksFile and "
+            "url in the rules of access",
         )
 
 

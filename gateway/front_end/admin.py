@@ -9,6 +9,7 @@ from gateway.admin.pins import PinsApi
 from gateway.admin.queries import Queries
 from gateway.admin.restarting import Restarting
 from gateway.admin.virtual_servers import VirtualServersApi
+from gateway.front_end.access import FrontEndAccess
 from gateway.front_end.fleet import FrontEndFleet
 from gateway.front_end.presence import Presence
 from gateway.front_end.telemetry import FrontEndTelemetry
@@ -40,6 +41,7 @@ class FrontEndAdmin:
         fleet: FrontEndFleet,
         presence: Presence,
         reader: BodyReader,
+        access: FrontEndAccess,
     ) -> None:
         self._telemetry = telemetry
         self._fleet = fleet
@@ -73,7 +75,8 @@ class FrontEndAdmin:
             telemetry.failed,
         )
         self.commands = Commands(store, fleet.sessions)
-        self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, reader, audit)
+        authentication = access.authentication
+        self.access = AccessApi(rules, KeyStore(store), AuditStore(store), registry, reader, audit, authentication)
         self.virtual = VirtualServersApi(VirtualServerStore(store), registry, reader)
         self.pins = PinsApi(pins, registry, reader)
         self.restarting = Restarting(store)

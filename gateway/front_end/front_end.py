@@ -50,7 +50,8 @@ class FrontEnd:
         self._presence = presence = Presence(settings.fleet, id, telemetry.counters, fleet, streams.open)
         self.access = access = FrontEndAccess(settings, store, id, rules, telemetry, fleet.registry, streams.open)
         self.protocol = FrontEndProtocol(settings, store, key, id, telemetry, fleet, streams, access)
-        self.admin = admin = FrontEndAdmin(settings, store, id, rules, telemetry, fleet, presence, self.protocol.reader)
+        reader = self.protocol.reader
+        self.admin = admin = FrontEndAdmin(settings, store, id, rules, telemetry, fleet, presence, reader, access)
         self.dance = Dance(settings, fleet.registry, CredentialStore(store, key))
 
         self._live_rules = None

@@ -23,6 +23,9 @@ from tests.machine import scaled
 from tests.servers.raw import RawUpstreams
 from tests.unit.gateway.access.test_jwt import GOOD, HEADERS, signed
 
+AWAY = "http://127.0.0.1:9"
+"""An issuer that answers nobody."""
+
 
 @pytest_asyncio.fixture(scope="module")
 async def upstreams() -> AsyncIterator[RawUpstreams]:
@@ -37,6 +40,7 @@ async def fleet(redis_url: str, issuer: Issuer, upstreams: RawUpstreams) -> Asyn
         "authentication": [
             {"type": "apiKey"},
             {"type": "jwt", "issuer": issuer.url},
+            {"type": "jwt", "issuer": AWAY, "audience": AUDIENCE},
             {"type": "trustedProxy", "addresses": ["10.9.9.9"], "roles": ["all"]},
         ],
         "roles": {"all": {"when": "principal.kind != 'anonymous'", "allow": ["*"], "admin": "write"}},
@@ -245,3 +249,11 @@ async def test_the_metadata_names_no_host_that_is_not_ours(fleet: Fleet) -> None
         url = f"{fleet.url}/.well-known/oauth-protected-resource/mcp"
         async with raw.session.get(url, headers={"Host": "evil.example"}) as response:
             assert response.status == 403
+
+
+async def test_an_issuer_that_is_away_is_said_to_those_who_look_after_the_gateway(fleet: Fleet, issuer: Issuer) -> None:
+    async with As(fleet.urls[0], issuer.token(iss=AWAY)) as client:
+        assert (await client.modern("tools/list")).status == 401
+    _, found = await admin(fleet, "GET", "diagnosis")
+    assert list(found["authorizationServers"]) == [AWAY]
+    assert "127.0.0.1:9" in found["authorizationServers"][AWAY]

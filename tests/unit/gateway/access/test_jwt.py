@@ -266,6 +266,8 @@ async def test_old_keys_are_used_while_the_issuer_is_away(keys: Path, monkeypatc
         async with asyncio.timeout(scaled(1)):  # nobody waits for the issuer
             assert await issuer.keys_of(token)
     hanging.set()
+    await issuer.keys.fetch()
+    assert issuer.keys.trouble == "away"
 
 
 async def test_made_up_key_ids_do_not_flood_the_issuer(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,6 +84,13 @@ def test_an_audit_log_that_cannot_be_written_is_found() -> None:
     assert found.level == "wrong" and "No space left" in found.what and "access.audit.file" in found.do
 
 
+def test_an_authorization_server_that_cannot_be_asked_is_found() -> None:
+    troubles = {"https://login.example": "HTTP 503"}
+    diagnosis: dict[str, Any] = {"redis": None, "files": [], "authorizationServers": troubles}
+    (found,) = [one for one in examined(_overview(), [_server()], NOW, diagnosis) if one.do]
+    assert found.level == "wrong" and "https://login.example" in found.what and "HTTP 503" in found.what
+
+
 def test_tools_that_are_held_back_are_found() -> None:
     held = {"upstream": "bank", "group": "bank", "tool": "pay", "state": "changed", "heldBack": True}
     (found,) = [
