@@ -114,7 +114,7 @@ def routes(front: FrontEnd) -> web.Application:
     add_pages(app, guard)
     name = front.settings.service.name
     add_connect_routes(app, front.dance, front.principals, guard, front.peers, name, lambda: front.rules)
-    rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers)
+    rights = AdminRights(front.settings, front.rules, front.principals, guard, front.peers, lambda: front.rules)
     add_admin_routes(
         app,
         front.queries,
