@@ -294,6 +294,16 @@ def check_public_url(url: str) -> str:
     return url
 
 
+def without_places(text: str) -> str:
+    """Return a text of an error without the URLs, their hosts, the addresses and the paths in it, which are not for
+    clients."""
+    hosts = {urlsplit(place).netloc.rpartition("@")[2] for place in _PLACES.findall(text) if "://" in place}
+    text = _PLACES.sub(MASK, text)
+    for host in sorted(filter(None, hosts), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?::\d+)?(?![\w-])", MASK, text, flags=re.IGNORECASE)
+    return _readable(_ADDRESSES.sub(MASK, text))
+
+
 def _readable(masked: str) -> str:
     """Return a text that began with a place as a sentence: errors begin with the name of their upstream anyway."""
     return f"it {masked.removeprefix(f'{MASK} ')}" if masked.startswith(f"{MASK} ") else masked

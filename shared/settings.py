@@ -132,7 +132,7 @@ class CallSettings(Struct, frozen=True):
         10 * 1024 * 1024
     )
     max_result_bytes: Annotated[int, Meta(ge=1024, description="largest message from an upstream")] = 64 * 1024 * 1024
-    max_inflight: Annotated[int, Meta(ge=1, description="calls in flight per front end; more are refused")] = 10_000
+    max_inflight: Annotated[int, Meta(ge=1, description="calls in flight per front end; of one caller, half")] = 10_000
     keepalive_comment_s: Annotated[
         float, Meta(gt=0, description="a silent POST commits to SSE and sends a comment this often")
     ] = 15.0

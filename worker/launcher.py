@@ -33,7 +33,7 @@ def _confine(orders: dict[str, Any]) -> None:
         os.setgroups([])
         os.setgid(orders["gid"])
         os.setuid(orders["uid"])
-        if sys.platform == "linux":  # no program with the setuid bit leads back
+        if sys.platform == "linux" and not orders["newPrivileges"]:  # no program with the setuid bit leads back
             ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 

@@ -25,7 +25,7 @@ from shared.access.methods import ClientCertificateMethod, TrustedProxyMethod
 _MAX_LENGTH = 32 * 1024
 _REMEMBERED = 1024
 """How many values of the header are remembered, so that they are read once."""
-_PEM = re.compile(r"-----BEGIN CERTIFICATE-----\s*([A-Za-z0-9+/=\s]+?)\s*-----END CERTIFICATE-----")
+_PEM = re.compile(r"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]++)-----END CERTIFICATE-----")
 _PAIR = re.compile(r'\s*([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^;,"]*)\s*(;|,|$)')
 _PAIRS = re.compile(r"[A-Za-z]+=")
 _LISTED = {"uri": "uris", "dns": "dnss", "email": "emails"}

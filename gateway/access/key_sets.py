@@ -33,6 +33,8 @@ _MAX_KEYS = 100
 _MAX_WAITING = 100
 _MIN_RSA_BITS = 2048
 """Shorter keys are not used (RFC 7518 section 3.3)."""
+_MAX_RSA_BITS, _MAX_EXPONENT = 8192, 2**32
+"""Nor are those with which one signature takes milliseconds to verify: callers bring keys of their own (``dpop``)."""
 _ASYMMETRIC = ("RSA", "EC", "OKP")
 
 
@@ -172,7 +174,12 @@ def public_key(raw: Mapping[str, Any]) -> jwt.PyJWK | None:
         key = jwt.PyJWK(public)
     except (jwt.PyJWTError, ValueError, TypeError, AttributeError, ArithmeticError):
         return None  # what is in the members may be anything
-    return None if raw["kty"] == "RSA" and key.key.key_size < _MIN_RSA_BITS else key
+    return None if raw["kty"] == "RSA" and not _is_usual(key.key) else key
+
+
+def _is_usual(key: Any) -> bool:
+    """Whether an RSA key is long enough, and quick enough to verify with."""
+    return bool(_MIN_RSA_BITS <= key.key_size <= _MAX_RSA_BITS and key.public_numbers().e <= _MAX_EXPONENT)
 
 
 _CURVES = {"ES256": "P-256", "ES384": "P-384", "ES512": "P-521"}

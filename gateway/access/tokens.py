@@ -37,7 +37,10 @@ def identity(
     expires = claims.get("exp")
     client = claims.get("client_id", claims.get("azp"))
     kind = "service" if subject == client else "user"
-    expires_at = float(expires) if isinstance(expires, int | float) else FOR_EVER
+    try:
+        expires_at = float(expires) if isinstance(expires, int | float) else FOR_EVER
+    except OverflowError:
+        expires_at = FOR_EVER
     return Identity(f"{issuer}#{subject}", kind, claims, scopes, expires_at, given, True, thumbprint, certificate)
 
 

@@ -196,7 +196,10 @@ async def told(follower: Follower, silence_s: float, over: Callable[[], bool]) -
     while not over():
         try:
             async with asyncio.timeout(_LOOK_S):
-                yield await follower.queue.get()
+                event = await follower.queue.get()
+            if over():
+                return
+            yield event
         except TimeoutError:
             if loop.time() < silent_until:
                 continue

@@ -16,10 +16,13 @@ import hmac
 import ipaddress
 import logging
 import re
+import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from gateway.access.principal import Principal
 from gateway.admission.dns_rebinding import RebindingGuard
 from gateway.admission.http_requests import principal_of, read_head
 from gateway.admission.peers import Peers
@@ -49,6 +52,7 @@ _LOG_EVERY_S = 10.0
 
 PRINCIPAL = web.RequestKey("principal", str)
 """The key of a request under which stands who sent it, once that is known."""
+_SENDER = web.RequestKey("sender", Principal)
 RIGHTS = web.RequestKey("rights", str)
 """The key of a request that may be answered, under which stands what its sender may do: ``read`` or ``write``."""
 
@@ -63,8 +67,11 @@ class AdminRights:
         principals: Principals | None = None,
         guard: RebindingGuard | None = None,
         peers: Peers | None = None,
+        rules_of: Callable[[], AccessRules] | None = None,
     ) -> None:
-        """``principals`` find out who is behind a request, if the ``rules`` say how callers are authenticated."""
+        """``principals`` find out who is behind a request, if the ``rules`` say how callers are authenticated;
+        ``rules_of`` returns the rules of now."""
+        self._rules_of = rules_of
         self._authenticated = rules is not None and bool(rules.authentication)
         self._principals = principals
         self._guard = guard or RebindingGuard(settings)
@@ -124,7 +131,16 @@ class AdminRights:
         except CallError:
             return "none"
         request[PRINCIPAL] = found.id
+        request[_SENDER] = found
         return found.admin
+
+    def last(self, request: web.Request) -> bool:
+        """Whether the rights of a request that is still being answered are what they were: its credentials are neither
+        revoked nor over, and no rules have changed."""
+        sender = request.get(_SENDER)
+        if sender is None:
+            return True
+        return sender.lasts(time.time()) and (self._rules_of is None or sender.rules is self._rules_of())
 
     async def slow_down(self, request: web.Request) -> None:
         """Log that a request was refused, and hold the answer to a wrong token back, so that tokens cannot be guessed

@@ -359,12 +359,16 @@ class _AdminApi:
         follower = log.follow()
         if follower is None:
             raise CallError("overloaded", f"{MOST_FOLLOWERS} follow the events of this front end already")
+
+        def over() -> bool:
+            return Process.draining or not self._rights.last(request)
+
         try:
             stream = EventStream()
             await stream.open(request)
             for event in log.recent(after):
                 await stream.send(msgspec.json.encode(event), str(event.sequence))
-            async for told_event in told(follower, _SIGN_OF_LIFE_S, lambda: Process.draining):
+            async for told_event in told(follower, _SIGN_OF_LIFE_S, over):
                 if told_event is None:
                     await stream.comment()
                     continue

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -33,10 +34,12 @@ def write(port: int, redis_url: str, prefix: str, admin_token: str = "", sealed:
     """
     directory = _directory()
     directory.mkdir(mode=0o700, exist_ok=True)
-    if directory.stat().st_uid != os.getuid():
-        return  # another user made the directory: the gateway works without the file
+    found = directory.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        return  # another user made it, or a link that leads elsewhere: the gateway works without the file
     directory.chmod(0o700)
-    descriptor = os.open(file_of(port), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    remove(port)  # whatever is there may be a link, or readable for others
+    descriptor = os.open(file_of(port), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         content = {
             "pid": os.getpid(),

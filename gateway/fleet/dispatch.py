@@ -22,6 +22,7 @@ from gateway.fleet.outgoing import Anywhere, Exact, Only, Outgoing
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
+from gateway.fleet.shares import Shares
 from gateway.fleet.targets import Target, Targets, Unlinked, lost_task
 from gateway.routing import router
 from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
@@ -74,7 +75,7 @@ class Dispatcher:
         self._registry = registry
         self._pool = pool
         self._observer = observer
-        self._max_in_flight = max_in_flight
+        self._shares = Shares(max_in_flight)
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self.targets = Targets(registry, pool, sessions)
@@ -96,8 +97,8 @@ class Dispatcher:
         """
         now = self._loop.time()
         try:
-            if len(self.under_way) >= self._max_in_flight:
-                raise self._overloaded()
+            if len(self.under_way) >= self._shares.enough:
+                self._shares.check(self.under_way, _caller(call), now)
             target = self.targets.find(call, (), now)
             if type(target) is not Target:
                 return None
@@ -136,9 +137,6 @@ class Dispatcher:
             self._observer.begun(call)
             self._observer.finished(call, error.code, 0.0)
 
-    def _overloaded(self) -> CallError:
-        return NotDelivered("overloaded", f"{self._max_in_flight} calls are in flight here already (maxInflight)")
-
     def _start(self, call: Outgoing, target: Target, now: float) -> InFlight:
         session, replica, observer = call.session, target.replica, self._observer
         head = self._head(call, replica)
@@ -167,7 +165,7 @@ class Dispatcher:
     def send_beside(self, call: Outgoing, replica: Replica) -> InFlight | None:
         session = call.session
         link = self._pool.link_for(replica, session.sid if session is not None else "")
-        if link is None or len(self.under_way) >= self._max_in_flight or not self._budget.take_spare():
+        if link is None or len(self.under_way) >= self._shares.enough or not self._budget.take_spare():
             return None
         self._budget.sent += 1
         head = self._head(call, replica)
@@ -192,8 +190,8 @@ class Dispatcher:
         if begun is None:
             self._note_begin(call, self._loop.time())
         try:
-            if begun is None and len(self.under_way) >= self._max_in_flight:
-                raise self._overloaded()
+            if begun is None and len(self.under_way) >= self._shares.enough:
+                self._shares.check(self.under_way, _caller(call), self._loop.time())
             if call.quota is not None and not call.counted:
                 await call.quota.acquire(call)
                 call.counted = True

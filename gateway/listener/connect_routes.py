@@ -26,6 +26,7 @@ from gateway.connect.clients import CALLBACK_PATH, DOCUMENT_PATH, document
 from gateway.connect.dance import ConnectError, Dance, unknown
 from gateway.http.bodies import peer_of
 from shared.access.rules import AccessRules
+from shared.connections import without_places
 from shared.errors import CallError, RegistryUnavailable
 from shared.oauth.consent import connect_url
 from shared.oauth.http import OAuthError
@@ -89,7 +90,7 @@ class _Routes:
                 return self._failed(request, error.status, str(error))
             except OAuthError as error:
                 _log.warning("connect %s: %s", request.match_info.get("upstream", ""), error)
-                return self._failed(request, 502, f"The server could not be asked: {error}")
+                return self._failed(request, 502, f"The server could not be asked: {self._reason(error)}")
             except RegistryUnavailable:
                 return self._failed(request, 503, "The gateway cannot keep anything now. Try again.")
             except CallError as error:
@@ -100,6 +101,11 @@ class _Routes:
                 return response
 
         return handle
+
+    def _reason(self, error: OAuthError) -> str:
+        """Return why a server could not be asked, as callers may know it. Where they have credentials they are not who
+        runs the gateway, and addresses inside of a network are nothing for them."""
+        return without_places(str(error)) if self._rules_of().authentication else str(error)
 
     def _failed(self, request: web.Request, status: int, text: str) -> web.Response:
         if _is_program(request):

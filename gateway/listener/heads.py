@@ -27,6 +27,8 @@ _MAX_KEPT_BYTES = 20 * 1024 * 1024
 """At most so many heads, with so many bytes, are remembered. Each client session has its own, and a head with a signed
 token has some 1,500 bytes."""
 _ENDPOINT = re.compile(r"/servers/([A-Za-z0-9][A-Za-z0-9._-]{0,127})/mcp")
+_LENGTH = re.compile(r"[0-9]{1,15}")
+"""A length as programs write it. Python refuses to read a number of thousands of digits, be they zeros."""
 _UNFRAMED = ("transfer-encoding", "upgrade", "expect", "content-encoding")
 
 
@@ -82,7 +84,7 @@ def read_head(
     lengths = named.get("content-length", [])
     if not reader.complete or parser.get_http_version() != "1.1" or any(name in named for name in _UNFRAMED):
         return None
-    if len(lengths) > 1 or any(not one.isdecimal() or not one.isascii() for one in lengths):
+    if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
         return None
     connection = [one.strip() for one in ",".join(named.get("connection", [])).lower().split(",")]
     path = reader.target.decode("latin-1")
@@ -118,6 +120,8 @@ def framing_fault(version: tuple[int, int], headers: Mapping[str, str]) -> str |
 
     The express lane takes no request with ``Transfer-Encoding``; this is asked for those that aiohttp has read.
     """
+    if not _LENGTH.fullmatch(headers.get("Content-Length", "0")):
+        return "a Content-Length that is no number of at most 15 digits"
     if "Transfer-Encoding" not in headers:
         return None
     if version < (1, 1):

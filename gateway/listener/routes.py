@@ -62,7 +62,7 @@ def routes(front: FrontEnd) -> web.Application:
     add_metadata_routes(app, lambda: access.rules, guard, access.prefix, name)
     add_pages(app, guard)
     add_connect_routes(app, front.dance, access.principals, guard, access.peers, name, lambda: access.rules)
-    rights = AdminRights(front.settings, access.rules, access.principals, guard, access.peers)
+    rights = AdminRights(front.settings, access.rules, access.principals, guard, access.peers, lambda: access.rules)
     add_admin_routes(
         app,
         admin.queries,

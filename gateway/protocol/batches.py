@@ -27,6 +27,10 @@ _AT_ONCE = 20
 """So many messages of a batch are taken in one turn of the loop: that takes some 2 ms, and others wait."""
 
 
+_UNDER_WAY = 50
+"""So many requests of a batch are under way at once: one request of a client is not to take a front end's places."""
+
+
 async def few_at_once(messages: Iterable[Message]) -> AsyncIterator[Message]:
     """Yield messages in their order. After a few of them the loop belongs to others for a turn."""
     for number, message in enumerate(messages, 1):
@@ -51,7 +55,7 @@ class Batches:
         self._messages = messages
 
     async def post(self, request: web.BaseRequest, head: RequestHead, messages: list[Message]) -> web.StreamResponse:
-        """Serve a batch, all of its requests concurrently."""
+        """Serve a batch, its requests concurrently."""
         head = structs.replace(head, era=Era.LEGACY, has_body=False)  # the modern era has no batches
         try:
             caller = await self._serving.admitted(head)
@@ -68,10 +72,16 @@ class Batches:
         if not wanted:
             return accepted()
         taker = BatchAnswer(request, caller.session is not None and caller.session.wants_warnings)
+        places = asyncio.Semaphore(_UNDER_WAY)
+
+        async def serve(message: Message) -> None:
+            async with places:
+                await self._serving.serve_to(taker, head, message, caller)
+
         try:
             async with asyncio.TaskGroup() as group:
                 async for message in few_at_once(wanted):
-                    group.create_task(self._serving.serve_to(taker, head, message, caller))
+                    group.create_task(serve(message))
         except* ConnectionError as gone:  # the client is gone; the task group has cancelled the other requests
             raise gone.exceptions[0] from None
         return await taker.end()

@@ -106,7 +106,7 @@ def _token(found: dict[str, Any], where: str) -> Token:
         raise OAuthError(f"{where} gives a token of type {str(kind)[:40]!r}; only bearer tokens can be sent")
     try:
         life_s = float(found.get("expires_in", _UNKNOWN_LIFE_S))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         life_s = _UNKNOWN_LIFE_S
     life_s = min(life_s, _MAX_LIFE_S) if life_s > 0 else 0.0
     refresh, scope = found.get("refresh_token"), found.get("scope")

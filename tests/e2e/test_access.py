@@ -137,6 +137,22 @@ async def test_the_metadata_of_each_endpoint_names_the_issuer(fleet: Fleet, issu
             assert "scopes_supported" not in found  # those of step-up come when a call needs them
 
 
+async def test_the_events_of_the_fleet_end_with_the_key_of_who_follows_them(fleet: Fleet) -> None:
+    key = await make_key(fleet, "watcher", "auditor")
+    headers = {"Authorization": f"Bearer {key}", "Accept": "text/event-stream"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{fleet.url}/admin/v1/events", headers=headers) as stream,
+    ):
+        assert stream.status == 200
+        assert (await admin(fleet, "DELETE", "keys/watcher"))[0] == 204
+
+        async def ended() -> bool:
+            return not await stream.content.read(65536)
+
+        await eventually(ended, 5.0, "the events end")
+
+
 async def test_a_key_works_at_every_front_end_at_once_until_it_is_revoked(fleet: Fleet) -> None:
     key = await make_key(fleet, "ci", "ops")
     for url in fleet.urls:

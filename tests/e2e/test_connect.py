@@ -356,3 +356,26 @@ async def test_a_token_that_is_bound_to_a_key_connects_with_a_proof(fleet: Fleet
 
     assert await status(url) == 200
     assert await status(url + "/other") == 401
+
+
+async def test_a_caller_is_not_told_where_a_server_is_that_cannot_be_asked(fleet: Fleet, issuer: Issuer) -> None:
+    url = "http://127.0.0.1:9/inside/mcp"
+    await fleet.register("gone", {"type": "http", "url": url, "auth": {"type": "user"}}, connected=False)
+    token = issuer.token(aud=AUDIENCE)
+
+    async def link() -> str | None:
+        try:
+            return await link_for(fleet, token, "gone")
+        except AssertionError:
+            return None
+
+    found = await eventually(link, 10.0, "the upstream is known here")
+    async with Browser(fleet) as browser:
+        text = (await browser.read(found))[1]
+        ticket = html.unescape(re.findall(r'name="ticket" value="([^"]*)"', text)[0])
+        path = urlsplit(found).path
+        async with browser.session.post(browser.base + path, data={"ticket": ticket}) as response:
+            said = await response.text()
+    assert response.status == 502 and "cannot be asked" in said
+    assert "127.0.0.1" not in said and "inside" not in said
+    await fleet.store.unregister("gone")

@@ -32,6 +32,22 @@ def test_without_these_settings_the_command_is_started_itself() -> None:
         assert found == (["cat"], {"A": "1", "MARK": "m"}, ())
 
 
+def test_what_makes_a_container_has_no_limits_itself_and_may_become_more_than_its_user() -> None:
+    limited = build(overrides={"stdio_max_memory": 10**6, "stdio_max_processes": 1}).upstreams
+    with launching(limited, ["podman"], {"A": "1"}, {}, contained=True) as found:
+        assert found == (["podman"], {"A": "1"}, ())
+
+
+@needs_root
+@pytest.mark.parametrize(("contained", "privileges"), [(False, "1"), (True, "0")])
+def test_another_user_gains_no_privileges_but_for_podman(contained: bool, privileges: str) -> None:
+    settings = build(overrides={"stdio_user": NOBODY}).upstreams
+    command = ["grep", "NoNewPrivs", "/proc/self/status"]
+    with launching(settings, command, {"PATH": os.environ["PATH"]}, {}, contained) as (words, variables, fds):
+        done = subprocess.run(words, env=variables, pass_fds=fds, capture_output=True, text=True, cwd="/")
+    assert done.stdout.split() == ["NoNewPrivs:", privileges], done
+
+
 def test_limits_hold_and_the_environment_is_that_of_the_child() -> None:
     done = run("sh", "-c", 'ulimit -n; echo "$A $MARK"; ls /proc/self/fd', given={"A": "1"}, stdio_max_files=77)
     assert done.stdout.split() == ["77", "1", "m", "0", "1", "2", "3"], "and no descriptor of ours is left"

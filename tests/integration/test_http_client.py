@@ -21,6 +21,8 @@ from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from tests.certificates import self_signed
 from tests.machine import scaled
+from worker.calls.call import Call
+from worker.calls.client_facts import ClientFacts
 from worker.transports import http_client
 from worker.transports.http_client import HttpPool
 from worker.transports.http_dial import dial
@@ -28,8 +30,8 @@ from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.http_exchange import Notice
 
 
-def pool_to(url: str) -> HttpPool:
-    return HttpPool(HttpEndpoint(url, HttpConnection(url)), UpstreamSettings())
+def pool_to(url: str, **settings: Any) -> HttpPool:
+    return HttpPool(HttpEndpoint(url, HttpConnection(url)), UpstreamSettings(**settings))
 
 
 class Server:
@@ -243,3 +245,37 @@ async def test_small_chunks_may_have_more_framing_than_body() -> None:
     await post(pool, 1)
     pool.close()
     listener.close()
+
+
+class OfCaller(Collected):
+    """An exchange of a caller; ``order`` notes the answer or the failure."""
+
+    def __init__(self, request: bytes, caller: str, order: list[str]) -> None:
+        super().__init__(request)
+        self.call = Call("tools/call", b"{}", 0, 5.0)
+        self.call.client = ClientFacts(caller)
+        self._caller, self._order = caller, order
+
+    def on_complete(self) -> None:
+        self._order.append(self._caller)
+        super().on_complete()
+
+    def on_failed(self, error: CallError) -> None:
+        self._order.append(f"{self._caller} {error.code}")
+        super().on_failed(error)
+
+
+async def test_callers_take_turns_at_connections_and_who_waits_with_most_makes_room(server: tuple[Server, int]) -> None:
+    counting, port = server
+    pool = pool_to(f"http://127.0.0.1:{port}/", max_connections=1, max_pending=10)
+    order: list[str] = []
+    exchanges = [
+        OfCaller(pool.endpoint.head("POST", {}) + b"Content-Length: 2\r\n\r\n{}", caller, order)
+        for caller in ["hog"] * 10 + ["ann", "ann", "hog"]
+    ]
+    for exchange in exchanges:
+        pool.submit(exchange)
+    assert order == ["hog overloaded"] * 3
+    await asyncio.wait_for(asyncio.gather(*(one.done for one in exchanges)), scaled(5.0))
+    assert order[3:7] == ["hog", "ann", "hog", "ann"] and counting.answers == 10
+    pool.close()

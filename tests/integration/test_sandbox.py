@@ -45,10 +45,12 @@ def connect(port):
     try: socket.create_connection(("127.0.0.1", port), 2).close(); return "connected"
     except OSError as error: return type(error).__name__
 
-def look(outside, named, out, port):
+def look(outside, named, out, port, fill=0):
+    filled = b"x" * fill
     pids = [one for one in os.listdir("/proc") if one.isdigit()]
     return {"outside": read(outside), "named": read(named), "spoilt": write(named), "out": write(out + "/o"),
             "home": write(os.environ["HOME"] + "/h"), "connect": connect(port), "processes": len(pids),
+            "environment": sorted(os.environ), "filled": len(filled),
             "privileges": [l.split()[1] for l in open("/proc/self/status") if l.startswith(("NoNewPrivs", "CapEff"))]}
 """
 SERVES = (

@@ -269,3 +269,8 @@ class Call:
 
     def _interim(self, message: bytes) -> None:
         """Pass on a notification. The base class has no receiver."""
+
+
+def caller_of(call: Call) -> str:
+    """Return whose call it is, for a fair share of an upstream: the principal's, else the client session's."""
+    return call.client.principal or call.session

@@ -13,12 +13,12 @@ more than it has. One that sends a hundred calls makes itself wait, and not a ca
 from __future__ import annotations
 
 import math
-from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from shared.errors import EVERYBODY, SHUT, NotDelivered
 from worker.calls.call import Call
 from worker.calls.concurrency import Concurrency
+from worker.calls.fair_queue import FairQueue
 from worker.calls.observer import ANSWERED, CANCELLED, UPSTREAM_ERROR
 
 _WEIGHT = 0.1
@@ -46,7 +46,6 @@ class Gate:
     ) -> None:
         self.concurrency = concurrency
         self.running = 0
-        self.waiting = 0
         self.service_s = 0.0
         """How long a call takes, on average; 0 before the first answer."""
         self._upstream = upstream
@@ -54,21 +53,25 @@ class Gate:
         self._max_wait_s = max_wait_s
         self._clock = clock
         self._start = start
-        self._queues: OrderedDict[str, deque[Call]] = OrderedDict()  # by caller; the first one's turn is next
+        self._queue: FairQueue[Call] = FairQueue()
         self._full_since = 0.0
         self._letting_in = False
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait."""
+        return self._queue.waiting
 
     # ---- in and out
 
     def enter(self, call: Call, caller: str) -> None:
         """Start ``call``, or have it wait, or fail it with ``overloaded``."""
         now = self._clock()
-        if self.running < self.concurrency.limit and not self.waiting:
+        if self.running < self.concurrency.limit and not self._queue.waiting:
             self._full_since = now  # a place was free until now
             self._let_in(call, now)
             return
-        own = self._queues.get(caller)
-        before = self._before(len(own) if own is not None else 0)
+        before = self._before(self._queue.of(caller))
         wait_s = (before + 1) * self.service_s / self.concurrency.limit
         if not self._may_wait(call, before, wait_s, now):
             self._refuse(call, wait_s)
@@ -76,10 +79,7 @@ class Gate:
         if self.waiting >= self._max_waiting and not self._make_room(before):
             self._refuse(call, wait_s)
             return
-        if own is None:
-            own = self._queues[caller] = deque()
-        own.append(call)
-        self.waiting += 1
+        self._queue.add(call, caller)
         call.holder = self
 
     def left(self, call: Call, outcome: str) -> None:
@@ -99,27 +99,15 @@ class Gate:
 
     def abandon(self, call: Call, reason: str) -> bool:
         """Take a waiting call out of the queue. It was certainly not sent (``worker.calls.call.Holder``)."""
-        for caller, queue in self._queues.items():
-            if call in queue:
-                queue.remove(call)
-                self.waiting -= 1
-                if not queue:
-                    del self._queues[caller]
-                return True
-        return False
+        return self._queue.remove(call)
 
     def _go_on(self, now: float) -> None:
         if self._letting_in:
             return  # a call that was let in has failed at once; the loop below goes on
         self._letting_in = True
         try:
-            while self.waiting and self.running < self.concurrency.limit:
-                caller, queue = self._queues.popitem(last=False)
-                call = queue.popleft()
-                self.waiting -= 1
-                if queue:
-                    self._queues[caller] = queue  # behind the others
-                self._let_in(call, now)
+            while self._queue.waiting and self.running < self.concurrency.limit:
+                self._let_in(self._queue.take(), now)
         finally:
             self._letting_in = False
 
@@ -133,7 +121,7 @@ class Gate:
 
     def _before(self, own: int) -> int:
         """Return how many calls go before the next one of a caller that has ``own`` calls waiting."""
-        return sum(min(len(queue), own + 1) for queue in self._queues.values())
+        return sum(min(count, own + 1) for count in self._queue.counts)
 
     def _may_wait(self, call: Call, before: int, wait_s: float, now: float) -> bool:
         if call.expires_at and now + wait_s + self.service_s > call.expires_at:
@@ -148,11 +136,10 @@ class Gate:
 
     def _make_room(self, before: int) -> bool:
         """Refuse the last call of the caller who has most of them waiting, if that is not who asks for room."""
-        longest = max(self._queues.values(), key=len)
-        if self._before(len(longest) - 1) <= before:
+        if self._before(max(self._queue.counts) - 1) <= before:
             return False
-        call = longest[-1]
-        self.abandon(call, "")
+        call = self._queue.last_of_longest()
+        self._queue.remove(call)
         self._refuse(call, self.waiting * self.service_s / self.concurrency.limit)
         return True
 
@@ -161,7 +148,7 @@ class Gate:
         data = {"retryAfter": str(max(1, math.ceil(wait_s)))}
         if self._lasts(self._clock()):
             shut_s = _SHUT * self.waiting * self.service_s / self.concurrency.limit
-            data[SHUT] = f"{shut_s:.4f} {EVERYBODY}" if len(self._queues) >= self._few else f"{shut_s:.4f}"
+            data[SHUT] = f"{shut_s:.4f} {EVERYBODY}" if len(self._queue.counts) >= self._few else f"{shut_s:.4f}"
         call.fail(NotDelivered("overloaded", text, data))
 
     @property

@@ -17,6 +17,7 @@ from worker.sessions.context import UpstreamSession
 _MAX_PAGES = 1000
 _LEAST_S = 1.0
 """How long a later page may take in any case."""
+_LONGEST_TTL_MS = 1e12
 _IN_A_THREAD = 500
 """From how many entries on a list is checked beside the loop."""
 
@@ -68,7 +69,8 @@ class _Pages:
         self.entries += page.entries or ()  # Go writes an empty list as null
         self.size += len(raw)
         if isinstance(page.ttl_ms, int | float) and not isinstance(page.ttl_ms, bool):
-            self.ttl_ms = min(float(page.ttl_ms), self.ttl_ms if self.ttl_ms is not None else float("inf"))
+            ttl_ms = float(min(max(page.ttl_ms, 0), _LONGEST_TTL_MS))
+            self.ttl_ms = min(ttl_ms, self.ttl_ms if self.ttl_ms is not None else ttl_ms)
         cursor = page.next_cursor
         return cursor if isinstance(cursor, str | int) and cursor != "" else None  # Go writes no cursor as ""
 

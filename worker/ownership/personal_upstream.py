@@ -18,11 +18,11 @@ from shared.models import UpstreamSpec
 from shared.settings import Settings
 from shared.tasks import spawn
 from worker.bridge.inputs import url_required
-from worker.calls.call import Call
+from worker.calls.call import Call, caller_of
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.observer import CallObserver
 from worker.credentials.personal import Personal, PersonalCredentials
-from worker.ownership.upstream import Upstream, UpstreamEvents, caller_of
+from worker.ownership.upstream import Upstream, UpstreamEvents
 from worker.sessions.context import UnsolicitedPath
 from worker.sessions.resource_subscriptions import Watcher
 from worker.sessions.session import Session

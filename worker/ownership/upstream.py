@@ -25,7 +25,7 @@ from shared.registry.records import ListedCatalog
 from shared.settings import Settings
 from shared.tasks import spawn
 from shared.transports import traits
-from worker.calls.call import Call
+from worker.calls.call import Call, caller_of
 from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.concurrency import Fixed, Learned
 from worker.calls.gate import Gate
@@ -446,11 +446,6 @@ class Upstream:
 def _may_list(kind: Kind, facts: UpstreamFacts) -> bool:
     """Whether the upstream says that it has such a list. Some do not say so of tools, and are asked for them."""
     return kind is Kind.TOOLS or isinstance(facts.capabilities.get(KINDS[kind].capability), dict)
-
-
-def caller_of(call: Call) -> str:
-    """Return whose call it is, for a fair share of an upstream: the principal's, else the client session's."""
-    return call.client.principal or call.session
 
 
 async def _close_all(sessions: list[Session], pool: Pool | None) -> None:

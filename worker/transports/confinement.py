@@ -48,11 +48,17 @@ def check_user(settings: UpstreamSettings) -> None:
 
 @contextlib.contextmanager
 def launching(
-    settings: UpstreamSettings, command: Sequence[str], environment: Mapping[str, str], marks: Mapping[str, str]
+    settings: UpstreamSettings,
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    marks: Mapping[str, str],
+    contained: bool = False,
 ) -> Iterator[tuple[Sequence[str], Mapping[str, str], tuple[int, ...]]]:
     """While a child is started: the command to run, its environment, and the descriptors to pass.
 
     ``environment`` is for the child; ``marks`` are the variables by which its processes are found, from the beginning.
+    ``contained``: the command makes a container, which has the limits itself (``sandbox``). podman and docker need more
+    than a server may, and podman of an ordinary user gains the right to map users by a program with the setuid bit.
     Raises ``ConfigError``.
     """
     limits = {
@@ -60,14 +66,14 @@ def launching(
         "RLIMIT_NOFILE": settings.stdio_max_files,
         "RLIMIT_NPROC": settings.stdio_max_processes,
     }
-    limits = {name: value for name, value in limits.items() if value}
+    limits = {name: value for name, value in limits.items() if value and not contained}
     if not settings.stdio_user and not limits:
         yield command, {**environment, **marks}, ()
         return
     orders: dict[str, object] = {"limits": limits, "uid": None, "gid": None, "environment": {**environment, **marks}}
     if settings.stdio_user:
         user = _user(settings.stdio_user)
-        orders |= {"uid": user.uid, "gid": user.gid}
+        orders |= {"uid": user.uid, "gid": user.gid, "newPrivileges": contained}
     with socket_with(json.dumps(orders).encode()) as theirs:
         program = [sys.executable, "-I", "-S", launcher.__file__, str(theirs.fileno())]
         yield [*program, *command], marks, (theirs.fileno(),)

@@ -12,12 +12,13 @@ never reused once the peer has closed. The type of an error says whether a faile
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 
 from shared.egress import Egress
 from shared.errors import CallError, NotDelivered
 from shared.settings import UpstreamSettings
 from shared.tasks import spawn
+from worker.calls.call import caller_of
+from worker.calls.fair_queue import FairQueue
 from worker.transports.exhausted import exhausted
 from worker.transports.http_connection import Connection
 from worker.transports.http_dial import dial
@@ -51,7 +52,7 @@ class HttpPool:
         self._open: set[Connection] = set()
         self._dials: dict[object, float] = {}  # connections that are being opened, and since when
         self.opened = 0  # the connections that were ever opened; another number shows that the upstream may be another
-        self._queue: deque[Exchange] = deque()
+        self._queue: FairQueue[Exchange] = FairQueue()
         self._standing: set[Exchange] = set()
         self._redirects: dict[Exchange, int] = {}
         self.heads = ResponseHeads()
@@ -74,18 +75,28 @@ class HttpPool:
             self.discard(connection)
         if self._closed:
             self._fail(exchange, NotDelivered("upstream_unavailable", "the upstream was removed"))
-        elif len(self._queue) >= self._settings.max_pending:
-            text = f"{len(self._queue)} calls wait for a connection already"
-            self._fail(exchange, NotDelivered("overloaded", text))
         else:
-            self._queue.append(exchange)
-            self._grow()
+            self._wait(exchange)
+
+    def _wait(self, exchange: Exchange) -> None:
+        """Have an exchange wait for a connection; or fail it, or another one, if there is no room for so many."""
+        queue, caller = self._queue, _caller_of(exchange)
+        if queue.waiting >= self._settings.max_pending:
+            error = NotDelivered("overloaded", f"{queue.waiting} calls wait for a connection already (maxPending)")
+            if queue.of(caller) + 1 >= max(queue.counts):
+                self._fail(exchange, error)
+                return
+            last = queue.last_of_longest()
+            queue.remove(last)
+            self._fail(last, error)
+        queue.add(exchange, caller)
+        self._grow()
 
     def _grow(self) -> None:
         now = self._loop.time()
         soon = sum(now - began < _SLOW_S for began in self._dials.values())
         busy = len(self._open) + len(self._dials) - len(self._standing)
-        if soon < len(self._queue) and busy < self._settings.max_connections:
+        if soon < self._queue.waiting and busy < self._settings.max_connections:
             one = object()
             self._dials[one] = now
             spawn(self._connect(one), "upstream-connect")
@@ -102,8 +113,8 @@ class HttpPool:
                 "upstream_unavailable", f"cannot connect to {where.shown}: {reason}", {"certain": "1"}
             )
             # Another connection for each may still come. Of those that wait for one that is open, one fails.
-            left = max(len(self._dials), len(self._queue) - 1 if self._open else 0)
-            failed = [self._queue.popleft() for _ in range(len(self._queue) - left)]
+            left = max(len(self._dials), self._queue.waiting - 1 if self._open else 0)
+            failed = [self._queue.take() for _ in range(self._queue.waiting - left)]
             for exchange in failed:
                 self._fail(exchange, failure)
             return
@@ -141,8 +152,8 @@ class HttpPool:
         elif self.once >= _ONCE and connection.carried:
             self.discard(connection)
             return
-        if self._queue:
-            exchange = self._queue.popleft()
+        if self._queue.waiting:
+            exchange = self._queue.take()
             call = getattr(exchange, "call", None)  # not every exchange is about one
             if call is not None:
                 call.connected_at = self._loop.time()
@@ -169,15 +180,12 @@ class HttpPool:
             self.idle.remove(connection)
         if connection.transport is not None and not connection.transport.is_closing():
             connection.transport.abort()
-        if self._queue:
+        if self._queue.waiting:
             self._grow()
 
     def withdraw(self, exchange: Exchange) -> bool:
         """Take back an exchange that still waits for a connection. Return false if it does not wait."""
-        if exchange not in self._queue:
-            return False
-        self._queue.remove(exchange)
-        return True
+        return self._queue.remove(exchange)
 
     def cancel(self, exchange: Exchange) -> None:
         """Cancel ``exchange`` by closing its connection, as HTTP requires. No method of ``exchange`` is called any
@@ -208,6 +216,11 @@ class HttpPool:
         self._closed = True
         for connection in list(self.idle):
             self.discard(connection)
-        waiting, self._queue = list(self._queue), deque()
-        for exchange in waiting:
+        for exchange in self._queue.drain():
             self._fail(exchange, NotDelivered("upstream_unavailable", "the upstream was removed"))
+
+
+def _caller_of(exchange: Exchange) -> str:
+    """Return for whom an exchange is; empty for the worker itself."""
+    call = getattr(exchange, "call", None)  # not every exchange is about one
+    return caller_of(call) if call is not None else ""

@@ -37,6 +37,7 @@ _READ = frozenset(
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _PAST_PARSER = 64 * 1024
 """The size in bytes from which on a body of known length is passed around the parser, which would copy it."""
+_MAX_DIGITS = 18
 _MAX_HEADERS = 200
 _MAX_HEAD_BYTES = 64 * 1024
 """How much an upstream may send in a row that is no body: heads, interim responses, chunk extensions, trailers. Servers
@@ -144,8 +145,9 @@ class Connection(asyncio.Protocol):
         length = self.headers.get(b"content-length", b"")
         both = bool(length) and b"transfer-encoding" in self.headers
         self.ends = self.ends or both  # RFC 9112 section 6.3: chunks count, and the connection is not used again
-        if length.isdigit() and int(length) >= _PAST_PARSER and status not in (204, 304) and not both:
-            self.to_come = int(length)
+        announced = int(length) if length.isdigit() and len(length) <= _MAX_DIGITS else 0  # zeros may stand before it
+        if announced >= _PAST_PARSER and status not in (204, 304) and not both:
+            self.to_come = announced
             persistent = b"close" not in self.headers.get(b"connection", b"").lower()  # RFC 9112 section 9.3
             self.keep = persistent and self.parser.get_http_version() == "1.1"
         exchange = self.exchange

@@ -123,7 +123,7 @@ class StdioSession(Session):
             words, folder = sandboxed(connection, settings, given, marks)
             tool = container_tool(connection, words)
             self._containers = (tool, given) if tool else None
-            with launching(settings, words, given, marks) as (command, env, fds):
+            with launching(settings, words, given, marks, bool(tool)) as (command, env, fds):
                 try:
                     transport, pipes = await self.loop.subprocess_exec(
                         lambda: ChildOutput(self), *command, cwd=folder, env=env, start_new_session=True, pass_fds=fds

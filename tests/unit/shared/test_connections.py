@@ -13,6 +13,7 @@ from shared.connections import (
     mask_url,
     origin_of,
     unmasked,
+    without_places,
 )
 from shared.errors import ConfigError
 from shared.transports import parse_connection
@@ -204,3 +205,10 @@ def test_what_a_client_reads_of_an_error_names_no_address_and_no_command(
     connection: HttpConnection | StdioConnection, text: str, shown: str
 ) -> None:
     assert connection.concealed(text) == shown
+
+
+def test_a_text_without_places_names_no_host_that_a_url_in_it_has() -> None:
+    said = "https://idp.inside:8443/a cannot be asked: Cannot connect to host idp.inside:8443 ('10.0.0.5', 8443)"
+    shown = without_places(said)
+    assert not any(word in shown for word in ("idp", "10.0", "8443")) and shown.startswith("it cannot be asked")
+    assert without_places("https://idp.test offers no PKCE (S256)") == "it offers no PKCE (S256)"

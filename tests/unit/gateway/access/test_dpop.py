@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import jwt
@@ -112,6 +113,21 @@ HEADERS: dict[str, str] = {
 def test_a_proof_that_is_none(bench: Bench, what: str) -> None:
     with pytest.raises(InvalidProof):
         bench.check(HEADERS[what])
+
+
+@pytest.mark.parametrize("bent", ["exponent", "modulus"])
+def test_a_key_that_takes_long_to_verify_with_cannot_be_used(bench: Bench, bent: str) -> None:
+    numbers = RSA.public_key().public_numbers()
+    n, e = numbers.n, numbers.e
+    n, e = (n, n - 2) if bent == "exponent" else (n**5, e)
+    slow = {"kty": "RSA", "n": number(n), "e": number(e)}
+    text = proof(RSA, "RS256", header={"jwk": slow})
+    with pytest.raises(InvalidProof, match="cannot be used"):
+        bench.proofs.check(Proof((text,), "POST", URL), "t", thumbprint_of(slow))
+
+
+def number(value: int) -> str:
+    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
 
 
 def test_a_request_has_one_proof(bench: Bench) -> None:

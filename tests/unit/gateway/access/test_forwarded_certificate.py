@@ -13,6 +13,7 @@ from cryptography import x509
 
 from gateway.access.client_certificate import encoded, read
 from gateway.access.forwarded_certificate import ForwardedCertificates
+from gateway.access.principal import FOR_EVER
 from gateway.access.tokens import InvalidToken, identity
 from gateway.access.trusted_proxy import TrustedProxy
 from gateway.admission.peers import Peers
@@ -80,6 +81,7 @@ def test_envoys_pairs_name_the_caller_without_the_certificate() -> None:
         'Subject="CN=a";Subject="CN=b"',
         'Subject="CN=a',
         "-----BEGIN CERTIFICATE-----",
+        "-----BEGIN CERTIFICATE-----" + " " * 30_000,  # in the time that its length takes
         "x" * 40_000,
     ],
 )
@@ -117,6 +119,10 @@ def test_a_token_says_which_certificate_it_is_bound_to() -> None:
     for odd in bent:
         with pytest.raises(InvalidToken):
             identity({"sub": "ann", "cnf": odd}, "iss", ())
+
+
+def test_a_token_may_say_that_it_ends_after_all_time() -> None:
+    assert identity({"sub": "ann", "exp": 10**400}, "iss", ()).expires_at == FOR_EVER
 
 
 def test_a_header_needs_a_name() -> None:

@@ -60,6 +60,7 @@ def test_what_is_not_plain_takes_the_ordinary_lane(lines: tuple[str, ...]) -> No
         (*PLAIN, "Upgrade: websocket", "ClientConnection: upgrade"),
         (*PLAIN[:3], "Content-Length: 5, 5"),
         (*PLAIN[:3], "Content-Length: -1"),
+        (*PLAIN[:3], f"Content-Length: {'0' * 5000}5"),
         ("nonsense",),
     ],
 )
@@ -150,6 +151,7 @@ def test_spaces_around_a_value_are_not_part_of_it() -> None:
         ((1, 1), {"Transfer-Encoding": "chunked"}, ""),
         ((1, 1), {"Content-Length": "1"}, ""),
         ((1, 0), {"Content-Length": "1"}, ""),
+        ((1, 1), {"Content-Length": f"{'0' * 5000}1"}, "15 digits"),
         ((1, 0), {"Transfer-Encoding": "chunked"}, "HTTP/1.0"),
         ((1, 1), {"Transfer-Encoding": "chunked", "Content-Length": "1"}, "both"),
     ],

@@ -70,3 +70,22 @@ async def test_few_messages_of_a_batch_begin_in_one_turn(message: dict[str, Any]
         no: Any = None
         work = SseEndpoint(served, served, no, streams, "f", bodies, LargeBodies(250_000)).post(request, head)
     assert await most_in_a_turn(served, work) <= 40
+
+
+async def test_a_batch_has_few_requests_under_way_at_once() -> None:
+    class Slow(Served):
+        def __init__(self) -> None:
+            super().__init__()
+            self.now = self.most = 0
+
+        async def serve_to(self, taker: Any, *_: Any) -> None:
+            self.begun += 1
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.001)
+            self.now -= 1
+
+    served: Any = Slow()
+    messages = jsonrpc.decode_batch(json.dumps([REQUEST] * COUNT).encode())
+    await Batches(served, served).post(SimpleNamespace(), RequestHead(RoutingHeaders()), messages)  # type: ignore[arg-type]
+    assert (served.begun, served.most) == (COUNT, 50)

@@ -31,6 +31,17 @@ def test_a_cursor_is_text_or_a_number(cursor: Any, read: Any) -> None:
     assert _Pages().add(KINDS[Kind.TOOLS], json.dumps({"tools": [], "nextCursor": cursor}).encode()) == read
 
 
+@pytest.mark.parametrize(
+    ("ttl", "read"),
+    [(10**400, 1e12), (-(10**400), 0.0), (5, 5.0), (True, None), ("5", None)],
+    ids=["endless", "long over", "5 ms", "no number", "text"],
+)
+def test_a_time_of_any_size_is_read(ttl: Any, read: float | None) -> None:
+    pages = _Pages()
+    pages.add(KINDS[Kind.TOOLS], json.dumps({"tools": [], "ttlMs": ttl}).encode())
+    assert pages.ttl_ms == read
+
+
 @pytest.mark.parametrize("page", [b"[]", b"5", b'{"tools":5}', b'{"tools":{}}', b"{", b"[" * 100_000])
 def test_what_is_no_list_is_named(page: bytes) -> None:
     with pytest.raises(OutcomeUnknown, match=r"its tools/list is not a list of tools"):
