@@ -5,8 +5,10 @@ Here are those that come alone; ``double_faults`` has others.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager as Context
@@ -83,6 +85,17 @@ async def _redis_full(stage: Stage) -> AsyncIterator[None]:
     await stage.redis.client.config_set("maxmemory", "100kb")
     yield
     await stage.redis.client.config_set("maxmemory", "0")
+
+
+@deed
+async def _redis_older(stage: Stage) -> AsyncIterator[None]:
+    kept, before = stage.folder / "appendonlydir", stage.folder / "before"
+    shutil.copytree(kept, before)
+    await asyncio.sleep(_DOWN_S)  # sessions come and go
+    await stage.redis.signal(signal.SIGKILL)
+    shutil.rmtree(kept)
+    before.rename(kept)
+    yield
 
 
 @deed
@@ -293,6 +306,13 @@ FAULTS = (
     Fault("redis-slow", "Redis: 500 ms slower, 10 s", _redis_slow, _ASKED_ONCE, _AWAY_S),
     Fault("redis-read-only", "Redis: a read-only replica, 10 s", _redis_read_only, _NOTHING, _AWAY_S),
     Fault("redis-full", "Redis: out of memory (noeviction), 10 s", _redis_full, _NOTHING, _AWAY_S),
+    Fault(
+        "redis-older",
+        "Redis: kill -9, back after 5 s without what was written in the last 5 s, as after a failover",
+        _redis_older,
+        _NOTHING,
+        _DOWN_S,
+    ),
     Fault("redis-scripts-flushed", "Redis: SCRIPT FLUSH", _redis_scripts_flushed, _NOTHING),
     Fault("redis-connections-killed", "Redis: CLIENT KILL of all connections", _redis_connections_killed, _NOTHING),
     Fault("redis-evicts", "Redis: out of memory (allkeys-lru), 10 s", _redis_evicts, _NOTHING, _AWAY_S),
