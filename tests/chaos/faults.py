@@ -180,6 +180,13 @@ async def _dns_silent(stage: Named) -> AsyncIterator[None]:
     stage.dns.answering = True
 
 
+@deed
+async def _dns_slow(stage: Named) -> AsyncIterator[None]:
+    stage.dns.delay_s = 3.0
+    yield
+    stage.dns.delay_s = 0.0
+
+
 _NOTHING = Allowance(tools=("-",))
 _IN_WORKER = Allowance(codes=("outcome_unknown", "not_delivered"))
 _HELD = _LINK_S + 1.0
@@ -373,6 +380,15 @@ FAULTS = (
         "dns-silent",
         "the name service that workers ask for the hosts of upstreams: no answer, 10 s",
         _dns_silent,
+        _NOTHING,
+        _AWAY_S,
+        Named,
+        possible=apart.possible,
+    ),
+    Fault(
+        "dns-slow",
+        "the same: an answer takes 3 s, 10 s",
+        _dns_slow,
         _NOTHING,
         _AWAY_S,
         Named,

@@ -35,9 +35,11 @@ CAPACITY = _PLACES * 1000 / _CALL_MS
 _NEIGHBOUR_RATE, _NEIGHBOUR_MS = 20.0, 20
 _CLIENTS = 8
 _TIMEOUT_S = 60.0
-_TURN_S, _TURNS, _AT_ONCE = 2.0, 10, 4
+_TURN_S, _TURNS, _AT_ONCE = 2.0, 8, 4
 """How long one turn is measured in which calls are served, refused, or not made, how many turns of each there are, and
 how many callers call."""
+_SLOW_MS = 1000
+"""How long calls last where refusals are counted: so few are served beside them that what these cost hardly counts."""
 _LASTS_S = 1.5
 """After so long an overload is no burst."""
 GOODPUT, SLOWER, NEIGHBOUR, REFUSAL = 0.95, 2.0, 1.2, 0.3
@@ -193,7 +195,7 @@ class Run:
         for _ in range(_TURNS):
             idle.append(await _turn(client, url, "", 0, 0))
             served.append(await _turn(client, url, "n_do", 0, _AT_ONCE))
-            flood.append(await _turn(client, url, "f_do", _CALL_MS, _PLACES * 3 // 2 + _AT_ONCE, _LASTS_S))
+            flood.append(await _turn(client, url, "f_do", _SLOW_MS, _PLACES * 3 // 2 + _AT_ONCE, _LASTS_S))
         without = statistics.median(one.used for one in idle)
         served_ms = statistics.median(_cost_ms(one, without, 0.0) for one in served)
         refusals = sorted(_cost_ms(one, without, served_ms) for one in flood)
