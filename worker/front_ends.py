@@ -39,7 +39,12 @@ class FrontEnds:
     # ---- links
 
     def add(self, peer: LinkedFrontEnd) -> None:
-        """Note a new link."""
+        """Note a new link. An earlier one of the same front end has ended, though the news of that was lost on the way:
+        messages for clients would be lost there too."""
+        for earlier in [one for one in self.peers if one.name == peer.name]:
+            self.peers.discard(earlier)
+            if earlier.link is not None:
+                earlier.link.abort()
         self.peers.add(peer)
 
     def discard(self, peer: LinkedFrontEnd) -> None:

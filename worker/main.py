@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from shared import logs, memory
 from shared.child_environment import for_child, for_process
-from shared.errors import GatewayError, RegistryUnavailable
+from shared.errors import GatewayError, RegistryUnavailable, StartError
 from shared.handover import received
 from shared.metrics.families import Family, Sample, gauge
 from shared.metrics.instance_directory import VARIABLE
@@ -140,8 +140,14 @@ class Worker:
     # ---- life
 
     async def run(self) -> None:
-        """Run until ``stopping`` is set, then drain."""
-        self._life = Life(self._path, self._rejoin)
+        """Run until ``stopping`` is set, then drain. Raises ``StartError`` if its sockets have no place."""
+        try:
+            self._life = Life(self._path, self._rejoin)
+        except OSError as error:
+            raise StartError(
+                f"the directory {self._path.parent} cannot be used for sockets ({error.strerror or error}); name "
+                "another with runDir (GATEWAY_RUN_DIR)"
+            ) from error
         await self._start_reaper()
         await self.rpc.start(self._path)
         if VARIABLE not in os.environ:  # front ends of the same instance show this worker's figures

@@ -108,7 +108,13 @@ def _processes(overview: Mapping[str, Any], now: float) -> Iterator[Finding]:
         if any(one["workers"] for one in frontends):
             yield Finding("fine", "calls are answered: the front end that was asked has links to workers")
             return  # who else there is, only Redis knows
-    if not workers:
+    if not workers and any(one["workers"] for one in frontends):
+        yield Finding(
+            "wrong",
+            "Redis has no record of the workers that answer calls: it takes no writes, or was just emptied",
+            "look at its log, its disk and its memory; calls go on meanwhile",
+        )
+    elif not workers:
         yield Finding(
             "wrong", "no worker is running: no call can be answered", "start one: 'gateway worker', or 'gateway up'"
         )

@@ -112,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
             self._lane.room.enter(self, self._touched_at)
         except Refused as error:
             self._refuse(error)
-            transport.close()
+            self._lane.room.see_off(self)
 
     def data_received(self, data: bytes) -> None:
         if self._refused:

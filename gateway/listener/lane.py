@@ -84,6 +84,10 @@ class Lane:
             else:
                 connection.check(now)
 
+    def relieve(self) -> None:
+        """Close connections that are idle, because no descriptor is free for a new one."""
+        self.room.relieve(self.loop.time())
+
     def hurry(self, idle_s: float) -> None:
         """From now on, let ``sweep`` close connections that are idle for longer than ``idle_s``."""
         self._keepalive_s = min(self._keepalive_s, idle_s)

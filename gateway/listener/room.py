@@ -21,8 +21,12 @@ _RESERVE = 64
 """Descriptors kept back at least: the listener, logs, libuv's own, connections to Redis, links to workers, refusals."""
 _MOST_RESERVE = 1024
 _UNLIMITED = 100_000
+_MOST_REFUSED = 32
+"""So many connections for which there is no room may stay for a moment, on descriptors that are kept back."""
 _AT_ONCE = 32
 """One in so many connections is ended when room is made, so that not every newcomer has to look through all of them."""
+_BRIEF_S = 1.0
+"""The request of a connection that is idle for so short a time may be on its way, and would be lost with it."""
 _REALLY_IDLE_S = 5.0
 """Clients reuse their connections sooner than that while they work."""
 _BETWEEN_LOGS_S = 60.0
@@ -55,6 +59,7 @@ class Room:
         self.most = settings.max_client_connections or connections_for(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
         self.most_of_peer = settings.max_client_connections_per_peer or max(self.most // 2, 4)
         self._guests: set[Guest] = set()
+        self._refused: dict[Guest, None] = {}
         self._of: dict[str, set[Guest]] = {}
         self._logged_at = float("-inf")
 
@@ -62,12 +67,12 @@ class Room:
         return len(self._guests)
 
     def __iter__(self) -> Iterator[Guest]:
-        return iter(list(self._guests))
+        return iter([*self._guests, *self._refused])
 
     def enter(self, guest: Guest, now: float) -> None:
         """Count a new connection. Raises ``Refused`` (429 or 503) where there is no room and nobody is idle."""
         of_peer = self._of.get(guest.peer, set())
-        if len(of_peer) >= self.most_of_peer and not self._make_room(of_peer, now):
+        if len(of_peer) >= self.most_of_peer and not self._make_room(of_peer, now - _BRIEF_S):
             self._log(f"{len(of_peer)} connections of {guest.peer or 'a Unix socket'}", now)
             text = f"there are {len(of_peer)} connections from this address, all in use"
             raise Refused("too_much_of_peer", f"{text} (maxClientConnectionsPerPeer)")
@@ -78,8 +83,18 @@ class Room:
         self._guests.add(guest)
         self._of.setdefault(guest.peer, of_peer).add(guest)
 
+    def see_off(self, guest: Guest) -> None:
+        """Let a connection for which there is no room end by itself, unless too many do: who closes it while its
+        request is unread takes the answer away with it (a reset, RFC 9112 section 9.6)."""
+        self._refused[guest] = None
+        if len(self._refused) > _MOST_REFUSED:
+            oldest = next(iter(self._refused))
+            del self._refused[oldest]
+            oldest.make_way()
+
     def leave(self, guest: Guest) -> None:
         """Count a connection no more. Does nothing the second time."""
+        self._refused.pop(guest, None)
         if guest in self._guests:
             self._guests.discard(guest)
             of_peer = self._of[guest.peer]
@@ -87,12 +102,16 @@ class Room:
             if not of_peer:
                 del self._of[guest.peer]
 
+    def relieve(self, now: float) -> None:
+        """End connections that are really idle: the process has no descriptor left, whatever it has them for."""
+        self._make_room(self._guests, now - _REALLY_IDLE_S)
+
     def _give_place(self, of_peer: set[Guest], now: float) -> bool:
         """Make room for a connection of a peer that has these already. One that has more than an equal share takes a
         place of its own, or one that is really idle: others would find their connections gone between two calls."""
         if len(of_peer) * len(self._of) <= len(self._guests):
-            return self._make_room(self._guests, now)
-        return self._make_room(of_peer, now) or self._make_room(self._guests, now - _REALLY_IDLE_S)
+            return self._make_room(self._guests, now - _BRIEF_S)
+        return self._make_room(of_peer, now - _BRIEF_S) or self._make_room(self._guests, now - _REALLY_IDLE_S)
 
     def _make_room(self, among: set[Guest], before: float) -> bool:
         """End those that were idle for longest, but not after ``before``; return whether there was one."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web, web_response
@@ -17,6 +19,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestPayloadError
 
 from gateway.front_end.front_end import FrontEnd
+from gateway.listener.accepting import Accepting
 from gateway.listener.heads import endpoint_at, framing_fault, target_fault
 from gateway.listener.lane import Lane
 from gateway.listener.routes import head_of, routes
@@ -68,8 +71,19 @@ class McpRunner(web.AppRunner):
         logging.getLogger("aiohttp.server").addFilter(_is_ours)
         self._front = front
         self._lane: Lane | None = None
+        self._sockets: Sequence[socket.socket] = ()
+        self._accepting: Accepting | None = None
         self._tls = ListenerTls(front.settings.tls, front.access.peers.certificates) if front.settings.tls.on else None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def listen(self, sockets: Sequence[socket.socket]) -> None:
+        """Accept from these sockets once the server is there."""
+        self._sockets = sockets
+
+    async def setup(self) -> None:
+        await super().setup()
+        if self._lane is not None:
+            self._accepting = Accepting(self._sockets, self._lane, self._lane.relieve)
 
     async def _make_server(self) -> Any:
         server = await super()._make_server()
@@ -143,7 +157,9 @@ class McpRunner(web.AppRunner):
         said_at = loop.time()
         if self._lane is not None and self._front.replaced:
             loop.call_later(goodbye_s, self._lane.hurry, _IDLE_S)  # what would come later has too little time left
-        for site in list(self._sites):
+        if self._accepting is not None:
+            self._accepting.stop()
+        for site in list(self._sites):  # those of a gunicorn that has aiohttp's own worker class
             await site.stop()
         await self._front.drain()
         if self._lane is not None and self._front.replaced:

@@ -32,6 +32,7 @@ _ENDED = 100_000
 _FORGET_S = 60.0
 """That a session has ended is remembered for so much longer than an unused session lives: clocks differ."""
 _BATCH = 500
+_BETWEEN_LOGS_S = 60.0
 _ROUNDS = 200  # of small integers, which Python shares
 _LONGEST_TOUCH_S = 300.0
 """The longest time between two extensions of a session's life in Redis; sessions with a short life are extended more
@@ -68,6 +69,7 @@ class SessionTable:
         """When sessions ended (loop time), by hashes of their ids, of which one has some 150 bytes. After as long as an
         unused session lives, its id alone says that it is over."""
         self._flushed_at = self._loop.time()
+        self._logged_at = float("-inf")
         self._touched: dict[str, None] = {}
         self._unsaved: dict[str, None] = {}  # sessions of which Redis does not know yet, because it was away
 
@@ -130,10 +132,12 @@ class SessionTable:
         try:
             await self._store.run_script("SAVE", session.sid, str(self._ttl_ms), *fields)
             self._unsaved.pop(session.sid, None)
-        except RegistryUnavailable:
-            _log.warning("a session opened while Redis is away is known by its seal alone")
+        except RegistryUnavailable as error:
             if session.known:
                 self._unsaved[session.sid] = None
+            if self._loop.time() - self._logged_at > _BETWEEN_LOGS_S:
+                self._logged_at = self._loop.time()
+                _log.warning("sessions are known by their seals alone meanwhile: %s", error)
 
     def _remember(self, session: ClientSession) -> None:
         if len(self.known) >= _CACHED:
@@ -191,7 +195,7 @@ class SessionTable:
         if session is not None or hash(sid) in self._ended:
             return session
         claims = self._key.open_session(sid)
-        if claims is None or time.time() - claims.created < -60:
+        if claims is None:
             return None
         session = ClientSession(sid, claims.version, claims.principal, claims.scope)
         try:

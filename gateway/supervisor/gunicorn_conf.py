@@ -29,7 +29,7 @@ _GRACE_S = 5
 
 bind = f"fd://{_fd}" if _fd else f"{_settings.service.host}:{_settings.service.port}"
 workers = _settings.service.frontends
-worker_class = "aiohttp.GunicornUVLoopWebWorker"
+worker_class = "gateway.listener.gunicorn_worker.FrontEndWorker"
 preload_app = False
 keepalive = 75
 graceful_timeout = int(_settings.fleet.drain_timeout_s + _settings.fleet.drain_delay_s) + _GRACE_S

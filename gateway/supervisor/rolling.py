@@ -28,11 +28,12 @@ from gateway.supervisor.start_checks import check_start
 from shared import supervision
 from shared.errors import GatewayError, RegistryUnavailable, RestartRefused, StartError
 from shared.models import ServerStatus, now_s
-from shared.registry.members import RETIRING, Members
+from shared.registry.members import LEAVING, RETIRING, Members
 from shared.registry.rolls import Roll, Rolls, RollStep
 from shared.registry.store import RegistryStore
 from shared.settings import KNOBS, Settings
 from shared.tasks import cancel, spawn
+from shared.transports import traits
 
 _log = logging.getLogger(__name__)
 _READY_S = 60.0
@@ -199,6 +200,7 @@ class _Rolling:
         await self._supervisor.settle(new, before)
         if before is not None:
             await self._become(step, "draining")
+            await self._children_moved(before)
             await self._supervisor.retire(before)
             await self._settled(connected)
         await self._become(step, "replaced" if new is not None else "removed")
@@ -212,6 +214,24 @@ class _Rolling:
             if (facts.get("host"), facts.get("pid")) == me and int(facts.get("links") or 0) >= links:
                 return child.process.pid
         return 0
+
+    async def _children_moved(self, worker: Child) -> None:
+        """Have a worker hand its stdio upstreams over while it still takes calls. One at which a call is always under
+        way stays, and moves while the worker drains."""
+        assert worker.process is not None
+        me = (socket.gethostname(), str(worker.process.pid))
+        deadline = time.monotonic() + self._settings.fleet.drain_timeout_s
+        try:
+            alive = await self._workers.alive()
+            id = next((id for id, facts in alive.items() if (facts.get("host"), facts.get("pid")) == me), "")
+            await self._workers.mark(id, LEAVING, "1")
+            while not worker.ended and time.monotonic() < deadline:
+                owned = [one for one in (await self._store.load_all()).values() if one.owner(0) == id]
+                if not any(traits(one.spec.transport).runs_once for one in owned):
+                    return
+                await asyncio.sleep(_LOOK_S * 4)
+        except RegistryUnavailable as error:
+            _log.debug("what is idle moves when the worker drains: %s", error)
 
     async def _connected(self) -> set[str]:
         try:

@@ -21,6 +21,9 @@ _RENEWED = 10
 RETIRING = "retiring"
 """The mark on a member that is about to be replaced, as another one has come: it keeps what it has and gets nothing
 new."""
+LEAVING = "leaving"
+"""The mark on one that retires and drains next: it hands over what it can without keeping a call waiting."""
+_MARKS = (RETIRING.encode(), LEAVING.encode())
 MemberKind = Literal["worker", "frontend"]
 
 
@@ -116,12 +119,12 @@ class Members:
         return self._store.seals.sign_fields(self._kind, id, facts)
 
     def _read(self, id: str, row: Mapping[bytes, bytes]) -> dict[str, str]:
-        """Return a member's own facts, as it signed them, and whether it retires; nothing if they are not its own."""
+        """Return a member's own facts, as it signed them, and its marks; nothing if they are not its own."""
         own = self._store.seals.signed_fields(self._kind, id, row)
         if own is None:
             if id not in self._foreign and len(self._foreign) < _MOST_FOREIGN:
                 self._foreign.add(id)
                 _log.warning("%s %s is not signed with the fleet's key in Redis: it does not count", self._kind, id)
             return {}
-        marks = {RETIRING.encode(): row[RETIRING.encode()]} if RETIRING.encode() in row else {}
+        marks = {mark: row[mark] for mark in _MARKS if mark in row}
         return {key.decode(): value.decode() for key, value in {**own, **marks}.items()}

@@ -37,6 +37,19 @@ SLACK = 64 * 1024
 ids and seals of its own."""
 
 
+_LOST_S, _PROBES = 10, 3
+
+
+def _notice_a_lost_host(connection: socket.socket) -> None:
+    """Have the kernel end a connection to a host that is gone: a worker that only waits would keep it for ever. A
+    process that stands still does not count as gone."""
+    options = (("TCP_KEEPIDLE", _LOST_S), ("TCP_KEEPINTVL", _LOST_S), ("TCP_KEEPCNT", _PROBES))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (*options, ("TCP_USER_TIMEOUT", _LOST_S * (_PROBES + 1) * 1000)):
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
 class BodyStream:
     """A chunked body while it arrives. ``size`` is the whole size in bytes. Taking chunks grants credit for more."""
 
@@ -276,8 +289,11 @@ class Link(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=4 * 1024 * 1024)
-        if (here := transport.get_extra_info("socket")) is not None and here.family == socket.AF_UNIX:
-            here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+        if (here := transport.get_extra_info("socket")) is not None:
+            if here.family == socket.AF_UNIX:
+                here.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BUFFER)
+            else:
+                _notice_a_lost_host(here)
         self._peer.on_connected(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:

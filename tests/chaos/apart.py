@@ -96,10 +96,12 @@ class Apart(Stage):
 
 
 class Dns:
-    """A name service for one host, which it finds on this machine. While it is not ``answering`` nobody gets one."""
+    """A name service for one host, which it finds on this machine. While it is not ``answering`` nobody gets one.
+    ``delay_s``: so long it takes for an answer."""
 
     def __init__(self) -> None:
         self.answering = True
+        self.delay_s = 0.0
         self.asked = 0
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -136,7 +138,7 @@ class _DnsProtocol(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         answer = self._dns.answer(data)
         if answer is not None and self._transport is not None:
-            self._transport.sendto(answer, addr)
+            asyncio.get_running_loop().call_later(self._dns.delay_s, self._transport.sendto, answer, addr)
 
 
 class Named(Stage):
@@ -158,7 +160,7 @@ class Named(Stage):
         assert self.dns.asked, "workers ask it"
 
     async def mend(self) -> None:
-        self.dns.answering = True
+        self.dns.answering, self.dns.delay_s = True, 0.0
         await super().mend()
 
 

@@ -2,9 +2,10 @@
 
 Two front ends and two workers carry calls to an upstream of known capacity (``maxConcurrency`` places, calls of known
 length), first at 0.9 times that, then at five times. Calls come by chance, as those of many clients do. A neighbour, on
-the same worker, gets its calls all the time. Then the same front ends serve, and refuse, as fast as one client asks, to
-see what either costs in processor time. Printed are goodput (calls served in the time, by capacity), how long served
-calls take, and the neighbour's. Exits 1 if that is beyond what it may be, or if a call ran for nobody.
+the same worker, gets its calls all the time. Then a client calls the neighbour as fast as it can, and the upstream with
+more callers than have room, in turns, to see what a served call and a refused one cost in processor time. Printed are
+goodput (calls served in the time, by capacity), how long served calls take, and the neighbour's. Exits 1 if that is
+beyond what it may be, or if a call ran for nobody.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import os
 import random
+import statistics
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -34,10 +35,13 @@ CAPACITY = _PLACES * 1000 / _CALL_MS
 _NEIGHBOUR_RATE, _NEIGHBOUR_MS = 20.0, 20
 _CLIENTS = 8
 _TIMEOUT_S = 60.0
-_COST_S, _AT_ONCE = 5.0, 4
-_LASTS_S = 4.0
+_TURN_S, _TURNS, _AT_ONCE = 2.0, 8, 4
+"""How long one turn is measured in which calls are served, refused, or not made, how many turns of each there are, and
+how many callers call."""
+_SLOW_MS = 1000
+"""How long calls last where refusals are counted: so few are served beside them that what these cost hardly counts."""
+_LASTS_S = 1.5
 """After so long an overload is no burst."""
-_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 GOODPUT, SLOWER, NEIGHBOUR, REFUSAL = 0.95, 2.0, 1.2, 0.3
 """The least goodput, and the most of: p99 at five times the load by that at 0.9 times, the neighbour's, what a refusal
 costs by what a served call costs."""
@@ -86,35 +90,51 @@ async def _phase(clients: Sequence[Client], urls: Sequence[str], rate: float, se
 
 
 def _spent_s() -> float:
-    """Return the processor time that front ends and workers have used so far."""
+    """Return the processor time that front ends and workers have used so far (Linux, ``proc_pid_schedstat(5)``)."""
     roles = processes.by_role()
-    total = 0
+    spent_ns = 0
     for pid in (*roles["front end"], *roles["worker"]):
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total * _TICK_S
+        for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+            spent_ns += int(schedstat.read_text().split()[0])
+    return spent_ns / 1e9
 
 
-async def _cost_ms(client: Client, url: str, tool: str, ms: int, idle: float) -> tuple[float, int, int]:
-    """Call as fast as a few callers can; return what these calls cost the gateway, how many there were, and how many
-    were served. ``idle`` is what the gateway uses without these calls, in seconds each second."""
-    began, calls = time.monotonic(), list[Call]()
+class Turn(Struct):
+    """What the gateway used, in seconds of processor time for each second, while so many calls were made, of which so
+    many were served."""
+
+    used: float
+    seconds: float
+    calls: int = 0
+    served: int = 0
+
+
+async def _turn(client: Client, url: str, tool: str, ms: int, callers: int, before_s: float = 0.0) -> Turn:
+    """Let so many callers call, each as fast as it is answered; ``before_s``: so long before anything is counted."""
+    calls, over = list[Call](), False
 
     async def caller() -> None:
-        while time.monotonic() < began + _COST_S:
+        while not over:
             calls.append(await client.do(tool, ms, url))
 
-    before = _spent_s()
-    await asyncio.gather(*(caller() for _ in range(_AT_ONCE)))
-    spent_s = _spent_s() - before - idle * (time.monotonic() - began)
-    return spent_s * 1000, len(calls), sum(not call.why for call in calls)
+    calling = [asyncio.ensure_future(caller()) for _ in range(callers)]
+    await asyncio.sleep(before_s)
+    calls.clear()
+    began, spent_s = time.monotonic(), _spent_s()
+    await asyncio.sleep(_TURN_S)
+    seconds, used = time.monotonic() - began, _spent_s() - spent_s
+    counted = list(calls)
+    over = True
+    await asyncio.gather(*calling)
+    return Turn(used / seconds, seconds, len(counted), sum(not call.why for call in counted))
 
 
-async def _idle() -> float:
-    """Return how much of a second the gateway uses each second, as it is now."""
-    began, before = time.monotonic(), _spent_s()
-    await asyncio.sleep(_COST_S)
-    return (_spent_s() - before) / (time.monotonic() - began)
+def _cost_ms(turn: Turn, without: float, served_ms: float) -> float:
+    """Return what a call of this turn cost that was refused, or, where none was, that was served; ``without`` is what
+    the gateway used in a turn without calls."""
+    spent_ms = (turn.used - without) * turn.seconds * 1000
+    refused = turn.calls - turn.served
+    return (spent_ms - turn.served * served_ms) / refused if refused else spent_ms / turn.served
 
 
 class Run:
@@ -145,7 +165,7 @@ class Run:
             for client in clients:
                 stack.push_async_callback(client.session.close)
             await self._loads(clients, fleet.urls)
-            await self._costs(clients, fleet.urls[0])
+            await self._costs(clients[0], fleet.urls[0])
 
     async def _loads(self, clients: Sequence[Client], urls: Sequence[str]) -> None:
         await _phase(clients, urls, 0.5 * CAPACITY, 3.0)
@@ -168,27 +188,23 @@ class Run:
         self._must(not other, f"calls failed otherwise: {dict(other)}")
         self._must(not any(call.why for call in over.neighbours), "the neighbour's calls failed")
 
-    async def _costs(self, clients: Sequence[Client], url: str) -> None:
-        """Measure what a served call and a refusal cost, while the upstream is kept full."""
-        all_ms, calls, _ = await _cost_ms(clients[0], url, "n_do", 0, await _idle())
-        served_ms = all_ms / calls
-        full = True
-
-        async def fill() -> None:
-            while full:
-                if (await clients[1].do("f_do", _CALL_MS)).why:
-                    await asyncio.sleep(_CALL_MS / 1000)
-
-        filling = [asyncio.ensure_future(fill()) for _ in range(_PLACES * 3)]
-        await asyncio.sleep(_LASTS_S)
-        all_ms, calls, let_in = await _cost_ms(clients[2], url, "f_do", _CALL_MS, await _idle())
-        full = False
-        await asyncio.gather(*filling)
-        refused_ms = (all_ms - let_in * served_ms) / max(1, calls - let_in)
+    async def _costs(self, client: Client, url: str) -> None:
+        """Measure what a served call and a refusal cost. Of those who call a full upstream, as many as have a place or
+        wait for one ask for nothing meanwhile; the others are refused again and again."""
+        idle, served, flood = list[Turn](), list[Turn](), list[Turn]()
+        for _ in range(_TURNS):
+            idle.append(await _turn(client, url, "", 0, 0))
+            served.append(await _turn(client, url, "n_do", 0, _AT_ONCE))
+            flood.append(await _turn(client, url, "f_do", _SLOW_MS, _PLACES * 3 // 2 + _AT_ONCE, _LASTS_S))
+        without = statistics.median(one.used for one in idle)
+        served_ms = statistics.median(_cost_ms(one, without, 0.0) for one in served)
+        refusals = sorted(_cost_ms(one, without, served_ms) for one in flood)
+        refused_ms = statistics.median(refusals)
         share = refused_ms / served_ms
         print(
             f"a served call costs {served_ms:.3f} ms of processor time, a refusal {refused_ms:.3f} ms "
-            f"({calls - let_in} of {calls} calls): {share:.2f}"
+            f"({sum(one.calls - one.served for one in flood)} of them): {share:.2f}; "
+            f"turns: {refusals[0] / served_ms:.2f} to {refusals[-1] / served_ms:.2f}"
         )
         self._must(share <= REFUSAL, "refusals cost too much")
 

@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable
 
 class Relay:
     """Listens on ``port`` and passes everything to ``target``, which opens a connection. ``delay_s`` is added to every
-    piece towards the target; while it is ``cut`` nothing passes, and nothing is closed, as when packets are lost."""
+    piece towards the target; while it is ``cut`` nothing passes, and nothing is closed, as when packets are lost.
+    ``lose`` does that in one direction."""
 
     def __init__(self, target: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]) -> None:
         self._target = target
         self._server: asyncio.Server | None = None
-        self._open = asyncio.Event()
-        self._open.set()
+        self._up, self._down = asyncio.Event(), asyncio.Event()
+        self.cut = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.delay_s = 0.0
         self.port = 0
@@ -23,11 +24,16 @@ class Relay:
     @property
     def cut(self) -> bool:
         """Whether nothing passes."""
-        return not self._open.is_set()
+        return not (self._up.is_set() or self._down.is_set())
 
     @cut.setter
     def cut(self, value: bool) -> None:
-        (self._open.clear if value else self._open.set)()
+        self.lose(up=value, down=value)
+
+    def lose(self, up: bool = False, down: bool = False) -> None:
+        """From now on nothing passes towards the target (``up``), or from it (``down``)."""
+        for direction, lost in ((self._up, up), (self._down, down)):
+            (direction.clear if lost else direction.set)()
 
     async def start(self, host: str = "127.0.0.1") -> None:
         """Listen."""
@@ -47,14 +53,15 @@ class Relay:
         assert task is not None
         self._tasks.add(task)
         try:
-            await self._open.wait()
+            await self._up.wait()
+            await self._down.wait()
             try:
                 there, back = await self._target()
             except OSError:
                 return
             try:
-                up = self._pass(reader, back, slowed=True)
-                down = self._pass(there, writer, slowed=False)
+                up = self._pass(reader, back, self._up)
+                down = self._pass(there, writer, self._down)
                 await _first_of(up, down)
             finally:
                 back.close()
@@ -62,12 +69,12 @@ class Relay:
             writer.close()
             self._tasks.discard(task)
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, slowed: bool) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: asyncio.Event) -> None:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(65536):
-                if slowed and self.delay_s:
+                if direction is self._up and self.delay_s:
                     await asyncio.sleep(self.delay_s)
-                await self._open.wait()
+                await direction.wait()
                 writer.write(chunk)
                 await writer.drain()
 

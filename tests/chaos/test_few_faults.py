@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 from msgspec import structs
 
-from tests.chaos.faults import FAULTS, Fault
+from tests.chaos.fault import Fault
+from tests.chaos.faults import FAULTS
 from tests.chaos.stage import Stage
 from tests.chaos.trial import play
 from tests.machine import stretched

@@ -8,7 +8,7 @@ import time
 
 from msgspec import Struct
 
-from tests.chaos.faults import Fault
+from tests.chaos.fault import Fault
 from tests.chaos.ground import TOOLS, Ground
 from tests.chaos.load import Client, Load
 from tests.chaos.verdict import Times, Verdict, judge

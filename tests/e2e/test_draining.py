@@ -7,6 +7,7 @@ import signal
 
 import aiohttp
 
+from shared.registry.members import LEAVING, RETIRING, Members
 from tests.clients import RawClient
 from tests.fleet import Fleet, SdkServer, eventually, stdio_connection
 from tests.machine import scaled
@@ -93,6 +94,37 @@ async def test_a_long_call_of_one_child_keeps_no_other_child_at_a_worker_that_dr
         short = asyncio.ensure_future(client.call("busy__echo", {"text": "x"}))
         assert "result" in (await long).body
         assert (await short).content == "x"
+
+
+async def test_a_worker_that_is_to_be_replaced_takes_calls_until_its_child_is_idle(redis_url: str) -> None:
+    async with (
+        Fleet(redis_url, 1, 2, request_timeout_s=scaled(60.0)) as fleet,
+        RawClient(fleet.urls[0]) as client,
+    ):
+        await fleet.register("local", stdio_connection("local"))
+        pid = await fleet.pid_of_owner("local")
+        long = asyncio.ensure_future(client.call("slow", {"seconds": 3.0}))
+        (owner,) = [id for id, one in (await fleet.worker_facts()).items() if one["pid"] == str(pid)]
+
+        async def under_way() -> bool:
+            return (await fleet.worker_facts())[owner]["load"] == "1"
+
+        await eventually(under_way, 20.0, "the long call runs")
+        members = Members(fleet.store, "worker", 5.0)
+        for mark in (RETIRING, LEAVING):
+            await members.mark(owner, mark, "1")
+        short = 0
+        while not long.done():
+            assert (await client.call("echo", {"text": "x"})).content == "x"
+            short += not long.done()
+        assert short, "they do not wait for the long one"
+        assert "result" in (await long).body
+
+        async def moved() -> bool:
+            return await fleet.pid_of_owner("local") != pid
+
+        await eventually(moved, 20.0, "the child has moved, and nobody had to stop the worker")
+        assert (await client.call("echo", {"text": "x"})).content == "x"
 
 
 async def test_a_front_end_that_ends_says_so_before_it_stops_accepting(redis_url: str) -> None:

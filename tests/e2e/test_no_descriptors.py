@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from msgspec import structs
 
-from tests.chaos.processes import by_role
+from tests.chaos.processes import by_role, parent
 from tests.clients import RawClient
 from tests.fleet import Fleet, alive, eventually
 from tests.machine import scaled
@@ -51,6 +52,20 @@ async def test_a_worker_that_cannot_replace_its_reaper_now_serves_on_and_does_so
             assert not by_role(pid)["reaper"]
         await eventually(lambda: by_role(pid)["reaper"], 5.0, "it has a reaper again")
         assert (await client.call("up_who")).content == "up"
+
+
+async def test_a_front_end_without_descriptors_leaves_newcomers_to_the_others_at_its_address(redis_url: str) -> None:
+    async with Fleet(redis_url, 0, 1) as fleet, RawUpstreams() as upstreams:
+        fleet.settings = structs.replace(fleet.settings, service=structs.replace(fleet.settings.service, frontends=2))
+        await fleet.add_frontend()
+        upstreams.add("up", [_TOOL])
+        await fleet.register("up", upstreams.connection("up"))
+        front_ends = by_role()["front end"]
+        _, one = (pid for pid in front_ends if parent(pid) in front_ends)
+        with no_more_files(one):
+            for _ in range(40):
+                async with RawClient(fleet.urls[0]) as client:  # which has a connection of its own
+                    assert (await client.call("up_who")).content == "up"
 
 
 @pytest.mark.parametrize("era", ["modern", "legacy"])

@@ -342,6 +342,13 @@ async def test_a_failure_to_start_stops_everything_with_the_reason() -> None:
     assert code == 1 and "worker 1 could not start" in text
 
 
+async def test_a_directory_for_sockets_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    code, text = await run("up", "--port", "0", GATEWAY_RUN_DIR=str(nowhere))
+    assert code == 1 and f"the directory {nowhere} cannot be used for sockets (No such file" in text
+    assert "GATEWAY_RUN_DIR" in text and "Traceback" not in text
+
+
 async def test_listening_beyond_loopback_needs_a_token() -> None:
     code, text = await run("up", "--port", "0", "--host", "0.0.0.0")
     assert code == 2 and "GATEWAY_ADMIN_TOKEN" in text

@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket as sockets
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from shared.registry.members import Members
 from shared.registry.store import RegistryStore
 from shared.settings import RegistrySettings
 from tests.fleet import eventually
+from tests.unit.builders import record
 from worker import reaper
 from worker.life import Life
+from worker.ownership.incumbents import Incumbents
 
 _TTL_S = 60.0
 
@@ -134,3 +137,25 @@ async def test_a_dead_worker_leaves_no_files_though_redis_does_not_take_the_news
     assert not await deaths.report(members, "w", f"unix:{socket}", within_s=0.1)
     assert list(tmp_path.iterdir()) == []
     await store.close()
+
+
+async def test_who_died_while_redis_was_away_needs_not_be_waited_for(tmp_path: Path) -> None:
+    here, there = sockets.gethostname(), "elsewhere"
+    held = {name: deaths.hold(tmp_path / f"{name}.sock") for name in ("lives", "dies", "far")}
+    hosts = {"lives": here, "dies": here, "far": there}
+    incumbents = Incumbents()
+    incumbents.meet({one: {"host": hosts[one], "address": f"unix:{tmp_path}/{one}.sock"} for one in held})
+    incumbents.note([record(f"of-{one}", owners=[(0, one)]) for one in held])
+    assert not any(map(incumbents.has_ended, held))
+    os.close(held["dies"])
+    os.close(held["far"])
+    incumbents.note([])
+    deaths.drop(tmp_path / "dies.sock")  # as a front end does when Redis takes no news of a death
+    assert [one for one in held if incumbents.has_ended(one)] == ["dies"]
+    assert incumbents.of("of-dies", 0) == "dies"
+    again = deaths.hold(tmp_path / "dies.sock")
+    assert not incumbents.has_ended("dies"), "it had only stood still"
+    incumbents.forget()
+    assert incumbents.of("of-dies", 0) is None
+    os.close(again)
+    os.close(held["lives"])

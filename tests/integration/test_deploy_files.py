@@ -82,7 +82,7 @@ def gunicorn_config(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_gunicorn_configuration(gunicorn_config: ModuleType) -> None:
-    assert gunicorn_config.worker_class == "aiohttp.GunicornUVLoopWebWorker"
+    assert gunicorn_config.worker_class == "gateway.listener.gunicorn_worker.FrontEndWorker"
     assert gunicorn_config.bind == "127.0.0.1:4000"
     assert gunicorn_config.preload_app is False
     assert gunicorn_config.graceful_timeout > 20

@@ -184,6 +184,21 @@ async def test_a_link_of_two_keys_is_refused_and_both_logs_say_what_to_look_at(
     assert all("GATEWAY_SECRET" in text for text in here + there) and "front end 'f1'" in there[0]
 
 
+async def test_a_front_end_that_comes_back_takes_the_place_of_its_link_whose_end_was_not_heard_of(
+    tmp_path: Path,
+) -> None:
+    async with worker(tmp_path / "b") as server:
+        known = {"b": facts_at(server.unix_address)}
+        async with front_end(known) as before:
+            await eventually(lambda: server.front_ends.peers)
+            (earlier,) = server.front_ends.peers
+            known.clear()  # it dials no more
+            async with front_end({"b": facts_at(server.unix_address)}):
+                await eventually(lambda: server.front_ends.peers and earlier not in server.front_ends.peers)
+                assert [one.name for one in server.front_ends.peers] == [earlier.name]
+                await eventually(lambda: not before.links, what="the earlier link is ended")
+
+
 async def test_a_worker_that_drains_says_so_to_front_ends_that_come_later(tmp_path: Path) -> None:
     async with worker(tmp_path / "b") as server:
         server.draining = True

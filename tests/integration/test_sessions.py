@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -59,6 +60,15 @@ async def test_to_have_something_for_a_session_is_no_use_of_it(store: RegistrySt
     assert await other.find(opened.sid) is not None
     await other.flush()
     assert await store.redis.pttl(key) > 50_000
+
+
+async def test_a_session_is_found_by_a_front_end_whose_clock_is_behind(
+    store: RegistryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = await table(store, "f1").open("2025-11-25", "", "", b"{}", b"")
+    other, now = table(store, "f2"), time.time
+    monkeypatch.setattr(time, "time", lambda: now() - 600)  # it was set back, or is that of another host
+    assert await other.find(opened.sid) is not None
 
 
 async def test_a_session_that_has_ended_is_not_written_back(store: RegistryStore) -> None:

@@ -7,6 +7,6 @@ which of the two an entry means · ``owner`` connecting, listing, probing, recon
 ``listing_brake`` how long announced changes are collected before (pure) · ``mending`` lists with flaws (pure) ·
 ``own_lists`` what is listed for one client alone · ``list_changes`` what changed in them · ``figures`` calls under
 way and waiting, for ``/metrics`` · ``health`` when an upstream counts as down and up again (pure) · ``placement``
-which upstreams this worker owns (a pure decision and a thin driver) · ``reconciliation`` agreeing with the registry
-again after a gap.
+which upstreams this worker owns (a pure decision and a thin driver) · ``incumbents`` who owned what before Redis was
+away · ``reconciliation`` agreeing with the registry again after a gap.
 """

@@ -18,13 +18,14 @@ from msgspec import Struct
 
 from shared.choices import Duty
 from shared.errors import RegistryUnavailable
-from shared.registry.members import RETIRING, Members
+from shared.registry.members import LEAVING, RETIRING, Members
 from shared.registry.records import UpstreamRecord
 from shared.registry.store import RegistryStore
 from shared.rendezvous import rank
 from shared.settings import Settings
 from shared.tasks import next_tick
 from shared.transports import traits
+from worker.ownership.incumbents import Incumbents
 
 _log = logging.getLogger(__name__)
 JOIN_GRACE_S = 3.0
@@ -141,10 +142,11 @@ class Placement:
         self._tick_s, self._ttl_s = settings.fleet.heartbeat_s, settings.fleet.heartbeat_ttl_s
         self._available = available
         self._settling_since = float("-inf")
-        self._incumbents: dict[tuple[str, int], str] = {}  # while that lasts: the owners before
+        self._incumbents = Incumbents()  # while that lasts: the owners before
         self.wake = asyncio.Event()
         self.workers: dict[str, float] = {}
         self._leaving: frozenset[str] = frozenset()
+        self._going = False
         self._at_rest: dict[str, float] | None = None  # the workers for which, once settled, the plan was empty
         self._settled: dict[str, UpstreamRecord] = {}  # records of which nothing follows, for the workers in ``_for``
         self._for: tuple[object, ...] = ()
@@ -155,10 +157,8 @@ class Placement:
         """Give owners time to say that they live, and to write back what they own, before any worker claims that:
         Redis was away, was emptied, or took no heartbeats. What Redis says meanwhile may be half of it."""
         if not self._settling:
-            self._incumbents.clear()
-        for id, record in self._held.records.items():
-            for slot, owner in record.owners:
-                self._incumbents.setdefault((id, slot), owner)
+            self._incumbents.forget()
+        self._incumbents.note(self._held.records.values())
         self._settling_since = time.monotonic()
         self._members_changed = True
 
@@ -198,9 +198,11 @@ class Placement:
         if self._members_changed or time.monotonic() - self._asked_at > ask_s - self._tick_s / 2:
             self._members_changed, self._asked_at = False, 0.0  # until there is an answer
             await self._ask()
+        if self._going:
+            await self._leave_idle_children()
         if self._worker not in self.workers:
             self._members_changed = True
-            return  # the heartbeat of this worker has to be written first
+            return  # it retires, or the heartbeat of this worker has to be written first
         if self._at_rest == self.workers:
             return  # no worker and no record has changed
         now = time.time()
@@ -257,8 +259,8 @@ class Placement:
     def _is_free(self, id: str, slot: int) -> bool:
         """Whether a slot has no owner that may just not have said yet that it lives."""
         record = self._held.records.get(id)
-        owner = record.owner(slot) if record is not None else None
-        return (owner or self._incumbents.get((id, slot))) in (None, self._worker)
+        owner = (record.owner(slot) if record is not None else None) or self._incumbents.of(id, slot)
+        return owner is None or owner == self._worker or self._incumbents.has_ended(owner)
 
     async def _claim(self, id: str, slot: int) -> None:
         record = self._held.records.get(id)
@@ -272,12 +274,20 @@ class Placement:
     def _note(self, alive: dict[str, dict[str, str]]) -> None:
         """Note the live workers. One that drains, or is about to be replaced, keeps what it has for a moment, but gets
         nothing new. Where all are about to be replaced, none is yet."""
+        self._incumbents.meet(alive)
         here = {id: facts for id, facts in alive.items() if facts.get("draining") != "1"}
         staying = {id: facts for id, facts in here.items() if facts.get(RETIRING) != "1"} or here
         self.workers = {id: float(facts.get("joined_at", "0")) for id, facts in staying.items()}
         self._leaving = frozenset(alive) - frozenset(staying)
+        self._going = self._worker in self._leaving and alive[self._worker].get(LEAVING) == "1"
 
-    # ---- at drain
+    # ---- before and at drain
+
+    async def _leave_idle_children(self) -> None:
+        """Hand over the stdio upstreams at which no call is under way, before this worker drains. It still takes calls:
+        where a long one is under way, short ones need not wait for its end."""
+        idle = [record for record in self._held.records.values() if self._is_idle_child(record)]
+        await asyncio.gather(*(self._pass_on(record, list(self.workers)) for record in idle))
 
     async def leave(self, all_of_them: bool = True) -> None:
         """Hand slots over to the next worker in rank: all, or only those of upstreams that another worker may run while
@@ -301,12 +311,7 @@ class Placement:
             # What has gone and come back, from a worker that did not know yet that this one drains, goes again.
             passed = {id for id in passed if id in self._held.records and self._slots(self._held.records[id])}
             idle = [
-                record
-                for id, record in self._held.records.items()
-                if id not in passed
-                and self._slots(record)
-                and traits(record.spec.transport).runs_once
-                and not self._held.busy(id)
+                record for id, record in self._held.records.items() if id not in passed and self._is_idle_child(record)
             ]
             try:
                 others = await self._others() if idle else []
@@ -317,6 +322,10 @@ class Placement:
                 _log.debug("handing over waits: %s", error)
                 passed.difference_update(record.spec.id for record in idle)
             await asyncio.sleep(_LOOK_S if not idle or others else self._tick_s)
+
+    def _is_idle_child(self, record: UpstreamRecord) -> bool:
+        once = traits(record.spec.transport).runs_once
+        return once and bool(self._slots(record)) and not self._held.busy(record.spec.id)
 
     def _slots(self, record: UpstreamRecord) -> list[int]:
         return [slot for slot, owner in record.owners if owner == self._worker]

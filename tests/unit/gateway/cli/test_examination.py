@@ -40,7 +40,8 @@ def test_a_gateway_that_is_well_is_fine() -> None:
     ("changes", "servers", "level", "said"),
     [
         ({"redis": False}, [_server()], "wrong", "Redis does not answer"),
-        ({"workers": []}, [_server()], "wrong", "no worker is running"),
+        ({"workers": []}, [_server()], "wrong", "Redis has no record of the workers that answer calls"),
+        ({"workers": [], "frontends": []}, [_server()], "wrong", "no worker is running"),
         ({"restarts": {"worker 1": 1}}, [_server()], "look", "worker 1 was replaced 1 times"),
         ({"restarts": {"worker 1": 9}}, [_server()], "wrong", "worker 1 was replaced 9 times"),
         ({}, [], "look", "no upstream is registered"),

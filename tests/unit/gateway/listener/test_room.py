@@ -95,3 +95,24 @@ def test_room_is_made_for_several_at_once() -> None:
     crowd = _enter(room, *(Visitor("a", float(number)) for number in range(320)), now=1000.0)
     _enter(room, Visitor("a"), now=1000.0)
     assert [one.gone for one in crowd[:11]] == [True] * 10 + [False]
+
+
+@pytest.mark.parametrize(("total", "of_peer"), [(2, 10), (10, 2)])
+def test_who_has_just_come_keeps_its_place_until_its_request_had_time_to_arrive(total: int, of_peer: int) -> None:
+    room = _room(total, of_peer)
+    first, _ = _enter(room, Visitor(since=100.0), Visitor(since=100.5))
+    with pytest.raises(Refused):
+        _enter(room, Visitor(since=100.0))
+    _enter(room, Visitor(since=102.0), now=102.0)
+    assert first.gone
+
+
+def test_only_so_many_that_were_refused_stay_to_read_why() -> None:
+    room, crowd = _room(), [Visitor() for _ in range(40)]
+    for one in crowd:
+        room.see_off(one)
+    assert [one.gone for one in crowd] == [True] * 8 + [False] * 32
+    assert len(room) == 0 and set(room) == set(crowd[8:])
+    for one in crowd:
+        room.leave(one)
+    assert not list(room)
