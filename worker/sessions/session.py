@@ -32,7 +32,7 @@ from shared.mcp.methods import (
 )
 from shared.mcp.rope import Body, Whole
 from shared.mcp.text import BOM, id_of_unreadable
-from shared.mcp.versions import Era, other_version
+from shared.mcp.versions import Era
 from shared.tasks import spawn
 from worker.bridge import params as bridge_params
 from worker.bridge.errors import well_formed
@@ -44,6 +44,7 @@ from worker.sessions import handshake
 from worker.sessions.attribution import Attribution, ToCall, ToClient
 from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Announced, Answered, Asked, Correlation, Ignored, Progressed
+from worker.sessions.greeting import greet
 from worker.sessions.log_levels import LogLevels
 from worker.sessions.questions import Questions
 
@@ -327,14 +328,7 @@ class Session:
         """Send ``initialize`` and ``notifications/initialized``. Version, capabilities and identity are noted. Raises
         ``CallError``."""
         offered = handshake.offer(self.client, self.context.settings.service.name)
-        try:
-            raw = await self._initialize(offered)
-        except UpstreamError as refused:
-            other = other_version(refused.detail)
-            if other is None:
-                raise
-            raw = await self._initialize({**offered, "protocolVersion": other})
-        greeting = handshake.read_answer(raw)
+        greeting = await greet(offered, self._initialize)
         self.server, self.protocol_version, self.logs = greeting.server, greeting.version, greeting.logs
         self.flaws = greeting.flaws
         await self.send_initialized(jsonrpc.notification(INITIALIZED))
