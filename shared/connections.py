@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from shared.errors import ConfigError
 from shared.sandbox import Sandbox, parse_sandbox
-from shared.upstream_auth import SECRETS, Auth, notes_of, public_auth
+from shared.upstream_auth import SECRETS, Auth, notes_of, public_auth, reads_files
 
 MASK = "***"
 """The text that stands for a secret wherever one would be shown."""
@@ -193,8 +193,7 @@ class HttpConnection(Struct, frozen=True, rename="camel"):
         if urlsplit(self.url).scheme == "unix":
             return "opens a socket of the host"
         reads = self.tls is not None and any(_paths(self.tls))
-        reads = reads or bool(getattr(self.auth, "private_key_file", ""))
-        return "reads files of the host" if reads else ""
+        return "reads files of the host" if reads or reads_files(self.auth) else ""
 
 
 class OpenApiConnection(HttpConnection, frozen=True, rename="camel"):
@@ -462,13 +461,19 @@ def _unmasked_auth(given: dict[str, Any], present: Auth | None) -> dict[str, Any
     known: dict[str, Any] = {} if present is None else msgspec.to_builtins(present)
 
     def rest(raw: dict[str, Any]) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in raw.items() if value and name not in SECRETS}  # fmt: skip
+        kept = {name: value for name, value in raw.items() if value and name not in SECRETS}
+        return {name: rest(value) if isinstance(value, dict) else list(value) if isinstance(value, tuple) else value
+                for name, value in kept.items()}  # fmt: skip
 
-    found = dict(given)
-    for name in SECRETS:
-        if found.get(name) == MASK:
-            if not known or rest(known) != rest(given):
-                raise ConfigError(f"connection.auth.{name} is {MASK!r}, which stands for a secret; send the value")
-            found[name] = known[name]
-    return found
+    def filled(raw: dict[str, Any], known: dict[str, Any], place: str) -> dict[str, Any]:
+        found = {name: filled(value, known.get(name) or {}, f"{place}.{name}") if isinstance(value, dict) else value
+                 for name, value in raw.items()}  # fmt: skip
+        for name in SECRETS:
+            if found.get(name) == MASK:
+                if not as_before or not known.get(name):
+                    raise ConfigError(f"{place}.{name} is {MASK!r}, which stands for a secret; send the value")
+                found[name] = known[name]
+        return found
+
+    as_before = bool(known) and rest(known) == rest(given)
+    return filled(given, known, "connection.auth")

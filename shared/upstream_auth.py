@@ -8,7 +8,8 @@ a ``repr`` or in ``public()``. Counterparts: ``worker.credentials``, which gets 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -48,13 +49,37 @@ class ClientCredentials(_ServiceClient, frozen=True, tag="clientCredentials"):
         return f"ClientCredentials({self.client_id!r})"
 
 
+class IdentityProvider(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The authorization server at which the callers sign in, where it is another than the upstream's: it gives
+    assertions of who a caller is (ID-JAG, draft-ietf-oauth-identity-assertion-authz-grant).
+
+    ``client_id`` and what proves it are those of the gateway at this server, ``subject_token_type`` says what the
+    tokens are with which callers come. Its token endpoint is ``token_url``, or found by the metadata of ``issuer``.
+    """
+
+    client_id: str
+    client_secret: str = ""
+    private_key_file: str = ""
+    key_id: str = ""
+    token_url: str = ""
+    issuer: str = ""
+    subject_token_type: Literal["access_token", "id_token", "jwt"] = "access_token"
+
+    def __repr__(self) -> str:
+        return f"IdentityProvider({self.client_id!r})"
+
+
 class TokenExchange(_ServiceClient, frozen=True, tag="tokenExchange"):
     """The upstream is called in the name of whoever calls the gateway: the caller's access token is exchanged for one
     that is meant for the upstream (RFC 8693). Members are those of ``ClientCredentials``; with the same client the
     gateway lists and probes the upstream in its own name. ``audience`` is sent with the exchange if it is set.
+
+    With an ``identity_provider`` the caller's token is exchanged there for an assertion, which the upstream's
+    authorization server takes (RFC 7523): the two servers trust each other, and no caller has to consent.
     """
 
     audience: str = ""
+    identity_provider: IdentityProvider | None = None
 
     def __repr__(self) -> str:
         return f"TokenExchange({self.client_id!r})"
@@ -102,6 +127,23 @@ def parse_auth(raw: Any) -> Auth:
     return auth
 
 
+def with_key_files(raw: dict[str, Any], path: Callable[[str], str]) -> dict[str, Any]:
+    """Return an ``auth`` as somebody wrote it, with what ``path`` makes of the names of files in it."""
+    found = {name: value for name, value in raw.items() if value is not None}
+    file, provider = found.get("privateKeyFile"), found.get("identityProvider")
+    if isinstance(file, str) and file:
+        found["privateKeyFile"] = path(file)
+    if isinstance(provider, dict):
+        found["identityProvider"] = with_key_files(provider, path)
+    return found
+
+
+def reads_files(auth: Auth | None) -> bool:
+    """Whether a worker reads a file of its host for this."""
+    provider = auth.identity_provider if isinstance(auth, TokenExchange) else None
+    return any(getattr(one, "private_key_file", "") for one in (auth, provider))
+
+
 def check_alone(raw: Any, url: str, headers: Any) -> None:
     """Raise ``ValueError`` if an entry says in two ways what ``Authorization`` is sent."""
     if raw and urlsplit(url).username is not None:
@@ -112,17 +154,26 @@ def check_alone(raw: Any, url: str, headers: Any) -> None:
 
 def public_auth(auth: Auth, mask: str) -> dict[str, Any]:
     """Return what may be shown of ``auth``: its members that are set, with ``mask`` for secrets."""
-    shown = {name: value for name, value in msgspec.to_builtins(auth).items() if value}
-    return {name: mask if name in SECRETS else value for name, value in shown.items()}
+    return _masked(msgspec.to_builtins(auth), mask)
+
+
+def _masked(raw: dict[str, Any], mask: str) -> dict[str, Any]:
+    shown = {name: mask if name in SECRETS else value for name, value in raw.items() if value}
+    return {name: _masked(value, mask) if isinstance(value, dict) else value for name, value in shown.items()}
 
 
 def notes_of(auth: Auth) -> tuple[str, ...]:
     """Return what of ``auth`` is weaker than it seems."""
     if isinstance(auth, UserAuth):
         return ()
-    if auth.token_url and urlsplit(auth.token_url).scheme != "https":
-        return ("auth.tokenUrl is not https: whoever can read that connection has the client's secret and its tokens",)
-    return ()
+    urls = {"auth.tokenUrl": auth.token_url}
+    if isinstance(auth, TokenExchange) and auth.identity_provider is not None:
+        urls["auth.identityProvider.tokenUrl"] = auth.identity_provider.token_url
+    return tuple(
+        f"{name} is not https: whoever can read that connection has the client's secret and its tokens"
+        for name, url in urls.items()
+        if url and urlsplit(url).scheme != "https"
+    )
 
 
 def _words(text: str) -> str:
@@ -137,10 +188,8 @@ def _problem(auth: Auth) -> str:
     if isinstance(auth, UserAuth):
         if auth.client_secret and not auth.client_id:
             return "clientSecret is that of the client in clientId, which is not given"
-    elif bool(auth.client_secret) == bool(auth.private_key_file):
-        return "clientSecret: give this or privateKeyFile, one of the two"
-    elif auth.key_id and not auth.private_key_file:
-        return "keyId names the key in privateKeyFile, which is not given"
+    elif problem := _proof_problem(auth):
+        return problem
     for scope in auth.scopes:
         if not _SCOPE.fullmatch(scope):
             return f"scopes: {scope!r} is not a scope; write one in each element"
@@ -148,9 +197,34 @@ def _problem(auth: Auth) -> str:
     for name, value in (("tokenUrl", token_url), ("issuer", auth.issuer)):
         if value and not _is_web(value):
             return f"{name}: {value!r} is not an http(s):// address without user name and fragment"
+    if isinstance(auth, TokenExchange) and auth.identity_provider is not None:
+        problem = _problem_of_provider(auth, auth.identity_provider)
+        if problem:
+            return f"identityProvider: {problem}"
     if auth.resource and (not urlsplit(auth.resource).scheme or "#" in auth.resource):
         return f"resource: {auth.resource!r} is not an absolute URI without fragment (RFC 8707)"
     return ""
+
+
+def _proof_problem(client: _ServiceClient | IdentityProvider) -> str:
+    if bool(client.client_secret) == bool(client.private_key_file):
+        return "clientSecret: give this or privateKeyFile, one of the two"
+    if client.key_id and not client.private_key_file:
+        return "keyId names the key in privateKeyFile, which is not given"
+    return ""
+
+
+def _problem_of_provider(auth: TokenExchange, provider: IdentityProvider) -> str:
+    if not _PRINTABLE.fullmatch(provider.client_id):
+        return "clientId must be printable ASCII, and not empty"
+    if not provider.token_url and not provider.issuer:
+        return "give its issuer, or its tokenUrl"
+    for name, value in (("tokenUrl", provider.token_url), ("issuer", provider.issuer)):
+        if value and not _is_web(value):
+            return f"{name}: {value!r} is not an http(s):// address without user name and fragment"
+    if auth.token_url and not auth.issuer and not auth.audience:
+        return "it makes assertions for the issuer of the upstream's authorization server; give auth.issuer as well"
+    return _proof_problem(provider)
 
 
 def _is_web(url: str) -> bool:

@@ -204,6 +204,7 @@ class Worker:
         if not await self.members.beat(self.id, self._facts()):
             self.placement.settle()  # this process stood still, or Redis was emptied: others may have to join as well
             self.joined_at = now_s()  # others counted us as dead: join as a new worker, and get a share as one
+            self.inventory.was_cut_off()
             await self.members.join(self.id, self._facts())
 
     async def _rejoin(self) -> None:

@@ -32,6 +32,7 @@ from gateway.fleet.dispatch import Dispatcher
 from gateway.fleet.ejection import Ejection
 from gateway.fleet.pins import public_entry
 from gateway.fleet.registry_view import RegistryView
+from gateway.routing.entries import interface_of
 from gateway.sessions.table import SessionTable
 from gateway.telemetry.failed_calls import FailedCalls
 from shared.choices import Pin
@@ -210,7 +211,10 @@ class Queries:
             plain = orjson.loads(route.entry.modern)
             replicas = [replica.id for replica in route.replicas]
             schema = (plain.get("inputSchema") or {}) if schemas else {}
-            found.append(ListedTool(listed, route.group, route.entry.name, replicas, plain.get("description"), schema))
+            words = plain.get("description")
+            found.append(
+                ListedTool(listed, route.group, route.entry.name, replicas, words, schema, interface_of(plain))
+            )
         return found, len(routes)
 
     def conflicts(self) -> list[Conflict]:

@@ -63,7 +63,8 @@ class ShownTransport(Struct, rename="camel"):
 
 
 class ListedTool(Struct, rename="camel"):
-    """A tool as clients see it."""
+    """A tool as clients see it. ``interface`` is the URI of the resource that shows it (MCP Apps,
+    ``_meta.ui.resourceUri``), or empty."""
 
     name: str
     group: str
@@ -71,6 +72,7 @@ class ListedTool(Struct, rename="camel"):
     replicas: list[str]
     description: str | None = None
     input_schema: dict[str, Any] = {}
+    interface: str = ""
 
 
 class Conflict(Struct, rename="camel"):

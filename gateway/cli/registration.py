@@ -24,6 +24,7 @@ from shared.own_settings import OWN
 from shared.registry.store import RegistryStore
 from shared.sandbox import KINDS
 from shared.settings import RegistrySettings
+from shared.upstream_auth import with_key_files
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _SCHEMES = ("http://", "https://", "unix://")
@@ -229,9 +230,7 @@ def _auth(text: str) -> Any:
         found = json.loads(text)
     except ValueError:
         raise ConfigError("--auth: it is no JSON object; for a file write @FILE") from None
-    if isinstance(found, dict) and isinstance(found.get("privateKeyFile"), str):
-        found["privateKeyFile"] = _path(found["privateKeyFile"])
-    return found
+    return with_key_files(found, _path) if isinstance(found, dict) else found
 
 
 def _refuse(given: dict[str, Any], *options: tuple[str, str], of: str) -> None:

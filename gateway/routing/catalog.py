@@ -13,7 +13,7 @@ from msgspec import structs
 
 from gateway.balancers import Balancer, make
 from gateway.routing.endpoints import ASKED, named
-from gateway.routing.entries import Entry, parsing
+from gateway.routing.entries import Entry, parsing, unlisted_resource
 from gateway.routing.hedges import Hedge
 from gateway.routing.naming import GIVEN, assigning
 from gateway.routing.outliers import Watch
@@ -195,6 +195,7 @@ class Catalog:
             elif replica.watch is None:
                 replica.watch = Watch(replica)
         hedges = self._hedges_of(group)
+        interfaces: dict[str, list[Replica]] = {}
         for kind in Kind:
             having: dict[str, tuple[Entry, list[Replica]]] = {}
             for replica in group.replicas:
@@ -210,6 +211,11 @@ class Catalog:
                     elif first[1][-1] is not replica:
                         first[1].append(replica)
                 yield
+            if kind is Kind.TOOLS:
+                interfaces = {entry.ui: replicas for entry, replicas in having.values() if entry.ui}
+            elif kind is Kind.RESOURCES:
+                for uri, replicas in interfaces.items():
+                    having.setdefault(uri, (unlisted_resource(uri), replicas))
             routes: dict[str, Route] = {}
             for some in chunks(having.items()):
                 for name, (entry, replicas) in some:

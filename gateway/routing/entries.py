@@ -22,6 +22,7 @@ _A_STEP = 100
 class Entry(Struct, frozen=True):
     """A tool, prompt, resource or template as its upstream names it.
 
+    A resource that is only named by a tool (``ui``) has no JSON, as it is in no list.
     ``name`` is its name, URI or URI template. ``modern`` and ``legacy`` are its JSON in lists of each era; ``legacy``
     is ``None`` if legacy clients cannot use the entry. ``repeatable``: whether a call of it may be sent again when its
     outcome is unknown. ``annotated`` are the arguments that go into ``Mcp-Param-*`` headers.
@@ -95,13 +96,20 @@ def _tool(raw: bytes) -> Entry | None:
         legacy=_for_legacy(usable, plain),
         repeatable=hints.get("readOnlyHint") is True or hints.get("idempotentHint") is True,
         annotated=tuple(annotated),
-        ui=_ui(plain) if _UI in raw else "",
+        ui=interface_of(plain) if _UI in raw else "",
         whole=b"" if usable is raw else raw,
         read_only=hints.get("readOnlyHint") is True,
     )
 
 
-def _ui(plain: dict[str, Any]) -> str:
+def unlisted_resource(uri: str) -> Entry:
+    """Return the entry of a resource that a tool names and no list has. Servers need not list interfaces of tools (MCP
+    Apps)."""
+    return Entry(Kind.RESOURCES, uri, b"", b"")
+
+
+def interface_of(plain: dict[str, Any]) -> str:
+    """Return the URI of the resource that shows a tool (MCP Apps, ``_meta.ui.resourceUri``), or an empty string."""
     meta = plain.get("_meta")
     ui = meta.get("ui") if isinstance(meta, dict) else None
     uri = ui.get("resourceUri") if isinstance(ui, dict) else None

@@ -332,13 +332,14 @@ class View:
         return _Page(head + b",".join(documents) + b"".join(tail), until)
 
     def _document(self, listed: Listed, era: int) -> bytes | None:
-        """Return the JSON of an entry as clients of an era see it, or ``None`` if they cannot use it.
+        """Return the JSON of an entry as clients of an era see it, or ``None`` if they cannot use it or it is not
+        listed.
 
         It has the entry's listed name, and for a tool the listed URI of the resource that shows the tool.
         """
         entry = listed.route.entry
         raw = entry.modern if era == Era.MODERN else entry.legacy
-        if raw is None:
+        if not raw:
             return None
         if listed.name != entry.name:
             raw = renamed(raw, KINDS[entry.kind].key, listed.name)
@@ -387,6 +388,7 @@ class View:
                     if one.route.entry.ui
                     else (one.name, one.route.entry.modern)
                     for one in entries
+                    if one.route.entry.modern
                 ]
         return self._seen
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -27,6 +28,7 @@ _POLICY = "; ".join(
         "img-src 'self' data:",
         "media-src data:",
         "connect-src 'self'",
+        "frame-src 'self'",
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
@@ -34,6 +36,23 @@ _POLICY = "; ".join(
         "trusted-types 'none'",
     )
 )
+_APP = "app.html"
+_APP_POLICY = "; ".join(
+    (
+        "sandbox allow-scripts",
+        "default-src 'none'",
+        "script-src 'unsafe-inline' 'unsafe-eval' data: blob:",
+        "style-src 'unsafe-inline' data: blob:",
+        "img-src data: blob:",
+        "media-src data: blob:",
+        "font-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'self'",
+    )
+)
+"""The policy of the frame in which the interface of a tool runs (MCP Apps): a program of the upstream, which has no
+origin, so no storage and no token, and reaches nothing but the page that it is in, by messages."""
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -47,17 +66,21 @@ _HEADERS = {
 }
 
 
+_APP_HEADERS = {**_HEADERS, "Content-Security-Policy": _APP_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+
+
 class _File:
     """One file, as it is and compressed."""
 
-    def __init__(self, content: bytes, kind: str) -> None:
+    def __init__(self, content: bytes, kind: str, headers: Mapping[str, str] = _HEADERS) -> None:
         self.content = content
+        self.headers = headers
         self.packed = gzip.compress(content, 9, mtime=0)
         self.kind = kind
         self.tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
 
     def response(self, request: web.Request) -> web.Response:
-        headers = {**_HEADERS, "ETag": self.tag}
+        headers = {**self.headers, "ETag": self.tag}
         if request.headers.get("If-None-Match") == self.tag:
             return web.Response(status=304, headers=headers)
         body = self.content
@@ -73,7 +96,8 @@ def _files(folder: Traversable, prefix: str = "") -> dict[str, _File]:
         if entry.is_dir():
             found.update(_files(entry, f"{prefix}{entry.name}/"))
         elif (kind := _KINDS.get("." + entry.name.rpartition(".")[2])) is not None:
-            found[prefix + entry.name] = _File(entry.read_bytes(), kind)
+            headers = _APP_HEADERS if prefix + entry.name == _APP else _HEADERS
+            found[prefix + entry.name] = _File(entry.read_bytes(), kind, headers)
     return found
 
 

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 from shared.config.expand import home_expanded
 from shared.config.readings import Reading, text_map, warn_of_dollars
+from shared.upstream_auth import with_key_files
 
 _LOCAL = re.compile(
     r"(localhost|host\.docker\.internal|0\.0\.0\.0|127(\.\d{1,3}){3}|\[::1\])(:\d+)?([/?].*)?", re.IGNORECASE
@@ -136,13 +137,10 @@ def spec_of(found: dict[str, Any], variables: Mapping[str, str], base: Path, rea
 
 
 def auth_of(found: dict[str, Any], entry: dict[str, Any], variables: Mapping[str, str], base: Path) -> None:
-    """Take over ``auth`` if it is one of ours, with the path of its key made absolute."""
+    """Take over ``auth`` if it is one of ours, with the paths of its keys made absolute."""
     auth = entry.get("auth")
     if isinstance(auth, dict) and is_auth("auth", auth):
-        file = auth.get("privateKeyFile")
-        found["auth"] = {name: value for name, value in auth.items() if value is not None}
-        if isinstance(file, str) and file:
-            found["auth"]["privateKeyFile"] = os.path.normpath(base / home_expanded(file, variables))
+        found["auth"] = with_key_files(auth, lambda file: os.path.normpath(base / home_expanded(file, variables)))
 
 
 def is_token(key: str, value: Any) -> bool:

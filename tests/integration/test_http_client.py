@@ -9,6 +9,7 @@ import ssl
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -20,7 +21,9 @@ from shared.errors import CallError
 from shared.settings import UpstreamSettings
 from tests.certificates import self_signed
 from tests.machine import scaled
+from worker.transports import http_client
 from worker.transports.http_client import HttpPool
+from worker.transports.http_dial import dial
 from worker.transports.http_endpoint import HttpEndpoint
 from worker.transports.http_exchange import Notice
 
@@ -88,6 +91,30 @@ async def test_concurrent_calls_get_a_connection_each_and_keep_them(server: tupl
     for _ in range(3):
         await asyncio.gather(*(post(pool, 5) for _ in range(4)))
     assert counting.answers == 60 and len(counting.connections) <= 4
+    pool.close()
+
+
+async def test_a_connection_that_is_slow_to_open_is_not_waited_for_alone(
+    server: tuple[Server, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, found = 0, asyncio.Event()
+
+    async def first_hangs(*arguments: Any) -> Any:
+        nonlocal tried
+        tried += 1
+        if tried == 1:
+            await found.wait()  # as where a packet was lost
+        return await dial(*arguments)
+
+    monkeypatch.setattr(http_client, "dial", first_hangs)
+    pool = pool_to(f"http://127.0.0.1:{server[1]}/mcp")
+    before = Notice(pool.endpoint.head("POST", {}) + b"Content-Length: 2\r\n\r\n{}")
+    pool.submit(before)
+    await asyncio.sleep(1.1)  # longer than a connection may take before another one is opened as well
+    pool.cancel(before)  # who called waits no longer
+    await post(pool, 1)
+    assert tried == 2
+    found.set()
     pool.close()
 
 

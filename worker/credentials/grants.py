@@ -7,10 +7,13 @@ import time
 from shared.oauth.challenges import Challenge
 from shared.oauth.http import OAuthError, OAuthHttp
 from shared.oauth.metadata import Resource, Server, check_trusted, resource_of, server_of
-from shared.oauth.tokens import Client, Token, request_token
-from shared.upstream_auth import ServiceAuth
+from shared.oauth.tokens import Client, Token, request_assertion, request_token
+from shared.upstream_auth import IdentityProvider, ServiceAuth
 
-_ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
+_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+_JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
+_TYPES = "urn:ietf:params:oauth:token-type:"
+_ACCESS_TOKEN, _ID_JAG = f"{_TYPES}access_token", f"{_TYPES}id-jag"
 _FRESH_S = 600.0
 """How long metadata is used before it is read again."""
 
@@ -86,7 +89,7 @@ class TokenExchangeGrant:
     async def request(self, challenge: Challenge | None) -> Token:
         resource, server = await self._server.find(challenge)
         fields = {
-            "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",
+            "grant_type": _EXCHANGE,
             "subject_token": self.subject_token,
             "subject_token_type": _ACCESS_TOKEN,
             "requested_token_type": _ACCESS_TOKEN,
@@ -96,6 +99,58 @@ class TokenExchangeGrant:
             fields["audience"] = self._audience
         http, client = self._server.http, self._server.client
         return await request_token(http, server.token_url, fields, client, server.client_authentication, server.issuer)
+
+
+class Assertions:
+    """The server at which callers sign in, as the gateway asks it for assertions of who a caller is."""
+
+    def __init__(self, provider: IdentityProvider, http: OAuthHttp) -> None:
+        self._provider = provider
+        self._http = http if provider.token_url else http.within(provider.issuer)
+        self._found: Server | None = None
+        self._found_at = 0.0
+
+    async def request(self, subject_token: str, audience: str, fields: dict[str, str]) -> str:
+        """Return an assertion of whose token this is, for the server ``audience``. Raises ``OAuthError``."""
+        provider = self._provider
+        server = await self._find()
+        asked = {
+            "grant_type": _EXCHANGE,
+            "requested_token_type": _ID_JAG,
+            "audience": audience,
+            "subject_token": subject_token,
+            "subject_token_type": _TYPES + provider.subject_token_type,
+            **fields,
+        }
+        client = Client(provider.client_id, provider.client_secret, provider.private_key_file, provider.key_id)
+        return await request_assertion(
+            self._http, server.token_url, asked, client, server.client_authentication, server.issuer
+        )
+
+    async def _find(self) -> Server:
+        if self._provider.token_url:
+            return Server(self._provider.issuer, self._provider.token_url)
+        if self._found is None or time.monotonic() - self._found_at > _FRESH_S:
+            self._found = await server_of(self._http, self._provider.issuer)
+            self._found_at = time.monotonic()
+        return self._found
+
+
+class IdentityAssertionGrant(TokenExchangeGrant):
+    """A caller's token becomes an assertion for the upstream's authorization server, and that a token for the upstream
+    (draft-ietf-oauth-identity-assertion-authz-grant; the MCP extension "Enterprise-Managed Authorization")."""
+
+    def __init__(self, assertions: Assertions, server: AuthorizationServer, audience: str, subject_token: str) -> None:
+        super().__init__(server, audience, subject_token)
+        self._assertions = assertions
+
+    async def request(self, challenge: Challenge | None) -> Token:
+        resource, server = await self._server.find(challenge)
+        fields = self._server.fields(resource, challenge)
+        assertion = await self._assertions.request(self.subject_token, self._audience or server.issuer, fields)
+        asked = {"grant_type": _JWT_BEARER, "assertion": assertion, **fields}
+        http, client = self._server.http, self._server.client
+        return await request_token(http, server.token_url, asked, client, server.client_authentication, server.issuer)
 
 
 def _choose(issuers: tuple[str, ...], named: str) -> str:

@@ -15,7 +15,13 @@ from shared.registry.credentials import CredentialStore
 from shared.settings import Settings, UpstreamSettings
 from shared.upstream_auth import TokenExchange, UserAuth
 from worker.credentials.consent import ConsentedCredentials
-from worker.credentials.grants import AuthorizationServer, ClientCredentialsGrant, TokenExchangeGrant
+from worker.credentials.grants import (
+    Assertions,
+    AuthorizationServer,
+    ClientCredentialsGrant,
+    IdentityAssertionGrant,
+    TokenExchangeGrant,
+)
 from worker.credentials.personal import ExchangedCredentials, PersonalCredentials
 from worker.credentials.renewal import Renewal
 from worker.credentials.source import Credentials
@@ -40,9 +46,14 @@ def of_callers(
         return ConsentedCredentials(upstream, connection, http, store, base_url(settings.service))
     server = _server(connection, settings.upstreams)
     assert isinstance(auth, TokenExchange)
-    audience = auth.audience
+    audience, provider = auth.audience, auth.identity_provider
     own = _own(upstream, connection, server, store)
-    return ExchangedCredentials(upstream, own, lambda token: TokenExchangeGrant(server, audience, token))
+    if provider is None:
+        return ExchangedCredentials(upstream, own, lambda token: TokenExchangeGrant(server, audience, token))
+    assertions = Assertions(provider, _http(connection, settings.upstreams))
+    return ExchangedCredentials(
+        upstream, own, lambda token: IdentityAssertionGrant(assertions, server, audience, token)
+    )
 
 
 def _server(connection: HttpConnection, settings: UpstreamSettings) -> AuthorizationServer:

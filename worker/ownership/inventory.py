@@ -124,6 +124,13 @@ class Inventory:
         for holding in self._held.values():
             holding.upstream.subscriptions.forget(watcher)
 
+    def was_cut_off(self) -> None:
+        """Handle that this worker was counted as dead: perhaps it reached nobody for a while."""
+        for holding in self._held.values():
+            holding.upstream.was_cut_off()
+            if holding.owner is not None:
+                holding.owner.was_cut_off()
+
     def roots_changed(self, sid: str) -> None:
         """Notify the client's own upstream sessions that its roots changed."""
         for holding in self._held.values():

@@ -138,6 +138,12 @@ class Owner:
         self._probe_now = True
         self._wake.set()
 
+    def was_cut_off(self) -> None:
+        """Probe at once, because this worker reached nobody for a while."""
+        if self._session is not None:
+            self._session.was_cut_off()
+        self.suspect()
+
     # ---- the life
 
     async def run(self) -> None:

@@ -151,6 +151,11 @@ class PersonalUpstream(Upstream):
             if realm.upstream.has_client(sid):
                 realm.upstream.notify(sid, client, message)
 
+    def was_cut_off(self) -> None:
+        super().was_cut_off()
+        for realm in self._realms.values():
+            realm.upstream.was_cut_off()
+
     def roots_changed(self, sid: str) -> None:
         for realm in self._realms.values():
             realm.upstream.roots_changed(sid)

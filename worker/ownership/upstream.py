@@ -393,6 +393,12 @@ class Upstream:
 
     # ---- housekeeping
 
+    def was_cut_off(self) -> None:
+        """Handle that this worker reached nobody for a while."""
+        leased = [session for pool in self._leases.values() for session in pool]
+        for session in (*self._shared.values(), *self._by_client.values(), *leased):
+            session.was_cut_off()
+
     def roots_changed(self, sid: str) -> None:
         """Notify the client's own session only: the others have no roots."""
         session = self._by_client.get(sid)

@@ -176,6 +176,10 @@ class Session:
         self._opening = None
         self._questions.withdraw_all()
 
+    def was_cut_off(self) -> None:
+        """Handle that this worker reached nobody for a while. Transports on which answers may be late since then
+        override this."""
+
     def become(self, era: Era) -> None:
         """Speak ``era`` from now on. The era was found while the session was being opened."""
         self.era = era

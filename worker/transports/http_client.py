@@ -29,6 +29,9 @@ from worker.transports.http_redirects import redirected
 _ONCE, _AT_ONCE_S, _ONCE_S = 2, 0.5, 60.0
 """After how many connections that the upstream closed at once after one answer, without a word, none is used again for
 a minute: what is sent while it closes has an unknown outcome."""
+_SLOW_S = 1.0
+"""After so long a connection that is being opened is not waited for alone. Its first packet was lost and is sent again
+ever more rarely (RFC 6298 section 5), so another connection may be there first."""
 
 
 class HttpPool:
@@ -46,7 +49,7 @@ class HttpPool:
         self.once = 0
         self._once_at = 0.0
         self._open: set[Connection] = set()
-        self._opening = 0
+        self._dials: dict[object, float] = {}  # connections that are being opened, and since when
         self.opened = 0  # the connections that were ever opened; another number shows that the upstream may be another
         self._queue: deque[Exchange] = deque()
         self._standing: set[Exchange] = set()
@@ -80,30 +83,32 @@ class HttpPool:
             self._grow()
 
     def _grow(self) -> None:
-        busy = len(self._open) + self._opening - len(self._standing)
-        if self._opening < len(self._queue) and busy < self._settings.max_connections:
-            self._opening += 1
-            spawn(self._connect(), "upstream-connect")
+        now = self._loop.time()
+        soon = sum(now - began < _SLOW_S for began in self._dials.values())
+        busy = len(self._open) + len(self._dials) - len(self._standing)
+        if soon < len(self._queue) and busy < self._settings.max_connections:
+            one = object()
+            self._dials[one] = now
+            spawn(self._connect(one), "upstream-connect")
 
-    async def _connect(self) -> None:
+    async def _connect(self, one: object) -> None:
         where = self.endpoint
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s):
                 connection = await dial(where, lambda: Connection(self), self._egress)
         except (TimeoutError, OSError, ValueError) as error:  # ValueError: the host is not a valid name
-            self._opening -= 1
+            del self._dials[one]
             reason = str(error) or f"no connection in {self._settings.connect_timeout_s:g} s"
             failure = exhausted(error) or NotDelivered(
                 "upstream_unavailable", f"cannot connect to {where.shown}: {reason}", {"certain": "1"}
             )
-            # Without an open connection the whole queue fails; with one, the other exchanges may still be served.
-            failed = list(self._queue) if not self._open else [self._queue.popleft()] if self._queue else []
-            if not self._open:
-                self._queue.clear()
+            # Another connection for each may still come. Of those that wait for one that is open, one fails.
+            left = max(len(self._dials), len(self._queue) - 1 if self._open else 0)
+            failed = [self._queue.popleft() for _ in range(len(self._queue) - left)]
             for exchange in failed:
                 self._fail(exchange, failure)
             return
-        self._opening -= 1
+        del self._dials[one]
         self.opened += 1
         self._open.add(connection)
         self.put_back(connection)

@@ -13,10 +13,11 @@ from shared.connections import mask_url
 from shared.errors import ELSEWHERE, CallError, NotDelivered, OutcomeUnknown
 from shared.loopback import is_loopback_host
 from shared.mcp import sse
-from shared.mcp.methods import INITIALIZE
+from shared.mcp.methods import INITIALIZE, PING
 from shared.mcp.versions import Era
 from worker.calls.call import Call
 from worker.calls.client_facts import NOBODY, ClientFacts
+from worker.calls.own_call import UpstreamError
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports import overload, session_doubts
@@ -136,8 +137,8 @@ class _Post:
             self.call.fail(error)
 
 
-def _forgotten() -> CallError:
-    return OutcomeUnknown("outcome_unknown", "the upstream forgot the session; the call may have run")
+def _forgotten(why: str = "the upstream forgot the session") -> CallError:
+    return OutcomeUnknown("outcome_unknown", f"{why}; the call may have run")
 
 
 class SseSession(Session):
@@ -151,6 +152,7 @@ class SseSession(Session):
         self.pool = pool
         self._endpoint: asyncio.Future[str | CallError] = self.loop.create_future()
         self._stream: _Stream | None = None
+        self._doubted = False
         self._head = b""
         self.target = ""
         self.posted: set[int] = set()
@@ -158,6 +160,13 @@ class SseSession(Session):
         self._inside = ""  # what was mended of the endpoint that the server named
 
     async def connect(self) -> None:
+        if self._doubted:
+            self._doubted = False
+            if await self._answers():
+                return
+            self._forget_stream("the upstream's event stream was cut off")
+            self._questions.withdraw_all()
+            self.notify_state_lost()
         request = self.pool.endpoint.head("GET", {"Accept": "text/event-stream", "Cache-Control": "no-store"}) + b"\r\n"
         self._stream = _Stream(self, request)
         self.pool.submit(self._stream, standing=True)
@@ -224,15 +233,38 @@ class SseSession(Session):
         self.submit(call)
         return True
 
+    def was_cut_off(self) -> None:
+        """Have calls wait until the upstream has answered on the stream, and open another stream if it does not.
+
+        What an upstream sent in vain is sent again by its system after 0.2 s, and then ever more rarely (RFC 6298
+        section 5). After ten seconds without a network, answers may come ten seconds late; a new stream works at once.
+        """
+        if self.ready:
+            self.ready, self._opening, self._doubted = False, None, True
+            self.start()
+
+    async def _answers(self) -> bool:
+        try:
+            await self.request(PING, timeout_s=self.context.settings.health.health_check_timeout_s / 2)
+        except UpstreamError:
+            pass  # an error is an answer, too
+        except CallError:
+            return False
+        return True
+
     def _reopen(self) -> None:
-        """Forget the stream. The next call opens another one; what was asked on this one is not answered any more. Of
-        what the server has not said yet whether it takes it, it says so now (``_Post``)."""
+        """Forget the stream. The next call opens another one."""
+        self._forget_stream()
+        self.reset()
+
+    def _forget_stream(self, why: str = "the upstream forgot the session") -> None:
+        """Close the stream. What was asked on it is not answered any more. Of what the server has not said yet whether
+        it takes it, it says so now (``_Post``)."""
         stream, self._stream = self._stream, None
         if stream is not None:
             self.pool.cancel(stream)
         for id in self.correlation.calls.keys() - self.posted:
-            self.correlation.calls.pop(id).fail(_forgotten())
-        self.reset()
+            self.correlation.calls.pop(id).fail(_forgotten(why))
         self.target = ""
         self._cookies.clear()
         self._endpoint = self.loop.create_future()

@@ -1,9 +1,14 @@
-// Calling a tool as any client does: POST /mcp in the modern era (2026-07-28), with progress and questions.
+// Calling tools and reading resources as any client does: POST /mcp in the modern era (2026-07-28), with progress and
+// questions.
 import { eventData, url } from "./api.js";
 
 const VERSION = "2026-07-28";
 const KEPT = "gateway-client-key";
 const MOST_ROUNDS = 20;
+const CAPABILITIES = {
+  elicitation: { form: {}, url: {} },
+  extensions: { "io.modelcontextprotocol/ui": { mimeTypes: ["text/html;profile=mcp-app"] } },
+};
 let numbers = 0;
 
 /** The call was refused: `error` is the JSON-RPC error, `status` that of HTTP. */
@@ -59,16 +64,28 @@ export async function callTool(name, argumentsText, schema, { onProgress, onLog,
   throw new CallRefused({ message: `the tool asked more than ${MOST_ROUNDS} times` }, 200);
 }
 
-async function once(name, argumentsText, schema, more, { onProgress, onLog, signal }) {
+/** Read a resource; returns its contents, a list. Throws CallRefused. */
+export async function readResource(uri, signal) {
+  const result = await post("resources/read", uri, `{"uri":${JSON.stringify(uri)}`, {}, { signal });
+  return Array.isArray(result.contents) ? result.contents : [];
+}
+
+function once(name, argumentsText, schema, more, handlers) {
+  const members = `{"name":${JSON.stringify(name)},"arguments":${argumentsText}${more}`;
+  return post("tools/call", name, members, parameterHeaders(schema, JSON.parse(argumentsText)), handlers);
+}
+
+/** Send one request; `members` is the beginning of its params. */
+async function post(method, about, members, more, { onProgress, onLog, signal }) {
   numbers += 1;
+  const number = numbers;
   const meta = {
     "io.modelcontextprotocol/protocolVersion": VERSION,
     "io.modelcontextprotocol/clientInfo": { name: "gateway-dashboard", version: "1" },
-    "io.modelcontextprotocol/clientCapabilities": { elicitation: { form: {}, url: {} } },
+    "io.modelcontextprotocol/clientCapabilities": CAPABILITIES,
     "io.modelcontextprotocol/logLevel": "info",
-    progressToken: numbers,
+    progressToken: number,
   };
-  const params = `{"name":${JSON.stringify(name)},"arguments":${argumentsText},"_meta":${JSON.stringify(meta)}${more}}`;
   const key = sessionStorage.getItem(KEPT);
   const response = await fetch(url("mcp"), {
     method: "POST",
@@ -76,12 +93,12 @@ async function once(name, argumentsText, schema, more, { onProgress, onLog, sign
       "Content-Type": "application/json",
       Accept: "application/json, text/event-stream",
       "MCP-Protocol-Version": VERSION,
-      "Mcp-Method": "tools/call",
-      "Mcp-Name": headerValue(name),
-      ...parameterHeaders(schema, JSON.parse(argumentsText)),
+      "Mcp-Method": method,
+      "Mcp-Name": headerValue(about),
+      ...more,
       ...(key ? { Authorization: `Bearer ${key}` } : {}),
     },
-    body: `{"jsonrpc":"2.0","id":${numbers},"method":"tools/call","params":${params}}`,
+    body: `{"jsonrpc":"2.0","id":${number},"method":"${method}","params":${members},"_meta":${JSON.stringify(meta)}}}`,
     credentials: "omit",
     cache: "no-store",
     redirect: "error",
@@ -91,9 +108,9 @@ async function once(name, argumentsText, schema, more, { onProgress, onLog, sign
   if (kind.startsWith("text/event-stream")) {
     for await (const data of eventData(response.body)) {
       const message = JSON.parse(data);
-      if (message.method === "notifications/progress") onProgress(message.params || {});
-      else if (message.method === "notifications/message") onLog(message.params || {});
-      else if (message.id === numbers) return outcome(message, response.status);
+      if (message.method === "notifications/progress") onProgress?.(message.params || {});
+      else if (message.method === "notifications/message") onLog?.(message.params || {});
+      else if (message.id === number) return outcome(message, response.status);
     }
     throw new CallRefused({ message: "the stream ended without an answer" }, response.status);
   }

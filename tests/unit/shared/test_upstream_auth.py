@@ -13,6 +13,8 @@ from shared.models import make_spec
 from shared.upstream_auth import ClientCredentials
 
 GOOD = {"type": "clientCredentials", "clientId": "gw", "clientSecret": "s3cret"}
+PROVIDER = {"clientId": "at-idp", "clientSecret": "0ther", "issuer": "https://idp"}
+ASSERTED = {**GOOD, "type": "tokenExchange", "issuer": "https://as", "identityProvider": PROVIDER}
 
 
 def connection(auth: Any, **others: Any) -> HttpConnection:
@@ -38,6 +40,12 @@ def connection(auth: Any, **others: Any) -> HttpConnection:
         ({**GOOD, "issuer": "https://u:p@x/"}, "issuer: "),
         ({**GOOD, "resource": "mcp"}, "resource: 'mcp' is not an absolute URI"),
         ({**GOOD, "clientId": "a\r\nb"}, "clientId must be printable"),
+        ({**GOOD, "identityProvider": PROVIDER}, "unknown field `identityProvider`"),
+        ({**ASSERTED, "identityProvider": {**PROVIDER, "issuer": ""}}, "identityProvider: give its issuer"),
+        ({**ASSERTED, "identityProvider": {**PROVIDER, "issuer": "idp"}}, "identityProvider: issuer: 'idp' is not"),
+        ({**ASSERTED, "identityProvider": {**PROVIDER, "clientSecret": ""}}, "identityProvider: clientSecret: give"),
+        ({**ASSERTED, "identityProvider": {**PROVIDER, "subjectTokenType": "saml2"}}, "subjectTokenType"),
+        ({**ASSERTED, "issuer": "", "tokenUrl": "https://as/token"}, "give auth.issuer as well"),
     ],
 )
 def test_what_is_wrong_with_an_auth_is_said(auth: Any, why: str) -> None:
@@ -76,6 +84,24 @@ def test_a_masked_secret_is_filled_in_only_for_the_same_server_of_tokens() -> No
             unmasked({**shown, "auth": {**shown["auth"], **changed}}, before)
     with pytest.raises(ConfigError, match="stands for a secret"):
         unmasked({**shown, "url": "https://evil/mcp"}, before)
+
+
+def test_secrets_of_an_identity_provider_are_treated_like_the_others(tmp_path: Any) -> None:
+    before = connection(ASSERTED)
+    shown = before.public()
+    assert "s3cret" not in str(shown) + repr(before) and "0ther" not in str(shown) + repr(before)
+    secrets = unmasked(shown, before)["auth"]
+    assert (secrets["clientSecret"], secrets["identityProvider"]["clientSecret"]) == ("s3cret", "0ther")
+    moved = {**shown["auth"]["identityProvider"], "issuer": "https://evil"}
+    with pytest.raises(ConfigError, match="stands for a secret"):
+        unmasked({**shown, "auth": {**shown["auth"], "identityProvider": moved}}, before)
+    keyed = {**ASSERTED, "identityProvider": {"clientId": "at-idp", "privateKeyFile": "k.pem", "issuer": "${IDP}"}}
+    config = parse({"mcpServers": {"up": {"url": "https://h/mcp", "auth": keyed}}}, {"IDP": "https://idp"}, tmp_path)
+    assert not config.problems
+    (spec,) = config.upstreams
+    assert isinstance(spec.connection, HttpConnection) and spec.connection.touches_host()
+    provider = spec.connection.public()["auth"]["identityProvider"]
+    assert (provider["privateKeyFile"], provider["issuer"]) == (str(tmp_path / "k.pem"), "https://idp")
 
 
 def test_a_token_url_in_the_clear_is_noted() -> None:

@@ -1,4 +1,5 @@
 // Trying a tool: a form made from its schema (or JSON), progress, what it asks, and its result.
+import { appOf } from "../app_host.js";
 import { fill, freshId, h } from "../dom.js";
 import { schemaForm } from "../form.js";
 import { CallRefused, callTool, setClientKey } from "../mcp.js";
@@ -22,6 +23,7 @@ export function trial(tool) {
   const outcome = h("div", { "aria-live": "polite" });
   const questions = h("div", {});
   let running = null;
+  let app = null;
 
   toggle.addEventListener("change", () => {
     asForm.hidden = toggle.checked;
@@ -52,6 +54,7 @@ export function trial(tool) {
     event.preventDefault();
     const text = argumentsText();
     if (text === null || running) return;
+    closeApp();
     running = new AbortController();
     call.disabled = true;
     stop.disabled = false;
@@ -73,7 +76,8 @@ export function trial(tool) {
         },
         ask: (request) => asked(request, questions, running.signal),
       });
-      fill(outcome, took(), shownResult(result));
+      app = tool.interface ? appOf(tool, JSON.parse(text), result) : null;
+      fill(outcome, took(), app ? app.element : null, shownResult(result));
     } catch (error) {
       if (error.name === "AbortError") fill(outcome, h("p", { class: "note" }, "Cancelled."));
       else fill(outcome, took(), refusal(error));
@@ -85,11 +89,16 @@ export function trial(tool) {
     }
   }
 
+  function closeApp() {
+    if (app) app.close();
+    app = null;
+  }
+
   const element = h("div", {},
     h("form", { onsubmit: submit, novalidate: true, "aria-label": `Try ${tool.name}` }, asForm, asJson,
       h("div", { class: "row" }, call, stop, h("span", {}, toggle, " ", h("label", { for: toggleId }, "write JSON")))),
     questions, outcome);
-  return { element, close: () => { if (running) running.abort(); } };
+  return { element, close: () => { closeApp(); if (running) running.abort(); } };
 }
 
 function refusal(error) {
