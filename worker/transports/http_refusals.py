@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown
+from shared.mcp.methods import INITIALIZE
 from shared.mcp.rope import Body
 from shared.oauth.challenges import read_challenge
 from worker.transports import overload
@@ -14,16 +15,20 @@ from worker.transports.session_doubts import decoded
 _NOT_ABOUT_THE_CALL = frozenset((401, 407, *overload.STATUSES))
 _ABOUT_THE_CALL = frozenset(range(400, 500)) - _NOT_ABOUT_THE_CALL - {403}
 """Refusals of one request. An error without an id in such a response is the answer to it."""
+_REFUSED = (400, 404)
 _WORDS = ("message", "detail", "error_description", "error", "title")
 """Where servers say in JSON what is wrong (RFC 9457, RFC 6749 section 5.2, FastAPI, Express)."""
 _MOST_WORDS = 200
 
 
-def is_answer(status: int, body: Body, id: int) -> bool:
+def is_answer(status: int, body: Body, id: int, method: str) -> bool:
     """Whether a response holds the answer to the request ``id``, whatever its status: servers say of a call that fails
-    that it was forbidden (403), or that they have failed (500)."""
-    if 200 <= status < 300 or status in _ABOUT_THE_CALL:
+    that it was forbidden (403), or that they have failed (500). How ``initialize`` is refused tells what a server
+    speaks, so the status counts there."""
+    if 200 <= status < 300 or status in (_REFUSED if method == INITIALIZE else _ABOUT_THE_CALL):
         return True
+    if method == INITIALIZE:
+        return False
     found = decoded(body) if status not in _NOT_ABOUT_THE_CALL else None
     return isinstance(found, dict) and "jsonrpc" in found and "error" in found and str(found.get("id")) == str(id)
 

@@ -107,7 +107,7 @@ class HttpSession(Session):
         if post.resumes and post.kind != b"application/json" and body[:1] not in (b"{", b"["):
             self._fail_resumed(post)
             return
-        if is_answer(post.status, body, post.id) and self.receive_bytes(body):
+        if is_answer(post.status, body, post.id, call.method) and self.receive_bytes(body):
             if not post.unanswered:
                 return
             self._adopt_idless(post, body)

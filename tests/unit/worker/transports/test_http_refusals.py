@@ -18,16 +18,25 @@ def body(id: Any, **members: Any) -> bytes:
 
 @pytest.mark.parametrize("status", [403, 500, 502])
 def test_an_error_with_the_id_of_the_request_is_its_answer(status: int) -> None:
-    assert is_answer(status, body(7), 7) and is_answer(status, body("7"), 7)
+    assert is_answer(status, body(7), 7, "tools/call") and is_answer(status, body("7"), 7, "ping")
     for other in (body(None), body(8), body(7, result={}), b'{"id":7,"error":{}}', b"<html>", b"", b"[" * 10_000):
-        assert not is_answer(status, other, 7)
+        assert not is_answer(status, other, 7, "tools/call")
 
 
 def test_what_concerns_more_than_the_request_answers_none() -> None:
     for status in (401, 407, 429, 503):
-        assert not is_answer(status, body(7), 7)
+        assert not is_answer(status, body(7), 7, "tools/call")
     for status in (200, 202, 400, 402, 404, 405, 409, 422):
-        assert is_answer(status, b"", 7), "it is looked at as one"
+        assert is_answer(status, b"", 7, "tools/call"), "it is looked at as one"
+
+
+def test_how_initialize_is_refused_is_told_by_the_status() -> None:
+    """A 405 means that an older server may be there, whatever JSON it comes with."""
+    assert [one for one in (200, 400, 403, 404, 405, 500) if is_answer(one, body(7), 7, "initialize")] == [
+        200,
+        400,
+        404,
+    ]
 
 
 def said(status: int, text: Any, **headers: str) -> str:
