@@ -4,6 +4,7 @@
 module       what it is for
 ============ =========================================================================================
 main         the group of commands, and how errors are shown
+usage        what is said of a command line that cannot be understood (pure)
 narration    what ``up`` says: where the gateway is, what to do next, states of upstreams
 up           commands that start processes: ``up``, ``serve``, ``worker``; and ``check``
 restart      ``restart``: every process of a running gateway is replaced

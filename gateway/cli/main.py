@@ -14,7 +14,9 @@ from typing import Any
 import click
 
 from gateway import __version__
+from gateway.cli import usage
 from shared.errors import ConfigError, GatewayError
+from shared.knobs import suggestion
 from shared.logs import escaped
 
 _INTERRUPTED = 130
@@ -50,6 +52,11 @@ class _Group(click.Group):
         except GatewayError as error:
             click.echo(escaped(f"error: {error}"), err=True)
             sys.exit(1)
+        except click.UsageError as error:
+            if isinstance(error, click.exceptions.NoArgsIsHelpError):
+                raise
+            click.echo(escaped(usage.line(error)), err=True)
+            sys.exit(2)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click shows these, and is silent about a reader that is gone
         except KeyboardInterrupt:
@@ -78,6 +85,21 @@ class _Commands(_Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(_MODULE_OF)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            cure = "options stand behind the command, as in 'gateway status --url URL'"
+            click.echo(escaped(f"error: no option {error.option_name} here; {cure}"), err=True)
+            sys.exit(2)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _MODULE_OF and not args[0].startswith("-"):
+            raise click.UsageError(f"no command {args[0]!r}{suggestion(args[0], _MODULE_OF)}", ctx)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in _MODULE_OF and cmd_name not in self.commands:

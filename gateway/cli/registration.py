@@ -41,7 +41,13 @@ class _Add(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta["dashes"] = "--" in args
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, list(args))
+        except click.NoSuchOption as error:
+            if "--" in args:
+                raise
+            cure = "what belongs to a command stands behind --, as in 'gateway servers add ID -- npx -y PACKAGE'"
+            raise click.UsageError(f"no option {error.option_name}; {cure}", ctx) from error
 
 
 def _several(*names: str, metavar: str, help: str) -> Callable[[_F], _F]:

@@ -11,9 +11,10 @@ import os
 import re
 import shlex
 import shutil
+import sys
 from collections import ChainMap
 from collections.abc import Mapping
-from pathlib import Path, PurePath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
 
 from shared.choices import SWITCHED
@@ -35,6 +36,12 @@ from shared.sandbox import parse_sandbox
 from shared.transports import traits
 
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
+_LAUNCHER = re.compile(
+    r"(npx|npm|node|pnpm|yarn|bunx?|deno|uvx?|pipx|python3?|docker|podman|java|dotnet|go|ruby|php|cmd|wsl)(\.\w+)?",
+    re.IGNORECASE,
+)
+"""Programs that are called the same on every system."""
+_WSL_WITH_VALUE = ("-d", "--distribution", "-u", "--user", "--cd", "--shell-type")
 _NAME = re.compile(r"[\w.@+-]+")
 """What the name of a program looks like that is not a path."""
 _SHELLS = ("sh", "bash", "zsh", "dash", "ash", "ksh", "fish", "pwsh", "powershell")
@@ -121,10 +128,11 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
     if not is_text_map(inner):
         reading.problem("connection", "must be an object")
         return
-    entry = {**{key: value for key, value in inner.items() if value is not None}, **raw}
+    entry: dict[str, Any] = {**{key: value for key, value in inner.items() if value is not None}, **raw}
+    entry = _for_this_system(entry)
     command = next((entry[key] for key in spellings.SPELLINGS["command"] if key in entry), None)
     if isinstance(command, dict):  # Zed, until 2025
-        entry.update({{"path": "command"}.get(key, key): one for key, one in command.items() if one is not None})
+        entry.update({"command" if key == "path" else key: one for key, one in command.items() if one is not None})
     _name_other_keys(entry, reading)
     include, exclude = tools_of(entry, reading.problem)
     before = len(reading.problems)
@@ -159,6 +167,18 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
     except ConfigError as error:
         for key, text in error.problems:
             reading.problem(key, text)
+
+
+def _for_this_system(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return an entry with what an extension of Claude's says of the operating system that the gateway runs on."""
+    of_all = entry.get("platform_overrides")
+    here = of_all.get(sys.platform) if isinstance(of_all, dict) else None
+    if not isinstance(here, dict):
+        return entry
+    both = {**entry, **{key: value for key, value in here.items() if value is not None}}
+    if isinstance(entry.get("env"), dict) and isinstance(here.get("env"), dict):
+        both["env"] = {**entry["env"], **here["env"]}
+    return both
 
 
 def _inner(raw: dict[str, Any], reading: Reading) -> tuple[Any, dict[str, Any]]:
@@ -349,11 +369,13 @@ def _of_a_line(command: str, args: list[Any], variables: Mapping[str, str], read
 
 
 def _of_windows(command: str, args: list[str], variables: Mapping[str, str], reading: Reading) -> tuple[str, list[str]]:
-    """Return the command without what only Windows needs before it or behind it (``cmd /c npx``, ``npx.cmd``), if there
-    is no such program here."""
+    """Return the command without what only Windows needs before it or behind it (``cmd /c npx``, ``wsl npx``,
+    ``C:\\Program Files\\nodejs\\npx.cmd``), if there is no such program here."""
     if os.name != "posix" or shutil.which(command, path=variables.get("PATH")):
         return command, args
-    before = command
+    before, name = command, PureWindowsPath(command).name
+    if _WINDOWS_PATH.match(command) and _LAUNCHER.fullmatch(name):
+        command = name
     if command.lower() in ("cmd", "cmd.exe"):
         flags = next((place for place, one in enumerate(args) if not re.fullmatch(r"/[A-Za-z](:\w+)?", one)), len(args))
         rest = args[flags:]
@@ -361,12 +383,25 @@ def _of_windows(command: str, args: list[str], variables: Mapping[str, str], rea
             return command, args
         words = _words(rest[0]) if len(rest) == 1 else rest
         command, args = words[0], words[1:]
+    elif command.lower() in ("wsl", "wsl.exe"):
+        rest = _behind_wsl(args)
+        if not rest:
+            return command, args
+        command, args = rest[0], rest[1:]
     command = (
         re.sub(r"(?<=[\w-])\.(cmd|bat|exe)$", "", command, flags=re.IGNORECASE) if _NAME.fullmatch(command) else command
     )
     if command != before:
         reading.mend("command", f"is for Windows, and was taken for {command!r}")
     return command, args
+
+
+def _behind_wsl(args: list[str]) -> list[str]:
+    """Return the command that ``wsl`` runs, without its own options."""
+    at = 0
+    while at < len(args) and args[at].startswith("-"):
+        at += 2 if args[at] in _WSL_WITH_VALUE else 1
+    return args[at:]
 
 
 def _words(line: str) -> list[str]:

@@ -1,10 +1,10 @@
 """Expansion of references in the strings of configuration files. Pure: the variables are an argument.
 
 What clients write: ``${VAR}``, ``${VAR:-default}`` and ``${env:VAR}`` (Claude, Cursor, VS Code), ``${localEnv:VAR}``
-(dev containers), ``${{ secrets.VAR }}`` (Continue), ``{env:VAR}`` and ``{file:PATH}`` (opencode; also
-``${file:PATH}``), ``{{VAR}}`` (LibreChat), ``os.environ/VAR`` (LiteLLM), ``$VAR`` (Gemini CLI, Crush), ``${input:id}``
-(VS Code), ``${user_config.id}`` (Claude's extensions) and ``${cmd: PROGRAM}`` (mcphub.nvim). ``editor_variables`` are
-what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
+and ``${containerEnv:VAR}`` (dev containers), ``${{ secrets.VAR }}`` (Continue), ``{env:VAR}`` and ``{file:PATH}``
+(opencode; also ``${file:PATH}``), ``{{VAR}}`` (LibreChat), ``os.environ/VAR`` (LiteLLM), ``$VAR`` (Gemini CLI, Crush),
+``${input:id}`` (VS Code), ``${user_config.id}`` (Claude's extensions) and ``${cmd: PROGRAM}`` (mcphub.nvim).
+``editor_variables`` are what editors know: ``${workspaceFolder}``, ``${userHome}``, ``${/}``.
 ``${exec:PROGRAM}`` is our own (``commands``).
 """
 
@@ -35,7 +35,7 @@ DOLLARS = re.compile(REFERENCES.pattern + rf"""|(?<![^\s:=/,;"']){_NAME}""")
 DOLLARS_OF_ARGUMENTS = re.compile(REFERENCES.pattern + rf"|(?:(?<![\s\S])|(?<==)){_NAME}")
 """The same where an argument or its value begins: an argument may be a program, in which ``$`` has its own meaning."""
 _ASKED = ("input:", "user_config.")
-_OF_ENVIRONMENT = ("env:", "ENV:", "localEnv:")
+_OF_ENVIRONMENT = ("env:", "ENV:", "localEnv:", "containerEnv:")
 _SHORT_DEFAULT = re.compile(r"([A-Z_][A-Z0-9_]*)[:-](.*)")
 _EDITORS_OWN = ("command:", "config:")
 _DOT_FOLDERS = (".vscode", ".cursor", ".gemini", ".kiro", ".roo", ".zed", ".codex", ".continue", ".windsurf", ".github")
@@ -152,8 +152,9 @@ def editor_variables(environment: Mapping[str, str], workspace: Path, base: Path
     """Return the variables of the environment and those that editors know beside them. ``base`` is the folder of the
     file, if it is not the workspace."""
     folder, home = str(workspace), environment.get("HOME") or os.path.expanduser("~")
-    known = dict.fromkeys(("workspaceFolder", "workspaceRoot", "fileWorkspaceFolder", "cwd"), folder)
-    known["workspaceFolderBasename"] = workspace.name
+    of_containers = ("localWorkspaceFolder", "containerWorkspaceFolder")  # dev containers
+    known = dict.fromkeys(("workspaceFolder", "workspaceRoot", "fileWorkspaceFolder", "cwd", *of_containers), folder)
+    known |= {f"{name}Basename": workspace.name for name in ("workspaceFolder", *of_containers)}
     known["userHome"] = home
     known["CLAUDE_PROJECT_DIR"] = folder
     # Extensions of Claude and Gemini CLI are in the folder of their file.

@@ -150,6 +150,7 @@ def _is_rejected(raw: Any, rules: Any) -> bool:
 def hidden(id: str, document: Mapping[str, Any]) -> Iterator[str]:
     """Yield the tools of a server that a file as a whole turns off."""
     yield from _hidden_by_opencode(id, document)
+    yield from _denied_by_zed(id, document)
     for names in [*map(document.get, _EXCLUDE_ALL), _within(document, "tools", "exclude")]:
         for name in names if isinstance(names, list) else ():
             if isinstance(name, str):
@@ -195,6 +196,16 @@ def _hidden_by_opencode(id: str, document: Mapping[str, Any]) -> Iterator[str]:
                     yield str(pattern).removeprefix(f"{id}_")
                 elif fnmatchcase(f"{id}_", str(pattern)):
                     yield "*"
+
+
+def _denied_by_zed(id: str, document: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tools that Zed's ``agent.tool_permissions`` never lets run: ``{"mcp:server:tool": {"default":
+    "deny"}}``."""
+    permissions = _within(document, "agent", "tool_permissions")
+    tools = permissions.get("tools") if isinstance(permissions, Mapping) else None
+    for name, said in tools.items() if isinstance(tools, Mapping) else ():
+        if isinstance(said, Mapping) and said.get("default") == "deny" and str(name).startswith(f"mcp:{id}:"):
+            yield str(name).removeprefix(f"mcp:{id}:")
 
 
 def shown(id: str, document: Mapping[str, Any]) -> tuple[str, ...] | None:

@@ -29,6 +29,7 @@ _SWITCHED = ("prompts", "resources", "resourcetemplates")
 _NOT_UNDERSTOOD = "seems to restrict the server and is not understood here: use 'includeTools' and 'excludeTools'"
 _OWN_DURATIONS = frozenset(key for key in OWN if key.endswith(("Timeout", "Interval", "Wait", "Min", "Max")))
 _OFF = ("disabled", "inactive", "off", "stopped", "paused")
+_TOKENS = ("authorizationtoken", "authtoken", "bearertoken", "accesstoken", "apikey")
 _LONGEST_MS = 24 * 3600 * 1000
 
 
@@ -75,7 +76,7 @@ def _meaning(key: str, value: Any) -> tuple[str, Any]:
         return _BY_PLAIN[word], value
     if word in ("status", "state") and isinstance(value, str) and value.strip().lower() in _OFF:
         return "disabled", True
-    if word in ("authorizationtoken", "bearertoken", "accesstoken", "apikey") and isinstance(value, str) and value:
+    if word in _TOKENS and isinstance(value, str) and value:
         return "auth", value
     if (
         word == "apikey"

@@ -74,6 +74,31 @@ async def shy(request: web.Request, message: Answer, text: bytes) -> web.StreamR
     return web.Response(body=text, content_type="application/json")
 
 
+NOTICE = b'{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"x"}}'
+SESSIONS: dict[str, str] = {}
+
+
+def changing(late: str) -> Callable[..., Awaitable[web.StreamResponse]]:
+    """Names a session with the answer to ``late``, and another one with each answer from then on."""
+
+    async def answer(request: web.Request, message: Answer, text: bytes) -> web.StreamResponse:
+        method = message["method"]
+        if method == "initialize":
+            SESSIONS.pop(late, None)
+        if method not in ("initialize", "server/discover") and request.headers.get("Mcp-Session-Id") != SESSIONS.get(
+            late
+        ):
+            return web.Response(status=400)
+        if method == late or late in SESSIONS:
+            SESSIONS[late] = f"{len(SESSIONS.get(late, ''))}{SESSIONS.get(late, '')}"[:64]
+        response = web.Response(body=text, content_type="application/json") if "id" in message else web.Response()
+        if late in SESSIONS:
+            response.headers["mcp-session-id"] = SESSIONS[late]
+        return response
+
+    return answer
+
+
 ODD: dict[str, Callable[[web.Request, Answer, bytes], Awaitable[web.StreamResponse]]] = {
     "events_without_an_empty_line": reply(b"data: ", b"\n", "text/event-stream"),
     "events_without_a_line_end": reply(b"event: message\ndata: ", b"", "text/event-stream"),
@@ -86,6 +111,14 @@ ODD: dict[str, Callable[[web.Request, Answer, bytes], Awaitable[web.StreamRespon
     "never_noticed": never_noticed,
     "sticky": sticky,
     "shy": shy,
+    "json_behind_line_ends": reply(b"\r\n  \n", b"\n", "text/html"),
+    "json_behind_a_warning": reply(b"<br />\n<b>Warning</b>: x in y<br />\n", b"", "text/html"),
+    "json_before_a_comment": reply(b"", b"\n<!-- from the cache -->", "application/json"),
+    "messages_on_lines": reply(NOTICE + b"\n", b"\n", "application/x-ndjson"),
+    "messages_in_one_event": reply(b"data: " + NOTICE + b"\ndata: ", b"\n\n", "text/event-stream"),
+    "session_changes": changing("initialize"),
+    "session_comes_late": changing("notifications/initialized"),
+    "session_comes_later": changing("tools/list"),
     "with spaces ü": reply(b"", b"", "application/json"),
 }
 
@@ -100,6 +133,62 @@ async def serve(request: web.Request) -> web.StreamResponse:
     else:
         answer["error"] = {"code": -32601, "message": "Method not found"}
     return await ODD[request.match_info["odd"]](request, message, json.dumps(answer).encode())
+
+
+REFUSALS: dict[str, tuple[int, bool]] = {
+    "402": (402, False),
+    "403_with_id": (403, True),
+    "422": (422, False),
+    "500_with_id": (500, True),
+    "501_with_id": (501, True),
+}
+"""How a tool's error comes: the HTTP status, and whether it has the id of its request."""
+FAILURES: dict[str, Any] = {
+    "json_rpc": {"jsonrpc": "2.0", "id": None, "error": {"code": -32603, "message": "the disk is full"}},
+    "fastapi": {"detail": "the disk is full"},
+    "express": {"error": "the disk is full"},
+}
+
+
+async def refuse(request: web.Request) -> web.StreamResponse:
+    if request.method != "POST":
+        return web.Response(status=405)
+    message = await request.json()
+    if "id" not in message:
+        return web.Response(status=202)
+    if message["method"] in RESULTS and message["method"] != "tools/call":
+        return web.json_response({"jsonrpc": "2.0", "id": message["id"], "result": RESULTS[message["method"]]})
+    how = request.match_info["how"]
+    if how in FAILURES:
+        return web.json_response(FAILURES[how], status=500)
+    status, with_id = REFUSALS[how]
+    error = {"code": -32050, "message": "the quota is used up"}
+    answer = {"jsonrpc": "2.0", "id": message["id"] if with_id else None, "error": error}
+    return web.json_response(answer, status=status)
+
+
+async def test_what_a_server_says_of_a_refusal_reaches_the_client(redis_url: str) -> None:
+    app = web.Application()
+    app.router.add_route("*", "/{how}", refuse)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with Fleet(redis_url, 1, 1) as fleet, RawClient(fleet.urls[0]) as client:
+            for how in (*REFUSALS, *FAILURES):
+                connection = {"url": f"http://127.0.0.1:{runner.addresses[0][1]}/{how}"}
+                await fleet.register(how, connection, connected=False)
+            await fleet.connected(*REFUSALS, *FAILURES)
+            await client.initialize()
+            for call in (client.legacy_call, client.call):
+                for how in REFUSALS:
+                    error = (await call(f"{how}__echo")).error
+                    assert (error["code"], error["message"]) == (-32050, "the quota is used up"), how
+                for how in FAILURES:
+                    said = (await call(f"{how}__echo")).error["message"]
+                    assert "answered HTTP 500 (the disk is full); the call may have run" in said, how
+    finally:
+        await runner.cleanup()
 
 
 QUEUES: dict[str, asyncio.Queue[Answer]] = {}

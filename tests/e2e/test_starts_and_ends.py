@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from shared.rendezvous import rank
 from tests.clients import RawClient
-from tests.fleet import Fleet, eventually, script_connection
+from tests.fleet import Fleet, alive, eventually, script_connection
 from tests.machine import scaled, stretched
 
 SERVER = """
@@ -107,6 +108,42 @@ async def test_what_a_starting_child_says_is_its_status_and_calls_are_told(
     await fleet.store.unregister("slow")
 
 
+BACKGROUND = """
+if os.fork(): os._exit(0)
+{apart}
+"""
+
+
+@pytest.mark.parametrize("apart", ["", "os.setsid()"], ids=["same-session", "own-session"])
+async def test_a_command_that_goes_into_the_background_is_served_by_who_has_its_output(
+    fleet: Fleet, apart: str
+) -> None:
+    id = f"background{len(apart)}"
+    await fleet.register(id, _server(BACKGROUND.format(apart=apart)))
+    async with RawClient(f"{fleet.url}/servers/{id}/mcp") as client:
+        (tool,) = (await client.modern("tools/list")).body["result"]["tools"]
+    assert tool["name"] == "t"
+    await fleet.store.unregister(id)
+
+
+STRICT = """
+import itertools
+first = sys.stdin.readline()
+sys.stdin = itertools.chain([first], sys.stdin)
+while json.loads(first)['method'] != 'initialize':
+    m = json.loads(next(sys.stdin))
+    refused = {'code': -32600, 'message': 'initialize comes first'}
+    if 'id' in m: print(json.dumps({'jsonrpc': '2.0', 'id': m['id'], 'error': refused}), flush=True)
+"""
+
+
+async def test_a_child_that_refuses_everything_after_an_unknown_request_is_greeted_first(fleet: Fleet) -> None:
+    await fleet.register("strict", _server(STRICT))
+    record = await fleet.record("strict")
+    assert record is not None and record.eras == ("legacy",)
+    await fleet.store.unregister("strict")
+
+
 LEAVES = """
 for name, apart in (('browser', True), ('helper', False)):
     subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(900)', {mark!r} + name], start_new_session=apart,
@@ -163,3 +200,26 @@ async def test_what_a_child_started_ends_when_its_worker_leaves_and_another_runs
         await eventually(lambda: len(_pids(mark) - before) == 2, 20.0, "the child runs at the other worker")
         assert not _pids(mark) & before, "nothing of the first one is left"
     assert not _pids(mark)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a child left behind is found in /proc")
+async def test_what_a_child_started_ends_when_the_child_moves_to_another_worker(redis_url: str, tmp_path: Path) -> None:
+    ids = [f"m{number}" for number in range(4)]
+    marks = {id: f"{id}-{tmp_path.name}-{os.getpid()}-" for id in ids}
+    async with Fleet(redis_url, 1, 1, stop_timeout_s=0.3) as fleet:
+        for id in ids:
+            await fleet.register(id, _server(LEAVES.format(mark=marks[id])), connected=False)
+        await fleet.connected(*ids)
+        before = {id: _pids(marks[id]) for id in ids}
+        old = await fleet.pid_of_owner(ids[0])
+        moves: list[str] = []
+        while not moves:  # each worker that joins gets one of the four, or with some luck none
+            await fleet.add_worker()
+            workers = await fleet.worker_facts()
+            moves = [id for id in ids if workers[rank(id, workers)[0]]["pid"] != str(old)]
+        for id in moves:
+            await eventually(lambda id=id: len(_pids(marks[id]) - before[id]) == 2, 30.0, f"{id} runs once more")
+            assert await fleet.pid_of_owner(id) != old
+            assert not _pids(marks[id]) & before[id], "nothing is left at the worker that had it, which lives on"
+        assert alive(old)
+    assert not any(map(_pids, marks.values()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -20,6 +21,8 @@ _SHARED_CAPABILITIES = b'{"sampling":{},"elicitation":{"form":{},"url":{}}}'
 """The capabilities that a session declares which several clients share. A question that a client cannot answer is
 refused per call. Roots are never declared, because one client's folders would be shown to all."""
 
+_FIRST_CAPABILITIES = ("roots", "sampling", "elicitation")
+"""The capabilities of clients that had no members, or need none, when they came."""
 _MOST_CAPABILITIES, _MOST_INSTRUCTIONS = 64 * 1024, 64 * 1024
 """Bytes of capabilities, and characters of instructions. Servers of the field have a hundredth of that at most."""
 _SPECIFIED = ("completions", "experimental", "extensions", "logging", "prompts", "resources", "tasks", "tools")
@@ -49,6 +52,19 @@ def offer(client: ClientFacts, name: str) -> dict[str, Any]:
     if not shared and client.client_info:
         offered["clientInfo"] = Raw(client.client_info)
     return offered
+
+
+def plainer(offered: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what can be offered instead to a server that refuses ``offered``: less and less of the capabilities, and
+    nothing of the client but its name and version."""
+    declared, client = (values.loads(msgspec.json.encode(offered[name])) for name in ("capabilities", "clientInfo"))
+    info = {name: client[name] for name in ("name", "version") if name in client}
+    few: dict[str, Any] = {name: {} for name in _FIRST_CAPABILITIES if name in declared}
+    before = declared, client
+    for fewer in (few, {}):
+        if (fewer, info) != before:
+            yield {**offered, "capabilities": fewer, "clientInfo": info}
+        before = fewer, info
 
 
 def read_answer(result: bytes) -> Greeting:

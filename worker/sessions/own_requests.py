@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -16,14 +17,15 @@ import orjson
 from shared.errors import CallError, OutcomeUnknown
 from shared.mcp import jsonrpc
 from shared.mcp.methods import INITIALIZE, SET_LEVEL
-from shared.mcp.versions import Era, other_version
+from shared.mcp.versions import Era
 from worker.bridge import params as bridge_params
 from worker.calls.call import Call, Holder
 from worker.calls.client_facts import ClientFacts
-from worker.calls.own_call import OwnCall, UpstreamError
+from worker.calls.own_call import OwnCall
 from worker.sessions import handshake
 from worker.sessions.context import SessionContext
 from worker.sessions.correlation import Correlation
+from worker.sessions.greeting import greet
 
 _log = logging.getLogger(__name__)
 
@@ -75,17 +77,10 @@ async def set_level(session: RequestingSession, level: str) -> None:
 
 
 async def initialize(session: RequestingSession, client: ClientFacts) -> handshake.Greeting:
-    """Send ``initialize`` for a session of ``client``, once more if the upstream asks for another version, and return
-    what the upstream says. Raises ``CallError``."""
+    """Send ``initialize`` for a session of ``client``, and again with what the upstream takes if it refuses that.
+    Return what the upstream says. Raises ``CallError``."""
     offered = handshake.offer(client, session.context.settings.service.name)
-    try:
-        raw = await _initialize(session, offered)
-    except UpstreamError as refused:
-        other = other_version(refused.detail)
-        if other is None:
-            raise
-        raw = await _initialize(session, {**offered, "protocolVersion": other})
-    return handshake.read_answer(raw)
+    return await greet(offered, partial(_initialize, session))
 
 
 async def _initialize(session: RequestingSession, members: dict[str, Any]) -> bytes:

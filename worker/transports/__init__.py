@@ -13,7 +13,9 @@ both, for any ``http_exchange``, on connections (``http_connection``) that ``htt
 whose address ``http_names`` finds, with the ``http_heads`` that it knows, and ``http_redirects`` (pure) ·
 ``http_authorized`` the same client with tokens · ``http_body`` bodies that take long to be read · ``content_coding``
 compressed ones · ``cookies`` (pure) of a session · ``session_doubts`` (pure) which refusals may be about a session ·
-``overload`` (pure) which say that there is no room · ``eras`` (pure) which eras an answer means.
+``overload`` (pure) which say that there is no room · ``http_refusals`` (pure) responses that are no answer ·
+``http_odd_bodies`` (pure) messages among other text · ``http_elsewhere`` (pure) calls that are answered on the standing
+stream · ``eras`` (pure) which eras an answer means.
 
 Both: ``turns`` work that takes long, between which the loop belongs to others.
 

@@ -70,6 +70,7 @@ class ChildOutput(asyncio.SubprocessProtocol):
         self.exited = asyncio.get_running_loop().create_future()
         self._turns: Turns | None = None  # once there were very many lines
         self._over: Callable[[], None] | None = None  # what is to be done when all is read
+        self._ended = False  # whether nobody has the child's stdout any more
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         session, odd = self.session, self.odd
@@ -180,6 +181,7 @@ class ChildOutput(asyncio.SubprocessProtocol):
             self.session.context.log_line("[stdout, not MCP] " + line[:500].decode("utf-8", "replace"))
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._ended = self._ended or fd == 1
         if self.busy and self.session is not None:
             self._over = self.session.ended
         elif fd == 1 and self.session is not None:  # mostly because the child exits; its exit code says more
@@ -191,6 +193,9 @@ class ChildOutput(asyncio.SubprocessProtocol):
         session = self.session
         if session is None:
             return
+        child = session.child
+        if not (session.ready or self._ended) and child is not None and child.get_returncode() == 0:
+            return  # it went into the background: while another process has its stdout, that one may speak
         if self.busy:  # the answers of its last calls may be among what is not read yet
             self._over = session.ended
         elif session.opening and not session.last_words:  # why it does not start may still be on its way

@@ -58,6 +58,7 @@ class HttpPool:
         self.heads = ResponseHeads()
         self.lenient = False  # whether a response broke rules of HTTP that clients do not insist on
         self._closed = False
+        self._answered: set[Connection] = set()  # whose call is over, though the response is not
 
     def submit(self, exchange: Exchange, standing: bool = False) -> None:
         """Send ``exchange`` now, or as soon as a connection is free.
@@ -203,6 +204,7 @@ class HttpPool:
         """Close connections that were idle for too long, and forget heads: those of the next second have another date.
         Called about once a second."""
         self.heads.clear()
+        self._end_answered()
         if self.once and self._loop.time() - self._once_at > _ONCE_S:
             self.once = 0
         if not self.idle:
@@ -210,6 +212,16 @@ class HttpPool:
         deadline = self._loop.time() - self._settings.connection_idle_s
         for connection in [c for c in self.idle if c.idle_since < deadline or not c.usable()]:
             self.discard(connection)
+
+    def _end_answered(self) -> None:
+        """Close connections whose call was over at the last look already: some servers never end an event stream."""
+        over = {one for one in self._open if getattr(getattr(one.exchange, "call", None), "done", False)}
+        for connection in over & self._answered:
+            exchange = connection.exchange
+            if exchange is not None:
+                self.cancel(exchange)
+                exchange.on_complete()
+        self._answered = over - self._answered
 
     def close(self) -> None:
         """Close idle connections now, and busy ones when they are done."""

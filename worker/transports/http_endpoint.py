@@ -20,6 +20,8 @@ _BREAKS = re.compile(r"[\r\n\0]")
 _UNPRINTABLE = re.compile(r"[^\x21-\x7e]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 """What stays as it is in the path and the query of a URL. Everything else is percent-encoded."""
+_LEAST_SECRET = 6
+"""The characters of a header's value from which on it may be a secret, and not a word."""
 _PORTS = {"http": 80, "https": 443}
 
 _PROXY_VARIABLES = (
@@ -151,6 +153,14 @@ class HttpEndpoint:
         if _UNPRINTABLE.search(target):
             raise ValueError("something that is no URL")
         return target
+
+    def without_secrets(self, text: str) -> str:
+        """Return a text of the upstream with what may be a secret of the entry's headers masked."""
+        for value in self._connection.headers.values():
+            for secret in (value, value.rpartition(" ")[2]):
+                if len(secret) >= _LEAST_SECRET:
+                    text = text.replace(secret, "***")
+        return text
 
     def at(self, target: str) -> HttpEndpoint:
         """Return the endpoint of the same origin with another target."""

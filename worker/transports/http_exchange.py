@@ -30,16 +30,18 @@ class Exchange(Protocol):
 
 
 class Notice:
-    """A request whose answer only has to arrive. ``done`` is set when it arrives, or when it never will."""
+    """A request whose answer only has to arrive. ``done`` is set when it arrives, or when it never will. ``session`` is
+    the session that it names, if it names one."""
 
     def __init__(self, request: bytes) -> None:
         self.request: bytes | tuple[bytes, ...] = request
         self.status = 0
+        self.session = b""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         """Note the status. An event stream is an answer, too, and it may have no end."""
-        self.status = status
+        self.status, self.session = status, headers.get(b"mcp-session-id", b"")
         if headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
             self.on_complete()
 

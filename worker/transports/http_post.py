@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from shared.errors import CallError, OutcomeUnknown
+from shared.errors import CallError, NotDelivered, OutcomeUnknown
 from shared.mcp import sse
 from shared.mcp.rope import Rope, Whole
 from shared.mcp.text import is_json
@@ -18,6 +18,10 @@ from worker.sessions.correlation import Correlation
 from worker.transports import overload
 from worker.transports.cookies import SET_COOKIE
 from worker.transports.http_client import HttpPool
+
+OLDER = "httpSse"
+"""In the data of the error for a POST that was answered with the stream of the older transport, which some servers open
+for any request."""
 
 
 class PostingSession(Protocol):
@@ -107,7 +111,7 @@ class Post:
             self.session.on_cookies(headers[SET_COOKIE])
         if status in overload.STATUSES:
             self.retry_after = headers.get(b"retry-after", b"")
-        elif self.kind == b"text/event-stream" and status == 200:
+        elif self.kind == b"text/event-stream" and 200 <= status < 300:
             self.reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
             if self.call is None:  # a notification has no answer, and this stream may have no end
                 self.session.pool.cancel(self)
@@ -143,6 +147,9 @@ class Post:
                 self.retry_ms = min(event.retry_ms, 60_000)
             if event.data and (event.name == "message" or b'"jsonrpc"' in event.data[:200]):
                 self.session.receive_bytes(event.data, self.call)
+            elif event.name == "endpoint" and self.unanswered:
+                self._give_up(NotDelivered("upstream_protocol", "it speaks HTTP+SSE", {OLDER: "1"}))
+                return
 
     def on_complete(self) -> None:
         self.session.posts.pop(self.id, None)

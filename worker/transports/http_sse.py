@@ -1,15 +1,17 @@
 """HTTP+SSE (2024-11-05): messages from the upstream arrive on one GET stream, messages to it are POSTs.
 
-The stream names the URL for the POSTs in its ``endpoint`` event. The URL must stay on the upstream's own origin; any
-other one is refused.
+The stream names the URL for the POSTs in its ``endpoint`` event. The POSTs stay on the upstream's own origin: a URL at
+another host is refused, and one that a server behind a proxy names as it sees itself is taken for a path.
 """
 
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit, urlunsplit
 
 from shared.connections import mask_url
 from shared.errors import ELSEWHERE, CallError, NotDelivered, OutcomeUnknown
+from shared.loopback import is_loopback_host
 from shared.mcp import sse
 from shared.mcp.methods import INITIALIZE, PING
 from shared.mcp.versions import Era
@@ -21,7 +23,7 @@ from worker.sessions.session import Session
 from worker.transports import overload, session_doubts
 from worker.transports.cookies import SET_COOKIE, Cookies
 from worker.transports.http_client import HttpPool
-from worker.transports.http_endpoint import header_lines
+from worker.transports.http_endpoint import HttpEndpoint, header_lines
 from worker.transports.http_exchange import Notice
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.transport import DRIVERS, Pool, Reached, UpstreamFacts, facts_of, opened
@@ -119,6 +121,9 @@ class _Post:
             self._fail(_forgotten())
 
     def on_failed(self, error: CallError) -> None:
+        if 200 <= self.status < 300:  # it was taken; what is missing is the end of a body that says nothing
+            self.on_complete()
+            return
         self._over()
         self._fail(error)
 
@@ -152,6 +157,7 @@ class SseSession(Session):
         self.target = ""
         self.posted: set[int] = set()
         self._cookies = Cookies()
+        self._inside = ""  # what was mended of the endpoint that the server named
 
     async def connect(self) -> None:
         if self._doubted:
@@ -170,6 +176,7 @@ class SseSession(Session):
         self.target = target
         self._set_head()
         await self.handshake()
+        self.flaws += (self._inside,) if self._inside else ()
 
     def _set_head(self) -> None:
         headers = {"Content-Type": "application/json"}
@@ -187,9 +194,17 @@ class SseSession(Session):
         """Note the URL for messages, which the stream named."""
         if self._endpoint.done():
             return
+        reference = reference.strip(' "')
         try:
-            self._endpoint.set_result(self.pool.endpoint.resolve(reference.strip(' "')))
+            self._endpoint.set_result(self.pool.endpoint.resolve(reference))
         except ValueError as error:
+            path = _path_from_inside(reference, self.pool.endpoint)
+            if path:
+                self._inside = (
+                    f"the message endpoint {mask_url(reference)!r} was taken for this path at its own address"
+                )
+                self._endpoint.set_result(self.pool.endpoint.resolve(path))
+                return
             text = f"the upstream names as its message endpoint {error}"
             self._endpoint.set_result(OutcomeUnknown("upstream_protocol", text))
 
@@ -292,6 +307,18 @@ class SseSession(Session):
     def release(self) -> None:
         """Close the connections, which no other session uses."""
         self.pool.close()
+
+
+def _path_from_inside(reference: str, endpoint: HttpEndpoint) -> str:
+    """Return path and query of a message endpoint that a server behind a proxy names as it sees itself: at a loopback
+    address, or at its own host with another scheme or port. Empty if that is another host, where nothing is sent."""
+    try:
+        parts = urlsplit(reference)
+        host = parts.hostname or ""
+    except ValueError:
+        return ""
+    inside = is_loopback_host(host) or host in ("0.0.0.0", "::", endpoint.host)  # it is only compared
+    return urlunsplit(("", "", parts.path, parts.query, "")) if inside and parts.path else ""
 
 
 async def reach_sse(context: SessionContext, pool: HttpPool) -> Reached:

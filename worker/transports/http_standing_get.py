@@ -39,6 +39,9 @@ class ListeningSession(Protocol):
     def forgotten(self) -> None:
         """Handle that the upstream does not know the session any more."""
 
+    def unheard(self) -> None:
+        """Handle that the upstream has no such stream."""
+
 
 class StandingGet:
     """The stream of one session, which is opened again whenever it ends.
@@ -54,7 +57,8 @@ class StandingGet:
         self._last_event_id: str | None = None
         self._retry_ms = 1000
         self._closed = False
-        self._refused = False
+        self.refused = False
+        """Whether the upstream has no such stream."""
         self._opened = False
         self._opened_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
@@ -71,13 +75,15 @@ class StandingGet:
         self.session.pool.submit(self, standing=True)
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
-        if status == 200 and headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+        kind = headers.get(b"content-type", b"").lower()
+        if 200 <= status < 300 and kind.startswith(b"text/event-stream"):  # mcp-go said 202 here
             self._opened = True
             self._reader = sse.Reader(self.session.context.settings.calls.max_result_bytes)
             return
         if status >= 500 or status == 429:
             return  # a later try may succeed: the upstream, or a proxy before it, is starting or overloaded
-        self._refused = True
+        self.refused = True
+        self.session.unheard()
         # A 404 to the first GET of a session only means that there is no such stream.
         if status == 404 and self._opened and self.session.sid and not self._closed and self.session.ready:
             self.session.forgotten()
@@ -106,7 +112,7 @@ class StandingGet:
         self._again()
 
     def _again(self) -> None:
-        if self._closed or self._refused or self.session.closed:
+        if self._closed or self.refused or self.session.closed:
             return
         if self.session.loop.time() - self._opened_at > _LASTED_S:
             self._fruitless = 0

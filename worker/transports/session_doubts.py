@@ -53,7 +53,7 @@ def refusal_by_http(status: int, body: Body) -> Refusal | None:
     """Return how HTTP refused a request as a whole, or ``None`` if the answer is one to the request itself."""
     if status not in _DOUBTFUL:
         return None
-    answer = _decoded(body)
+    answer = decoded(body)
     error = answer.get("error") if isinstance(answer, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("code"), int):
         return Refusal(status)
@@ -64,8 +64,8 @@ def refusal_by_http(status: int, body: Body) -> Refusal | None:
 
 def refusal_by_error(error: Body) -> Refusal | None:
     """Return how a JSON-RPC error refused a request, or ``None`` if it cannot be read."""
-    decoded = _decoded(error)
-    return Refusal(0, decoded.get("code"), decoded.get("message")) if isinstance(decoded, dict) else None
+    said = decoded(error)
+    return Refusal(0, said.get("code"), said.get("message")) if isinstance(said, dict) else None
 
 
 def speaks_of_session(error: Body) -> bool:
@@ -73,7 +73,8 @@ def speaks_of_session(error: Body) -> bool:
     return len(error) <= _LONGEST and bool(_WORDS.search(bytes(error)))
 
 
-def _decoded(body: Body) -> Any:
+def decoded(body: Body) -> Any:
+    """Return the JSON in a refusal, ``None`` if there is none, or if it is longer than refusals are."""
     if len(body) > _LONGEST:
         return None
     try:

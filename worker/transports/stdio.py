@@ -269,8 +269,9 @@ async def _reach(context: SessionContext) -> Reached:
     try:
         async with Patience(limit_s, lambda: session.wrote_at, lambda: session.processor_time()):
             if unknown:
-                said = await _greeted(session, context)
-                if said is None and session.closed:  # the child may have ended because of the probe
+                said = await _probed(session, context)
+                if said is None and not session.ready:  # it may have ended, or refuse everything, because of the probe
+                    await end(session)
                     session = StdioSession(context, Era.LEGACY)
             await session.open()
             if session.era is Era.LEGACY:
@@ -293,15 +294,26 @@ async def _reach(context: SessionContext) -> Reached:
     return Reached(facts_of((session.era.word,), "stdio", "", False, session.protocol_version, said), session)
 
 
+async def _probed(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
+    """Start the child and greet it. Return its answer to ``server/discover`` if it is modern, else ``None``; then the
+    session is ready, unless the child refuses to go on. Raises ``CallError`` if it cannot be started."""
+    await session.spawn_child()
+    said = None
+    with contextlib.suppress(CallError):
+        said = await _greeted(session, context)
+        if said is None and not session.closed:
+            await session.open()
+    return said
+
+
 async def _greeted(session: StdioSession, context: SessionContext) -> dict[str, Any] | None:
-    """Start the child, and return its answer to ``server/discover`` if it is modern, else ``None``. Raises
-    ``CallError`` if it speaks neither era.
+    """Return the child's answer to ``server/discover`` if it is modern, else ``None``. Raises ``CallError`` if it
+    speaks neither era.
 
     A child that is silent for ``probeTimeout`` ignores unknown requests, or is slow to start. So ``initialize`` is sent
     as well, on the same pipe (another child would be as slow), and the answers decide.
     """
     wait_s = context.settings.upstreams.probe_timeout_s
-    await session.spawn_child()
     asking = spawn(_stdio_is_modern(session, context), f"discover {context.spec.id}")
     greeting: asyncio.Task[CallError | None] | None = None
     try:

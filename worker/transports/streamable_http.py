@@ -19,6 +19,7 @@ from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
 from worker.transports.eras import http_verdict
 from worker.transports.http_client import HttpPool
+from worker.transports.http_post import OLDER
 from worker.transports.http_reach import http_pool, reach_by_url
 from worker.transports.http_sse import reach_sse
 from worker.transports.streamable_http_sessions import ACCEPT, LegacyHttp, ModernHttp
@@ -39,7 +40,7 @@ class _Answer:
 
     def on_headers(self, status: int, headers: dict[bytes, bytes]) -> None:
         self.status, self.refusal = status, headers.get(b"www-authenticate", b"")
-        if headers.get(b"content-type", b"").startswith(b"text/event-stream"):
+        if headers.get(b"content-type", b"").lower().startswith(b"text/event-stream"):
             self.reader = sse.Reader(1024 * 1024)
 
     def on_body(self, data: bytes) -> None:
@@ -143,7 +144,7 @@ async def _reach_both(
         await legacy.close()
     elif isinstance(modern, dict):
         eras, sessionful = (Era.MODERN.word,), False
-    elif failure.data.get("http") in ("400", "404", "405"):
+    elif OLDER in failure.data or failure.data.get("http") in ("400", "404", "405"):
         return await _fall_back_to_sse(context, pool, failure)
     elif isinstance(modern, CallError) and failure.data.get("http") in (None, modern.data.get("http")):
         raise modern  # it says as much, and is about the first request
@@ -157,7 +158,9 @@ async def _fall_back_to_sse(context: SessionContext, pool: HttpPool, first: Call
     """Reach an old server under an ``http`` entry by HTTP+SSE (specification, "Backward Compatibility")."""
     try:
         return await reach_sse(context, pool)
-    except CallError:
+    except CallError as second:
+        if "http" not in second.data:  # it has opened its stream, so that is what it speaks
+            raise
         raise first from None
 
 

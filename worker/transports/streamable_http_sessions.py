@@ -12,16 +12,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Raw
 
 from shared.errors import CallError, NotDelivered, OutcomeUnknown, Refused
 from shared.mcp import headers as mcp_headers
-from shared.mcp import jsonrpc, sse
+from shared.mcp import jsonrpc
 from shared.mcp.methods import INITIALIZE, LISTEN, NAMED_BY, PING
 from shared.mcp.rope import Body, Whole
 from shared.mcp.versions import LATEST_MODERN, Era
-from shared.oauth.challenges import read_challenge
 from shared.rpc.framing import COPIED
 from shared.tasks import spawn
 from worker.calls.call import Call
@@ -29,21 +29,20 @@ from worker.calls.client_facts import NOBODY, ClientFacts
 from worker.calls.own_call import UpstreamError
 from worker.sessions.context import SessionContext
 from worker.sessions.session import Session
-from worker.transports import overload, session_doubts
+from worker.transports import session_doubts
 from worker.transports.cookies import Cookies
 from worker.transports.http_client import HttpPool
+from worker.transports.http_elsewhere import AnsweredElsewhere
 from worker.transports.http_endpoint import header_lines
 from worker.transports.http_exchange import Notice
+from worker.transports.http_odd_bodies import take_messages
 from worker.transports.http_post import Post
+from worker.transports.http_refusals import is_answer, refusal
 from worker.transports.http_standing_get import StandingGet
 from worker.transports.session_doubts import Refusal
 
 _log = logging.getLogger(__name__)
 ACCEPT = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-_EVENTS_BEGIN = (b"e", b"d", b":", b"i", b"r")
-"""The bytes with which an event stream begins: ``event:``, ``data:``, a comment, ``id:``, ``retry:``."""
-_MOST_LINES = 2000
-"""The lines of an event stream that is read in one go, because its response does not say that it is one."""
 _RESUMES = 3
 _LINGER_S = 1.0
 _DOUBT_S = 5.0
@@ -65,6 +64,7 @@ class HttpSession(Session):
         self.pool = pool
         self.posts: dict[int, Post] = {}
         self.sid = ""
+        self._looks = False  # whether messages are looked for in what is none
 
     def post(self, id: int, call: Call | None, head: bytes, message: bytes) -> None:
         """Send one message."""
@@ -104,35 +104,36 @@ class HttpSession(Session):
         call = post.call
         if call is None or not post.unanswered:
             return
-        json_body = post.kind == b"application/json" or body[:1] in (b"{", b"[")
-        if body[:1] in _EVENTS_BEGIN and 200 <= post.status < 300 and self._events(post, body):
-            return
-        if post.resumes and not json_body:
+        if post.resumes and post.kind != b"application/json" and body[:1] not in (b"{", b"["):
             self._fail_resumed(post)
             return
-        if json_body and (200 <= post.status < 300 or post.status in (400, 404)) and self.receive_bytes(body):
+        if is_answer(post.status, body, post.id, call.method) and self.receive_bytes(body):
             if not post.unanswered:
                 return
             self._adopt_idless(post, body)
             if not post.unanswered:
                 return
         self.correlation.forget(post.id)
-        call.fail(self._verdict(post, body))
+        call.fail(self._refusal(post, body))
 
-    def _events(self, post: Post, body: Whole) -> bool:
-        """Handle a body that is an event stream, though the response does not say so. Return whether it answered the
-        call."""
-        if bytes(body).count(b"\n") > _MOST_LINES:
+    def _refusal(self, post: Post, body: Whole) -> CallError:
+        endpoint, code = self.pool.endpoint, self.pool.refused_code
+        return refusal(endpoint, code, post.status, post.kind, post.refusal, post.retry_after, body)
+
+    def _fail_unreadable(self, body: Whole, error: Refused) -> bool:
+        if self._looks:
             return False
-        reader = sse.Reader(self.context.settings.calls.max_result_bytes)
+        found: list[bool] = []
+        self._looks = True
         try:
-            found = [event.data for event in reader.feed(bytes(body))]
-        except ValueError:
-            return False
-        for data in (*found, reader.end()):
-            if data:
-                self.receive_bytes(data, post.call)
-        return not post.unanswered
+            take_messages(body, self.context.settings.calls.max_result_bytes, partial(self._take, found))
+        finally:
+            self._looks = False
+        return any(found) or super()._fail_unreadable(body, error)
+
+    def _take(self, found: list[bool], body: Whole) -> bool:
+        found.append(self.receive_bytes(body))
+        return found[-1]
 
     def _adopt_idless(self, post: Post, body: Whole) -> None:
         """Answer the call with an answer that has no usable id. As the call's own response it can only mean this
@@ -145,46 +146,6 @@ class HttpSession(Session):
             return
         message.id = Raw(b"%d" % post.id)
         self._receive(message, post.call)
-
-    def _verdict(self, post: Post, body: Whole) -> CallError:
-        """Return the error for an HTTP response that is not an MCP answer."""
-        where, status = self.pool.endpoint.authority, post.status
-        if status in (401, 403):
-            said = read_challenge(status, post.refusal).said
-            return NotDelivered(
-                self.pool.refused_code,
-                f"{where} answered HTTP {status}{said}: check the headers configured for it, or its auth",
-                {"http": str(status)},
-            )
-        if status in overload.STATUSES:
-            return overload.overloaded(where, status, post.retry_after)
-        if status == 407:
-            proxy = self.pool.endpoint.shown_proxy or "a proxy"
-            text = (
-                f"{proxy} wants credentials (HTTP 407): put them into the proxy's URL, http://USER:PASSWORD@HOST:PORT"
-            )
-            return NotDelivered("upstream_unavailable", text, {"http": "407"})
-        if 300 <= status < 400:
-            return NotDelivered(
-                "upstream_protocol",
-                f"{where} redirects (HTTP {status}): register the final URL",
-                {"http": str(status)},
-            )
-        if status >= 500:
-            return OutcomeUnknown(
-                "upstream_unavailable",
-                f"{where} answered HTTP {status}; the call may have run",
-                {"http": str(status)},
-            )
-        if status >= 400:
-            return NotDelivered(
-                "upstream_protocol", f"{where} answered HTTP {status}, no MCP answer", {"http": str(status)}
-            )
-        kind = post.kind.decode("latin-1") or "nothing"
-        return OutcomeUnknown(
-            "upstream_protocol",
-            f"{where} answered {kind} instead of MCP ({len(body)} bytes); the call may have run",
-        )
 
     def stream_ended(self, post: Post) -> None:
         """Fail the call, because its event stream ended before the answer."""
@@ -281,6 +242,7 @@ class LegacyHttp(HttpSession):
         self._get: StandingGet | None = None
         self._cookies = Cookies()
         self._doubted_at = float("-inf")  # when an error of the server was last taken for one about the session
+        self._elsewhere = AnsweredElsewhere(self.correlation)
         self._checked_at = 0  # the connections that were open when an error was last taken for one about the session
         self._set_head()
 
@@ -305,10 +267,16 @@ class LegacyHttp(HttpSession):
             self._get.open()
 
     def on_session_header(self, post: Post) -> None:
-        if post.call is not None and post.call.method == INITIALIZE and not self.sid:
-            text = post.session_header.decode("latin-1")
-            if text.isascii() and text.isprintable():
-                self.sid = text
+        if post.status < 400:
+            self._named(post.session_header, post.sid)
+
+    def _named(self, header: bytes, sent: str) -> None:
+        """Take the session that the response to a request on session ``sent`` names: most servers name it once, a few
+        later or another one."""
+        text = header.decode("latin-1")
+        if text != self.sid == sent and text.isascii() and text.isprintable():
+            self.sid = text
+            self._set_head()
 
     def on_cookies(self, said: bytes) -> None:
         if self._cookies.set(said):
@@ -327,18 +295,23 @@ class LegacyHttp(HttpSession):
     async def send_initialized(self, message: bytes) -> None:
         self._set_head()
         notice = Notice(b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(message), message))
+        sent = self.sid
         self.pool.submit(notice)
         # What hangs here is the answer: the upstream has read the message, and some never answer one.
         await asyncio.wait({notice.done}, timeout=self.context.settings.upstreams.probe_timeout_s)
         if notice.done.done():
             self.pool.cancel(notice)  # the answer may be an event stream without end
+        if notice.session and notice.status < 400:
+            self._named(notice.session, sent)
 
     def send_notification(self, message: bytes) -> None:
         self.post(0, None, self._head, message)
 
     def answered(self, post: Post, body: Whole) -> None:
         call = post.call
-        if post.status < 400 or call is None or not post.unanswered or call.method == INITIALIZE:
+        if post.status == 202 and not body and self._get is not None and not self._get.refused and post.unanswered:
+            self._elsewhere.add(post.id, self._refusal(post, body))
+        elif post.status < 400 or call is None or not post.unanswered or call.method == INITIALIZE:
             super().answered(post, body)
         elif post.sid and session_doubts.is_over(post.status):
             if call.resent:
@@ -425,6 +398,10 @@ class LegacyHttp(HttpSession):
         if self._get is not None:
             self._get.close()
             self._get = None
+
+    def unheard(self) -> None:
+        """Fail the calls whose answers were to come on the standing stream, which the upstream refuses."""
+        self._elsewhere.refused()
 
     def forgotten(self) -> None:
         """Forget the session, which the standing stream found gone. A session with subscribed resources is opened again

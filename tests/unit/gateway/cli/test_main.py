@@ -82,6 +82,26 @@ def test_streams_may_be_closed(tmp_path: Path) -> None:
     assert subprocess.run(["/bin/sh", "-c", command], env={}, cwd=ROOT).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("staus", "no command 'staus' (did you mean 'status'?); '"),
+        ("call", "missing argument 'TOOL'; '"),
+        ("call x --text hi", "no such option '--text'; '"),
+        ("up gw.json", "got unexpected extra argument (gw.json); a file is named with --config FILE"),
+        ("servers sho x", "no such command 'sho'"),
+        ("servers add x npx -y pkg", "no option -y; what belongs to a command stands behind --, as in 'gateway serv"),
+        ("--url http://x status", "no option --url here; options stand behind the command"),
+        ("import notepad", "invalid value for '{"),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_told_in_one_line(words: str, said: str) -> None:
+    result = CliRunner().invoke(cli, words.split())
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {said}") and result.output.count("\n") == 1, result.output
+    assert "Usage:" in CliRunner().invoke(cli, ["servers", "add", "--help"]).output
+
+
 def _failing() -> click.Group:
     group = _Group()
 

@@ -83,6 +83,13 @@ def test_arguments_and_headers_may_name_variables_of_the_entry_itself() -> None:
         ("npx.cmd", ["x"], ("npx", ("x",))),
         ("uvx.exe", ["x"], ("uvx", ("x",))),
         ("cmd", [], ("cmd", ())),
+        ("C:\\Program Files\\nodejs\\npx.cmd", ["-y", "x"], ("npx", ("-y", "x"))),
+        ("C:\\Windows\\System32\\cmd.exe", ["/c", "uvx.exe x"], ("uvx", ("x",))),
+        ("C:/tools/python3.exe", ["C:\\srv\\x.py"], ("python3", ("C:\\srv\\x.py",))),
+        ("C:\\srv\\mine.exe", ["x"], ("C:\\srv\\mine.exe", ("x",))),
+        ("wsl.exe", ["-d", "Ubuntu", "--", "npx", "-y", "x"], ("npx", ("-y", "x"))),
+        ("wsl", ["bash", "-c", "npx x"], ("bash", ("-c", "npx x"))),
+        ("wsl", [], ("wsl", ())),
         ("npx -y", ["x"], ("npx", ("-y", "x"))),
         ("/opt/my tools/x", ["y"], ("/opt/my tools/x", ("y",))),
     ],
@@ -115,6 +122,15 @@ def test_other_urls_are_problems(url: str) -> None:
 def test_a_connection_may_be_inside_of_an_entry(key: str) -> None:
     assert _stdio({"type": "stdio", key: {"command": "npx", "args": ["x"]}}).args == ("x",)
     assert _http({"type": "http", key: {"url": "https://u/mcp", "headers": {"A": "b"}}}).headers == {"A": "b"}
+
+
+def test_what_is_said_of_this_operating_system_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    entry = {"command": "x", "args": ["a"], "env": {"A": "1", "B": "2"}}
+    here = {"command": "y", "args": None, "env": {"B": "3"}}
+    found = _stdio({**entry, "platform_overrides": {"win32": {"command": "x.exe"}, "linux": here}})
+    assert (found.command, found.args, found.env) == ("y", ("a",), {"A": "1", "B": "3"})
+    assert _stdio({**entry, "platform_overrides": {"win32": {"command": "x.exe"}}}).command == "x"
 
 
 def test_what_restricts_is_found_inside_of_options() -> None:
@@ -179,6 +195,7 @@ def test_a_document_and_the_address_of_its_api_belong_together() -> None:
         ({"auth_type": "basic", "auth_value": "u:p"}, {"Authorization": "Basic dTpw"}),
         ({"auth_type": "basic", "auth_value": "dTpw"}, {"Authorization": "Basic dTpw"}),
         ({"auth_type": "api_key", "auth_value": "v", "headers": {"A": "b"}}, {"A": "b", "X-API-Key": "v"}),
+        ({"auth_token": "v"}, {"Authorization": "Bearer v"}),
         ({"auth_type": "none", "static_headers": {"A": "b"}}, {"A": "b"}),
         ({"apiKey": {"source": "admin", "authorization_type": "bearer", "key": "v"}}, {"Authorization": "Bearer v"}),
     ],

@@ -84,5 +84,11 @@ def test_tools_that_crush_disables_are_hidden_and_its_own_are_not_meant() -> Non
     assert warned == ["options"]
 
 
+def test_tools_that_zed_denies_are_hidden() -> None:
+    denied = {"mcp:a:rm": {"default": "deny"}, "mcp:b b:mv": {"default": "confirm"}, "terminal": {"default": "deny"}}
+    _, hidden, _ = _read(agent={"tool_permissions": {"default": "allow", "tools": denied}})
+    assert hidden == {"a": ("rm",)}
+
+
 def test_what_is_about_approval_restricts_nothing() -> None:
     assert _read(permissions={"allow": ["mcp__a__rm"]}, trustedMcpServers=["a"])[:2] == (["a", "b b", "web"], {})

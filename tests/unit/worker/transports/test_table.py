@@ -73,12 +73,13 @@ async def test_a_transport_makes_sessions_that_open_when_they_are_used(row: Tran
 
 # ---- nobody compares names
 
-_SCHEME = "the scheme of a URL"
+_SCHEME, _STATUS = "the scheme of a URL", "the HTTP status in an error's data"
 ALLOWED = {
     ("gateway/admission/dns_rebinding.py", "scheme in ('http', 'https')"): _SCHEME,
     ("worker/bridge/inputs.py", "parts.scheme == 'http'"): _SCHEME,
     ("gateway/cli/address.py", "parts.scheme in ('http', 'https')"): _SCHEME,
-    ("worker/ownership/owner.py", "'http' in failure.data"): "the HTTP status in an error's data",
+    ("worker/ownership/owner.py", "'http' in failure.data"): _STATUS,
+    ("worker/sessions/greeting.py", "refused.data.get('http') in _ABOUT_THE_REQUEST"): _STATUS,
 }
 """Where such a word is no name of a transport: file and expression, with the reason."""
 
