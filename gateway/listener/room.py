@@ -26,7 +26,8 @@ _MOST_REFUSED = 32
 _AT_ONCE = 32
 """One in so many connections is ended when room is made, so that not every newcomer has to look through all of them."""
 _BRIEF_S = 1.0
-"""The request of a connection that is idle for so short a time may be on its way, and would be lost with it."""
+"""The request of a connection that is idle for so short a time may be on its way, and would be lost with it. At the
+bound of an address that costs nobody else a place."""
 _REALLY_IDLE_S = 5.0
 """Clients reuse their connections sooner than that while they work."""
 _BETWEEN_LOGS_S = 60.0
@@ -110,8 +111,8 @@ class Room:
         """Make room for a connection of a peer that has these already. One that has more than an equal share takes a
         place of its own, or one that is really idle: others would find their connections gone between two calls."""
         if len(of_peer) * len(self._of) <= len(self._guests):
-            return self._make_room(self._guests, now - _BRIEF_S)
-        return self._make_room(of_peer, now - _BRIEF_S) or self._make_room(self._guests, now - _REALLY_IDLE_S)
+            return self._make_room(self._guests, now)
+        return self._make_room(of_peer, now) or self._make_room(self._guests, now - _REALLY_IDLE_S)
 
     def _make_room(self, among: set[Guest], before: float) -> bool:
         """End those that were idle for longest, but not after ``before``; return whether there was one."""
