@@ -131,7 +131,7 @@ def _make(found: Found, raw: dict[str, Any], variables: Mapping[str, str], base:
     entry = _for_this_system({**{key: value for key, value in inner.items() if value is not None}, **raw})
     command = next((entry[key] for key in spellings.SPELLINGS["command"] if key in entry), None)
     if isinstance(command, dict):  # Zed, until 2025
-        entry.update({{"path": "command"}.get(key, key): one for key, one in command.items() if one is not None})
+        entry.update({"command" if key == "path" else key: one for key, one in command.items() if one is not None})
     _name_other_keys(entry, reading)
     include, exclude = tools_of(entry, reading.problem)
     before = len(reading.problems)
