@@ -32,11 +32,8 @@ def test_what_concerns_more_than_the_request_answers_none() -> None:
 
 def test_how_initialize_is_refused_is_told_by_the_status() -> None:
     """A 405 means that an older server may be there, whatever JSON it comes with."""
-    assert [one for one in (200, 400, 403, 404, 405, 500) if is_answer(one, body(7), 7, "initialize")] == [
-        200,
-        400,
-        404,
-    ]
+    answers = [one for one in (200, 400, 403, 404, 405, 500) if is_answer(one, body(7), 7, "initialize")]
+    assert answers == [200, 400, 404]
 
 
 def said(status: int, text: Any, **headers: str) -> str:
