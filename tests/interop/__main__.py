@@ -39,8 +39,8 @@ HEAD = """# The servers that people use
 
 Written by `make interop`: servers as npm, PyPI and the Go module proxy have them are asked by the Python SDK 1.x,
 directly and through the gateway (two front ends, two workers), and give the same answers: every entry of every list
-with all its members, results, errors in their own words, questions to the client, and progress. The gateway carries no
-tasks of 2025-11-25, so what tools say of them is not compared, nor are tools that need one. Tasks of
+with all its members, results, errors in their own words, questions to the client, and progress. The gateway waits for
+tasks of 2025-11-25 by itself, so what tools say of them (`execution`) is not compared. Tasks of
 2026-07-28 are compared with a server and a client of FastMCP (`tests/interop/test_fastmcp_tasks.py`).
 
 | server | from | over | tools | prompts | resources | templates | asked | the same |
@@ -134,8 +134,8 @@ def comparable(answers: dict[str, Any]) -> dict[str, Any]:
     for kind in ("prompts", "resources", "templates"):
         if isinstance(answers[kind], dict) and answers[kind].get("error") == _NO_SUCH_METHOD:
             answers[kind] = []
-    tools = [one for one in answers["tools"] if one.get("execution", {}).get("taskSupport") != "required"]
-    return {**answers, "tools": [{key: value for key, value in one.items() if key != "execution"} for one in tools]}
+    tools = [{key: value for key, value in one.items() if key != "execution"} for one in answers["tools"]]
+    return {**answers, "tools": tools}
 
 
 @contextlib.asynccontextmanager
