@@ -217,9 +217,15 @@ async def subscription(stage: Stage) -> None:
 
 async def progress(stage: Stage) -> None:
     player = await stage.connect()
-    assert await player.text(stage.name("progress"), steps=4) == "finished"
-    # The TypeScript SDK drops progress that comes in one read with the answer.
-    least = 3 if player.name.startswith("typescript") else 4
+    # The TypeScript SDK drops progress that comes in one read with the answer. On a busy machine that may be all of it,
+    # and then the call is made again.
+    drops = player.name.startswith("typescript")
+    for _ in range(5 if drops else 1):
+        player.events.clear()
+        assert await player.text(stage.name("progress"), steps=4) == "finished"
+        if len(player.heard("progress")) >= 3:
+            break
+    least = 3 if drops else 4
     await eventually(lambda: len(player.heard("progress")) >= least, 5, f"progress, saw {player.events}")
     seen = [(event["progress"], event["total"], event["message"]) for event in player.heard("progress")]
     assert seen == [(step, 4, f"step {step}") for step in range(1, len(seen) + 1)]
