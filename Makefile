@@ -98,6 +98,7 @@ format: install  ## format the code
 	$(BIN)/ruff check --fix .
 
 bench: install  ## benchmarks with their budgets; ARGS="--quick", ARGS="--row NAME", ARGS="--save"
+	@$(BIN)/python -m compileall -q gateway worker shared loadtest
 	@$(BIN)/python -m loadtest.bench $(ARGS)
 
 retrieval: install  ## how well and how fast tools are found by search
