@@ -22,7 +22,7 @@ from gateway.fleet.outgoing import Anywhere, Exact, Only, Outgoing
 from gateway.fleet.passed_headers import passed
 from gateway.fleet.pool import WorkerPool
 from gateway.fleet.registry_view import RegistryView
-from gateway.fleet.shares import Shares
+from gateway.fleet.shares import Shares, caller_of
 from gateway.fleet.targets import Target, Targets, Unlinked, lost_task
 from gateway.routing import router
 from gateway.routing.retry import ATTEMPTS, RetryBudget, may_repeat, most_useful
@@ -98,7 +98,7 @@ class Dispatcher:
         now = self._loop.time()
         try:
             if len(self.under_way) >= self._shares.enough:
-                self._shares.check(self.under_way, _caller(call), now)
+                self._shares.check(self.under_way, caller_of(call), now)
             target = self.targets.find(call, (), now)
             if type(target) is not Target:
                 return None
@@ -122,7 +122,7 @@ class Dispatcher:
         """Return where a call goes for which ``target`` may have no room: to another replica, or nowhere."""
         if type(call.affinity) in (Exact, Only):
             return target  # what it is about is there, and may have its place already
-        full = refusals(call.route.replicas, _caller(call), now)
+        full = refusals(call.route.replicas, caller_of(call), now)
         if target.replica.id not in full:
             return target
         if len(full) == len(call.route.replicas) or router.choose(call.route, full, now) is None:
@@ -191,7 +191,7 @@ class Dispatcher:
             self._note_begin(call, self._loop.time())
         try:
             if begun is None and len(self.under_way) >= self._shares.enough:
-                self._shares.check(self.under_way, _caller(call), self._loop.time())
+                self._shares.check(self.under_way, caller_of(call), self._loop.time())
             if call.quota is not None and not call.counted:
                 await call.quota.acquire(call)
                 call.counted = True
@@ -316,7 +316,7 @@ class Dispatcher:
         if shut:
             replica.shut = replica.shut or Shut()
             kept = kind(error.code, error.message, data)  # one that is raised would keep what its frames hold
-            replica.shut.note(_caller(call), shut, kept, self._loop.time())
+            replica.shut.note(caller_of(call), shut, kept, self._loop.time())
         return error
 
     def _avoid(self, event: Failure, replica: Replica, retry_after_s: int) -> None:
@@ -416,7 +416,7 @@ class Dispatcher:
         if event.code != "overloaded":
             return None
         call, replica, now = cast(Outgoing, in_flight.call), cast(Replica, in_flight.replica), self._loop.time()
-        full = refusals(call.route.replicas, _caller(call), now)
+        full = refusals(call.route.replicas, caller_of(call), now)
         if router.choose(call.route, {replica.id, *full}, now) is not None:
             return None
         error = self._judge(call, event, replica, set())
@@ -467,11 +467,6 @@ class Dispatcher:
                 silent.append(in_flight)
         for in_flight in silent:
             in_flight.show_life(now)
-
-
-def _caller(call: Outgoing) -> str:
-    """Return between whom a worker divides the places of an upstream (``worker.ownership.upstream.caller_of``)."""
-    return call.principal or (call.session.sid if call.session is not None else "")
 
 
 def _release(call: ObservedCall) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from gateway.calls.in_flight import InFlight
+from gateway.telemetry.observer import ObservedCall
 from shared.errors import NotDelivered
 
 _COUNT_S = 0.05
@@ -38,7 +39,7 @@ class Shares:
         if not caller:
             return
         if now - self._counted_at >= _COUNT_S:
-            self._held = Counter(map(caller_of, under_way))
+            self._held = Counter(caller_of(one.call) for one in under_way)
             self._counted_at = now
         if self._held[caller] >= free:
             text = f"{len(under_way)} calls are in flight here, and {self._held[caller]} of them are yours"
@@ -46,7 +47,8 @@ class Shares:
         self._held[caller] += 1
 
 
-def caller_of(in_flight: InFlight) -> str:
-    """Return whose call this is: the principal's, else the client session's."""
-    session = getattr(in_flight.call, "session", None)  # what was resumed has none
-    return in_flight.call.principal or (session.sid if session is not None else "")
+def caller_of(call: ObservedCall) -> str:
+    """Return whose call this is: the principal's, else the client session's. Workers divide the places of an upstream
+    in the same way (``worker.ownership.upstream.caller_of``)."""
+    session = getattr(call, "session", None)  # what was resumed has none
+    return call.principal or (session.sid if session is not None else "")

@@ -63,39 +63,21 @@ async def request_token(
     client: Client,
     methods: tuple[str, ...] = (),
     audience: str = "",
+    issued_type: str = "",
 ) -> Token:
     """Return the token that a token endpoint gives. ``methods`` are the ways of proving oneself that the server takes
-    (none: unknown), ``audience`` is its issuer."""
-    return _token(await _answer(http, url, fields, client, methods, audience), shown_url(url))
-
-
-async def request_assertion(
-    http: OAuthHttp,
-    url: str,
-    fields: dict[str, str],
-    client: Client,
-    methods: tuple[str, ...] = (),
-    audience: str = "",
-) -> str:
-    """Return the statement for another server that a token endpoint gives: ``requested_token_type`` in ``fields`` says
-    of what type (RFC 8693). A server that gives something else is not believed to have understood."""
-    found = await _answer(http, url, fields, client, methods, audience)
-    kind = found.get("issued_token_type")
-    if kind != fields["requested_token_type"]:
-        raise OAuthError(f"{shown_url(url)} gives a token of type {str(kind)[:80]!r}, not what was asked for")
-    return _token(found, shown_url(url)).access
-
-
-async def _answer(
-    http: OAuthHttp, url: str, fields: dict[str, str], client: Client, methods: tuple[str, ...], audience: str
-) -> dict[str, Any]:
+    (none: unknown), ``audience`` is its issuer. With an ``issued_type`` (RFC 8693 section 2.2.1) only a token of that
+    type is taken: a server that gives another has not understood what was asked for."""
     more, headers = _proof(client, methods, audience or url)
     status, found = await http.post(url, {**fields, **more}, headers)
     if status != 200 or not isinstance(found, dict):
         error = found.get("error") if isinstance(found, dict) else None
         code = error if isinstance(error, str) and _CODE.fullmatch(error) else ""
         raise OAuthError(f"{shown_url(url)} gives no token (HTTP {status}{', ' + code if code else ''})", code)
-    return found
+    kind = found.get("issued_token_type")
+    if issued_type and kind != issued_type:
+        raise OAuthError(f"{shown_url(url)} gives a token of type {str(kind)[:80]!r}, not what was asked for")
+    return _token(found, shown_url(url))
 
 
 def _token(found: dict[str, Any], where: str) -> Token:

@@ -109,9 +109,12 @@ async def test_what_a_starting_child_says_is_its_status_and_calls_are_told(
 
 
 BACKGROUND = """
+import time
 if os.fork(): os._exit(0)
 {apart}
+time.sleep(0.5)
 """
+"""It speaks only when its parent is gone for longer than last words of a child are waited for."""
 
 
 @pytest.mark.parametrize("apart", ["", "os.setsid()"], ids=["same-session", "own-session"])

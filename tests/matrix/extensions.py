@@ -18,7 +18,7 @@ from tests.matrix.features import (
     templates,
 )
 from tests.matrix.jobs import EXTENSION
-from tests.matrix.stage import RENAMED, Stage, refused
+from tests.matrix.stage import REDESCRIBED, RENAMED, Stage, refused
 from tests.matrix.wire import META, Wire
 
 
@@ -85,6 +85,9 @@ async def virtual(stage: Stage) -> None:
     assert sorted(listed) == sorted(f"v_{one}" for one in RENAMED["tools"])
     assert listed["v_echo"]["description"] == "Say it again."
     assert await player.text("v_echo", text="renamed") == "renamed"
+    for kind, key, place in (("resources", "uri", "fixed"), ("templates", "uriTemplate", "notes/{number}")):
+        said = {entry[key]: entry.get("description") for entry in await player.entries(kind)}
+        assert said[stage.uri(place)] == REDESCRIBED[place], said
     for hidden in ("echo", "v_fail", "fail", f"{stage.group}__fail"):
         assert (await refused(player.call(hidden, text="x"))).code == -32602, hidden
     for inner in (structured, prompts, resources, templates, completion, subscription, progress, elicitation, apps):

@@ -19,6 +19,8 @@ _numbers = itertools.count(1)
 
 RENAMED = {"tools": ("echo", "weather", "progress", "ask", "touch", "panel", "job"), "prompts": ("greet",)}
 """What the virtual server of a group shows, as ``v_echo`` and so on."""
+REDESCRIBED = {"fixed": "A note that stays.", "notes/{number}": "A note by its number."}
+"""What it says of a resource and a template, which are known by their URIs and keep them."""
 
 
 def virtual_name(group: str) -> str:
@@ -31,6 +33,8 @@ def virtual_document(group: str) -> dict[str, Any]:
     names = {f"{kind}:{group}/{one}": {"name": f"v_{one}"} for kind, ones in RENAMED.items() for one in ones}
     shown = {kind: [f"{group}/{one}" for one in ones] for kind, ones in RENAMED.items()}
     names[f"tools:{group}/echo"]["description"] = "Say it again."
+    for path, text in REDESCRIBED.items():
+        names[f"resources:{group}/memo://{group}/{path}"] = {"description": text}
     return {**shown, "resources": [f"{group}/*"], "override": names}
 
 

@@ -7,7 +7,7 @@ import time
 from shared.oauth.challenges import Challenge
 from shared.oauth.http import OAuthError, OAuthHttp
 from shared.oauth.metadata import Resource, Server, check_trusted, resource_of, server_of
-from shared.oauth.tokens import Client, Token, request_assertion, request_token
+from shared.oauth.tokens import Client, Token, request_token
 from shared.upstream_auth import IdentityProvider, ServiceAuth
 
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -123,9 +123,10 @@ class Assertions:
             **fields,
         }
         client = Client(provider.client_id, provider.client_secret, provider.private_key_file, provider.key_id)
-        return await request_assertion(
-            self._http, server.token_url, asked, client, server.client_authentication, server.issuer
+        given = await request_token(
+            self._http, server.token_url, asked, client, server.client_authentication, server.issuer, _ID_JAG
         )
+        return given.access
 
     async def _find(self) -> Server:
         if self._provider.token_url:

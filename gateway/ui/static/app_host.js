@@ -119,13 +119,13 @@ function run(tool, given, result, html, place) {
     const { id, method, params } = message;
     if (typeof method !== "string") return;
     const known = id === undefined ? notifications : requests;
-    const given = params && typeof params === "object" ? params : {};
+    const said = params && typeof params === "object" ? params : {};
     if (!Object.hasOwn(known, method)) {
       if (id !== undefined) send({ id, error: { code: -32601, message: `this host does not offer ${method.slice(0, SHOWN)}` } });
       return;
     }
     try {
-      const answer = await known[method](given);
+      const answer = await known[method](said);
       if (id !== undefined) send({ id, result: answer });
     } catch (error) {
       if (id !== undefined) send({ id, error: error.error || { code: -32000, message: error.message } });

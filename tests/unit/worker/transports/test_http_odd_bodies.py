@@ -39,6 +39,7 @@ def found(body: bytes) -> list[bytes]:
         (TWO + ONE, [TWO, ONE]),
         (b"data: " + TWO + b"\n\ndata: " + ONE, [TWO, ONE]),
         (b": hello\nevent: message\ndata: " + ONE + b"\n\n", [ONE]),
+        (b'data: {"jsonrpc":"2.0",\ndata: "id":1,"result":{}}\n\n', [b'{"jsonrpc":"2.0",\n"id":1,"result":{}}']),
         (b"<html>" + b"x" * 1000, []),
         (b'{"error":"no"}', []),
         (b"", []),

@@ -50,18 +50,6 @@ async def fleet(redis_url: str) -> AsyncIterator[Fleet]:
         yield fleet
 
 
-@pytest_asyncio.fixture(scope="module")
-async def judge(fleet: Fleet) -> Judge:
-    return await Judge(fleet).look()
-
-
-@pytest_asyncio.fixture(autouse=True)
-async def unharmed(judge: Judge) -> AsyncIterator[None]:
-    judge.forget()
-    yield
-    await judge.verdict()
-
-
 class Strangers:
     """Raw connections from addresses of their own."""
 
